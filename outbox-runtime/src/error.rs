@@ -1,0 +1,152 @@
+//! The one error type of the crate.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use crate::codec::CodecError;
+
+/// What went wrong, what it means for your events, and what to do next: all three are in its message.
+///
+/// Give your own error type a `From<OutboxError>`, and `?` and `#[transactional_outbox]` do the rest:
+///
+/// ```
+/// # use outbox_runtime::OutboxError;
+/// enum OrderError {
+///     OutOfStock,
+///     Outbox(OutboxError),
+/// }
+///
+/// impl From<OutboxError> for OrderError {
+///     fn from(error: OutboxError) -> Self {
+///         Self::Outbox(error)
+///     }
+/// }
+/// ```
+pub struct OutboxError(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// The kinds of [`OutboxError`], for programs to decide by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The database refused or could not be reached. The transaction was rolled back, with its events.
+    Database,
+    /// `COMMIT` itself failed or its answer was lost: the transaction may or may not have been committed,
+    /// its data and its events alike.
+    CommitUnknown,
+    /// The outbox's tables are not there, or are of an older version.
+    NotMigrated,
+    /// The event could not be serialized. It was not emitted.
+    Serialize,
+    /// A payload could not be read back as the event it should be.
+    Deserialize,
+    /// The event is larger than the limit. It was not emitted.
+    EventTooLarge,
+    /// A setting is wrong: nothing was started.
+    Config,
+    /// Kafka refused, or could not be reached. The events stay in the outbox.
+    Kafka,
+    /// Another relay has taken over the lanes. It publishes the events that this one did not.
+    LeaseLost,
+    /// A consumer's handler failed.
+    Handler,
+}
+
+impl OutboxError {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn serialize(event: &str, source: CodecError) -> Self {
+        Self::new(
+            ErrorKind::Serialize,
+            format!(
+                "event `{event}` could not be serialized, and was not emitted; return the error to roll back"
+            ),
+        )
+        .with_source(source)
+    }
+
+    /// The kind, for programs to decide by.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The error of sqlx, when the database is where it went wrong.
+    #[must_use]
+    pub fn as_database_error(&self) -> Option<&sqlx::Error> {
+        self.0.source.as_deref().and_then(|source| source.downcast_ref())
+    }
+}
+
+impl fmt::Display for OutboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        // Logs often print only the outermost message; what the database or Kafka said belongs in it.
+        match &self.0.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for OutboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboxError")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl Error for OutboxError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The source's own words are in `Display` already: a reporter goes on with what is behind it.
+        self.0.source.as_deref().and_then(Error::source)
+    }
+}
+
+/// An error of the database outside of `COMMIT`, in the words of the outbox.
+impl From<sqlx::Error> for OutboxError {
+    fn from(error: sqlx::Error) -> Self {
+        let (kind, message) = match &error {
+            sqlx::Error::PoolTimedOut => (
+                ErrorKind::Database,
+                "no database connection became free in time (sqlx's `acquire_timeout`); nothing was written. \
+                 Is the database up, and is the pool larger than the work that holds its connections?",
+            ),
+            sqlx::Error::Database(cause) if is_missing_table(&**cause) => (
+                ErrorKind::NotMigrated,
+                "a table is missing; nothing was written. If it is one of the outbox's, create them with \
+                 `outbox.migrate().await` (or run what `Outbox::migration_sql()` prints), with the same \
+                 schema and prefix as here",
+            ),
+            _ => {
+                (ErrorKind::Database, "the database refused; the transaction is rolled back with its events")
+            }
+        };
+        Self::new(kind, message).with_source(error)
+    }
+}
+
+/// `42P01` is Postgres's `undefined_table`; `3F000` its `invalid_schema_name`. SQLite has only words.
+fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
+    matches!(error.code().as_deref(), Some("42P01" | "3F000")) || error.message().starts_with("no such table")
+}

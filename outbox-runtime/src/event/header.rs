@@ -1,0 +1,133 @@
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use uuid::Uuid;
+
+use crate::error::{ErrorKind, OutboxError};
+
+/// A type that can be the value of an event's header.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the value of a header",
+    label = "this field is marked `#[event(header)]`",
+    note = "a header is text, an integer, a `bool`, a `Uuid`, an `Option` of one of these (`None` leaves the header out), or a type of your own that implements `outbox::HeaderValue`"
+)]
+pub trait HeaderValue {
+    /// The value as text; `None` leaves the header out.
+    fn header_value(&self) -> Option<Cow<'_, str>>;
+}
+
+/// The headers of one event, in the order in which they were added. Names are unique; values are text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(Cow<'static, str>, String)>);
+
+impl Headers {
+    /// No headers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a header, or replaces the value of the one with this name. A value of `None` changes nothing.
+    pub fn insert(&mut self, name: impl Into<Cow<'static, str>>, value: &(impl HeaderValue + ?Sized)) {
+        let Some(value) = value.header_value() else { return };
+        let name = name.into();
+        let value = value.into_owned();
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// The value of the header `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// All headers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// The bytes that names and values take.
+    pub(crate) fn size(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The stores keep headers as a JSON object of strings.
+    pub(crate) fn to_json(&self) -> String {
+        // A map of strings always serializes.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What [`to_json`](Self::to_json) wrote.
+    pub(crate) fn from_stored(json: &str) -> Result<Self, OutboxError> {
+        let headers: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
+            OutboxError::new(
+                ErrorKind::Database,
+                "the `headers` of an event in the outbox are not a JSON object of strings: somebody else wrote \
+                 them. The relay waits there; mend the row, and it goes on",
+            )
+            .with_source(error)
+        })?;
+        Ok(headers.into_iter().collect())
+    }
+}
+
+impl FromIterator<(String, String)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(headers: I) -> Self {
+        Self(headers.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect())
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl HeaderValue for str {
+    fn header_value(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(self))
+    }
+}
+
+impl HeaderValue for String {
+    fn header_value(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(self))
+    }
+}
+
+impl<T: HeaderValue> HeaderValue for Option<T> {
+    fn header_value(&self) -> Option<Cow<'_, str>> {
+        self.as_ref().and_then(HeaderValue::header_value)
+    }
+}
+
+impl<T: HeaderValue + ?Sized> HeaderValue for &T {
+    fn header_value(&self) -> Option<Cow<'_, str>> {
+        (**self).header_value()
+    }
+}
+
+impl<T: HeaderValue + ToOwned + ?Sized> HeaderValue for Cow<'_, T> {
+    fn header_value(&self) -> Option<Cow<'_, str>> {
+        (**self).header_value()
+    }
+}
+
+macro_rules! display_headers {
+    ($($type:ty)*) => {$(
+        impl HeaderValue for $type {
+            fn header_value(&self) -> Option<Cow<'_, str>> {
+                Some(Cow::Owned(self.to_string()))
+            }
+        }
+    )*};
+}
+display_headers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char Uuid);

@@ -1,0 +1,128 @@
+//! What a domain event is: its topic, key, headers, and how it is written down.
+
+mod header;
+mod key;
+mod topic;
+
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+pub use header::{HeaderValue, Headers};
+pub use key::{EventKey, event_key};
+pub use topic::checked_topic;
+
+use crate::codec::Encode;
+
+/// Something that happened in the domain, which other systems learn of through Kafka.
+///
+/// Derive it with `#[derive(DomainEvent)]`; the methods here are what the derive writes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a domain event",
+    label = "`DomainEvent` is not implemented for `{Self}`",
+    note = "add `#[derive(serde::Serialize, outbox::DomainEvent)]` and `#[event(topic = \"…\")]` to `{Self}`, and mark its key field `#[event(key)]`"
+)]
+pub trait DomainEvent {
+    /// How the payload is written: [`Json`](crate::Json) unless `codec = …` says otherwise.
+    type Codec: Encode<Self>;
+
+    /// Every (topic, name, version) that a value of this type can be: one for a struct, one per variant for
+    /// an enum. The catalogue of a program is known from these without running it.
+    const DESCRIPTORS: &'static [EventDescriptor];
+
+    /// The descriptor of this very value: one of [`DESCRIPTORS`](Self::DESCRIPTORS).
+    fn descriptor(&self) -> &'static EventDescriptor;
+
+    /// The Kafka key. Events with equal keys are delivered in the order in which they were committed.
+    /// `None`: the event is keyless, and has no order with any other.
+    fn key(&self) -> Option<Vec<u8>>;
+
+    /// Adds the event's own headers.
+    fn headers(&self, headers: &mut Headers) {
+        let _ = headers;
+    }
+
+    /// The event's id, when the event carries one itself; otherwise `emit` makes a UUIDv7.
+    fn id(&self) -> Option<Uuid> {
+        None
+    }
+
+    /// When it happened, when the event says so itself; otherwise the time of `emit`.
+    fn occurred_at(&self) -> Option<SystemTime> {
+        None
+    }
+}
+
+/// A borrowed event is an event: `tx.emit(&order_created)`.
+#[diagnostic::do_not_recommend]
+impl<'a, E: DomainEvent> DomainEvent for &'a E
+where
+    E::Codec: Encode<&'a E>,
+{
+    type Codec = E::Codec;
+    const DESCRIPTORS: &'static [EventDescriptor] = E::DESCRIPTORS;
+
+    fn descriptor(&self) -> &'static EventDescriptor {
+        E::descriptor(self)
+    }
+
+    fn key(&self) -> Option<Vec<u8>> {
+        E::key(self)
+    }
+
+    fn headers(&self, headers: &mut Headers) {
+        E::headers(self, headers);
+    }
+
+    fn id(&self) -> Option<Uuid> {
+        E::id(self)
+    }
+
+    fn occurred_at(&self) -> Option<SystemTime> {
+        E::occurred_at(self)
+    }
+}
+
+/// What is known of an event type without a value of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct EventDescriptor {
+    /// The Kafka topic.
+    pub topic: &'static str,
+    /// The name on the wire: the CloudEvents `type`.
+    pub name: &'static str,
+    /// The version of the payload's schema, from 1.
+    pub version: u32,
+    /// The media type of the payload.
+    pub content_type: &'static str,
+    /// The fields that make the key, in order; empty for a keyless event.
+    pub key_fields: &'static [&'static str],
+    /// The names of the event's own headers.
+    pub header_names: &'static [&'static str],
+}
+
+impl EventDescriptor {
+    /// A descriptor, as the derive writes it.
+    #[must_use]
+    pub const fn new(
+        topic: &'static str,
+        name: &'static str,
+        version: u32,
+        content_type: &'static str,
+        key_fields: &'static [&'static str],
+        header_names: &'static [&'static str],
+    ) -> Self {
+        Self { topic, name, version, content_type, key_fields, header_names }
+    }
+}
+
+/// The witness of an `id` field: it must be a `Uuid`.
+#[must_use]
+pub fn event_id(id: &Uuid) -> Uuid {
+    *id
+}
+
+/// The witness of an `occurred_at` field: `SystemTime`, or what becomes one, as the times of `chrono` and `time` do.
+pub fn event_time<T: Clone + Into<SystemTime>>(time: &T) -> SystemTime {
+    time.clone().into()
+}

@@ -1,0 +1,47 @@
+//! The runtime of the crate [`outbox`](https://docs.rs/outbox): depend on that one, whose documentation is the manual.
+
+#![forbid(unsafe_code)]
+// Whatever a user, a database or a broker does, it is an error, not a panic.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod backoff;
+mod codec;
+#[cfg(feature = "kafka")]
+pub mod consume;
+mod doorbell;
+mod error;
+mod event;
+mod outbox;
+pub mod publish;
+
+mod record;
+mod relay;
+
+mod store;
+pub mod testing;
+
+mod transactional;
+mod tx;
+
+pub use codec::{Codec, CodecError, Decode, Encode, Json};
+pub use error::{ErrorKind, OutboxError};
+pub use event::{DomainEvent, EventDescriptor, EventKey, HeaderValue, Headers};
+pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
+pub use record::{EventRecord, LANES, Lane, StoredEvent};
+pub use relay::Relay;
+pub use store::OutboxDatabase;
+pub use transactional::Outcome;
+pub use tx::{BeginOutbox, OutboxTx};
+
+/// What the macros expand to. Not for you: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use uuid::Uuid;
+
+    pub use crate::codec::{Codec, Encode, Json};
+    pub use crate::event::{
+        DomainEvent, EventDescriptor, EventKey, HeaderValue, Headers, checked_topic, event_id, event_key,
+        event_time,
+    };
+    pub use crate::transactional::{Outcome, begin, finish};
+}

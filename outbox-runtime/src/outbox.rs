@@ -1,0 +1,277 @@
+//! The handle of an outbox: where transactions begin, and what a service shares with its relay.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::Pool;
+use tokio::task::JoinHandle;
+
+use crate::doorbell::Doorbell;
+use crate::error::OutboxError;
+use crate::store::{Names, OutboxDatabase, sealed};
+use crate::tx::{Enclosing, Link, OutboxTx, begin_transaction};
+
+/// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to clone; share one
+/// per database among the services and the relay of a process.
+///
+/// ```
+/// # #[cfg(feature = "sqlite")]
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use outbox_runtime::Outbox;
+///
+/// let pool = sqlx::SqlitePool::connect("sqlite://orders.db?mode=rwc").await?;
+/// let outbox = Outbox::new(pool);
+/// outbox.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Outbox<DB: OutboxDatabase>(Arc<Shared<DB>>);
+
+pub(crate) struct Shared<DB: OutboxDatabase> {
+    pub(crate) pool: Pool<DB>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) max_event_bytes: usize,
+    pub(crate) trace_context: Option<fn() -> Option<String>>,
+    notifier: Option<Notifier>,
+}
+
+/// The task that rings in other processes. Started at the first ring: only then is there surely a runtime.
+#[derive(Default)]
+struct Notifier(Mutex<Option<JoinHandle<()>>>);
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+/// The largest event that `emit` takes unless [`OutboxBuilder::max_event_bytes`] says otherwise: payload, key and
+/// headers together. librdkafka's own limit is 1,000,000 bytes (`message.max.bytes`); the rest is for the headers
+/// that the relay adds.
+pub const DEFAULT_MAX_EVENT_BYTES: usize = 950_000;
+
+impl<DB: OutboxDatabase> Outbox<DB> {
+    /// An outbox in the tables `outbox_…` of the pool's database, with all settings at their defaults.
+    pub fn new(pool: Pool<DB>) -> Self {
+        Self::from_parts(pool, Names::default(), DEFAULT_MAX_EVENT_BYTES, None, true)
+    }
+
+    /// An outbox with other settings.
+    pub fn builder(pool: Pool<DB>) -> OutboxBuilder<DB> {
+        OutboxBuilder {
+            pool,
+            names: Names::default(),
+            max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
+            trace_context: None,
+            notify: true,
+        }
+    }
+
+    pub(crate) fn from_parts(
+        pool: Pool<DB>,
+        names: Names,
+        max_event_bytes: usize,
+        trace_context: Option<fn() -> Option<String>>,
+        notify: bool,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            pool,
+            names: Arc::new(names),
+            doorbell: Arc::default(),
+            max_event_bytes,
+            trace_context,
+            notifier: notify.then(Notifier::default),
+        }))
+    }
+
+    /// The pool that it was made with.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<DB> {
+        &self.0.pool
+    }
+
+    /// Creates the outbox's tables, or brings them to this version. Does nothing when they are; safe when several
+    /// processes call it at once.
+    ///
+    /// # Errors
+    /// If the database refuses, or if the tables are of a newer version than this program. Nothing is changed then.
+    pub async fn migrate(&self) -> Result<(), OutboxError> {
+        DB::migrate(&self.0.pool, &self.0.names).await
+    }
+
+    /// The SQL that [`migrate`](Self::migrate) would run on an empty database, for teams who run their own
+    /// migrations: it leaves the tables as `migrate` does, and `migrate` then finds nothing to do.
+    #[must_use]
+    pub fn migration_sql(&self) -> String {
+        crate::store::migrate::script::<DB>(&self.0.names)
+    }
+
+    /// Begins a transaction. What is emitted on it becomes part of the outbox when it commits.
+    ///
+    /// This is what `#[transactional_outbox]` calls; it works alone as well:
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # async fn example<E: outbox_runtime::DomainEvent>(
+    /// #     outbox: outbox_runtime::Outbox<sqlx::Sqlite>, order_created: E,
+    /// # ) -> Result<(), outbox_runtime::OutboxError> {
+    /// let mut tx = outbox.begin().await?;
+    /// sqlx::query("insert into orders (id) values (1)").execute(&mut tx).await?;
+    /// tx.emit(order_created)?;
+    /// tx.commit().await?; // dropped instead: rolled back, with its events
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the database gives no connection, or does not begin. Dropping the future leaves the pool usable.
+    pub async fn begin(&self) -> Result<OutboxTx<'static, DB>, OutboxError> {
+        let connection = begin_transaction::<DB>(&self.0.pool).await?;
+        Ok(OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, self.shared()))
+    }
+
+    /// Joins a transaction that sqlx has open: in a savepoint of it, with the outbox's events. After
+    /// [`OutboxTx::commit`] they are part of the sqlx transaction, and live or die with it.
+    ///
+    /// The outbox does not learn when that one commits: call [`ring`](Self::ring) after it, or let the relay find
+    /// the events at its next poll.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # async fn example<E: outbox_runtime::DomainEvent>(
+    /// #     outbox: outbox_runtime::Outbox<sqlx::Sqlite>, order_created: E,
+    /// # ) -> Result<(), outbox_runtime::OutboxError> {
+    /// let mut sqlx_tx = outbox.pool().begin().await?;
+    /// sqlx::query("insert into orders (id) values (1)").execute(&mut *sqlx_tx).await?;
+    ///
+    /// let mut tx = outbox.attach(&mut sqlx_tx).await?;
+    /// tx.emit(order_created)?;
+    /// tx.commit().await?;
+    ///
+    /// sqlx_tx.commit().await?;
+    /// outbox.ring();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the database refuses the savepoint.
+    pub async fn attach<'c>(
+        &self,
+        transaction: &'c mut sqlx::Transaction<'_, DB>,
+    ) -> Result<OutboxTx<'c, DB>, OutboxError> {
+        use sqlx_core::transaction::TransactionManager;
+
+        let connection: &'c mut DB::Connection = &mut *transaction;
+        DB::TransactionManager::begin(connection, None).await?;
+        Ok(OutboxTx::new(Link::Borrowed(connection), Enclosing::SqlxTransaction, self.shared()))
+    }
+
+    /// Wakes the relays, here and in other processes. Transactions that the outbox commits itself ring already.
+    pub fn ring(&self) {
+        self.0.doorbell.ring_here();
+        let Some(notifier) = &self.0.notifier else { return };
+        let mut task = notifier.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A task ends with its runtime, as when each test has its own.
+        if task.as_ref().is_none_or(JoinHandle::is_finished)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let Shared { pool, names, doorbell, .. } = &*self.0;
+            *task = Some(runtime.spawn(DB::notify_others(pool, names, Arc::clone(doorbell))));
+        }
+        drop(task);
+        self.0.doorbell.ring_elsewhere();
+    }
+
+    pub(crate) fn shared(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn settings(&self) -> &Shared<DB> {
+        &self.0
+    }
+}
+
+impl<DB: OutboxDatabase> Clone for Outbox<DB> {
+    fn clone(&self) -> Self {
+        self.shared()
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for Outbox<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("names", &self.0.names).finish_non_exhaustive()
+    }
+}
+
+/// The settings of an [`Outbox`].
+#[derive(Debug)]
+pub struct OutboxBuilder<DB: OutboxDatabase> {
+    pool: Pool<DB>,
+    names: Names,
+    max_event_bytes: usize,
+    trace_context: Option<fn() -> Option<String>>,
+    notify: bool,
+}
+
+impl<DB: OutboxDatabase> OutboxBuilder<DB> {
+    /// The schema of the outbox's tables (Postgres). Default: none, so the connection's `search_path` decides.
+    #[must_use]
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.names.schema = Some(schema.into());
+        self
+    }
+
+    /// What the names of the outbox's tables begin with. Default: `outbox_`. Two outboxes in one schema need
+    /// different prefixes.
+    #[must_use]
+    pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.names.prefix = prefix.into();
+        self
+    }
+
+    /// The largest event that `emit` takes, in bytes of payload, key and headers. Default:
+    /// [`DEFAULT_MAX_EVENT_BYTES`]. Raise it only together with `message.max.bytes` of the relay's publisher and
+    /// `max.message.bytes` of the topics: an event that Kafka refuses stops its lane.
+    #[must_use]
+    pub fn max_event_bytes(mut self, bytes: usize) -> Self {
+        self.max_event_bytes = bytes;
+        self
+    }
+
+    /// Where `emit` gets the W3C `traceparent` of the current trace from. Default: nowhere, and events that a
+    /// consumer's handler emits continue the trace of the event it handles.
+    #[must_use]
+    pub fn trace_context(mut self, current_traceparent: fn() -> Option<String>) -> Self {
+        self.trace_context = Some(current_traceparent);
+        self
+    }
+
+    /// Whether commits wake the relays of other processes (Postgres: a `NOTIFY` after the commit, from a connection
+    /// of its own, at most one in 5 ms). Default: yes. Behind a transaction pooler `NOTIFY` works as well, but the
+    /// relay's `LISTEN` needs a direct connection.
+    #[must_use]
+    pub fn notify_other_processes(mut self, notify: bool) -> Self {
+        self.notify = notify;
+        self
+    }
+
+    /// The outbox.
+    ///
+    /// # Errors
+    /// If the database would not accept the schema or the prefix.
+    pub fn build(self) -> Result<Outbox<DB>, OutboxError> {
+        let Self { pool, names, max_event_bytes, trace_context, notify } = self;
+        let has_nul = |name: &str| name.contains('\0');
+        if has_nul(&names.prefix) || names.schema.as_deref().is_some_and(|s| s.is_empty() || has_nul(s)) {
+            return Err(OutboxError::config(
+                "the schema of the outbox is empty, or it or the prefix contains a NUL",
+            ));
+        }
+        <DB as sealed::Database>::check_names(&names)?;
+        Ok(Outbox::from_parts(pool, names, max_event_bytes, trace_context, notify))
+    }
+}

@@ -1,0 +1,124 @@
+//! An event on its way: serialized, stamped, and no longer of a Rust type.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use crate::event::Headers;
+
+/// The header that carries the W3C trace context.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// An event as the outbox keeps it and Kafka gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventRecord {
+    /// The id by which consumers recognise a second delivery.
+    pub id: Uuid,
+    /// The Kafka topic.
+    pub topic: Cow<'static, str>,
+    /// The Kafka key; `None` for a keyless event.
+    pub key: Option<Vec<u8>>,
+    /// The name on the wire: the CloudEvents `type`.
+    pub name: Cow<'static, str>,
+    /// The version of the payload's schema.
+    pub version: u32,
+    /// The media type of the payload.
+    pub content_type: Cow<'static, str>,
+    /// The event's own headers, and `traceparent` if there was a trace.
+    pub headers: Headers,
+    /// The payload, as the codec wrote it.
+    pub payload: Vec<u8>,
+    /// When it happened; the stores keep microseconds.
+    pub occurred_at: SystemTime,
+}
+
+impl EventRecord {
+    /// The bytes that count against the size limit: payload, key and headers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.payload.len() + self.key.as_ref().map_or(0, Vec::len) + self.headers.size()
+    }
+}
+
+/// An event read from the outbox, and its place there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredEvent {
+    /// The lane it belongs to. Within a lane, events are published in the order of their reading.
+    pub lane: Lane,
+    /// Its number in the outbox's sequence.
+    pub seq: i64,
+    /// The event.
+    pub record: EventRecord,
+}
+
+/// One ordered slice of the outbox: the unit of ordering, of leasing and of parallelism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(i16);
+
+/// How many lanes there are. Fixed by the schema, so that writers need no configuration.
+pub const LANES: usize = 16;
+
+impl Lane {
+    /// The lane of a key: equal keys, equal lane, in every program and version. A keyless event has no order to
+    /// keep, and is spread by its id.
+    pub(crate) fn of(key: Option<&[u8]>, id: Uuid) -> Self {
+        let hash = fnv1a(key.unwrap_or(id.as_bytes()));
+        // FNV-1a's high bits mix better than its low ones: fold them in.
+        Self(((hash ^ (hash >> 32)) % LANES as u64) as i16)
+    }
+
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..LANES as i16).map(Self)
+    }
+
+    /// The lane's number, below [`LANES`].
+    #[must_use]
+    pub fn number(self) -> i16 {
+        self.0
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// A number read from a database; one that no lane has is taken for the first, and its rows are not lost.
+    pub(crate) fn from_number(number: i16) -> Self {
+        if (0..LANES as i16).contains(&number) { Self(number) } else { Self(0) }
+    }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo). Its result is on disk: it must never change.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lane_of_a_key_never_changes() {
+        let id = Uuid::nil();
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8, "the published test vector");
+        let lanes: Vec<_> = ["", "a", "customer-1", "customer-2", "\0"]
+            .map(|key| Lane::of(Some(key.as_bytes()), id).number())
+            .into();
+        assert_eq!(lanes, LANES_ON_DISK);
+    }
+
+    const LANES_ON_DISK: [i16; 5] = [1, 0, 12, 1, 3];
+
+    #[test]
+    fn keys_spread_over_all_lanes() {
+        let mut count = [0; LANES];
+        for n in 0..16_000 {
+            count[Lane::of(Some(format!("customer-{n}").as_bytes()), Uuid::nil()).index()] += 1;
+        }
+        assert!(count.iter().all(|n| (800..1200).contains(n)), "{count:?}");
+    }
+}

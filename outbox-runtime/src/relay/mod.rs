@@ -1,0 +1,126 @@
+//! The relay: from the outbox to the broker, at least once and in the order of each key.
+
+mod retry;
+mod run;
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::error::OutboxError;
+use crate::outbox::Outbox;
+use crate::publish::Publisher;
+use crate::store::OutboxDatabase;
+
+/// Publishes committed events, in order, at least once.
+///
+/// Run it inside the service or as a process of its own, and as many as you like: one publishes, the others stand by
+/// and take over when its lease runs out. It reads what was committed, sends it without waiting for one event before
+/// the next, and saves its progress only when the broker has acknowledged: after a crash, what was not saved is
+/// published again. While the database or the broker is away, it waits and goes on by itself.
+///
+/// An event that Kafka refuses (its topic does not exist, it is too large) stops its lane, one of sixteen: the
+/// events of all keys of that lane wait, so that their order stays, and the relay tries again until the cause is
+/// gone. Its error says what to do.
+///
+/// ```no_run
+/// # #[cfg(all(feature = "sqlite", feature = "kafka"))]
+/// # async fn example(outbox: outbox_runtime::Outbox<sqlx::Sqlite>) -> Result<(), Box<dyn std::error::Error>> {
+/// use outbox_runtime::{Relay, publish::kafka::KafkaPublisher};
+///
+/// let publisher = KafkaPublisher::new("localhost:9092")?;
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let relay = tokio::spawn(Relay::new(outbox, publisher).run(async { _ = stopped.await }));
+/// // …
+/// drop(stop);
+/// relay.await??;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Relay<DB: OutboxDatabase, P> {
+    outbox: Outbox<DB>,
+    publisher: P,
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    poll_interval: Duration,
+    lease: Duration,
+    batch_rows: u32,
+    batch_bytes: u64,
+    drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_millis(250),
+            lease: Duration::from_secs(5),
+            batch_rows: 500,
+            batch_bytes: 2 * 1024 * 1024,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
+    /// A relay from `outbox` to `publisher`, with all settings at their defaults.
+    pub fn new(outbox: Outbox<DB>, publisher: P) -> Self {
+        Self { outbox, publisher, settings: Settings::default() }
+    }
+
+    /// How long it waits for a ring of the doorbell before it looks by itself. Default: 250 ms. The ring normally
+    /// comes first; this is how late an event can be when the ring was lost.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll_interval = interval;
+        self
+    }
+
+    /// How long a relay that died keeps its lanes, by the database's clock. Default: 5 s. Renewed every third of
+    /// it. Shorter: a faster take-over; longer: more tolerance for a database that answers slowly.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// The most that it holds in memory, for each of the 16 lanes: events, and bytes of their payloads (a single
+    /// larger event is held all the same). Default: 500 events, 2 MiB.
+    #[must_use]
+    pub fn batch_per_lane(mut self, events: u32, bytes: u64) -> Self {
+        self.settings.batch_rows = events.max(1);
+        self.settings.batch_bytes = bytes.max(1);
+        self
+    }
+
+    /// How long a shutdown waits for the acknowledgement of what is in flight. Default: 10 s. What was not
+    /// acknowledged by then stays in the outbox, and may be published twice.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves its progress and
+    /// gives its lanes back, so that another relay goes on at once.
+    ///
+    /// # Errors
+    /// Only what waiting cannot mend: the outbox's tables are missing or too new, the database refuses the
+    /// credentials, its transaction ids started over. What waiting can mend is waited for, and logged (by
+    /// `tracing`) when it begins and when it ends.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
+        // On the heap, or whoever awaits it carries its 20 KB.
+        Box::pin(run::Run::new(&self).until(shutdown)).await
+    }
+
+    /// Publishes what is committed by now and returns how many events that were: for tests, and for jobs that end.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and also when an event is refused, when the database is away, or when another relay
+    /// holds the lanes.
+    pub async fn drain(self) -> Result<u64, OutboxError> {
+        Box::pin(run::Run::new(&self).drain()).await
+    }
+}

@@ -1,0 +1,45 @@
+//! Migrations: embedded, versioned, and printable for teams who run their own.
+
+use crate::error::{ErrorKind, OutboxError};
+use crate::store::{Names, sealed};
+
+/// One step of the schema. Once released it never changes.
+#[derive(Debug)]
+pub struct Migration {
+    /// 1, 2, 3, …
+    pub(crate) version: i32,
+    /// A template for [`Names::fill`]; several statements.
+    pub(crate) sql: &'static str,
+}
+
+/// The migrations that a database at `applied` still lacks.
+pub(crate) fn missing(all: &'static [Migration], applied: i32) -> Result<&'static [Migration], OutboxError> {
+    let known = all.last().map_or(0, |migration| migration.version);
+    if applied > known {
+        return Err(OutboxError::new(
+            ErrorKind::NotMigrated,
+            format!(
+                "the outbox's tables are of version {applied}, and this program knows versions up to {known}; nothing \
+                 was changed. Deploy a program with the `outbox` version that migrated them, or a newer one"
+            ),
+        ));
+    }
+    Ok(&all[all.len() - (known - applied) as usize..])
+}
+
+/// All migrations as one script, with the names filled in.
+pub(crate) fn script<DB: sealed::Database>(names: &Names) -> String {
+    let mut script = String::new();
+    if names.schema.is_some() {
+        script.push_str(&names.fill("create schema if not exists {schema};\n"));
+    }
+    script.push_str(&names.fill(DB::MIGRATION_TABLE));
+    for migration in DB::MIGRATIONS {
+        let version = migration.version;
+        script.push_str(&format!("\n-- outbox schema, version {version}\n"));
+        script.push_str(&names.fill(migration.sql));
+        script.push_str(&names.fill("insert into {migration} (version) values "));
+        script.push_str(&format!("({version});\n"));
+    }
+    script
+}

@@ -1,0 +1,55 @@
+//! The doorbell between processes: NOTIFY, after the commit and from its own connection. Inside the business
+//! transaction it would take a lock that all commits of the server share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+
+use crate::doorbell::Doorbell;
+use crate::record::fnv1a;
+
+/// At most one NOTIFY in this time, however many commits there are.
+const COALESCE: Duration = Duration::from_millis(5);
+const RECONNECT: Duration = Duration::from_secs(1);
+
+pub(super) async fn notify_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
+    let channel = channel(&identity);
+    loop {
+        doorbell.rung_elsewhere().await;
+        let notified = sqlx::query("select pg_notify($1, '')").bind(&channel).execute(&pool).await;
+        let pause = match notified {
+            Ok(_) => COALESCE,
+            Err(error) => {
+                tracing::debug!(%error, "doorbell not rung; relays in other processes find the events at their next poll");
+                RECONNECT
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+pub(super) async fn listen_to_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
+    let channel = channel(&identity);
+    loop {
+        let lost = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(&channel).await?;
+            loop {
+                listener.recv().await?;
+                doorbell.ring_here();
+            }
+        };
+        let result: Result<(), sqlx::Error> = lost.await;
+        if let Err(error) = result {
+            tracing::debug!(%error, "doorbell connection lost; the relay polls until it is back");
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// A channel is an identifier of at most 63 bytes, and a schema and prefix can be longer: hence a hash.
+fn channel(identity: &str) -> String {
+    format!("outbox_{:016x}", fnv1a(identity.as_bytes()))
+}

@@ -1,0 +1,65 @@
+-- Draws numbers late, just before commit. A larger cache would hand out blocks to sessions, and break the order.
+create sequence {seq} as bigint cache 1;
+
+-- Append-only: rows are never updated, and leave by TRUNCATE of a leaf of the ring.
+create table {event} (
+  xid          xid8        not null default pg_current_xact_id(),  -- must be drawn before seq
+  seq          bigint      not null default nextval({'seq'}),
+  lane         smallint    not null,
+  id           uuid        not null,
+  topic        text        not null,
+  key          bytea,
+  name         text        not null,
+  version      integer     not null,
+  content_type text        not null,
+  headers      json        not null,
+  payload      bytea       not null,
+  occurred_at  timestamptz not null
+) partition by list (((seq >> 20) & 15));
+
+create table {event_0}  partition of {event} for values in (0);
+create table {event_1}  partition of {event} for values in (1);
+create table {event_2}  partition of {event} for values in (2);
+create table {event_3}  partition of {event} for values in (3);
+create table {event_4}  partition of {event} for values in (4);
+create table {event_5}  partition of {event} for values in (5);
+create table {event_6}  partition of {event} for values in (6);
+create table {event_7}  partition of {event} for values in (7);
+create table {event_8}  partition of {event} for values in (8);
+create table {event_9}  partition of {event} for values in (9);
+create table {event_10} partition of {event} for values in (10);
+create table {event_11} partition of {event} for values in (11);
+create table {event_12} partition of {event} for values in (12);
+create table {event_13} partition of {event} for values in (13);
+create table {event_14} partition of {event} for values in (14);
+create table {event_15} partition of {event} for values in (15);
+
+create index {"event_lane_seq"} on {event} (lane, seq);       -- the rows of a window
+create index {"event_lane_xid"} on {event} (lane, xid, seq);  -- whether there are new ones, and those that committed late
+
+-- One small row per lane: its lease, and the relay's progress in it. Between the snapshots `prev` and `cur` lies
+-- the window being read; without `cur`, everything visible in `prev` is delivered.
+create table {lane} (
+  lane        smallint    primary key,
+  owner       uuid,
+  epoch       bigint      not null default 0,
+  lease_until timestamptz,
+  prev        pg_snapshot not null default '3:3:',
+  prev_floor  bigint      not null default 0,
+  prev_h      xid8        not null default '3',
+  cur         pg_snapshot,
+  cur_floor   bigint,
+  cur_h       xid8,
+  last_seq    bigint      not null default 0,
+  sysid       bigint,
+  timeline    integer
+) with (fillfactor = 50);
+insert into {lane} (lane) select generate_series(0, 15);
+
+-- What each consumer group has handled.
+create table {inbox} (
+  consumer_group text        not null,
+  event_id       uuid        not null,
+  handled_at     timestamptz not null default now(),
+  primary key (consumer_group, event_id)
+);

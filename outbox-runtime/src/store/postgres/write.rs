@@ -1,0 +1,59 @@
+//! What runs inside the user's transaction.
+
+use sqlx::PgConnection;
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::record::{EventRecord, Lane};
+use crate::store::{Names, sql};
+
+/// One statement for all events of a transaction: the sequence is drawn as late as can be, and in their order.
+/// `xid` comes first among the columns, so its default is drawn before that of `seq`.
+const INSERT_EVENTS: &str = "\
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
+select lane, id, topic, key, name, version, content_type, headers, payload, occurred_at
+from unnest($1::smallint[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::integer[], $7::text[],
+            $8::text[]::json[], $9::bytea[], $10::timestamptz[])
+  with ordinality
+  as e (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, place)
+order by place";
+
+pub(super) async fn insert_events(
+    connection: &mut PgConnection,
+    names: &Names,
+    events: &[EventRecord],
+) -> Result<(), sqlx::Error> {
+    fn column<'e, T>(events: &'e [EventRecord], field: impl Fn(&'e EventRecord) -> T) -> Vec<T> {
+        events.iter().map(field).collect()
+    }
+    sqlx::query(sql(names.fill(INSERT_EVENTS)))
+        .bind(column(events, |e| Lane::of(e.key.as_deref(), e.id).number()))
+        .bind(column(events, |e| e.id))
+        .bind(column(events, |e| &*e.topic))
+        .bind(column(events, |e| e.key.as_deref()))
+        .bind(column(events, |e| &*e.name))
+        .bind(column(events, |e| i32::try_from(e.version).unwrap_or(i32::MAX)))
+        .bind(column(events, |e| &*e.content_type))
+        .bind(column(events, |e| e.headers.to_json()))
+        .bind(column(events, |e| &*e.payload))
+        .bind(column(events, |e| OffsetDateTime::from(e.occurred_at)))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn insert_inbox(
+    connection: &mut PgConnection,
+    names: &Names,
+    group: &str,
+    event_id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let inserted =
+        sqlx::query(sql(names
+            .fill("insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing")))
+        .bind(group)
+        .bind(event_id)
+        .execute(connection)
+        .await?;
+    Ok(inserted.rows_affected() == 1)
+}

@@ -1,0 +1,37 @@
+use sqlx::{Executor, SqlitePool};
+
+use crate::error::OutboxError;
+use crate::store::{Migration, Names, migrate::missing, sql};
+
+pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
+
+pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
+    if names.schema.is_some() {
+        return Err(OutboxError::config(
+            "SQLite has no schemas: leave `schema` out, and tell several outboxes in one file apart by `table_prefix`",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) async fn migrate(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
+    // The writer's place, so that a second process waits here and then finds everything done.
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    tx.execute(sql(names.fill(MIGRATION_TABLE))).await?;
+    let applied: i32 =
+        sqlx::query_scalar(sql(names.fill("select coalesce(max(version), 0) from {migration}")))
+            .fetch_one(&mut *tx)
+            .await?;
+    for migration in missing(MIGRATIONS, applied)? {
+        sqlx::raw_sql(sql(names.fill(migration.sql))).execute(&mut *tx).await?;
+        sqlx::query(sql(names.fill("insert into {migration} (version) values ($1)")))
+            .bind(migration.version)
+            .execute(&mut *tx)
+            .await?;
+        tracing::info!(version = migration.version, tables = names.identity(), "outbox schema migrated");
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+pub(super) const MIGRATION_TABLE: &str = "create table if not exists {migration} (version integer primary key, applied_at integer not null default (unixepoch()));\n";

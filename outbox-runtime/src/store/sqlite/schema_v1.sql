@@ -1,0 +1,33 @@
+-- One writer at a time, so the order of `seq` is the order of the commits. AUTOINCREMENT: a number is never reused.
+create table {event} (
+  seq          integer primary key autoincrement,
+  lane         integer not null,
+  id           blob    not null,
+  topic        text    not null,
+  key          blob,
+  name         text    not null,
+  version      integer not null,
+  content_type text    not null,
+  headers      text    not null,
+  payload      blob    not null,
+  occurred_at  integer not null  -- microseconds since 1970
+);
+create index {"event_lane_seq"} on {event} (lane, seq);
+
+-- One small row per lane: its lease, and what is delivered.
+create table {lane} (
+  lane        integer primary key,
+  owner       blob,
+  epoch       integer not null default 0,
+  lease_until integer,  -- milliseconds since 1970
+  last_seq    integer not null default 0
+);
+insert into {lane} (lane) values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15);
+
+-- What each consumer group has handled.
+create table {inbox} (
+  consumer_group text    not null,
+  event_id       blob    not null,
+  handled_at     integer not null default (unixepoch()),
+  primary key (consumer_group, event_id)
+) without rowid;

@@ -1,0 +1,62 @@
+//! What runs inside the user's transaction.
+
+use std::time::UNIX_EPOCH;
+
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use crate::record::{EventRecord, Lane};
+use crate::store::{Names, sql};
+
+const INSERT_EVENT: &str = "\
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
+/// A statement per event: SQLite runs in this process, so there is no round trip to save.
+pub(super) async fn insert_events(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    events: &[EventRecord],
+) -> Result<(), sqlx::Error> {
+    let insert = sql(names.fill(INSERT_EVENT));
+    for event in events {
+        sqlx::query(insert.clone())
+            .bind(Lane::of(event.key.as_deref(), event.id).number())
+            .bind(event.id)
+            .bind(event.topic.as_ref())
+            .bind(event.key.as_deref())
+            .bind(event.name.as_ref())
+            .bind(event.version)
+            .bind(event.content_type.as_ref())
+            .bind(event.headers.to_json())
+            .bind(&*event.payload)
+            .bind(unix_micros(event))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+fn unix_micros(event: &EventRecord) -> i64 {
+    let micros = match event.occurred_at.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_micros()),
+        Err(before) => i64::try_from(before.duration().as_micros()).map(|micros| -micros),
+    };
+    micros.unwrap_or(i64::MAX)
+}
+
+pub(super) async fn insert_inbox(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    group: &str,
+    event_id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let inserted =
+        sqlx::query(sql(names
+            .fill("insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing")))
+        .bind(group)
+        .bind(event_id)
+        .execute(connection)
+        .await?;
+    Ok(inserted.rows_affected() == 1)
+}

@@ -1,0 +1,121 @@
+//! For tests of your own service, without Kafka.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")]
+//! # async fn example<E: outbox_runtime::DomainEvent>(
+//! #     outbox: outbox_runtime::Outbox<sqlx::Sqlite>, order_created: E,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use outbox_runtime::{Relay, testing::MemoryPublisher};
+//!
+//! let mut tx = outbox.begin().await?;
+//! tx.emit(order_created)?;
+//! tx.commit().await?;
+//!
+//! let kafka = MemoryPublisher::new();
+//! Relay::new(outbox, kafka.clone()).drain().await?;
+//! assert_eq!(kafka.published()[0].name, "order.created");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::error::{ErrorKind, OutboxError};
+use crate::publish::{DeliveryReport, Publisher};
+use crate::record::{EventRecord, LANES, StoredEvent};
+
+/// A publisher that keeps what it gets. Clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryPublisher(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+type Refusal = Box<dyn FnMut(&EventRecord) -> Option<String> + Send>;
+
+#[derive(Default)]
+struct State {
+    published: Vec<EventRecord>,
+    refuse: Option<Refusal>,
+}
+
+impl MemoryPublisher {
+    /// A publisher that has got nothing yet, and accepts everything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What was published so far, in order.
+    #[must_use]
+    pub fn published(&self) -> Vec<EventRecord> {
+        self.0.state().published.clone()
+    }
+
+    /// Waits until `count` events were published, and returns them.
+    pub async fn wait_for(&self, count: usize) -> Vec<EventRecord> {
+        loop {
+            let changed = self.0.changed.notified();
+            let published = self.published();
+            if published.len() >= count {
+                return published;
+            }
+            changed.await;
+        }
+    }
+
+    /// From now on, asks `refuse` of every event: `Some(why)` refuses it, as a broker would.
+    pub fn refuse(&self, refuse: impl FnMut(&EventRecord) -> Option<String> + Send + 'static) {
+        self.0.state().refuse = Some(Box::new(refuse));
+    }
+
+    /// Accepts everything again.
+    pub fn accept_all(&self) {
+        self.0.state().refuse = None;
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publisher for MemoryPublisher {
+    async fn publish(&self, events: &[&StoredEvent]) -> Vec<DeliveryReport> {
+        let mut state = self.0.state();
+        let mut failed_lanes = [false; LANES];
+        let reports = events
+            .iter()
+            .map(|event| {
+                let failed = &mut failed_lanes[event.lane.index()];
+                if *failed {
+                    return DeliveryReport::NotSent;
+                }
+                if let Some(why) = state.refuse.as_mut().and_then(|refuse| refuse(&event.record)) {
+                    *failed = true;
+                    return DeliveryReport::Failed(OutboxError::new(ErrorKind::Kafka, why));
+                }
+                state.published.push(event.record.clone());
+                DeliveryReport::Delivered
+            })
+            .collect();
+        drop(state);
+        self.0.changed.notify_waiters();
+        reports
+    }
+}
+
+impl fmt::Debug for MemoryPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryPublisher")
+            .field("published", &self.0.state().published.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,171 @@
+//! The transaction that events are emitted on.
+
+mod begin;
+mod commit;
+mod executor;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::SystemTime;
+
+use sqlx::pool::PoolConnection;
+use sqlx_core::transaction::TransactionManager;
+use uuid::Uuid;
+
+pub use begin::BeginOutbox;
+pub(crate) use begin::begin_transaction;
+
+use crate::codec::Encode;
+use crate::error::{ErrorKind, OutboxError};
+use crate::event::{DomainEvent, Headers};
+use crate::outbox::Outbox;
+use crate::record::EventRecord;
+use crate::store::OutboxDatabase;
+
+/// A database transaction with a buffer of events, which [`commit`](Self::commit) inserts just before it commits.
+///
+/// Queries run on it as on a transaction of sqlx: `execute(&mut *tx)`. A function that takes
+/// `tx: &mut OutboxTx<'_, DB>` joins the transaction: there is no way to commit a borrowed one. Dropped without
+/// [`commit`](Self::commit) — by an early return, a panic, a future that is dropped — it rolls back, and its events
+/// were never there.
+///
+/// **Order.** Events of one key are delivered in the order in which their transactions committed *if* each held the
+/// lock of what the key names (the row of the customer, or an advisory lock) before it emitted. Without such a lock
+/// there is no order to keep: two transactions ran at the same time.
+pub struct OutboxTx<'c, DB: OutboxDatabase> {
+    link: Link<'c, DB>,
+    enclosing: Enclosing<'c>,
+    outbox: Outbox<DB>,
+    events: Vec<EventRecord>,
+    traceparent: Option<String>,
+    /// Whether there is anything to roll back.
+    open: bool,
+}
+
+/// The connection that the transaction is open on.
+pub(crate) enum Link<'c, DB: OutboxDatabase> {
+    Pool(PoolConnection<DB>),
+    Borrowed(&'c mut DB::Connection),
+}
+
+/// What a transaction is part of: decides what its commit means.
+pub(crate) enum Enclosing<'c> {
+    /// Nothing: it is the database transaction itself.
+    Nothing,
+    /// A savepoint of a transaction that sqlx opened, and whose end we do not see.
+    SqlxTransaction,
+    /// A savepoint of an `OutboxTx`, to whose events its own are added.
+    OutboxTx(&'c mut Vec<EventRecord>),
+}
+
+impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
+    pub(crate) fn new(link: Link<'c, DB>, enclosing: Enclosing<'c>, outbox: Outbox<DB>) -> Self {
+        Self { link, enclosing, outbox, events: Vec::new(), traceparent: None, open: true }
+    }
+
+    /// Adds an event to the transaction and returns its id: it will be published if, and only if, the transaction
+    /// commits. The event is serialized now, and kept in memory until the commit inserts all of the transaction's
+    /// events with one statement.
+    ///
+    /// # Errors
+    /// If it cannot be serialized, or is larger than [`max_event_bytes`](crate::OutboxBuilder::max_event_bytes).
+    /// It is not emitted then; return the error, and the transaction is rolled back.
+    pub fn emit<E: DomainEvent>(&mut self, event: E) -> Result<Uuid, OutboxError> {
+        let mut payload = Vec::new();
+        <E::Codec as Encode<E>>::encode(&event, &mut payload)
+            .map_err(|error| OutboxError::serialize(event.descriptor().name, error))?;
+        let mut headers = Headers::new();
+        event.headers(&mut headers);
+        let settings = self.outbox.settings();
+        let traceparent =
+            settings.trace_context.and_then(|current| current()).or_else(|| self.traceparent.clone());
+        headers.insert(crate::record::TRACEPARENT, &traceparent);
+
+        let descriptor = event.descriptor();
+        let record = EventRecord {
+            id: event.id().unwrap_or_else(Uuid::now_v7),
+            topic: descriptor.topic.into(),
+            key: event.key(),
+            name: descriptor.name.into(),
+            version: descriptor.version,
+            content_type: descriptor.content_type.into(),
+            headers,
+            payload,
+            occurred_at: event.occurred_at().unwrap_or_else(SystemTime::now),
+        };
+        if record.size() > settings.max_event_bytes {
+            return Err(OutboxError::new(
+                ErrorKind::EventTooLarge,
+                format!(
+                    "event `{}` has {} bytes of payload, key and headers, and may have {}: it was not emitted; return \
+                     the error to roll back. Put large content where consumers can fetch it and its address into the \
+                     event, or raise `max_event_bytes` together with the limits of the publisher and the topic",
+                    record.name,
+                    record.size(),
+                    settings.max_event_bytes
+                ),
+            ));
+        }
+        let id = record.id;
+        self.events.push(record);
+        Ok(id)
+    }
+
+    /// How many events the commit will insert.
+    #[must_use]
+    pub fn pending_events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// The W3C `traceparent` that events emitted from now on carry, unless
+    /// [`trace_context`](crate::OutboxBuilder::trace_context) knows one.
+    pub fn set_traceparent(&mut self, traceparent: Option<String>) {
+        self.traceparent = traceparent;
+    }
+
+    /// Begins a savepoint. If it is dropped or rolled back, its changes *and* its events are gone, and this
+    /// transaction goes on; its commit makes both part of this transaction.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub async fn savepoint(&mut self) -> Result<OutboxTx<'_, DB>, OutboxError> {
+        let connection: &mut DB::Connection = match &mut self.link {
+            Link::Pool(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        };
+        DB::TransactionManager::begin(connection, None).await?;
+        let mut savepoint = OutboxTx::new(
+            Link::Borrowed(connection),
+            Enclosing::OutboxTx(&mut self.events),
+            self.outbox.clone(),
+        );
+        savepoint.traceparent.clone_from(&self.traceparent);
+        Ok(savepoint)
+    }
+}
+
+impl<DB: OutboxDatabase> Deref for OutboxTx<'_, DB> {
+    type Target = DB::Connection;
+
+    fn deref(&self) -> &DB::Connection {
+        match &self.link {
+            Link::Pool(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> DerefMut for OutboxTx<'_, DB> {
+    fn deref_mut(&mut self) -> &mut DB::Connection {
+        match &mut self.link {
+            Link::Pool(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for OutboxTx<'_, DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboxTx").field("pending_events", &self.events.len()).finish_non_exhaustive()
+    }
+}
