@@ -1,0 +1,49 @@
+//! The commands of `cargo xtask`; `cargo xtask help` lists them.
+
+mod summary;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+use crate::Error;
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  test [args…]   Run `cargo test --workspace --all-features [args…]` against real servers. Those that are
+                 not named by DATABASE_URL (the main Postgres), DATABASE_URL_ALT (a second one of another
+                 version) and KAFKA_BROKERS are started for the run and stopped after it.
+  up             Start a Postgres and a Kafka that stay; prints what a shell evaluates:
+                 eval \"$(cargo xtask up)\"
+  down           Stop them; their data stays for the next `up`.
+  help           Print this.
+
+The servers' programs are fetched once with Maven (`mvn`, a Java 17, `tar` and `xz` are needed) into
+target/servers; with nothing to fetch and nothing to start, none of these is needed.
+";
+
+/// Runs the command which the arguments name, and returns the status to exit with.
+pub fn run(arguments: Vec<String>) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let command = arguments.next();
+    let rest: Vec<String> = arguments.collect();
+    let result = match command.as_deref() {
+        Some("test") => test::run(&rest),
+        Some("up") if rest.is_empty() => up::up(),
+        Some("down") if rest.is_empty() => up::down(),
+        None | Some("help" | "-h" | "--help") => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(unknown) => {
+            let what = [&[unknown.to_owned()], rest.as_slice()].concat().join(" ");
+            eprint!("`{what}` is no command\n\n{HELP}");
+            Ok(ExitCode::from(2))
+        }
+    };
+    result.unwrap_or_else(|error: Error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,246 @@
+//! `cargo xtask test`: the whole test suite against servers which live as long as the run.
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::summary::Summary;
+use crate::Error;
+use crate::net::wait_for;
+use crate::paths::{self, ScratchDir};
+use crate::process::Watchdog;
+use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
+
+pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
+    let interrupt = Interrupt::listen()?;
+    let scratch = ScratchDir::new("test")?;
+
+    let servers = Servers::start(scratch.path());
+    let outcome = match (&servers, interrupt.received()) {
+        (_, Some(signal)) => Ok(Outcome { code: 128 + signal, summary: None }),
+        (Ok(servers), None) => cargo_test(arguments, servers, &interrupt),
+        (Err(_), None) => Ok(Outcome { code: 1, summary: None }),
+    };
+    // In every case, before the last words.
+    let started = servers.map(|servers| servers.stop());
+
+    let failed = !matches!(outcome, Ok(Outcome { code: 0, .. }));
+    if failed && interrupt.received().is_none() && !matches!(started, Ok(0)) {
+        remove_data(scratch.path());
+        eprintln!("the logs of the servers stay for an hour: {}", scratch.path().display());
+        scratch.leave();
+    }
+    started?;
+    let Outcome { code, summary } = outcome?;
+    if let Some(summary) = summary {
+        println!("{summary}");
+    }
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+struct Outcome {
+    code: i32,
+    summary: Option<Summary>,
+}
+
+/// The servers of one run: the environment that names them, and those which were started for it.
+struct Servers {
+    environment: Vec<(&'static str, String)>,
+    postgres: Vec<Postgres>,
+    kafka: Option<Kafka>,
+}
+
+impl Servers {
+    /// Starts, at the same time, what the environment does not name.
+    fn start(dir: &Path) -> Result<Self, Error> {
+        let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        let postgres = |name, version: PgVersion| {
+            let what = format!("postgres {version}");
+            let start =
+                || Postgres::start(version, &dir.join(format!("postgres-{version}")), PgOptions::default());
+            start_unless(given(name), name, &what, start, |server| server.url().to_owned())
+        };
+        let kafka = || {
+            let start = || Kafka::start(&dir.join("kafka"), KafkaOptions::default());
+            start_unless(given("KAFKA_BROKERS"), "KAFKA_BROKERS", "kafka", start, |server| {
+                server.brokers().to_owned()
+            })
+        };
+        let (main, alternative, kafka) = thread::scope(|scope| {
+            let main = scope.spawn(|| postgres("DATABASE_URL", PgVersion::V15));
+            let alternative = scope.spawn(|| postgres("DATABASE_URL_ALT", PgVersion::V18));
+            let kafka = kafka();
+            (join(main), join(alternative), kafka)
+        });
+        let ((main_url, main), (alternative_url, alternative), (brokers, kafka)) =
+            (main?, alternative?, kafka?);
+        Ok(Self {
+            environment: vec![
+                ("DATABASE_URL", main_url),
+                ("DATABASE_URL_ALT", alternative_url),
+                ("KAFKA_BROKERS", brokers),
+            ],
+            postgres: main.into_iter().chain(alternative).collect(),
+            kafka,
+        })
+    }
+
+    /// How many there were.
+    fn stop(self) -> usize {
+        let started = self.postgres.len() + usize::from(self.kafka.is_some());
+        // Disposable: nothing in them is worth an orderly shutdown.
+        drop(self);
+        started
+    }
+}
+
+fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The address of a server, and the server if it is one of ours.
+fn start_unless<S>(
+    given: Option<String>,
+    name: &str,
+    what: &str,
+    start: impl FnOnce() -> Result<S, Error>,
+    address: impl FnOnce(&S) -> String,
+) -> Result<(String, Option<S>), Error> {
+    if let Some(given) = given {
+        // Not the address: it may hold a password.
+        eprintln!("{what} is not started: {name} is set");
+        return Ok((given, None));
+    }
+    let begin = Instant::now();
+    let server = start()?;
+    let address = address(&server);
+    eprintln!("{what} at {address}, started in {:.1} s", begin.elapsed().as_secs_f64());
+    Ok((address, Some(server)))
+}
+
+/// Only the logs are of use later.
+fn remove_data(dir: &Path) {
+    for server in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_dir_all(server.path().join("data"));
+    }
+}
+
+fn cargo_test(arguments: &[String], servers: &Servers, interrupt: &Interrupt) -> Result<Outcome, Error> {
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut child = Command::new(&cargo)
+        .args(["test", "--workspace", "--all-features"])
+        .args(arguments)
+        .envs(servers.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(paths::workspace_root())
+        // In the background of the terminal, where it would be stopped if it read.
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // A group of its own: a signal to this process alone reaches cargo and its test binaries too,
+        // as one from the terminal does.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| Error::spawn(&cargo, error))?;
+    let watchdog = Watchdog::guard(&format!("-{}", child.id()), "KILL")?;
+    let summary = child.stdout.take().map(pass_on_and_sum);
+
+    let status = wait(&mut child, interrupt);
+    // What a test left running in the group, with an end of the pipe in its hands, is ended as well.
+    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    watchdog.dismiss();
+    let status = status.map_err(|error| Error::io("wait for cargo", error))?;
+    let summary = summary.and_then(|sum| sum.recv_timeout(Duration::from_secs(10)).ok()).unwrap_or_default();
+
+    let code = match (interrupt.received(), status.code()) {
+        (Some(signal), _) => 128 + signal,
+        (None, Some(0)) if !summary.ran_any() => {
+            eprintln!(
+                "error: no test was executed, which proves nothing: check the filter in `{}`",
+                arguments.join(" ")
+            );
+            1
+        }
+        (None, Some(code)) => code,
+        (None, None) => 128 + status.signal().unwrap_or(0),
+    };
+    Ok(Outcome { code, summary: Some(summary) })
+}
+
+/// Waits for cargo, and hands on the signal which this process gets.
+fn wait(child: &mut Child, interrupt: &Interrupt) -> io::Result<ExitStatus> {
+    let group = Pid::from_child(child);
+    while interrupt.received().is_none() {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    eprintln!("stopping the tests and the servers");
+    let _ = kill_process_group(group, Signal::INT);
+    let ended = wait_for(Duration::from_secs(5), || child.try_wait().transpose());
+    if ended.is_none() {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    ended.unwrap_or_else(|| child.wait())
+}
+
+/// Copies cargo's output to ours as it comes; the sum follows at its end.
+fn pass_on_and_sum(mut output: ChildStdout) -> mpsc::Receiver<Summary> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut summary = Summary::default();
+        let mut line = Vec::new();
+        let mut buffer = [0; 8192];
+        while let Ok(length @ 1..) = output.read(&mut buffer) {
+            let chunk = &buffer[..length];
+            let mut stdout = io::stdout().lock();
+            // A closed pipe on our side is no reason to stop the tests.
+            let _ = stdout.write_all(chunk).and_then(|()| stdout.flush());
+            for byte in chunk {
+                if *byte == b'\n' {
+                    summary.add_line(&String::from_utf8_lossy(&line));
+                    line.clear();
+                } else {
+                    line.push(*byte);
+                }
+            }
+        }
+        let _ = sender.send(summary);
+    });
+    receiver
+}
+
+/// Ctrl-C or SIGTERM.
+struct Interrupt {
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// The first signal is remembered. The second one ends this process at once: the watchdogs then kill
+    /// what it has started.
+    fn listen() -> Result<Self, Error> {
+        let signal = Arc::new(AtomicUsize::new(0));
+        let again = Arc::new(AtomicBool::new(false));
+        for number in [SIGINT, SIGTERM] {
+            let value = usize::try_from(number).unwrap_or(0);
+            signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))
+                .and_then(|_| signal_hook::flag::register(number, Arc::clone(&again)))
+                .and_then(|_| signal_hook::flag::register_usize(number, Arc::clone(&signal), value))
+                .map_err(|error| Error::io("listen for Ctrl-C", error))?;
+        }
+        Ok(Self { signal })
+    }
+
+    fn received(&self) -> Option<i32> {
+        i32::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|signal| *signal != 0)
+    }
+}

@@ -1,0 +1,38 @@
+//! Real servers for the tests, and the commands of `cargo xtask`.
+//!
+//! The tests of this workspace run against a real Postgres and a real Kafka, and some of them kill
+//! and restart those servers. This crate starts disposable ones without a container engine: Maven
+//! fetches the programs once into `target/servers/dist`, and [`servers::Postgres`] and
+//! [`servers::Kafka`] run them on free ports of 127.0.0.1.
+//!
+//! No server outlives the process which started it, however that process ends: dropping the value
+//! stops the server, and a watchdog process kills it when the starting process dies without
+//! dropping anything (SIGKILL, `std::process::exit`, a value in a `static`).
+//!
+//! ```no_run
+//! use xtask::ScratchDir;
+//! use xtask::servers::{Postgres, PgOptions, PgVersion};
+//!
+//! # fn main() -> Result<(), xtask::Error> {
+//! let dir = ScratchDir::new("crash")?;
+//! let mut postgres = Postgres::start(PgVersion::V15, dir.path(), PgOptions::default())?;
+//! // … connect to postgres.url() …
+//! postgres.kill();
+//! postgres.restart()?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod commands;
+mod error;
+mod fetch;
+mod net;
+mod paths;
+mod process;
+mod procfs;
+pub mod servers;
+
+pub use error::Error;
+pub use paths::ScratchDir;

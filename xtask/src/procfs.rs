@@ -1,0 +1,82 @@
+//! What the kernel tells about processes. Where there is no `/proc`, nothing: Linux only.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process, told apart from a later one with the same pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pid: i32,
+    started: u64,
+}
+
+struct Stat {
+    state: char,
+    parent: i32,
+    started: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `pid (name) state parent …`; the name may hold blanks and parentheses.
+fn parse_stat(line: &str) -> Option<Stat> {
+    let mut fields = line.rsplit_once(')')?.1.split_whitespace();
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        parent: fields.next()?.parse().ok()?,
+        started: fields.nth(17)?.parse().ok()?,
+    })
+}
+
+/// Whether `pid` is stopped by SIGSTOP, or gone.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    stat(pid.as_raw_pid()).is_none_or(|stat| matches!(stat.state, 'T' | 't' | 'Z' | 'X'))
+}
+
+/// The children of `parent`.
+pub(crate) fn children(parent: Pid) -> Vec<Identity> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = stat(pid)?;
+            (stat.parent == parent.as_raw_pid()).then_some(Identity { pid, started: stat.started })
+        })
+        .collect()
+}
+
+impl Identity {
+    pub(crate) fn is_running(self) -> bool {
+        // A zombie holds nothing any more, and in a container nobody may ever collect it.
+        stat(self.pid).is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
+    }
+
+    pub(crate) fn kill(self) {
+        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_running()) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Whether process `pid` runs and `argument` is one of its command line: a pid in a file may long
+/// belong to another program.
+pub(crate) fn runs_with(pid: i32, argument: &str) -> bool {
+    stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+        && fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_name_with_parentheses_does_not_shift_the_fields() {
+        let line = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1000 10";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.state, stat.parent, stat.started), ('S', 7, 9876));
+    }
+}

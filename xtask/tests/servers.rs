@@ -1,0 +1,146 @@
+//! The servers come back after a crash and leave nothing behind.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
+use xtask::{Error, ScratchDir};
+
+fn is_open(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+fn closes_soon(port: u16) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while is_open(port) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+fn survives_kills(version: PgVersion) -> Result<(), Error> {
+    let dir = ScratchDir::new("survives")?;
+    let mut postgres = Postgres::start(version, dir.path(), PgOptions::default())?;
+    let port = postgres.port();
+    assert!(postgres.answers());
+
+    // Twice: the second crash is one of a server that has recovered.
+    for _ in 0..2 {
+        postgres.kill();
+        assert!(!is_open(port), "no process of a killed server holds its port");
+        assert!(!postgres.answers());
+        postgres.restart()?;
+        assert!(postgres.answers());
+        assert_eq!(postgres.port(), port);
+    }
+
+    drop(postgres);
+    assert!(!is_open(port));
+    Ok(())
+}
+
+#[test]
+fn the_oldest_tested_postgres_survives_kills_and_ends_when_dropped() -> Result<(), Error> {
+    survives_kills(PgVersion::V15)
+}
+
+#[test]
+fn the_newest_postgres_survives_kills_and_ends_when_dropped() -> Result<(), Error> {
+    survives_kills(PgVersion::V18)
+}
+
+#[test]
+fn kafka_survives_kills_and_ends_when_dropped() -> Result<(), Error> {
+    let dir = ScratchDir::new("survives")?;
+    let mut kafka = Kafka::start(dir.path(), KafkaOptions::default())?;
+    let port = kafka.port();
+    assert!(kafka.answers());
+
+    for _ in 0..2 {
+        kafka.kill();
+        assert!(!is_open(port));
+        assert!(!kafka.answers());
+        kafka.restart()?;
+        assert!(kafka.answers());
+        assert_eq!(kafka.port(), port);
+    }
+
+    drop(kafka);
+    assert!(!is_open(port));
+    Ok(())
+}
+
+#[test]
+fn stopped_servers_are_used_again_with_their_data() -> Result<(), Error> {
+    let dir = ScratchDir::new("reused")?;
+    let postgres = Postgres::start(PgVersion::V15, dir.path(), PgOptions::default())?;
+    let port = postgres.port();
+    postgres.stop();
+    assert!(!is_open(port));
+
+    let again = Postgres::start(PgVersion::V15, dir.path(), PgOptions { fsync: true })?;
+
+    assert!(again.answers());
+    Ok(())
+}
+
+/// As root the server runs as somebody who cannot enter such a directory.
+#[test]
+fn a_directory_closed_to_others_serves_and_stays_closed() -> Result<(), Error> {
+    let dir = ScratchDir::new("closed")?;
+    let closed = dir.path().join("closed");
+    fs::DirBuilder::new().mode(0o700).create(&closed).unwrap();
+
+    let mut postgres = Postgres::start(PgVersion::V15, &closed.join("below"), PgOptions::default())?;
+    postgres.kill();
+    postgres.restart()?;
+
+    assert!(postgres.answers());
+    assert_eq!(fs::metadata(&closed).unwrap().permissions().mode() & 0o777, 0o700);
+    Ok(())
+}
+
+/// The parent is this test run in a second process.
+#[test]
+fn a_server_dies_with_a_parent_that_is_killed() -> Result<(), Error> {
+    const ROLE: &str = "XTASK_TEST_PARENT";
+    const ANNOUNCE: &str = "listening on ";
+
+    if let Some(dir) = env::var_os(ROLE) {
+        let postgres = Postgres::start(PgVersion::V15, dir.as_ref(), PgOptions::default())?;
+        // The harness has written the start of this line.
+        println!("\n{ANNOUNCE}{}", postgres.port());
+        loop {
+            std::thread::park();
+        }
+    }
+    let dir = ScratchDir::new("orphan")?;
+    let mut parent = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "a_server_dies_with_a_parent_that_is_killed", "--nocapture"])
+        .env(ROLE, dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(parent.stdout.take().unwrap());
+    let port = output
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix(ANNOUNCE)?.parse().ok())
+        .unwrap();
+    assert!(is_open(port));
+
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+
+    assert!(closes_soon(port));
+    Ok(())
+}
