@@ -1,0 +1,297 @@
+//! Parses `#[event(…)]`: which keys are where, and the form of their values. What the values may be, and
+//! which keys go together, is decided in [`model`](super::model).
+
+use proc_macro2::TokenTree;
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, Ident, LitInt, LitStr, Meta, Path, Token, Variant};
+
+use crate::errors::{self, Errors};
+use crate::symbol::{CODEC, CRATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, VERSION};
+
+/// The item and all of its `#[event(…)]` attributes.
+pub(super) struct Item<'a> {
+    pub(super) input: &'a DeriveInput,
+    pub(super) attrs: Attrs,
+    /// One for a struct, one per variant for an enum, none for a union.
+    pub(super) shapes: Vec<Shape<'a>>,
+}
+
+/// A struct, or a variant of an enum.
+pub(super) struct Shape<'a> {
+    pub(super) variant: Option<(&'a Variant, Attrs)>,
+    pub(super) fields: Vec<(&'a Field, FieldAttrs)>,
+}
+
+/// What `#[event(…)]` says on a type or a variant.
+#[derive(Default)]
+pub(super) struct Attrs {
+    pub(super) topic: Once<TopicValue>,
+    pub(super) name: Once<LitStr>,
+    pub(super) version: Once<LitInt>,
+    pub(super) codec: Once<Path>,
+    pub(super) keyless: Once<()>,
+    pub(super) krate: Once<Path>,
+}
+
+/// What `#[event(…)]` says on a field.
+#[derive(Default)]
+pub(super) struct FieldAttrs {
+    pub(super) key: Once<()>,
+    pub(super) header: Once<Option<LitStr>>,
+    pub(super) id: Once<()>,
+    pub(super) occurred_at: Once<()>,
+}
+
+pub(super) enum TopicValue {
+    Literal(LitStr),
+    Const(Path),
+}
+
+/// A key which may be given once, and its value if that has the right form.
+pub(super) struct Once<T>(Option<(Ident, Option<T>)>);
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Once<T> {
+    pub(super) fn get(&self) -> Option<&T> {
+        self.0.as_ref().and_then(|(_, value)| value.as_ref())
+    }
+
+    /// The key as the user typed it, to underline it. It is there also where the value is wrong, so that what was
+    /// wrong is not missing as well.
+    pub(super) fn key(&self) -> Option<&Ident> {
+        self.0.as_ref().map(|(key, _)| key)
+    }
+
+    fn set(&mut self, key: &Ident, value: syn::Result<T>) -> syn::Result<()> {
+        // A misspelt key was a mistake already.
+        if self.key().is_some_and(|before| before == key) {
+            return Err(syn::Error::new(
+                key.span(),
+                format!("`{key}` is given twice\nhelp: remove one of the two"),
+            ));
+        }
+        let (value, result) = match value {
+            Ok(value) => (Some(value), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        self.0 = Some((key.clone(), value));
+        result
+    }
+}
+
+impl<'a> Item<'a> {
+    // Input:  #[event(topic = "orders")] struct Paid { #[event(key)] order: u64 }
+    // Output: attrs: { topic: "orders" }, shapes: [{ fields: [(order, { key })] }]
+    pub(super) fn parse(errors: &Errors, input: &'a DeriveInput) -> Self {
+        let (level, shapes) = match &input.data {
+            Data::Struct(data) => {
+                (Level::Struct, vec![Shape { variant: None, fields: fields(errors, &data.fields) }])
+            }
+            Data::Enum(data) => {
+                let shapes = data.variants.iter().map(|variant| Shape {
+                    variant: Some((variant, attrs(errors, Level::Variant, &variant.attrs))),
+                    fields: fields(errors, &variant.fields),
+                });
+                (Level::Enum, shapes.collect())
+            }
+            Data::Union(_) => (Level::Struct, Vec::new()),
+        };
+        Self { input, attrs: attrs(errors, level, &input.attrs), shapes }
+    }
+}
+
+/// Where an `#[event(…)]` stands decides which keys it knows.
+#[derive(Clone, Copy)]
+enum Level {
+    Struct,
+    Enum,
+    Variant,
+    Field,
+}
+
+impl Level {
+    const fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Struct => &[TOPIC, NAME, VERSION, CODEC, KEYLESS, CRATE],
+            Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, CRATE],
+            Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS],
+            Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
+        }
+    }
+
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Struct => "a struct",
+            Self::Enum => "an enum",
+            Self::Variant => "a variant",
+            Self::Field => "a field",
+        }
+    }
+
+    /// The key that was meant by one that is unknown here, and what to say.
+    fn unknown(self, key: &Ident) -> (Option<&'static str>, syn::Error) {
+        let word = key.to_string();
+        let elsewhere = match self {
+            _ if Self::Field.keys().contains(&&*word) => Some("put it on a field"),
+            Self::Field if Self::Struct.keys().contains(&&*word) => Some("put it on the type"),
+            Self::Enum if word == NAME => Some("each variant is an event of its own: put it on the variants"),
+            Self::Variant if Self::Enum.keys().contains(&&*word) => Some("put it on the enum"),
+            _ => None,
+        };
+        let (meant, message) = match elsewhere {
+            Some(place) => (None, format!("`{word}` does not go on {}\nhelp: {place}", self.noun())),
+            None => {
+                let (meant, help) = errors::suggestion(&word, self.keys());
+                (meant, format!("unknown key `{word}`\n{help}"))
+            }
+        };
+        (meant, syn::Error::new(key.span(), message))
+    }
+}
+
+fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
+    let mut attrs = Attrs::default();
+    entries(errors, level, attributes, |name, key, input| match name {
+        TOPIC => attrs.topic.set(key, value(key, input, "topic = \"order-events\"")),
+        NAME => attrs.name.set(key, value(key, input, "name = \"order.created\"")),
+        VERSION => attrs.version.set(key, value(key, input, "version = 1")),
+        CODEC => attrs.codec.set(key, value(key, input, "codec = outbox::Json")),
+        CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
+        KEYLESS => attrs.keyless.set(key, flag(key, input)),
+        _ => Ok(()),
+    });
+    attrs
+}
+
+fn fields<'a>(errors: &Errors, fields: &'a Fields) -> Vec<(&'a Field, FieldAttrs)> {
+    let parse = |field: &'a Field| {
+        let mut attrs = FieldAttrs::default();
+        entries(errors, Level::Field, &field.attrs, |name, key, input| match name {
+            KEY => attrs.key.set(key, flag(key, input)),
+            HEADER => {
+                let named = input.peek(Token![=]);
+                let name = named.then(|| value(key, input, "header = \"x-tenant\"")).transpose();
+                attrs.header.set(key, name)
+            }
+            ID => attrs.id.set(key, flag(key, input)),
+            OCCURRED_AT => attrs.occurred_at.set(key, flag(key, input)),
+            _ => Ok(()),
+        });
+        (field, attrs)
+    };
+    fields.iter().map(parse).collect()
+}
+
+/// Calls `each` with every key of every `#[event(…)]`, as it is known and as it was typed; `each` parses the value.
+/// A mistake costs the entry it is in, and not those after it.
+fn entries(
+    errors: &Errors,
+    level: Level,
+    attributes: &[Attribute],
+    mut each: impl FnMut(&str, &Ident, ParseStream<'_>) -> syn::Result<()>,
+) {
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident(EVENT)) {
+        let Meta::List(list) = &attribute.meta else {
+            let example = if matches!(level, Level::Field) { "key" } else { "topic = \"order-events\"" };
+            errors.over(
+                attribute,
+                format!("this says nothing about the event\nhelp: write `#[event({example})]`"),
+            );
+            continue;
+        };
+        let parsed = list.parse_args_with(|input: ParseStream<'_>| {
+            while !input.is_empty() {
+                let entry = input.call(Ident::parse_any).and_then(|key| {
+                    let word = key.to_string();
+                    if level.keys().contains(&&*word) {
+                        return each(&word, &key, input).and_then(|()| comma(input));
+                    }
+                    let (meant, unknown) = level.unknown(&key);
+                    if let Some(meant) = meant {
+                        // Its value has been given, whatever is wrong with it.
+                        let _ = each(meant, &key, input);
+                    }
+                    Err(unknown)
+                });
+                if let Err(error) = entry {
+                    errors.push(error);
+                    skip_entry(input);
+                }
+            }
+            Ok(())
+        });
+        errors.ok(parsed);
+    }
+}
+
+fn comma(input: ParseStream<'_>) -> syn::Result<()> {
+    if !input.is_empty() && !input.peek(Token![,]) {
+        return Err(input.error("expected `,` before the next key"));
+    }
+    input.parse::<Option<Token![,]>>().map(drop)
+}
+
+fn skip_entry(input: ParseStream<'_>) {
+    while let Ok(token) = input.parse::<TokenTree>() {
+        if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ',') {
+            break;
+        }
+    }
+}
+
+fn value<T: Value>(key: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<T> {
+    if !input.peek(Token![=]) {
+        return Err(syn::Error::new(key.span(), format!("`{key}` needs a value\nhelp: write `{example}`")));
+    }
+    input.parse::<Token![=]>()?;
+    let begin = input.fork();
+    T::parse(input)
+        .map_err(|_| begin.error(format!("`{key}` takes {}\nhelp: write `{example}`", T::EXPECTED)))
+}
+
+fn flag(key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
+    if input.is_empty() || input.peek(Token![,]) {
+        return Ok(());
+    }
+    Err(input.error(format!("`{key}` takes no value\nhelp: write `{key}` alone")))
+}
+
+/// A form of value, in words.
+trait Value: Sized {
+    const EXPECTED: &'static str;
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self>;
+}
+
+impl Value for LitStr {
+    const EXPECTED: &'static str = "a string literal";
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        Parse::parse(input)
+    }
+}
+
+impl Value for LitInt {
+    const EXPECTED: &'static str = "a whole number from 1";
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        Parse::parse(input)
+    }
+}
+
+impl Value for Path {
+    const EXPECTED: &'static str = "a path";
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        Parse::parse(input)
+    }
+}
+
+impl Value for TopicValue {
+    const EXPECTED: &'static str = "a string literal or the path of a `const`";
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        if input.peek(LitStr) { input.parse().map(Self::Literal) } else { input.parse().map(Self::Const) }
+    }
+}

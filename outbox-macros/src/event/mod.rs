@@ -1,0 +1,34 @@
+//! `#[derive(DomainEvent)]`: parse ([`attr`]) → [`model`], valid by construction → [`expand`].
+
+mod attr;
+mod expand;
+mod header;
+mod model;
+#[cfg(test)]
+mod tests;
+mod topic;
+
+use proc_macro2::TokenStream;
+use syn::DeriveInput;
+
+use crate::errors::{self, Errors};
+
+pub(crate) fn derive(input: TokenStream) -> TokenStream {
+    let input: DeriveInput = match syn::parse2(input) {
+        Ok(input) => input,
+        // Not an item: the compiler has said so already, and there is no type to implement anything for.
+        Err(error) => return error.to_compile_error(),
+    };
+    let errors = Errors::new();
+    let item = attr::Item::parse(&errors, &input);
+    let event = model::Event::new(&errors, &item);
+    let found = errors.into_vec();
+    match event {
+        Some(event) if found.is_empty() => expand::event(&event),
+        _ => {
+            let mut output = errors::to_tokens(&found);
+            output.extend(expand::stub(&item));
+            output
+        }
+    }
+}

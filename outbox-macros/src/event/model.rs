@@ -1,0 +1,351 @@
+//! The event as it will be: borrowed from the syntax, and valid by construction.
+
+use syn::ext::IdentExt;
+use syn::{Data, Field, GenericArgument, Generics, Ident, LitInt, LitStr, Path, PathArguments, Type};
+
+use super::attr::{Attrs, FieldAttrs, Item, Shape, TopicValue};
+use super::{header, topic};
+use crate::errors::Errors;
+
+pub(super) struct Event<'a> {
+    pub(super) ident: &'a Ident,
+    pub(super) generics: &'a Generics,
+    pub(super) krate: Option<&'a Path>,
+    /// JSON if it is not given.
+    pub(super) codec: Option<&'a Path>,
+    /// At least one.
+    pub(super) kinds: Vec<Kind<'a>>,
+}
+
+/// What a value of the type can be: the struct itself, or a variant.
+pub(super) struct Kind<'a> {
+    /// `None` for a struct.
+    pub(super) variant: Option<&'a Ident>,
+    pub(super) topic: Topic<'a>,
+    pub(super) name: String,
+    pub(super) version: u32,
+    /// Empty for a keyless event.
+    pub(super) keys: Vec<Part<'a>>,
+    pub(super) headers: Vec<Header<'a>>,
+    pub(super) id: Option<Part<'a>>,
+    pub(super) occurred_at: Option<Part<'a>>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Topic<'a> {
+    /// A legal name.
+    Literal(&'a LitStr),
+    /// Checked when the compiler evaluates it.
+    Const(&'a Path),
+}
+
+/// A field which is part of the envelope.
+pub(super) struct Part<'a> {
+    /// `None` in a tuple.
+    pub(super) ident: Option<&'a Ident>,
+    pub(super) position: usize,
+    pub(super) ty: &'a Type,
+}
+
+pub(super) struct Header<'a> {
+    pub(super) name: String,
+    pub(super) part: Part<'a>,
+}
+
+impl<'a> Event<'a> {
+    /// `None` if the item cannot be an event; every reason is then in `errors`.
+    pub(super) fn new(errors: &Errors, item: &'a Item<'a>) -> Option<Self> {
+        let input = item.input;
+        match &input.data {
+            Data::Union(data) => {
+                errors.at(
+                    data.union_token.span,
+                    "a union cannot be an event\nhelp: make it a struct or an enum",
+                );
+            }
+            Data::Enum(data) if data.variants.is_empty() => {
+                errors.at(input.ident.span(), "an enum without variants has no event\nhelp: add a variant");
+            }
+            _ => {}
+        }
+        let common = Common::new(errors, item);
+        // Not a `filter_map`: the mistakes of all kinds are to be found.
+        let kinds: Vec<_> = item.shapes.iter().map(|shape| Kind::new(errors, item, shape, &common)).collect();
+        let kinds = kinds.into_iter().collect::<Option<Vec<_>>>()?;
+        check_distinct(errors, item, &kinds);
+        errors.is_empty().then_some(Self {
+            ident: &input.ident,
+            generics: &input.generics,
+            krate: item.attrs.krate.get(),
+            codec: item.attrs.codec.get(),
+            kinds,
+        })
+    }
+}
+
+impl Shape<'_> {
+    /// What a variant says itself.
+    fn own(&self) -> Option<&Attrs> {
+        self.variant.as_ref().map(|(_, attrs)| attrs)
+    }
+}
+
+/// What holds for all kinds of the item, each part judged once.
+struct Common<'a> {
+    /// `Some(None)`: there is one, and it is wrong.
+    topic: Option<Option<Topic<'a>>>,
+    version: Option<Option<u32>>,
+    /// No kind has it: one mistake, and reported as one.
+    topic_missing: bool,
+    key_missing: bool,
+}
+
+impl<'a> Common<'a> {
+    fn new(errors: &Errors, item: &'a Item<'a>) -> Self {
+        let Item { input, attrs, shapes } = item;
+        let ident = &input.ident;
+        let topic_missing = attrs.topic.key().is_none()
+            && !shapes.is_empty()
+            && shapes.iter().all(|shape| shape.own().and_then(|attrs| attrs.topic.key()).is_none());
+        if topic_missing {
+            no_topic(errors, ident);
+        }
+        let key_missing = attrs.keyless.key().is_none()
+            && shapes.len() > 1
+            && shapes.iter().all(|shape| {
+                shape.own().and_then(|attrs| attrs.keyless.key()).is_none()
+                    && marked(shape, |attrs| attrs.key.key()).next().is_none()
+            });
+        if key_missing {
+            errors.at(
+                ident.span(),
+                format!(
+                    "`{ident}` has no keys\n\
+                     help: events with the same key stay in order: mark a field of each variant with `#[event(key)]`,\n\
+                     \x20     or write `#[event(keyless)]` if these need no order"
+                ),
+            );
+        }
+        Self {
+            topic: attrs.topic.get().map(|topic| checked_topic(errors, topic)),
+            version: attrs.version.get().map(|version| checked_version(errors, version)),
+            topic_missing,
+            key_missing,
+        }
+    }
+}
+
+impl<'a> Kind<'a> {
+    fn new(errors: &Errors, item: &'a Item<'a>, shape: &'a Shape<'a>, common: &Common<'a>) -> Option<Self> {
+        let variant = shape.variant.as_ref().map(|(variant, _)| &variant.ident);
+        let own = shape.own();
+        let ident = variant.unwrap_or(&item.input.ident);
+
+        let own_topic = own.and_then(|own| own.topic.get()).map(|topic| checked_topic(errors, topic));
+        let topic = own_topic.or(common.topic);
+        let topic_given =
+            own.is_some_and(|own| own.topic.key().is_some()) || item.attrs.topic.key().is_some();
+        if !topic_given && !common.topic_missing {
+            no_topic(errors, ident);
+        }
+        let own_version =
+            own.and_then(|own| own.version.get()).map(|version| checked_version(errors, version));
+        let version = own_version.or(common.version).unwrap_or(Some(1));
+        let name = match own.unwrap_or(&item.attrs).name.get() {
+            Some(name) if name.value().is_empty() => {
+                errors.at(name.span(), "the event's name is empty\nhelp: name it, or remove `name`");
+                None
+            }
+            Some(name) => Some(name.value()),
+            None => Some(ident.unraw().to_string()),
+        };
+        let keys = keys(errors, item, shape, ident, common);
+        let headers = headers(errors, shape);
+        let id = at_most_one(errors, shape, "id", |attrs| attrs.id.key());
+        let occurred_at = at_most_one(errors, shape, "time", |attrs| attrs.occurred_at.key());
+        Some(Self { variant, topic: topic??, name: name?, version: version?, keys, headers, id, occurred_at })
+    }
+}
+
+fn no_topic(errors: &Errors, ident: &Ident) {
+    errors
+        .at(ident.span(), format!("`{ident}` has no topic\nhelp: add `#[event(topic = \"order-events\")]`"));
+}
+
+fn checked_topic<'a>(errors: &Errors, value: &'a TopicValue) -> Option<Topic<'a>> {
+    match value {
+        TopicValue::Literal(literal) => match topic::check(&literal.value()) {
+            Ok(()) => Some(Topic::Literal(literal)),
+            Err(message) => {
+                errors.at(literal.span(), message);
+                None
+            }
+        },
+        TopicValue::Const(path) => Some(Topic::Const(path)),
+    }
+}
+
+fn checked_version(errors: &Errors, literal: &LitInt) -> Option<u32> {
+    match literal.base10_parse() {
+        Ok(0) => errors.at(literal.span(), "versions start at 1\nhelp: write `version = 1`"),
+        Ok(version) => return Some(version),
+        Err(error) => {
+            errors.at(literal.span(), format!("this is not a version: {error}\nhelp: write `version = 1`"));
+        }
+    }
+    None
+}
+
+impl<'a> Part<'a> {
+    fn new(position: usize, field: &'a Field) -> Self {
+        Self { ident: field.ident.as_ref(), position, ty: &field.ty }
+    }
+
+    /// The field's name without `r#`, or its position.
+    pub(super) fn name(&self) -> String {
+        self.ident.map_or_else(|| self.position.to_string(), |ident| ident.unraw().to_string())
+    }
+}
+
+/// The fields of which `key` is the key the user typed, in their order.
+fn marked<'a, 's>(
+    shape: &'a Shape<'a>,
+    key: impl Fn(&'s FieldAttrs) -> Option<&'s Ident>,
+) -> impl Iterator<Item = (&'s Ident, Part<'a>)>
+where
+    'a: 's,
+{
+    shape
+        .fields
+        .iter()
+        .enumerate()
+        .filter_map(move |(position, (field, attrs))| key(attrs).map(|key| (key, Part::new(position, field))))
+}
+
+fn keys<'a>(
+    errors: &Errors,
+    item: &Item<'_>,
+    shape: &'a Shape<'a>,
+    ident: &Ident,
+    common: &Common<'_>,
+) -> Vec<Part<'a>> {
+    let own_keyless = shape.own().and_then(|attrs| attrs.keyless.key());
+    let keys: Vec<_> = marked(shape, |attrs| attrs.key.key()).collect();
+    match (own_keyless.or(item.attrs.keyless.key()), keys.first()) {
+        (None, None) if !common.key_missing => errors.at(
+            ident.span(),
+            format!(
+                "`{ident}` has no key\n\
+                 help: events with the same key stay in order: mark a field with `#[event(key)]`,\n\
+                 \x20     or write `#[event(keyless)]` if these need no order"
+            ),
+        ),
+        (Some(keyless), Some((key, first))) => {
+            let of_the_enum = shape.variant.is_some() && own_keyless.is_none();
+            errors.at(
+                if of_the_enum { key.span() } else { keyless.span() },
+                format!(
+                    "the field `{}` is a key, but the event is `keyless`\nhelp: remove the `keyless`, or the `key`",
+                    first.name()
+                ),
+            );
+        }
+        _ => {}
+    }
+    for (_, part) in keys.iter().filter(|(_, part)| is_option(part.ty)) {
+        errors.over(
+            part.ty,
+            format!(
+                "the key `{}` can be `None`, and an event without a key has no order\n\
+                 help: make the field non-optional, or use as key a field which always has a value,\n\
+                 \x20     or mark the event `#[event(keyless)]`",
+                part.name()
+            ),
+        );
+    }
+    keys.into_iter().map(|(_, part)| part).collect()
+}
+
+fn headers<'a>(errors: &Errors, shape: &'a Shape<'a>) -> Vec<Header<'a>> {
+    let mut headers: Vec<Header<'a>> = Vec::new();
+    for (position, (field, attrs)) in shape.fields.iter().enumerate() {
+        let (Some(key), Some(given)) = (attrs.header.key(), attrs.header.get()) else { continue };
+        let part = Part::new(position, field);
+        let (name, span) = match (given, &field.ident) {
+            (Some(literal), _) => (literal.value(), literal.span()),
+            (None, Some(_)) => (part.name(), key.span()),
+            (None, None) => {
+                errors.at(key.span(), "this header has no name\nhelp: name it: `header = \"x-tenant\"`");
+                continue;
+            }
+        };
+        if let Err(message) = header::check(&name) {
+            errors.at(span, message);
+        } else if headers.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
+            errors.at(
+                span,
+                format!("there is a header `{name}` already\nhelp: give one of the two another name"),
+            );
+        }
+        headers.push(Header { name, part });
+    }
+    headers
+}
+
+fn at_most_one<'a>(
+    errors: &Errors,
+    shape: &'a Shape<'a>,
+    noun: &str,
+    key: impl Fn(&'a FieldAttrs) -> Option<&'a Ident>,
+) -> Option<Part<'a>> {
+    let mut marked = marked(shape, key);
+    let (_, first) = marked.next()?;
+    for (key, _) in marked {
+        errors.at(
+            key.span(),
+            format!("`{}` is the event's {noun} already\nhelp: remove one `{key}`", first.name()),
+        );
+    }
+    Some(first)
+}
+
+/// Consumers tell events apart by topic, name and version.
+fn check_distinct(errors: &Errors, item: &Item<'_>, kinds: &[Kind<'_>]) {
+    for (i, kind) in kinds.iter().enumerate() {
+        let Topic::Literal(topic) = kind.topic else { continue };
+        let same = |other: &&Kind<'_>| {
+            matches!(other.topic, Topic::Literal(literal) if literal.value() == topic.value())
+                && other.name == kind.name
+                && other.version == kind.version
+        };
+        if let (Some(other), Some(variant)) = (kinds[..i].iter().find(same), kind.variant) {
+            let name = item.shapes[i].own().and_then(|attrs| attrs.name.get());
+            errors.at(
+                name.map_or(variant.span(), LitStr::span),
+                format!(
+                    "`{variant}` is `{}` version {} on `{}`, and so is `{}`\n\
+                     help: give one of them another name or version",
+                    kind.name,
+                    kind.version,
+                    topic.value(),
+                    other.variant.unwrap_or(variant)
+                ),
+            );
+        }
+    }
+}
+
+/// Whether the type is spelled `Option<…>`. One behind an alias is refused by its missing `EventKey`.
+fn is_option(ty: &Type) -> bool {
+    match ty {
+        Type::Group(group) => is_option(&group.elem),
+        Type::Paren(paren) => is_option(&paren.elem),
+        Type::Reference(reference) => is_option(&reference.elem),
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| {
+            last.ident == "Option"
+                && matches!(&last.arguments, PathArguments::AngleBracketed(list)
+                    if matches!(list.args.first(), Some(GenericArgument::Type(_))) && list.args.len() == 1)
+        }),
+        _ => false,
+    }
+}

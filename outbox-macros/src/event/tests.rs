@@ -1,0 +1,272 @@
+use expect_test::{Expect, expect};
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::derive;
+use crate::testing::{prefixes, pretty};
+
+fn expands(item: TokenStream, expected: Expect) {
+    expected.assert_eq(&pretty(derive(item)));
+}
+
+#[test]
+fn struct_with_all_there_is() {
+    expands(
+        quote! {
+            #[event(topic = "order-events", name = "order.created", version = 2)]
+            pub struct OrderCreated {
+                #[event(id)]
+                pub event_id: Uuid,
+                #[event(key)]
+                pub region: String,
+                #[event(key, header = "x-customer")]
+                pub customer_id: Uuid,
+                #[event(header)]
+                pub tenant: String,
+                #[event(occurred_at)]
+                pub at: SystemTime,
+            }
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl ::outbox::__private::DomainEvent for OrderCreated {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            "order-events",
+                            "order.created",
+                            2,
+                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            &["region", "customer_id"],
+                            &["x-customer", "tenant"],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        &Self::DESCRIPTORS[0]
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::core::option::Option::Some(
+                            ::outbox::__private::event_key(&[&self.region, &self.customer_id]),
+                        )
+                    }
+                    fn headers(&self, headers: &mut ::outbox::__private::Headers) {
+                        ::outbox::__private::Headers::insert(
+                            headers,
+                            "x-customer",
+                            &self.customer_id,
+                        );
+                        ::outbox::__private::Headers::insert(headers, "tenant", &self.tenant);
+                    }
+                    fn id(&self) -> ::core::option::Option<::outbox::__private::Uuid> {
+                        ::core::option::Option::Some(::outbox::__private::event_id(&self.event_id))
+                    }
+                    fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
+                        ::core::option::Option::Some(::outbox::__private::event_time(&self.at))
+                    }
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn enum_with_a_keyless_variant() {
+    expands(
+        quote! {
+            #[event(topic = topics::ORDERS)]
+            enum OrderEvent {
+                #[event(name = "order.placed")]
+                Placed { #[event(key)] order: u64, #[event(header)] tenant: String },
+                #[event(topic = "payments")]
+                Paid(#[event(key)] u64),
+                #[event(keyless)]
+                Audited,
+            }
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl ::outbox::__private::DomainEvent for OrderEvent {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            ::outbox::__private::checked_topic(topics::ORDERS),
+                            "order.placed",
+                            1,
+                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            &["order"],
+                            &["tenant"],
+                        ),
+                        ::outbox::__private::EventDescriptor::new(
+                            "payments",
+                            "Paid",
+                            1,
+                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            &["0"],
+                            &[],
+                        ),
+                        ::outbox::__private::EventDescriptor::new(
+                            ::outbox::__private::checked_topic(topics::ORDERS),
+                            "Audited",
+                            1,
+                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            &[],
+                            &[],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        match self {
+                            Self::Placed { .. } => &Self::DESCRIPTORS[0],
+                            Self::Paid { .. } => &Self::DESCRIPTORS[1],
+                            Self::Audited { .. } => &Self::DESCRIPTORS[2],
+                        }
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        match self {
+                            Self::Placed { order: field0, .. } => {
+                                ::core::option::Option::Some(
+                                    ::outbox::__private::event_key(&[field0]),
+                                )
+                            }
+                            Self::Paid { 0: field0, .. } => {
+                                ::core::option::Option::Some(
+                                    ::outbox::__private::event_key(&[field0]),
+                                )
+                            }
+                            Self::Audited { .. } => ::core::option::Option::None,
+                        }
+                    }
+                    fn headers(&self, headers: &mut ::outbox::__private::Headers) {
+                        match self {
+                            Self::Placed { tenant: field0, .. } => {
+                                ::outbox::__private::Headers::insert(headers, "tenant", field0);
+                            }
+                            Self::Paid { .. } | Self::Audited { .. } => {}
+                        }
+                    }
+                }
+                const _: &[::outbox::__private::EventDescriptor] = <OrderEvent as ::outbox::__private::DomainEvent>::DESCRIPTORS;
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn generic_event_elsewhere() {
+    expands(
+        quote! {
+            #[event(crate = crate::events, topic = "changes", codec = Avro<T>)]
+            struct Changed<'a, T: Clone, const N: usize>
+            where
+                T: 'a,
+            {
+                #[event(key)]
+                id: &'a T,
+                states: [T; N],
+            }
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl<'a, T: Clone, const N: usize> crate::events::__private::DomainEvent
+                for Changed<'a, T, N>
+                where
+                    T: 'a,
+                    Avro<T>: crate::events::__private::Encode<Self>,
+                    &'a T: crate::events::__private::EventKey,
+                {
+                    type Codec = Avro<T>;
+                    const DESCRIPTORS: &'static [crate::events::__private::EventDescriptor] = &[
+                        crate::events::__private::EventDescriptor::new(
+                            "changes",
+                            "Changed",
+                            1,
+                            <Self::Codec as crate::events::__private::Codec>::CONTENT_TYPE,
+                            &["id"],
+                            &[],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static crate::events::__private::EventDescriptor {
+                        &Self::DESCRIPTORS[0]
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::core::option::Option::Some(
+                            crate::events::__private::event_key(&[&self.id]),
+                        )
+                    }
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn every_mistake_and_a_stub() {
+    expands(
+        quote! {
+            #[event(topic = "order events", nam = "x")]
+            struct Created {
+                #[event(key)]
+                id: Option<u64>,
+            }
+        },
+        expect![[r#"
+            ::core::compile_error! {
+                "unknown key `nam`\nhelp: did you mean `name`?"
+            }
+            ::core::compile_error! {
+                "the name of a topic cannot have ' ' in it\nhelp: a Kafka topic is named with 1 to 249 letters, digits, `.`, `_` and `-`: `topic = \"order-events\"`"
+            }
+            ::core::compile_error! {
+                "the key `id` can be `None`, and an event without a key has no order\nhelp: make the field non-optional, or use as key a field which always has a value,\n      or mark the event `#[event(keyless)]`"
+            }
+            const _: () = {
+                #[automatically_derived]
+                impl ::outbox::__private::DomainEvent for Created {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        ::core::unreachable!()
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::core::unreachable!()
+                    }
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn half_typed_events_never_panic() {
+    let items = [
+        quote! {
+            #[event(topic = "order-events", name = "order.created", version = 1, codec = a::B<C>, crate = crate::outbox)]
+            pub(crate) struct OrderCreated<'a, T: Clone, const N: usize> where T: 'a {
+                #[event(key, id)]
+                pub r#type: Uuid,
+                #[event(header = "x-tenant")]
+                #[serde(default)]
+                tenant: Cow<'a, str>,
+                #[event(occurred_at)]
+                at: [T; N],
+            }
+        },
+        quote! {
+            #[event(topic = topics::ORDERS, keyless)]
+            enum Event<T = ()> {
+                #[event(name = "a", version = 2)]
+                A(#[event(header = "x")] T, u8) = 1,
+                B { c: u8 },
+                C,
+            }
+        },
+        quote!(#[event(topic = "t")] union U { #[event(key)] a: u8 }),
+    ];
+    for item in items {
+        for prefix in prefixes(&item) {
+            derive(prefix);
+        }
+    }
+}

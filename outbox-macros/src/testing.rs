@@ -1,0 +1,55 @@
+//! What the tests of both macros share.
+
+use proc_macro2::{Group, TokenStream, TokenTree};
+
+/// The code as `cargo fmt` would write it.
+pub(crate) fn pretty(tokens: TokenStream) -> String {
+    prettyplease::unparse(&syn::parse2(tokens).unwrap())
+}
+
+/// Everything an editor sees while `tokens` is typed from left to right, with each open delimiter closed at once.
+pub(crate) fn prefixes(tokens: &TokenStream) -> Vec<TokenStream> {
+    let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
+    let mut prefixes = vec![TokenStream::new()];
+    for (i, token) in tokens.iter().enumerate() {
+        if let TokenTree::Group(group) = token {
+            for inner in self::prefixes(&group.stream()) {
+                let mut prefix: TokenStream = tokens[..i].iter().cloned().collect();
+                prefix.extend([TokenTree::Group(Group::new(group.delimiter(), inner))]);
+                prefixes.push(prefix);
+            }
+        } else {
+            prefixes.push(tokens[..=i].iter().cloned().collect());
+        }
+    }
+    prefixes
+}
+
+/// The tokens without the delimiters.
+pub(crate) fn leaves(tokens: TokenStream) -> Vec<String> {
+    tokens
+        .into_iter()
+        .flat_map(|token| match token {
+            TokenTree::Group(group) => leaves(group.stream()),
+            leaf => vec![leaf.to_string()],
+        })
+        .collect()
+}
+
+/// Whether `output` has all tokens of `item`, in their order.
+pub(crate) fn keeps(output: TokenStream, item: TokenStream) -> bool {
+    let mut output = leaves(output).into_iter();
+    leaves(item).into_iter().all(|token| output.any(|other| other == token))
+}
+
+#[test]
+fn prefixes_are_those_an_editor_sees() {
+    let seen: Vec<_> = prefixes(&quote::quote!(f(a b) c)).iter().map(ToString::to_string).collect();
+    assert_eq!(seen, ["", "f", "f ()", "f (a)", "f (a b)", "f (a b) c"]);
+}
+
+#[test]
+fn a_lost_token_is_noticed() {
+    assert!(keeps(quote::quote!(a { x b c }), quote::quote!(a b c)));
+    assert!(!keeps(quote::quote!(a { x c }), quote::quote!(a b c)));
+}

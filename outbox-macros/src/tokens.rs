@@ -1,0 +1,43 @@
+//! Spans, and where the runtime lives.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote};
+use syn::Path;
+
+/// The module that has all an expansion names: `::outbox::__private`, or below the path of `crate = …`.
+pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
+    match krate {
+        Some(path) => quote!(#path::__private),
+        None => quote!(::outbox::__private),
+    }
+}
+
+/// The same as [`private`] with every token of ours located at `span`, so that an error about the item it
+/// leads to is shown there.
+pub(crate) fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
+    match krate {
+        Some(path) => quote::quote_spanned!(span=> #path::__private),
+        None => quote::quote_spanned!(span=> ::outbox::__private),
+    }
+}
+
+/// `span`'s location, with the hygiene of our own code: the compiler shows errors there, while lints see an
+/// expansion and local variables cannot meet those of the user.
+pub(crate) fn ours(span: Span) -> Span {
+    span.resolved_at(Span::mixed_site())
+}
+
+/// Where `tokens` begin and end, with the hygiene of our own code. Spans cannot be joined on stable Rust; an
+/// expression of ours that begins with the one and ends with the other underlines the whole.
+pub(crate) fn ends(tokens: impl ToTokens) -> (Span, Span) {
+    let mut tokens = tokens.into_token_stream().into_iter();
+    let Some(first) = tokens.next() else { return (Span::mixed_site(), Span::mixed_site()) };
+    let begin = first.span();
+    let end = tokens.last().map_or(begin, |last| last.span());
+    (ours(begin), ours(end))
+}
+
+/// A local variable of ours.
+pub(crate) fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}

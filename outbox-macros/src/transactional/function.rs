@@ -1,0 +1,103 @@
+//! The annotated function: its signature parsed, its body left as tokens.
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use syn::ext::IdentExt;
+use syn::parse::{ParseStream, Parser};
+use syn::{Attribute, Ident, Signature, Token, Visibility};
+
+pub(super) struct Function {
+    /// Attributes, visibility and signature, as they were.
+    head: TokenStream,
+    pub(super) attrs: Vec<Attribute>,
+    pub(super) sig: Signature,
+    /// `None` for the declaration in a trait.
+    pub(super) body: Option<Group>,
+    /// The `;` of a declaration.
+    tail: Option<TokenTree>,
+}
+
+impl Function {
+    // Input:  #[doc = "…"] pub async fn f(&self) -> Ret { BODY }
+    // Output: Function { head: `#[doc = "…"] pub async fn f(&self) -> Ret`, attrs, sig, body: `{ BODY }` }
+    pub(super) fn parse(item: TokenStream) -> syn::Result<Self> {
+        let mut head: Vec<TokenTree> = item.into_iter().collect();
+        let body = head.pop_if(|last| braces(last).is_some()).as_ref().and_then(braces);
+        let tail = head.pop_if(|last| matches!(last, TokenTree::Punct(punct) if punct.as_char() == ';'));
+        let head: TokenStream = head.into_iter().collect();
+        let (attrs, sig) = parse_head.parse2(head.clone())?;
+        Ok(Self { head, attrs, sig, body, tail })
+    }
+
+    /// The item as it was, with `body` for its body.
+    pub(super) fn with_body(&self, body: Option<TokenTree>) -> TokenStream {
+        let mut tokens = self.head.clone();
+        tokens.extend(body);
+        tokens.extend(self.tail.clone());
+        tokens
+    }
+
+    /// The item with an `async` that was forgotten.
+    pub(super) fn with_async_body(&self, body: TokenTree) -> TokenStream {
+        let mut forgotten = true;
+        let mut tokens = TokenStream::new();
+        for token in self.head.clone() {
+            let begins = matches!(&token, TokenTree::Ident(word) if word == "fn" || word == "unsafe" || word == "extern");
+            if begins && forgotten {
+                forgotten = false;
+                tokens.extend([TokenTree::Ident(Ident::new("async", token.span()))]);
+            }
+            tokens.extend([token]);
+        }
+        tokens.extend([body]);
+        tokens
+    }
+}
+
+fn parse_head(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, Signature)> {
+    let attrs = input.call(Attribute::parse_outer)?;
+    input.parse::<Visibility>()?;
+    if let Some(other) = other_item(input) {
+        let help = if other == "impl" || other == "trait" {
+            "put it on each method that needs a transaction"
+        } else {
+            "put it on the function that emits events"
+        };
+        return Err(syn::Error::new(
+            other.span(),
+            format!("`#[transactional_outbox]` is for async functions, not for `{other}`\nhelp: {help}"),
+        ));
+    }
+    let sig = input.parse()?;
+    if !input.is_empty() {
+        return Err(input.error("unexpected token after the function's signature"));
+    }
+    Ok((attrs, sig))
+}
+
+/// The keyword of an item which is not a function.
+fn other_item(input: ParseStream<'_>) -> Option<Ident> {
+    const OTHER: [&str; 11] =
+        ["struct", "enum", "union", "impl", "trait", "mod", "const", "static", "type", "use", "macro_rules"];
+    let ahead = input.fork();
+    ahead.parse::<Option<Token![unsafe]>>().ok()?;
+    let keyword = ahead.call(Ident::parse_any).ok()?;
+    let before_fn = keyword == "const"
+        && (ahead.peek(Token![fn]) || ahead.peek(Token![async]) || ahead.peek(Token![unsafe]));
+    (OTHER.iter().any(|other| keyword == other) && !before_fn).then_some(keyword)
+}
+
+/// The braces, or those in the invisible group which a `macro_rules!` puts around a `$body:block`.
+fn braces(token: &TokenTree) -> Option<Group> {
+    let TokenTree::Group(group) = token else { return None };
+    match group.delimiter() {
+        Delimiter::Brace => Some(group.clone()),
+        Delimiter::None => {
+            let mut inner = group.stream().into_iter();
+            match (inner.next(), inner.next()) {
+                (Some(only), None) => braces(&only),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}

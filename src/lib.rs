@@ -1,0 +1,60 @@
+//! The transactional outbox for Rust: events commit with your data, and reach Kafka at least once and in order.
+//!
+//! A service that commits to its database and then publishes to Kafka loses events: a crash between the two, and the
+//! inventory is never told of the order. Here the event is a row of the *same transaction* as the order. A relay
+//! publishes it afterwards, and again if it cannot be sure; consumers recognise what they have handled.
+//!
+//! The parts, in the order in which you meet them:
+//!
+//! 1. [`#[derive(DomainEvent)]`](macro@DomainEvent) on a struct or enum: its topic, name, version, key and headers.
+//! 2. [`Outbox`], the handle: [`Outbox::migrate`] creates the tables.
+//! 3. [`#[transactional_outbox]`](macro@transactional_outbox) on an async function: its body gets an [`OutboxTx`] to
+//!    run queries and [`emit`](OutboxTx::emit) events on. `Ok` commits both, `Err` rolls both back. It is sugar over
+//!    [`Outbox::begin`], `emit` and [`OutboxTx::commit`]; [`Outbox::attach`] joins a transaction that sqlx has open.
+//! 4. [`Relay`], in the service or in a process of its own, with a [`publish::kafka::KafkaPublisher`].
+//! 5. [`consume::Consumer`], with handlers that run once per event.
+//! 6. [`testing`], for tests of your service without Kafka.
+//!
+//! # What is promised
+//!
+//! - **No event without its transaction, no transaction without its events.** They are rows of one commit.
+//! - **At least once.** An event leaves the outbox only when all in-sync replicas have it. After a crash some are
+//!   published again; a [`consume::Consumer`] makes the changes of each once.
+//! - **Order by key.** Events with equal keys are published in the order of their commits, if each writer held the
+//!   lock of what the key names before it emitted (see [`OutboxTx`]), through retries, restarts and take-overs.
+//! - **Nothing is skipped.** What Kafka refuses stays, stops one lane of sixteen, and is tried again.
+//!
+//! # Features
+//!
+//! | feature | what it switches on |
+//! |---|---|
+//! | `macros` (default) | the two macros |
+//! | `postgres` | the Postgres store (14 and later) |
+//! | `sqlite` | the SQLite store, with SQLite itself bundled |
+//! | `kafka` | the Kafka publisher and the consumer, with librdkafka bundled (needs a C compiler and make) |
+//!
+//! A service whose relay runs elsewhere does not need `kafka`. For TLS, turn on the features of `sqlx`
+//! (`tls-rustls`) and of `rdkafka` (`ssl`) in your own `Cargo.toml`.
+
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub use outbox_runtime::__private;
+#[cfg(feature = "kafka")]
+#[doc(inline)]
+pub use outbox_runtime::consume;
+pub use outbox_runtime::{
+    BeginOutbox, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode, DomainEvent, Encode, ErrorKind,
+    EventDescriptor, EventKey, EventRecord, HeaderValue, Headers, Json, LANES, Lane, Outbox, OutboxBuilder,
+    OutboxDatabase, OutboxError, OutboxTx, Outcome, Relay, StoredEvent,
+};
+#[doc(inline)]
+pub use outbox_runtime::{publish, testing};
+
+#[cfg(feature = "macros")]
+pub use outbox_macros::{DomainEvent, transactional_outbox};
+
+/// The code of the README, compiled.
+#[cfg(all(doctest, feature = "macros", feature = "postgres", feature = "kafka"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
