@@ -1,0 +1,108 @@
+//! The whole of outbox in one terminal: `cargo run --example quickstart`.
+//!
+//! A service takes orders; it is killed before it has published, and again before it has noted that it had; an
+//! inventory service still counts each order once. Nothing is simulated: the service is a process of its own, which
+//! this one starts, kills and starts again.
+//!
+//! It needs nothing but this repository: a SQLite file, and the Kafka broker that is built into librdkafka. With
+//! `DATABASE_URL` (Postgres) and `KAFKA_BROKERS` set, it runs on those.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rdkafka::mocking::MockCluster;
+
+/// The same service on two databases: the file reads as if there were one.
+mod on_sqlite {
+    use sqlx::Sqlite as Db;
+    include!("service.rs");
+}
+mod on_postgres {
+    use sqlx::Postgres as Db;
+    include!("service.rs");
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// What a start of the service does.
+const TAKE_ORDERS: &str = "take-orders";
+const DIE_AFTER_PUBLISHING: &str = "die-after-publishing";
+const GO_ON: &str = "go-on";
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    if let (Some(what), Some(database), Some(brokers)) =
+        (arguments.next(), arguments.next(), arguments.next())
+    {
+        return if database.starts_with("postgres") {
+            on_postgres::service(&what, &database, &brokers).await
+        } else {
+            on_sqlite::service(&what, &database, &brokers).await
+        };
+    }
+
+    let directory = tempfile::tempdir()?;
+    let database = std::env::var("DATABASE_URL").unwrap_or_else(|_| {
+        format!("sqlite://{}?mode=rwc", directory.path().join("quickstart.db").display())
+    });
+    let in_process; // lives as long as this function
+    let brokers = match std::env::var("KAFKA_BROKERS") {
+        Ok(brokers) => brokers,
+        Err(_) => {
+            in_process = MockCluster::new(1)?;
+            in_process.bootstrap_servers()
+        }
+    };
+    println!("database: {database}\nKafka:    {brokers}\n");
+    if database.starts_with("postgres") {
+        on_postgres::story(&database, &brokers).await
+    } else {
+        on_sqlite::story(&database, &brokers).await
+    }
+}
+
+/// The service, as a process of its own.
+struct ServiceProcess {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl ServiceProcess {
+    fn start(what: &str, database: &str, brokers: &str) -> Result<Self, Failure> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args([what, database, brokers])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().ok_or("the service has no output")?;
+        Ok(Self { child, lines: BufReader::new(output).lines() })
+    }
+
+    /// Passes on what it says, up to the line `until` or its end.
+    fn listen(&mut self, until: &str) -> Result<(), Failure> {
+        for line in self.lines.by_ref() {
+            let line = line?;
+            if line == until {
+                break;
+            }
+            println!("   service    {line}");
+        }
+        Ok(())
+    }
+
+    /// SIGKILL: no destructor runs, nothing is flushed.
+    fn kill(mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for ServiceProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

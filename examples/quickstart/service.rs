@@ -1,0 +1,202 @@
+// Included once per database, with `Db` naming it.
+
+use outbox::consume::{Consumer, EventContext, EventHandler};
+use outbox::publish::kafka::KafkaPublisher;
+use outbox::publish::{DeliveryReport, Publisher};
+use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, Relay, StoredEvent, transactional_outbox};
+use serde::{Deserialize, Serialize};
+use sqlx::{Executor, Pool};
+
+use super::{DIE_AFTER_PUBLISHING, Duration, Failure, GO_ON, ServiceProcess, TAKE_ORDERS};
+
+/// What the inventory wants to know of an order.
+#[derive(Debug, Serialize, Deserialize, DomainEvent)]
+#[event(topic = "quickstart-orders", name = "order.placed")]
+struct OrderPlaced {
+    /// The key: events of one customer stay in order.
+    #[event(key)]
+    customer: String,
+    /// The customer's first order is number 1, the next number 2.
+    number: i64,
+    item: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum OrderError {
+    #[error("{0} is not sold here")]
+    NotSold(String),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
+
+struct OrderService {
+    outbox: Outbox<Db>,
+}
+
+impl OrderService {
+    /// The order and its event are committed together. An error rolls both back.
+    #[transactional_outbox(tx in self.outbox)]
+    async fn place_order(&self, customer: &str, item: &str) -> Result<i64, OrderError> {
+        // Locks the customer's row: two orders of one customer are placed one after the other.
+        let number: i64 = sqlx::query_scalar(
+            "insert into quickstart_customer (name, orders) values ($1, 1)
+             on conflict (name) do update set orders = quickstart_customer.orders + 1 returning orders",
+        )
+        .bind(customer)
+        .fetch_one(&mut *tx)
+        .await?;
+        sqlx::query("insert into quickstart_order (customer, number, item) values ($1, $2, $3)")
+            .bind(customer)
+            .bind(number)
+            .bind(item)
+            .execute(&mut *tx)
+            .await?;
+        tx.emit(OrderPlaced { customer: customer.into(), number, item: item.into() })?;
+        if item == "moon" {
+            return Err(OrderError::NotSold(item.into()));
+        }
+        Ok(number)
+    }
+}
+
+/// The other service: reserves what was ordered.
+struct Inventory;
+
+impl EventHandler<Db> for Inventory {
+    type Event = OrderPlaced;
+    type Error = sqlx::Error;
+
+    async fn handle(
+        &self,
+        tx: &mut OutboxTx<'_, Db>,
+        order: OrderPlaced,
+        _: &EventContext,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query("insert into quickstart_reserved (customer, number) values ($1, $2)")
+            .bind(&order.customer)
+            .bind(order.number)
+            .execute(tx)
+            .await?;
+        println!("   inventory  reserves {} for {}, order {}", order.item, order.customer, order.number);
+        Ok(())
+    }
+}
+
+async fn open(database: &str) -> Result<Outbox<Db>, Failure> {
+    let outbox = Outbox::builder(Pool::<Db>::connect(database).await?).table_prefix("quickstart_outbox_").build()?;
+    outbox.migrate().await?;
+    Ok(outbox)
+}
+
+/// A start of the service process.
+pub(super) async fn service(what: &str, database: &str, brokers: &str) -> Result<(), Failure> {
+    let service = OrderService { outbox: open(database).await? };
+    let place = async |customer, item| match service.place_order(customer, item).await {
+        Ok(number) => println!("{customer}'s order {number} is committed, with its event"),
+        Err(error) => println!("{customer}'s order is refused and rolled back: {error}"),
+    };
+    match what {
+        TAKE_ORDERS => {
+            place("alice", "apples").await;
+            place("bob", "bread").await;
+            place("alice", "moon").await;
+            place("alice", "cheese").await;
+            println!("{TAKE_ORDERS}");
+            std::future::pending().await
+        }
+        DIE_AFTER_PUBLISHING => {
+            let relay = Relay::new(service.outbox.clone(), DiesAfterPublishing(KafkaPublisher::new(brokers)?));
+            Ok(relay.lease(Duration::from_millis(500)).run(std::future::pending()).await?)
+        }
+        GO_ON => {
+            let publisher = KafkaPublisher::new(brokers)?;
+            let relay = tokio::spawn(Relay::new(service.outbox.clone(), publisher).run(std::future::pending()));
+            place("bob", "dates").await;
+            place("alice", "eggs").await;
+            println!("{GO_ON}");
+            Ok(relay.await??)
+        }
+        _ => Err("started with unknown arguments".into()),
+    }
+}
+
+/// Lets the process die at the worst moment: the broker has the events, and the relay has not noted it.
+struct DiesAfterPublishing(KafkaPublisher);
+
+impl Publisher for DiesAfterPublishing {
+    async fn publish(&self, events: &[&StoredEvent]) -> Vec<DeliveryReport> {
+        let reports = self.0.publish(events).await;
+        println!("{} events are acknowledged by the broker, and the process dies", reports.len());
+        std::process::abort()
+    }
+}
+
+pub(super) async fn story(database: &str, brokers: &str) -> Result<(), Failure> {
+    let outbox = open(database).await?;
+    for table in [
+        "create table if not exists quickstart_customer (name text primary key, orders bigint not null)",
+        "create table if not exists quickstart_order (customer text, number bigint, item text)",
+        "create table if not exists quickstart_reserved (customer text, number bigint)",
+    ] {
+        outbox.pool().execute(table).await?;
+    }
+    let before = count(&outbox, ORDERS).await?;
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let inventory = Consumer::new(outbox.clone(), brokers, "quickstart-inventory")
+        .handler(Inventory)
+        .property("allow.auto.create.topics", "true");
+    let inventory = tokio::spawn(inventory.run(async { _ = stopped.await }));
+
+    println!("1. The service takes orders.");
+    let mut service = ServiceProcess::start(TAKE_ORDERS, database, brokers)?;
+    service.listen(TAKE_ORDERS)?;
+    println!("   It is killed (SIGKILL) before it has published anything.\n");
+    service.kill()?;
+
+    println!("2. It starts again. Its relay finds the events in the outbox.");
+    ServiceProcess::start(DIE_AFTER_PUBLISHING, database, brokers)?.listen("")?;
+    println!();
+
+    println!("3. It starts again, publishes the same events again, and goes on.");
+    let mut service = ServiceProcess::start(GO_ON, database, brokers)?;
+    service.listen(GO_ON)?;
+    let orders = count(&outbox, ORDERS).await?;
+    let mut waited = Duration::ZERO;
+    while count(&outbox, RESERVED).await? < orders && !inventory.is_finished() {
+        if waited > Duration::from_secs(30) {
+            return Err("the inventory did not get all orders within 30 s: is Kafka up?".into());
+        }
+        waited += Duration::from_millis(20);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(stop);
+    let consumed = inventory.await??;
+    service.kill()?;
+
+    // In the order of their reservation, the numbers of each customer must rise.
+    let reserved: Vec<(String, i64)> =
+        sqlx::query_as("select customer, number from quickstart_reserved").fetch_all(outbox.pool()).await?;
+    let mut last = std::collections::HashMap::new();
+    let violations =
+        reserved.iter().filter(|(customer, number)| last.insert(customer, number) >= Some(number)).count();
+
+    println!();
+    println!("orders committed               {}", orders - before);
+    println!("orders reserved                {}", consumed.handled);
+    println!("events that came twice         {}, each skipped by the inbox", consumed.duplicates);
+    println!("orders of a customer in disorder {violations}");
+    if reserved.len() as i64 != orders || violations > 0 {
+        return Err("orders and reservations differ: this is a bug in outbox".into());
+    }
+    Ok(())
+}
+
+const ORDERS: &str = "select count(*) from quickstart_order";
+const RESERVED: &str = "select count(*) from quickstart_reserved";
+
+async fn count(outbox: &Outbox<Db>, rows: &'static str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(rows).fetch_one(outbox.pool()).await
+}
