@@ -1,0 +1,295 @@
+//! What users and networks do wrong: each gives a clear error and loses nothing.
+
+mod support;
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use outbox::consume::{Consumer, EventContext, handler_fn};
+use outbox::publish::kafka::KafkaPublisher;
+use outbox::testing::MemoryPublisher;
+use outbox::{ErrorKind, Outbox, OutboxTx, Relay};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres};
+use support::{HeldPublisher, OrderCreated, POSTGRES, migrated, within_a_minute};
+use tracing_subscriber::layer::SubscriberExt;
+use xtask::ScratchDir;
+use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion};
+
+async fn new_outbox() -> Outbox<Postgres> {
+    migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await
+}
+
+async fn commit(outbox: &Outbox<Postgres>, n: i64) {
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", n)).unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// What is still to be published, read without publishing it.
+async fn waiting(outbox: &Outbox<Postgres>) -> u64 {
+    let kafka = MemoryPublisher::new();
+    within_a_minute(async {
+        loop {
+            match Relay::new(outbox.clone(), kafka.clone()).drain().await {
+                Ok(published) => return published,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}"),
+            }
+        }
+    })
+    .await
+}
+
+/// The warnings and errors that a user's log shows: of all tests here, since librdkafka speaks on a thread of its own.
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn of_this_program() -> &'static Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        LOG.get_or_init(|| {
+            let lines = Arc::<Mutex<Vec<u8>>>::default();
+            let writer = Arc::clone(&lines);
+            let layer = tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_writer(move || Writer(Arc::clone(&writer)));
+            let warnings = tracing_subscriber::filter::LevelFilter::WARN;
+            let subscriber = tracing_subscriber::registry().with(warnings).with(layer);
+            tracing::subscriber::set_global_default(subscriber).expect("the first");
+            Self(lines)
+        })
+    }
+
+    /// The lines that have all of `words`.
+    fn lines(&self, words: &[&str]) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
+    }
+
+    async fn until_it_says(&self, words: &[&str]) {
+        within_a_minute(async {
+            while self.lines(words).is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await; // between two looks
+            }
+        })
+        .await;
+    }
+}
+
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn create_topic(brokers: &str, name: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let topic = NewTopic::new(name, 3, TopicReplication::Fixed(1));
+    admin.create_topics([&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_relay_goes_on() {
+    let scratch = ScratchDir::new("no-topic").unwrap();
+    let kafka =
+        Kafka::start(scratch.path(), KafkaOptions { auto_create_topics: false, ..KafkaOptions::default() })
+            .unwrap();
+    let outbox = new_outbox().await;
+    commit(&outbox, 1).await;
+    let drain =
+        async || Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap()).drain().await;
+    let error = within_a_minute(drain()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Kafka);
+    for hint in
+        ["`order-events` does not exist", "kafka-topics.sh --create --topic order-events", "Nothing is lost"]
+    {
+        assert!(error.to_string().contains(hint), "{error}");
+    }
+
+    // A relay that runs all along finds the topic when it is there.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let relay = Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap());
+    let log = Log::of_this_program();
+    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    log.until_it_says(&["event not published", "order-events", "does not exist"]).await;
+    create_topic(kafka.brokers(), "order-events").await;
+    within_a_minute(async {
+        while sqlx::query_scalar::<_, i64>("select count(*) from outbox_lane where prev_floor > 0")
+            .fetch_one(outbox.pool())
+            .await
+            .unwrap()
+            == 0
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+        }
+    })
+    .await;
+    drop(stop);
+    within_a_minute(relay).await.unwrap().unwrap();
+    assert_eq!(waiting(&outbox).await, 0);
+}
+
+#[tokio::test]
+async fn a_wrong_broker_address_is_said_once_and_the_events_wait() {
+    let outbox = new_outbox().await;
+    commit(&outbox, 1).await;
+    let log = Log::of_this_program();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let relay = Relay::new(outbox.clone(), KafkaPublisher::new("127.0.0.1:1").unwrap())
+        .drain_timeout(Duration::from_millis(200));
+    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let words = ["no Kafka broker answers", "\"127.0.0.1:1\""];
+    log.until_it_says(&words).await;
+    drop(stop);
+    within_a_minute(relay).await.unwrap().unwrap();
+    assert_eq!(log.lines(&words).len(), 1, "{:?}", log.lines(&words));
+    assert_eq!(waiting(&outbox).await, 1, "the event is still there");
+}
+
+#[tokio::test]
+async fn a_broker_that_dies_and_comes_back_gets_every_event() {
+    let scratch = ScratchDir::new("broker-dies").unwrap();
+    let mut kafka = Kafka::start(scratch.path(), KafkaOptions::default()).unwrap();
+    let outbox = new_outbox().await;
+    let publisher = KafkaPublisher::new(kafka.brokers()).unwrap();
+    commit(&outbox, 1).await;
+    assert_eq!(Relay::new(outbox.clone(), publisher).drain().await.unwrap(), 1);
+
+    kafka.kill();
+    let publisher = KafkaPublisher::new(kafka.brokers()).unwrap();
+    for n in 2..=20 {
+        commit(&outbox, n).await;
+    }
+    let relay = tokio::spawn(Relay::new(outbox.clone(), publisher).drain());
+    kafka.restart().unwrap();
+    assert_eq!(within_a_minute(relay).await.unwrap().unwrap(), 19);
+}
+
+#[tokio::test]
+async fn a_database_that_dies_and_comes_back_is_waited_for() {
+    let scratch = ScratchDir::new("database-dies").unwrap();
+    let mut postgres =
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
+    let pool =
+        PgPoolOptions::new().acquire_timeout(Duration::from_secs(5)).connect(postgres.url()).await.unwrap();
+    let outbox = migrated(Outbox::new(pool)).await;
+    let kafka = MemoryPublisher::new();
+    let log = Log::of_this_program();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    commit(&outbox, 1).await;
+    within_a_minute(kafka.wait_for(1)).await;
+
+    postgres.kill();
+    let mut tx_error = outbox.begin().await.err();
+    let words = ["the relay cannot use the database"];
+    log.until_it_says(&words).await;
+    postgres.restart().unwrap();
+    within_a_minute(async {
+        while tx_error.is_some() {
+            tx_error = outbox.begin().await.err();
+        }
+    })
+    .await;
+    commit(&outbox, 2).await;
+    within_a_minute(kafka.wait_for(2)).await;
+    drop(stop);
+    within_a_minute(relay).await.unwrap().unwrap();
+    assert_eq!(log.lines(&words).len(), 1, "{:?}", log.lines(&words));
+}
+
+/// A server that crashes hands out again the transaction ids that it had not logged: a snapshot that was taken before,
+/// and not saved, would take the rows of those transactions for old ones.
+#[tokio::test]
+async fn transaction_ids_that_a_crash_hands_out_again_lose_no_event() {
+    let scratch = ScratchDir::new("reused-ids").unwrap();
+    let mut postgres =
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
+    let outbox = migrated(Outbox::new(PgPool::connect(postgres.url()).await.unwrap())).await;
+    let kafka = HeldPublisher::default();
+    let relay = Relay::new(outbox.clone(), kafka.clone()).lease(Duration::from_secs(3600));
+    let relay = tokio::spawn(relay.run(std::future::pending()));
+    commit(&outbox, 1).await;
+    within_a_minute(kafka.got(1)).await;
+    kafka.answer(); // by now it has its lanes, and draws no more ids for them
+
+    let mut open = outbox.pool().begin().await.unwrap();
+    let mut tx = outbox.attach(&mut open).await.unwrap();
+    tx.emit(OrderCreated::new("a", 2)).unwrap();
+    tx.commit().await.unwrap();
+    for _ in 0..50 {
+        // Drawn, and never logged.
+        sqlx::query("select pg_current_xact_id()").execute(outbox.pool()).await.unwrap();
+    }
+    open.commit().await.unwrap();
+    outbox.ring();
+    within_a_minute(kafka.got(2)).await;
+
+    // The relay has read event 2, in a window above the 50 ids; the server crashes before the window is closed.
+    postgres.kill();
+    postgres.restart().unwrap();
+    within_a_minute(async { while outbox.begin().await.is_err() {} }).await;
+    commit(&outbox, 3).await;
+    kafka.answer();
+    within_a_minute(kafka.got(3)).await;
+    relay.abort();
+}
+
+fn wrong_database() -> PgPool {
+    let options: PgConnectOptions = support::server(POSTGRES).parse().unwrap();
+    PgPoolOptions::new().connect_lazy_with(options.database("no_such_database"))
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_is_an_error_of_whoever_asks_first() {
+    let outbox = Outbox::new(wrong_database());
+    let error = outbox.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(error.to_string().contains("no_such_database"), "{error}");
+    let relay = Relay::new(outbox, MemoryPublisher::new()).run(std::future::pending());
+    let error = within_a_minute(relay).await.unwrap_err();
+    assert!(error.to_string().contains("no_such_database"), "waiting would not mend it: {error}");
+}
+
+#[tokio::test]
+async fn a_database_that_nobody_serves_is_an_error_of_migrate() {
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).username("nobody");
+    let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(500)).connect_lazy_with(options);
+    let error = Outbox::new(pool).migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(error.to_string().contains("Is the database up"), "{error}");
+}
+
+async fn nothing(
+    _: &mut OutboxTx<'_, Postgres>,
+    _: OrderCreated,
+    _: &EventContext,
+) -> Result<(), sqlx::Error> {
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
+    let outbox = new_outbox().await;
+    let consumer = || Consumer::new(outbox.clone(), "127.0.0.1:1", "g");
+    let error = consumer().run(std::future::pending()).await.unwrap_err();
+    assert!(error.to_string().contains("without handlers"), "{error}");
+    let twice = consumer().handler(handler_fn(nothing)).handler(handler_fn(nothing));
+    let error = twice.run(std::future::pending()).await.unwrap_err();
+    assert!(error.to_string().contains("two handlers take event `order.created`"), "{error}");
+    for property in ["enable.auto.offset.store", "group.id"] {
+        let consumer = consumer().handler(handler_fn(nothing)).property(property, "true");
+        let error = consumer.run(std::future::pending()).await.unwrap_err();
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! What the tests share: the servers they run against, and an order service to run on them.
+
+#![allow(dead_code)] // each test program uses a part of it
+
+pub mod random;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use outbox::publish::{DeliveryReport, Publisher};
+use outbox::{DomainEvent, Outbox, OutboxDatabase, StoredEvent};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Executor, PgPool, SqlitePool};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+/// The URL of the main Postgres.
+pub const POSTGRES: &str = "DATABASE_URL";
+/// The URL of a Postgres of another version.
+pub const OTHER_POSTGRES: &str = "DATABASE_URL_ALT";
+
+pub fn server(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!(
+            "{variable} is not set, and this test needs a real server: run `cargo xtask test`, which starts the \
+             servers, or set the variable to one of yours"
+        )
+    })
+}
+
+pub fn kafka() -> String {
+    server("KAFKA_BROKERS")
+}
+
+/// A new, empty database on the server in `variable`, and a pool of `connections` to it.
+pub async fn postgres(variable: &str, connections: u32) -> PgPool {
+    let url = server(variable);
+    let options: sqlx::postgres::PgConnectOptions = url.parse().expect("a Postgres URL");
+    let name = format!("test_{}", Uuid::now_v7().simple());
+    let admin = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(options.clone())
+        .await
+        .expect("a Postgres that answers");
+    admin
+        .execute(sqlx::AssertSqlSafe(format!("create database {name}")))
+        .await
+        .expect("the right to create databases");
+    admin.close().await;
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(20))
+        .connect_with(options.database(&name))
+        .await
+        .expect("the new database")
+}
+
+/// A new SQLite file, which lives as long as the directory returned with it.
+pub async fn sqlite(connections: u32) -> (SqlitePool, tempfile::TempDir) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(directory.path().join("orders.db"))
+        .create_if_missing(true)
+        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
+        .busy_timeout(Duration::from_secs(20));
+    let pool = sqlx::sqlite::SqlitePoolOptions::new()
+        .max_connections(connections)
+        .connect_with(options)
+        .await
+        .expect("a new SQLite file");
+    (pool, directory)
+}
+
+pub async fn migrated<DB: OutboxDatabase>(outbox: Outbox<DB>) -> Outbox<DB> {
+    outbox.migrate().await.expect("new tables");
+    outbox
+}
+
+/// The event of most tests: the `n`th of its customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, DomainEvent)]
+#[event(topic = "order-events", name = "order.created", version = 1)]
+pub struct OrderCreated {
+    #[event(key)]
+    pub customer: String,
+    #[event(header)]
+    pub tenant: Option<String>,
+    pub n: i64,
+}
+
+impl OrderCreated {
+    pub fn new(customer: impl Into<String>, n: i64) -> Self {
+        Self { customer: customer.into(), tenant: None, n }
+    }
+}
+
+/// `future`, or a failure of the test if it takes a minute: a bound, never a measure.
+pub async fn within_a_minute<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("no answer within a minute")
+}
+
+/// A publisher that answers when it is told to, and not before.
+#[derive(Clone)]
+pub struct HeldPublisher {
+    got: Arc<AtomicUsize>,
+    answers: Arc<Semaphore>,
+}
+
+impl Default for HeldPublisher {
+    fn default() -> Self {
+        Self { got: Arc::default(), answers: Arc::new(Semaphore::new(0)) }
+    }
+}
+
+impl HeldPublisher {
+    /// Waits until it was given `count` events.
+    pub async fn got(&self, count: usize) {
+        while self.got.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reports what it has, or gets next, as delivered.
+    pub fn answer(&self) {
+        self.answers.add_permits(1);
+    }
+}
+
+impl Publisher for HeldPublisher {
+    async fn publish(&self, events: &[&StoredEvent]) -> Vec<DeliveryReport> {
+        self.got.fetch_add(events.len(), Ordering::SeqCst);
+        self.answers.acquire().await.expect("never closed").forget();
+        events.iter().map(|_| DeliveryReport::Delivered).collect()
+    }
+}

@@ -1,0 +1,21 @@
+use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+#[derive(Serialize)]
+struct NotAnEvent {
+    id: u64,
+}
+
+#[transactional_outbox(tx in outbox)]
+async fn create(outbox: &Outbox<Sqlite>) -> Result<(), OutboxError> {
+    tx.emit(Created(1))?;
+    tx.emit(NotAnEvent { id: 1 })?;
+    Ok(())
+}
+
+fn main() {}

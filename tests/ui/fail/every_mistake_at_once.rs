@@ -1,0 +1,21 @@
+use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "order events", version = 0, nam = "order.created")]
+struct Created {
+    #[event(key)]
+    customer: Option<u64>,
+    #[event(header = "ce_id")]
+    tenant: String,
+}
+
+// Is no error of its own: the event is one, whatever is wrong with it.
+#[transactional_outbox(tx in outbox)]
+async fn create(outbox: &Outbox<Sqlite>) -> Result<(), OutboxError> {
+    tx.emit(Created { customer: None, tenant: String::new() })?;
+    Ok(())
+}
+
+fn main() {}

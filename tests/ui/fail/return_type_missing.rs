@@ -1,0 +1,14 @@
+use outbox::{DomainEvent, Outbox, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+#[transactional_outbox(tx in outbox)]
+async fn create(outbox: &Outbox<Sqlite>) {
+    tx.emit(Created(1)).ok();
+}
+
+fn main() {}

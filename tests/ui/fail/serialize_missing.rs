@@ -1,0 +1,10 @@
+use outbox::DomainEvent;
+
+#[derive(DomainEvent)]
+#[event(topic = "t")]
+struct Created {
+    #[event(key)]
+    id: u64,
+}
+
+fn main() {}

@@ -1,0 +1,18 @@
+use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+#[transactional_outbox(tx in outbox)]
+async fn create(outbox: &Outbox<Sqlite>, text: &str) -> Result<u64, OutboxError> {
+    tx.emit(Created(1))?;
+    if text.is_empty() {
+        return "nothing";
+    }
+    Ok(1)
+}
+
+fn main() {}
