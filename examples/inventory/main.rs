@@ -6,6 +6,7 @@
 //! ```
 
 use std::error::Error;
+use std::time::Duration;
 
 use outbox::consume::{Consumer, EventContext, EventHandler};
 use outbox::{DomainEvent, Outbox, OutboxTx};
@@ -59,7 +60,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             format!("{name} is not set: `eval \"$(cargo xtask up)\"` starts servers and sets it")
         })
     };
-    let pool = PgPoolOptions::new().max_connections(5).connect(&setting("DATABASE_URL")?).await?;
+    // Lazily: the first to need a connection is `migrate`, whose error says what to look for.
+    let pool = PgPoolOptions::new()
+        .max_connections(5)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy(&setting("DATABASE_URL")?)?;
     // Its own tables, as if in a database of its own: only the inbox is used.
     let outbox = Outbox::builder(pool).table_prefix("inventory_outbox_").build()?;
     outbox.migrate().await?;

@@ -12,6 +12,7 @@ mod service;
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -44,7 +45,11 @@ async fn main() -> Result<(), Failure> {
     };
 
     let database = setting("DATABASE_URL")?;
-    let pool = PgPoolOptions::new().max_connections(20).connect(&database).await?;
+    // Lazily: the first to need a connection is `migrate`, whose error says what to look for.
+    let pool = PgPoolOptions::new()
+        .max_connections(20)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy(&database)?;
     let outbox = Outbox::new(pool);
     outbox.migrate().await?;
     service::create_tables(&outbox).await?;

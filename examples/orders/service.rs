@@ -92,6 +92,7 @@ async fn find(tx: &mut OutboxTx<'_, Postgres>, id: Uuid) -> Result<Option<Order>
 
 pub async fn create_tables(outbox: &Outbox<Postgres>) -> Result<(), sqlx::Error> {
     let mut tx = outbox.pool().begin().await?;
+    tx.execute("set local client_min_messages = warning").await?;
     // Two processes may start at once, and `if not exists` alone does not make that safe.
     tx.execute("select pg_advisory_xact_lock(hashtext('orders example'))").await?;
     tx.execute("create table if not exists customer (name text primary key, orders bigint not null)").await?;

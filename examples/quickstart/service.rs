@@ -85,7 +85,7 @@ impl EventHandler<Db> for Inventory {
 }
 
 async fn open(database: &str) -> Result<Outbox<Db>, Failure> {
-    let outbox = Outbox::builder(Pool::<Db>::connect(database).await?).table_prefix("quickstart_outbox_").build()?;
+    let outbox = Outbox::builder(Pool::<Db>::connect_lazy(database)?).table_prefix("quickstart_outbox_").build()?;
     outbox.migrate().await?;
     Ok(outbox)
 }

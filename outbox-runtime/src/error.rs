@@ -106,13 +106,10 @@ impl fmt::Display for OutboxError {
     }
 }
 
+/// The message as well: it is what a `main` that returns the error, and an `unwrap` in a test, print.
 impl fmt::Debug for OutboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboxError")
-            .field("kind", &self.0.kind)
-            .field("message", &self.0.message)
-            .field("source", &self.0.source)
-            .finish()
+        write!(f, "{:?}: {self}", self.0.kind)
     }
 }
 

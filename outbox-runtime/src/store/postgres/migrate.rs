@@ -24,6 +24,8 @@ pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
 
 pub(super) async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
     let mut tx = pool.begin().await?;
+    // Without the notice that a table is there already, at every start.
+    tx.execute("set local client_min_messages = warning").await?;
     // Held until commit, so that a second process waits here and then finds everything done. Not a session lock:
     // those break behind a transaction pooler.
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
