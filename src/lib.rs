@@ -44,9 +44,10 @@ pub use outbox_runtime::__private;
 #[doc(inline)]
 pub use outbox_runtime::consume;
 pub use outbox_runtime::{
-    BeginOutbox, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode, DomainEvent, Encode, ErrorKind,
-    EventDescriptor, EventKey, EventRecord, HeaderValue, Headers, Json, LANES, Lane, Outbox, OutboxBuilder,
-    OutboxDatabase, OutboxError, OutboxTx, Outcome, Relay, StoredEvent,
+    BeginOutbox, BeginTransaction, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode, DomainEvent, Encode,
+    ErrorKind, EventDescriptor, EventId, EventKey, EventRecord, EventTime, HeaderValue, Headers, Isolation,
+    Json, LANES, Lane, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Outcome, Relay,
+    RetryArgument, StoredEvent, TxOptions,
 };
 #[doc(inline)]
 pub use outbox_runtime::{publish, testing};

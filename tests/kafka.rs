@@ -463,7 +463,7 @@ async fn an_event_that_cannot_be_decoded_stops_the_consumer_and_says_where() {
 
     /// The same event, as a consumer that was not told of a change sees it.
     #[derive(Debug, Serialize, Deserialize, DomainEvent)]
-    #[event(topic = "kafka-undecodable", name = "order.created", version = 3)]
+    #[event(topic = "kafka-undecodable", name = "order.created", version = 3, duplicate)]
     struct Misunderstood {
         #[event(key)]
         customer: u64,

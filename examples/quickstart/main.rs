@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
 
+mod event;
+
 /// The same service on two databases: the file reads as if there were one.
 mod on_sqlite {
     use sqlx::Sqlite as Db;

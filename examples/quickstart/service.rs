@@ -3,23 +3,11 @@
 use outbox::consume::{Consumer, EventContext, EventHandler};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{DeliveryReport, Publisher};
-use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, Relay, StoredEvent, transactional_outbox};
-use serde::{Deserialize, Serialize};
+use outbox::{Outbox, OutboxError, OutboxTx, Relay, StoredEvent, transactional_outbox};
 use sqlx::{Executor, Pool};
 
+use super::event::OrderPlaced;
 use super::{DIE_AFTER_PUBLISHING, Duration, Failure, GO_ON, ServiceProcess, TAKE_ORDERS};
-
-/// What the inventory wants to know of an order.
-#[derive(Debug, Serialize, Deserialize, DomainEvent)]
-#[event(topic = "quickstart-orders", name = "order.placed")]
-struct OrderPlaced {
-    /// The key: events of one customer stay in order.
-    #[event(key)]
-    customer: String,
-    /// The customer's first order is number 1, the next number 2.
-    number: i64,
-    item: String,
-}
 
 #[derive(Debug, thiserror::Error)]
 enum OrderError {

@@ -9,6 +9,7 @@
 
 mod errors;
 mod event;
+mod grammar;
 mod symbol;
 #[cfg(test)]
 mod testing;

@@ -37,6 +37,10 @@ struct Inner {
 pub enum ErrorKind {
     /// The database refused or could not be reached. The transaction was rolled back, with its events.
     Database,
+    /// The database refused because another transaction was in the way: a serialization failure or a deadlock in
+    /// Postgres, a lock held too long in SQLite. The transaction was rolled back, with its events; run again from its
+    /// beginning, it may well succeed. `retry = N` of `#[transactional_outbox]` does that.
+    Conflict,
     /// `COMMIT` itself failed or its answer was lost: the transaction may or may not have been committed,
     /// its data and its events alike.
     CommitUnknown,
@@ -135,6 +139,11 @@ impl From<sqlx::Error> for OutboxError {
                  `outbox.migrate().await` (or run what `Outbox::migration_sql()` prints), with the same \
                  schema and prefix as here",
             ),
+            _ if is_conflict(&error) => (
+                ErrorKind::Conflict,
+                "another transaction was in the way, and the database refused this one; it is rolled back with its \
+                 events. Run all of it again, as `retry = N` of `#[transactional_outbox]` does",
+            ),
             _ => {
                 (ErrorKind::Database, "the database refused; the transaction is rolled back with its events")
             }
@@ -143,7 +152,44 @@ impl From<sqlx::Error> for OutboxError {
     }
 }
 
+/// For methods that return `std::io::Result`.
+impl From<OutboxError> for std::io::Error {
+    fn from(error: OutboxError) -> Self {
+        Self::other(error)
+    }
+}
+
 /// `42P01` is Postgres's `undefined_table`; `3F000` its `invalid_schema_name`. SQLite has only words.
 fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(error.code().as_deref(), Some("42P01" | "3F000")) || error.message().starts_with("no such table")
+}
+
+/// Whether the database refused for another transaction's sake. `40001` and `40P01` are Postgres's
+/// `serialization_failure` and `deadlock_detected`; the numbers are SQLite's `SQLITE_BUSY` and `SQLITE_LOCKED` with
+/// their extended codes.
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(is_conflict_of_database)
+}
+
+fn is_conflict_of_database(error: &dyn sqlx::error::DatabaseError) -> bool {
+    matches!(
+        error.code().as_deref(),
+        Some("40001" | "40P01" | "5" | "261" | "517" | "773" | "6" | "262" | "518")
+    )
+}
+
+/// Whether such a refusal is what led to `error`.
+pub(crate) fn is_caused_by_conflict(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
+        if let Some(error) = error.downcast_ref::<OutboxError>() {
+            error.kind() == ErrorKind::Conflict
+        } else if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+            is_conflict(error)
+        } else {
+            // What a variant `#[error(transparent)] Database(sqlx::Error)` shows as its source.
+            error
+                .downcast_ref::<Box<dyn sqlx::error::DatabaseError>>()
+                .is_some_and(|error| is_conflict_of_database(&**error))
+        }
+    })
 }

@@ -25,13 +25,13 @@ mod tx;
 
 pub use codec::{Codec, CodecError, Decode, Encode, Json};
 pub use error::{ErrorKind, OutboxError};
-pub use event::{DomainEvent, EventDescriptor, EventKey, HeaderValue, Headers};
+pub use event::{DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::Relay;
 pub use store::OutboxDatabase;
-pub use transactional::Outcome;
-pub use tx::{BeginOutbox, OutboxTx};
+pub use transactional::{Outcome, RetryArgument};
+pub use tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 
 /// What the macros expand to. Not for you: it changes without notice.
 #[doc(hidden)]
@@ -40,8 +40,8 @@ pub mod __private {
 
     pub use crate::codec::{Codec, Encode, Json};
     pub use crate::event::{
-        DomainEvent, EventDescriptor, EventKey, HeaderValue, Headers, checked_topic, event_id, event_key,
-        event_time,
+        DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
     };
-    pub use crate::transactional::{Outcome, begin, finish};
+    pub use crate::transactional::{Attempts, Cause, Outcome, RetryArgument, body, cause, finish};
+    pub use crate::tx::{BeginOutbox, BeginTransaction, Isolation, TxOptions};
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
 use crate::store::{Names, OutboxDatabase, sealed};
-use crate::tx::{Enclosing, Link, OutboxTx, begin_transaction};
+use crate::tx::{Enclosing, Link, OutboxTx, TxOptions, begin_on_pool};
 
 /// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to clone; share one
 /// per database among the services and the relay of a process.
@@ -129,8 +129,29 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database gives no connection, or does not begin. Dropping the future leaves the pool usable.
     pub async fn begin(&self) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        let connection = begin_transaction::<DB>(&self.0.pool).await?;
-        Ok(OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, self.shared()))
+        self.begin_with(TxOptions::new()).await
+    }
+
+    /// Begins a transaction with an isolation level or a name of its own.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # async fn example(outbox: outbox_runtime::Outbox<sqlx::Sqlite>) -> Result<(), outbox_runtime::OutboxError> {
+    /// use outbox_runtime::{Isolation, TxOptions};
+    ///
+    /// let tx = outbox.begin_with(TxOptions::new().isolation(Isolation::Serializable)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin). What the database refuses because another transaction was in the way, here or later, is
+    /// an error of the kind [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): begin again, and do all of it again.
+    pub async fn begin_with(&self, options: TxOptions) -> Result<OutboxTx<'static, DB>, OutboxError> {
+        let connection = begin_on_pool::<DB>(&self.0.pool, options).await?;
+        let mut tx = OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, self.shared());
+        tx.watch_conflicts(options.watch);
+        Ok(tx)
     }
 
     /// Joins a transaction that sqlx has open: in a savepoint of it, with the outbox's events. After

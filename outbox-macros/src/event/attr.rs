@@ -1,13 +1,14 @@
 //! Parses `#[event(…)]`: which keys are where, and the form of their values. What the values may be, and
 //! which keys go together, is decided in [`model`](super::model).
 
-use proc_macro2::TokenTree;
-use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream};
+use syn::parse::ParseStream;
 use syn::{Attribute, Data, DeriveInput, Field, Fields, Ident, LitInt, LitStr, Meta, Path, Token, Variant};
 
 use crate::errors::{self, Errors};
-use crate::symbol::{CODEC, CRATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, VERSION};
+use crate::grammar::{self, Once, Value, flag, value};
+use crate::symbol::{
+    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, VERSION,
+};
 
 /// The item and all of its `#[event(…)]` attributes.
 pub(super) struct Item<'a> {
@@ -31,6 +32,7 @@ pub(super) struct Attrs {
     pub(super) version: Once<LitInt>,
     pub(super) codec: Once<Path>,
     pub(super) keyless: Once<()>,
+    pub(super) duplicate: Once<()>,
     pub(super) krate: Once<Path>,
 }
 
@@ -46,43 +48,6 @@ pub(super) struct FieldAttrs {
 pub(super) enum TopicValue {
     Literal(LitStr),
     Const(Path),
-}
-
-/// A key which may be given once, and its value if that has the right form.
-pub(super) struct Once<T>(Option<(Ident, Option<T>)>);
-
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T> Once<T> {
-    pub(super) fn get(&self) -> Option<&T> {
-        self.0.as_ref().and_then(|(_, value)| value.as_ref())
-    }
-
-    /// The key as the user typed it, to underline it. It is there also where the value is wrong, so that what was
-    /// wrong is not missing as well.
-    pub(super) fn key(&self) -> Option<&Ident> {
-        self.0.as_ref().map(|(key, _)| key)
-    }
-
-    fn set(&mut self, key: &Ident, value: syn::Result<T>) -> syn::Result<()> {
-        // A misspelt key was a mistake already.
-        if self.key().is_some_and(|before| before == key) {
-            return Err(syn::Error::new(
-                key.span(),
-                format!("`{key}` is given twice\nhelp: remove one of the two"),
-            ));
-        }
-        let (value, result) = match value {
-            Ok(value) => (Some(value), Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        self.0 = Some((key.clone(), value));
-        result
-    }
 }
 
 impl<'a> Item<'a> {
@@ -118,9 +83,9 @@ enum Level {
 impl Level {
     const fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Struct => &[TOPIC, NAME, VERSION, CODEC, KEYLESS, CRATE],
-            Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, CRATE],
-            Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS],
+            Self::Struct => &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, CRATE],
+            Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, CRATE],
+            Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE],
             Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
         }
     }
@@ -164,6 +129,7 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         CODEC => attrs.codec.set(key, value(key, input, "codec = outbox::Json")),
         CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
+        DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
         _ => Ok(()),
     });
     attrs
@@ -206,86 +172,22 @@ fn entries(
             continue;
         };
         let parsed = list.parse_args_with(|input: ParseStream<'_>| {
-            while !input.is_empty() {
-                let entry = input.call(Ident::parse_any).and_then(|key| {
-                    let word = key.to_string();
-                    if level.keys().contains(&&*word) {
-                        return each(&word, &key, input).and_then(|()| comma(input));
-                    }
-                    let (meant, unknown) = level.unknown(&key);
-                    if let Some(meant) = meant {
-                        // Its value has been given, whatever is wrong with it.
-                        let _ = each(meant, &key, input);
-                    }
-                    Err(unknown)
-                });
-                if let Err(error) = entry {
-                    errors.push(error);
-                    skip_entry(input);
+            grammar::list(errors, input, |input| {
+                let key = grammar::word(input)?;
+                let word = key.to_string();
+                if level.keys().contains(&&*word) {
+                    return each(&word, &key, input);
                 }
-            }
+                let (meant, unknown) = level.unknown(&key);
+                if let Some(meant) = meant {
+                    // Its value has been given, whatever is wrong with it.
+                    let _ = each(meant, &key, input);
+                }
+                Err(unknown)
+            });
             Ok(())
         });
         errors.ok(parsed);
-    }
-}
-
-fn comma(input: ParseStream<'_>) -> syn::Result<()> {
-    if !input.is_empty() && !input.peek(Token![,]) {
-        return Err(input.error("expected `,` before the next key"));
-    }
-    input.parse::<Option<Token![,]>>().map(drop)
-}
-
-fn skip_entry(input: ParseStream<'_>) {
-    while let Ok(token) = input.parse::<TokenTree>() {
-        if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ',') {
-            break;
-        }
-    }
-}
-
-fn value<T: Value>(key: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<T> {
-    if !input.peek(Token![=]) {
-        return Err(syn::Error::new(key.span(), format!("`{key}` needs a value\nhelp: write `{example}`")));
-    }
-    input.parse::<Token![=]>()?;
-    let begin = input.fork();
-    T::parse(input)
-        .map_err(|_| begin.error(format!("`{key}` takes {}\nhelp: write `{example}`", T::EXPECTED)))
-}
-
-fn flag(key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
-    if input.is_empty() || input.peek(Token![,]) {
-        return Ok(());
-    }
-    Err(input.error(format!("`{key}` takes no value\nhelp: write `{key}` alone")))
-}
-
-/// A form of value, in words.
-trait Value: Sized {
-    const EXPECTED: &'static str;
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self>;
-}
-
-impl Value for LitStr {
-    const EXPECTED: &'static str = "a string literal";
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        Parse::parse(input)
-    }
-}
-
-impl Value for LitInt {
-    const EXPECTED: &'static str = "a whole number from 1";
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        Parse::parse(input)
-    }
-}
-
-impl Value for Path {
-    const EXPECTED: &'static str = "a path";
-    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        Parse::parse(input)
     }
 }
 

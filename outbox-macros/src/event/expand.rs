@@ -23,7 +23,7 @@ use crate::tokens::{ends, local, ours, private, private_at};
 //         impl DomainEvent for OrderCreated {
 //             type Codec = Json;
 //             const DESCRIPTORS: &'static [EventDescriptor] = &[EventDescriptor::new(
-//                 "order-events", "OrderCreated", 1, <Json as Codec>::CONTENT_TYPE, &["customer_id"], &["tenant"],
+//                 "order-events", "OrderCreated", 1, Self::CONTENT_TYPE, &["customer_id"], &["tenant"],
 //             )];
 //             fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
 //             fn key(&self) -> Option<Vec<u8>> { Some(event_key(&[&self.customer_id])) }
@@ -46,7 +46,9 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
     ];
     let methods: TokenStream = methods.into_iter().flatten().collect();
     let evaluated = evaluated(event, &private);
+    let declarations = event.kinds.iter().filter_map(declaration);
     quote! {
+        #(#declarations)*
         const _: () = {
             #[automatically_derived]
             impl #impl_generics #private::DomainEvent for #ident #ty_generics #where_clause {
@@ -57,6 +59,41 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
             #evaluated
         };
     }
+}
+
+// Two types of one crate that are the same event define this macro twice, which is an error of the compiler: no other
+// name that a derive can define is the whole crate's. So the name is the message.
+//
+// Output:
+//     macro_rules! two_events_are__order_created__version_1__of_topic__order_events__… { () => {}; }
+fn declaration(kind: &Kind<'_>) -> Option<TokenStream> {
+    let Topic::Literal(topic) = kind.topic else { return None };
+    if kind.duplicate {
+        return None;
+    }
+    let (name, version, topic) = (&kind.name, kind.version, topic.value());
+    let word = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    // Different names can be the same words.
+    let hash = fnv1a([name, "\0", &topic].map(str::as_bytes).concat());
+    let declared = format!(
+        "two_events_are__{}__version_{version}__of_topic__{}__rename_one_or_mark_it_duplicate__{hash:08x}",
+        word(name),
+        word(&topic),
+    );
+    let at = ours(kind.named_at);
+    let declared = Ident::new(&declared, at);
+    Some(quote_spanned! {at=>
+        #[allow(non_local_definitions)]
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! #declared {
+            () => {};
+        }
+    })
+}
+
+fn fnv1a(bytes: Vec<u8>) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// What stands in for the implementation when the attributes are wrong, so that every `emit` of this event
@@ -101,13 +138,13 @@ fn codec(codec: Option<&syn::Path>, krate: Option<&syn::Path>, ident: &Ident) ->
 }
 
 fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> TokenStream {
-    let topic = match kind.topic {
-        Topic::Literal(literal) => literal.to_token_stream(),
+    // A topic that Kafka refuses fails the evaluation of this call: it is shown at the `const` that was named.
+    let (topic, new) = match kind.topic {
+        Topic::Literal(literal) => (literal.to_token_stream(), quote!(#private::EventDescriptor::new)),
         Topic::Const(path) => {
-            let (begin, end) = ends(path);
+            let (begin, _) = ends(path);
             let private = private_at(event.krate, begin);
-            let argument = quote_spanned!(end=> (#path));
-            quote_spanned!(begin=> #private::checked_topic #argument)
+            (path.to_token_stream(), quote_spanned!(begin=> #private::EventDescriptor::new))
         }
     };
     let name = &kind.name;
@@ -115,14 +152,7 @@ fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> Toke
     let key_fields = kind.keys.iter().map(Part::name);
     let header_names = kind.headers.iter().map(|header| &header.name);
     quote! {
-        #private::EventDescriptor::new(
-            #topic,
-            #name,
-            #version,
-            <Self::Codec as #private::Codec>::CONTENT_TYPE,
-            &[#(#key_fields),*],
-            &[#(#header_names),*],
-        )
+        #new(#topic, #name, #version, Self::CONTENT_TYPE, &[#(#key_fields),*], &[#(#header_names),*])
     }
 }
 
@@ -178,7 +208,7 @@ fn headers(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
 }
 
 fn id(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
-    let body = optional(event, |kind| kind.id.as_ref(), &quote!(#private::event_id))?;
+    let body = optional(event, |kind| kind.id.as_ref(), &quote!(#private::EventId::event_id))?;
     Some(quote! {
         fn id(&self) -> ::core::option::Option<#private::Uuid> {
             #body
@@ -187,7 +217,7 @@ fn id(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
 }
 
 fn occurred_at(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
-    let body = optional(event, |kind| kind.occurred_at.as_ref(), &quote!(#private::event_time))?;
+    let body = optional(event, |kind| kind.occurred_at.as_ref(), &quote!(#private::EventTime::event_time))?;
     Some(quote! {
         fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
             #body
@@ -300,8 +330,8 @@ fn where_clause(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream>
         bounds.extend(kind.keys.iter().filter_map(|part| of(part, quote!(#private::EventKey))));
         let headers = kind.headers.iter().map(|header| &header.part);
         bounds.extend(headers.filter_map(|part| of(part, quote!(#private::HeaderValue))));
-        let time = quote!(::core::clone::Clone + ::core::convert::Into<::std::time::SystemTime>);
-        bounds.extend(kind.occurred_at.iter().filter_map(|part| of(part, time.clone())));
+        bounds.extend(kind.id.iter().filter_map(|part| of(part, quote!(#private::EventId))));
+        bounds.extend(kind.occurred_at.iter().filter_map(|part| of(part, quote!(#private::EventTime))));
     }
     predicates(event.generics, &codec(event.codec, event.krate, event.ident), private, bounds)
 }

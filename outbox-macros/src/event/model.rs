@@ -1,5 +1,6 @@
 //! The event as it will be: borrowed from the syntax, and valid by construction.
 
+use proc_macro2::Span;
 use syn::ext::IdentExt;
 use syn::{Data, Field, GenericArgument, Generics, Ident, LitInt, LitStr, Path, PathArguments, Type};
 
@@ -29,6 +30,10 @@ pub(super) struct Kind<'a> {
     pub(super) headers: Vec<Header<'a>>,
     pub(super) id: Option<Part<'a>>,
     pub(super) occurred_at: Option<Part<'a>>,
+    /// Another type of the program may be the same event.
+    pub(super) duplicate: bool,
+    /// Where it is named.
+    pub(super) named_at: Span,
 }
 
 #[derive(Clone, Copy)]
@@ -72,7 +77,7 @@ impl<'a> Event<'a> {
         // Not a `filter_map`: the mistakes of all kinds are to be found.
         let kinds: Vec<_> = item.shapes.iter().map(|shape| Kind::new(errors, item, shape, &common)).collect();
         let kinds = kinds.into_iter().collect::<Option<Vec<_>>>()?;
-        check_distinct(errors, item, &kinds);
+        check_distinct(errors, &kinds);
         errors.is_empty().then_some(Self {
             ident: &input.ident,
             generics: &input.generics,
@@ -151,7 +156,8 @@ impl<'a> Kind<'a> {
         let own_version =
             own.and_then(|own| own.version.get()).map(|version| checked_version(errors, version));
         let version = own_version.or(common.version).unwrap_or(Some(1));
-        let name = match own.unwrap_or(&item.attrs).name.get() {
+        let given_name = own.unwrap_or(&item.attrs).name.get();
+        let name = match given_name {
             Some(name) if name.value().is_empty() => {
                 errors.at(name.span(), "the event's name is empty\nhelp: name it, or remove `name`");
                 None
@@ -163,7 +169,19 @@ impl<'a> Kind<'a> {
         let headers = headers(errors, shape);
         let id = at_most_one(errors, shape, "id", |attrs| attrs.id.key());
         let occurred_at = at_most_one(errors, shape, "time", |attrs| attrs.occurred_at.key());
-        Some(Self { variant, topic: topic??, name: name?, version: version?, keys, headers, id, occurred_at })
+        let duplicate = own.and_then(|own| own.duplicate.key()).or(item.attrs.duplicate.key()).is_some();
+        Some(Self {
+            variant,
+            topic: topic??,
+            name: name?,
+            version: version?,
+            keys,
+            headers,
+            id,
+            occurred_at,
+            duplicate,
+            named_at: given_name.map_or(ident.span(), LitStr::span),
+        })
     }
 }
 
@@ -189,9 +207,13 @@ fn checked_version(errors: &Errors, literal: &LitInt) -> Option<u32> {
     match literal.base10_parse() {
         Ok(0) => errors.at(literal.span(), "versions start at 1\nhelp: write `version = 1`"),
         Ok(version) => return Some(version),
-        Err(error) => {
-            errors.at(literal.span(), format!("this is not a version: {error}\nhelp: write `version = 1`"));
-        }
+        Err(_) => errors.at(
+            literal.span(),
+            format!(
+                "`{literal}` is not a version: they go from 1 to {}\nhelp: write `version = 1`",
+                u32::MAX
+            ),
+        ),
     }
     None
 }
@@ -310,7 +332,7 @@ fn at_most_one<'a>(
 }
 
 /// Consumers tell events apart by topic, name and version.
-fn check_distinct(errors: &Errors, item: &Item<'_>, kinds: &[Kind<'_>]) {
+fn check_distinct(errors: &Errors, kinds: &[Kind<'_>]) {
     for (i, kind) in kinds.iter().enumerate() {
         let Topic::Literal(topic) = kind.topic else { continue };
         let same = |other: &&Kind<'_>| {
@@ -319,9 +341,8 @@ fn check_distinct(errors: &Errors, item: &Item<'_>, kinds: &[Kind<'_>]) {
                 && other.version == kind.version
         };
         if let (Some(other), Some(variant)) = (kinds[..i].iter().find(same), kind.variant) {
-            let name = item.shapes[i].own().and_then(|attrs| attrs.name.get());
             errors.at(
-                name.map_or(variant.span(), LitStr::span),
+                kind.named_at,
                 format!(
                     "`{variant}` is `{}` version {} on `{}`, and so is `{}`\n\
                      help: give one of them another name or version",

@@ -27,7 +27,13 @@ fn struct_with_all_there_is() {
                 pub at: SystemTime,
             }
         },
-        expect![[r#"
+        expect![[r##"
+            #[allow(non_local_definitions)]
+            #[doc(hidden)]
+            #[macro_export]
+            macro_rules! two_events_are__order_created__version_2__of_topic__order_events__rename_one_or_mark_it_duplicate__58f1b1e5 {
+                () => {};
+            }
             const _: () = {
                 #[automatically_derived]
                 impl ::outbox::__private::DomainEvent for OrderCreated {
@@ -37,7 +43,7 @@ fn struct_with_all_there_is() {
                             "order-events",
                             "order.created",
                             2,
-                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            Self::CONTENT_TYPE,
                             &["region", "customer_id"],
                             &["x-customer", "tenant"],
                         ),
@@ -59,14 +65,18 @@ fn struct_with_all_there_is() {
                         ::outbox::__private::Headers::insert(headers, "tenant", &self.tenant);
                     }
                     fn id(&self) -> ::core::option::Option<::outbox::__private::Uuid> {
-                        ::core::option::Option::Some(::outbox::__private::event_id(&self.event_id))
+                        ::core::option::Option::Some(
+                            ::outbox::__private::EventId::event_id(&self.event_id),
+                        )
                     }
                     fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
-                        ::core::option::Option::Some(::outbox::__private::event_time(&self.at))
+                        ::core::option::Option::Some(
+                            ::outbox::__private::EventTime::event_time(&self.at),
+                        )
                     }
                 }
             };
-        "#]],
+        "##]],
     );
 }
 
@@ -84,17 +94,23 @@ fn enum_with_a_keyless_variant() {
                 Audited,
             }
         },
-        expect![[r#"
+        expect![[r##"
+            #[allow(non_local_definitions)]
+            #[doc(hidden)]
+            #[macro_export]
+            macro_rules! two_events_are__Paid__version_1__of_topic__payments__rename_one_or_mark_it_duplicate__bb6a46c6 {
+                () => {};
+            }
             const _: () = {
                 #[automatically_derived]
                 impl ::outbox::__private::DomainEvent for OrderEvent {
                     type Codec = ::outbox::__private::Json;
                     const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
                         ::outbox::__private::EventDescriptor::new(
-                            ::outbox::__private::checked_topic(topics::ORDERS),
+                            topics::ORDERS,
                             "order.placed",
                             1,
-                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            Self::CONTENT_TYPE,
                             &["order"],
                             &["tenant"],
                         ),
@@ -102,15 +118,15 @@ fn enum_with_a_keyless_variant() {
                             "payments",
                             "Paid",
                             1,
-                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            Self::CONTENT_TYPE,
                             &["0"],
                             &[],
                         ),
                         ::outbox::__private::EventDescriptor::new(
-                            ::outbox::__private::checked_topic(topics::ORDERS),
+                            topics::ORDERS,
                             "Audited",
                             1,
-                            <Self::Codec as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            Self::CONTENT_TYPE,
                             &[],
                             &[],
                         ),
@@ -148,7 +164,7 @@ fn enum_with_a_keyless_variant() {
                 }
                 const _: &[::outbox::__private::EventDescriptor] = <OrderEvent as ::outbox::__private::DomainEvent>::DESCRIPTORS;
             };
-        "#]],
+        "##]],
     );
 }
 
@@ -166,7 +182,13 @@ fn generic_event_elsewhere() {
                 states: [T; N],
             }
         },
-        expect![[r#"
+        expect![[r##"
+            #[allow(non_local_definitions)]
+            #[doc(hidden)]
+            #[macro_export]
+            macro_rules! two_events_are__Changed__version_1__of_topic__changes__rename_one_or_mark_it_duplicate__c2a4d856 {
+                () => {};
+            }
             const _: () = {
                 #[automatically_derived]
                 impl<'a, T: Clone, const N: usize> crate::events::__private::DomainEvent
@@ -182,7 +204,7 @@ fn generic_event_elsewhere() {
                             "changes",
                             "Changed",
                             1,
-                            <Self::Codec as crate::events::__private::Codec>::CONTENT_TYPE,
+                            Self::CONTENT_TYPE,
                             &["id"],
                             &[],
                         ),
@@ -197,7 +219,7 @@ fn generic_event_elsewhere() {
                     }
                 }
             };
-        "#]],
+        "##]],
     );
 }
 

@@ -1,14 +1,15 @@
-//! The arguments: `tx in EXPR`, then options.
+//! The arguments: `tx in EXPR`, then options. What the options may be is decided in [`model`](super::model).
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Expr, Ident, Path, Token};
+use syn::{Expr, Ident, LitInt, LitStr, Path, Token};
 
 use crate::errors::{self, Errors};
-use crate::symbol::CRATE;
+use crate::grammar::{self, Once, value};
+use crate::symbol::{CRATE, ISOLATION, NAME, RETRY};
 
-const OPTIONS: [&str; 1] = [CRATE];
+const OPTIONS: [&str; 4] = [ISOLATION, RETRY, NAME, CRATE];
 
 pub(super) const EXAMPLE: &str = "#[transactional_outbox(tx in self.outbox)]";
 
@@ -18,78 +19,59 @@ pub(super) struct Args {
     pub(super) tx: Option<Ident>,
     /// The `EXPR`.
     pub(super) source: Option<Expr>,
-    pub(super) krate: Option<Path>,
+    pub(super) isolation: Once<LitStr>,
+    pub(super) retry: Once<LitInt>,
+    pub(super) name: Once<LitStr>,
+    pub(super) krate: Once<Path>,
 }
 
 impl Args {
-    // Input:  tx in self.outbox, crate = my::outbox
-    // Output: Args { tx: `tx`, source: `self.outbox`, krate: `my::outbox` }
+    // Input:  tx in self.outbox, retry = 3
+    // Output: Args { tx: `tx`, source: `self.outbox`, retry: `3` }
     pub(super) fn parse(errors: &Errors, tokens: TokenStream) -> Self {
         let mut args = Self::default();
         let parsed = (|input: ParseStream<'_>| {
-            args.parse_all(errors, input);
+            grammar::list(errors, input, |input| args.entry(input));
             Ok(())
         })
         .parse2(tokens);
         errors.ok(parsed);
-        args
-    }
-
-    fn parse_all(&mut self, errors: &Errors, input: ParseStream<'_>) {
-        let mut wrong = false;
-        while !input.is_empty() {
-            let entry = self.parse_entry(input).and_then(|()| comma(input));
-            if let Err(error) = entry {
-                wrong = true;
-                errors.push(error);
-                skip_entry(input);
-            }
-        }
         // With another mistake in place of it, that one is to be mended first.
-        if self.tx.is_none() && !wrong {
+        if args.tx.is_none() && errors.is_empty() {
             errors.at(
                 Span::call_site(),
                 format!("which transaction, and on which outbox?\nhelp: name both: `{EXAMPLE}`"),
             );
         }
+        args
     }
 
-    fn parse_entry(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+    fn entry(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
         let begin = input.fork();
-        let Ok(word) = input.call(Ident::parse_any) else {
+        let Ok(key) = grammar::word(input) else {
             return Err(begin.error(format!("expected `tx in EXPR`\nhelp: write `{EXAMPLE}`")));
         };
         if input.peek(Token![in]) {
             input.parse::<Token![in]>()?;
-            return self.parse_source(word, input);
+            return self.source(key, input);
         }
-        if !input.peek(Token![=]) {
-            return Err(if OPTIONS.contains(&&*word.to_string()) {
-                syn::Error::new(word.span(), format!("`{word}` needs a value\nhelp: write `{word} = …`"))
-            } else {
-                syn::Error::new(
-                    word.span(),
-                    format!("expected `tx in EXPR`\nhelp: name the transaction and its outbox: `{EXAMPLE}`"),
-                )
-            });
-        }
-        match &*word.to_string() {
-            CRATE if self.krate.is_some() => {
-                Err(syn::Error::new(word.span(), "`crate` is given twice\nhelp: remove one of the two"))
-            }
-            CRATE => {
-                input.parse::<Token![=]>()?;
-                self.krate = Some(input.parse()?);
-                Ok(())
-            }
-            unknown => Err(syn::Error::new(
-                word.span(),
+        match &*key.to_string() {
+            ISOLATION => self.isolation.set(&key, value(&key, input, "isolation = \"serializable\"")),
+            RETRY => self.retry.set(&key, value(&key, input, "retry = 3")),
+            NAME => self.name.set(&key, value(&key, input, "name = \"create_order\"")),
+            CRATE => self.krate.set(&key, value(&key, input, "crate = my_crate::outbox")),
+            unknown if input.peek(Token![=]) => Err(syn::Error::new(
+                key.span(),
                 format!("unknown option `{unknown}`\n{}", errors::suggestion(unknown, &OPTIONS).1),
+            )),
+            _ => Err(syn::Error::new(
+                key.span(),
+                format!("expected `tx in EXPR`\nhelp: name the transaction and its outbox: `{EXAMPLE}`"),
             )),
         }
     }
 
-    fn parse_source(&mut self, tx: Ident, input: ParseStream<'_>) -> syn::Result<()> {
+    fn source(&mut self, tx: Ident, input: ParseStream<'_>) -> syn::Result<()> {
         if self.tx.is_some() {
             return Err(syn::Error::new(
                 tx.span(),
@@ -114,20 +96,5 @@ impl Args {
         }
         self.source = Some(input.parse()?);
         Ok(())
-    }
-}
-
-fn comma(input: ParseStream<'_>) -> syn::Result<()> {
-    if !input.is_empty() && !input.peek(Token![,]) {
-        return Err(input.error("expected `,` before the next option"));
-    }
-    input.parse::<Option<Token![,]>>().map(drop)
-}
-
-fn skip_entry(input: ParseStream<'_>) {
-    while let Ok(token) = input.parse::<TokenTree>() {
-        if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ',') {
-            break;
-        }
     }
 }

@@ -1,18 +1,24 @@
 //! The tokens of the method.
 
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::{FnArg, Pat};
 
 use super::args::Args;
 use super::function::Function;
 use super::model::{Body, Method, Source};
+use super::options::Argument;
 use crate::errors::to_tokens;
 use crate::tokens::{ends, local, ours, private, private_at};
 
 pub(super) fn method(method: &Method<'_>) -> TokenStream {
     let body = match &method.body {
-        Body::Async(block) => group(Delimiter::Brace, transaction(method, block), block),
+        Body::Async(block) => {
+            let (mut body, statements) = inner_attributes(block);
+            body.extend(transaction(method, &statements));
+            group(Delimiter::Brace, body, block)
+        }
         Body::Future { braces, before, call, head, block, after } => {
             let mut future = head.clone();
             future.extend([group(Delimiter::Brace, transaction(method, block), block)]);
@@ -35,63 +41,136 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 // Output:
 //     async fn f(&self) -> Ret {
 //         let outcome = <Ret as Outcome>::VTABLE;
-//         let mut transaction = match begin(&(self.outbox)).await {
+//         let mut transaction = match BeginOutbox::begin_outbox(&(self.outbox)).await {
 //             Ok(transaction) => transaction,
 //             Err(error) => return outcome.error(error),
 //         };
-//         let borrowed = &mut transaction;
-//         let result = async move {
+//         let run = body(&transaction, outcome, async move |tx| {
 //             if let Some(result) = None::<Ret> { return result; }    // for `?` to infer from
-//             let tx = borrowed;
 //             let result: Ret = { BODY };
 //             result
-//         }
-//         .await;
+//         });
+//         let result = run(&mut transaction).await;
 //         finish(transaction, result, outcome).await
 //     }
+//
+// With `retry = 3`, the same in a loop that every argument is cloned for:
+//         let outcome = <Ret as Outcome>::VTABLE;
+//         let mut attempts = Attempts::new("f", 3, OPTIONS);
+//         loop {
+//             let argument = RetryArgument::of_attempt(&argument);
+//             let mut transaction = match BeginTransaction::begin_transaction(&(self.outbox), attempts.options()).await {
+//                 Ok(transaction) => transaction,
+//                 Err(error) => match attempts.not_begun(error).await {
+//                     Some(error) => return outcome.error(error),
+//                     None => continue,
+//                 },
+//             };
+//             let run = …;
+//             let result = run(&mut transaction).await;
+//             let refused = { use cause::*; (&&&Cause(&result)).is_conflict() };
+//             if let Some(result) = attempts.finish(transaction, result, refused, outcome).await {
+//                 break result;
+//             }
+//         }
 fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
     let private = private(method.krate);
-    let [outcome, transaction, error, borrowed, result] =
-        ["outcome", "transaction", "error", "borrowed", "result"].map(local);
-    let tx = method.tx;
-    let at_tx = ours(tx.span());
+    let [outcome, transaction, error, run, result, attempts, refused] =
+        ["outcome", "transaction", "error", "run", "result", "attempts", "refused"].map(local);
     let ret = inferable(method.output.to_token_stream());
     let vtable = vtable(&ret, &private);
-    let begin = begin(method);
-    let at_body = ours(body.span());
-    let body = group(Delimiter::Brace, body.stream(), &located(body));
-    // An error about the borrow (the transaction does not outlive a spawned task) is shown at the user's `tx`.
-    let transaction = at(at_tx, &transaction);
-    let borrow = quote_spanned!(at_tx=> let #borrowed = &mut #transaction;);
-    let (at_ret, _) = ends(&ret);
-    let never = at(at_ret, &result);
+    let Some(retry) = &method.options.retry else {
+        let begin = begin(method, None);
+        let closure = closure(method, &ret, body, &quote!(async move));
+        return quote! {
+            let #outcome = #vtable;
+            let mut #transaction = match #begin {
+                ::core::result::Result::Ok(#transaction) => #transaction,
+                ::core::result::Result::Err(#error) => return #outcome.error(#error),
+            };
+            let #run = #private::body(&#transaction, #outcome, #closure);
+            let #result = #run(&mut #transaction).await;
+            #private::finish(#transaction, #result, #outcome).await
+        };
+    };
+    let times = Literal::u32_unsuffixed(retry.times);
+    let name = match method.options.name {
+        Some(name) => name.value(),
+        None => method.function.sig.ident.unraw().to_string(),
+    };
+    let options = options(method, &private);
+    let begin = begin(method, Some(quote!(#attempts.options())));
+    let arguments = retry.arguments.iter().map(|argument| clone_of(argument, method));
+    // What a `self` that cannot be copied has for the body is borrowed from it.
+    let captures = if retry.borrows_self { quote!(async) } else { quote!(async move) };
+    let closure = closure(method, &ret, body, &captures);
+    quote! {
+        let #outcome = #vtable;
+        let mut #attempts = #private::Attempts::new(#name, #times, #options);
+        loop {
+            #(#arguments)*
+            let mut #transaction = match #begin {
+                ::core::result::Result::Ok(#transaction) => #transaction,
+                ::core::result::Result::Err(#error) => match #attempts.not_begun(#error).await {
+                    ::core::option::Option::Some(#error) => return #outcome.error(#error),
+                    ::core::option::Option::None => continue,
+                },
+            };
+            let #run = #private::body(&#transaction, #outcome, #closure);
+            let #result = #run(&mut #transaction).await;
+            let #refused = {
+                use #private::cause::*;
+                (&&&#private::Cause(&#result)).is_conflict()
+            };
+            if let ::core::option::Option::Some(#result) =
+                #attempts.finish(#transaction, #result, #refused, #outcome).await
+            {
+                break #result;
+            }
+        }
+    }
+}
+
+/// The body as what runs on a transaction. It is a closure, not a block, so that the compiler says of a `tx` that the body
+/// passes on, to a spawned task for instance, that it "is a reference that is only valid in the closure body".
+fn closure(method: &Method<'_>, ret: &TokenStream, body: &Group, captures: &TokenStream) -> TokenStream {
+    let tx = method.tx;
+    let result = local("result");
+    let (at_ret, _) = ends(ret);
+    let mut never = result.clone();
+    never.set_span(at_ret);
     let edge = quote_spanned! {at_ret=>
         if let ::core::option::Option::Some(#never) = ::core::option::Option::None::<#ret> {
             return #never;
         }
     };
+    let at_body = ours(body.span());
+    let body = group(Delimiter::Brace, body.stream(), &located(body));
     let let_result = quote_spanned!(at_body=> let #result: #ret = #body;);
-    quote! {
-        let #outcome = #vtable;
-        let mut #transaction = match #begin {
-            ::core::result::Result::Ok(#transaction) => #transaction,
-            ::core::result::Result::Err(#error) => return #outcome.error(#error),
-        };
-        #borrow
-        let #result = async move {
+    let block = quote_spanned! {at_body=>
+        {
             #edge
-            let #tx = #borrowed;
             #let_result
             #[allow(unreachable_code)]
             #result
         }
-        .await;
-        #private::finish(#transaction, #result, #outcome).await
-    }
+    };
+    quote!(#captures |#tx| #block)
 }
 
-fn at(span: Span, ident: &Ident) -> Ident {
-    Ident::new(&ident.to_string(), span)
+// Input:  mut order: Order
+// Output: let mut order = RetryArgument::of_attempt(&mut order);
+fn clone_of(argument: &Argument<'_>, method: &Method<'_>) -> TokenStream {
+    let Argument { ident, is_mut, ty, cfgs } = argument;
+    let (begin, end) = ends(ty);
+    let private = private_at(method.krate, begin);
+    let mut original = (*ident).clone();
+    original.set_span(end.resolved_at(ident.span()));
+    // The parameter's own `mut` is for the body, which has the clone: `&mut` here keeps it from being unused.
+    let mutable = is_mut.then(|| quote!(mut));
+    let borrowed = quote_spanned!(begin=> (&#mutable #original));
+    let clone = quote_spanned!(begin=> #private::RetryArgument::of_attempt #borrowed);
+    quote!(#(#cfgs)* let #mutable #ident = #clone;)
 }
 
 /// Underlines all of the return type if it is unfit.
@@ -104,17 +183,32 @@ fn vtable(ret: &TokenStream, private: &TokenStream) -> TokenStream {
 
 /// All of it is located at the last name in `EXPR`: what cannot begin a transaction is reported for the argument and
 /// for the `.await`, and is one error only where the two are in one place.
-fn begin(method: &Method<'_>) -> TokenStream {
+fn begin(method: &Method<'_>, given: Option<TokenStream>) -> TokenStream {
     let (Source::Shared(expr) | Source::Exclusive(expr) | Source::Reborrow(expr)) = &method.source;
     let names = expr.to_token_stream().into_iter().filter(|token| matches!(token, TokenTree::Ident(_)));
     let at = ours(names.last().map_or_else(|| method.tx.span(), |name| name.span()));
-    let argument = match &method.source {
+    let source = match &method.source {
         Source::Shared(_) => quote_spanned!(at=> &(#expr)),
         Source::Exclusive(_) => expr.to_token_stream(),
         Source::Reborrow(_) => quote_spanned!(at=> &mut *#expr),
     };
     let private = private_at(method.krate, at);
-    quote_spanned!(at=> #private::begin(#argument).await)
+    let has_options = method.options.isolation.is_some() || method.options.name.is_some();
+    match given.or_else(|| has_options.then(|| options(method, &private))) {
+        Some(options) => {
+            quote_spanned!(at=> #private::BeginTransaction::begin_transaction(#source, #options).await)
+        }
+        None => quote_spanned!(at=> #private::BeginOutbox::begin_outbox(#source).await),
+    }
+}
+
+fn options(method: &Method<'_>, private: &TokenStream) -> TokenStream {
+    let isolation = method.options.isolation.iter().map(|level| {
+        let level = local(level.0);
+        quote!(.isolation(#private::Isolation::#level))
+    });
+    let name = method.options.name.iter().map(|name| quote!(.name(#name)));
+    quote!(#private::TxOptions::new() #(#isolation)* #(#name)*)
 }
 
 /// What stands in for the method when it cannot be expanded, so that one mistake is one error: the item as it was,
@@ -150,13 +244,31 @@ pub(super) fn stub(found: &[syn::Error], args: &Args, function: &Function) -> To
 /// The error as an expression: the compiler has no further complaints about the `tx` it gives.
 fn poisoned(body: &Group, tx: &Ident, error: &syn::Error) -> TokenTree {
     let error = error.to_compile_error();
-    let statements = body.stream();
+    let (attributes, statements) = inner_attributes(body);
+    let statements = statements.stream();
     let poisoned = quote! {
+        #attributes
         #[allow(unused_variables)]
         let #tx = { #error };
         #statements
     };
     group(Delimiter::Brace, poisoned, body)
+}
+
+// Input:  { #![allow(unused)] BODY }
+// Output: (`#![allow(unused)]`, `{ BODY }`)
+//
+// Attributes of the function's own braces mean nothing in others.
+fn inner_attributes(block: &Group) -> (TokenStream, Group) {
+    let tokens: Vec<TokenTree> = block.stream().into_iter().collect();
+    let is_attribute = |tokens: &[TokenTree]| {
+        matches!(tokens, [TokenTree::Punct(hash), TokenTree::Punct(bang), TokenTree::Group(list)]
+            if hash.as_char() == '#' && bang.as_char() == '!' && list.delimiter() == Delimiter::Bracket)
+    };
+    let end = 3 * tokens.chunks(3).take_while(|tokens| is_attribute(tokens)).count();
+    let mut statements = Group::new(Delimiter::Brace, tokens[end..].iter().cloned().collect());
+    statements.set_span(block.span());
+    (tokens[..end].iter().cloned().collect(), statements)
 }
 
 fn has_parameter(function: &Function, name: &Ident) -> bool {

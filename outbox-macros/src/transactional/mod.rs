@@ -1,9 +1,10 @@
-//! `#[transactional_outbox]`: parse ([`args`], [`function`]) → [`model`], valid by construction → [`expand`].
+//! `#[transactional_outbox]`: parse ([`args`], [`function`]) → [`model`] with its [`options`], valid by construction → [`expand`].
 
 mod args;
 mod expand;
 mod function;
 mod model;
+mod options;
 #[cfg(test)]
 mod tests;
 

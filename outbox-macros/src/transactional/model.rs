@@ -8,6 +8,7 @@ use syn::{
 
 use super::args::Args;
 use super::function::Function;
+use super::options::Options;
 use crate::errors::Errors;
 use crate::symbol::TRANSACTIONAL_OUTBOX;
 
@@ -18,6 +19,7 @@ pub(super) struct Method<'a> {
     /// What the method's future gives.
     pub(super) output: &'a Type,
     pub(super) body: Body<'a>,
+    pub(super) options: Options<'a>,
     pub(super) krate: Option<&'a Path>,
 }
 
@@ -67,17 +69,22 @@ impl<'a> Method<'a> {
             Some(Body::Async(_)) => async_output(errors, sig),
             None => None,
         };
-        let (Some(tx), Some(expr)) = (&args.tx, &args.source) else { return None };
+        let source = args.source.as_ref().map(|expr| source(expr, sig));
+        let options = match source {
+            Some(Source::Exclusive(_) | Source::Reborrow(_)) => Options::of_savepoint(errors, args),
+            _ => Options::new(errors, args, sig),
+        };
         if twice.is_some() {
             return None;
         }
         Some(Self {
             function,
-            tx,
-            source: source(expr, sig),
+            tx: args.tx.as_ref()?,
+            source: source?,
             output: output?,
             body: body?,
-            krate: args.krate.as_ref(),
+            options,
+            krate: args.krate.get(),
         })
     }
 }
@@ -266,7 +273,7 @@ fn is_word(token: &TokenTree, word: &str) -> bool {
 }
 
 /// The type inside of parentheses and of invisible groups.
-fn peeled(mut ty: &Type) -> &Type {
+pub(super) fn peeled(mut ty: &Type) -> &Type {
     loop {
         ty = match ty {
             Type::Group(group) => &group.elem,

@@ -36,26 +36,32 @@ fn method() {
                         Order,
                         OrderError,
                     > as ::outbox::__private::Outcome>::VTABLE;
-                    let mut transaction = match ::outbox::__private::begin(&(self.outbox)).await {
+                    let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                            &(self.outbox),
+                        )
+                        .await
+                    {
                         ::core::result::Result::Ok(transaction) => transaction,
                         ::core::result::Result::Err(error) => return outcome.error(error),
                     };
-                    let borrowed = &mut transaction;
-                    let result = async move {
-                        if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
-                            Result<Order, OrderError>,
-                        > {
-                            return result;
-                        }
-                        let tx = borrowed;
-                        let result: Result<Order, OrderError> = {
-                            order.id = self.orders.insert(tx, &order).await?;
-                            tx.emit(OrderCreated::from(&order))?;
-                            Ok(order)
-                        };
-                        #[allow(unreachable_code)] result
-                    }
-                        .await;
+                    let run = ::outbox::__private::body(
+                        &transaction,
+                        outcome,
+                        async move |tx| {
+                            if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
+                                Result<Order, OrderError>,
+                            > {
+                                return result;
+                            }
+                            let result: Result<Order, OrderError> = {
+                                order.id = self.orders.insert(tx, &order).await?;
+                                tx.emit(OrderCreated::from(&order))?;
+                                Ok(order)
+                            };
+                            #[allow(unreachable_code)] result
+                        },
+                    );
+                    let result = run(&mut transaction).await;
                     ::outbox::__private::finish(transaction, result, outcome).await
                 }
             }
@@ -82,22 +88,28 @@ fn savepoint_with_an_opaque_return_type() {
                         (_, u8),
                         Error,
                     > as crate::events::__private::Outcome>::VTABLE;
-                    let mut transaction = match crate::events::__private::begin(&mut *tx).await {
+                    let mut transaction = match crate::events::__private::BeginOutbox::begin_outbox(
+                            &mut *tx,
+                        )
+                        .await
+                    {
                         ::core::result::Result::Ok(transaction) => transaction,
                         ::core::result::Result::Err(error) => return outcome.error(error),
                     };
-                    let borrowed = &mut transaction;
-                    let result = async move {
-                        if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
-                            Result<(_, u8), Error>,
-                        > {
-                            return result;
-                        }
-                        let tx = borrowed;
-                        let result: Result<(_, u8), Error> = { Ok((f, 1)) };
-                        #[allow(unreachable_code)] result
-                    }
-                        .await;
+                    let run = crate::events::__private::body(
+                        &transaction,
+                        outcome,
+                        async move |tx| {
+                            if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
+                                Result<(_, u8), Error>,
+                            > {
+                                return result;
+                            }
+                            let result: Result<(_, u8), Error> = { Ok((f, 1)) };
+                            #[allow(unreachable_code)] result
+                        },
+                    );
+                    let result = run(&mut transaction).await;
                     crate::events::__private::finish(transaction, result, outcome).await
                 }
             }
@@ -141,27 +153,32 @@ fn boxed_future_as_async_trait_writes_it() {
                 {
                     Box::pin(async move {
                         let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
-                        let mut transaction = match ::outbox::__private::begin(&(self.outbox)).await
+                        let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                                &(self.outbox),
+                            )
+                            .await
                         {
                             ::core::result::Result::Ok(transaction) => transaction,
                             ::core::result::Result::Err(error) => return outcome.error(error),
                         };
-                        let borrowed = &mut transaction;
-                        let result = async move {
-                            if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
-                                Result<(), Error>,
-                            > {
-                                return result;
-                            }
-                            let tx = borrowed;
-                            let result: Result<(), Error> = {
-                                let __self = self;
-                                tx.emit(Created)?;
-                                Ok(())
-                            };
-                            #[allow(unreachable_code)] result
-                        }
-                            .await;
+                        let run = ::outbox::__private::body(
+                            &transaction,
+                            outcome,
+                            async move |tx| {
+                                if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
+                                    Result<(), Error>,
+                                > {
+                                    return result;
+                                }
+                                let result: Result<(), Error> = {
+                                    let __self = self;
+                                    tx.emit(Created)?;
+                                    Ok(())
+                                };
+                                #[allow(unreachable_code)] result
+                            },
+                        );
+                        let result = run(&mut transaction).await;
                         ::outbox::__private::finish(transaction, result, outcome).await
                     })
                 }

@@ -10,9 +10,8 @@ use uuid::Uuid;
 
 pub use header::{HeaderValue, Headers};
 pub use key::{EventKey, event_key};
-pub use topic::checked_topic;
 
-use crate::codec::Encode;
+use crate::codec::{Codec, Encode};
 
 /// Something that happened in the domain, which other systems learn of through Kafka.
 ///
@@ -29,6 +28,9 @@ pub trait DomainEvent {
     /// Every (topic, name, version) that a value of this type can be: one for a struct, one per variant for
     /// an enum. The catalogue of a program is known from these without running it.
     const DESCRIPTORS: &'static [EventDescriptor];
+
+    /// The media type of the payload: the codec's.
+    const CONTENT_TYPE: &'static str = <Self::Codec as Codec>::CONTENT_TYPE;
 
     /// The descriptor of this very value: one of [`DESCRIPTORS`](Self::DESCRIPTORS).
     fn descriptor(&self) -> &'static EventDescriptor;
@@ -103,7 +105,11 @@ pub struct EventDescriptor {
 
 impl EventDescriptor {
     /// A descriptor, as the derive writes it.
+    ///
+    /// # Panics
+    /// If Kafka would refuse the topic. The derive calls this in a constant: there it is an error of the compiler.
     #[must_use]
+    #[allow(clippy::panic)] // evaluated by the compiler: the panic is the compile error
     pub const fn new(
         topic: &'static str,
         name: &'static str,
@@ -112,17 +118,51 @@ impl EventDescriptor {
         key_fields: &'static [&'static str],
         header_names: &'static [&'static str],
     ) -> Self {
+        if let Some(problem) = topic::problem(topic) {
+            panic!("{}", problem);
+        }
         Self { topic, name, version, content_type, key_fields, header_names }
     }
 }
 
-/// The witness of an `id` field: it must be a `Uuid`.
-#[must_use]
-pub fn event_id(id: &Uuid) -> Uuid {
-    *id
+/// A type that can be an event's id.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the id of an event",
+    label = "this field is marked `#[event(id)]`",
+    note = "an id is a `Uuid`, or a type of your own that implements `outbox::EventId`"
+)]
+pub trait EventId {
+    /// The id, by which consumers tell whether they have handled the event: never the same for two events.
+    fn event_id(&self) -> Uuid;
 }
 
-/// The witness of an `occurred_at` field: `SystemTime`, or what becomes one, as the times of `chrono` and `time` do.
-pub fn event_time<T: Clone + Into<SystemTime>>(time: &T) -> SystemTime {
-    time.clone().into()
+impl EventId for Uuid {
+    fn event_id(&self) -> Uuid {
+        *self
+    }
+}
+
+impl<T: EventId> EventId for &T {
+    fn event_id(&self) -> Uuid {
+        (**self).event_id()
+    }
+}
+
+/// A type that can be the time of an event: a [`SystemTime`], or what becomes one, as the times of `chrono`
+/// (`DateTime<Utc>`) and of `time` (`OffsetDateTime`) do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the time of an event",
+    label = "this field is marked `#[event(occurred_at)]`",
+    note = "a time is a `SystemTime`, a `chrono::DateTime<Utc>`, a `time::OffsetDateTime`, or any type that is `Clone + Into<SystemTime>`"
+)]
+pub trait EventTime {
+    /// The time.
+    fn event_time(&self) -> SystemTime;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Into<SystemTime>> EventTime for T {
+    fn event_time(&self) -> SystemTime {
+        self.clone().into()
+    }
 }

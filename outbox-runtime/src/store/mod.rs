@@ -11,7 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Pool;
+use sqlx::{Pool, SqlStr};
 use uuid::Uuid;
 
 pub(crate) use migrate::Migration;
@@ -20,6 +20,7 @@ pub(crate) use names::{Names, sql};
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
 use crate::record::{EventRecord, LANES, Lane, StoredEvent};
+use crate::tx::TxOptions;
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`, [`sqlx::Sqlite`] with the
 /// feature `sqlite`.
@@ -40,7 +41,7 @@ pub(crate) mod sealed {
         type Store: Store;
 
         /// The statement that begins a transaction, where plain `BEGIN` is not right.
-        const BEGIN: Option<&'static str>;
+        fn begin_statement(options: TxOptions) -> Option<SqlStr>;
 
         /// All migrations, oldest first.
         const MIGRATIONS: &'static [Migration];

@@ -3,20 +3,19 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use sqlx::Pool;
 use sqlx::pool::PoolConnection;
-use sqlx::{Pool, SqlSafeStr};
 use sqlx_core::transaction::TransactionManager;
 
-use super::OutboxTx;
+use super::{OutboxTx, TxOptions};
 use crate::error::OutboxError;
 use crate::outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox};
 use crate::store::{Names, OutboxDatabase};
 
 /// What `#[transactional_outbox(tx in …)]` can begin a transaction on:
 ///
-/// - an [`Outbox`], or a reference to one;
-/// - a `&mut OutboxTx`: the body then runs in a savepoint of it;
-/// - a pool: the tables are `outbox_…`, and a relay finds the events at its next poll, since a pool has no doorbell.
+/// - an [`Outbox`], or whatever else is [`BeginTransaction`];
+/// - a `&mut OutboxTx`: the body then runs in a savepoint of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot begin an outbox transaction",
     label = "`#[transactional_outbox(tx in …)]` cannot begin a transaction on this",
@@ -30,19 +29,34 @@ pub trait BeginOutbox {
     fn begin_outbox(self) -> impl Future<Output = Result<Self::Transaction, OutboxError>> + Send;
 }
 
-impl<DB: OutboxDatabase> BeginOutbox for &Outbox<DB> {
-    type Transaction = OutboxTx<'static, DB>;
+/// What a transaction of its own can begin on:
+///
+/// - an [`Outbox`];
+/// - a pool: the tables are `outbox_…`, and a relay finds the events at its next poll, since a pool has no doorbell;
+/// - a reference, a `Box` or an `Arc` of one of these;
+/// - a type of your own, such as the state of an application, that passes the call on to its `Outbox`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot begin an outbox transaction",
+    label = "`#[transactional_outbox(tx in …)]` cannot begin a transaction on this",
+    note = "after `in`, name an `Outbox`, a sqlx pool, or a reference to one of them"
+)]
+pub trait BeginTransaction: Sync {
+    /// The database.
+    type Database: OutboxDatabase;
 
-    async fn begin_outbox(self) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        self.begin().await
-    }
+    /// Begins a transaction: [`Outbox::begin_with`].
+    fn begin_transaction(
+        &self,
+        options: TxOptions,
+    ) -> impl Future<Output = Result<OutboxTx<'static, Self::Database>, OutboxError>> + Send;
 }
 
-impl<DB: OutboxDatabase> BeginOutbox for &Pool<DB> {
-    type Transaction = OutboxTx<'static, DB>;
+#[diagnostic::do_not_recommend]
+impl<T: BeginTransaction + ?Sized> BeginOutbox for &T {
+    type Transaction = OutboxTx<'static, T::Database>;
 
-    async fn begin_outbox(self) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        Outbox::from_parts(self.clone(), Names::default(), DEFAULT_MAX_EVENT_BYTES, None, false).begin().await
+    async fn begin_outbox(self) -> Result<OutboxTx<'static, T::Database>, OutboxError> {
+        self.begin_transaction(TxOptions::new()).await
     }
 }
 
@@ -54,19 +68,44 @@ impl<'c, DB: OutboxDatabase> BeginOutbox for &'c mut OutboxTx<'_, DB> {
     }
 }
 
-/// The same through a reference or an `Arc` that a service holds.
-macro_rules! begin_outbox_through {
-    ($($holder:ty),*) => {$(
-        impl<DB: OutboxDatabase> BeginOutbox for $holder {
-            type Transaction = OutboxTx<'static, DB>;
+impl<DB: OutboxDatabase> BeginTransaction for Outbox<DB> {
+    type Database = DB;
 
-            async fn begin_outbox(self) -> Result<OutboxTx<'static, DB>, OutboxError> {
-                (&**self).begin_outbox().await
+    async fn begin_transaction(&self, options: TxOptions) -> Result<OutboxTx<'static, DB>, OutboxError> {
+        self.begin_with(options).await
+    }
+}
+
+impl<DB: OutboxDatabase> BeginTransaction for Pool<DB> {
+    type Database = DB;
+
+    async fn begin_transaction(&self, options: TxOptions) -> Result<OutboxTx<'static, DB>, OutboxError> {
+        let outbox = Outbox::from_parts(self.clone(), Names::default(), DEFAULT_MAX_EVENT_BYTES, None, false);
+        outbox.begin_with(options).await
+    }
+}
+
+macro_rules! begin_transaction_through {
+    ($([$($generics:tt)*] $holder:ty;)*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<$($generics)*> BeginTransaction for $holder {
+            type Database = T::Database;
+
+            async fn begin_transaction(
+                &self,
+                options: TxOptions,
+            ) -> Result<OutboxTx<'static, T::Database>, OutboxError> {
+                (**self).begin_transaction(options).await
             }
         }
     )*};
 }
-begin_outbox_through!(&&Outbox<DB>, &Arc<Outbox<DB>>, &&Pool<DB>);
+begin_transaction_through! {
+    [T: BeginTransaction + ?Sized] &T;
+    [T: BeginTransaction + ?Sized] &mut T;
+    [T: BeginTransaction + ?Sized] Box<T>;
+    [T: BeginTransaction + Send + ?Sized] Arc<T>;
+}
 
 /// Takes a connection and begins, such that a future dropped at any point leaves no connection in the pool that has
 /// a transaction open.
@@ -74,12 +113,13 @@ begin_outbox_through!(&&Outbox<DB>, &Arc<Outbox<DB>>, &&Pool<DB>);
 /// sqlx 0.9.0 counts a Postgres transaction only after the answer to `BEGIN`: dropped before it, the connection goes
 /// back to the pool with the transaction open (launchbadge/sqlx #4385). So until `BEGIN` is answered, dropping the
 /// connection closes it.
-pub(crate) async fn begin_transaction<DB: OutboxDatabase>(
+pub(crate) async fn begin_on_pool<DB: OutboxDatabase>(
     pool: &Pool<DB>,
+    options: TxOptions,
 ) -> Result<PoolConnection<DB>, OutboxError> {
     let mut connection = pool.acquire().await?;
     let mut guard = CloseUnlessBegun { connection: &mut connection, begun: false };
-    DB::TransactionManager::begin(guard.connection, DB::BEGIN.map(SqlSafeStr::into_sql_str)).await?;
+    DB::TransactionManager::begin(guard.connection, DB::begin_statement(options)).await?;
     guard.begun = true;
     drop(guard);
     Ok(connection)

@@ -7,14 +7,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::store::OutboxDatabase;
 
 impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
-    /// Inserts the events and commits; the relay is woken. Of a savepoint: makes its changes and its events part of
-    /// what it is in.
-    ///
-    /// # Errors
-    /// If the database refuses the events or the commit: everything is rolled back, changes and events. If the
-    /// connection is lost during `COMMIT` itself, the error is of the kind [`ErrorKind::CommitUnknown`]: both were
-    /// committed or neither was.
-    pub async fn commit(mut self) -> Result<(), OutboxError> {
+    pub(super) async fn insert_and_commit(mut self) -> Result<(), OutboxError> {
         match self.enclosing {
             Enclosing::Nothing => {
                 let has_events = !self.events.is_empty();
@@ -35,17 +28,6 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Rolls back, changes and events. Dropping the transaction does the same a little later: when its connection
-    /// is next used.
-    ///
-    /// # Errors
-    /// If the connection is lost. The database rolls back then by itself.
-    pub async fn rollback(mut self) -> Result<(), OutboxError> {
-        DB::TransactionManager::rollback(&mut self).await?;
-        self.open = false;
         Ok(())
     }
 

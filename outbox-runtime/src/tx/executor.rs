@@ -1,4 +1,66 @@
-//! Queries on an [`OutboxTx`]: sqlx's `Executor`, passed on to the connection.
+//! Queries on an [`OutboxTx`](crate::tx::OutboxTx): sqlx's `Executor`, passed on to the connection, whose refusals are
+//! noted where somebody asked for it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+
+use crate::error::is_conflict;
+
+/// Set once the database refuses for another transaction's sake.
+type Conflict = Option<Arc<AtomicBool>>;
+
+fn note<T>(conflict: &AtomicBool, result: &Result<T, sqlx::Error>) {
+    if result.as_ref().is_err_and(is_conflict) {
+        conflict.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Noted<'e, T> {
+    conflict: Arc<AtomicBool>,
+    stream: BoxStream<'e, Result<T, sqlx::Error>>,
+}
+
+impl<T> Stream for Noted<'_, T> {
+    type Item = Result<T, sqlx::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = self.stream.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(result)) = &item {
+            note(&self.conflict, result);
+        }
+        item
+    }
+}
+
+fn noted_stream<T: 'static>(
+    conflict: Conflict,
+    stream: BoxStream<'_, Result<T, sqlx::Error>>,
+) -> BoxStream<'_, Result<T, sqlx::Error>> {
+    match conflict {
+        Some(conflict) => Box::pin(Noted { conflict, stream }),
+        None => stream,
+    }
+}
+
+fn noted_future<T: Send + 'static>(
+    conflict: Conflict,
+    future: BoxFuture<'_, Result<T, sqlx::Error>>,
+) -> BoxFuture<'_, Result<T, sqlx::Error>> {
+    match conflict {
+        Some(conflict) => Box::pin(async move {
+            let result = future.await;
+            note(&conflict, &result);
+            result
+        }),
+        None => future,
+    }
+}
 
 /// Written out for each database, as sqlx does for its own pools: a generic one would need bounds on
 /// `&mut DB::Connection` that the compiler cannot yet normalize.
@@ -10,7 +72,7 @@ macro_rules! executor_on_outbox_tx {
             fn fetch_many<'e, 'q: 'e, E>(
                 self,
                 query: E,
-            ) -> futures_core::stream::BoxStream<
+            ) -> BoxStream<
                 'e,
                 Result<
                     sqlx::Either<
@@ -24,31 +86,25 @@ macro_rules! executor_on_outbox_tx {
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                (&mut **self).fetch_many(query)
+                noted_stream(self.conflict.clone(), (&mut **self).fetch_many(query))
             }
 
             fn fetch_optional<'e, 'q: 'e, E>(
                 self,
                 query: E,
-            ) -> futures_core::future::BoxFuture<
-                'e,
-                Result<Option<<$database as sqlx::Database>::Row>, sqlx::Error>,
-            >
+            ) -> BoxFuture<'e, Result<Option<<$database as sqlx::Database>::Row>, sqlx::Error>>
             where
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                (&mut **self).fetch_optional(query)
+                noted_future(self.conflict.clone(), (&mut **self).fetch_optional(query))
             }
 
             fn prepare_with<'e>(
                 self,
                 sql: sqlx::SqlStr,
                 parameters: &'e [<$database as sqlx::Database>::TypeInfo],
-            ) -> futures_core::future::BoxFuture<
-                'e,
-                Result<<$database as sqlx::Database>::Statement, sqlx::Error>,
-            >
+            ) -> BoxFuture<'e, Result<<$database as sqlx::Database>::Statement, sqlx::Error>>
             where
                 't: 'e,
             {
@@ -58,7 +114,7 @@ macro_rules! executor_on_outbox_tx {
             fn describe<'e>(
                 self,
                 sql: sqlx::SqlStr,
-            ) -> futures_core::future::BoxFuture<'e, Result<sqlx::Describe<$database>, sqlx::Error>>
+            ) -> BoxFuture<'e, Result<sqlx::Describe<$database>, sqlx::Error>>
             where
                 't: 'e,
             {

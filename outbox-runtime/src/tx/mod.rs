@@ -3,17 +3,21 @@
 mod begin;
 mod commit;
 mod executor;
+mod options;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use sqlx::pool::PoolConnection;
 use sqlx_core::transaction::TransactionManager;
 use uuid::Uuid;
 
-pub use begin::BeginOutbox;
-pub(crate) use begin::begin_transaction;
+pub(crate) use begin::begin_on_pool;
+pub use begin::{BeginOutbox, BeginTransaction};
+pub use options::{Isolation, TxOptions};
 
 use crate::codec::Encode;
 use crate::error::{ErrorKind, OutboxError};
@@ -40,6 +44,8 @@ pub struct OutboxTx<'c, DB: OutboxDatabase> {
     traceparent: Option<String>,
     /// Whether there is anything to roll back.
     open: bool,
+    /// Set when the database refuses a statement for another transaction's sake; `None` where nobody asks.
+    conflict: Option<Arc<AtomicBool>>,
 }
 
 /// The connection that the transaction is open on.
@@ -60,7 +66,7 @@ pub(crate) enum Enclosing<'c> {
 
 impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     pub(crate) fn new(link: Link<'c, DB>, enclosing: Enclosing<'c>, outbox: Outbox<DB>) -> Self {
-        Self { link, enclosing, outbox, events: Vec::new(), traceparent: None, open: true }
+        Self { link, enclosing, outbox, events: Vec::new(), traceparent: None, open: true, conflict: None }
     }
 
     /// Adds an event to the transaction and returns its id: it will be published if, and only if, the transaction
@@ -140,7 +146,40 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             self.outbox.clone(),
         );
         savepoint.traceparent.clone_from(&self.traceparent);
+        savepoint.conflict.clone_from(&self.conflict);
         Ok(savepoint)
+    }
+
+    /// Inserts the events and commits; the relay is woken. Of a savepoint: makes its changes and its events part of
+    /// what it is in.
+    ///
+    /// # Errors
+    /// If the database refuses the events or the commit: everything is rolled back, changes and events. If the
+    /// connection is lost during `COMMIT` itself, the error is of the kind [`ErrorKind::CommitUnknown`]: both were
+    /// committed or neither was.
+    pub async fn commit(self) -> Result<(), OutboxError> {
+        self.insert_and_commit().await
+    }
+
+    /// Rolls back, changes and events. Dropping the transaction does the same a little later: when its connection
+    /// is next used.
+    ///
+    /// # Errors
+    /// If the connection is lost. The database rolls back then by itself.
+    pub async fn rollback(mut self) -> Result<(), OutboxError> {
+        DB::TransactionManager::rollback(&mut self).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    pub(crate) fn watch_conflicts(&mut self, watch: bool) {
+        self.conflict = watch.then(Arc::default);
+    }
+
+    /// Whether the database refused a statement on this transaction for another transaction's sake. Known only if the
+    /// transaction began with [`TxOptions::watch`].
+    pub(crate) fn saw_conflict(&self) -> bool {
+        self.conflict.as_ref().is_some_and(|conflict| conflict.load(Ordering::Relaxed))
     }
 }
 

@@ -16,12 +16,6 @@ impl Service {
         tx.emit(Created(1))?;
         Ok(())
     }
-
-    #[transactional_outbox(tx in self.outbox)]
-    async fn no_such_field(&self) -> Result<(), OutboxError> {
-        tx.emit(Created(1))?;
-        Ok(())
-    }
 }
 
 fn uses(_: Outbox<Sqlite>) {}

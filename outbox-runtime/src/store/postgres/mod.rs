@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{PgConnection, PgPool, Postgres, SqlStr};
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
@@ -19,15 +19,19 @@ use crate::error::OutboxError;
 use crate::record::{EventRecord, LANES, Lane};
 use crate::store::sealed::Database;
 use crate::store::{LaneBatch, Migration, Names, ReadLimits, Store};
+use crate::tx::TxOptions;
 
 use window::PgCursor;
 
 impl Database for Postgres {
     type Store = PgStore;
 
-    const BEGIN: Option<&'static str> = None;
     const MIGRATIONS: &'static [Migration] = migrate::MIGRATIONS;
     const MIGRATION_TABLE: &'static str = migrate::MIGRATION_TABLE;
+
+    fn begin_statement(options: TxOptions) -> Option<SqlStr> {
+        write::begin_statement(options)
+    }
 
     fn check_names(names: &Names) -> Result<(), OutboxError> {
         migrate::check_names(names)

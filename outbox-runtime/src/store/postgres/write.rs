@@ -1,11 +1,13 @@
 //! What runs inside the user's transaction.
 
-use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
+use sqlx::{PgConnection, SqlStr};
 use uuid::Uuid;
 
 use crate::record::{EventRecord, Lane};
+use crate::store::names::literal;
 use crate::store::{Names, sql};
+use crate::tx::{Isolation, TxOptions};
 
 /// One statement for all events of a transaction: the sequence is drawn as late as can be, and in their order.
 /// `xid` comes first among the columns, so its default is drawn before that of `seq`.
@@ -17,6 +19,27 @@ from unnest($1::smallint[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6:
   with ordinality
   as e (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, place)
 order by place";
+
+/// One round trip for all of it, as for a plain `BEGIN`.
+pub(super) fn begin_statement(options: TxOptions) -> Option<SqlStr> {
+    let TxOptions { isolation, name, .. } = options;
+    if isolation.is_none() && name.is_none() {
+        return None;
+    }
+    let mut statement = "BEGIN".to_owned();
+    if let Some(isolation) = isolation {
+        statement.push_str(match isolation {
+            Isolation::ReadCommitted => " ISOLATION LEVEL READ COMMITTED",
+            Isolation::RepeatableRead => " ISOLATION LEVEL REPEATABLE READ",
+            Isolation::Serializable => " ISOLATION LEVEL SERIALIZABLE",
+        });
+    }
+    if let Some(name) = name {
+        statement.push_str("; SET LOCAL application_name = ");
+        statement.push_str(&literal(name));
+    }
+    Some(sql(statement))
+}
 
 pub(super) async fn insert_events(
     connection: &mut PgConnection,

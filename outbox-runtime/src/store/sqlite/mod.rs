@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
@@ -18,15 +18,19 @@ use crate::error::OutboxError;
 use crate::record::{EventRecord, LANES, Lane};
 use crate::store::sealed::Database;
 use crate::store::{LaneBatch, Migration, Names, ReadLimits, Store};
+use crate::tx::TxOptions;
 
 impl Database for Sqlite {
     type Store = SqliteStore;
 
-    /// A transaction that reads first and writes later fails when another wrote meanwhile, and waiting does not
-    /// help it. One that takes the writer's place at once waits for it (sqlx's `busy_timeout`).
-    const BEGIN: Option<&'static str> = Some("BEGIN IMMEDIATE");
     const MIGRATIONS: &'static [Migration] = migrate::MIGRATIONS;
     const MIGRATION_TABLE: &'static str = migrate::MIGRATION_TABLE;
+
+    /// A transaction that reads first and writes later fails when another wrote meanwhile, and waiting does not
+    /// help it. One that takes the writer's place at once waits for it (sqlx's `busy_timeout`).
+    fn begin_statement(_: TxOptions) -> Option<SqlStr> {
+        Some("BEGIN IMMEDIATE".into_sql_str())
+    }
 
     fn check_names(names: &Names) -> Result<(), OutboxError> {
         migrate::check_names(names)

@@ -1,8 +1,13 @@
-//! What `#[transactional_outbox]` expands to calls. The macro is sugar over `begin`, `emit` and `commit`.
+//! What `#[transactional_outbox]` expands to calls. The macro is sugar over
+//! [`Outbox::begin`](crate::Outbox::begin), `emit` and `commit`.
+
+mod retry;
+
+pub use retry::{Attempts, Cause, RetryArgument, cause};
 
 use crate::error::OutboxError;
 use crate::store::OutboxDatabase;
-use crate::tx::{BeginOutbox, OutboxTx};
+use crate::tx::OutboxTx;
 
 /// A return type that a transactional method can have: `Result<T, E>` with `E: From<OutboxError>`.
 #[diagnostic::on_unimplemented(
@@ -42,12 +47,9 @@ impl<R> Vtable<R> {
     }
 }
 
-/// Begins.
-///
-/// # Errors
-/// As [`Outbox::begin`](crate::Outbox::begin).
-pub async fn begin<B: BeginOutbox>(source: B) -> Result<B::Transaction, OutboxError> {
-    source.begin_outbox().await
+/// The body itself. It is here for the compiler, which learns what the `tx` of the closure is.
+pub fn body<T, R, F: AsyncFnOnce(&mut T) -> R>(_: &T, _: Vtable<R>, body: F) -> F {
+    body
 }
 
 /// `Ok` commits, with the events; `Err` rolls back, without them.
@@ -58,9 +60,13 @@ pub async fn finish<DB: OutboxDatabase, R>(tx: OutboxTx<'_, DB>, outcome: R, vta
             Err(error) => vtable.error(error),
         }
     } else {
-        if let Err(error) = tx.rollback().await {
-            tracing::debug!(%error, "rolled back by the database, not by us");
-        }
+        roll_back(tx).await;
         outcome
+    }
+}
+
+async fn roll_back<DB: OutboxDatabase>(tx: OutboxTx<'_, DB>) {
+    if let Err(error) = tx.rollback().await {
+        tracing::debug!(%error, "rolled back by the database, not by us");
     }
 }

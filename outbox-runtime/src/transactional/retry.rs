@@ -1,0 +1,153 @@
+//! `retry = N`: the body runs again when the database refused it for another transaction's sake.
+
+use std::error::Error;
+use std::time::Duration;
+
+use super::{Vtable, roll_back};
+use crate::backoff::Backoff;
+use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
+use crate::store::OutboxDatabase;
+use crate::tx::{OutboxTx, TxOptions};
+
+/// Conflicts of transactions of milliseconds are over in milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The attempts of one call.
+#[derive(Debug)]
+pub struct Attempts {
+    name: &'static str,
+    failed: u32,
+    retries: u32,
+    options: TxOptions,
+    backoff: Backoff,
+}
+
+impl Attempts {
+    /// One attempt, and up to `retries` more. `name` is what the log calls the transaction.
+    #[must_use]
+    pub const fn new(name: &'static str, retries: u32, mut options: TxOptions) -> Self {
+        options.watch = true;
+        Self { name, failed: 0, retries, options, backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
+    }
+
+    /// How each attempt begins.
+    #[must_use]
+    pub const fn options(&self) -> TxOptions {
+        self.options
+    }
+
+    /// After an attempt that could not begin, as where SQLite was busy. `None`: there is to be another.
+    pub async fn not_begun(&mut self, error: OutboxError) -> Option<OutboxError> {
+        (error.kind() != ErrorKind::Conflict || !self.again().await).then_some(error)
+    }
+
+    /// Commits or rolls back, as [`finish`](super::finish) does. `None`: the database refused for another
+    /// transaction's sake, nothing of the attempt is left, and there is to be another. A commit of which it is not
+    /// known whether it happened is never repeated.
+    pub async fn finish<DB: OutboxDatabase, R>(
+        &mut self,
+        tx: OutboxTx<'_, DB>,
+        outcome: R,
+        refused: bool,
+        vtable: Vtable<R>,
+    ) -> Option<R> {
+        if (vtable.is_ok)(&outcome) {
+            match tx.commit().await {
+                Ok(()) => Some(outcome),
+                Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => None,
+                Err(error) => Some(vtable.error(error)),
+            }
+        } else {
+            let refused = refused || tx.saw_conflict();
+            roll_back(tx).await;
+            if refused && self.again().await { None } else { Some(outcome) }
+        }
+    }
+
+    /// Whether there is one more attempt, after a pause.
+    async fn again(&mut self) -> bool {
+        self.failed += 1;
+        let Self { name, failed, retries, .. } = *self;
+        if failed > retries {
+            tracing::warn!(
+                transaction = name,
+                attempts = failed,
+                "another transaction was in the way each time: rolled back, with its events, and given up"
+            );
+            return false;
+        }
+        tracing::debug!(
+            transaction = name,
+            attempt = failed,
+            "another transaction was in the way: run again"
+        );
+        tokio::time::sleep(self.backoff.pause()).await;
+        true
+    }
+}
+
+/// An argument of a `#[transactional_outbox(…, retry = N)]` method: whatever is `Clone`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be given to a body that `retry` may run again",
+    label = "every attempt gets a clone of this argument",
+    note = "make `{Self}` implement `Clone`, or take `&{Self}`"
+)]
+pub trait RetryArgument {
+    /// The argument of one attempt.
+    fn of_attempt(&self) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone> RetryArgument for T {
+    fn of_attempt(&self) -> T {
+        self.clone()
+    }
+}
+
+/// The `Err` of an outcome, to look for what caused it. With `use cause::*`, `(&&&Cause(&outcome)).is_conflict()`
+/// takes the first of the traits there that the error's type allows (the autoref specialization of D. Tolnay's
+/// case studies).
+#[derive(Debug)]
+pub struct Cause<'a, R>(pub &'a R);
+
+/// How an error shows what caused it.
+pub mod cause {
+    use super::{Cause, Error, is_caused_by_conflict};
+
+    /// As an error that has a `source()`.
+    pub trait OfError {
+        /// Whether the database refused for another transaction's sake.
+        fn is_conflict(&self) -> bool;
+    }
+
+    impl<T, E: Error + 'static> OfError for &&Cause<'_, Result<T, E>> {
+        fn is_conflict(&self) -> bool {
+            self.0.as_ref().is_err_and(|error| is_caused_by_conflict(error))
+        }
+    }
+
+    /// As something that holds such an error: `anyhow::Error`, `eyre::Report`, `Box<dyn Error + Send + Sync>`.
+    pub trait OfHolder {
+        /// As in [`OfError`].
+        fn is_conflict(&self) -> bool;
+    }
+
+    impl<T, E: AsRef<dyn Error + Send + Sync>> OfHolder for &Cause<'_, Result<T, E>> {
+        fn is_conflict(&self) -> bool {
+            self.0.as_ref().is_err_and(|error| is_caused_by_conflict(error.as_ref()))
+        }
+    }
+
+    /// Not at all: what the queries on `tx` answered decides.
+    pub trait OfAnything {
+        /// As in [`OfError`].
+        fn is_conflict(&self) -> bool;
+    }
+
+    impl<R> OfAnything for Cause<'_, R> {
+        fn is_conflict(&self) -> bool {
+            false
+        }
+    }
+}

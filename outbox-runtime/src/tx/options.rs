@@ -1,0 +1,57 @@
+//! How a transaction of its own is to begin.
+
+/// How a transaction is to begin, where not by default: [`Outbox::begin_with`](crate::Outbox::begin_with), or the
+/// options of `#[transactional_outbox]`.
+///
+/// ```
+/// use outbox_runtime::{Isolation, TxOptions};
+///
+/// const CREATE_ORDER: TxOptions = TxOptions::new().isolation(Isolation::Serializable).name("create_order");
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TxOptions {
+    pub(crate) isolation: Option<Isolation>,
+    pub(crate) name: Option<&'static str>,
+    /// Whether the transaction notes conflicts.
+    pub(crate) watch: bool,
+}
+
+/// How far a transaction is kept from seeing those that run at the same time.
+///
+/// SQLite has one writer at a time: its transactions are serializable whatever is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Each statement sees what was committed before it. Postgres's default.
+    ReadCommitted,
+    /// All statements see what was committed before the first. Postgres refuses to update a row that another
+    /// transaction has updated since ([`ErrorKind::Conflict`](crate::ErrorKind::Conflict)).
+    RepeatableRead,
+    /// As if transactions ran one after the other. Postgres refuses what would differ from that
+    /// ([`ErrorKind::Conflict`](crate::ErrorKind::Conflict)), at the latest when it commits.
+    Serializable,
+}
+
+impl TxOptions {
+    /// The database's defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { isolation: None, name: None, watch: false }
+    }
+
+    /// The isolation level. Default: that of the database or the connection.
+    #[must_use]
+    pub const fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = Some(isolation);
+        self
+    }
+
+    /// What the transaction is called while it runs: in Postgres its connection's `application_name`, which
+    /// `pg_stat_activity` and the log of the server show (up to 63 bytes of ASCII). Default: the connection's own.
+    /// No effect on SQLite, which has nothing to show it in.
+    #[must_use]
+    pub const fn name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+}

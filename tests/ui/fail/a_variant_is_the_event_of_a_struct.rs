@@ -1,0 +1,14 @@
+use outbox::DomainEvent;
+use serde::Serialize;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "order-events")]
+struct Created(#[event(key)] u64);
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "order-events")]
+enum OrderEvent {
+    Created(#[event(key)] u64),
+}
+
+fn main() {}

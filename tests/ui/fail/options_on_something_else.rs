@@ -1,0 +1,23 @@
+use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+struct Service {
+    name: String,
+}
+
+impl Service {
+    #[transactional_outbox(tx in self.name, retry = 3)]
+    async fn create(&self) -> Result<(), OutboxError> {
+        tx.emit(Created(1))?;
+        Ok(())
+    }
+}
+
+fn uses(_: Outbox<Sqlite>) {}
+
+fn main() {}

@@ -1,0 +1,16 @@
+use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+#[transactional_outbox(tx in outbox, retry = 3)]
+async fn create(outbox: &Outbox<Sqlite>, created: &mut Vec<u64>) -> Result<(), OutboxError> {
+    created.push(1);
+    tx.emit(Created(1))?;
+    Ok(())
+}
+
+fn main() {}

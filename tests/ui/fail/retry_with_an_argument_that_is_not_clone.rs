@@ -1,0 +1,19 @@
+use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+struct Order {
+    id: u64,
+}
+
+#[transactional_outbox(tx in outbox, retry = 3)]
+async fn create(outbox: &Outbox<Sqlite>, order: Order) -> Result<u64, OutboxError> {
+    tx.emit(Created(order.id))?;
+    Ok(order.id)
+}
+
+fn main() {}

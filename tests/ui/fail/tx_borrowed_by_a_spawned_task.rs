@@ -1,0 +1,19 @@
+use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+#[transactional_outbox(tx in outbox)]
+async fn create(outbox: &Outbox<Sqlite>) -> Result<(), OutboxError> {
+    let task = tokio::spawn(async {
+        tx.emit(Created(1))?;
+        Ok::<_, OutboxError>(())
+    });
+    drop(task);
+    Ok(())
+}
+
+fn main() {}
