@@ -52,14 +52,16 @@ impl Attempts {
         refused: bool,
         vtable: Vtable<R>,
     ) -> Option<R> {
+        let refused = refused || tx.saw_conflict();
         if (vtable.is_ok)(&outcome) {
             match tx.commit().await {
                 Ok(()) => Some(outcome),
                 Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => None,
+                // The body went on after a refusal, and Postgres takes no more statements then.
+                Err(error) if error.kind() == ErrorKind::Database && refused && self.again().await => None,
                 Err(error) => Some(vtable.error(error)),
             }
         } else {
-            let refused = refused || tx.saw_conflict();
             roll_back(tx).await;
             if refused && self.again().await { None } else { Some(outcome) }
         }
