@@ -7,6 +7,50 @@ pub(crate) fn pretty(tokens: TokenStream) -> String {
     prettyplease::unparse(&syn::parse2(tokens).unwrap())
 }
 
+/// The expansion as the documentation shows it: Markdown, and without the paths that keep it from what a user may have
+/// called the same.
+pub(crate) fn documented(tokens: TokenStream) -> String {
+    let mut code = pretty(tokens);
+    for path in [
+        "::outbox::__private::",
+        "::core::option::Option::",
+        "::core::result::Result::",
+        "::core::option::",
+        "::core::primitive::",
+        "::std::vec::",
+    ] {
+        code = code.replace(path, "");
+    }
+    format!("```text\n{}```\n", prettyplease::unparse(&syn::parse_file(&code).unwrap()))
+}
+
+/// Each way to lose one token, or to have one too many, wherever it is.
+pub(crate) fn broken(tokens: &TokenStream) -> Vec<TokenStream> {
+    const INTRUDERS: [&str; 12] = ["x", "in", "=", ",", ";", "&", "<", "->", "'a", "\"\"", "1", "{}"];
+    let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
+    let mut broken = Vec::new();
+    for (i, token) in tokens.iter().enumerate() {
+        let around = |middle: TokenStream| -> TokenStream {
+            let before = tokens[..i].iter().cloned();
+            before.chain(middle).chain(tokens[i + 1..].iter().cloned()).collect()
+        };
+        broken.push(around(TokenStream::new()));
+        for intruder in INTRUDERS {
+            let intruder: TokenStream = intruder.parse().unwrap();
+            broken.push(around(intruder.clone()));
+            broken.push(around(intruder.into_iter().chain([token.clone()]).collect()));
+        }
+        if let TokenTree::Group(group) = token {
+            broken.extend(
+                self::broken(&group.stream())
+                    .into_iter()
+                    .map(|inner| around(TokenTree::Group(Group::new(group.delimiter(), inner)).into())),
+            );
+        }
+    }
+    broken
+}
+
 /// Everything an editor sees while `tokens` is typed from left to right, with each open delimiter closed at once.
 pub(crate) fn prefixes(tokens: &TokenStream) -> Vec<TokenStream> {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
@@ -52,4 +96,12 @@ fn prefixes_are_those_an_editor_sees() {
 fn a_lost_token_is_noticed() {
     assert!(keeps(quote::quote!(a { x b c }), quote::quote!(a b c)));
     assert!(!keeps(quote::quote!(a { x c }), quote::quote!(a b c)));
+}
+
+#[test]
+fn broken_streams_lose_and_gain_a_token_everywhere() {
+    let seen: Vec<_> = broken(&quote::quote!(a(b))).iter().map(ToString::to_string).collect();
+    for expected in ["(b)", "a", "a ()", "a (x)", "x a (b)", "a (in b)"] {
+        assert!(seen.iter().any(|seen| seen == expected), "{expected} is not in {seen:?}");
+    }
 }

@@ -42,6 +42,7 @@ pub mod __private {
     pub use crate::event::{
         DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
     };
-    pub use crate::transactional::{Attempts, Cause, Outcome, RetryArgument, body, cause, finish};
+    pub use crate::is_conflict;
+    pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, cause, finish};
     pub use crate::tx::{BeginOutbox, BeginTransaction, Isolation, TxOptions};
 }

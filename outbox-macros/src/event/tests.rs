@@ -1,9 +1,9 @@
-use expect_test::{Expect, expect};
+use expect_test::{Expect, expect, expect_file};
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::derive;
-use crate::testing::{prefixes, pretty};
+use crate::testing::{broken, documented, prefixes, pretty};
 
 fn expands(item: TokenStream, expected: Expect) {
     expected.assert_eq(&pretty(derive(item)));
@@ -224,6 +224,191 @@ fn generic_event_elsewhere() {
 }
 
 #[test]
+fn documentation_shows_a_real_expansion() {
+    let order_created = quote! {
+        #[event(topic = "order-events", name = "order.created")]
+        pub struct OrderCreated {
+            pub order_id: Uuid,
+            #[event(key)]
+            pub customer_id: Uuid,
+            #[event(header)]
+            pub tenant: String,
+        }
+    };
+    expect_file!["../../docs/domain_event.md"].assert_eq(&documented(derive(order_created)));
+}
+
+#[test]
+fn tuple_with_a_raw_name() {
+    expands(
+        quote! {
+            #[event(topic = "t")]
+            struct r#Struct(#[event(key)] u64, #[event(header = "x-type")] r#Type);
+        },
+        expect![[r##"
+            #[allow(non_local_definitions)]
+            #[doc(hidden)]
+            #[macro_export]
+            macro_rules! two_events_are__Struct__version_1__of_topic__t__rename_one_or_mark_it_duplicate__176a905c {
+                () => {};
+            }
+            const _: () = {
+                #[automatically_derived]
+                impl ::outbox::__private::DomainEvent for r#Struct {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            "t",
+                            "Struct",
+                            1,
+                            Self::CONTENT_TYPE,
+                            &["0"],
+                            &["x-type"],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        &Self::DESCRIPTORS[0]
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
+                    }
+                    fn headers(&self, headers: &mut ::outbox::__private::Headers) {
+                        ::outbox::__private::Headers::insert(headers, "x-type", &self.1);
+                    }
+                }
+            };
+        "##]],
+    );
+}
+
+#[test]
+fn keyless_duplicate() {
+    expands(
+        quote! {
+            #[event(topic = "t", keyless, duplicate)]
+            struct Midnight;
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl ::outbox::__private::DomainEvent for Midnight {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            "t",
+                            "Midnight",
+                            1,
+                            Self::CONTENT_TYPE,
+                            &[],
+                            &[],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        &Self::DESCRIPTORS[0]
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::core::option::Option::None
+                    }
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn enum_of_one_event_in_two_versions() {
+    expands(
+        quote! {
+            #[event(topic = "t", version = 2)]
+            enum Created {
+                #[event(name = "created", version = 1)]
+                V1 { #[event(key)] id: u64, #[event(id)] event: Uuid },
+                #[event(name = "created")]
+                V2 { #[event(key)] id: u64, #[event(occurred_at)] at: DateTime<Utc> },
+            }
+        },
+        expect![[r##"
+            #[allow(non_local_definitions)]
+            #[doc(hidden)]
+            #[macro_export]
+            macro_rules! two_events_are__created__version_1__of_topic__t__rename_one_or_mark_it_duplicate__037b870f {
+                () => {};
+            }
+            #[allow(non_local_definitions)]
+            #[doc(hidden)]
+            #[macro_export]
+            macro_rules! two_events_are__created__version_2__of_topic__t__rename_one_or_mark_it_duplicate__037b870f {
+                () => {};
+            }
+            const _: () = {
+                #[automatically_derived]
+                impl ::outbox::__private::DomainEvent for Created {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            "t",
+                            "created",
+                            1,
+                            Self::CONTENT_TYPE,
+                            &["id"],
+                            &[],
+                        ),
+                        ::outbox::__private::EventDescriptor::new(
+                            "t",
+                            "created",
+                            2,
+                            Self::CONTENT_TYPE,
+                            &["id"],
+                            &[],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        match self {
+                            Self::V1 { .. } => &Self::DESCRIPTORS[0],
+                            Self::V2 { .. } => &Self::DESCRIPTORS[1],
+                        }
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        match self {
+                            Self::V1 { id: field0, .. } => {
+                                ::core::option::Option::Some(
+                                    ::outbox::__private::event_key(&[field0]),
+                                )
+                            }
+                            Self::V2 { id: field0, .. } => {
+                                ::core::option::Option::Some(
+                                    ::outbox::__private::event_key(&[field0]),
+                                )
+                            }
+                        }
+                    }
+                    fn id(&self) -> ::core::option::Option<::outbox::__private::Uuid> {
+                        match self {
+                            Self::V1 { event: field0, .. } => {
+                                ::core::option::Option::Some(
+                                    ::outbox::__private::EventId::event_id(field0),
+                                )
+                            }
+                            Self::V2 { .. } => ::core::option::Option::None,
+                        }
+                    }
+                    fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
+                        match self {
+                            Self::V2 { at: field0, .. } => {
+                                ::core::option::Option::Some(
+                                    ::outbox::__private::EventTime::event_time(field0),
+                                )
+                            }
+                            Self::V1 { .. } => ::core::option::Option::None,
+                        }
+                    }
+                }
+            };
+        "##]],
+    );
+}
+
+#[test]
 fn every_mistake_and_a_stub() {
     expands(
         quote! {
@@ -287,8 +472,8 @@ fn half_typed_events_never_panic() {
         quote!(#[event(topic = "t")] union U { #[event(key)] a: u8 }),
     ];
     for item in items {
-        for prefix in prefixes(&item) {
-            derive(prefix);
+        for typed in prefixes(&item).into_iter().chain(broken(&item)) {
+            derive(typed);
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 //             Err(error) => return outcome.error(error),
 //         };
 //         let run = body(&transaction, outcome, async move |tx| {
-//             if let Some(result) = None::<Ret> { return result; }    // for `?` to infer from
+//             if let Some(result) = outcome.never() { return result; }    // for `?` to infer from
 //             let result: Ret = { BODY };
 //             result
 //         });
@@ -59,24 +59,23 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 //         let mut attempts = Attempts::new("f", 3, OPTIONS);
 //         loop {
 //             let argument = RetryArgument::of_attempt(&argument);
-//             let mut transaction = match BeginTransaction::begin_transaction(&(self.outbox), attempts.options()).await {
+//             let begun = BeginTransaction::begin_transaction(&(self.outbox), attempts.options()).await;
+//             let mut transaction = match attempts.begun(begun).await {
 //                 Ok(transaction) => transaction,
-//                 Err(error) => match attempts.not_begun(error).await {
-//                     Some(error) => return outcome.error(error),
-//                     None => continue,
-//                 },
+//                 Err(None) => continue,
+//                 Err(Some(error)) => return outcome.error(error),
 //             };
 //             let run = …;
 //             let result = run(&mut transaction).await;
-//             let refused = { use cause::*; (&&&Cause(&result)).is_conflict() };
+//             let refused = is_conflict!(result);
 //             if let Some(result) = attempts.finish(transaction, result, refused, outcome).await {
 //                 break result;
 //             }
 //         }
 fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
     let private = private(method.krate);
-    let [outcome, transaction, error, run, result, attempts, refused] =
-        ["outcome", "transaction", "error", "run", "result", "attempts", "refused"].map(local);
+    let [outcome, transaction, error, run, result, attempts, begun, refused] =
+        ["outcome", "transaction", "error", "run", "result", "attempts", "begun", "refused"].map(local);
     let ret = inferable(method.output.to_token_stream());
     let vtable = vtable(&ret, &private);
     let Some(retry) = &method.options.retry else {
@@ -109,22 +108,17 @@ fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
         let mut #attempts = #private::Attempts::new(#name, #times, #options);
         loop {
             #(#arguments)*
-            let mut #transaction = match #begin {
+            let #begun = #begin;
+            let mut #transaction = match #attempts.begun(#begun).await {
                 ::core::result::Result::Ok(#transaction) => #transaction,
-                ::core::result::Result::Err(#error) => match #attempts.not_begun(#error).await {
-                    ::core::option::Option::Some(#error) => return #outcome.error(#error),
-                    ::core::option::Option::None => continue,
-                },
+                ::core::result::Result::Err(::core::option::Option::None) => continue,
+                ::core::result::Result::Err(::core::option::Option::Some(#error)) => return #outcome.error(#error),
             };
             let #run = #private::body(&#transaction, #outcome, #closure);
             let #result = #run(&mut #transaction).await;
-            let #refused = {
-                use #private::cause::*;
-                (&&&#private::Cause(&#result)).is_conflict()
-            };
-            if let ::core::option::Option::Some(#result) =
-                #attempts.finish(#transaction, #result, #refused, #outcome).await
-            {
+            let #refused = #private::is_conflict!(#result);
+            let #result = #attempts.finish(#transaction, #result, #refused, #outcome).await;
+            if let ::core::option::Option::Some(#result) = #result {
                 break #result;
             }
         }
@@ -135,12 +129,12 @@ fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
 /// passes on, to a spawned task for instance, that it "is a reference that is only valid in the closure body".
 fn closure(method: &Method<'_>, ret: &TokenStream, body: &Group, captures: &TokenStream) -> TokenStream {
     let tx = method.tx;
-    let result = local("result");
+    let [outcome, result] = ["outcome", "result"].map(local);
     let (at_ret, _) = ends(ret);
     let mut never = result.clone();
     never.set_span(at_ret);
     let edge = quote_spanned! {at_ret=>
-        if let ::core::option::Option::Some(#never) = ::core::option::Option::None::<#ret> {
+        if let ::core::option::Option::Some(#never) = #outcome.never() {
             return #never;
         }
     };

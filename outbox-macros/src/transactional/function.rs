@@ -22,7 +22,10 @@ impl Function {
     pub(super) fn parse(item: TokenStream) -> syn::Result<Self> {
         let mut head: Vec<TokenTree> = item.into_iter().collect();
         let body = head.pop_if(|last| braces(last).is_some()).as_ref().and_then(braces);
-        let tail = head.pop_if(|last| matches!(last, TokenTree::Punct(punct) if punct.as_char() == ';'));
+        let tail = match body {
+            None => head.pop_if(|last| matches!(last, TokenTree::Punct(punct) if punct.as_char() == ';')),
+            Some(_) => None,
+        };
         let head: TokenStream = head.into_iter().collect();
         let (attrs, sig) = parse_head.parse2(head.clone())?;
         Ok(Self { head, attrs, sig, body, tail })

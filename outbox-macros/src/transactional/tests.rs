@@ -1,18 +1,19 @@
-use expect_test::{Expect, expect};
+use expect_test::{Expect, expect, expect_file};
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::attribute;
-use crate::testing::{keeps, prefixes, pretty};
+use crate::testing::{broken, documented, keeps, prefixes, pretty};
 
-/// What a method may grow by.
+/// What a method may grow by, apart from one line for each argument that `retry` clones.
 const MOST_LINES: usize = 40;
 
 fn expands(args: TokenStream, item: TokenStream, expected: Expect) {
     let in_impl = |item: TokenStream| pretty(quote!(impl Service { #item }));
     let expanded = in_impl(attribute(args, item.clone()));
     expected.assert_eq(&expanded);
-    let added = expanded.lines().count() - in_impl(item).lines().count();
+    let clones = expanded.matches("RetryArgument::of_attempt").count();
+    let added = expanded.lines().count() - clones - in_impl(item).lines().count();
     assert!(added <= MOST_LINES, "a method grows by {added} lines");
 }
 
@@ -48,9 +49,7 @@ fn method() {
                         &transaction,
                         outcome,
                         async move |tx| {
-                            if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
-                                Result<Order, OrderError>,
-                            > {
+                            if let ::core::option::Option::Some(result) = outcome.never() {
                                 return result;
                             }
                             let result: Result<Order, OrderError> = {
@@ -100,9 +99,7 @@ fn savepoint_with_an_opaque_return_type() {
                         &transaction,
                         outcome,
                         async move |tx| {
-                            if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
-                                Result<(_, u8), Error>,
-                            > {
+                            if let ::core::option::Option::Some(result) = outcome.never() {
                                 return result;
                             }
                             let result: Result<(_, u8), Error> = { Ok((f, 1)) };
@@ -165,9 +162,7 @@ fn boxed_future_as_async_trait_writes_it() {
                             &transaction,
                             outcome,
                             async move |tx| {
-                                if let ::core::option::Option::Some(result) = ::core::option::Option::None::<
-                                    Result<(), Error>,
-                                > {
+                                if let ::core::option::Option::Some(result) = outcome.never() {
                                     return result;
                                 }
                                 let result: Result<(), Error> = {
@@ -181,6 +176,284 @@ fn boxed_future_as_async_trait_writes_it() {
                         let result = run(&mut transaction).await;
                         ::outbox::__private::finish(transaction, result, outcome).await
                     })
+                }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn documentation_shows_real_expansions() {
+    let create_order = quote! {
+        pub async fn create_order(&self, customer: String) -> Result<(), OutboxError> {
+            tx.emit(OrderCreated { customer })?;
+            Ok(())
+        }
+    };
+    let plain = attribute(quote!(tx in self.outbox), create_order.clone());
+    expect_file!["../../docs/transactional_outbox.md"].assert_eq(&documented(plain));
+    let retry = attribute(quote!(tx in self.outbox, isolation = "serializable", retry = 3), create_order);
+    expect_file!["../../docs/transactional_outbox_retry.md"].assert_eq(&documented(retry));
+}
+
+#[test]
+fn retry_with_patterns_and_cfg() {
+    expands(
+        quote!(tx in outbox, retry = 2, name = "create order", isolation = "repeatable read"),
+        quote! {
+            async fn create(
+                outbox: &Outbox<Db>,
+                mut order: Order,
+                (a, mut b): (u8, u8),
+                Id { id, tenant: [first, ..] }: Id,
+                #[cfg(feature = "audit")] auditor: Auditor,
+                _: u8,
+            ) -> Result<Order, Error> {
+                Ok(order)
+            }
+        },
+        expect![[r#"
+            impl Service {
+                async fn create(
+                    outbox: &Outbox<Db>,
+                    mut order: Order,
+                    (a, mut b): (u8, u8),
+                    Id { id, tenant: [first, ..] }: Id,
+                    #[cfg(feature = "audit")]
+                    auditor: Auditor,
+                    _: u8,
+                ) -> Result<Order, Error> {
+                    let outcome = <Result<Order, Error> as ::outbox::__private::Outcome>::VTABLE;
+                    let mut attempts = ::outbox::__private::Attempts::new(
+                        "create order",
+                        2,
+                        ::outbox::__private::TxOptions::new()
+                            .isolation(::outbox::__private::Isolation::RepeatableRead)
+                            .name("create order"),
+                    );
+                    loop {
+                        let outbox = ::outbox::__private::RetryArgument::of_attempt(&outbox);
+                        let mut order = ::outbox::__private::RetryArgument::of_attempt(&mut order);
+                        let a = ::outbox::__private::RetryArgument::of_attempt(&a);
+                        let mut b = ::outbox::__private::RetryArgument::of_attempt(&mut b);
+                        let id = ::outbox::__private::RetryArgument::of_attempt(&id);
+                        let first = ::outbox::__private::RetryArgument::of_attempt(&first);
+                        #[cfg(feature = "audit")]
+                        let auditor = ::outbox::__private::RetryArgument::of_attempt(&auditor);
+                        let begun = ::outbox::__private::BeginTransaction::begin_transaction(
+                                &(outbox),
+                                attempts.options(),
+                            )
+                            .await;
+                        let mut transaction = match attempts.begun(begun).await {
+                            ::core::result::Result::Ok(transaction) => transaction,
+                            ::core::result::Result::Err(::core::option::Option::None) => continue,
+                            ::core::result::Result::Err(::core::option::Option::Some(error)) => {
+                                return outcome.error(error);
+                            }
+                        };
+                        let run = ::outbox::__private::body(
+                            &transaction,
+                            outcome,
+                            async move |tx| {
+                                if let ::core::option::Option::Some(result) = outcome.never() {
+                                    return result;
+                                }
+                                let result: Result<Order, Error> = { Ok(order) };
+                                #[allow(unreachable_code)] result
+                            },
+                        );
+                        let result = run(&mut transaction).await;
+                        let refused = ::outbox::__private::is_conflict!(result);
+                        let result = attempts.finish(transaction, result, refused, outcome).await;
+                        if let ::core::option::Option::Some(result) = result {
+                            break result;
+                        }
+                    }
+                }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn retry_borrows_an_arc() {
+    expands(
+        quote!(tx in self.outbox, retry = 2),
+        quote! {
+            async fn create(self: Arc<Self>) -> Result<(), Error> {
+                Ok(())
+            }
+        },
+        expect![[r#"
+            impl Service {
+                async fn create(self: Arc<Self>) -> Result<(), Error> {
+                    let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
+                    let mut attempts = ::outbox::__private::Attempts::new(
+                        "create",
+                        2,
+                        ::outbox::__private::TxOptions::new(),
+                    );
+                    loop {
+                        let begun = ::outbox::__private::BeginTransaction::begin_transaction(
+                                &(self.outbox),
+                                attempts.options(),
+                            )
+                            .await;
+                        let mut transaction = match attempts.begun(begun).await {
+                            ::core::result::Result::Ok(transaction) => transaction,
+                            ::core::result::Result::Err(::core::option::Option::None) => continue,
+                            ::core::result::Result::Err(::core::option::Option::Some(error)) => {
+                                return outcome.error(error);
+                            }
+                        };
+                        let run = ::outbox::__private::body(
+                            &transaction,
+                            outcome,
+                            async |tx| {
+                                if let ::core::option::Option::Some(result) = outcome.never() {
+                                    return result;
+                                }
+                                let result: Result<(), Error> = { Ok(()) };
+                                #[allow(unreachable_code)] result
+                            },
+                        );
+                        let result = run(&mut transaction).await;
+                        let refused = ::outbox::__private::is_conflict!(result);
+                        let result = attempts.finish(transaction, result, refused, outcome).await;
+                        if let ::core::option::Option::Some(result) = result {
+                            break result;
+                        }
+                    }
+                }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn options_without_retry() {
+    expands(
+        quote!(t in pool, isolation = "read committed", name = "x"),
+        quote! {
+            async fn create(pool: &PgPool) -> Result<(), Error> {
+                Ok(())
+            }
+        },
+        expect![[r#"
+            impl Service {
+                async fn create(pool: &PgPool) -> Result<(), Error> {
+                    let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
+                    let mut transaction = match ::outbox::__private::BeginTransaction::begin_transaction(
+                            &(pool),
+                            ::outbox::__private::TxOptions::new()
+                                .isolation(::outbox::__private::Isolation::ReadCommitted)
+                                .name("x"),
+                        )
+                        .await
+                    {
+                        ::core::result::Result::Ok(transaction) => transaction,
+                        ::core::result::Result::Err(error) => return outcome.error(error),
+                    };
+                    let run = ::outbox::__private::body(
+                        &transaction,
+                        outcome,
+                        async move |t| {
+                            if let ::core::option::Option::Some(result) = outcome.never() {
+                                return result;
+                            }
+                            let result: Result<(), Error> = { Ok(()) };
+                            #[allow(unreachable_code)] result
+                        },
+                    );
+                    let result = run(&mut transaction).await;
+                    ::outbox::__private::finish(transaction, result, outcome).await
+                }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn function_returning_a_future() {
+    expands(
+        quote!(tx in self.0),
+        quote! {
+            fn create(&self, id: u64) -> impl Future<Output = Result<u64, Error>> + Send {
+                let id = id + 1;
+                async move { Ok(id) }
+            }
+        },
+        expect![[r#"
+            impl Service {
+                fn create(&self, id: u64) -> impl Future<Output = Result<u64, Error>> + Send {
+                    let id = id + 1;
+                    async move {
+                        let outcome = <Result<u64, Error> as ::outbox::__private::Outcome>::VTABLE;
+                        let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                                &(self.0),
+                            )
+                            .await
+                        {
+                            ::core::result::Result::Ok(transaction) => transaction,
+                            ::core::result::Result::Err(error) => return outcome.error(error),
+                        };
+                        let run = ::outbox::__private::body(
+                            &transaction,
+                            outcome,
+                            async move |tx| {
+                                if let ::core::option::Option::Some(result) = outcome.never() {
+                                    return result;
+                                }
+                                let result: Result<u64, Error> = { Ok(id) };
+                                #[allow(unreachable_code)] result
+                            },
+                        );
+                        let result = run(&mut transaction).await;
+                        ::outbox::__private::finish(transaction, result, outcome).await
+                    }
+                }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn inner_attributes_stay_at_the_beginning() {
+    expands(
+        quote!(tx in outbox),
+        quote! {
+            async fn create(outbox: &Outbox<Db>) -> Result<(), Error> {
+                #![allow(unused)]
+                Ok(())
+            }
+        },
+        expect![[r#"
+            impl Service {
+                async fn create(outbox: &Outbox<Db>) -> Result<(), Error> {
+                    #![allow(unused)]
+                    let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
+                    let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                            &(outbox),
+                        )
+                        .await
+                    {
+                        ::core::result::Result::Ok(transaction) => transaction,
+                        ::core::result::Result::Err(error) => return outcome.error(error),
+                    };
+                    let run = ::outbox::__private::body(
+                        &transaction,
+                        outcome,
+                        async move |tx| {
+                            if let ::core::option::Option::Some(result) = outcome.never() {
+                                return result;
+                            }
+                            let result: Result<(), Error> = { Ok(()) };
+                            #[allow(unreachable_code)] result
+                        },
+                    );
+                    let result = run(&mut transaction).await;
+                    ::outbox::__private::finish(transaction, result, outcome).await
                 }
             }
         "#]],
@@ -219,7 +492,7 @@ fn mistake_leaves_the_method_with_a_tx_of_no_type() {
 
 #[test]
 fn half_typed_methods_never_panic_and_are_never_lost() {
-    let args = quote!(tx in &mut self.outbox.get::<A, B>(1)?, crate = crate::outbox);
+    let args = quote!(tx in self.outbox.get::<A, B>(1)?, isolation = "serializable", retry = 3, name = "x", crate = a::b);
     let items = [
         quote! {
             #[doc = "x"]
@@ -258,9 +531,13 @@ fn half_typed_methods_never_panic_and_are_never_lost() {
             let output = attribute(args.clone(), prefix.clone());
             assert!(keeps(output, prefix.clone()), "lost tokens of: {prefix}");
         }
-        for prefix in prefixes(&args) {
-            let output = attribute(prefix.clone(), item.clone());
-            assert!(keeps(output, item.clone()), "lost tokens of the item with: {prefix}");
+        for broken in broken(&item) {
+            let output = attribute(args.clone(), broken.clone());
+            assert!(keeps(output, broken.clone()), "lost tokens of: {broken}");
+        }
+        for args in prefixes(&args).into_iter().chain(broken(&args)) {
+            let output = attribute(args.clone(), item.clone());
+            assert!(keeps(output, item.clone()), "lost tokens of the item with: {args}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod retry;
 
-pub use retry::{Attempts, Cause, RetryArgument, cause};
+pub use retry::{Attempts, RetryArgument, cause};
 
 use crate::error::OutboxError;
 use crate::store::OutboxDatabase;
@@ -41,6 +41,12 @@ impl<R> Clone for Vtable<R> {
 impl<R> Copy for Vtable<R> {}
 
 impl<R> Vtable<R> {
+    /// Nothing, of the type: an edge for the compiler to infer from.
+    #[must_use]
+    pub const fn never(self) -> Option<R> {
+        None
+    }
+
     /// The outcome that says this error.
     pub fn error(self, error: OutboxError) -> R {
         (self.error)(error)

@@ -37,9 +37,15 @@ impl Attempts {
         self.options
     }
 
-    /// After an attempt that could not begin, as where SQLite was busy. `None`: there is to be another.
-    pub async fn not_begun(&mut self, error: OutboxError) -> Option<OutboxError> {
-        (error.kind() != ErrorKind::Conflict || !self.again().await).then_some(error)
+    /// What an attempt begins with.
+    ///
+    /// # Errors
+    /// If it could not begin. `None`: the database, SQLite, was busy, and there is to be another attempt.
+    pub async fn begun<T>(&mut self, begun: Result<T, OutboxError>) -> Result<T, Option<OutboxError>> {
+        match begun {
+            Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => Err(None),
+            begun => begun.map_err(Some),
+        }
     }
 
     /// Commits or rolls back, as [`finish`](super::finish) does. `None`: the database refused for another
@@ -107,15 +113,24 @@ impl<T: Clone> RetryArgument for T {
     }
 }
 
-/// The `Err` of an outcome, to look for what caused it. With `use cause::*`, `(&&&Cause(&outcome)).is_conflict()`
-/// takes the first of the traits there that the error's type allows (the autoref specialization of D. Tolnay's
-/// case studies).
-#[derive(Debug)]
-pub struct Cause<'a, R>(pub &'a R);
+/// Whether the error in an outcome says that the database refused for another transaction's sake: by the first of the
+/// traits in [`cause`] that the error's type allows (the autoref specialization of D. Tolnay's case studies).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! is_conflict {
+    ($outcome:expr) => {{
+        use $crate::__private::cause::*;
+        (&&&Cause(&$outcome)).is_conflict()
+    }};
+}
 
 /// How an error shows what caused it.
 pub mod cause {
-    use super::{Cause, Error, is_caused_by_conflict};
+    use super::{Error, is_caused_by_conflict};
+
+    /// The outcome.
+    #[derive(Debug)]
+    pub struct Cause<'a, R>(pub &'a R);
 
     /// As an error that has a `source()`.
     pub trait OfError {
