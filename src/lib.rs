@@ -11,6 +11,7 @@
 //! 3. [`#[transactional_outbox]`](macro@transactional_outbox) on an async function: its body gets an [`OutboxTx`] to
 //!    run queries and [`emit`](OutboxTx::emit) events on. `Ok` commits both, `Err` rolls both back. It is sugar over
 //!    [`Outbox::begin`], `emit` and [`OutboxTx::commit`]; [`Outbox::attach`] joins a transaction that sqlx has open.
+//!    [`_mistakes`] shows what the compiler says to ten likely mistakes.
 //! 4. [`Relay`], in the service or in a process of its own, with a [`publish::kafka::KafkaPublisher`].
 //! 5. [`consume::Consumer`], with handlers that run once per event.
 //! 6. [`testing`], for tests of your service without Kafka.
@@ -54,6 +55,10 @@ pub use outbox_runtime::{publish, testing};
 
 #[cfg(feature = "macros")]
 pub use outbox_macros::{DomainEvent, transactional_outbox};
+
+#[cfg(doc)]
+#[doc = include_str!("../docs/mistakes.md")]
+pub mod _mistakes {}
 
 /// The code of the README, compiled.
 #[cfg(all(doctest, feature = "macros", feature = "postgres", feature = "kafka"))]

@@ -45,12 +45,13 @@ use proc_macro::TokenStream;
 /// | `name` | struct, variant | the name on the wire (CloudEvents `type`): a string literal | the name of the struct or variant |
 /// | `version` | type, variant | the version of the payload's schema, from 1 | `1`; a variant has its enum's |
 /// | `keyless` | type, variant | none: the event has no key, and no order with any other | there must be a `key` |
+/// | `duplicate` | type, variant | none: another type of the crate is the same event, on purpose | that is an error |
 /// | `codec` | type | the path of a type that is `Encode<Self>` | `Json`, by `serde::Serialize` |
 /// | `crate` | type | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 /// | `key` | field | none: (a part of) the Kafka key; the field's type is an `EventKey` | |
 /// | `header` | field | the name of a header, as a string literal; the field's type is a `HeaderValue` | with no value, the field's own name |
-/// | `id` | field | none: the event's id, a `Uuid` | `emit` makes a UUIDv7 |
-/// | `occurred_at` | field | none: when it happened; `Clone + Into<SystemTime>` | the time of `emit` |
+/// | `id` | field | none: the event's id; the field's type is an `EventId`, such as `Uuid` | `emit` makes a UUIDv7 |
+/// | `occurred_at` | field | none: when it happened; the field's type is an `EventTime`, such as `SystemTime` | the time of `emit` |
 ///
 /// - Events with equal keys are delivered in the order in which they were committed. Several `key` fields make one
 ///   key, in the order of their declaration.
@@ -59,25 +60,10 @@ use proc_macro::TokenStream;
 ///
 /// # What it expands to
 ///
-/// An implementation of `DomainEvent`, and nothing else:
+/// An implementation of `DomainEvent`, and a macro that nobody calls: its name is the whole crate's, so that two types
+/// which are one event are an error. In full, but for the paths (`::outbox::__private::DomainEvent`):
 ///
-/// ```text
-/// impl DomainEvent for OrderCreated {
-///     type Codec = Json;
-///     const DESCRIPTORS: &'static [EventDescriptor] = &[EventDescriptor::new(
-///         "order-events", "order.created", 1, <Self::Codec as Codec>::CONTENT_TYPE, &["customer_id"], &["tenant"],
-///     )];
-///     fn descriptor(&self) -> &'static EventDescriptor {
-///         &Self::DESCRIPTORS[0]
-///     }
-///     fn key(&self) -> Option<Vec<u8>> {
-///         Some(event_key(&[&self.customer_id]))
-///     }
-///     fn headers(&self, headers: &mut Headers) {
-///         Headers::insert(headers, "tenant", &self.tenant);
-///     }
-/// }
-/// ```
+#[doc = include_str!("../docs/domain_event.md")]
 ///
 /// On a type with type parameters it has the bounds that the fields and the codec need, as a derive of serde does.
 ///
@@ -86,12 +72,14 @@ use proc_macro::TokenStream;
 /// - An illegal topic, a reserved header, a missing or optional key and a version 0 do not compile. All mistakes of
 ///   an item are reported at once, each where it is to be mended. A `const` topic is checked by the compiler's
 ///   evaluation of it; on a generic event, when the event is first emitted.
-/// - Two variants of an enum never have the same literal topic, name and version.
+/// - No two types or variants of a crate have the same literal topic, name and version, by which consumers tell
+///   events apart. Where two are meant, as for the borrowed form that a consumer reads, the second says `duplicate`.
 ///
 /// # Limits
 ///
 /// - A key cannot be an `Option`: an event without a key has no order.
 /// - Unions, and enums without variants, cannot be events.
+/// - That two *crates* of a program declare one event is not seen, nor that two `const` topics are equal.
 #[proc_macro_derive(DomainEvent, attributes(event))]
 pub fn derive_domain_event(input: TokenStream) -> TokenStream {
     event::derive(input.into()).into()
@@ -126,37 +114,40 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// | Argument | Meaning |
 /// |---|---|
 /// | `tx` | the name the body has for the transaction, a `&mut OutboxTx<'_, DB>`: any identifier |
-/// | `EXPR` | where it begins: an `Outbox`, a pool, a reference to one, or an outer `&mut OutboxTx`, for a savepoint in it |
+/// | `EXPR` | where it begins: an `Outbox`, a pool, whatever else is `BeginTransaction`, a reference, `Box` or `Arc` of one, or an outer `&mut OutboxTx`, for a savepoint in it |
+/// | `isolation = "…"` | `"serializable"`, `"repeatable read"` or `"read committed"`; without it the connection's own. SQLite is always serializable |
+/// | `retry = N` | runs the body again, up to `N` times, when the database refused it for another transaction's sake: a serialization failure or a deadlock in Postgres, a busy SQLite |
+/// | `name = "…"` | what Postgres calls the transaction while it runs (`application_name` in `pg_stat_activity` and in the server's log), up to 63 characters of ASCII; without it the connection's own |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported; `::outbox` without it |
 ///
 /// `EXPR` is borrowed: `&(EXPR)`. Two forms are an outer transaction: the name of a parameter declared as `&mut …`
 /// (`tx in tx` too), and an expression that itself begins with `&mut`. The savepoint's failure drops its rows *and* its
-/// events, and leaves the outer transaction usable. A helper without the attribute that takes
+/// events, and leaves the outer transaction usable; it takes no options. A helper without the attribute that takes
 /// `tx: &mut OutboxTx<'_, DB>` is simply part of its caller's transaction.
+///
+/// # `retry`
+///
+/// - A conflict is recognised in what the database answers to a query on `tx`, and in the error that the body returns, by
+///   its `source()`s (of `anyhow::Error`, `eyre::Report` and `Box<dyn Error>` too).
+/// - Every attempt begins anew: the failed one is rolled back, with its events, and each has a clone of every argument.
+///   What is not `Clone` does not compile, nor do `&mut` arguments, `&mut self` and `self`, which would carry what a
+///   failed attempt did into the next. Of `self: Arc<Self>` the body has what it borrows.
+/// - What the body does outside of the transaction, it does again.
+/// - Between two attempts is a pause of 5 ms at first, doubled each time up to a second, of which a random half to all is
+///   taken. After the last one, the error is the caller's, of the kind `ErrorKind::Conflict` if it is an `OutboxError`.
+/// - A commit whose answer was lost (`ErrorKind::CommitUnknown`) is not run again: it may have happened.
 ///
 /// # What it expands to
 ///
-/// ```text
-/// pub async fn create_order(&self, customer: String) -> Result<(), OutboxError> {
-///     let outcome = <Result<(), OutboxError> as Outcome>::VTABLE;
-///     let mut transaction = match begin(&(self.outbox)).await {
-///         Ok(transaction) => transaction,
-///         Err(error) => return outcome.error(error),
-///     };
-///     let borrowed = &mut transaction;
-///     let result = async move {
-///         // Tells the compiler the type which `?` and `return` are about; never runs.
-///         if let Some(result) = None::<Result<(), OutboxError>> {
-///             return result;
-///         }
-///         let tx = borrowed;
-///         let result: Result<(), OutboxError> = { /* the body, token for token */ };
-///         result
-///     }
-///     .await;
-///     finish(transaction, result, outcome).await
-/// }
-/// ```
+/// In full, but for the paths (`::outbox::__private::finish`):
+///
+#[doc = include_str!("../docs/transactional_outbox.md")]
+///
+/// The body is a closure so that the compiler knows how long `tx` lives, and it is called on the spot, so that the
+/// compiler knows whether its future is `Send`. `outcome.never()` is never `Some`: it tells the compiler the type which
+/// `?` and `return` are about. With `isolation = "serializable", retry = 3`:
+///
+#[doc = include_str!("../docs/transactional_outbox_retry.md")]
 ///
 /// # Guarantees
 ///
@@ -165,6 +156,7 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// - The body has a `&mut` of the transaction, so it can neither commit early nor keep it. Outside of the function there is
 ///   no `tx`, so emitting outside of a transaction does not compile.
 /// - The future is `Send` if the body's is, and nothing is allocated that the manual API would not allocate.
+/// - A mistake is one error, at the token to change; the function is still there for the rest of the program.
 ///
 /// # Where it goes
 ///
@@ -177,7 +169,7 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 ///
 /// - The function returns a `Result<_, E>` with `E: From<OutboxError>`, under any alias.
 /// - Arguments that the body moves are dropped before the commit, not after it.
-/// - `EXPR` is evaluated before the body, and once.
+/// - `EXPR` is evaluated before the body, and once for each attempt.
 #[proc_macro_attribute]
 pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream {
     transactional::attribute(args.into(), item.into()).into()

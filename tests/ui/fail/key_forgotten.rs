@@ -1,0 +1,11 @@
+use outbox::DomainEvent;
+use serde::Serialize;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "order-events")]
+struct OrderCreated {
+    order: u64,
+    customer: u64,
+}
+
+fn main() {}
