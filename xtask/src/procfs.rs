@@ -4,6 +4,8 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::Error;
+
 /// A process, told apart from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -29,6 +31,23 @@ fn parse_stat(line: &str) -> Option<Stat> {
         parent: fields.next()?.parse().ok()?,
         started: fields.nth(17)?.parse().ok()?,
     })
+}
+
+/// The processor time, in user and kernel mode, of all children that this process has waited for, and of theirs.
+pub(crate) fn cpu_seconds_of_children() -> Result<f64, Error> {
+    let line = fs::read_to_string("/proc/self/stat")
+        .map_err(|error| Error::io("read the processor time from /proc/self/stat (Linux only)", error))?;
+    let ticks = children_ticks(&line)
+        .ok_or_else(|| Error::new(format!("/proc/self/stat has another form than expected: {line}")))?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// `cutime` and `cstime` of proc(5).
+fn children_ticks(line: &str) -> Option<u64> {
+    let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(13);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let kernel: u64 = fields.next()?.parse().ok()?;
+    Some(user + kernel)
 }
 
 /// Whether `pid` is stopped by SIGSTOP, or gone.

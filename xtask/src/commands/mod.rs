@@ -1,5 +1,6 @@
 //! The commands of `cargo xtask`; `cargo xtask help` lists them.
 
+mod bench;
 mod summary;
 mod test;
 mod up;
@@ -17,6 +18,8 @@ cargo xtask <command>
   up             Start a Postgres and a Kafka that stay; prints what a shell evaluates:
                  eval \"$(cargo xtask up)\"
   down           Stop them; their data stays for the next `up`.
+  bench macros   Measure what the macros cost, in CPU seconds of the compiler and in service calls on a
+                 Postgres with fsync, next to the same by hand and to other macros. Takes about 10 minutes.
   help           Print this.
 
 The servers' programs are fetched once with Maven (`mvn`, a Java 17, `tar` and `xz` are needed) into
@@ -30,6 +33,7 @@ pub fn run(arguments: Vec<String>) -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let result = match command.as_deref() {
         Some("test") => test::run(&rest),
+        Some("bench") => bench::run(&rest),
         Some("up") if rest.is_empty() => up::up(),
         Some("down") if rest.is_empty() => up::down(),
         None | Some("help" | "-h" | "--help") => {

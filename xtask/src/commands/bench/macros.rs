@@ -1,0 +1,154 @@
+//! `cargo xtask bench macros`: what the macros cost, when a program is compiled and when it runs.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::crates::{self, ITEMS, Way};
+use super::measure::{Samples, cpu_seconds};
+use crate::paths::{create_dir_all, servers_dir, workspace_root};
+use crate::process::run as run_command;
+use crate::servers::{PgOptions, PgVersion, Postgres};
+use crate::{Error, ScratchDir};
+
+/// How often each crate is compiled.
+const ROUNDS: usize = 7;
+
+pub(super) fn run() -> Result<(), Error> {
+    let dir = servers_dir().with_file_name("bench").join("macros");
+    create_dir_all(&dir)?;
+    macro_crate(&dir)?;
+    items(&dir)?;
+    service_call()
+}
+
+fn cargo() -> Command {
+    Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
+}
+
+/// Cargo on the package of one of our crates, in a target directory of its own.
+fn cargo_on_macros(subcommand: &str, target: &Path) -> Command {
+    let mut command = cargo();
+    command
+        .args([subcommand, "--package", "outbox-macros", "--target-dir"])
+        .arg(target)
+        .env("CARGO_INCREMENTAL", "0")
+        .current_dir(workspace_root());
+    command
+}
+
+fn macro_crate(dir: &Path) -> Result<(), Error> {
+    let target = dir.join("macro-crate");
+    println!(
+        "outbox-macros, beyond syn, quote and proc-macro2 (CPU seconds, median of {ROUNDS}, least to most)"
+    );
+    for subcommand in ["check", "build"] {
+        run_command(cargo_on_macros(subcommand, &target), "compile outbox-macros")?;
+        let mut samples = Samples::default();
+        for _ in 0..ROUNDS {
+            run_command(cargo_on_macros("clean", &target), "clean outbox-macros")?;
+            samples.push(cpu_seconds(cargo_on_macros(subcommand, &target), "compile outbox-macros")?);
+        }
+        let (least, most) = samples.spread();
+        let budget = if subcommand == "check" { "   budget 2.5" } else { "" };
+        println!("  cargo {subcommand:<8} {:5.2}  ({least:.2} to {most:.2}){budget}", samples.median());
+    }
+    println!();
+    Ok(())
+}
+
+fn items(dir: &Path) -> Result<(), Error> {
+    crates::write(dir)?;
+    let check = |way: Way| {
+        let mut command = cargo();
+        command
+            .args(["check", "--package", way.package(), "--target-dir"])
+            .arg(dir.join("target"))
+            .env("CARGO_INCREMENTAL", "0")
+            .current_dir(dir);
+        command
+    };
+    let mut samples = Way::ALL.map(|way| (way, Samples::default()));
+    for way in Way::ALL {
+        run_command(check(way), "check a generated crate")?;
+    }
+    // Interleaved: what disturbs the machine for a while disturbs all of them.
+    for _ in 0..ROUNDS {
+        for (way, samples) in &mut samples {
+            let source = crates::source(dir, *way);
+            let touched = std::fs::File::options()
+                .append(true)
+                .open(&source)
+                .and_then(|file| file.set_modified(std::time::SystemTime::now()));
+            touched.map_err(|error| Error::io(format_args!("touch {}", source.display()), error))?;
+            samples.push(cpu_seconds(check(*way), "check a generated crate")?);
+        }
+    }
+    let of = |wanted: Way| {
+        samples.iter().find(|(way, _)| *way == wanted).map_or(f64::NAN, |(_, samples)| samples.median())
+    };
+    let per_item = |way: Way, plain: Way| (of(way) - of(plain)) / ITEMS as f64 * 1000.0;
+
+    println!("A crate of {ITEMS} items (`cargo check`, CPU seconds, median of {ROUNDS}, least to most)");
+    println!("  {:<22} {:>6}  {:<16} {:>12}  {:>10}", "", "CPU s", "", "ms per item", "lines each");
+    for (way, samples) in &samples {
+        let plain = if way.is_of_events() { Way::PlainStructs } else { Way::PlainMethods };
+        let (least, most) = samples.spread();
+        let lines = expanded_lines(dir, *way)?.saturating_sub(expanded_lines(dir, plain)?);
+        println!(
+            "  {:<22} {:6.2}  ({least:.2} to {most:.2})   {:>12.2}  {:>10.1}",
+            way.package(),
+            samples.median(),
+            per_item(*way, plain),
+            lines as f64 / ITEMS as f64
+        );
+    }
+    let event = |way| per_item(way, Way::PlainStructs);
+    let method = |way| per_item(way, Way::PlainMethods);
+    let ours = event(Way::DeriveDomainEvent) + method(Way::TransactionalOutbox);
+    let by_hand = event(Way::DomainEventByHand) + method(Way::TransactionByHand);
+    println!("  an event and a method  {ours:.2} ms; budget: no more than each of");
+    println!("    by hand                              {by_hand:.2} ms");
+    for (name, way) in [("async_trait", Way::AsyncTrait), ("instrument", Way::Instrument)] {
+        println!("    derive(Serialize) and {name:<14} {:.2} ms", event(Way::DeriveSerialize) + method(way));
+    }
+    println!();
+    Ok(())
+}
+
+/// As rustc prints the crate after expansion; it does so on a stable toolchain only when told to.
+fn expanded_lines(dir: &Path, way: Way) -> Result<usize, Error> {
+    let mut command = cargo();
+    command
+        .args(["rustc", "--quiet", "--profile", "check", "--package", way.package(), "--target-dir"])
+        .arg(dir.join("target"))
+        .args(["--", "-Zunpretty=expanded"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_INCREMENTAL", "0")
+        .current_dir(dir);
+    Ok(run_command(command, "expand a generated crate")?
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .count())
+}
+
+/// The program `service-call` of the package `outbox-bench`, on a Postgres that waits for the disk.
+fn service_call() -> Result<(), Error> {
+    let mut build = cargo();
+    build
+        .args(["build", "--release", "--package", "outbox-bench", "--bin", "service-call"])
+        .current_dir(workspace_root());
+    run_command(build, "build the benchmark `service-call`")?;
+
+    let scratch = ScratchDir::new("bench")?;
+    let postgres =
+        Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions { fsync: true })?;
+    let status = cargo()
+        .args(["run", "--quiet", "--release", "--package", "outbox-bench", "--bin", "service-call"])
+        .env("DATABASE_URL", postgres.url())
+        .current_dir(workspace_root())
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| Error::spawn("cargo", error))?;
+    if status.success() { Ok(()) } else { Err(Error::new("the benchmark `service-call` failed")) }
+}
