@@ -74,8 +74,9 @@ fn skip_entry(input: ParseStream<'_>) {
 }
 
 /// Any word, keywords too.
-pub(crate) fn word(input: ParseStream<'_>) -> syn::Result<Ident> {
-    input.call(Ident::parse_any)
+pub(crate) fn word(input: ParseStream<'_>, example: &str) -> syn::Result<Ident> {
+    let begin = input.fork();
+    input.call(Ident::parse_any).map_err(|_| begin.error(format!("expected a key\nhelp: write `{example}`")))
 }
 
 /// The `= VALUE` after `key`.
@@ -85,8 +86,11 @@ pub(crate) fn value<T: Value>(key: &Ident, input: ParseStream<'_>, example: &str
     }
     input.parse::<Token![=]>()?;
     let begin = input.fork();
-    T::parse(input)
-        .map_err(|_| begin.error(format!("`{key}` takes {}\nhelp: write `{example}`", T::EXPECTED)))
+    match T::parse(input) {
+        // What follows is a word where a comma was forgotten, and part of the value elsewhere.
+        Ok(value) if input.is_empty() || input.peek(Token![,]) || input.peek(Ident::peek_any) => Ok(value),
+        _ => Err(begin.error(format!("`{key}` takes {}\nhelp: write `{example}`", T::EXPECTED))),
+    }
 }
 
 /// The nothing after `key`.

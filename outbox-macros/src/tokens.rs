@@ -1,6 +1,6 @@
 //! Spans, and where the runtime lives.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::Path;
 
@@ -35,6 +35,28 @@ pub(crate) fn ends(tokens: impl ToTokens) -> (Span, Span) {
     let begin = first.span();
     let end = tokens.last().map_or(begin, |last| last.span());
     (ours(begin), ours(end))
+}
+
+/// The user's `ident` as we say it, at `span`, which is one of [`ours`]: in our edition, where words of an older one
+/// are keywords.
+pub(crate) fn respanned(ident: &Ident, span: Span) -> Ident {
+    const LATE_KEYWORDS: [&str; 5] = ["async", "await", "dyn", "gen", "try"];
+    let word = ident.to_string();
+    if LATE_KEYWORDS.contains(&&*word) {
+        return Ident::new_raw(&word, span);
+    }
+    let mut ident = ident.clone();
+    ident.set_span(span);
+    ident
+}
+
+/// Whether the word is anywhere in `tokens`.
+pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == word,
+        TokenTree::Group(group) => mentions(group.stream(), word),
+        _ => false,
+    })
 }
 
 /// A local variable of ours.

@@ -10,6 +10,9 @@ use crate::symbol::{
     CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, VERSION,
 };
 
+/// Stands for what is no key, or for a `key` that is not on a field.
+const GARBLED: &str = "";
+
 /// The item and all of its `#[event(…)]` attributes.
 pub(super) struct Item<'a> {
     pub(super) input: &'a DeriveInput,
@@ -34,6 +37,8 @@ pub(super) struct Attrs {
     pub(super) keyless: Once<()>,
     pub(super) duplicate: Once<()>,
     pub(super) krate: Once<Path>,
+    /// Something here may have been the topic or the key: that they are missing is not another mistake.
+    pub(super) garbled: bool,
 }
 
 /// What `#[event(…)]` says on a field.
@@ -90,6 +95,13 @@ impl Level {
         }
     }
 
+    const fn example(self) -> &'static str {
+        match self {
+            Self::Field => "key",
+            _ => "topic = \"order-events\"",
+        }
+    }
+
     const fn noun(self) -> &'static str {
         match self {
             Self::Struct => "a struct",
@@ -130,6 +142,10 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
+        GARBLED => {
+            attrs.garbled = true;
+            Ok(())
+        }
         _ => Ok(()),
     });
     attrs
@@ -164,19 +180,27 @@ fn entries(
 ) {
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident(EVENT)) {
         let Meta::List(list) = &attribute.meta else {
-            let example = if matches!(level, Level::Field) { "key" } else { "topic = \"order-events\"" };
             errors.over(
                 attribute,
-                format!("this says nothing about the event\nhelp: write `#[event({example})]`"),
+                format!("this says nothing about the event\nhelp: write `#[event({})]`", level.example()),
             );
             continue;
         };
         let parsed = list.parse_args_with(|input: ParseStream<'_>| {
             grammar::list(errors, input, |input| {
-                let key = grammar::word(input)?;
+                let key = match grammar::word(input, level.example()) {
+                    Ok(key) => key,
+                    Err(error) => {
+                        each(GARBLED, &Ident::new(KEY, error.span()), input)?;
+                        return Err(error);
+                    }
+                };
                 let word = key.to_string();
                 if level.keys().contains(&&*word) {
                     return each(&word, &key, input);
+                }
+                if word == KEY {
+                    each(GARBLED, &key, input)?;
                 }
                 let (meant, unknown) = level.unknown(&key);
                 if let Some(meant) = meant {

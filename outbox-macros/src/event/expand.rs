@@ -6,7 +6,7 @@ use syn::{Generics, Type};
 
 use super::attr::Item;
 use super::model::{Event, Kind, Part, Topic};
-use crate::tokens::{ends, local, ours, private, private_at};
+use crate::tokens::{ends, local, mentions, ours, private, private_at, respanned};
 
 // Input:
 //     #[derive(DomainEvent)]
@@ -297,11 +297,7 @@ fn at_type(part: &Part<'_>, binding: &Ident) -> TokenStream {
 
 fn member(part: &Part<'_>, span: Span) -> TokenTree {
     match part.ident {
-        Some(ident) => {
-            let mut ident = ident.clone();
-            ident.set_span(span);
-            TokenTree::Ident(ident)
-        }
+        Some(ident) => TokenTree::Ident(respanned(ident, span)),
         None => {
             let mut position = Literal::usize_unsuffixed(part.position);
             position.set_span(span);
@@ -312,9 +308,7 @@ fn member(part: &Part<'_>, span: Span) -> TokenTree {
 
 /// The name as we say it: `#[deprecated]` on the user's field or variant is about the user's own uses.
 fn located(ident: &Ident) -> Ident {
-    let mut ident = ident.clone();
-    ident.set_span(ours(ident.span()));
-    ident
+    respanned(ident, ours(ident.span()))
 }
 
 /// The type's own where clause, and a bound for whatever depends on a type parameter. On a type without
@@ -350,15 +344,7 @@ fn predicates(
 }
 
 fn mentions_parameter(ty: &Type, generics: &Generics) -> bool {
-    fn any(tokens: TokenStream, is: &dyn Fn(&Ident) -> bool) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(ident) => is(&ident),
-            TokenTree::Group(group) => any(group.stream(), is),
-            _ => false,
-        })
-    }
-    let is_parameter = |ident: &Ident| generics.type_params().any(|parameter| parameter.ident == *ident);
-    any(ty.to_token_stream(), &is_parameter)
+    generics.type_params().any(|parameter| mentions(ty.to_token_stream(), &parameter.ident.to_string()))
 }
 
 /// An associated constant is evaluated only when it is used: this use makes an illegal `topic = some::CONST` an

@@ -100,7 +100,7 @@ struct Common<'a> {
     /// `Some(None)`: there is one, and it is wrong.
     topic: Option<Option<Topic<'a>>>,
     version: Option<Option<u32>>,
-    /// No kind has it: one mistake, and reported as one.
+    /// That it is missing has been said, or is the consequence of what has been said.
     topic_missing: bool,
     key_missing: bool,
 }
@@ -109,13 +109,16 @@ impl<'a> Common<'a> {
     fn new(errors: &Errors, item: &'a Item<'a>) -> Self {
         let Item { input, attrs, shapes } = item;
         let ident = &input.ident;
-        let topic_missing = attrs.topic.key().is_none()
+        let garbled = attrs.garbled || shapes.iter().any(|shape| shape.own().is_some_and(|own| own.garbled));
+        let topic_missing = !garbled
+            && attrs.topic.key().is_none()
             && !shapes.is_empty()
             && shapes.iter().all(|shape| shape.own().and_then(|attrs| attrs.topic.key()).is_none());
         if topic_missing {
             no_topic(errors, ident);
         }
-        let key_missing = attrs.keyless.key().is_none()
+        let key_missing = !garbled
+            && attrs.keyless.key().is_none()
             && shapes.len() > 1
             && shapes.iter().all(|shape| {
                 shape.own().and_then(|attrs| attrs.keyless.key()).is_none()
@@ -134,8 +137,8 @@ impl<'a> Common<'a> {
         Self {
             topic: attrs.topic.get().map(|topic| checked_topic(errors, topic)),
             version: attrs.version.get().map(|version| checked_version(errors, version)),
-            topic_missing,
-            key_missing,
+            topic_missing: topic_missing || garbled,
+            key_missing: key_missing || garbled,
         }
     }
 }

@@ -281,6 +281,17 @@ fn tuple_with_a_raw_name() {
     );
 }
 
+/// They are keywords in the edition of this crate, and what is written for the user has its edition.
+#[test]
+fn names_that_are_keywords_only_in_later_editions_are_escaped() {
+    let expanded = derive(quote! {
+        #[event(topic = "t")]
+        enum E { gen { #[event(key)] gen: u64 } }
+    });
+    let expanded = expanded.to_string();
+    assert!(expanded.contains("Self :: r#gen { r#gen : field0"), "{expanded}");
+}
+
 #[test]
 fn keyless_duplicate() {
     expands(

@@ -48,7 +48,7 @@ impl Args {
 
     fn entry(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
         let begin = input.fork();
-        let Ok(key) = grammar::word(input) else {
+        let Ok(key) = grammar::word(input, EXAMPLE) else {
             return Err(begin.error(format!("expected `tx in EXPR`\nhelp: write `{EXAMPLE}`")));
         };
         if input.peek(Token![in]) {
@@ -60,10 +60,13 @@ impl Args {
             RETRY => self.retry.set(&key, value(&key, input, "retry = 3")),
             NAME => self.name.set(&key, value(&key, input, "name = \"create_order\"")),
             CRATE => self.krate.set(&key, value(&key, input, "crate = my_crate::outbox")),
-            unknown if input.peek(Token![=]) => Err(syn::Error::new(
-                key.span(),
-                format!("unknown option `{unknown}`\n{}", errors::suggestion(unknown, &OPTIONS).1),
-            )),
+            unknown if input.peek(Token![=]) => {
+                let (meant, mut help) = errors::suggestion(unknown, &OPTIONS);
+                if meant.is_none() && self.tx.is_none() {
+                    help.push_str(&format!("\n      if it is the transaction, write `{unknown} in …`"));
+                }
+                Err(syn::Error::new(key.span(), format!("unknown option `{unknown}`\n{help}")))
+            }
             _ => Err(syn::Error::new(
                 key.span(),
                 format!("expected `tx in EXPR`\nhelp: name the transaction and its outbox: `{EXAMPLE}`"),

@@ -10,7 +10,7 @@ use super::function::Function;
 use super::model::{Body, Method, Source};
 use super::options::Argument;
 use crate::errors::to_tokens;
-use crate::tokens::{ends, local, ours, private, private_at};
+use crate::tokens::{ends, local, mentions, ours, private, private_at};
 
 pub(super) fn method(method: &Method<'_>) -> TokenStream {
     let body = match &method.body {
@@ -45,7 +45,7 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 //             Ok(transaction) => transaction,
 //             Err(error) => return outcome.error(error),
 //         };
-//         let run = body(&transaction, outcome, async move |tx| {
+//         let run = body(&transaction, outcome, async move |mut tx| {
 //             if let Some(result) = outcome.never() { return result; }    // for `?` to infer from
 //             let result: Ret = { BODY };
 //             result
@@ -149,6 +149,9 @@ fn closure(method: &Method<'_>, ret: &TokenStream, body: &Group, captures: &Toke
             #result
         }
     };
+    // `mut` so that `&mut tx` is right, as it is where a transaction begins by hand; at the place of the name, since
+    // an error about the one is shown at both.
+    let tx = quote_spanned!(tx.span()=> #[allow(unused_mut)] mut #tx);
     quote!(#captures |#tx| #block)
 }
 
@@ -217,16 +220,14 @@ pub(super) fn stub(found: &[syn::Error], args: &Args, function: &Function) -> To
     let tx = args.tx.clone().unwrap_or_else(|| Ident::new("tx", Span::call_site()));
     let is_parameter = args.tx.is_none() && has_parameter(function, &tx);
     let (outside, body) = match found.split_last() {
-        Some((last, others)) if !is_parameter && mentions(body.stream(), &tx) => {
+        Some((last, others)) if !is_parameter && mentions(body.stream(), &tx.to_string()) => {
             (others, poisoned(body, &tx, last))
         }
         _ => (found, TokenTree::Group(body.clone())),
     };
     let mut output = to_tokens(outside);
     output.extend(
-        if function.sig.asyncness.is_none()
-            && mentions(TokenStream::from(body.clone()), &Ident::new("await", Span::call_site()))
-        {
+        if function.sig.asyncness.is_none() && mentions(TokenStream::from(body.clone()), "await") {
             function.with_async_body(body)
         } else {
             function.with_body(Some(body))
@@ -268,14 +269,6 @@ fn inner_attributes(block: &Group) -> (TokenStream, Group) {
 fn has_parameter(function: &Function, name: &Ident) -> bool {
     function.sig.inputs.iter().any(|input| {
         matches!(input, FnArg::Typed(typed) if matches!(&*typed.pat, Pat::Ident(pat) if pat.ident == *name))
-    })
-}
-
-fn mentions(tokens: TokenStream, name: &Ident) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => ident == *name,
-        TokenTree::Group(group) => mentions(group.stream(), name),
-        _ => false,
     })
 }
 

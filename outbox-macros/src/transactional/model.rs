@@ -11,6 +11,7 @@ use super::function::Function;
 use super::options::Options;
 use crate::errors::Errors;
 use crate::symbol::TRANSACTIONAL_OUTBOX;
+use crate::tokens::mentions;
 
 pub(super) struct Method<'a> {
     pub(super) function: &'a Function,
@@ -157,10 +158,13 @@ fn body<'a>(errors: &Errors, function: &'a Function) -> Option<Body<'a>> {
         }
         return body;
     }
-    errors.at(
-        sig.fn_token.span,
-        format!("a transaction needs an async function\nhelp: write `async fn {}`", sig.ident),
-    );
+    // What is left of `#[tokio::main]` and its like.
+    let help = if mentions(braces.stream(), "block_on") {
+        "put this attribute above the one that made the function a blocking one".to_owned()
+    } else {
+        format!("write `async fn {}`", sig.ident)
+    };
+    errors.at(sig.fn_token.span, format!("a transaction needs an async function\nhelp: {help}"));
     None
 }
 

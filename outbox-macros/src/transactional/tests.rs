@@ -48,7 +48,7 @@ fn method() {
                     let run = ::outbox::__private::body(
                         &transaction,
                         outcome,
-                        async move |tx| {
+                        async move |#[allow(unused_mut)] mut tx| {
                             if let ::core::option::Option::Some(result) = outcome.never() {
                                 return result;
                             }
@@ -98,7 +98,7 @@ fn savepoint_with_an_opaque_return_type() {
                     let run = crate::events::__private::body(
                         &transaction,
                         outcome,
-                        async move |tx| {
+                        async move |#[allow(unused_mut)] mut tx| {
                             if let ::core::option::Option::Some(result) = outcome.never() {
                                 return result;
                             }
@@ -161,7 +161,7 @@ fn boxed_future_as_async_trait_writes_it() {
                         let run = ::outbox::__private::body(
                             &transaction,
                             outcome,
-                            async move |tx| {
+                            async move |#[allow(unused_mut)] mut tx| {
                                 if let ::core::option::Option::Some(result) = outcome.never() {
                                     return result;
                                 }
@@ -255,7 +255,7 @@ fn retry_with_patterns_and_cfg() {
                         let run = ::outbox::__private::body(
                             &transaction,
                             outcome,
-                            async move |tx| {
+                            async move |#[allow(unused_mut)] mut tx| {
                                 if let ::core::option::Option::Some(result) = outcome.never() {
                                     return result;
                                 }
@@ -310,7 +310,7 @@ fn retry_borrows_an_arc() {
                         let run = ::outbox::__private::body(
                             &transaction,
                             outcome,
-                            async |tx| {
+                            async |#[allow(unused_mut)] mut tx| {
                                 if let ::core::option::Option::Some(result) = outcome.never() {
                                     return result;
                                 }
@@ -358,7 +358,7 @@ fn options_without_retry() {
                     let run = ::outbox::__private::body(
                         &transaction,
                         outcome,
-                        async move |t| {
+                        async move |#[allow(unused_mut)] mut t| {
                             if let ::core::option::Option::Some(result) = outcome.never() {
                                 return result;
                             }
@@ -401,7 +401,7 @@ fn function_returning_a_future() {
                         let run = ::outbox::__private::body(
                             &transaction,
                             outcome,
-                            async move |tx| {
+                            async move |#[allow(unused_mut)] mut tx| {
                                 if let ::core::option::Option::Some(result) = outcome.never() {
                                     return result;
                                 }
@@ -444,7 +444,7 @@ fn inner_attributes_stay_at_the_beginning() {
                     let run = ::outbox::__private::body(
                         &transaction,
                         outcome,
-                        async move |tx| {
+                        async move |#[allow(unused_mut)] mut tx| {
                             if let ::core::option::Option::Some(result) = outcome.never() {
                                 return result;
                             }

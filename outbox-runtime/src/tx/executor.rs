@@ -11,6 +11,7 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
 use crate::error::is_conflict;
+use crate::tx::OutboxTx;
 
 /// Set once the database refuses for another transaction's sake.
 type Conflict = Option<Arc<AtomicBool>>;
@@ -64,9 +65,12 @@ fn noted_future<T: Send + 'static>(
 
 /// Written out for each database, as sqlx does for its own pools: a generic one would need bounds on
 /// `&mut DB::Connection` that the compiler cannot yet normalize.
+///
+/// Both on the transaction and on the reference to it that an annotated function has, so that `execute(&mut tx)` is
+/// right in either.
 macro_rules! executor_on_outbox_tx {
-    ($database:ty) => {
-        impl<'t> sqlx::Executor<'t> for &'t mut crate::tx::OutboxTx<'_, $database> {
+    ($($tx:ty: $database:ty),*) => {$(
+        impl<'t> sqlx::Executor<'t> for &'t mut $tx {
             type Database = $database;
 
             fn fetch_many<'e, 'q: 'e, E>(
@@ -86,7 +90,7 @@ macro_rules! executor_on_outbox_tx {
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                noted_stream(self.conflict.clone(), (&mut **self).fetch_many(query))
+                noted_stream(self.conflict.clone(), self.connection().fetch_many(query))
             }
 
             fn fetch_optional<'e, 'q: 'e, E>(
@@ -97,7 +101,7 @@ macro_rules! executor_on_outbox_tx {
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                noted_future(self.conflict.clone(), (&mut **self).fetch_optional(query))
+                noted_future(self.conflict.clone(), self.connection().fetch_optional(query))
             }
 
             fn prepare_with<'e>(
@@ -108,7 +112,7 @@ macro_rules! executor_on_outbox_tx {
             where
                 't: 'e,
             {
-                (&mut **self).prepare_with(sql, parameters)
+                self.connection().prepare_with(sql, parameters)
             }
 
             fn describe<'e>(
@@ -118,13 +122,17 @@ macro_rules! executor_on_outbox_tx {
             where
                 't: 'e,
             {
-                (&mut **self).describe(sql)
+                self.connection().describe(sql)
             }
         }
-    };
+    )*};
 }
 
 #[cfg(feature = "postgres")]
-executor_on_outbox_tx!(sqlx::Postgres);
+executor_on_outbox_tx!(
+    OutboxTx<'_, sqlx::Postgres>: sqlx::Postgres, &mut OutboxTx<'_, sqlx::Postgres>: sqlx::Postgres
+);
 #[cfg(feature = "sqlite")]
-executor_on_outbox_tx!(sqlx::Sqlite);
+executor_on_outbox_tx!(
+    OutboxTx<'_, sqlx::Sqlite>: sqlx::Sqlite, &mut OutboxTx<'_, sqlx::Sqlite>: sqlx::Sqlite
+);

@@ -172,6 +172,13 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         Ok(())
     }
 
+    fn connection(&mut self) -> &mut DB::Connection {
+        match &mut self.link {
+            Link::Pool(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        }
+    }
+
     pub(crate) fn watch_conflicts(&mut self, watch: bool) {
         self.conflict = watch.then(Arc::default);
     }
@@ -196,10 +203,7 @@ impl<DB: OutboxDatabase> Deref for OutboxTx<'_, DB> {
 
 impl<DB: OutboxDatabase> DerefMut for OutboxTx<'_, DB> {
     fn deref_mut(&mut self) -> &mut DB::Connection {
-        match &mut self.link {
-            Link::Pool(connection) => connection,
-            Link::Borrowed(connection) => connection,
-        }
+        self.connection()
     }
 }
 

@@ -38,6 +38,8 @@ async fn create(outbox: &Outbox<Sqlite>) -> Result<(), OutboxError> {
     by_executor(&mut *tx).await?;
     by_executor(&mut **tx).await?;
     by_generic(&mut *tx).await?;
+    by_generic(&mut tx).await?;
+    sqlx::query("select 1").fetch_optional(&mut tx).await?;
     by_outbox_tx(tx, 1).await?;
     (&mut *tx).execute("select 1").await?;
     let by_option = async |tx: Option<&mut OutboxTx<'_, Sqlite>>| -> Result<(), OutboxError> {
