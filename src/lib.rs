@@ -56,7 +56,7 @@ pub use outbox_runtime::{publish, testing};
 #[cfg(feature = "macros")]
 pub use outbox_macros::{DomainEvent, transactional_outbox};
 
-#[cfg(doc)]
+#[cfg(all(doc, not(doctest)))]
 #[doc = include_str!("../docs/mistakes.md")]
 pub mod _mistakes {}
 

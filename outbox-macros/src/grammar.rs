@@ -73,10 +73,9 @@ fn skip_entry(input: ParseStream<'_>) {
     }
 }
 
-/// Any word, keywords too.
-pub(crate) fn word(input: ParseStream<'_>, example: &str) -> syn::Result<Ident> {
-    let begin = input.fork();
-    input.call(Ident::parse_any).map_err(|_| begin.error(format!("expected a key\nhelp: write `{example}`")))
+/// Any word, keywords too, if there is one.
+pub(crate) fn word(input: ParseStream<'_>) -> Option<Ident> {
+    input.call(Ident::parse_any).ok()
 }
 
 /// The `= VALUE` after `key`.

@@ -10,9 +10,6 @@ use crate::symbol::{
     CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, VERSION,
 };
 
-/// Stands for what is no key, or for a `key` that is not on a field.
-const GARBLED: &str = "";
-
 /// The item and all of its `#[event(…)]` attributes.
 pub(super) struct Item<'a> {
     pub(super) input: &'a DeriveInput,
@@ -134,7 +131,7 @@ impl Level {
 
 fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
     let mut attrs = Attrs::default();
-    entries(errors, level, attributes, |name, key, input| match name {
+    let garbled = entries(errors, level, attributes, |name, key, input| match name {
         TOPIC => attrs.topic.set(key, value(key, input, "topic = \"order-events\"")),
         NAME => attrs.name.set(key, value(key, input, "name = \"order.created\"")),
         VERSION => attrs.version.set(key, value(key, input, "version = 1")),
@@ -142,13 +139,9 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
-        GARBLED => {
-            attrs.garbled = true;
-            Ok(())
-        }
         _ => Ok(()),
     });
-    attrs
+    Attrs { garbled, ..attrs }
 }
 
 fn fields<'a>(errors: &Errors, fields: &'a Fields) -> Vec<(&'a Field, FieldAttrs)> {
@@ -171,13 +164,15 @@ fn fields<'a>(errors: &Errors, fields: &'a Fields) -> Vec<(&'a Field, FieldAttrs
 }
 
 /// Calls `each` with every key of every `#[event(…)]`, as it is known and as it was typed; `each` parses the value.
-/// A mistake costs the entry it is in, and not those after it.
+/// A mistake costs the entry it is in, and not those after it. Returns whether there was something that is no key, or a
+/// `key` that is not on a field.
 fn entries(
     errors: &Errors,
     level: Level,
     attributes: &[Attribute],
     mut each: impl FnMut(&str, &Ident, ParseStream<'_>) -> syn::Result<()>,
-) {
+) -> bool {
+    let mut garbled = false;
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident(EVENT)) {
         let Meta::List(list) = &attribute.meta else {
             errors.over(
@@ -188,20 +183,15 @@ fn entries(
         };
         let parsed = list.parse_args_with(|input: ParseStream<'_>| {
             grammar::list(errors, input, |input| {
-                let key = match grammar::word(input, level.example()) {
-                    Ok(key) => key,
-                    Err(error) => {
-                        each(GARBLED, &Ident::new(KEY, error.span()), input)?;
-                        return Err(error);
-                    }
+                let Some(key) = grammar::word(input) else {
+                    garbled = true;
+                    return Err(input.error(format!("expected a key\nhelp: write `{}`", level.example())));
                 };
                 let word = key.to_string();
                 if level.keys().contains(&&*word) {
                     return each(&word, &key, input);
                 }
-                if word == KEY {
-                    each(GARBLED, &key, input)?;
-                }
+                garbled |= word == KEY;
                 let (meant, unknown) = level.unknown(&key);
                 if let Some(meant) = meant {
                     // Its value has been given, whatever is wrong with it.
@@ -213,6 +203,7 @@ fn entries(
         });
         errors.ok(parsed);
     }
+    garbled
 }
 
 impl Value for TopicValue {

@@ -47,9 +47,8 @@ impl Args {
     }
 
     fn entry(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
-        let begin = input.fork();
-        let Ok(key) = grammar::word(input, EXAMPLE) else {
-            return Err(begin.error(format!("expected `tx in EXPR`\nhelp: write `{EXAMPLE}`")));
+        let Some(key) = grammar::word(input) else {
+            return Err(input.error(format!("expected `tx in EXPR`\nhelp: write `{EXAMPLE}`")));
         };
         if input.peek(Token![in]) {
             input.parse::<Token![in]>()?;
