@@ -13,6 +13,7 @@
 //!    [`Outbox::begin`], `emit` and [`OutboxTx::commit`]; [`Outbox::attach`] joins a transaction that sqlx has open.
 //!    [`_mistakes`] shows what the compiler says to ten likely mistakes.
 //! 4. [`Relay`], in the service or in a process of its own, with a [`publish::kafka::KafkaPublisher`].
+//!    [`Outbox::status`], [`Outbox::parked`] and [`Outbox::replay`] are for whoever operates it, [`observe`] for what watches.
 //! 5. [`consume::Consumer`], with handlers that run once per event.
 //! 6. [`testing`], for tests of your service without Kafka.
 //!
@@ -23,7 +24,8 @@
 //!   published again; a [`consume::Consumer`] makes the changes of each once.
 //! - **Order by key.** Events with equal keys are published in the order of their commits, if each writer held the
 //!   lock of what the key names before it emitted (see [`OutboxTx`]), through retries, restarts and take-overs.
-//! - **Nothing is skipped.** What Kafka refuses stays, stops one lane of sixteen, and is tried again.
+//! - **Nothing is skipped.** What Kafka refuses is tried again, and then parked with the later events of its key, until it
+//!   gets through or is given up: see [`Outbox::parked`].
 //!
 //! # Features
 //!
@@ -33,6 +35,7 @@
 //! | `postgres` | the Postgres store (14 and later) |
 //! | `sqlite` | the SQLite store, with SQLite itself bundled |
 //! | `kafka` | the Kafka publisher and the consumer, with librdkafka bundled (needs a C compiler and make) |
+//! | `metrics` | the metrics of [`observe`], by the crate `metrics` |
 //!
 //! A service whose relay runs elsewhere does not need `kafka`. For TLS, turn on the features of `sqlx`
 //! (`tls-rustls`) and of `rdkafka` (`ssl`) in your own `Cargo.toml`.
@@ -47,11 +50,11 @@ pub use outbox_runtime::consume;
 pub use outbox_runtime::{
     BeginOutbox, BeginTransaction, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode, DomainEvent, Encode,
     ErrorKind, EventDescriptor, EventId, EventKey, EventRecord, EventTime, HeaderValue, Headers, Isolation,
-    Json, LANES, Lane, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Outcome, Relay,
-    RetryArgument, StoredEvent, TxOptions,
+    Json, LANES, Lane, LaneStatus, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Outcome,
+    ParkedEvent, Relay, Replay, RetryArgument, Status, StoredEvent, TxOptions,
 };
 #[doc(inline)]
-pub use outbox_runtime::{publish, testing};
+pub use outbox_runtime::{observe, publish, testing};
 
 #[cfg(feature = "macros")]
 pub use outbox_macros::{DomainEvent, transactional_outbox};

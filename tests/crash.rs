@@ -28,6 +28,11 @@ const CLIENTS: u64 = 16;
 const CUSTOMERS: u64 = 40;
 const PROCESS_KILLS: usize = 30;
 const SERVER_KILLS: usize = 2; // of each
+/// A relay that is paused sleeps through so many kills: longer than its lease.
+const PAUSE: usize = 4;
+
+/// Their places among the processes.
+const RELAYS: [usize; 2] = [1, 2];
 
 /// A process that is started again when it ends, as an orchestrator does.
 struct Process {
@@ -61,6 +66,12 @@ impl Process {
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// SIGSTOP and SIGCONT: a machine that is suspended, and wakes up in a world that went on without it.
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     fn keep_alive(&mut self) {
@@ -166,6 +177,7 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
     // Kills at even distances in the traffic: by orders, not by time, so that all fall into it.
     let mut kills = BTreeMap::<&str, usize>::new();
     let all_kills = PROCESS_KILLS + 2 * SERVER_KILLS;
+    let mut paused: Option<(usize, usize)> = None;
     for kill in 0..all_kills {
         let due = (kill + 1) * ORDERS / (all_kills + 1);
         while posted.load(Ordering::SeqCst) < due {
@@ -194,11 +206,27 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
             restarted.unwrap();
             name
         } else {
-            let chosen = random.below(processes.len() as u64) as usize;
-            processes[chosen].kill();
-            processes[chosen].name
+            let mut chosen = random.below(processes.len() as u64) as usize;
+            if paused.is_some_and(|(asleep, _)| asleep == chosen) {
+                chosen = 0; // the service, rather than a second mishap of the same relay
+            }
+            if RELAYS.contains(&chosen) && paused.is_none() && random.chance(40) {
+                processes[chosen].keep_alive();
+                processes[chosen].signal("-STOP");
+                paused = Some((chosen, kill + PAUSE));
+                "a relay paused"
+            } else {
+                processes[chosen].kill();
+                processes[chosen].name
+            }
         };
+        if let Some((asleep, _)) = paused.take_if(|(_, until)| *until <= kill) {
+            processes[asleep].signal("-CONT");
+        }
         *kills.entry(victim).or_default() += 1;
+    }
+    if let Some((asleep, _)) = paused {
+        processes[asleep].signal("-CONT");
     }
     while !clients.is_empty() {
         processes.iter_mut().for_each(Process::keep_alive);

@@ -188,20 +188,46 @@ async fn a_commit_in_another_process_wakes_the_relay() {
     relay.abort();
 }
 
-#[tokio::test]
-async fn transaction_ids_that_started_over_stop_the_relay_with_the_way_out() {
+/// As after a dump restored into a new cluster: whose transaction ids are lower, or happen to be higher by now.
+async fn another_cluster_stops_the_relay_with_the_way_out(disguise: &'static str) {
     let outbox = new_outbox().await;
     commit(&outbox, "a", 1).await;
     drained(&outbox).await;
-    // As after a dump restored into a new cluster.
-    outbox.pool().execute("update outbox_lane set prev = '900000000000:900000000000:'").await.unwrap();
+    outbox.pool().execute(disguise).await.unwrap();
     commit(&outbox, "a", 2).await;
     let error = Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
+    let relay = Relay::new(outbox.clone(), MemoryPublisher::new()).run(std::future::pending());
+    assert_eq!(within_a_minute(relay).await.unwrap_err().to_string(), error.to_string());
     let message = error.to_string();
     let remedy = message.split('`').nth(1).expect("the statements to run, in backquotes");
     sqlx::raw_sql(sqlx::AssertSqlSafe(remedy)).execute(outbox.pool()).await.unwrap();
     assert_eq!(drained(&outbox).await, events([("a", 1), ("a", 2)]));
+}
+
+#[tokio::test]
+async fn transaction_ids_that_started_over_stop_the_relay_with_the_way_out() {
+    let disguise = "update outbox_lane set prev = '900000000000:900000000000:'";
+    another_cluster_stops_the_relay_with_the_way_out(disguise).await;
+}
+
+#[tokio::test]
+async fn progress_of_another_cluster_stops_the_relay_with_the_way_out() {
+    another_cluster_stops_the_relay_with_the_way_out("update outbox_lane set sysid = sysid - 1").await;
+}
+
+/// `pg_upgrade` keeps the ids, and makes a new cluster of them.
+#[tokio::test]
+async fn an_upgraded_cluster_goes_on_where_it_was() {
+    let outbox = new_outbox().await;
+    commit(&outbox, "a", 1).await;
+    drained(&outbox).await;
+    outbox.pool().execute("update outbox_lane set sysid = sysid - 1").await.unwrap();
+    commit(&outbox, "a", 2).await;
+    let error = Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err().to_string();
+    let remedy = error.split('"').nth(1).expect("the statement to run, in quotes").to_owned();
+    outbox.pool().execute(sqlx::AssertSqlSafe(remedy)).await.unwrap();
+    assert_eq!(drained(&outbox).await, events([("a", 2)]));
 }
 
 async fn settings_are_quoted_in(pool: PgPool) {

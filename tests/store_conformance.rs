@@ -1,5 +1,6 @@
 //! One suite for every store: what the outbox promises whatever the database.
 
+#[macro_use]
 mod support;
 
 use std::collections::BTreeMap;
@@ -14,33 +15,6 @@ use outbox::{
     StoredEvent,
 };
 use support::{HeldPublisher, OrderCreated, within_a_minute};
-
-/// Runs each test on SQLite and on two versions of Postgres.
-macro_rules! on_every_store {
-    ($($promise:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                let (pool, _directory) = super::support::sqlite(4).await;
-                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                let pool = super::support::postgres(super::support::POSTGRES, 4).await;
-                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
-            })*
-        }
-        mod other_postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                let pool = super::support::postgres(super::support::OTHER_POSTGRES, 4).await;
-                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
-            })*
-        }
-    };
-}
 
 on_every_store! {
     a_committed_event_is_published_as_it_was_emitted
@@ -189,7 +163,9 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
         }
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    // Its lane waits for as long as this test takes.
+    let relay = Relay::new(outbox.clone(), kafka.clone()).park_after(u32::MAX);
+    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
 
     // Customers enough for every lane to have some.
     let customers: Vec<String> =
@@ -234,16 +210,16 @@ async fn a_second_relay_stands_by_and_takes_over<DB: OutboxDatabase>(outbox: Out
     );
 }
 
-/// Stops its whole thread, as a paused process does: the relay cannot even renew its lease.
+/// Stops its whole thread, as a paused process does: on a runtime of that thread, the relay cannot even renew its lease.
 struct PausingPublisher {
     paused: tokio::sync::mpsc::UnboundedSender<()>,
     resume: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 impl Publisher for PausingPublisher {
-    async fn publish(&self, events: &[&StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
         self.paused.send(()).unwrap();
-        tokio::task::block_in_place(|| self.resume.lock().unwrap().recv()).unwrap();
+        self.resume.lock().unwrap().recv().unwrap();
         events.iter().map(|_| DeliveryReport::Delivered).collect()
     }
 }
@@ -257,7 +233,10 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let publisher = PausingPublisher { paused, resume: Mutex::new(resumed) };
     let relay = Relay::new(outbox.clone(), publisher).lease(Duration::from_millis(50));
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(relay.run(async { _ = stopped.await }))
+    });
     within_a_minute(is_paused.recv()).await.unwrap();
 
     // Its lease runs out; the successor publishes the five events, and five more.
@@ -271,6 +250,7 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
     // Awake again, it reports its five as delivered.
     drop(stop);
     resume.send(()).unwrap();
+    let relay = tokio::task::spawn_blocking(move || relay.join().unwrap());
     within_a_minute(relay).await.unwrap().unwrap();
     assert_eq!(drained(&outbox).await.len(), 0, "nothing is published again");
 }

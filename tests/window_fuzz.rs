@@ -1,6 +1,6 @@
 //! The proof by experiment of `store/postgres/window.rs`: writers that commit late, roll back, use savepoints and
-//! prepared transactions, and draw their transaction id before they wait for a lock; a relay that reads small chunks
-//! and is killed and restarted. Every committed event is published, in the order in which its key's lock changed
+//! prepared transactions, and draw their transaction id before they wait for a lock; relays that read small chunks, join,
+//! leave, are killed and restarted; leaves of the ring that fill up and are reclaimed. Every committed event is published, in the order in which its key's lock changed
 //! hands; and, while the relay lives, once.
 //!
 //! The seed is printed; `OUTBOX_SEED=… cargo xtask test --test window_fuzz` takes the same decisions again.
@@ -21,10 +21,19 @@ use support::{OTHER_POSTGRES, OrderCreated, POSTGRES, migrated};
 const WRITERS: u64 = 24;
 const KEYS: u64 = 20;
 const EVENTS: usize = 6_000;
+/// How many relays share the lanes, with those that come and go.
+const RELAYS: usize = 3;
 
 /// One business transaction: some keys, each under its lock, with an event of its new value. Returns how many events
 /// it committed.
 async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Result<usize, sqlx::Error> {
+    if random.chance(1) {
+        // The rest of the block is used up: over to the next leaf of the ring, and around it more than once.
+        outbox
+            .pool()
+            .execute("select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq")
+            .await?;
+    }
     let mut open = outbox.pool().begin().await?;
     if random.chance(50) {
         open.execute("select pg_current_xact_id()").await?; // an old transaction id, a young number
@@ -184,24 +193,42 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
         let (outbox, kafka, done) = (outbox.clone(), kafka.clone(), Arc::clone(&done));
         async move {
             let mut random = Random::new(seed, WRITERS);
-            let mut kills = 0;
+            let mut relays = Vec::new();
+            let (mut kills, mut reclaimed) = (0, 0);
             while !done.load(Ordering::SeqCst) {
-                let relay = Relay::new(outbox.clone(), kafka.clone())
-                    .batch_per_lane(5, 1 << 20)
-                    .lease(Duration::from_millis(30))
-                    .poll_interval(Duration::from_millis(5));
-                let relay = tokio::spawn(relay.run(std::future::pending()));
-                random.dawdle(150).await;
+                if relays.len() < RELAYS {
+                    let relay = Relay::new(outbox.clone(), kafka.clone())
+                        .batch_per_lane(5, 1 << 20)
+                        .lease(Duration::from_millis(30))
+                        .poll_interval(Duration::from_millis(5));
+                    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+                    relays.push((stop, tokio::spawn(relay.run(async { _ = stopped.await }))));
+                }
+                random.dawdle(60).await;
+                if random.chance(50) {
+                    let (stop, relay) = relays.swap_remove(random.below(relays.len() as u64) as usize);
+                    if random.chance(30) {
+                        drop(stop);
+                        relay.await.unwrap().unwrap();
+                    } else {
+                        relay.abort();
+                        let _ = relay.await;
+                        kills += 1;
+                    }
+                }
+                reclaimed +=
+                    outbox.reclaim(Duration::ZERO).await.expect("no conflict that it does not wait out");
+            }
+            for (_, relay) in relays {
                 relay.abort();
                 let _ = relay.await;
-                kills += 1;
             }
-            kills
+            (kills, reclaimed)
         }
     });
     let committed = run_writers(&outbox, seed).await;
     done.store(true, Ordering::SeqCst);
-    let kills = killer.await.unwrap();
+    let (kills, reclaimed) = killer.await.unwrap();
     // The lanes of the last one killed are free when its lease has run out.
     support::within_a_minute(async {
         while let Err(error) = Relay::new(outbox.clone(), kafka.clone()).drain().await {
@@ -210,5 +237,7 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
     })
     .await;
     let duplicates = assert_all_in_order(&outbox, &kafka.published(), committed).await;
-    println!("{committed} events committed, {kills} relays killed, {duplicates} published again");
+    println!(
+        "{committed} events committed, {kills} relays killed, {reclaimed} events reclaimed, {duplicates} published again"
+    );
 }

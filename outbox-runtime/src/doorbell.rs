@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 pub struct Doorbell {
     here: Notify,
     elsewhere: Notify,
+    lanes: Notify,
 }
 
 impl Doorbell {
@@ -18,6 +19,15 @@ impl Doorbell {
     /// Has the relays of other processes woken.
     pub(crate) fn ring_elsewhere(&self) {
         self.elsewhere.notify_one();
+    }
+
+    /// Has the relay of this process look for lanes to take or to give, and for parked events to try again.
+    pub(crate) fn ring_for_lanes(&self) {
+        self.lanes.notify_one();
+    }
+
+    pub(crate) async fn rung_for_lanes(&self) {
+        self.lanes.notified().await;
     }
 
     pub(crate) async fn rung_here(&self) {

@@ -11,6 +11,9 @@ pub mod consume;
 mod doorbell;
 mod error;
 mod event;
+mod failpoint;
+pub mod observe;
+mod operate;
 mod outbox;
 pub mod publish;
 
@@ -26,6 +29,7 @@ mod tx;
 pub use codec::{Codec, CodecError, Decode, Encode, Json};
 pub use error::{ErrorKind, OutboxError};
 pub use event::{DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers};
+pub use operate::{LaneStatus, ParkedEvent, Replay, Status};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::Relay;

@@ -256,7 +256,7 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
 
     /// The largest event that `emit` takes, in bytes of payload, key and headers. Default:
     /// [`DEFAULT_MAX_EVENT_BYTES`]. Raise it only together with `message.max.bytes` of the relay's publisher and
-    /// `max.message.bytes` of the topics: an event that Kafka refuses stops its lane.
+    /// `max.message.bytes` of the topics: an event that Kafka refuses is parked.
     #[must_use]
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 
 use crate::error::{ErrorKind, OutboxError};
 use crate::publish::{DeliveryReport, Publisher};
-use crate::record::{EventRecord, LANES, StoredEvent};
+use crate::record::{EventRecord, StoredEvent};
 
 /// A publisher that keeps what it gets. Clones share it.
 #[derive(Clone, Default)]
@@ -88,19 +88,18 @@ impl Shared {
 }
 
 impl Publisher for MemoryPublisher {
-    async fn publish(&self, events: &[&StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
         let mut state = self.0.state();
-        let mut failed_lanes = [false; LANES];
+        let mut failed = false;
         let reports = events
             .iter()
             .map(|event| {
-                let failed = &mut failed_lanes[event.lane.index()];
-                if *failed {
+                if failed {
                     return DeliveryReport::NotSent;
                 }
                 if let Some(why) = state.refuse.as_mut().and_then(|refuse| refuse(&event.record)) {
-                    *failed = true;
-                    return DeliveryReport::Failed(OutboxError::new(ErrorKind::Kafka, why));
+                    failed = true;
+                    return DeliveryReport::Refused(OutboxError::new(ErrorKind::Kafka, why));
                 }
                 state.published.push(event.record.clone());
                 DeliveryReport::Delivered

@@ -1,6 +1,6 @@
 //! What the tests share: the servers they run against, and an order service to run on them.
 
-#![allow(dead_code)] // each test program uses a part of it
+#![allow(dead_code, unused_macros)] // each test program uses a part of it
 
 pub mod random;
 
@@ -15,6 +15,33 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// Runs each test on SQLite and on two versions of Postgres.
+macro_rules! on_every_store {
+    ($($promise:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                let (pool, _directory) = super::support::sqlite(4).await;
+                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                let pool = super::support::postgres(super::support::POSTGRES, 4).await;
+                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
+            })*
+        }
+        mod other_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                let pool = super::support::postgres(super::support::OTHER_POSTGRES, 4).await;
+                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
+            })*
+        }
+    };
+}
 
 /// The URL of the main Postgres.
 pub const POSTGRES: &str = "DATABASE_URL";
@@ -128,7 +155,7 @@ impl HeldPublisher {
 }
 
 impl Publisher for HeldPublisher {
-    async fn publish(&self, events: &[&StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
         self.got.fetch_add(events.len(), Ordering::SeqCst);
         self.answers.acquire().await.expect("never closed").forget();
         events.iter().map(|_| DeliveryReport::Delivered).collect()

@@ -95,6 +95,7 @@ async fn handle<DB: OutboxDatabase, F: Future<Output = ()>>(
         match deliver(outbox, group, routes, message, attempt).await {
             Ok(delivered) => {
                 if delivered == Delivered::Duplicate {
+                    crate::observe::duplicate_suppressed();
                     tracing::debug!(group, topic, partition, offset, "event skipped: handled before");
                 }
                 return Ok(Some(delivered));

@@ -12,26 +12,36 @@ use crate::record::StoredEvent;
 /// Where a relay publishes: `KafkaPublisher` in production (feature `kafka`),
 /// [`MemoryPublisher`](crate::testing::MemoryPublisher) in tests.
 pub trait Publisher: Send + Sync + 'static {
-    /// Publishes `events`, and returns a report for each, at its place, when all have a final one.
+    /// Publishes `events`, consecutive ones of one lane, and returns a report for each, at its place, when all have a
+    /// final one. The relay has one such call open for each lane at a time, and those of several lanes at once.
     ///
     /// The contract, on which the order of events rests:
-    /// - events of one lane are sent in the order given;
+    /// - events are sent in the order given;
     /// - `Delivered` means durable: the relay will never send that event again;
-    /// - once an event has failed, later ones of its lane are not sent if that can still be helped: they are
-    ///   `NotSent`;
+    /// - once an event has failed, the later ones are not sent if that can still be helped: they are `NotSent`;
     /// - while the broker is away, this waits: it is not a failure of the events;
     /// - when the future is dropped, what is still queued is not sent if that can be helped.
-    fn publish(&self, events: &[&StoredEvent]) -> impl Future<Output = Vec<DeliveryReport>> + Send;
+    fn publish(&self, events: &[StoredEvent]) -> impl Future<Output = Vec<DeliveryReport>> + Send;
+
+    /// Publishes one event so that its report is about nothing else: a broker may refuse a whole batch for one event
+    /// in it. The relay asks for it after such a refusal.
+    fn publish_alone(&self, event: &StoredEvent) -> impl Future<Output = DeliveryReport> + Send {
+        async move { self.publish(std::slice::from_ref(event)).await.pop().unwrap_or(DeliveryReport::NotSent) }
+    }
 }
 
 /// What became of an event that was to be published.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum DeliveryReport {
     /// It is durable at the broker.
     Delivered,
-    /// It was refused; the relay tries it again later, and the later events of its lane wait.
-    Failed(OutboxError),
-    /// It was not sent, because an earlier event of its lane failed.
+    /// It was refused; the relay tries it again, alone, and then parks it.
+    Refused(OutboxError),
+    /// The broker takes nothing for its topic: there is none of that name, or this user may not write to it.
+    TopicRefused(OutboxError),
+    /// It was not sent, for no fault of its own: an earlier event failed, or the connection to the broker had to be
+    /// made anew.
     NotSent,
 }
 
@@ -47,8 +57,8 @@ impl fmt::Display for DeliveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Delivered => f.write_str("delivered"),
-            Self::Failed(error) => write!(f, "{error}"),
-            Self::NotSent => f.write_str("not sent, because an earlier event of its lane failed"),
+            Self::Refused(error) | Self::TopicRefused(error) => write!(f, "{error}"),
+            Self::NotSent => f.write_str("not sent, for no fault of its own"),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The relay: from the outbox to the broker, at least once and in the order of each key.
 
-mod retry;
-mod run;
+mod engine;
+mod lane;
+mod upkeep;
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,18 +10,19 @@ use std::time::Duration;
 use crate::error::OutboxError;
 use crate::outbox::Outbox;
 use crate::publish::Publisher;
-use crate::store::OutboxDatabase;
+use crate::store::{OutboxDatabase, Share};
 
 /// Publishes committed events, in order, at least once.
 ///
-/// Run it inside the service or as a process of its own, and as many as you like: one publishes, the others stand by
-/// and take over when its lease runs out. It reads what was committed, sends it without waiting for one event before
-/// the next, and saves its progress only when the broker has acknowledged: after a crash, what was not saved is
-/// published again. While the database or the broker is away, it waits and goes on by itself.
+/// Run it inside the service or as a process of its own, and as many as you like: they share the sixteen lanes of the
+/// outbox evenly. When one joins or leaves, lanes change hands at once; those of one that died, when its lease runs out.
+/// A relay reads what was committed, sends it without waiting for one event before the next, and saves its progress only
+/// when the broker has acknowledged: after a crash, what was not saved is published again. While the database or the
+/// broker is away, it waits and goes on by itself.
 ///
-/// An event that Kafka refuses (its topic does not exist, it is too large) stops its lane, one of sixteen: the
-/// events of all keys of that lane wait, so that their order stays, and the relay tries again until the cause is
-/// gone. Its error says what to do.
+/// An event that Kafka refuses (its topic does not exist, it is too large) stops its lane for some attempts, and is then
+/// *parked*, with the later events of its key: so that their order stays, and all other keys go on. Parked events are
+/// tried again from time to time; see [`Outbox::parked`].
 ///
 /// ```no_run
 /// # #[cfg(all(feature = "sqlite", feature = "kafka"))]
@@ -50,6 +52,9 @@ struct Settings {
     batch_rows: u32,
     batch_bytes: u64,
     drain_timeout: Duration,
+    park_after: u32,
+    retry_parked: Duration,
+    retention: Duration,
 }
 
 impl Default for Settings {
@@ -57,9 +62,12 @@ impl Default for Settings {
         Self {
             poll_interval: Duration::from_millis(250),
             lease: Duration::from_secs(5),
-            batch_rows: 500,
-            batch_bytes: 2 * 1024 * 1024,
+            batch_rows: 2_000,
+            batch_bytes: 1024 * 1024,
             drain_timeout: Duration::from_secs(10),
+            park_after: 5,
+            retry_parked: Duration::from_secs(30),
+            retention: Duration::ZERO,
         }
     }
 }
@@ -86,8 +94,9 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
-    /// The most that it holds in memory, for each of the 16 lanes: events, and bytes of their payloads (a single
-    /// larger event is held all the same). Default: 500 events, 2 MiB.
+    /// The most that it reads of a lane at once: events, and bytes of their payloads (a single larger event is read all
+    /// the same). Default: 2,000 events, 1 MiB. Of each of the 16 lanes it holds two such batches in memory: one being
+    /// sent, one to be sent next.
     #[must_use]
     pub fn batch_per_lane(mut self, events: u32, bytes: u64) -> Self {
         self.settings.batch_rows = events.max(1);
@@ -103,6 +112,29 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
+    /// After how many refusals of an event, tried alone, it is parked. Default: 5. Its lane waits so long.
+    #[must_use]
+    pub fn park_after(mut self, refusals: u32) -> Self {
+        self.settings.park_after = refusals.max(1);
+        self
+    }
+
+    /// How long after its last refusal a parked event is tried again. Default: 30 s.
+    #[must_use]
+    pub fn retry_parked(mut self, every: Duration) -> Self {
+        self.settings.retry_parked = every.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long published events are kept, to be [replayed](Outbox::replay). Default: not at all. Their space comes back
+    /// in blocks: on Postgres a block is about a million events, and there are sixteen; what is published is reclaimed
+    /// sooner than this when they run out.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
     /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves its progress and
     /// gives its lanes back, so that another relay goes on at once.
     ///
@@ -112,7 +144,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// `tracing`) when it begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
         // On the heap, or whoever awaits it carries its 20 KB.
-        Box::pin(run::Run::new(&self).until(shutdown)).await
+        Box::pin(engine::Engine::new(self, Share::Fair).run(shutdown)).await
     }
 
     /// Publishes what is committed by now and returns how many events that were: for tests, and for jobs that end.
@@ -121,6 +153,6 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// As [`run`](Self::run), and also when an event is refused, when the database is away, or when another relay
     /// holds the lanes.
     pub async fn drain(self) -> Result<u64, OutboxError> {
-        Box::pin(run::Run::new(&self).drain()).await
+        Box::pin(engine::Engine::new(self, Share::All).drain()).await
     }
 }

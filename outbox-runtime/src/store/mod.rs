@@ -19,7 +19,8 @@ pub(crate) use names::{Names, sql};
 
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
-use crate::record::{EventRecord, LANES, Lane, StoredEvent};
+use crate::operate::{ParkedEvent, Replay, Status};
+use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::tx::TxOptions;
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`, [`sqlx::Sqlite`] with the
@@ -73,6 +74,48 @@ pub(crate) mod sealed {
         /// Opens the read side for a relay.
         fn open_store(pool: &Pool<Self>, names: &Arc<Names>, lease: Duration) -> Self::Store;
 
+        /// A pool for what a relay does beside the business, so that neither waits for the other's connections.
+        fn own_pool(pool: &Pool<Self>) -> Pool<Self>;
+
+        /// Takes back the space of events that every lane has published, and that are older than `retention`. Returns
+        /// about how many.
+        fn reclaim(
+            pool: &Pool<Self>,
+            names: &Names,
+            retention: Duration,
+        ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
+
+        fn status(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<Status, OutboxError>> + Send;
+
+        fn parked(
+            pool: &Pool<Self>,
+            names: &Names,
+            limit: u32,
+        ) -> impl Future<Output = Result<Vec<ParkedEvent>, OutboxError>> + Send;
+
+        /// Marks the parked events of a key, or all, to be tried again, and tells the relays.
+        fn release_parked(
+            pool: &Pool<Self>,
+            names: &Names,
+            key: Option<&[u8]>,
+        ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
+
+        fn discard_parked(
+            pool: &Pool<Self>,
+            names: &Names,
+            id: Uuid,
+        ) -> impl Future<Output = Result<bool, OutboxError>> + Send;
+
+        /// Inserts retained events anew.
+        fn replay(
+            pool: &Pool<Self>,
+            names: &Names,
+            which: &Replay,
+        ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
+
         /// Tells relays in other processes whenever `doorbell` was rung for them. Runs until dropped.
         fn notify_others(
             pool: &Pool<Self>,
@@ -91,48 +134,100 @@ pub(crate) mod sealed {
 
 /// The read side: lanes under lease, read in order from a cursor that is saved once their events are delivered.
 ///
-/// A store keeps two positions for each lane: the *saved* one, in the database, and the one *read up to*, in
-/// memory. [`read`](Self::read) moves the second; [`save`](Self::save) brings the first after it;
-/// [`rewind`](Self::rewind) sets the second back to the first.
+/// It keeps nothing of a lane but what it says here: the relay passes in the lease and the cursor to go on from. An error
+/// of any of these means that the relay forgets all its lanes and [claims](Self::claim) them again: cursors are not used
+/// over the failure of a connection (why: `postgres/window.rs`).
 pub trait Store: Send + Sync + 'static {
     /// A place in a lane, between two events.
     type Cursor: Clone + Send + Sync + std::fmt::Debug + 'static;
 
-    /// Takes the lanes that nobody leases, renews the lease of those it holds, and forgets the lost ones.
-    /// Returns how many it holds.
-    fn claim(&mut self) -> impl Future<Output = Result<usize, OutboxError>> + Send;
+    /// Renews the leases of the lanes `held`, and takes free ones up to our share. A relay that held none before starts
+    /// from what this returns.
+    fn claim(
+        &mut self,
+        held: &[Lease],
+        share: Share,
+    ) -> impl Future<Output = Result<Claimed<Self::Cursor>, OutboxError>> + Send;
 
-    /// The next events of the lanes held, within `limits`. Empty: there is nothing new.
-    ///
-    /// Dropping the future leaves the position where it was.
+    /// The next events of these lanes. A lane without news comes back without events.
     fn read(
         &mut self,
-        limits: &ReadLimits,
+        lanes: &[LaneRead<Self::Cursor>],
     ) -> impl Future<Output = Result<Vec<LaneBatch<Self::Cursor>>, OutboxError>> + Send;
 
-    /// The cursor after `batch.events[..delivered]`.
-    fn cursor_after(&self, batch: &LaneBatch<Self::Cursor>, delivered: usize) -> Self::Cursor;
+    /// The cursor before the event `seq` of a batch that began at `start`.
+    fn cursor_before(start: &Self::Cursor, seq: i64) -> Self::Cursor;
 
-    /// Saves how far lanes are delivered. Lanes whose lease was lost meanwhile are not touched, and are forgotten:
-    /// their new holder publishes from the cursor that it found.
+    /// Saves how far lanes are delivered, and parks the events passed over, for each lane both or nothing. Returns the
+    /// lanes that are lost: their new holder publishes from the cursor that it found.
     fn save(
         &mut self,
-        cursors: Vec<(Lane, Self::Cursor)>,
+        progress: Vec<Progress<Self::Cursor>>,
+    ) -> impl Future<Output = Result<Vec<Lane>, OutboxError>> + Send;
+
+    /// Parked events of these lanes that are to be tried again, in the order of their keys and then their own.
+    /// `retry`: those refused longer ago than that are to be, too.
+    fn released(
+        &mut self,
+        held: &[Lease],
+        retry: Retry,
+    ) -> impl Future<Output = Result<Vec<StoredEvent>, OutboxError>> + Send;
+
+    /// Takes delivered events out of the parked ones, and notes a refusal. Returns whether events of that key, or the
+    /// refused one, are still parked. `None`: the lane is lost.
+    fn settle_released(
+        &mut self,
+        lease: Lease,
+        settled: Settled,
+    ) -> impl Future<Output = Result<Option<bool>, OutboxError>> + Send;
+
+    /// Gives lanes back at once, so that another relay need not wait for the lease to run out.
+    fn release(
+        &mut self,
+        held: &[Lease],
+        leaving: bool,
     ) -> impl Future<Output = Result<(), OutboxError>> + Send;
-
-    /// Reads the lane again from its saved cursor.
-    fn rewind(&mut self, lane: Lane);
-
-    /// Gives all lanes back at once, so that another relay need not wait for the lease to run out.
-    fn release(&mut self) -> impl Future<Output = Result<(), OutboxError>> + Send;
 }
 
-/// How much of each lane a read may return.
+/// A lane that we lease, and the fencing token that every write of its cursor names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The lane.
+    pub lane: Lane,
+    /// Grows with each change of hands.
+    pub epoch: i64,
+}
+
+/// How many lanes a relay asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// As many as each of the relays alive gets.
+    Fair,
+    /// Every lane that nobody holds.
+    All,
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub struct Claimed<C> {
+    /// Of those held, the lanes that another relay has taken over.
+    pub lost: Vec<Lane>,
+    /// Lanes that are ours now: the lease, the saved cursor, the keys that have parked events.
+    pub taken: Vec<(Lease, C, Vec<Vec<u8>>)>,
+    /// How many lanes we should hold.
+    pub share: usize,
+}
+
+/// What to read of a lane.
 #[derive(Debug, Clone)]
-pub struct ReadLimits {
-    /// Events per lane; 0 leaves a lane out.
-    pub rows: [u32; LANES],
-    /// Payload bytes per lane. The first event is returned whatever its size.
+pub struct LaneRead<C> {
+    /// The lane.
+    pub lane: Lane,
+    /// From where.
+    pub from: C,
+    /// Events at most.
+    pub rows: u32,
+    /// Payload bytes at most. The first event is returned whatever its size.
     pub bytes: u64,
 }
 
@@ -141,22 +236,56 @@ pub struct ReadLimits {
 pub struct LaneBatch<C> {
     /// The lane.
     pub lane: Lane,
-    /// The events, in order; never empty.
+    /// The events, in order.
     pub events: Vec<StoredEvent>,
     /// The cursor before the first of them.
     pub start: C,
     /// The cursor after the last of them.
     pub end: C,
+    /// It is worth saving that the lane is read up to there, even if there are no events.
+    pub save: bool,
 }
 
-/// Says it once for all stores: it is normal after a pause or a failover, and an operator should see it.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-fn warn_of_lost_lanes(lost: &[Lane]) {
-    if !lost.is_empty() {
-        tracing::warn!(
-            lanes = ?lost.iter().map(|lane| lane.number()).collect::<Vec<_>>(),
-            "lanes lost: another relay has taken them over, or the database went back to an older state; they are \
-             published from the cursor that is saved, and what was in flight here may arrive twice"
-        );
-    }
+/// How far a lane is delivered.
+#[derive(Debug, Clone)]
+pub struct Progress<C> {
+    /// The lane.
+    pub lease: Lease,
+    /// Up to where.
+    pub cursor: C,
+    /// Events before it that were not delivered.
+    pub parked: Vec<Parking>,
+}
+
+/// An event to be parked.
+#[derive(Debug, Clone)]
+pub struct Parking {
+    /// The event.
+    pub event: StoredEvent,
+    /// What refused it; `None`: an earlier event of its key is parked.
+    pub reason: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Its key is being tried again right now, and so it will be.
+    pub released: bool,
+}
+
+/// Which parked events to try again besides those that were released by hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// Those refused longer ago than this.
+    pub after: Duration,
+    /// Of so many keys at most.
+    pub keys: u32,
+}
+
+/// What came of trying parked events of one key again.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// The key; `None` for a single event without one.
+    pub key: Option<Vec<u8>>,
+    /// Delivered.
+    pub delivered: Vec<i64>,
+    /// Refused again, and why; those behind it wait.
+    pub refused: Option<(i64, String)>,
 }

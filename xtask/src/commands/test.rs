@@ -137,6 +137,13 @@ fn remove_data(dir: &Path) {
 
 fn cargo_test(arguments: &[String], servers: &Servers, interrupt: &Interrupt) -> Result<Outcome, Error> {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    // Tests run the examples as processes, and `cargo test --test …` does not build them.
+    let mut examples = Command::new(&cargo);
+    examples.args(["build", "--quiet", "--workspace", "--all-features", "--examples"]);
+    let built = examples.current_dir(paths::workspace_root()).stdin(Stdio::null()).status();
+    if !built.map_err(|error| Error::spawn(&cargo, error))?.success() {
+        return Err(Error::new("the examples do not build, and the tests run them"));
+    }
     let mut child = Command::new(&cargo)
         .args(["test", "--workspace", "--all-features"])
         .args(arguments)

@@ -3,10 +3,37 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::error::{ErrorKind, OutboxError};
+use crate::publish::DeliveryReport;
 use crate::record::EventRecord;
 
-/// The error of one event that was not delivered.
-pub(super) fn not_delivered(event: &EventRecord, error: KafkaError) -> OutboxError {
+/// The report of one event that was not delivered.
+pub(super) fn not_delivered(event: &EventRecord, error: KafkaError) -> DeliveryReport {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        // After a failure of some event, librdkafka lets go of all that it has: it would have to leave a gap otherwise.
+        Some(
+            Code::PurgeQueue
+            | Code::PurgeInflight
+            | Code::Fatal
+            | Code::GaplessGuarantee
+            | Code::OutOfOrderSequenceNumber
+            | Code::UnknownProducerId
+            | Code::InvalidProducerEpoch
+            | Code::ProducerFenced,
+        ) => DeliveryReport::NotSent,
+        Some(
+            Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::InvalidTopic,
+        ) => DeliveryReport::TopicRefused(refusal(event, error)),
+        _ => DeliveryReport::Refused(refusal(event, error)),
+    }
+}
+
+fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
     let EventRecord { id, topic, .. } = event;
     let what = match error.rdkafka_error_code() {
         Some(

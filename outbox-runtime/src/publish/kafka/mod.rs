@@ -23,10 +23,33 @@ use crate::record::StoredEvent;
 /// (`murmur2_random`). Headers follow the CloudEvents Kafka binding in binary mode.
 pub struct KafkaPublisher {
     config: ProducerConfig,
-    /// Replaced after a fatal error: librdkafka's answer to what would otherwise be a gap in the order.
-    producer: Mutex<Option<Arc<Producer>>>,
-    /// One batch at a time.
-    turn: tokio::sync::Mutex<()>,
+    main: Slot,
+    /// For events that are sent alone: with one event to a request, and none of the others to lose by a fatal error.
+    alone: Slot,
+}
+
+/// A producer that is replaced after a fatal error: librdkafka's answer to what would otherwise be a gap in the order.
+#[derive(Default)]
+struct Slot(Mutex<Option<Arc<Producer>>>);
+
+impl Slot {
+    fn get(
+        &self,
+        start: impl FnOnce() -> Result<Producer, OutboxError>,
+    ) -> Result<Arc<Producer>, OutboxError> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            Some(producer) if !producer.is_fatal() => Ok(Arc::clone(producer)),
+            _ => {
+                let producer = Arc::new(start()?);
+                if let Some(failed) = slot.replace(Arc::clone(&producer)) {
+                    // Its end joins a thread and talks to brokers.
+                    drop(tokio::task::spawn_blocking(move || drop(failed)));
+                }
+                Ok(producer)
+            }
+        }
+    }
 }
 
 impl KafkaPublisher {
@@ -46,44 +69,45 @@ impl KafkaPublisher {
     }
 
     fn from_config(config: ProducerConfig) -> Result<Self, OutboxError> {
-        let producer = Arc::new(Producer::start(&config)?);
-        Ok(Self { config, producer: Mutex::new(Some(producer)), turn: tokio::sync::Mutex::default() })
+        let publisher = Self { config, main: Slot::default(), alone: Slot::default() };
+        // What librdkafka finds wrong with the settings is said now.
+        publisher.main.get(|| publisher.start_main())?;
+        Ok(publisher)
     }
 
-    fn producer(&self) -> Result<Arc<Producer>, OutboxError> {
-        let mut slot = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*slot {
-            Some(producer) => Ok(Arc::clone(producer)),
-            None => Ok(Arc::clone(slot.insert(Arc::new(Producer::start(&self.config)?)))),
-        }
+    fn start_main(&self) -> Result<Producer, OutboxError> {
+        Producer::start(&self.config.client, self.config.brokers())
     }
 
-    /// Lets go of a producer that cannot go on; its replacement is made for the next batch.
-    fn discard(&self, producer: Arc<Producer>) {
-        self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Its end joins a thread and talks to brokers.
-        drop(tokio::task::spawn_blocking(move || drop(producer)));
+    fn start_alone(&self) -> Result<Producer, OutboxError> {
+        let mut config = self.config.client.clone();
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+        Producer::start(&config, self.config.brokers())
     }
 }
 
 impl Publisher for KafkaPublisher {
-    async fn publish(&self, events: &[&StoredEvent]) -> Vec<DeliveryReport> {
-        let _turn = self.turn.lock().await;
-        let producer = match self.producer() {
-            Ok(producer) => producer,
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+        match self.main.get(|| self.start_main()) {
+            Ok(producer) => producer.publish(events, &self.config.source).await,
             Err(error) => {
                 let mut reports: Vec<_> = events.iter().map(|_| DeliveryReport::NotSent).collect();
                 if let Some(first) = reports.first_mut() {
-                    *first = DeliveryReport::Failed(error);
+                    *first = DeliveryReport::Refused(error);
                 }
-                return reports;
+                reports
             }
-        };
-        let reports = producer.publish(events, &self.config.source).await;
-        if producer.is_fatal() {
-            self.discard(producer);
         }
-        reports
+    }
+
+    async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
+        match self.alone.get(|| self.start_alone()) {
+            Ok(producer) => {
+                let mut reports = producer.publish(std::slice::from_ref(event), &self.config.source).await;
+                reports.pop().unwrap_or(DeliveryReport::NotSent)
+            }
+            Err(error) => DeliveryReport::Refused(error),
+        }
     }
 }
 

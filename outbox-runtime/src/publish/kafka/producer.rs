@@ -1,9 +1,11 @@
-//! A librdkafka producer and the delivery reports of the batch that it is sending.
+//! A librdkafka producer and the delivery reports of what it is sending.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -11,32 +13,33 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::Notify;
 
-use super::config::ProducerConfig;
 use super::errors;
 use super::headers::kafka_headers;
 use crate::error::OutboxError;
 use crate::publish::DeliveryReport;
-use crate::record::{LANES, StoredEvent};
+use crate::record::StoredEvent;
 
 /// How many sends go by before other tasks of the thread get their turn.
 const SENDS_PER_YIELD: usize = 256;
+/// How often a publish that waits asks whether librdkafka has given up.
+const FATAL_CHECK: Duration = Duration::from_secs(1);
 
 pub(super) struct Producer {
     producer: ThreadedProducer<Context>,
-    batch: Arc<Batch>,
+    reports: Arc<Reports>,
 }
 
 impl Producer {
-    pub(super) fn start(config: &ProducerConfig) -> Result<Self, OutboxError> {
-        let batch = Arc::<Batch>::default();
+    pub(super) fn start(config: &ClientConfig, brokers: &str) -> Result<Self, OutboxError> {
+        let reports = Arc::<Reports>::default();
         let context = Context {
-            batch: Arc::clone(&batch),
-            brokers: config.brokers().to_owned(),
+            reports: Arc::clone(&reports),
+            brokers: brokers.to_owned(),
             away: AtomicBool::new(false),
         };
-        let producer = ThreadedProducer::from_config_and_context(&config.client, context)
-            .map_err(errors::no_producer)?;
-        Ok(Self { producer, batch })
+        let producer =
+            ThreadedProducer::from_config_and_context(config, context).map_err(errors::no_producer)?;
+        Ok(Self { producer, reports })
     }
 
     /// After a fatal error nothing more can be sent: librdkafka would have had to leave a gap.
@@ -44,30 +47,26 @@ impl Producer {
         self.producer.client().fatal_error().is_some()
     }
 
-    pub(super) async fn publish(&self, events: &[&StoredEvent], source: &str) -> Vec<DeliveryReport> {
-        let first_slot = self.batch.begin(events.len());
-        let abandoned = PurgeOnDrop(self);
-        let mut failed_lanes = [false; LANES];
+    pub(super) async fn publish(&self, events: &[StoredEvent], source: &str) -> Vec<DeliveryReport> {
+        let mut sending = Sending::begin(self, events.len());
         for (i, event) in events.iter().enumerate() {
             if i % SENDS_PER_YIELD == SENDS_PER_YIELD - 1 {
                 tokio::task::yield_now().await;
             }
-            let slot = first_slot.wrapping_add(i);
-            if failed_lanes[event.lane.index()] {
-                self.batch.report(slot, DeliveryReport::NotSent);
-            } else if let Err(error) = self.send(event, slot, source).await {
-                failed_lanes[event.lane.index()] = true;
-                self.batch.report(slot, DeliveryReport::Failed(errors::not_delivered(&event.record, error)));
+            if let Err(error) = self.send(event, sending.slot(i), source).await {
+                sending.reports.set(sending.slot(i), Err(error));
+                sending.reports.not_sent(sending.first_slot, i + 1);
+                break;
             }
         }
-        let outcomes = self.batch.finished().await;
-        std::mem::forget(abandoned);
-        outcomes
+        sending
+            .finished()
+            .await
             .into_iter()
             .zip(events)
             .map(|(outcome, event)| match outcome {
-                Some(Ok(report)) => report,
-                Some(Err(error)) => DeliveryReport::Failed(errors::not_delivered(&event.record, error)),
+                Some(Ok(())) => DeliveryReport::Delivered,
+                Some(Err(error)) => errors::not_delivered(&event.record, error),
                 None => DeliveryReport::NotSent,
             })
             .collect()
@@ -86,95 +85,144 @@ impl Producer {
             .ok()
             .and_then(|since| i64::try_from(since.as_millis()).ok());
         loop {
-            let delivered = self.batch.changed.notified();
+            let room = self.reports.room.notified();
             match self.producer.send(message) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
                     message = returned;
                     // A delivery makes room. The time-out is for one that happened just before we looked.
-                    let _ = tokio::time::timeout(Duration::from_millis(50), delivered).await;
+                    let _ = tokio::time::timeout(Duration::from_millis(50), room).await;
                 }
                 Err((error, _)) => return Err(error),
             }
         }
     }
-}
 
-/// What is queued when a batch is given up is not sent any more.
-struct PurgeOnDrop<'a>(&'a Producer);
-
-impl Drop for PurgeOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.batch.begin(0);
-        self.0.producer.purge(PurgeConfig::default().queue().inflight());
+    fn purge(&self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 }
 
-type Outcome = Option<Result<DeliveryReport, KafkaError>>;
-
-/// The batch being sent. Its events are known to librdkafka by consecutive numbers, its slots, which no other batch
-/// of this producer has: a late report for an earlier batch falls outside, and is passed over.
-#[derive(Default)]
-struct Batch {
-    state: Mutex<BatchState>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct BatchState {
+/// One call of `publish`. Given up before its end, what is still queued is not sent any more.
+struct Sending<'a> {
+    producer: &'a Producer,
+    reports: &'a Reports,
     first_slot: usize,
-    outcomes: Vec<Outcome>,
-    missing: usize,
+    changed: Arc<Notify>,
+    finished: bool,
 }
 
-impl Batch {
-    fn state(&self) -> MutexGuard<'_, BatchState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl<'a> Sending<'a> {
+    fn begin(producer: &'a Producer, events: usize) -> Self {
+        let changed = Arc::<Notify>::default();
+        let reports = &*producer.reports;
+        let mut batches = reports.batches();
+        let first_slot = batches.next_slot;
+        batches.next_slot = first_slot.wrapping_add(events);
+        let batch = Batch {
+            outcomes: (0..events).map(|_| None).collect(),
+            missing: events,
+            changed: Arc::clone(&changed),
+        };
+        batches.open.insert(first_slot, batch);
+        drop(batches);
+        Self { producer, reports, first_slot, changed, finished: false }
     }
 
-    fn begin(&self, events: usize) -> usize {
-        let mut state = self.state();
-        state.first_slot = state.first_slot.wrapping_add(state.outcomes.len());
-        state.outcomes = (0..events).map(|_| None).collect();
-        state.missing = events;
-        state.first_slot
+    fn slot(&self, i: usize) -> usize {
+        self.first_slot.wrapping_add(i)
     }
 
-    fn report(&self, slot: usize, report: DeliveryReport) {
-        self.set(slot, Ok(report));
-    }
-
-    fn set(&self, slot: usize, outcome: Result<DeliveryReport, KafkaError>) {
-        let mut state = self.state();
-        let place = slot.wrapping_sub(state.first_slot);
-        if let Some(empty @ None) = state.outcomes.get_mut(place) {
-            *empty = Some(outcome);
-            state.missing -= 1;
-        }
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    /// Waits until every event of the batch has its report.
-    async fn finished(&self) -> Vec<Outcome> {
+    /// Waits until every event has its report.
+    async fn finished(&mut self) -> Vec<Outcome> {
         loop {
             let changed = self.changed.notified();
             {
-                let mut state = self.state();
-                if state.missing == 0 {
-                    let outcomes = std::mem::take(&mut state.outcomes);
-                    state.first_slot = state.first_slot.wrapping_add(outcomes.len());
-                    return outcomes;
+                let mut batches = self.reports.batches();
+                if batches.open.get(&self.first_slot).is_none_or(|batch| batch.missing == 0) {
+                    self.finished = true;
+                    return batches
+                        .open
+                        .remove(&self.first_slot)
+                        .map_or_else(Vec::new, |batch| batch.outcomes);
                 }
             }
-            changed.await;
+            // librdkafka purges its queue after a fatal error, but not what is in flight; of that, what the broker
+            // refused out of order would wait for a retry for ever.
+            if self.producer.is_fatal() {
+                self.producer.purge();
+            }
+            let _ = tokio::time::timeout(FATAL_CHECK, changed).await;
+        }
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.reports.batches().open.remove(&self.first_slot);
+            self.producer.purge();
+        }
+    }
+}
+
+/// What librdkafka reported of an event, or nothing yet.
+type Outcome = Option<Result<(), KafkaError>>;
+
+/// What is being sent. Events are known to librdkafka by numbers, their slots, which are handed out in blocks; a late
+/// report for a block that was given up falls between those that are open, and is passed over.
+#[derive(Default)]
+struct Reports {
+    batches: Mutex<Batches>,
+    /// A message left librdkafka's queue.
+    room: Notify,
+}
+
+#[derive(Default)]
+struct Batches {
+    next_slot: usize,
+    /// By their first slots.
+    open: BTreeMap<usize, Batch>,
+}
+
+struct Batch {
+    outcomes: Vec<Outcome>,
+    missing: usize,
+    changed: Arc<Notify>,
+}
+
+impl Reports {
+    fn batches(&self) -> MutexGuard<'_, Batches> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, slot: usize, outcome: Result<(), KafkaError>) {
+        let mut batches = self.batches();
+        if let Some((first_slot, batch)) = batches.open.range_mut(..=slot).next_back()
+            && let Some(empty @ None) = batch.outcomes.get_mut(slot - first_slot)
+        {
+            let failed = outcome.is_err();
+            *empty = Some(outcome);
+            batch.missing -= 1;
+            if failed || batch.missing == 0 {
+                batch.changed.notify_one();
+            }
+        }
+        drop(batches);
+        self.room.notify_one();
+    }
+
+    /// Takes the events from the `i`th on out of what is waited for.
+    fn not_sent(&self, first_slot: usize, i: usize) {
+        if let Some(batch) = self.batches().open.get_mut(&first_slot) {
+            batch.missing -= batch.outcomes.len() - i;
         }
     }
 }
 
 /// librdkafka's callbacks.
 struct Context {
-    batch: Arc<Batch>,
+    reports: Arc<Reports>,
     brokers: String,
     /// Whether the brokers were last said to be away: one line per change, not per attempt.
     away: AtomicBool,
@@ -218,10 +266,10 @@ impl ProducerContext for Context {
                 if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
                     tracing::info!(brokers = self.brokers, "Kafka answers again");
                 }
-                Ok(DeliveryReport::Delivered)
+                Ok(())
             }
             Err((error, _)) => Err(error.clone()),
         };
-        self.batch.set(slot, outcome);
+        self.reports.set(slot, outcome);
     }
 }

@@ -9,10 +9,13 @@ use sqlx::postgres::PgListener;
 
 use crate::doorbell::Doorbell;
 use crate::record::fnv1a;
+use crate::store::Names;
 
 /// At most one NOTIFY in this time, however many commits there are.
 const COALESCE: Duration = Duration::from_millis(5);
 const RECONNECT: Duration = Duration::from_secs(1);
+/// The payload that tells relays to look for lanes to take or to give, and for parked events to try again.
+const LANES: &str = "lanes";
 
 pub(super) async fn notify_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
     let channel = channel(&identity);
@@ -30,6 +33,15 @@ pub(super) async fn notify_others(pool: PgPool, identity: String, doorbell: Arc<
     }
 }
 
+/// Has all relays look for lanes and parked events.
+pub(super) async fn call_relays(
+    executor: impl sqlx::PgExecutor<'_>,
+    names: &Names,
+) -> Result<(), sqlx::Error> {
+    let notify = sqlx::query("select pg_notify($1, $2)").bind(channel(&names.identity())).bind(LANES);
+    notify.execute(executor).await.map(drop)
+}
+
 pub(super) async fn listen_to_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
     let channel = channel(&identity);
     loop {
@@ -37,8 +49,10 @@ pub(super) async fn listen_to_others(pool: PgPool, identity: String, doorbell: A
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(&channel).await?;
             loop {
-                listener.recv().await?;
-                doorbell.ring_here();
+                match listener.recv().await?.payload() {
+                    LANES => doorbell.ring_for_lanes(),
+                    _ => doorbell.ring_here(),
+                }
             }
         };
         let result: Result<(), sqlx::Error> = lost.await;

@@ -2,7 +2,11 @@
 
 mod doorbell;
 mod lease;
+mod marks;
 mod migrate;
+mod operate;
+mod park;
+mod reclaim;
 mod window;
 mod write;
 
@@ -10,17 +14,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgConnection, PgPool, Postgres, SqlStr};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Executor, PgConnection, PgPool, Postgres, SqlStr};
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
-use crate::error::OutboxError;
-use crate::record::{EventRecord, LANES, Lane};
+use crate::error::{ErrorKind, OutboxError};
+use crate::operate::{ParkedEvent, Replay, Status};
+use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::sealed::Database;
-use crate::store::{LaneBatch, Migration, Names, ReadLimits, Store};
+use crate::store::{
+    Claimed, LaneBatch, LaneRead, Lease, Migration, Names, Progress, Retry, Settled, Share, Store,
+};
 use crate::tx::TxOptions;
 
+use marks::Marks;
 use window::PgCursor;
 
 impl Database for Postgres {
@@ -59,7 +67,47 @@ impl Database for Postgres {
     }
 
     fn open_store(pool: &PgPool, names: &Arc<Names>, lease: Duration) -> PgStore {
-        PgStore::new(pool, names, lease)
+        PgStore {
+            options: (*pool.connect_options()).clone(),
+            connection: None,
+            marks: Marks::default(),
+            names: Arc::clone(names),
+            owner: Uuid::now_v7(),
+            lease,
+        }
+    }
+
+    fn own_pool(pool: &PgPool) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .connect_lazy_with((*pool.connect_options()).clone())
+    }
+
+    async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
+        reclaim::reclaim(pool, names, retention).await
+    }
+
+    async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
+        operate::status(pool, names).await
+    }
+
+    async fn parked(pool: &PgPool, names: &Names, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
+        operate::parked(pool, names, limit).await
+    }
+
+    async fn release_parked(pool: &PgPool, names: &Names, key: Option<&[u8]>) -> Result<u64, OutboxError> {
+        let released = operate::release_parked(pool, names, key).await?;
+        doorbell::call_relays(pool, names).await?;
+        Ok(released)
+    }
+
+    async fn discard_parked(pool: &PgPool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
+        operate::discard_parked(pool, names, id).await
+    }
+
+    async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+        operate::replay(pool, names, which).await
     }
 
     fn notify_others(
@@ -67,7 +115,7 @@ impl Database for Postgres {
         names: &Arc<Names>,
         doorbell: Arc<Doorbell>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        doorbell::notify_others(own_pool(pool), names.identity(), doorbell)
+        doorbell::notify_others(Self::own_pool(pool), names.identity(), doorbell)
     }
 
     fn listen_to_others(
@@ -75,102 +123,115 @@ impl Database for Postgres {
         names: &Arc<Names>,
         doorbell: Arc<Doorbell>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        doorbell::listen_to_others(own_pool(pool), names.identity(), doorbell)
+        doorbell::listen_to_others(Self::own_pool(pool), names.identity(), doorbell)
     }
 }
 
 /// After which a database is said to be away. sqlx's own 30 s would be a long silence.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After which a statement is given up, and the connection with it.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Every statement of the relay reads a few rows by an index of a table that may have millions, and the planner, which
 /// knows neither the snapshots nor how old the statistics are, must not think otherwise: a sequential scan at each poll
 /// would cost more the more is retained.
-const PLANNER_SETTINGS: &str = "\
+///
+/// Nothing that the relay writes needs to be on disk before it goes on: what a crash takes back is published again.
+const SETTINGS: &str = "\
 set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; set enable_incremental_sort = off; \
-set jit = off; set plan_cache_mode = force_generic_plan";
+set jit = off; set plan_cache_mode = force_generic_plan; set synchronous_commit = off";
 
-/// A connection beside the user's pool: a business that holds all of its connections must not stop its relay.
-fn own_pool(pool: &PgPool) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .after_connect(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql(PLANNER_SETTINGS).execute(connection).await.map(drop) })
-        })
-        .connect_lazy_with((*pool.connect_options()).clone())
-}
-
-/// The read side of a Postgres outbox.
+/// The read side of a Postgres outbox: one connection, beside the user's pool. A business that holds all connections of
+/// its pool must not stop its relay; and a window is of use only over the connection that opened it (see [`window`]).
 #[derive(Debug)]
 pub struct PgStore {
-    pool: PgPool,
+    options: PgConnectOptions,
+    /// Not here during a call, nor after one that failed.
+    connection: Option<PgConnection>,
+    marks: Marks,
     names: Arc<Names>,
     /// Who we are in the lane table's `owner`.
     owner: Uuid,
     lease: Duration,
-    lanes: [Option<HeldLane>; LANES],
-}
-
-/// A lane that we lease.
-#[derive(Debug, Clone)]
-struct HeldLane {
-    /// The fencing token: every write of the cursor names it.
-    epoch: i64,
-    saved: PgCursor,
-    read: PgCursor,
 }
 
 impl PgStore {
-    fn new(pool: &PgPool, names: &Arc<Names>, lease: Duration) -> Self {
-        Self {
-            pool: own_pool(pool),
-            names: Arc::clone(names),
-            owner: Uuid::now_v7(),
-            lease,
-            lanes: [const { None }; LANES],
+    async fn connection(&mut self) -> Result<PgConnection, OutboxError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        self.marks = Marks::default();
+        let connect = async {
+            let mut connection = self.options.connect().await?;
+            connection.execute(SETTINGS).await?;
+            Ok::<_, sqlx::Error>(connection)
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(connection) => Ok(connection?),
+            Err(_) => Err(no_answer()),
         }
     }
 
-    fn held(&self) -> impl Iterator<Item = (Lane, &HeldLane)> {
-        Lane::all().filter_map(|lane| self.lanes[lane.index()].as_ref().map(|held| (lane, held)))
+    fn lease_millis(&self) -> f64 {
+        self.lease.as_millis() as f64
     }
+}
+
+/// The result of a call, unless it takes too long.
+async fn in_time<T>(call: impl Future<Output = Result<T, OutboxError>>) -> Result<T, OutboxError> {
+    tokio::time::timeout(STATEMENT_TIMEOUT, call).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> OutboxError {
+    OutboxError::new(ErrorKind::Database, "the database does not answer")
 }
 
 impl Store for PgStore {
     type Cursor = PgCursor;
 
-    async fn claim(&mut self) -> Result<usize, OutboxError> {
-        self.renew_leases().await?;
-        if self.held().count() < LANES {
-            self.take_free_lanes().await?;
-        }
-        Ok(self.held().count())
+    async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<PgCursor>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let claimed = in_time(self.claim_over(&mut connection, held, share)).await?;
+        self.connection = Some(connection);
+        Ok(claimed)
     }
 
-    async fn read(&mut self, limits: &ReadLimits) -> Result<Vec<LaneBatch<PgCursor>>, OutboxError> {
-        self.open_windows().await?;
-        self.read_windows(limits).await
+    async fn read(&mut self, lanes: &[LaneRead<PgCursor>]) -> Result<Vec<LaneBatch<PgCursor>>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let batches = in_time(window::read(&mut connection, &self.names, &mut self.marks, lanes)).await?;
+        self.connection = Some(connection);
+        Ok(batches)
     }
 
-    fn cursor_after(&self, batch: &LaneBatch<PgCursor>, delivered: usize) -> PgCursor {
-        match delivered.checked_sub(1).map(|last| &batch.events[last]) {
-            _ if delivered == batch.events.len() => batch.end.clone(),
-            Some(last) => batch.start.clone().advanced_to(last.seq),
-            None => batch.start.clone(),
-        }
+    fn cursor_before(start: &PgCursor, seq: i64) -> PgCursor {
+        start.clone().advanced_to(seq - 1)
     }
 
-    async fn save(&mut self, cursors: Vec<(Lane, PgCursor)>) -> Result<(), OutboxError> {
-        self.save_cursors(cursors).await
+    async fn save(&mut self, progress: Vec<Progress<PgCursor>>) -> Result<Vec<Lane>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let lost = in_time(self.save_over(&mut connection, &progress)).await?;
+        self.connection = Some(connection);
+        Ok(lost)
     }
 
-    fn rewind(&mut self, lane: Lane) {
-        if let Some(held) = &mut self.lanes[lane.index()] {
-            held.read = held.saved.clone();
-        }
+    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<StoredEvent>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let events = in_time(park::released(&mut connection, &self.names, held, retry)).await?;
+        self.connection = Some(connection);
+        Ok(events)
     }
 
-    async fn release(&mut self) -> Result<(), OutboxError> {
-        self.release_lanes().await
+    async fn settle_released(&mut self, lease: Lease, settled: Settled) -> Result<Option<bool>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let left = in_time(park::settle(&mut connection, &self.names, self.owner, lease, &settled)).await?;
+        self.connection = Some(connection);
+        Ok(left)
+    }
+
+    async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
+        let mut connection = self.connection().await?;
+        in_time(self.release_over(&mut connection, held, leaving)).await?;
+        self.connection = Some(connection);
+        Ok(())
     }
 }

@@ -51,10 +51,42 @@ create table {lane} (
   cur_floor   bigint,
   cur_h       xid8,
   last_seq    bigint      not null default 0,
-  sysid       bigint,
-  timeline    integer
+  sysid       bigint  -- the cluster whose transaction ids these are
 ) with (fillfactor = 50);
 insert into {lane} (lane) select generate_series(0, 15);
+
+-- The relays alive, by whose number the lanes are shared out.
+create table {relay} (
+  owner       uuid        primary key,
+  alive_until timestamptz not null
+);
+
+-- Events set aside: what the broker refused, and the later events of its key. They are copies, so that the leaf of the
+-- ring which they came from can be truncated.
+create table {parked} (
+  seq          bigint      primary key,
+  lane         smallint    not null,
+  id           uuid        not null,
+  topic        text        not null,
+  key          bytea,
+  name         text        not null,
+  version      integer     not null,
+  content_type text        not null,
+  headers      json        not null,
+  payload      bytea       not null,
+  occurred_at  timestamptz not null,
+  reason       text,
+  attempts     integer     not null,
+  since        timestamptz not null default now(),
+  released     boolean     not null
+);
+create index {"parked_lane_key"} on {parked} (lane, key, seq);
+
+-- Where the sequence stood at a time: how old a leaf is.
+create table {mark} (
+  seq bigint      primary key,
+  at  timestamptz not null default now()
+);
 
 -- What each consumer group has handled.
 create table {inbox} (

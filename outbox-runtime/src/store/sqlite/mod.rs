@@ -3,21 +3,26 @@
 
 mod lease;
 mod migrate;
+mod operate;
+mod park;
 mod read;
 mod write;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
-use crate::record::{EventRecord, LANES, Lane};
+use crate::operate::{ParkedEvent, Replay, Status};
+use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::sealed::Database;
-use crate::store::{LaneBatch, Migration, Names, ReadLimits, Store};
+use crate::store::{
+    Claimed, LaneBatch, LaneRead, Lease, Migration, Names, Progress, Retry, Settled, Share, Store,
+};
 use crate::tx::TxOptions;
 
 impl Database for Sqlite {
@@ -58,13 +63,40 @@ impl Database for Sqlite {
     }
 
     fn open_store(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> SqliteStore {
-        SqliteStore {
-            pool: pool.clone(),
-            names: Arc::clone(names),
-            owner: Uuid::now_v7(),
-            lease,
-            lanes: [None; LANES],
-        }
+        SqliteStore { pool: pool.clone(), names: Arc::clone(names), owner: Uuid::now_v7(), lease }
+    }
+
+    /// The user's own: an in-memory database has no other way in.
+    fn own_pool(pool: &SqlitePool) -> SqlitePool {
+        pool.clone()
+    }
+
+    async fn reclaim(pool: &SqlitePool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
+        operate::reclaim(pool, names, retention).await
+    }
+
+    async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, OutboxError> {
+        operate::status(pool, names).await
+    }
+
+    async fn parked(pool: &SqlitePool, names: &Names, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
+        operate::parked(pool, names, limit).await
+    }
+
+    async fn release_parked(
+        pool: &SqlitePool,
+        names: &Names,
+        key: Option<&[u8]>,
+    ) -> Result<u64, OutboxError> {
+        operate::release_parked(pool, names, key).await
+    }
+
+    async fn discard_parked(pool: &SqlitePool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
+        operate::discard_parked(pool, names, id).await
+    }
+
+    async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+        operate::replay(pool, names, which).await
     }
 
     /// SQLite has no channel between processes: their relays poll.
@@ -93,50 +125,46 @@ pub struct SqliteStore {
     names: Arc<Names>,
     owner: Uuid,
     lease: Duration,
-    lanes: [Option<HeldLane>; LANES],
-}
-
-/// A lane that we lease. Positions are the `seq` up to which, inclusive, all is delivered or read.
-#[derive(Debug, Clone, Copy)]
-struct HeldLane {
-    epoch: i64,
-    saved: i64,
-    read: i64,
-}
-
-impl SqliteStore {
-    fn held(&self) -> impl Iterator<Item = (Lane, HeldLane)> {
-        Lane::all().filter_map(|lane| Some((lane, self.lanes[lane.index()]?)))
-    }
 }
 
 impl Store for SqliteStore {
+    /// The `seq` up to which, inclusive, all is delivered or read.
     type Cursor = i64;
 
-    async fn claim(&mut self) -> Result<usize, OutboxError> {
-        self.claim_lanes().await?;
-        Ok(self.held().count())
+    async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<i64>, OutboxError> {
+        self.claim_lanes(held, share).await
     }
 
-    async fn read(&mut self, limits: &ReadLimits) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
-        self.read_lanes(limits).await
+    async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
+        self.read_lanes(lanes).await
     }
 
-    fn cursor_after(&self, batch: &LaneBatch<i64>, delivered: usize) -> i64 {
-        delivered.checked_sub(1).map_or(batch.start, |last| batch.events[last].seq)
+    fn cursor_before(_: &i64, seq: i64) -> i64 {
+        seq - 1
     }
 
-    async fn save(&mut self, cursors: Vec<(Lane, i64)>) -> Result<(), OutboxError> {
-        self.save_cursors(cursors).await
+    async fn save(&mut self, progress: Vec<Progress<i64>>) -> Result<Vec<Lane>, OutboxError> {
+        self.save_cursors(&progress).await
     }
 
-    fn rewind(&mut self, lane: Lane) {
-        if let Some(held) = &mut self.lanes[lane.index()] {
-            held.read = held.saved;
-        }
+    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<StoredEvent>, OutboxError> {
+        self.released_events(held, retry).await
     }
 
-    async fn release(&mut self) -> Result<(), OutboxError> {
-        self.release_lanes().await
+    async fn settle_released(&mut self, lease: Lease, settled: Settled) -> Result<Option<bool>, OutboxError> {
+        self.settle(lease, &settled).await
     }
+
+    async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
+        self.release_lanes(held, leaving).await
+    }
+}
+
+fn unix_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }

@@ -7,7 +7,7 @@ use super::SqliteStore;
 use crate::error::OutboxError;
 use crate::event::Headers;
 use crate::record::{EventRecord, Lane, StoredEvent};
-use crate::store::{LaneBatch, ReadLimits, sql};
+use crate::store::{LaneBatch, LaneRead, sql};
 
 /// `$4` bounds the payload bytes; the first event comes whatever its size.
 const READ_LANE: &str = "\
@@ -19,35 +19,28 @@ order by seq";
 
 impl SqliteStore {
     pub(super) async fn read_lanes(
-        &mut self,
-        limits: &ReadLimits,
+        &self,
+        lanes: &[LaneRead<i64>],
     ) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
         let statement = sql(self.names.fill(READ_LANE));
-        let mut batches = Vec::new();
-        for (lane, held) in self.held().filter(|(lane, _)| limits.rows[lane.index()] > 0) {
+        let mut batches = Vec::with_capacity(lanes.len());
+        for LaneRead { lane, from, rows, bytes } in lanes {
             let rows = sqlx::query(statement.clone())
                 .bind(lane.number())
-                .bind(held.read)
-                .bind(limits.rows[lane.index()])
-                .bind(i64::try_from(limits.bytes).unwrap_or(i64::MAX))
+                .bind(from)
+                .bind(rows)
+                .bind(i64::try_from(*bytes).unwrap_or(i64::MAX))
                 .fetch_all(&self.pool)
                 .await?;
             let events = rows.iter().map(stored_event).collect::<Result<Vec<_>, _>>()?;
-            if let Some(last) = events.last() {
-                batches.push(LaneBatch { lane, start: held.read, end: last.seq, events });
-            }
-        }
-        // Only now: a future dropped above has moved nothing.
-        for batch in &batches {
-            if let Some(held) = &mut self.lanes[batch.lane.index()] {
-                held.read = batch.end;
-            }
+            let end = events.last().map_or(*from, |last| last.seq);
+            batches.push(LaneBatch { lane: *lane, events, start: *from, end, save: false });
         }
         Ok(batches)
     }
 }
 
-fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
+pub(super) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
     let micros: i64 = row.try_get("occurred_at")?;
     let since = Duration::from_micros(micros.unsigned_abs());
     Ok(StoredEvent {

@@ -24,6 +24,38 @@ create table {lane} (
 );
 insert into {lane} (lane) values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15);
 
+-- The relays alive, by whose number the lanes are shared out.
+create table {relay} (
+  owner       blob    primary key,
+  alive_until integer not null  -- milliseconds since 1970
+) without rowid;
+
+-- Events set aside: what the broker refused, and the later events of its key.
+create table {parked} (
+  seq          integer primary key,
+  lane         integer not null,
+  id           blob    not null,
+  topic        text    not null,
+  key          blob,
+  name         text    not null,
+  version      integer not null,
+  content_type text    not null,
+  headers      text    not null,
+  payload      blob    not null,
+  occurred_at  integer not null,
+  reason       text,
+  attempts     integer not null,
+  since        integer not null,  -- milliseconds since 1970
+  released     integer not null
+);
+create index {"parked_lane_key"} on {parked} (lane, key, seq);
+
+-- Where the sequence stood at a time (milliseconds since 1970): how old an event in the outbox is.
+create table {mark} (
+  seq integer primary key,
+  at  integer not null
+);
+
 -- What each consumer group has handled.
 create table {inbox} (
   consumer_group text    not null,

@@ -1,6 +1,6 @@
 //! What runs inside the user's transaction.
 
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -30,15 +30,15 @@ pub(super) async fn insert_events(
             .bind(event.content_type.as_ref())
             .bind(event.headers.to_json())
             .bind(&*event.payload)
-            .bind(unix_micros(event))
+            .bind(unix_micros(event.occurred_at))
             .execute(&mut *connection)
             .await?;
     }
     Ok(())
 }
 
-fn unix_micros(event: &EventRecord) -> i64 {
-    let micros = match event.occurred_at.duration_since(UNIX_EPOCH) {
+pub(super) fn unix_micros(time: SystemTime) -> i64 {
+    let micros = match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_micros()),
         Err(before) => i64::try_from(before.duration().as_micros()).map(|micros| -micros),
     };

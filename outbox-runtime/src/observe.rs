@@ -1,0 +1,83 @@
+//! What a relay tells of its work: log lines by `tracing`, and, with the feature `metrics`, the metrics below by the crate
+//! `metrics`, for whatever exporter the program installs.
+//!
+//! | metric | kind | unit | |
+//! |---|---|---|---|
+//! | `outbox_published_total` | counter | events | acknowledged by the broker |
+//! | `outbox_retried_total` | counter | batches | not acknowledged as a whole, and sent again |
+//! | `outbox_parked_total` | counter | events | refused too often, and set aside |
+//! | `outbox_reclaimed_total` | counter | events | published, and no longer stored |
+//! | `outbox_duplicates_suppressed_total` | counter | events | delivered to a consumer that had handled them |
+//! | `outbox_batch_events` | histogram | events | in one batch of a lane |
+//! | `outbox_delivery_seconds` | histogram | seconds | from the sending of a batch to its last acknowledgement |
+//! | `outbox_publish_lag_seconds` | histogram | seconds | from `occurred_at` to the acknowledgement, of a batch's first event |
+//! | `outbox_lanes_held` | gauge | lanes | held by this relay |
+//! | `outbox_backlog` | gauge | events | committed, and not saved as published; see [`Status::backlog`](crate::Status::backlog) |
+//! | `outbox_parked` | gauge | events | set aside now |
+//! | `outbox_oldest_pending_seconds` | gauge | seconds | age of the oldest event that is not saved as published |
+
+#[cfg(feature = "metrics")]
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::operate::Status;
+use crate::record::StoredEvent;
+
+pub(crate) fn delivered(events: &[StoredEvent], sent: Instant) {
+    #[cfg(feature = "metrics")]
+    if let Some(first) = events.first() {
+        metrics::counter!("outbox_published_total").increment(events.len() as u64);
+        metrics::histogram!("outbox_delivery_seconds").record(sent.elapsed().as_secs_f64());
+        let lag = SystemTime::now().duration_since(first.record.occurred_at).unwrap_or_default();
+        metrics::histogram!("outbox_publish_lag_seconds").record(lag.as_secs_f64());
+    }
+    let _ = (events, sent);
+}
+
+pub(crate) fn batch(events: usize) {
+    #[cfg(feature = "metrics")]
+    if events > 0 {
+        metrics::histogram!("outbox_batch_events").record(events as f64);
+    }
+    let _ = events;
+}
+
+pub(crate) fn retried() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("outbox_retried_total").increment(1);
+}
+
+pub(crate) fn parked() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("outbox_parked_total").increment(1);
+}
+
+pub(crate) fn reclaimed(events: u64) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("outbox_reclaimed_total").increment(events);
+    let _ = events;
+}
+
+#[cfg(feature = "kafka")]
+pub(crate) fn duplicate_suppressed() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("outbox_duplicates_suppressed_total").increment(1);
+}
+
+pub(crate) fn lanes_held(lanes: usize) {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("outbox_lanes_held").set(lanes as f64);
+    let _ = lanes;
+}
+
+pub(crate) fn status(status: &Status) {
+    #[cfg(feature = "metrics")]
+    {
+        metrics::gauge!("outbox_backlog").set(status.backlog as f64);
+        metrics::gauge!("outbox_parked").set(status.parked as f64);
+        let age = status.oldest_pending.and_then(|oldest| SystemTime::now().duration_since(oldest).ok());
+        metrics::gauge!("outbox_oldest_pending_seconds").set(age.unwrap_or_default().as_secs_f64());
+    }
+    let _ = status;
+}

@@ -1,0 +1,263 @@
+//! What the relay asks of the database, one thing at a time, and what it makes of the answers.
+
+use std::future::Future;
+
+use tokio::time::Instant;
+
+use super::{Answer, Asked, Call, CursorOf, Engine, StoreOf};
+use crate::error::{ErrorKind, OutboxError};
+use crate::failpoint::failpoint;
+use crate::observe;
+use crate::publish::Publisher;
+use crate::record::{LANES, Lane};
+use crate::relay::lane::HeldLane;
+use crate::store::{Claimed, LaneRead, Lease, OutboxDatabase, Share, Store};
+
+impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
+    /// The next thing to ask of the database.
+    pub(super) fn next_call(&mut self) -> Option<Call<DB>> {
+        let now = Instant::now();
+        if self.store.is_none() || self.database_back.is_some_and(|back| back > now) {
+            return None;
+        }
+        let held = self.leases();
+        if self.next_claim <= now && !self.stopping {
+            self.next_claim = now + self.settings.lease / 3;
+            let share = self.share;
+            return self.call(move |mut store| async move {
+                let claimed = store.claim(&held, share).await;
+                (store, claimed.map(Answer::Claimed))
+            });
+        }
+        if self.save_by.is_some_and(|by| by <= now)
+            && let Some(save) = self.save()
+        {
+            return Some(save);
+        }
+        if let Some((lease, settled)) = self.releasing.settled.pop() {
+            return self.call(move |mut store| async move {
+                let left = store.settle_released(lease, settled.clone()).await;
+                (store, left.map(|left| Answer::Settled(lease, settled, left)))
+            });
+        }
+        if !self.stopping
+            && let Some(read) = self.read(now).or_else(|| self.look_for_released(now))
+        {
+            return Some(read);
+        }
+        let in_a_hurry = self.stopping || self.lanes.iter().flatten().any(|lane| lane.leaving);
+        if in_a_hurry && let Some(save) = self.save() {
+            return Some(save);
+        }
+        let leaving: Vec<Lease> = self
+            .lanes
+            .iter()
+            .flatten()
+            .filter(|lane| lane.leaving && lane.is_idle())
+            .map(|lane| lane.lease)
+            .collect();
+        if !leaving.is_empty() {
+            for lease in &leaving {
+                self.lanes[lease.lane.index()] = None;
+            }
+            return self.call(move |mut store| async move {
+                let released = store.release(&leaving, false).await;
+                (store, released.map(|()| Answer::GaveBack))
+            });
+        }
+        None
+    }
+
+    pub(super) fn call<F>(&mut self, call: impl FnOnce(StoreOf<DB>) -> F) -> Option<Call<DB>>
+    where
+        F: Future<Output = (StoreOf<DB>, Result<Answer<CursorOf<DB>>, OutboxError>)> + Send + 'static,
+    {
+        Some(Box::pin(call(self.store.take()?)))
+    }
+
+    fn read(&mut self, now: Instant) -> Option<Call<DB>> {
+        if self.next_poll <= now {
+            self.rings += 1;
+            self.next_poll = now + self.settings.poll_interval;
+        }
+        let (rings, rows, bytes) = (self.rings, self.settings.batch_rows, self.settings.batch_bytes);
+        let reads: Vec<LaneRead<CursorOf<DB>>> = self
+            .lanes
+            .iter()
+            .flatten()
+            .filter_map(|lane| {
+                Some(LaneRead {
+                    lane: lane.lease.lane,
+                    from: lane.read.clone(),
+                    rows: lane.wants(rings, rows, bytes)?,
+                    bytes,
+                })
+            })
+            .collect();
+        if reads.is_empty() {
+            return None;
+        }
+        // In a backlog, lanes are read together: their events lie on the same pages of the table.
+        let held = || self.lanes.iter().flatten();
+        let in_backlog =
+            reads.iter().all(|read| held().any(|lane| lane.lease.lane == read.lane && lane.in_backlog));
+        if in_backlog && reads.len() * 2 < held().count() && held().any(|lane| lane.in_the_air() > 0) {
+            return None;
+        }
+        let generations =
+            std::array::from_fn(|index| self.lanes[index].as_ref().map_or(0, |lane| lane.generation));
+        self.call(move |mut store| async move {
+            let batches = store.read(&reads).await;
+            let mut asked = [0; LANES];
+            for read in &reads {
+                asked[read.lane.index()] = read.rows;
+            }
+            (store, batches.map(|batches| Answer::Read(batches, Asked { generations, rows: asked, rings })))
+        })
+    }
+
+    fn save(&mut self) -> Option<Call<DB>> {
+        let progress: Vec<_> =
+            self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
+        self.save_by = None;
+        if progress.is_empty() {
+            return None;
+        }
+        self.call(move |mut store| async move {
+            let lost = store.save(progress.clone()).await;
+            (store, lost.map(|lost| Answer::Saved(progress, lost)))
+        })
+    }
+
+    pub(super) fn leases(&self) -> Vec<Lease> {
+        self.lanes.iter().flatten().map(|lane| lane.lease).collect()
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        (store, answer): (StoreOf<DB>, Result<Answer<CursorOf<DB>>, OutboxError>),
+    ) -> Result<(), OutboxError> {
+        self.store = Some(store);
+        match answer {
+            Ok(answer) => {
+                self.database.reset();
+                if self.database_back.take().is_some() {
+                    tracing::info!("the relay can use the database again");
+                }
+                self.take_in(answer);
+                Ok(())
+            }
+            Err(error) if is_permanent(&error) => Err(error),
+            Err(error) => {
+                if self.database_back.is_none() {
+                    tracing::warn!(
+                        %error,
+                        "the relay cannot use the database: nothing is lost, it tries again until it can. Is the \
+                         address right?"
+                    );
+                }
+                // No cursor outlives the connection that it was read over.
+                for lane in Lane::all() {
+                    self.forget(lane);
+                }
+                self.releasing.settled.clear();
+                self.releasing.sending.clear();
+                self.releasing.look = true;
+                let now = Instant::now();
+                self.database_back = Some(now + self.database.pause());
+                self.next_claim = now;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn take_in(&mut self, answer: Answer<CursorOf<DB>>) {
+        match answer {
+            Answer::Claimed(claimed) => self.claimed(claimed),
+            Answer::Read(batches, asked) => {
+                if batches.iter().any(|batch| !batch.events.is_empty()) {
+                    failpoint("after-read");
+                }
+                for batch in batches {
+                    let index = batch.lane.index();
+                    let Some(lane) = &mut self.lanes[index] else { continue };
+                    if lane.generation != asked.generations[index] || self.stopping {
+                        continue;
+                    }
+                    lane.was_read(batch, asked.rows[index], asked.rings);
+                }
+            }
+            Answer::Saved(progress, lost) => {
+                failpoint("after-save");
+                for progress in progress {
+                    if let Some(lane) = &mut self.lanes[progress.lease.lane.index()] {
+                        lane.parked.saved(&progress.parked);
+                        self.releasing.look |= progress.parked.iter().any(|parking| parking.released);
+                    }
+                }
+                self.lost(&lost);
+            }
+            Answer::Released(events) => self.send_released(events),
+            Answer::Settled(lease, settled, left) => self.settled(lease, settled, left),
+            Answer::GaveBack => failpoint("after-giving-lanes"),
+        }
+    }
+
+    pub(super) fn claimed(&mut self, claimed: Claimed<CursorOf<DB>>) {
+        let Claimed { lost, taken, share } = claimed;
+        self.lost(&lost);
+        let before = self.lanes.iter().flatten().count();
+        for (lease, cursor, parked) in taken {
+            self.holds += 1;
+            self.lanes[lease.lane.index()] = Some(HeldLane::new(self.holds, lease, cursor, parked));
+            self.releasing.look = true;
+        }
+        let held = self.lanes.iter().flatten().count();
+        if held != before {
+            tracing::info!(lanes = held, "relay holds lanes");
+        }
+        observe::lanes_held(held);
+        let to_keep = if self.share == Share::All { LANES } else { share };
+        let surplus = self.lanes.iter_mut().flatten().rev().take(held.saturating_sub(to_keep));
+        for lane in surplus {
+            lane.leaving = true;
+            // It is read, and not sent: the next holder reads it again.
+            lane.next = None;
+        }
+    }
+
+    /// It is normal after a pause or a failover, and an operator should see it.
+    pub(super) fn lost(&mut self, lost: &[Lane]) {
+        if lost.is_empty() {
+            return;
+        }
+        for lane in lost {
+            self.forget(*lane);
+        }
+        self.next_claim = Instant::now();
+        tracing::warn!(
+            lanes = ?lost.iter().map(|lane| lane.number()).collect::<Vec<_>>(),
+            "lanes lost: another relay has taken them over; it publishes them from the cursor that is saved, and what \
+             was in flight here may arrive twice"
+        );
+    }
+
+    pub(super) fn forget(&mut self, lane: Lane) {
+        if let Some(forgotten) = self.lanes[lane.index()].take() {
+            self.aloft[lane.index()] += forgotten.in_the_air();
+        }
+    }
+}
+
+/// Whether waiting cannot mend it: missing tables, a wrong password, a database that does not exist.
+fn is_permanent(error: &OutboxError) -> bool {
+    let refused_for_good = |code: &str| code.starts_with("28") || code == "3D000";
+    match error.kind() {
+        ErrorKind::NotMigrated | ErrorKind::Config => true,
+        _ => error
+            .as_database_error()
+            .and_then(|error| error.as_database_error())
+            .and_then(|error| error.code())
+            .is_some_and(|code| refused_for_good(&code)),
+    }
+}

@@ -1,0 +1,98 @@
+//! What becomes of the batches that were sent.
+
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use super::{CursorOf, Engine, SAVE_WITHIN, Sent, StoreOf};
+use crate::failpoint::failpoint;
+use crate::observe;
+use crate::publish::{DeliveryReport, Publisher};
+use crate::record::{LANES, Lane};
+use crate::relay::lane::{Flight, Settlement};
+use crate::store::{OutboxDatabase, Share, Store};
+
+impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
+    pub(super) fn landed(&mut self, sent: Result<Sent<CursorOf<DB>>, JoinError>) {
+        match sent {
+            Ok(Sent::Batch(flight, reports)) => self.batch_landed(flight, reports),
+            Ok(Sent::Parked(lease, events, reports)) => self.released_landed(lease, events, &reports),
+            Err(ended) if ended.is_cancelled() => {}
+            // The publisher panicked, and with it went what it was sending: everything is read again from what is
+            // saved, once its siblings have ended.
+            Err(_) => {
+                tracing::error!("the publisher panicked: the relay reads again what it was sending");
+                for lane in Lane::all() {
+                    self.forget(lane);
+                }
+                self.aloft = [0; LANES];
+                self.sending.abort_all();
+                self.releasing.sending.clear();
+                self.next_claim = Instant::now();
+            }
+        }
+    }
+
+    fn batch_landed(&mut self, flight: Flight<CursorOf<DB>>, reports: Vec<DeliveryReport>) {
+        let index = flight.lane.index();
+        let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
+        self.published += delivered as u64;
+        observe::delivered(&flight.events[..delivered], flight.sent);
+        if delivered > 0 {
+            failpoint("after-delivery");
+        }
+        let Some(lane) = self.lanes[index].as_mut().filter(|lane| lane.hold == flight.hold) else {
+            self.aloft[index] = self.aloft[index].saturating_sub(1);
+            return;
+        };
+        let park_after = (self.share == Share::Fair).then_some(self.settings.park_after);
+        let settlements =
+            lane.land(flight, reports, StoreOf::<DB>::cursor_before, park_after, Instant::now());
+        if lane.unsaved.is_some() {
+            self.save_by.get_or_insert_with(|| Instant::now() + SAVE_WITHIN);
+        }
+        let number = lane.lease.lane.number();
+        let parked_keys = lane.parked.len();
+        for settlement in settlements {
+            self.tell(number, settlement, parked_keys);
+        }
+    }
+
+    /// Says what became of a batch, and keeps the refusal of an event that was sent alone.
+    fn tell(&mut self, number: i16, settlement: Settlement, parked_keys: usize) {
+        match settlement {
+            Settlement::AllDelivered { after_retry: true } => tracing::info!(lane = number, "lane goes on"),
+            Settlement::AllDelivered { .. } => {}
+            Settlement::Interrupted => {
+                observe::retried();
+                tracing::debug!(lane = number, "batch interrupted; what was not delivered is sent again");
+            }
+            Settlement::Refused { event, report, attempt, alone } => {
+                observe::retried();
+                let (event_id, topic) = (event.record.id, &*event.record.topic);
+                if alone {
+                    tracing::error!(
+                        lane = number, %event_id, topic, attempt, error = %report,
+                        "event not published: its lane waits and tries again, the others go on"
+                    );
+                    if let DeliveryReport::Refused(error) | DeliveryReport::TopicRefused(error) = report {
+                        self.refusal = Some(error);
+                    }
+                } else {
+                    tracing::warn!(
+                        lane = number, %event_id, topic, error = %report,
+                        "batch not published: its events are tried one by one"
+                    );
+                }
+            }
+            Settlement::Parked { event, report, attempt } => {
+                observe::parked();
+                tracing::error!(
+                    lane = number, event_id = %event.record.id, topic = &*event.record.topic, attempts = attempt,
+                    error = %report, parked_keys,
+                    "event parked, and the later events of its key with it; the other keys go on. It is tried again \
+                     from time to time, and at once by `outbox.release_parked(…)`; `outbox.discard_parked(…)` gives it up"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The relay's loop. Three things go on at once: one call to the database (claim, read, save, …), the sending of a batch
+//! for each lane, and the wait for what happens next. Whatever ends first is taken in, and new work is given out.
+
+mod calls;
+mod landing;
+mod parked;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::lane::{Flight, HeldLane};
+use super::{Relay, Settings};
+use crate::backoff::Backoff;
+use crate::error::{ErrorKind, OutboxError};
+use crate::observe;
+use crate::outbox::Outbox;
+use crate::publish::{DeliveryReport, Publisher};
+use crate::record::{LANES, Lane, StoredEvent};
+use crate::store::{Claimed, LaneBatch, Lease, OutboxDatabase, Progress, Settled, Share, Store, sealed};
+
+type StoreOf<DB> = <DB as sealed::Database>::Store;
+type CursorOf<DB> = <StoreOf<DB> as Store>::Cursor;
+
+/// So often progress is saved: after a crash, so much is published again.
+const SAVE_WITHIN: Duration = Duration::from_millis(50);
+/// For so long a relay that stops waits for the database at most.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of how many keys parked events are tried again at once, while none of them is known to get through.
+const RETRIED_KEYS: u32 = 32;
+
+pub(super) struct Engine<DB: OutboxDatabase, P> {
+    outbox: Outbox<DB>,
+    publisher: Arc<P>,
+    settings: Settings,
+    share: Share,
+    /// Not here while a call to the database has it.
+    store: Option<StoreOf<DB>>,
+    lanes: [Option<HeldLane<CursorOf<DB>>>; LANES],
+    /// How often a lane was taken.
+    holds: u64,
+    /// How many batches are on the way that belong to a lane as we held it before: nothing of it is sent until they have
+    /// their reports.
+    aloft: [usize; LANES],
+    sending: JoinSet<Sent<CursorOf<DB>>>,
+    /// How often the doorbell rang, or the poll came due.
+    rings: u64,
+    next_poll: Instant,
+    next_claim: Instant,
+    save_by: Option<Instant>,
+    releasing: Releasing,
+    database: Backoff,
+    database_back: Option<Instant>,
+    stopping: bool,
+    published: u64,
+    refusal: Option<OutboxError>,
+}
+
+/// Parked events that are tried again.
+struct Releasing {
+    look: bool,
+    next_retry: Instant,
+    keys: u32,
+    settled: Vec<(Lease, Settled)>,
+    /// Of which keys events are on the way, by lane.
+    sending: HashMap<(Lane, Option<Vec<u8>>), usize>,
+}
+
+/// A call to the database that has ended: the store comes back, with what to do.
+type Call<DB> =
+    Pin<Box<dyn Future<Output = (StoreOf<DB>, Result<Answer<CursorOf<DB>>, OutboxError>)> + Send>>;
+
+enum Answer<C> {
+    Claimed(Claimed<C>),
+    Read(Vec<LaneBatch<C>>, Asked),
+    Saved(Vec<Progress<C>>, Vec<Lane>),
+    Released(Vec<StoredEvent>),
+    Settled(Lease, Settled, Option<bool>),
+    GaveBack,
+}
+
+/// How things stood when a read began.
+struct Asked {
+    generations: [u64; LANES],
+    rows: [u32; LANES],
+    rings: u64,
+}
+
+/// What was sent.
+enum Sent<C> {
+    Batch(Flight<C>, Vec<DeliveryReport>),
+    Parked(Lease, Vec<StoredEvent>, Vec<DeliveryReport>),
+}
+
+impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
+    pub(super) fn new(relay: Relay<DB, P>, share: Share) -> Self {
+        let Relay { outbox, publisher, settings } = relay;
+        let shared = outbox.settings();
+        let store = <DB as sealed::Database>::open_store(&shared.pool, &shared.names, settings.lease);
+        let now = Instant::now();
+        Self {
+            publisher: Arc::new(publisher),
+            share,
+            store: Some(store),
+            lanes: [const { None }; LANES],
+            holds: 0,
+            aloft: [0; LANES],
+            sending: JoinSet::new(),
+            rings: 0,
+            next_poll: now + settings.poll_interval,
+            next_claim: now,
+            save_by: None,
+            releasing: Releasing {
+                look: true,
+                next_retry: now + settings.retry_parked,
+                keys: RETRIED_KEYS,
+                settled: Vec::new(),
+                sending: HashMap::new(),
+            },
+            database: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            database_back: None,
+            stopping: false,
+            published: 0,
+            refusal: None,
+            outbox,
+            settings,
+        }
+    }
+
+    /// Publishes until `shutdown` resolves.
+    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
+        let outbox = self.outbox.clone();
+        let shared = outbox.settings();
+        let doorbell = &shared.doorbell;
+        // Both end with this function.
+        let mut helpers = JoinSet::new();
+        helpers.spawn(DB::listen_to_others(&shared.pool, &shared.names, Arc::clone(doorbell)));
+        helpers.spawn(super::upkeep::run(outbox.clone(), self.settings.clone()));
+
+        let mut shutdown = pin!(shutdown);
+        let mut deadline = None::<Instant>;
+        let mut call = None::<Call<DB>>;
+        let result = loop {
+            self.take_off();
+            if call.is_none() {
+                call = self.next_call();
+            }
+            if self.stopping && call.is_none() && self.is_idle() {
+                break Ok(());
+            }
+            let due = self.next_due(call.is_some());
+            tokio::select! {
+                biased;
+                () = shutdown.as_mut(), if !self.stopping => {
+                    self.stop();
+                    deadline = Some(Instant::now() + self.settings.drain_timeout);
+                }
+                () = sleep_until(deadline.unwrap_or(due)), if deadline.is_some() => {
+                    tracing::warn!(
+                        "the relay stopped before everything in flight was acknowledged and saved: nothing is lost, \
+                         and some events may be published twice"
+                    );
+                    break Ok(());
+                }
+                answer = ended(&mut call) => {
+                    call = None;
+                    if let Err(error) = self.answered(answer) {
+                        break Err(error);
+                    }
+                }
+                Some(sent) = self.sending.join_next(), if !self.sending.is_empty() => self.landed(sent),
+                () = doorbell.rung_for_lanes(), if !self.stopping => {
+                    self.next_claim = Instant::now();
+                    self.releasing.look = true;
+                }
+                () = doorbell.rung_here(), if !self.stopping => self.rings += 1,
+                () = sleep_until(due) => {}
+            }
+        };
+        self.sending.abort_all();
+        drop(call);
+        self.leave().await;
+        tracing::info!(published = self.published, "relay stopped");
+        result
+    }
+
+    /// Publishes what is committed by now.
+    pub(super) async fn drain(mut self) -> Result<u64, OutboxError> {
+        let mut store = self.store.take().ok_or_else(interrupted)?;
+        let claimed = store.claim(&[], self.share).await?;
+        self.store = Some(store);
+        self.claimed(claimed);
+        let held = self.lanes.iter().flatten().count();
+        let result = if held < LANES {
+            Err(OutboxError::new(
+                ErrorKind::LeaseLost,
+                format!(
+                    "another relay holds {} of the {LANES} lanes, and publishes their events. To drain here, stop it \
+                     (a relay that died loses them when its lease runs out)",
+                    LANES - held
+                ),
+            ))
+        } else {
+            self.drain_lanes().await
+        };
+        self.stopping = true;
+        self.leave().await;
+        result.map(|()| self.published)
+    }
+
+    async fn drain_lanes(&mut self) -> Result<(), OutboxError> {
+        self.rings = 1;
+        loop {
+            self.take_off();
+            let call = if self.refusal.is_none() { self.next_call() } else { None };
+            match call {
+                Some(call) => {
+                    let (store, answer) = call.await;
+                    self.store = Some(store);
+                    self.take_in(answer?);
+                    if self.lanes.iter().flatten().count() < LANES {
+                        return Err(OutboxError::new(
+                            ErrorKind::LeaseLost,
+                            "another relay has taken over lanes, and publishes their events",
+                        ));
+                    }
+                }
+                None if !self.sending.is_empty() => {
+                    if let Some(sent) = self.sending.join_next().await {
+                        self.landed(sent);
+                    }
+                }
+                None => match self.refusal.take() {
+                    Some(refusal) => return Err(refusal),
+                    None if self.lanes.iter().flatten().all(|lane| lane.quiet_since == Some(self.rings)) => {
+                        return Ok(());
+                    }
+                    None => sleep_until(self.next_due(false)).await,
+                },
+            }
+        }
+    }
+
+    /// Reading ends; what is in flight is waited for.
+    fn stop(&mut self) {
+        self.stopping = true;
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.next = None;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.sending.is_empty()
+            && self.releasing.settled.is_empty()
+            && self.lanes.iter().flatten().all(HeldLane::is_idle)
+    }
+
+    /// Sends what is ready.
+    fn take_off(&mut self) {
+        let now = Instant::now();
+        for index in 0..LANES {
+            if self.aloft[index] > 0 || self.stopping {
+                continue;
+            }
+            let most = self.settings.batch_rows;
+            let Some(flight) = self.lanes[index].as_mut().and_then(|lane| lane.take_off(now, most)) else {
+                continue;
+            };
+            observe::batch(flight.events.len());
+            let publisher = Arc::clone(&self.publisher);
+            self.sending.spawn(async move {
+                let reports = match &*flight.events {
+                    [] => Vec::new(),
+                    [event] if flight.alone => vec![publisher.publish_alone(event).await],
+                    events => publisher.publish(events).await,
+                };
+                Sent::Batch(flight, reports)
+            });
+        }
+    }
+
+    /// When there may be something to do, if nothing happens before. While the database is asked, only lanes to try again.
+    fn next_due(&self, asking: bool) -> Instant {
+        let now = Instant::now();
+        let far = now + Duration::from_secs(3600);
+        let lanes = self.lanes.iter().flatten().filter(|lane| self.aloft[lane.lease.lane.index()] == 0);
+        let mut due = lanes.filter_map(HeldLane::not_before).fold(far, Instant::min);
+        if asking {
+            return due;
+        }
+        if let Some(back) = self.database_back.filter(|back| *back > now) {
+            return due.min(back);
+        }
+        if !self.stopping {
+            due = due.min(self.next_claim).min(self.next_poll);
+            if self.share == Share::Fair {
+                due = due.min(self.releasing.next_retry);
+            }
+        }
+        self.save_by.map_or(due, |by| due.min(by))
+    }
+
+    /// Gives the lanes back, with what is saved of them.
+    async fn leave(&mut self) {
+        let Some(mut store) = self.store.take() else { return };
+        let held = self.leases();
+        let progress: Vec<_> =
+            self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
+        let left = async {
+            if !progress.is_empty() {
+                store.save(progress).await?;
+            }
+            store.release(&held, true).await
+        };
+        match tokio::time::timeout(self.settings.drain_timeout.min(LEAVE_TIMEOUT), left).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                %error,
+                "the relay could not save its last progress: some events may be published twice, and another relay \
+                 takes over when the lease runs out"
+            ),
+            Err(_) => tracing::warn!(
+                "the database did not answer the relay as it stopped: some events may be published twice, and another \
+                 relay takes over when the lease runs out"
+            ),
+        }
+    }
+}
+
+/// The end of the call that is open, if one is.
+async fn ended<T>(call: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match call {
+        Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn interrupted() -> OutboxError {
+    OutboxError::new(ErrorKind::Database, "the relay was interrupted")
+}

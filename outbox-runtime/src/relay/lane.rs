@@ -1,0 +1,404 @@
+//! What a relay knows of a lane that it leases.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::publish::DeliveryReport;
+use crate::record::{Lane, StoredEvent, fnv1a};
+use crate::store::{LaneBatch, Lease, Parking, Progress};
+
+/// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if they have no key in common:
+/// then an event of the later one cannot overtake an earlier event of its key, whatever becomes of the batches. They are
+/// taken in, as delivered or not, in their order.
+#[derive(Debug)]
+pub(super) struct HeldLane<C> {
+    /// Tells this holding of the lane from any before, even if a failed database forgot the epoch of one.
+    pub(super) hold: u64,
+    pub(super) lease: Lease,
+    /// Up to where it is read.
+    pub(super) read: C,
+    /// Read, and to be sent when what is in flight has its reports.
+    pub(super) next: Option<LaneBatch<C>>,
+    /// With the publisher, in order.
+    flights: VecDeque<InFlight<C>>,
+    next_flight: u64,
+    /// With the publisher, and of no use any more, since a batch before them failed. They are waited for.
+    ghosts: usize,
+    /// Delivered, and not saved yet.
+    pub(super) unsaved: Option<Progress<C>>,
+    /// How large an event was on average, in the last batch.
+    event_bytes: u64,
+    /// There is more of it than was asked for.
+    pub(super) in_backlog: bool,
+    /// Read to the end, when the doorbell had rung so often.
+    pub(super) quiet_since: Option<u64>,
+    /// Changes when the lane is read again from an earlier place: what was being read is of no use then.
+    pub(super) generation: u64,
+    /// Another relay is to have it.
+    pub(super) leaving: bool,
+    pub(super) parked: ParkedKeys,
+    retry: Option<LaneRetry>,
+    /// Topics that the broker refuses: their events are parked without a try until the parked ones are tried again.
+    refused_topics: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct InFlight<C> {
+    number: u64,
+    /// Hashes of the keys.
+    keys: HashSet<u64>,
+    events: usize,
+    landed: Option<(Flight<C>, Vec<DeliveryReport>)>,
+}
+
+/// A lane that had an event refused. It is tried again after a pause, alone and one event at a time: so the event at
+/// fault is known for sure, and none overtakes it.
+#[derive(Debug)]
+struct LaneRetry {
+    backoff: Backoff,
+    not_before: Instant,
+    refusals: u32,
+    /// An event was refused, and the next is sent alone; otherwise the batch failed for no fault of its events.
+    alone: bool,
+}
+
+/// The keys that have parked events, by the number of their events which are on the way there.
+#[derive(Debug, Default)]
+pub(super) struct ParkedKeys(HashMap<Vec<u8>, ParkedKey>);
+
+#[derive(Debug, Default)]
+struct ParkedKey {
+    /// Passed over, and not saved as parked yet.
+    on_the_way: usize,
+    /// Its parked events are being tried again.
+    released: bool,
+}
+
+impl ParkedKeys {
+    pub(super) fn new(keys: Vec<Vec<u8>>) -> Self {
+        Self(keys.into_iter().map(|key| (key, ParkedKey::default())).collect())
+    }
+
+    fn holds(&self, event: &StoredEvent) -> bool {
+        event.record.key.as_ref().is_some_and(|key| self.0.contains_key(key))
+    }
+
+    fn add(&mut self, event: &StoredEvent) {
+        if let Some(key) = &event.record.key {
+            self.0.entry(key.clone()).or_default().on_the_way += 1;
+        }
+    }
+
+    pub(super) fn saved(&mut self, parked: &[Parking]) {
+        for key in parked.iter().filter_map(|parking| parking.event.record.key.as_ref()) {
+            if let Some(parked) = self.0.get_mut(key) {
+                parked.on_the_way = parked.on_the_way.saturating_sub(1);
+            }
+        }
+    }
+
+    pub(super) fn set_released(&mut self, key: &[u8], released: bool) {
+        if let Some(parked) = self.0.get_mut(key) {
+            parked.released = released;
+        }
+    }
+
+    /// Lets the key go on, unless more of its events are on the way to be parked.
+    pub(super) fn unpark(&mut self, key: &[u8]) {
+        if self.0.get(key).is_some_and(|parked| parked.on_the_way == 0) {
+            self.0.remove(key);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A batch as it is sent: without the events that are passed over.
+#[derive(Debug)]
+pub(super) struct Flight<C> {
+    pub(super) hold: u64,
+    pub(super) lane: Lane,
+    number: u64,
+    pub(super) events: Vec<StoredEvent>,
+    pub(super) alone: bool,
+    pub(super) sent: Instant,
+    passed_over: Vec<Parking>,
+    start: C,
+    end: C,
+}
+
+/// What a lane makes of the reports.
+#[derive(Debug)]
+pub(super) enum Settlement {
+    AllDelivered {
+        after_retry: bool,
+    },
+    /// An event was refused in a batch, or alone but not often enough to be parked.
+    Refused {
+        event: StoredEvent,
+        report: DeliveryReport,
+        attempt: u32,
+        alone: bool,
+    },
+    Parked {
+        event: StoredEvent,
+        report: DeliveryReport,
+        attempt: u32,
+    },
+    /// The batch is sent again.
+    Interrupted,
+}
+
+/// How many batches of a lane are with the publisher at most.
+const MOST_FLIGHTS: usize = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+impl<C: Clone> HeldLane<C> {
+    pub(super) fn new(hold: u64, lease: Lease, cursor: C, parked: Vec<Vec<u8>>) -> Self {
+        Self {
+            hold,
+            lease,
+            read: cursor,
+            next: None,
+            flights: VecDeque::new(),
+            next_flight: 0,
+            ghosts: 0,
+            unsaved: None,
+            event_bytes: 0,
+            in_backlog: false,
+            quiet_since: None,
+            generation: 0,
+            leaving: false,
+            parked: ParkedKeys::new(parked),
+            retry: None,
+            refused_topics: HashSet::new(),
+        }
+    }
+
+    /// How many events to read now, if it is to be read; `rings` tells whether there may be news. No more than are likely to
+    /// have so many bytes.
+    pub(super) fn wants(&self, rings: u64, rows: u32, bytes: u64) -> Option<u32> {
+        let rows = match self.event_bytes {
+            0 => rows,
+            each => u32::try_from(bytes / each).unwrap_or(u32::MAX).clamp(1, rows),
+        };
+        if self.next.is_some() || self.leaving || self.quiet_since == Some(rings) {
+            return None;
+        }
+        match &self.retry {
+            None => Some(rows),
+            // What is in flight decides from where to go on.
+            Some(_) if self.in_the_air() > 0 => None,
+            Some(retry) if retry.alone => Some(1),
+            Some(_) => Some(rows),
+        }
+    }
+
+    /// Takes in what was read.
+    pub(super) fn was_read(&mut self, batch: LaneBatch<C>, asked: u32, rings: u64) {
+        self.read = batch.end.clone();
+        self.in_backlog = batch.events.len() >= asked as usize;
+        if batch.events.is_empty() {
+            self.quiet_since = Some(rings);
+            if batch.save {
+                self.next = Some(batch);
+            }
+        } else {
+            let bytes: usize = batch.events.iter().map(|event| event.record.payload.len()).sum();
+            self.event_bytes = (bytes / batch.events.len()) as u64;
+            self.next = Some(batch);
+        }
+    }
+
+    /// The batch to send now. `most`: events that may be with the publisher in several batches.
+    pub(super) fn take_off(&mut self, now: Instant, most: u32) -> Option<Flight<C>> {
+        let blocked = match &self.retry {
+            _ if self.ghosts > 0 => true,
+            None => false,
+            Some(retry) => retry.not_before > now || !self.flights.is_empty(),
+        };
+        let batch = self.next.as_ref().filter(|_| !blocked)?;
+        let keys = batch.events.iter().filter_map(|event| event.record.key.as_deref()).map(fnv1a);
+        let keys: HashSet<u64> = keys.collect();
+        if !self.flights.is_empty() {
+            let in_flight: usize = self.flights.iter().map(|flight| flight.events).sum();
+            if in_flight + batch.events.len() > most as usize
+                || self.flights.len() == MOST_FLIGHTS
+                || self.flights.iter().any(|flight| !flight.keys.is_disjoint(&keys))
+            {
+                return None;
+            }
+        }
+        self.next_flight += 1;
+        let number = self.next_flight;
+        self.flights.push_back(InFlight { number, keys, events: batch.events.len(), landed: None });
+        let LaneBatch { events, start, end, .. } = self.next.take()?;
+        let mut passed_over = Vec::new();
+        let events = events
+            .into_iter()
+            .filter_map(|event| {
+                let topic_refused = self.refused_topics.contains(&*event.record.topic);
+                if !topic_refused && !self.parked.holds(&event) {
+                    return Some(event);
+                }
+                self.parked.add(&event);
+                let released = event
+                    .record
+                    .key
+                    .as_ref()
+                    .and_then(|key| self.parked.0.get(key))
+                    .is_some_and(|parked| parked.released);
+                let reason = topic_refused.then(|| format!("the topic `{}` is refused", event.record.topic));
+                passed_over.push(Parking { event, reason, attempts: 0, released });
+                None
+            })
+            .collect();
+        let alone = self.retry.as_ref().is_some_and(|retry| retry.alone);
+        Some(Flight {
+            hold: self.hold,
+            lane: self.lease.lane,
+            number,
+            events,
+            alone,
+            sent: now,
+            passed_over,
+            start,
+            end,
+        })
+    }
+
+    /// Takes in the reports of a flight, and of those behind it that had to wait for it: what to save, and from where to go
+    /// on. `park_after`: refusals of an event alone after which it is parked.
+    pub(super) fn land(
+        &mut self,
+        flight: Flight<C>,
+        reports: Vec<DeliveryReport>,
+        cursor_before: impl Fn(&C, i64) -> C,
+        park_after: Option<u32>,
+        now: Instant,
+    ) -> Vec<Settlement> {
+        let Some(landed) = self.flights.iter_mut().find(|in_flight| in_flight.number == flight.number) else {
+            self.ghosts = self.ghosts.saturating_sub(1);
+            self.parked.saved(&flight.passed_over);
+            return Vec::new();
+        };
+        landed.landed = Some((flight, reports));
+        let mut settlements = Vec::new();
+        while let Some((flight, reports)) = self.flights.front_mut().and_then(|first| first.landed.take()) {
+            self.flights.pop_front();
+            let settlement = self.settle(flight, reports, &cursor_before, park_after, now);
+            let failed = matches!(settlement, Settlement::Refused { .. } | Settlement::Interrupted);
+            settlements.push(settlement);
+            if failed {
+                self.ghosts = self.flights.iter().filter(|flight| flight.landed.is_none()).count();
+                for (flight, _) in self.flights.drain(..).filter_map(|flight| flight.landed) {
+                    self.parked.saved(&flight.passed_over);
+                }
+            }
+        }
+        settlements
+    }
+
+    fn settle(
+        &mut self,
+        flight: Flight<C>,
+        reports: Vec<DeliveryReport>,
+        cursor_before: &impl Fn(&C, i64) -> C,
+        park_after: Option<u32>,
+        now: Instant,
+    ) -> Settlement {
+        let Flight { events, alone, mut passed_over, start, end, .. } = flight;
+        let bad = (0..events.len()).find(|i| !reports.get(*i).is_some_and(DeliveryReport::is_delivered));
+        let Some(bad) = bad else {
+            self.delivered(end, passed_over);
+            return Settlement::AllDelivered { after_retry: self.retry.take().is_some() };
+        };
+        let event = &events[bad];
+        let report = reports.into_iter().nth(bad).unwrap_or(DeliveryReport::NotSent);
+        let retry = self.retry.get_or_insert_with(|| LaneRetry {
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            not_before: now,
+            refusals: 0,
+            alone: false,
+        });
+        let refused = !matches!(report, DeliveryReport::NotSent);
+        let attempt = retry.refusals + 1;
+        if refused && alone {
+            retry.refusals = attempt;
+        }
+        if refused && alone && park_after.is_some_and(|most| attempt >= most) {
+            let event = event.clone();
+            self.retry = None;
+            if matches!(report, DeliveryReport::TopicRefused(_)) {
+                self.refused_topics.insert(event.record.topic.clone().into_owned());
+            }
+            self.parked.add(&event);
+            let reason = Some(report.to_string());
+            // It was read alone, so all before the batch's end is this event, or was passed over.
+            passed_over.push(Parking { event: event.clone(), reason, attempts: attempt, released: false });
+            self.delivered(end, passed_over);
+            return Settlement::Parked { event, report, attempt };
+        }
+        retry.not_before = now + retry.backoff.pause();
+        retry.alone |= refused;
+        let (taken, given_up): (Vec<_>, Vec<_>) =
+            passed_over.into_iter().partition(|parking| parking.event.seq < event.seq);
+        self.parked.saved(&given_up);
+        let cursor = cursor_before(&start, event.seq);
+        if bad > 0 || !taken.is_empty() {
+            self.delivered(cursor.clone(), taken);
+        }
+        self.read_again_from(cursor);
+        if refused {
+            Settlement::Refused { event: event.clone(), report, attempt, alone }
+        } else {
+            Settlement::Interrupted
+        }
+    }
+
+    fn delivered(&mut self, cursor: C, mut parked: Vec<Parking>) {
+        let lease = self.lease;
+        let unsaved = self.unsaved.get_or_insert_with(|| Progress {
+            lease,
+            cursor: cursor.clone(),
+            parked: Vec::new(),
+        });
+        unsaved.cursor = cursor;
+        unsaved.parked.append(&mut parked);
+    }
+
+    fn read_again_from(&mut self, cursor: C) {
+        self.read = cursor;
+        self.next = None;
+        self.quiet_since = None;
+        self.generation += 1;
+    }
+
+    /// Whether another relay can have it without an event published twice.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_the_air() == 0 && self.unsaved.is_none()
+    }
+
+    /// How many batches are with the publisher.
+    pub(super) fn in_the_air(&self) -> usize {
+        self.ghosts + self.flights.iter().filter(|flight| flight.landed.is_none()).count()
+    }
+
+    /// The time before which nothing of it is to be sent.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.retry
+            .as_ref()
+            .filter(|_| self.next.is_some() && self.in_the_air() == 0)
+            .map(|retry| retry.not_before)
+    }
+
+    pub(super) fn try_refused_topics_again(&mut self) {
+        self.refused_topics.clear();
+    }
+}

@@ -1,0 +1,35 @@
+//! What a relay does beside publishing: space comes back, and the gauges are read.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::Settings;
+use crate::observe;
+use crate::outbox::Outbox;
+use crate::store::{OutboxDatabase, sealed};
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Runs until dropped, on a connection of its own: the relay must not wait for it.
+pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settings) {
+    let names = &outbox.settings().names;
+    let pool = <DB as sealed::Database>::own_pool(outbox.pool());
+    let mut tick = interval_at(Instant::now() + EVERY, EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match DB::reclaim(&pool, names, settings.retention).await {
+            Ok(0) => {}
+            Ok(events) => {
+                observe::reclaimed(events);
+                tracing::info!(events, "space of published events reclaimed");
+            }
+            Err(error) => tracing::debug!(%error, "nothing reclaimed; it is tried again"),
+        }
+        match DB::status(&pool, names).await {
+            Ok(status) => observe::status(&status),
+            Err(error) => tracing::debug!(%error, "the gauges were not read"),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Where in the ring a window is to be searched.
+
+use super::window::{PgCursor, Snapshot};
+use crate::store::{Names, sql};
+
+/// Where a transaction's numbers begin: one with the id `horizon` or a later one has numbers above `floor` only. Kept for as
+/// long as the connection.
+#[derive(Debug)]
+pub(super) struct Marks(Vec<Mark>);
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    horizon: u64,
+    floor: i64,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self(vec![Mark { horizon: 0, floor: 0 }])
+    }
+}
+
+impl Marks {
+    const MOST: usize = 256;
+
+    pub(super) fn note(&mut self, snapshot: &Snapshot) {
+        let Ok(horizon) = snapshot.horizon.parse() else { return };
+        if self.0.last().is_some_and(|last| last.horizon < horizon) {
+            self.0.push(Mark { horizon, floor: snapshot.floor });
+        }
+        if self.0.len() > Self::MOST {
+            // Of the older half every other one goes: the older the marks, the further apart.
+            let mut place = 0;
+            self.0.retain(|_| {
+                place += 1;
+                place > Self::MOST / 2 || place % 2 == 1
+            });
+        }
+    }
+
+    /// Below the numbers of all rows that `snapshot` does not show.
+    pub(super) fn floor_below(&self, snapshot: &Snapshot) -> i64 {
+        let oldest = snapshot.oldest_unfinished();
+        let known = self.0.partition_point(|mark| mark.horizon <= oldest);
+        known.checked_sub(1).map_or(0, |last| self.0[last].floor)
+    }
+}
+
+impl Snapshot {
+    /// `xmin:xmax:xip,…`. The lowest id that it does not show.
+    fn oldest_unfinished(&self) -> u64 {
+        let mut parts = self.snapshot.split(':');
+        let (xmin, xmax, running) = (parts.next(), parts.next(), parts.next());
+        let oldest = if running.is_none_or(str::is_empty) { xmax } else { xmin };
+        oldest.and_then(|oldest| oldest.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Where to search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One leaf of the ring, up to the last number of its block.
+    Leaf {
+        leaf: i64,
+        up_to: i64,
+    },
+    Ring,
+}
+
+impl Place {
+    const LEAVES: i64 = 16;
+    const BLOCK_BITS: u32 = 20;
+
+    /// The leaf of the first number above `floor`.
+    pub(super) fn above(floor: i64) -> Self {
+        let block = (floor + 1) >> Self::BLOCK_BITS;
+        Self::Leaf { leaf: block % Self::LEAVES, up_to: ((block + 1) << Self::BLOCK_BITS) - 1 }
+    }
+
+    pub(super) fn up_to(self) -> i64 {
+        match self {
+            Self::Leaf { up_to, .. } => up_to,
+            Self::Ring => i64::MAX,
+        }
+    }
+
+    pub(super) fn fill(self, names: &Names, statement: &str) -> sqlx::SqlStr {
+        sql(match self {
+            Self::Leaf { leaf, .. } => {
+                names.fill(&statement.replace("{event}", &format!("{{event_{leaf}}}")))
+            }
+            Self::Ring => names.fill(statement),
+        })
+    }
+
+    /// Of a lane's window, from its cursor on. Leaf by leaf, unless there are several to be searched for stragglers: each
+    /// costs a call.
+    pub(super) fn of_window(cursor: &PgCursor, marks: &Marks) -> Self {
+        let place = Self::above(marks.floor_below(&cursor.prev).max(cursor.last_seq));
+        if place.up_to() + (1 << Self::BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { place }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(text: &str, floor: i64, horizon: u64) -> Snapshot {
+        Snapshot { snapshot: text.to_owned(), floor, horizon: horizon.to_string() }
+    }
+
+    #[test]
+    fn marks_bound_the_numbers_of_unfinished_transactions_from_below() {
+        let mut marks = Marks::default();
+        let running = snapshot("90:200:90,150", 0, 0);
+        assert_eq!(marks.floor_below(&running), 0, "nothing is known");
+        marks.note(&snapshot("", 1_000, 80));
+        marks.note(&snapshot("", 2_000, 100));
+        assert_eq!(marks.floor_below(&running), 1_000, "90 began after 80 was drawn");
+        assert_eq!(marks.floor_below(&snapshot("200:200:", 0, 0)), 2_000);
+        assert_eq!(marks.floor_below(&snapshot("79:200:79", 0, 0)), 0);
+    }
+
+    #[test]
+    fn marks_do_not_grow_and_keep_what_they_say() {
+        let mut marks = Marks::default();
+        for n in 1..10_000 {
+            marks.note(&snapshot("", n * 10, n as u64 * 100));
+        }
+        assert!(marks.0.len() <= Marks::MOST, "{}", marks.0.len());
+        for xid in (0..1_000_000).step_by(777) {
+            let floor = marks.floor_below(&snapshot(&format!("{xid}:{xid}:"), 0, 0));
+            assert!(floor <= xid / 100 * 10, "{xid}: {floor}");
+        }
+        assert_eq!(marks.floor_below(&snapshot("1000000:1000000:", 0, 0)), 99_990, "the latest is there");
+    }
+
+    #[test]
+    fn a_place_is_the_leaf_of_the_next_number() {
+        let block = 1 << 20;
+        assert_eq!(Place::above(0), Place::Leaf { leaf: 0, up_to: block - 1 });
+        assert_eq!(Place::above(block - 2), Place::Leaf { leaf: 0, up_to: block - 1 });
+        assert_eq!(Place::above(block - 1), Place::Leaf { leaf: 1, up_to: 2 * block - 1 });
+        assert_eq!(Place::above(33 * block), Place::Leaf { leaf: 1, up_to: 34 * block - 1 });
+    }
+}

@@ -1,0 +1,128 @@
+//! What an operator asks.
+
+use sqlx::types::time::OffsetDateTime;
+use sqlx::{Executor, PgPool, Row};
+use uuid::Uuid;
+
+use super::window::{COLUMNS, stored_event};
+use crate::error::OutboxError;
+use crate::operate::{LaneStatus, ParkedEvent, Replay, Status};
+use crate::record::Lane;
+use crate::store::{Names, sql};
+
+/// By the two ways in which a window's rows are found (see `window.rs`), with one difference: in an open window, from
+/// where it is read.
+const STATUS: &str = "\
+select l.lane, case when l.lease_until > clock_timestamp() then l.owner end, p.backlog, p.oldest
+from {lane} l
+cross join lateral (
+  select count(*) as backlog, min(occurred_at) as oldest
+  from (
+    (select e.occurred_at from {event} e
+     where l.cur is null and e.lane = l.lane and e.xid >= pg_snapshot_xmax(l.prev) order by e.xid limit $1)
+    union all
+    (select e.occurred_at from {event} e
+     where l.cur is not null and e.lane = l.lane and e.seq > greatest(l.last_seq, l.prev_floor)
+       and not pg_visible_in_snapshot(e.xid, l.prev)
+     order by e.seq limit $1)
+    union all
+    (select e.occurred_at
+     from pg_snapshot_xip(l.prev) as running (xid)
+     cross join lateral (
+       select e.occurred_at from {event} e
+       where e.lane = l.lane and e.xid between running.xid and running.xid
+         and (l.cur is null or e.seq > l.last_seq and e.seq <= l.prev_floor)
+       order by e.xid limit $1) e)
+    limit $1) pending) p
+order by l.lane";
+
+const REPLAY: &str = "\
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
+select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at
+from {event} e join {lane} l on l.lane = e.lane
+where pg_visible_in_snapshot(e.xid, l.prev)
+  and ($1::uuid[] is null or e.id = any ($1)) and ($2::text is null or e.topic = $2)
+  and ($3::timestamptz is null or e.occurred_at >= $3) and ($4::timestamptz is null or e.occurred_at < $4)
+order by e.seq";
+
+pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
+    let mut tx = pool.begin().await?;
+    tx.execute("set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; set local jit = off")
+        .await?;
+    let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> = sqlx::query_as(sql(names.fill(STATUS)))
+        .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+        .fetch_all(&mut *tx)
+        .await?;
+    let parked: i64 =
+        sqlx::query_scalar(sql(names.fill("select count(*) from {parked}"))).fetch_one(&mut *tx).await?;
+    tx.rollback().await?;
+    let lanes: Vec<_> = rows
+        .into_iter()
+        .map(|(lane, owner, backlog, oldest)| LaneStatus {
+            lane: Lane::from_number(lane),
+            owner,
+            backlog: backlog.unsigned_abs(),
+            oldest_pending: oldest.map(Into::into),
+        })
+        .collect();
+    Ok(Status {
+        backlog: lanes.iter().map(|lane| lane.backlog).sum(),
+        oldest_pending: lanes.iter().filter_map(|lane| lane.oldest_pending).min(),
+        parked: parked.unsigned_abs(),
+        lanes,
+    })
+}
+
+pub(super) async fn parked(
+    pool: &PgPool,
+    names: &Names,
+    limit: u32,
+) -> Result<Vec<ParkedEvent>, OutboxError> {
+    let statement = format!(
+        "select {COLUMNS}, e.reason, e.attempts, e.since from {{parked}} e order by e.since, e.seq limit $1"
+    );
+    let rows = sqlx::query(sql(names.fill(&statement))).bind(i64::from(limit)).fetch_all(pool).await?;
+    rows.iter()
+        .map(|row| {
+            let event = stored_event(row)?;
+            Ok(ParkedEvent {
+                seq: event.seq,
+                event: event.record,
+                reason: row.try_get("reason")?,
+                attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
+                since: row.try_get::<OffsetDateTime, _>("since")?.into(),
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn release_parked(
+    pool: &PgPool,
+    names: &Names,
+    key: Option<&[u8]>,
+) -> Result<u64, OutboxError> {
+    let released = sqlx::query(sql(
+        names.fill("update {parked} set released = true where $1::bytea is null or key = $1")
+    ))
+    .bind(key)
+    .execute(pool)
+    .await?;
+    Ok(released.rows_affected())
+}
+
+pub(super) async fn discard_parked(pool: &PgPool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
+    let discarded =
+        sqlx::query(sql(names.fill("delete from {parked} where id = $1"))).bind(id).execute(pool).await?;
+    Ok(discarded.rows_affected() > 0)
+}
+
+pub(super) async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+    let replayed = sqlx::query(sql(names.fill(REPLAY)))
+        .bind(which.ids.as_deref())
+        .bind(which.topic.as_deref())
+        .bind(which.from.map(OffsetDateTime::from))
+        .bind(which.until.map(OffsetDateTime::from))
+        .execute(pool)
+        .await?;
+    Ok(replayed.rows_affected())
+}

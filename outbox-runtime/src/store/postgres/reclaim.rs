@@ -1,0 +1,144 @@
+//! Space comes back by TRUNCATE of the leaves of the ring: no row is deleted, nothing is left to vacuum.
+//!
+//! A leaf holds the events of a block of 2^20 numbers, and is free when every lane has published all of it. Its lock
+//! would not be given while a transaction that has inserted into it is open (or prepared): such a transaction holds one
+//! itself. One that has drawn its number, and not yet inserted, finds an empty leaf, and its row is read later as every
+//! straggler is. Inserts of the business go to the leaf of the current block, soon to the next: these two are never
+//! locked.
+
+use std::time::Duration;
+
+use sqlx::{Connection, Executor, PgPool};
+
+use crate::error::OutboxError;
+use crate::failpoint::failpoint;
+use crate::store::{Names, sql};
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const LEAVES: i64 = 16;
+const BLOCK_BITS: u32 = 20;
+/// With fewer leaves than this free ahead of the current one, the retention no longer counts.
+const KEPT_FREE: i64 = 2;
+
+/// At most a hundred marks for a retention, and one for each run.
+const MARK: &str = "\
+insert into {mark} (seq)
+select last_value from {seq}
+where is_called
+  and not exists (select from {mark} where at > clock_timestamp() - $1 * interval '1 millisecond' / 100 and seq >= last_value)
+on conflict (seq) do nothing";
+
+const FORGET_MARKS: &str = "\
+delete from {mark}
+where seq < (select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond')";
+
+const HOW_FAR: &str = "\
+select last_value,
+       coalesce((select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0)
+from {seq}";
+
+/// Rows of a leaf that some lane has not published. Rows below `xmin` are visible in any snapshot since, or never.
+const PENDING: &str = "\
+select exists (
+  select from {lane} l
+  cross join lateral (
+    select from {leaf} e
+    where e.lane = l.lane and e.xid >= pg_snapshot_xmin(l.prev) and not pg_visible_in_snapshot(e.xid, l.prev)
+    order by e.xid limit 1) e)";
+
+pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
+    let millis = retention.as_millis() as f64;
+    let mut connection = pool.acquire().await?;
+    for statement in [MARK, FORGET_MARKS] {
+        sqlx::query(sql(names.fill(statement))).bind(millis).execute(&mut *connection).await?;
+    }
+    let (last, old): (i64, i64) =
+        sqlx::query_as(sql(names.fill(HOW_FAR))).bind(millis).fetch_one(&mut *connection).await?;
+    let mut events = 0;
+    for leaf in leaves_to_reclaim(last, old) {
+        let leaf = format!("{{event_{leaf}}}");
+        let fill = |statement: &str| sql(names.fill(&statement.replace("{leaf}", &leaf)));
+        if sqlx::query(fill("select from {leaf} limit 1")).fetch_optional(&mut *connection).await?.is_none() {
+            continue;
+        }
+        let mut tx = connection.begin().await?;
+        tx.execute(
+            "set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off",
+        )
+        .await?;
+        if sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await? {
+            tx.rollback().await?;
+            continue;
+        }
+        let in_leaf: i64 =
+            sqlx::query_scalar(fill("select count(*) from {leaf}")).fetch_one(&mut *tx).await?;
+        // Only a relay that reads, or a long query of somebody's, can be in the way, and who comes after us waits no
+        // longer than this.
+        tx.execute("set local lock_timeout = '100ms'").await?;
+        if let Err(error) = tx.execute(fill("lock table {leaf} in access exclusive mode")).await {
+            tx.rollback().await?;
+            if error
+                .as_database_error()
+                .and_then(|error| error.code())
+                .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+            {
+                continue;
+            }
+            return Err(error.into());
+        }
+        // Again, now that nothing can be added: in a new statement, which sees all that was.
+        if sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await? {
+            tx.rollback().await?;
+            continue;
+        }
+        tx.execute(fill("truncate {leaf}")).await?;
+        failpoint("in-reclaim");
+        tx.commit().await?;
+        failpoint("after-reclaim");
+        events += in_leaf.unsigned_abs();
+    }
+    Ok(events)
+}
+
+/// The leaves whose events are all older than the number `old`, the oldest first; or that are needed soon.
+fn leaves_to_reclaim(last: i64, old: i64) -> Vec<i64> {
+    let current = last >> BLOCK_BITS;
+    let first = (current - (LEAVES - KEPT_FREE)).max(0);
+    (first..current)
+        .filter(|block| {
+            let is_old = (block + 1) << BLOCK_BITS <= old + 1;
+            let is_needed = *block <= current - (LEAVES - 1 - KEPT_FREE);
+            is_old || is_needed
+        })
+        .map(|block| block & (LEAVES - 1))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: i64 = 1 << BLOCK_BITS;
+
+    #[test]
+    fn leaves_that_the_business_inserts_into_now_or_next_are_never_reclaimed() {
+        for current in 0..40 {
+            for leaf in leaves_to_reclaim(current * BLOCK + 5, i64::MAX - 1) {
+                assert!(
+                    leaf != current % LEAVES && leaf != (current + 1) % LEAVES,
+                    "block {current}: {leaf}"
+                );
+            }
+        }
+        assert_eq!(leaves_to_reclaim(3 * BLOCK + 5, 3 * BLOCK + 5), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_younger_than_the_retention_stays_until_the_ring_is_full() {
+        assert_eq!(leaves_to_reclaim(3 * BLOCK + 5, 0), [] as [i64; 0]);
+        assert_eq!(leaves_to_reclaim(3 * BLOCK + 5, 2 * BLOCK - 2), [0]);
+        assert_eq!(leaves_to_reclaim(3 * BLOCK + 5, 2 * BLOCK - 1), [0, 1]);
+        assert_eq!(leaves_to_reclaim(14 * BLOCK, 0), [0, 1]);
+        assert_eq!(leaves_to_reclaim(30 * BLOCK, 0), [0, 1], "blocks 16 and 17");
+    }
+}

@@ -1,0 +1,310 @@
+//! A relay that dies at each boundary where a crash would hurt most (`outbox-runtime/src/failpoint.rs`): as a process, on a
+//! real Postgres and a real Kafka. Its successor publishes what is left; nothing is lost, and the order of each key stands.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use outbox::publish::kafka::KafkaPublisher;
+use outbox::{DomainEvent, Outbox, Relay};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use serde::Serialize;
+use sqlx::{Executor, Postgres};
+use support::{POSTGRES, kafka, migrated, server, within_a_minute};
+use uuid::Uuid;
+
+const TOPIC: &str = "failpoints";
+const SIGABRT: i32 = 6;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "failpoints")]
+struct Ordered {
+    #[event(key)]
+    customer: String,
+    n: i64,
+    ballast: String,
+}
+
+/// What each test has: a database, and customers of its own on the one topic.
+struct Scene {
+    failpoint: &'static str,
+    outbox: Outbox<Postgres>,
+    database: String,
+}
+
+impl Scene {
+    async fn new(failpoint: &'static str) -> Self {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap();
+        let topic = NewTopic::new(TOPIC, 3, TopicReplication::Fixed(1)).set("max.message.bytes", "4000");
+        // Of the tests, the first creates it.
+        let _ = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+        let pool = support::postgres(POSTGRES, 4).await;
+        let name: String =
+            sqlx::query_scalar("select current_database()::text").fetch_one(&pool).await.unwrap();
+        let url = server(POSTGRES);
+        let (base, _) = url.rsplit_once('/').unwrap();
+        Self { failpoint, outbox: migrated(Outbox::new(pool)).await, database: format!("{base}/{name}") }
+    }
+
+    fn customer(&self, n: i64) -> String {
+        format!("{}-{n}", self.failpoint)
+    }
+
+    async fn commit(&self, customers: i64, numbers: std::ops::RangeInclusive<i64>) {
+        for n in numbers {
+            let mut tx = self.outbox.begin().await.unwrap();
+            for customer in 0..customers {
+                tx.emit(Ordered { customer: self.customer(customer), n, ballast: String::new() }).unwrap();
+            }
+            tx.commit().await.unwrap();
+        }
+    }
+
+    /// Events 1 to 5 of one customer, of which the third is too large for the topic: incompressible, or it would not be.
+    async fn commit_a_poison_event(&self) {
+        let noise: String = (0..400).map(|_| Uuid::now_v7().simple().to_string()).collect();
+        for n in 1..=5 {
+            let ballast = if n == 3 { noise.clone() } else { String::new() };
+            let mut tx = self.outbox.begin().await.unwrap();
+            tx.emit(Ordered { customer: self.customer(99), n, ballast }).unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+
+    /// A relay as a process, which dies at the failpoint.
+    fn start_doomed(&self) -> Doomed {
+        let tests = std::env::current_exe().unwrap();
+        let program = tests.parent().unwrap().parent().unwrap().join("examples/orders");
+        assert!(
+            program.exists(),
+            "{} is missing: `cargo build --examples --all-features` builds it",
+            program.display()
+        );
+        let child = Command::new(program)
+            .arg("relay")
+            .env("DATABASE_URL", &self.database)
+            .env("KAFKA_BROKERS", kafka())
+            .env("OUTBOX_FAILPOINT", self.failpoint)
+            .env("RUST_LOG", "off")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Doomed(child)
+    }
+
+    fn relay(&self) -> Relay<Postgres, KafkaPublisher> {
+        Relay::new(self.outbox.clone(), KafkaPublisher::new(kafka()).unwrap())
+    }
+
+    /// A relay that lives, until all is published but what is parked.
+    async fn recover(&self, parked: u64) {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let relay = tokio::spawn(self.relay().run(async { _ = stopped.await }));
+        within_a_minute(async {
+            loop {
+                let status = self.outbox.status().await.unwrap();
+                if status.backlog == 0 && status.parked == parked {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+            }
+        })
+        .await;
+        drop(stop);
+        within_a_minute(relay).await.unwrap().unwrap();
+    }
+
+    /// The first arrival of each event of our customers, by an independent reading of the topic.
+    async fn arrived(&self) -> BTreeMap<String, Vec<i64>> {
+        let prefix = format!("{}-", self.failpoint);
+        tokio::task::spawn_blocking(move || {
+            let mut arrived = BTreeMap::<String, Vec<i64>>::new();
+            let mut seen = BTreeSet::new();
+            for (customer, n) in
+                read_topic().into_iter().filter(|(customer, _)| customer.starts_with(&prefix))
+            {
+                if seen.insert((customer.clone(), n)) {
+                    arrived.entry(customer).or_default().push(n);
+                }
+            }
+            arrived
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn all_arrived(&self, customers: i64, last: i64) {
+        let expected: BTreeMap<String, Vec<i64>> =
+            (0..customers).map(|customer| (self.customer(customer), (1..=last).collect())).collect();
+        let mut arrived = self.arrived().await;
+        arrived.remove(&self.customer(99));
+        assert_eq!(arrived, expected, "all events, in the order of their keys");
+    }
+}
+
+struct Doomed(Child);
+
+impl Doomed {
+    async fn dies(mut self) {
+        let status =
+            tokio::task::spawn_blocking(move || within(Duration::from_secs(60), &mut self.0)).await.unwrap();
+        assert_eq!(status.signal(), Some(SIGABRT), "it dies at the failpoint, and of nothing else: {status}");
+    }
+}
+
+fn within(bound: Duration, child: &mut Child) -> std::process::ExitStatus {
+    let deadline = std::time::Instant::now() + bound;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if std::time::Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("the relay did not come to the failpoint");
+        }
+        std::thread::sleep(Duration::from_millis(20)); // between two looks
+    }
+}
+
+fn read_topic() -> Vec<(String, i64)> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka())
+        .set("group.id", Uuid::now_v7().to_string())
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    let timeout = Duration::from_secs(30);
+    let mut assignment = TopicPartitionList::new();
+    let mut missing = 0;
+    for partition in 0..3 {
+        let (low, high) = consumer.fetch_watermarks(TOPIC, partition, timeout).unwrap();
+        missing += high - low;
+        assignment.add_partition_offset(TOPIC, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assignment).unwrap();
+    (0..missing)
+        .map(|_| {
+            let message = consumer.poll(timeout).expect("a message within 30 s").unwrap();
+            let payload: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+            (payload["customer"].as_str().unwrap().to_owned(), payload["n"].as_i64().unwrap())
+        })
+        .collect()
+}
+
+async fn dies_while_it_publishes(failpoint: &'static str) {
+    let scene = Scene::new(failpoint).await;
+    scene.commit(20, 1..=10).await;
+    scene.start_doomed().dies().await;
+    scene.commit(20, 11..=15).await;
+    scene.recover(0).await;
+    scene.all_arrived(20, 15).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_after_it_took_its_lanes_loses_nothing() {
+    dies_while_it_publishes("after-taking-lanes").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_after_it_read_loses_nothing() {
+    dies_while_it_publishes("after-read").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_between_delivery_and_cursor_loses_nothing() {
+    dies_while_it_publishes("after-delivery").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_after_it_saved_its_cursor_loses_nothing() {
+    dies_while_it_publishes("after-save").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_after_it_gave_lanes_away_loses_nothing() {
+    let scene = Scene::new("after-giving-lanes").await;
+    scene.commit(20, 1..=10).await;
+    let doomed = scene.start_doomed();
+    within_a_minute(async {
+        while scene.outbox.status().await.unwrap().lanes.iter().any(|lane| lane.owner.is_none()) {
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+        }
+    })
+    .await;
+    // A second one joins, and the first gives it half of its lanes.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let second = tokio::spawn(scene.relay().run(async { _ = stopped.await }));
+    doomed.dies().await;
+    scene.commit(20, 11..=15).await;
+    drop(stop);
+    within_a_minute(second).await.unwrap().unwrap();
+    scene.recover(0).await;
+    scene.all_arrived(20, 15).await;
+}
+
+async fn dies_while_it_parks(failpoint: &'static str) {
+    let scene = Scene::new(failpoint).await;
+    scene.commit(5, 1..=3).await;
+    scene.commit_a_poison_event().await;
+    scene.start_doomed().dies().await;
+    scene.recover(3).await;
+    scene.all_arrived(5, 3).await;
+    assert_eq!(scene.arrived().await[&scene.customer(99)], [1, 2]);
+    let mut parked: Vec<i64> =
+        scene.outbox.parked(10).await.unwrap().iter().map(|parked| parked.seq).collect();
+    parked.dedup();
+    assert_eq!(parked.len(), 3, "each of them once");
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_before_it_parks_an_event_loses_nothing() {
+    dies_while_it_parks("before-parking").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_before_the_parking_is_committed_loses_nothing() {
+    dies_while_it_parks("after-parking").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_after_it_delivered_a_parked_event_loses_nothing() {
+    let scene = Scene::new("after-parked-delivery").await;
+    scene.commit_a_poison_event().await;
+    scene.recover(3).await;
+    let head =
+        scene.outbox.parked(10).await.unwrap().into_iter().find(|parked| parked.reason.is_some()).unwrap();
+    assert!(scene.outbox.discard_parked(head.event.id).await.unwrap());
+    assert_eq!(scene.outbox.release_all_parked().await.unwrap(), 2);
+    scene.start_doomed().dies().await;
+    scene.recover(0).await;
+    assert_eq!(scene.arrived().await[&scene.customer(99)], [1, 2, 4, 5]);
+}
+
+async fn dies_while_it_reclaims(failpoint: &'static str) {
+    let scene = Scene::new(failpoint).await;
+    scene.commit(5, 1..=3).await;
+    let next_leaf = "select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq";
+    scene.outbox.pool().execute(next_leaf).await.unwrap();
+    scene.commit(5, 4..=6).await;
+    scene.start_doomed().dies().await;
+    scene.commit(5, 7..=8).await;
+    scene.recover(0).await;
+    scene.all_arrived(5, 8).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_while_it_truncates_a_leaf_loses_nothing() {
+    dies_while_it_reclaims("in-reclaim").await;
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_after_it_truncated_a_leaf_loses_nothing() {
+    dies_while_it_reclaims("after-reclaim").await;
+}
