@@ -42,6 +42,22 @@ pub(crate) fn cpu_seconds_of_children() -> Result<f64, Error> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// The processor time of a process, of its children that live, and of those it has waited for.
+pub(crate) fn cpu_seconds_of_tree(root: i32) -> Result<f64, Error> {
+    let line = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat"));
+    let own = |line: &str| {
+        let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(11);
+        Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    };
+    let stat =
+        line(root).map_err(|error| Error::io("read the processor time of a server (Linux only)", error))?;
+    let mut ticks = own(&stat).unwrap_or(0) + children_ticks(&stat).unwrap_or(0);
+    for child in Pid::from_raw(root).map(children).unwrap_or_default() {
+        ticks += line(child.pid).ok().and_then(|line| own(&line)).unwrap_or(0);
+    }
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// `cutime` and `cstime` of proc(5).
 fn children_ticks(line: &str) -> Option<u64> {
     let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(13);

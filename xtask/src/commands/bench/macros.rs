@@ -1,9 +1,9 @@
 //! `cargo xtask bench macros`: what the macros cost, when a program is compiled and when it runs.
 
-use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::cargo;
 use super::crates::{self, ITEMS, Way};
 use super::measure::{Samples, cpu_seconds};
 use crate::paths::{create_dir_all, servers_dir, workspace_root};
@@ -20,10 +20,6 @@ pub(super) fn run() -> Result<(), Error> {
     macro_crate(&dir)?;
     items(&dir)?;
     service_call()
-}
-
-fn cargo() -> Command {
-    Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
 }
 
 /// Cargo on the package of one of our crates, in a target directory of its own.

@@ -7,8 +7,13 @@ use crate::{Error, procfs};
 
 /// Seconds of processor time, in user and kernel mode, of a command and all it waits for.
 pub(super) fn cpu_seconds(command: Command, purpose: &str) -> Result<f64, Error> {
+    cpu_seconds_of(|| run(command, purpose).map(drop))
+}
+
+/// The same of all commands that `work` waits for.
+pub(super) fn cpu_seconds_of(work: impl FnOnce() -> Result<(), Error>) -> Result<f64, Error> {
     let before = procfs::cpu_seconds_of_children()?;
-    run(command, purpose)?;
+    work()?;
     Ok(procfs::cpu_seconds_of_children()? - before)
 }
 

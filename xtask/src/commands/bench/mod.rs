@@ -3,17 +3,37 @@
 mod crates;
 mod macros;
 mod measure;
+mod relay;
 
-use std::process::ExitCode;
+use std::env;
+use std::process::{Command, ExitCode};
 
 use crate::Error;
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     match arguments {
         [which] if which == "macros" => macros::run().map(|()| ExitCode::SUCCESS),
+        [which] if which == "relay" => relay::run(None).map(|()| ExitCode::SUCCESS),
+        [which, events] if which == "relay" && events.parse::<u64>().is_ok() => {
+            relay::run(events.parse().ok()).map(|()| ExitCode::SUCCESS)
+        }
         _ => {
-            eprintln!("what is to be measured? `cargo xtask bench macros`");
+            eprintln!(
+                "what is to be measured? `cargo xtask bench macros`, or `cargo xtask bench relay [EVENTS]`"
+            );
             Ok(ExitCode::from(2))
         }
     }
+}
+
+fn cargo() -> Command {
+    Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
+}
+
+/// What it was measured on.
+fn machine() -> String {
+    let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    format!("{cpus} cores ({})", model.map_or("of an unknown kind", |(_, model)| model))
 }
