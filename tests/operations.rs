@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use outbox::testing::MemoryPublisher;
-use outbox::{EventRecord, LANES, Outbox, OutboxDatabase, OutboxError, ParkedEvent, Relay, Replay};
+use outbox::{LANES, Outbox, OutboxDatabase, OutboxError, ParkedEvent, Relay, Replay};
 use sqlx::{Executor, Postgres};
-use support::{OrderCreated, POSTGRES, migrated, within_a_minute};
+use support::{OrderCreated, POSTGRES, by_customer, commit, migrated, order, within_a_minute};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -26,26 +26,6 @@ on_every_store! {
     the_events_of_a_refused_topic_do_not_stop_those_of_another
     published_events_are_retained_and_can_be_replayed
     the_status_counts_what_is_not_published
-}
-
-async fn commit<DB: OutboxDatabase>(outbox: &Outbox<DB>, events: impl IntoIterator<Item = OrderCreated>) {
-    let mut tx = outbox.begin().await.unwrap();
-    for event in events {
-        tx.emit(event).unwrap();
-    }
-    tx.commit().await.unwrap();
-}
-
-fn order(record: &EventRecord) -> OrderCreated {
-    serde_json::from_slice(&record.payload).unwrap()
-}
-
-fn by_customer(published: &[EventRecord]) -> BTreeMap<String, Vec<i64>> {
-    let mut by_customer = BTreeMap::<_, Vec<_>>::new();
-    for order in published.iter().map(order) {
-        by_customer.entry(order.customer).or_default().push(order.n);
-    }
-    by_customer
 }
 
 /// A relay that runs, and the end of it.

@@ -3,7 +3,6 @@
 #[macro_use]
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -14,7 +13,7 @@ use outbox::{
     DomainEvent, ErrorKind, EventDescriptor, EventRecord, Headers, Json, Outbox, OutboxDatabase, Relay,
     StoredEvent,
 };
-use support::{HeldPublisher, OrderCreated, within_a_minute};
+use support::{HeldPublisher, OrderCreated, by_customer, commit, order, within_a_minute};
 
 on_every_store! {
     a_committed_event_is_published_as_it_was_emitted
@@ -36,31 +35,10 @@ on_every_store! {
     a_batch_larger_than_the_byte_limit_arrives_whole
 }
 
-async fn commit<DB: OutboxDatabase>(outbox: &Outbox<DB>, events: impl IntoIterator<Item = OrderCreated>) {
-    let mut tx = outbox.begin().await.unwrap();
-    for event in events {
-        tx.emit(event).unwrap();
-    }
-    tx.commit().await.unwrap();
-}
-
 async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> {
     let kafka = MemoryPublisher::new();
     Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
     kafka.published()
-}
-
-fn order(record: &EventRecord) -> OrderCreated {
-    serde_json::from_slice(&record.payload).unwrap()
-}
-
-/// The events of each customer, in the order of their publication.
-fn by_customer(published: &[EventRecord]) -> BTreeMap<String, Vec<i64>> {
-    let mut by_customer = BTreeMap::<_, Vec<_>>::new();
-    for order in published.iter().map(order) {
-        by_customer.entry(order.customer).or_default().push(order.n);
-    }
-    by_customer
 }
 
 async fn a_committed_event_is_published_as_it_was_emitted<DB: OutboxDatabase>(outbox: Outbox<DB>) {

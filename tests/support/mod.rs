@@ -4,12 +4,13 @@
 
 pub mod random;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outbox::publish::{DeliveryReport, Publisher};
-use outbox::{DomainEvent, Outbox, OutboxDatabase, StoredEvent};
+use outbox::{DomainEvent, EventRecord, Outbox, OutboxDatabase, StoredEvent};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};
@@ -120,6 +121,28 @@ impl OrderCreated {
     pub fn new(customer: impl Into<String>, n: i64) -> Self {
         Self { customer: customer.into(), tenant: None, n }
     }
+}
+
+/// One transaction with these events.
+pub async fn commit<DB: OutboxDatabase>(outbox: &Outbox<DB>, events: impl IntoIterator<Item = OrderCreated>) {
+    let mut tx = outbox.begin().await.unwrap();
+    for event in events {
+        tx.emit(event).unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+pub fn order(record: &EventRecord) -> OrderCreated {
+    serde_json::from_slice(&record.payload).unwrap()
+}
+
+/// The events of each customer, in the order of their publication.
+pub fn by_customer(published: &[EventRecord]) -> BTreeMap<String, Vec<i64>> {
+    let mut by_customer = BTreeMap::<_, Vec<_>>::new();
+    for order in published.iter().map(order) {
+        by_customer.entry(order.customer).or_default().push(order.n);
+    }
+    by_customer
 }
 
 /// `future`, or a failure of the test if it takes a minute: a bound, never a measure.

@@ -17,15 +17,26 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
     let pool = <DB as sealed::Database>::own_pool(outbox.pool());
     let mut tick = interval_at(Instant::now() + EVERY, EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
     loop {
         tick.tick().await;
         match DB::reclaim(&pool, names, settings.retention).await {
-            Ok(0) => {}
             Ok(events) => {
-                observe::reclaimed(events);
-                tracing::info!(events, "space of published events reclaimed");
+                failing = false;
+                if events > 0 {
+                    observe::reclaimed(events);
+                    tracing::info!(events, "space of published events reclaimed");
+                }
             }
-            Err(error) => tracing::debug!(%error, "nothing reclaimed; it is tried again"),
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(
+                    %error,
+                    "the space of published events cannot be reclaimed: it is tried again, and they are published all \
+                     the same. On Postgres, the relay's role needs TRUNCATE on the tables of the outbox"
+                );
+            }
+            Err(error) => tracing::debug!(%error, "still nothing reclaimed"),
         }
         match DB::status(&pool, names).await {
             Ok(status) => observe::status(&status),

@@ -3,6 +3,10 @@
 use super::window::{PgCursor, Snapshot};
 use crate::store::{Names, sql};
 
+/// The ring, as `schema_v1.sql` has it: so many leaves, each of a block of 2^20 numbers.
+pub(super) const LEAVES: i64 = 16;
+pub(super) const BLOCK_BITS: u32 = 20;
+
 /// Where a transaction's numbers begin: one with the id `horizon` or a later one has numbers above `floor` only. Kept for as
 /// long as the connection.
 #[derive(Debug)]
@@ -68,13 +72,10 @@ pub(super) enum Place {
 }
 
 impl Place {
-    const LEAVES: i64 = 16;
-    const BLOCK_BITS: u32 = 20;
-
     /// The leaf of the first number above `floor`.
     pub(super) fn above(floor: i64) -> Self {
-        let block = (floor + 1) >> Self::BLOCK_BITS;
-        Self::Leaf { leaf: block % Self::LEAVES, up_to: ((block + 1) << Self::BLOCK_BITS) - 1 }
+        let block = (floor + 1) >> BLOCK_BITS;
+        Self::Leaf { leaf: block % LEAVES, up_to: ((block + 1) << BLOCK_BITS) - 1 }
     }
 
     pub(super) fn up_to(self) -> i64 {
@@ -97,7 +98,7 @@ impl Place {
     /// costs a call.
     pub(super) fn of_window(cursor: &PgCursor, marks: &Marks) -> Self {
         let place = Self::above(marks.floor_below(&cursor.prev).max(cursor.last_seq));
-        if place.up_to() + (1 << Self::BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { place }
+        if place.up_to() + (1 << BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { place }
     }
 }
 

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgPool};
 
+use super::marks::{BLOCK_BITS, LEAVES};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::store::{Names, sql};
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-const LEAVES: i64 = 16;
-const BLOCK_BITS: u32 = 20;
 /// With fewer leaves than this free ahead of the current one, the retention no longer counts.
 const KEPT_FREE: i64 = 2;
 
