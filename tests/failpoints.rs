@@ -12,11 +12,10 @@ use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, Outbox, Relay};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message};
 use serde::Serialize;
-use sqlx::{Executor, Postgres};
-use support::{POSTGRES, kafka, migrated, server, within_a_minute};
+use sqlx::Postgres;
+use support::{POSTGRES, kafka, migrated, next_leaf, read_topic, server, within_a_minute};
 use uuid::Uuid;
 
 const TOPIC: &str = "failpoints";
@@ -124,20 +123,17 @@ impl Scene {
     /// The first arrival of each event of our customers, by an independent reading of the topic.
     async fn arrived(&self) -> BTreeMap<String, Vec<i64>> {
         let prefix = format!("{}-", self.failpoint);
-        tokio::task::spawn_blocking(move || {
-            let mut arrived = BTreeMap::<String, Vec<i64>>::new();
-            let mut seen = BTreeSet::new();
-            for (customer, n) in
-                read_topic().into_iter().filter(|(customer, _)| customer.starts_with(&prefix))
-            {
-                if seen.insert((customer.clone(), n)) {
-                    arrived.entry(customer).or_default().push(n);
-                }
+        let mut arrived = BTreeMap::<String, Vec<i64>>::new();
+        let mut seen = BTreeSet::new();
+        for message in read_topic(TOPIC).await {
+            let payload: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+            let customer = payload["customer"].as_str().unwrap();
+            let n = payload["n"].as_i64().unwrap();
+            if customer.starts_with(&prefix) && seen.insert((customer.to_owned(), n)) {
+                arrived.entry(customer.to_owned()).or_default().push(n);
             }
-            arrived
-        })
-        .await
-        .unwrap()
+        }
+        arrived
     }
 
     async fn all_arrived(&self, customers: i64, last: i64) {
@@ -171,31 +167,6 @@ fn within(bound: Duration, child: &mut Child) -> std::process::ExitStatus {
         }
         std::thread::sleep(Duration::from_millis(20)); // between two looks
     }
-}
-
-fn read_topic() -> Vec<(String, i64)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka())
-        .set("group.id", Uuid::now_v7().to_string())
-        .set("enable.auto.commit", "false")
-        .create()
-        .unwrap();
-    let timeout = Duration::from_secs(30);
-    let mut assignment = TopicPartitionList::new();
-    let mut missing = 0;
-    for partition in 0..3 {
-        let (low, high) = consumer.fetch_watermarks(TOPIC, partition, timeout).unwrap();
-        missing += high - low;
-        assignment.add_partition_offset(TOPIC, partition, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&assignment).unwrap();
-    (0..missing)
-        .map(|_| {
-            let message = consumer.poll(timeout).expect("a message within 30 s").unwrap();
-            let payload: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
-            (payload["customer"].as_str().unwrap().to_owned(), payload["n"].as_i64().unwrap())
-        })
-        .collect()
 }
 
 async fn dies_while_it_publishes(failpoint: &'static str) {
@@ -290,8 +261,7 @@ async fn a_relay_that_dies_after_it_delivered_a_parked_event_loses_nothing() {
 async fn dies_while_it_reclaims(failpoint: &'static str) {
     let scene = Scene::new(failpoint).await;
     scene.commit(5, 1..=3).await;
-    let next_leaf = "select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq";
-    scene.outbox.pool().execute(next_leaf).await.unwrap();
+    next_leaf(&scene.outbox).await;
     scene.commit(5, 4..=6).await;
     scene.start_doomed().dies().await;
     scene.commit(5, 7..=8).await;

@@ -17,7 +17,7 @@ use rdkafka::message::{Headers as _, OwnedMessage};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use sqlx::{Executor, Postgres};
-use support::{POSTGRES, kafka, migrated, within_a_minute};
+use support::{POSTGRES, kafka, migrated, read_topic, within_a_minute};
 use uuid::Uuid;
 
 /// Declares an event type with a topic of its own, so that tests do not meet.
@@ -69,33 +69,6 @@ async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
     for result in admin().create_topics([&topic], &AdminOptions::new()).await.unwrap() {
         result.unwrap();
     }
-}
-
-/// Everything on a topic, by an independent reading, from its beginning to its end as it is now.
-async fn read_topic(topic: &'static str) -> Vec<OwnedMessage> {
-    tokio::task::spawn_blocking(move || {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", kafka())
-            .set("group.id", Uuid::now_v7().to_string())
-            .set("enable.auto.commit", "false")
-            .create()
-            .unwrap();
-        let timeout = Duration::from_secs(30);
-        let metadata = consumer.fetch_metadata(Some(topic), timeout).unwrap();
-        let mut assignment = TopicPartitionList::new();
-        let mut missing = 0;
-        for partition in metadata.topics()[0].partitions() {
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout).unwrap();
-            missing += high - low;
-            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
-        }
-        consumer.assign(&assignment).unwrap();
-        (0..missing)
-            .map(|_| consumer.poll(timeout).expect("a message within 30 s").unwrap().detach())
-            .collect()
-    })
-    .await
-    .unwrap()
 }
 
 fn header<'m>(message: &'m OwnedMessage, name: &str) -> Option<&'m str> {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use outbox::testing::MemoryPublisher;
 use outbox::{LANES, Outbox, OutboxDatabase, OutboxError, ParkedEvent, Relay, Replay};
 use sqlx::{Executor, Postgres};
-use support::{OrderCreated, POSTGRES, by_customer, commit, migrated, order, within_a_minute};
+use support::{OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -351,11 +351,6 @@ async fn on_sqlite_published_rows_are_deleted_and_others_stay() {
 
 async fn on_postgres() -> Outbox<Postgres> {
     migrated(Outbox::new(support::postgres(POSTGRES, 8).await)).await
-}
-
-async fn next_leaf(outbox: &Outbox<Postgres>) {
-    let next = "select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq";
-    outbox.pool().execute(next).await.unwrap();
 }
 
 #[tokio::test]

@@ -29,10 +29,7 @@ const RELAYS: usize = 3;
 async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Result<usize, sqlx::Error> {
     if random.chance(1) {
         // The rest of the block is used up: over to the next leaf of the ring, and around it more than once.
-        outbox
-            .pool()
-            .execute("select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq")
-            .await?;
+        support::next_leaf(outbox).await;
     }
     let mut open = outbox.pool().begin().await?;
     if random.chance(50) {

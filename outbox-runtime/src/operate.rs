@@ -27,6 +27,15 @@ pub struct Status {
 impl Status {
     /// How far the backlog of a lane is counted.
     pub const COUNTED: u64 = 10_000;
+
+    pub(crate) fn new(lanes: Vec<LaneStatus>, parked: u64) -> Self {
+        Self {
+            backlog: lanes.iter().map(|lane| lane.backlog).sum(),
+            oldest_pending: lanes.iter().filter_map(|lane| lane.oldest_pending).min(),
+            parked,
+            lanes,
+        }
+    }
 }
 
 /// How far a lane is.
@@ -150,10 +159,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn release_parked(&self, key: &[u8]) -> Result<u64, OutboxError> {
-        let names = &self.settings().names;
-        let released = <DB as sealed::Database>::release_parked(self.pool(), names, Some(key)).await?;
-        self.settings().doorbell.ring_for_lanes();
-        Ok(released)
+        self.release(Some(key)).await
     }
 
     /// Has a relay try all parked events again, in the order of their keys, at once. Returns how many there are.
@@ -161,9 +167,13 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn release_all_parked(&self) -> Result<u64, OutboxError> {
-        let names = &self.settings().names;
-        let released = <DB as sealed::Database>::release_parked(self.pool(), names, None).await?;
-        self.settings().doorbell.ring_for_lanes();
+        self.release(None).await
+    }
+
+    async fn release(&self, key: Option<&[u8]>) -> Result<u64, OutboxError> {
+        let shared = self.settings();
+        let released = <DB as sealed::Database>::release_parked(&shared.pool, &shared.names, key).await?;
+        shared.doorbell.ring_for_lanes();
         Ok(released)
     }
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use outbox::publish::{DeliveryReport, Publisher};
 use outbox::{DomainEvent, EventRecord, Outbox, OutboxDatabase, StoredEvent};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::OwnedMessage;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};
@@ -143,6 +146,49 @@ pub fn by_customer(published: &[EventRecord]) -> BTreeMap<String, Vec<i64>> {
         by_customer.entry(order.customer).or_default().push(order.n);
     }
     by_customer
+}
+
+/// Uses up the rest of the block: the next number is in the next leaf of the ring.
+pub async fn next_leaf(outbox: &Outbox<sqlx::Postgres>) {
+    let next = "select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq";
+    outbox.pool().execute(next).await.expect("a sequence");
+}
+
+/// Everything on a topic, by an independent reading, from its beginning to its end as it is now.
+pub async fn read_topic(topic: &'static str) -> Vec<OwnedMessage> {
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", kafka())
+            .set("group.id", Uuid::now_v7().to_string())
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let timeout = Duration::from_secs(30);
+        let metadata = consumer.fetch_metadata(Some(topic), timeout).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let mut ends = BTreeMap::new();
+        for partition in metadata.topics()[0].partitions() {
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout).unwrap();
+            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+            if high > low {
+                ends.insert(partition.id(), high);
+            }
+        }
+        consumer.assign(&assignment).unwrap();
+        let mut messages = Vec::new();
+        while !ends.is_empty() {
+            let message = consumer.poll(timeout).expect("a message within 30 s").unwrap().detach();
+            let (partition, next) = (message.partition(), message.offset() + 1);
+            // Another test may be writing to it: what comes after the end must not be counted for another partition.
+            if ends.get(&partition).is_some_and(|end| next >= *end) {
+                ends.remove(&partition);
+            }
+            messages.push(message);
+        }
+        messages
+    })
+    .await
+    .unwrap()
 }
 
 /// `future`, or a failure of the test if it takes a minute: a bound, never a measure.

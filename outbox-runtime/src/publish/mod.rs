@@ -13,7 +13,7 @@ use crate::record::StoredEvent;
 /// [`MemoryPublisher`](crate::testing::MemoryPublisher) in tests.
 pub trait Publisher: Send + Sync + 'static {
     /// Publishes `events`, consecutive ones of one lane, and returns a report for each, at its place, when all have a
-    /// final one. The relay has one such call open for each lane at a time, and those of several lanes at once.
+    /// final one. The relay has many such calls open at once; those of one lane have no key in common.
     ///
     /// The contract, on which the order of events rests:
     /// - events are sent in the order given;

@@ -22,6 +22,8 @@ pub(super) struct HeldLane<C> {
     pub(super) read: C,
     /// Read, and to be sent when what is in flight has its reports.
     pub(super) next: Option<LaneBatch<C>>,
+    /// Hashes of its keys.
+    next_keys: HashSet<u64>,
     /// With the publisher, in order.
     flights: VecDeque<InFlight<C>>,
     next_flight: u64,
@@ -166,6 +168,7 @@ impl<C: Clone> HeldLane<C> {
             lease,
             read: cursor,
             next: None,
+            next_keys: HashSet::new(),
             flights: VecDeque::new(),
             next_flight: 0,
             ghosts: 0,
@@ -207,11 +210,14 @@ impl<C: Clone> HeldLane<C> {
         if batch.events.is_empty() {
             self.quiet_since = Some(rings);
             if batch.save {
+                self.next_keys.clear();
                 self.next = Some(batch);
             }
         } else {
             let bytes: usize = batch.events.iter().map(|event| event.record.payload.len()).sum();
             self.event_bytes = (bytes / batch.events.len()) as u64;
+            self.next_keys =
+                batch.events.iter().filter_map(|event| event.record.key.as_deref()).map(fnv1a).collect();
             self.next = Some(batch);
         }
     }
@@ -224,19 +230,18 @@ impl<C: Clone> HeldLane<C> {
             Some(retry) => retry.not_before > now || !self.flights.is_empty(),
         };
         let batch = self.next.as_ref().filter(|_| !blocked)?;
-        let keys = batch.events.iter().filter_map(|event| event.record.key.as_deref()).map(fnv1a);
-        let keys: HashSet<u64> = keys.collect();
         if !self.flights.is_empty() {
             let in_flight: usize = self.flights.iter().map(|flight| flight.events).sum();
             if in_flight + batch.events.len() > most as usize
                 || self.flights.len() == MOST_FLIGHTS
-                || self.flights.iter().any(|flight| !flight.keys.is_disjoint(&keys))
+                || self.flights.iter().any(|flight| !flight.keys.is_disjoint(&self.next_keys))
             {
                 return None;
             }
         }
         self.next_flight += 1;
         let number = self.next_flight;
+        let keys = std::mem::take(&mut self.next_keys);
         self.flights.push_back(InFlight { number, keys, events: batch.events.len(), landed: None });
         let LaneBatch { events, start, end, .. } = self.next.take()?;
         let mut passed_over = Vec::new();

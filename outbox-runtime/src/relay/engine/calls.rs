@@ -99,8 +99,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
         // In a backlog, lanes are read together: their events lie on the same pages of the table.
         let held = || self.lanes.iter().flatten();
-        let in_backlog =
-            reads.iter().all(|read| held().any(|lane| lane.lease.lane == read.lane && lane.in_backlog));
+        let in_backlog = reads
+            .iter()
+            .all(|read| self.lanes[read.lane.index()].as_ref().is_some_and(|lane| lane.in_backlog));
         if in_backlog && reads.len() * 2 < held().count() && held().any(|lane| lane.in_the_air() > 0) {
             return None;
         }

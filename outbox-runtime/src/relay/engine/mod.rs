@@ -5,7 +5,7 @@ mod calls;
 mod landing;
 mod parked;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -67,8 +67,16 @@ struct Releasing {
     next_retry: Instant,
     keys: u32,
     settled: Vec<(Lease, Settled)>,
-    /// Of which keys events are on the way, by lane.
-    sending: HashMap<(Lane, Option<Vec<u8>>), usize>,
+    /// The keys of which events are on the way.
+    sending: HashSet<(Lane, Vec<u8>)>,
+}
+
+impl Releasing {
+    fn sent(&mut self, lane: Lane, key: Option<Vec<u8>>) {
+        if let Some(key) = key {
+            self.sending.remove(&(lane, key));
+        }
+    }
 }
 
 /// A call to the database that has ended: the store comes back, with what to do.
@@ -120,7 +128,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 next_retry: now + settings.retry_parked,
                 keys: RETRIED_KEYS,
                 settled: Vec::new(),
-                sending: HashMap::new(),
+                sending: HashSet::new(),
             },
             database: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             database_back: None,
@@ -191,10 +199,10 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
 
     /// Publishes what is committed by now.
     pub(super) async fn drain(mut self) -> Result<u64, OutboxError> {
-        let mut store = self.store.take().ok_or_else(interrupted)?;
-        let claimed = store.claim(&[], self.share).await?;
-        self.store = Some(store);
-        self.claimed(claimed);
+        // The first is a claim.
+        if let Some(call) = self.next_call() {
+            self.ask(call).await?;
+        }
         let held = self.lanes.iter().flatten().count();
         let result = if held < LANES {
             Err(OutboxError::new(
@@ -213,6 +221,13 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         result.map(|()| self.published)
     }
 
+    async fn ask(&mut self, call: Call<DB>) -> Result<(), OutboxError> {
+        let (store, answer) = call.await;
+        self.store = Some(store);
+        self.take_in(answer?);
+        Ok(())
+    }
+
     async fn drain_lanes(&mut self) -> Result<(), OutboxError> {
         self.rings = 1;
         loop {
@@ -220,9 +235,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             let call = if self.refusal.is_none() { self.next_call() } else { None };
             match call {
                 Some(call) => {
-                    let (store, answer) = call.await;
-                    self.store = Some(store);
-                    self.take_in(answer?);
+                    self.ask(call).await?;
                     if self.lanes.iter().flatten().count() < LANES {
                         return Err(OutboxError::new(
                             ErrorKind::LeaseLost,
@@ -338,8 +351,4 @@ async fn ended<T>(call: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) ->
         Some(call) => call.await,
         None => std::future::pending().await,
     }
-}
-
-fn interrupted() -> OutboxError {
-    OutboxError::new(ErrorKind::Database, "the relay was interrupted")
 }

@@ -50,13 +50,11 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         for events in by_key {
             let (lane, key) = (events[0].lane, events[0].record.key.clone());
             let Some(held) = &mut self.lanes[lane.index()] else { continue };
-            let sending = self.releasing.sending.entry((lane, key.clone())).or_default();
-            if *sending > 0 && key.is_some() {
-                continue;
-            }
-            *sending += 1;
-            if let Some(key) = &key {
-                held.parked.set_released(key, true);
+            if let Some(key) = key {
+                held.parked.set_released(&key, true);
+                if !self.releasing.sending.insert((lane, key)) {
+                    continue;
+                }
             }
             let (lease, publisher) = (held.lease, Arc::clone(&self.publisher));
             self.sending.spawn(async move {
@@ -92,6 +90,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             (event.seq, report.to_string())
         });
         if self.lanes[lease.lane.index()].as_ref().is_none_or(|lane| lane.lease != lease) {
+            // The lane may come back to us, and the key be tried again.
+            self.releasing.sent(lease.lane, key);
             return;
         }
         let delivered = events[..delivered].iter().map(|event| event.seq).collect();
@@ -100,10 +100,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
 
     pub(super) fn settled(&mut self, lease: Lease, settled: Settled, left: Option<bool>) {
         let Settled { key, delivered, refused } = settled;
-        if let Some(sending) = self.releasing.sending.get_mut(&(lease.lane, key.clone())) {
-            *sending = sending.saturating_sub(1);
-        }
-        self.releasing.sending.retain(|_, sending| *sending > 0);
+        self.releasing.sent(lease.lane, key.clone());
         if !delivered.is_empty() {
             // What stood in the way is gone, perhaps for the others too.
             self.releasing.next_retry = Instant::now();

@@ -117,8 +117,8 @@ impl PgStore {
             }
             if !taken.is_empty() {
                 failpoint("after-taking-lanes");
+                park::keys(connection, &self.names, &mut taken).await?;
             }
-            park::keys(connection, &self.names, &mut taken).await?;
         }
         if fair && !known && others > 0 {
             // The others have lanes too many now.

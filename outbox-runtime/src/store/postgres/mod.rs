@@ -141,6 +141,10 @@ const SETTINGS: &str = "\
 set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; set enable_incremental_sort = off; \
 set jit = off; set plan_cache_mode = force_generic_plan; set synchronous_commit = off";
 
+/// The same for one transaction on any other connection.
+const BY_INDEX: &str = "\
+set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; set local jit = off";
+
 /// The read side of a Postgres outbox: one connection, beside the user's pool. A business that holds all connections of
 /// its pool must not stop its relay; and a window is of use only over the connection that opened it (see [`window`]).
 #[derive(Debug)]

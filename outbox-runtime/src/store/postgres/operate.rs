@@ -47,8 +47,7 @@ order by e.seq";
 
 pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
     let mut tx = pool.begin().await?;
-    tx.execute("set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; set local jit = off")
-        .await?;
+    tx.execute(super::BY_INDEX).await?;
     let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> = sqlx::query_as(sql(names.fill(STATUS)))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
@@ -56,7 +55,7 @@ pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, Outbo
     let parked: i64 =
         sqlx::query_scalar(sql(names.fill("select count(*) from {parked}"))).fetch_one(&mut *tx).await?;
     tx.rollback().await?;
-    let lanes: Vec<_> = rows
+    let lanes = rows
         .into_iter()
         .map(|(lane, owner, backlog, oldest)| LaneStatus {
             lane: Lane::from_number(lane),
@@ -65,12 +64,7 @@ pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, Outbo
             oldest_pending: oldest.map(Into::into),
         })
         .collect();
-    Ok(Status {
-        backlog: lanes.iter().map(|lane| lane.backlog).sum(),
-        oldest_pending: lanes.iter().filter_map(|lane| lane.oldest_pending).min(),
-        parked: parked.unsigned_abs(),
-        lanes,
-    })
+    Ok(Status::new(lanes, parked.unsigned_abs()))
 }
 
 pub(super) async fn parked(

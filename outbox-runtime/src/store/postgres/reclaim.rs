@@ -61,10 +61,7 @@ pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -
             continue;
         }
         let mut tx = connection.begin().await?;
-        tx.execute(
-            "set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off",
-        )
-        .await?;
+        tx.execute(super::BY_INDEX).await?;
         if sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await? {
             tx.rollback().await?;
             continue;

@@ -95,9 +95,9 @@ select news.lanes, pg_current_snapshot()::text, s.last_value,
                                                   from unnest($2::text[]) as p (prev))::text::xid8
 from news, {seq} s";
 
-/// The next chunk of each lane's window, of numbers up to `$8`. Rows of one transaction are asked for `between` its id and its id, here and
-/// above, and in the order of `xid`: only the index on (lane, xid, seq) gives that order. Asked for `= xid`, the planner
-/// may take the one on (lane, seq), and walk through all that is retained.
+/// The next chunk of each lane's window, of numbers up to `$8`. Rows of one transaction are asked for `between` its id and
+/// its id, here and above, and in the order of `xid`: only the index on (lane, xid, seq) gives that order. Asked for
+/// `= xid`, the planner may take the one on (lane, seq), and walk through all that is retained.
 ///
 /// The rows of a lane come one after the other and in order, as the loop over the lanes finds them: a sort of all of
 /// them would have to wait for the last, and cost as much as the search.

@@ -80,7 +80,7 @@ pub(super) async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, O
         .await?;
     let parked: u32 =
         sqlx::query_scalar(sql(names.fill("select count(*) from {parked}"))).fetch_one(pool).await?;
-    let lanes: Vec<_> = rows
+    let lanes = rows
         .into_iter()
         .map(|(lane, owner, backlog, oldest)| LaneStatus {
             lane: Lane::from_number(lane),
@@ -89,12 +89,7 @@ pub(super) async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, O
             oldest_pending: oldest.map(|micros| UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())),
         })
         .collect();
-    Ok(Status {
-        backlog: lanes.iter().map(|lane| lane.backlog).sum(),
-        oldest_pending: lanes.iter().filter_map(|lane| lane.oldest_pending).min(),
-        parked: u64::from(parked),
-        lanes,
-    })
+    Ok(Status::new(lanes, u64::from(parked)))
 }
 
 pub(super) async fn parked(
