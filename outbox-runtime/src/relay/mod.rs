@@ -136,7 +136,9 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     }
 
     /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves its progress and
-    /// gives its lanes back, so that another relay goes on at once.
+    /// gives its lanes back, so that another relay goes on at once. That takes no longer than
+    /// [`drain_timeout`](Self::drain_timeout). Dropping the future ends the relay at once, as a crash would: nothing is lost,
+    /// what was in flight is published again, and its lanes are free when their lease runs out.
     ///
     /// # Errors
     /// Only what waiting cannot mend: the outbox's tables are missing or too new, the database refuses the

@@ -262,6 +262,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     /// Reading ends; what is in flight is waited for.
     fn stop(&mut self) {
         self.stopping = true;
+        if !self.is_idle() {
+            tracing::info!(at_most = ?self.settings.drain_timeout, "relay stops: it waits for what is in flight");
+        }
         for lane in self.lanes.iter_mut().flatten() {
             lane.next = None;
         }
@@ -285,6 +288,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 continue;
             };
             observe::batch(flight.events.len());
+            tracing::debug!(lane = index, events = flight.events.len(), "batch sent");
             let publisher = Arc::clone(&self.publisher);
             self.sending.spawn(async move {
                 let reports = match &*flight.events {

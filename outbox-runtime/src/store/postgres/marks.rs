@@ -27,8 +27,15 @@ impl Default for Marks {
 impl Marks {
     const MOST: usize = 256;
 
+    /// Those of saved windows, which are good for ever: a relay that starts knows from them where the news begin.
+    pub(super) fn note_saved<'s>(&mut self, snapshots: impl Iterator<Item = &'s Snapshot>) {
+        let mut snapshots: Vec<_> = snapshots.map(|snapshot| (snapshot.horizon(), snapshot)).collect();
+        snapshots.sort_by_key(|(horizon, _)| *horizon);
+        snapshots.into_iter().for_each(|(_, snapshot)| self.note(snapshot));
+    }
+
     pub(super) fn note(&mut self, snapshot: &Snapshot) {
-        let Ok(horizon) = snapshot.horizon.parse() else { return };
+        let horizon = snapshot.horizon();
         if self.0.last().is_some_and(|last| last.horizon < horizon) {
             self.0.push(Mark { horizon, floor: snapshot.floor });
         }
@@ -51,6 +58,11 @@ impl Marks {
 }
 
 impl Snapshot {
+    /// What the database wrote as `xid8`; 0, of which nothing follows, if it is anything else.
+    pub(super) fn horizon(&self) -> u64 {
+        self.horizon.parse().unwrap_or(0)
+    }
+
     /// `xmin:xmax:xip,…`. The lowest id that it does not show.
     fn oldest_unfinished(&self) -> u64 {
         let mut parts = self.snapshot.split(':');

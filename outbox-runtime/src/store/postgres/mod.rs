@@ -1,9 +1,12 @@
 //! Postgres: an append-only table, read in windows between snapshots.
 
 mod doorbell;
+mod invariants;
 mod lease;
 mod marks;
 mod migrate;
+#[cfg(test)]
+mod model;
 mod operate;
 mod park;
 mod reclaim;
@@ -196,6 +199,8 @@ impl Store for PgStore {
     async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<PgCursor>, OutboxError> {
         let mut connection = self.connection().await?;
         let claimed = in_time(self.claim_over(&mut connection, held, share)).await?;
+        let windows = claimed.taken.iter().flat_map(|(_, at, _)| at.cur.iter().chain([&at.prev]));
+        self.marks.note_saved(windows.map(|snapshot| &**snapshot));
         self.connection = Some(connection);
         Ok(claimed)
     }

@@ -33,6 +33,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Row};
 
+use super::invariants;
 use super::marks::{Marks, Place};
 use crate::error::{ErrorKind, OutboxError};
 use crate::event::Headers;
@@ -167,7 +168,10 @@ pub(super) async fn read(
         let mut chunks = read_chunks(connection, names, place, &here).await?;
         for (read, cur, start) in here {
             let Chunk { events, cut, .. } = chunks.remove(&read.lane).unwrap_or_default();
-            debug_assert!(events.is_sorted_by_key(|event| event.seq), "a chunk in order");
+            debug_assert!(
+                invariants::in_order(start.last_seq, events.iter().map(|event| event.seq)),
+                "a chunk in order"
+            );
             let end = match events.last() {
                 Some(last) if cut || events.len() >= read.rows as usize => {
                     start.clone().advanced_to(last.seq)
@@ -274,6 +278,13 @@ async fn open_windows(
     for (read, start) in lanes.iter().zip(starts).filter(|(read, _)| read.from.cur.is_none()) {
         match &cur {
             Some(cur) if news.contains(&read.lane.number()) => {
+                debug_assert!(
+                    invariants::windows_connect(
+                        (start.prev.floor, start.prev.horizon()),
+                        (cur.floor, cur.horizon())
+                    ),
+                    "{start:?}, {cur:?}"
+                );
                 start.cur = Some(Arc::clone(cur));
                 start.last_seq = 0;
             }
