@@ -4,18 +4,15 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::PgPool;
+use support::processes::{Process, create_topic};
 use support::random::{Random, seed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,68 +30,6 @@ const PAUSE: usize = 4;
 
 /// Their places among the processes.
 const RELAYS: [usize; 2] = [1, 2];
-
-/// A process that is started again when it ends, as an orchestrator does.
-struct Process {
-    name: &'static str,
-    command: Command,
-    child: Child,
-}
-
-impl Process {
-    fn start(
-        name: &'static str,
-        example: &str,
-        role: &[&str],
-        environment: &[(&str, &str)],
-        logs: &Path,
-    ) -> Self {
-        let log = File::options().create(true).append(true).open(logs.join(format!("{name}.log"))).unwrap();
-        let mut command = Command::new(example_program(example));
-        command
-            .args(role)
-            .envs(environment.iter().copied())
-            .env("RUST_LOG", "info,outbox_runtime::consume=debug")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        let child = command.spawn().unwrap();
-        Self { name, command, child }
-    }
-
-    /// SIGKILL: no destructor runs, nothing is flushed.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// SIGSTOP and SIGCONT: a machine that is suspended, and wakes up in a world that went on without it.
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-    }
-
-    fn keep_alive(&mut self) {
-        if self.child.try_wait().unwrap().is_some() {
-            self.child = self.command.spawn().unwrap();
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Cargo builds the examples along with the tests, beside them.
-fn example_program(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
-    assert!(program.exists(), "{} is missing: `cargo build --examples` builds it", program.display());
-    program
-}
 
 /// Posts one order until it is confirmed, always with the same id.
 async fn post_order(address: &str, customer: &str) {
@@ -115,13 +50,6 @@ async fn post_order(address: &str, customer: &str) {
     while !matches!(tokio::time::timeout(Duration::from_secs(5), attempt()).await, Ok(Ok(true))) {
         tokio::time::sleep(Duration::from_millis(50)).await; // between two attempts
     }
-}
-
-async fn create_topic(brokers: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let topic = NewTopic::new("orders", 6, TopicReplication::Fixed(1));
-    admin.create_topics([&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
 }
 
 /// How many deliveries a process found in its inbox, by its log.
@@ -145,7 +73,7 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
     let mut postgres =
         Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions::default()).unwrap();
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
-    create_topic(kafka.brokers()).await;
+    create_topic(kafka.brokers(), "orders").await;
 
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");

@@ -23,6 +23,7 @@ use outbox::{Outbox, Relay};
 use service::{Order, OrderError, OrderService, PlaceOrder};
 use sqlx::Postgres;
 use sqlx::postgres::PgPoolOptions;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -54,7 +55,7 @@ async fn main() -> Result<(), Failure> {
     outbox.migrate().await?;
     service::create_tables(&outbox).await?;
 
-    let stop = on_ctrl_c();
+    let stop = on_signal()?;
     let relay = async {
         if relays {
             let publisher = KafkaPublisher::builder(setting("KAFKA_BROKERS")?).source("/orders").build()?;
@@ -107,14 +108,23 @@ fn setting(name: &str) -> Result<String, Failure> {
     })
 }
 
-/// A flag that Ctrl-C sets, for all who wait.
-fn on_ctrl_c() -> watch::Receiver<bool> {
+/// A flag that Ctrl-C or SIGTERM sets, for all who wait. A second one ends the process at once: nothing is lost by that.
+fn on_signal() -> Result<watch::Receiver<bool>, Failure> {
     let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
-        let _ = tokio::signal::ctrl_c().await;
-        stop.send_replace(true);
+        for code in [None, Some(130)] {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            if let Some(code) = code {
+                std::process::exit(code);
+            }
+            stop.send_replace(true);
+        }
     });
-    stopped
+    Ok(stopped)
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unused_macros)] // each test program uses a part of it
 
+pub mod processes;
 pub mod random;
+pub mod writers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -156,9 +158,13 @@ pub async fn next_leaf(outbox: &Outbox<sqlx::Postgres>) {
 
 /// Everything on a topic, by an independent reading, from its beginning to its end as it is now.
 pub async fn read_topic(topic: &'static str) -> Vec<OwnedMessage> {
+    read_topic_of(kafka(), topic).await
+}
+
+pub async fn read_topic_of(brokers: String, topic: &'static str) -> Vec<OwnedMessage> {
     tokio::task::spawn_blocking(move || {
         let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", kafka())
+            .set("bootstrap.servers", brokers)
             .set("group.id", Uuid::now_v7().to_string())
             .set("enable.auto.commit", "false")
             .create()

@@ -1,6 +1,7 @@
 //! The commands of `cargo xtask`; `cargo xtask help` lists them.
 
 mod bench;
+mod fuzz;
 mod summary;
 mod test;
 mod up;
@@ -15,11 +16,17 @@ cargo xtask <command>
   test [args…]   Run `cargo test --workspace --all-features [args…]` against real servers. Those that are
                  not named by DATABASE_URL (the main Postgres), DATABASE_URL_ALT (a second one of another
                  version) and KAFKA_BROKERS are started for the run and stopped after it.
+  fuzz [--pg 14..18|15,18] [--minutes 5] [--seed SEED]
+                 Run `tests/fuzz.rs` for that long on each version of Postgres: relays killed and suspended,
+                 the broker restarted, transactions that commit late, under load.
   up             Start a Postgres and a Kafka that stay; prints what a shell evaluates:
                  eval \"$(cargo xtask up)\"
   down           Stop them; their data stays for the next `up`.
   bench macros   Measure what the macros cost, in CPU seconds of the compiler and in service calls on a
                  Postgres with fsync, next to the same by hand and to other macros. Takes about 10 minutes.
+  bench relay [figure…]
+                 Measure the relay next to a producer alone, a loop written by hand and Debezium: drain,
+                 growth, latency, disturbances, writers; all of them take about an hour.
   help           Print this.
 
 The servers' programs are fetched once with Maven (`mvn`, a Java 17, `tar` and `xz` are needed) into
@@ -33,6 +40,7 @@ pub fn run(arguments: Vec<String>) -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let result = match command.as_deref() {
         Some("test") => test::run(&rest),
+        Some("fuzz") => fuzz::run(&rest),
         Some("bench") => bench::run(&rest),
         Some("up") if rest.is_empty() => up::up(),
         Some("down") if rest.is_empty() => up::down(),

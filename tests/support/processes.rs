@@ -1,0 +1,99 @@
+//! The examples as processes, which tests kill and pause.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+/// A process that is started again when it ends, as an orchestrator does.
+pub struct Process {
+    pub name: &'static str,
+    log: PathBuf,
+    command: Command,
+    child: Child,
+}
+
+impl Process {
+    pub fn start(
+        name: &'static str,
+        example: &str,
+        role: &[&str],
+        environment: &[(&str, &str)],
+        logs: &Path,
+    ) -> Self {
+        let path = logs.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(&path).unwrap();
+        let mut command = Command::new(example_program(example));
+        command
+            .args(role)
+            .env("RUST_LOG", "info,outbox_runtime::consume=debug")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let child = command.spawn().unwrap();
+        Self { name, log: path, command, child }
+    }
+
+    /// SIGKILL: no destructor runs, nothing is flushed.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGSTOP and SIGCONT: a machine that is suspended, and wakes up in a world that went on without it.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub async fn ended(&mut self) -> Option<i32> {
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await; // between two looks
+        }
+    }
+
+    /// Waits until its log has `words`.
+    pub async fn says(&self, words: &str) {
+        while !std::fs::read_to_string(&self.log).unwrap().contains(words) {
+            tokio::time::sleep(Duration::from_millis(10)).await; // between two looks
+        }
+    }
+
+    pub fn keep_alive(&mut self) {
+        if self.child.try_wait().unwrap().is_some() {
+            self.child = self.command.spawn().unwrap();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Cargo builds the examples along with the tests, beside them.
+fn example_program(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(program.exists(), "{} is missing: `cargo build --examples` builds it", program.display());
+    program
+}
+
+/// A topic with six partitions.
+pub async fn create_topic(brokers: &str, name: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let topic = NewTopic::new(name, 6, TopicReplication::Fixed(1));
+    admin.create_topics([&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+}

@@ -1,0 +1,142 @@
+//! Writers that commit late, roll back, use savepoints and prepared transactions, and draw their transaction id before they
+//! wait for a lock; and what must be true of their events afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use outbox::{EventRecord, Outbox};
+use sqlx::{Executor, Postgres};
+use uuid::Uuid;
+
+use super::random::Random;
+use super::{OrderCreated, migrated};
+
+pub const WRITERS: u64 = 24;
+const KEYS: u64 = 20;
+/// The key of a transaction that somebody may hold open.
+pub const LONG_KEY: i64 = KEYS as i64;
+
+/// One business transaction: some keys, each under its lock, with an event of its new value. Returns how many events
+/// it committed.
+async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Result<usize, sqlx::Error> {
+    if random.chance(1) {
+        // The rest of the block is used up: over to the next leaf of the ring, and around it more than once.
+        super::next_leaf(outbox).await;
+    }
+    let mut open = outbox.pool().begin().await?;
+    if random.chance(50) {
+        open.execute("select pg_current_xact_id()").await?; // an old transaction id, a young number
+    }
+    if random.chance(30) {
+        random.dawdle(20).await;
+    }
+    let mut keys: Vec<u64> = (0..=random.below(3)).map(|_| random.below(KEYS)).collect();
+    keys.sort_unstable(); // no deadlocks
+    keys.dedup();
+    let mut events = 0;
+    for key in keys {
+        let in_savepoint = random.chance(30);
+        if in_savepoint {
+            open.execute("savepoint s").await?;
+        }
+        let value: i64 =
+            sqlx::query_scalar("update aggregate set value = value + 1 where key = $1 returning value")
+                .bind(key as i64)
+                .fetch_one(&mut *open)
+                .await?;
+        let mut tx = outbox.attach(&mut open).await.expect("a savepoint");
+        tx.emit(OrderCreated::new(key.to_string(), value)).expect("a small event");
+        tx.commit().await.expect("an insert");
+        events += 1;
+        if in_savepoint && random.chance(30) {
+            open.execute("rollback to savepoint s").await?; // value and event alike
+            events -= 1;
+        }
+        if random.chance(10) {
+            random.dawdle(50).await;
+        }
+    }
+    if random.chance(15) {
+        open.rollback().await?;
+        return Ok(0);
+    }
+    if random.chance(5) {
+        open.execute(sqlx::AssertSqlSafe(format!("prepare transaction '{id}'"))).await?;
+        open.commit().await?; // only tells sqlx that it is over
+        random.dawdle(50).await;
+        outbox.pool().execute(sqlx::AssertSqlSafe(format!("commit prepared '{id}'"))).await?;
+        return Ok(events);
+    }
+    open.commit().await?;
+    Ok(events)
+}
+
+/// Runs writers until so many `events` are `committed`; returns how many there are then.
+pub async fn run(outbox: &Outbox<Postgres>, seed: u64, events: usize, committed: &Arc<AtomicUsize>) -> usize {
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let (outbox, committed) = (outbox.clone(), Arc::clone(committed));
+        writers.spawn(async move {
+            let mut random = Random::new(seed, writer);
+            let mut n = 0;
+            while committed.load(Ordering::SeqCst) < events {
+                n += 1;
+                let id = format!("fuzz_{seed}_{writer}_{n}");
+                let written = write(&outbox, &mut random, &id).await.expect("no writer fails");
+                committed.fetch_add(written, Ordering::SeqCst);
+            }
+        });
+    }
+    while let Some(writer) = writers.join_next().await {
+        writer.unwrap();
+    }
+    committed.load(Ordering::SeqCst)
+}
+
+/// An outbox, with the table of the aggregates whose changes are the events.
+pub async fn new_outbox(pool: sqlx::PgPool) -> Outbox<Postgres> {
+    let outbox = migrated(Outbox::new(pool)).await;
+    outbox
+        .pool()
+        .execute("create table aggregate (key bigint primary key, value bigint not null)")
+        .await
+        .unwrap();
+    sqlx::query("insert into aggregate select g, 0 from generate_series(0, $1) g")
+        .bind(LONG_KEY)
+        .execute(outbox.pool())
+        .await
+        .unwrap();
+    outbox
+}
+
+/// An event that arrived: its id and itself.
+pub type Arrival = (Uuid, OrderCreated);
+
+pub fn arrivals(published: &[EventRecord]) -> Vec<Arrival> {
+    published.iter().map(|record| (record.id, serde_json::from_slice(&record.payload).unwrap())).collect()
+}
+
+/// All that was committed arrived, in the order of its key, and nothing else. Returns how many arrived again.
+pub async fn assert_all_in_order(
+    outbox: &Outbox<Postgres>,
+    arrivals: Vec<Arrival>,
+    committed: usize,
+) -> usize {
+    let total = arrivals.len();
+    let mut seen = BTreeSet::new();
+    let mut by_key = BTreeMap::<String, Vec<i64>>::new();
+    for (_, order) in arrivals.into_iter().filter(|(id, _)| seen.insert(*id)) {
+        by_key.entry(order.customer).or_default().push(order.n);
+    }
+    assert_eq!(seen.len(), committed, "every committed event, and no other");
+    for (key, values) in &by_key {
+        let value: i64 = sqlx::query_scalar("select value from aggregate where key = $1::bigint")
+            .bind(key.parse::<i64>().unwrap())
+            .fetch_one(outbox.pool())
+            .await
+            .unwrap();
+        assert_eq!(*values, (1..=value).collect::<Vec<_>>(), "the events of key {key}, in order");
+    }
+    total - seen.len()
+}
