@@ -38,6 +38,9 @@ pub enum DeliveryReport {
     Delivered,
     /// It was refused; the relay tries it again, alone, and then parks it.
     Refused(OutboxError),
+    /// It was refused for what it is, as too large: it is tried alone, and parked at once. To try it again soon would only hold
+    /// up its lane.
+    EventRefused(OutboxError),
     /// The broker takes nothing for its topic: there is none of that name, or this user may not write to it.
     TopicRefused(OutboxError),
     /// It was not sent, for no fault of its own: an earlier event failed, or the connection to the broker had to be
@@ -57,7 +60,9 @@ impl fmt::Display for DeliveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Delivered => f.write_str("delivered"),
-            Self::Refused(error) | Self::TopicRefused(error) => write!(f, "{error}"),
+            Self::Refused(error) | Self::EventRefused(error) | Self::TopicRefused(error) => {
+                write!(f, "{error}")
+            }
             Self::NotSent => f.write_str("not sent, for no fault of its own"),
         }
     }

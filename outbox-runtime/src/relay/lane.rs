@@ -337,7 +337,8 @@ impl<C: Clone> HeldLane<C> {
         if refused && alone {
             retry.refusals = attempt;
         }
-        if refused && alone && park_after.is_some_and(|most| attempt >= most) {
+        let at_fault = matches!(report, DeliveryReport::EventRefused(_));
+        if refused && alone && park_after.is_some_and(|most| at_fault || attempt >= most) {
             let event = event.clone();
             self.retry = None;
             if matches!(report, DeliveryReport::TopicRefused(_)) {

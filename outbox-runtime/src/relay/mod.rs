@@ -20,7 +20,7 @@ use crate::store::{OutboxDatabase, Share};
 /// when the broker has acknowledged: after a crash, what was not saved is published again. While the database or the
 /// broker is away, it waits and goes on by itself.
 ///
-/// An event that Kafka refuses (its topic does not exist, it is too large) stops its lane for some attempts, and is then
+/// An event that Kafka refuses (its topic does not exist, this user may not write to it) stops its lane for some attempts, one that is too large for one, and is then
 /// *parked*, with the later events of its key: so that their order stays, and all other keys go on. Parked events are
 /// tried again from time to time; see [`Outbox::parked`].
 ///
@@ -62,7 +62,7 @@ impl Default for Settings {
         Self {
             poll_interval: Duration::from_millis(250),
             lease: Duration::from_secs(5),
-            batch_rows: 2_000,
+            batch_rows: 1_500,
             batch_bytes: 1024 * 1024,
             drain_timeout: Duration::from_secs(10),
             park_after: 5,
@@ -95,7 +95,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     }
 
     /// The most that it reads of a lane at once: events, and bytes of their payloads (a single larger event is read all
-    /// the same). Default: 2,000 events, 1 MiB. Of each of the 16 lanes it holds two such batches in memory: one being
+    /// the same). Default: 1,500 events, 1 MiB. Of each of the 16 lanes it holds two such batches in memory: one being
     /// sent, one to be sent next.
     #[must_use]
     pub fn batch_per_lane(mut self, events: u32, bytes: u64) -> Self {
@@ -112,7 +112,8 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
-    /// After how many refusals of an event, tried alone, it is parked. Default: 5. Its lane waits so long.
+    /// After how many refusals of an event, tried alone, it is parked. Default: 5. Its lane waits so long. One that is refused
+    /// for its size is parked after the first.
     #[must_use]
     pub fn park_after(mut self, refusals: u32) -> Self {
         self.settings.park_after = refusals.max(1);

@@ -29,6 +29,9 @@ pub(super) fn not_delivered(event: &EventRecord, error: KafkaError) -> DeliveryR
             | Code::ClusterAuthorizationFailed
             | Code::InvalidTopic,
         ) => DeliveryReport::TopicRefused(refusal(event, error)),
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord) => {
+            DeliveryReport::EventRefused(refusal(event, error))
+        }
         _ => DeliveryReport::Refused(refusal(event, error)),
     }
 }

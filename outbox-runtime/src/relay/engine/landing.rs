@@ -74,7 +74,10 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                         lane = number, %event_id, topic, attempt, error = %report,
                         "event not published: its lane waits and tries again, the others go on"
                     );
-                    if let DeliveryReport::Refused(error) | DeliveryReport::TopicRefused(error) = report {
+                    if let DeliveryReport::Refused(error)
+                    | DeliveryReport::EventRefused(error)
+                    | DeliveryReport::TopicRefused(error) = report
+                    {
                         self.refusal = Some(error);
                     }
                 } else {
