@@ -1,11 +1,12 @@
 //! What users and networks do wrong: each gives a clear error and loses nothing.
 
+#[macro_use]
 mod support;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use outbox::consume::{Consumer, EventContext, handler_fn};
+use outbox::consume::{Consumer, EventContext, HandlerOptions, handler_fn};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, Outbox, OutboxTx, Relay};
@@ -14,6 +15,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Postgres};
+use support::consumers::{Scripted, consume, publish, until_handled, with_handled};
 use support::{HeldPublisher, OrderCreated, POSTGRES, migrated, within_a_minute};
 use tracing_subscriber::layer::SubscriberExt;
 use xtask::ScratchDir;
@@ -208,6 +210,38 @@ async fn a_database_that_dies_and_comes_back_is_waited_for() {
     assert_eq!(log.lines(&words).len(), 1, "{:?}", log.lines(&words));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_waits_for_a_database_that_is_away_and_counts_no_attempt() {
+    event_on_topic!(Created, "faults-consumer");
+    create_topic(&support::kafka(), Created::TOPIC).await;
+    let scratch = ScratchDir::new("consumer-database").unwrap();
+    let mut postgres =
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
+    let pool =
+        PgPoolOptions::new().acquire_timeout(Duration::from_secs(2)).connect(postgres.url()).await.unwrap();
+    let outbox = with_handled(migrated(Outbox::new(pool)).await).await;
+    let log = Log::of_this_program();
+    let handler =
+        Scripted::<Created>::new("faults", HandlerOptions::new().attempts(1), |_, _, _| async { Ok(()) });
+    let consumer = consume(&outbox, &handler);
+    publish(&outbox, [Created::new("a", 1)]).await;
+    until_handled(&outbox, "faults", 1).await;
+
+    // From another database: this one is about to die.
+    let elsewhere = new_outbox().await;
+    postgres.kill();
+    publish(&elsewhere, (2..=20).map(|n| Created::new("a", n))).await;
+    let words = ["the consumer cannot use the database"];
+    log.until_it_says(&words).await;
+    postgres.restart().unwrap();
+    let handled = until_handled(&outbox, "faults", 20).await;
+    let consumed = consumer.stop().await;
+
+    assert_eq!(handled, (1..=20).map(|n| ("a".to_owned(), n)).collect::<Vec<_>>(), "in order, each once");
+    assert_eq!(consumed.dead_letters, 0, "although one attempt is all that an event has");
+    assert_eq!(log.lines(&words).len(), 1, "{:?}", log.lines(&words));
+}
+
 /// A server that crashes hands out again the transaction ids that it had not logged: a snapshot that was taken before,
 /// and not saved, would take the rows of those transactions for old ones.
 #[tokio::test]
@@ -281,7 +315,7 @@ async fn nothing(
 #[tokio::test]
 async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
     let outbox = new_outbox().await;
-    let consumer = || Consumer::new(outbox.clone(), "127.0.0.1:1", "g");
+    let consumer = || Consumer::new(outbox.clone(), "127.0.0.1:1").group("g");
     let error = consumer().run(std::future::pending()).await.unwrap_err();
     assert!(error.to_string().contains("without handlers"), "{error}");
     let twice = consumer().handler(handler_fn(nothing)).handler(handler_fn(nothing));

@@ -1,45 +1,23 @@
 //! The relay and the consumer against a real Kafka, with a real Postgres.
 
+#[macro_use]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use outbox::consume::{Consumer, EventContext, EventHandler, handler_fn};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxError, OutboxTx, Relay, transactional_outbox};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, OwnedMessage};
+use rdkafka::message::Headers as _;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use serde::{Deserialize, Serialize};
 use sqlx::{Executor, Postgres};
+use support::consumers::{admin, consumer_outbox, create_topic, header, until_handled};
 use support::{POSTGRES, kafka, migrated, read_topic, within_a_minute};
 use uuid::Uuid;
-
-/// Declares an event type with a topic of its own, so that tests do not meet.
-macro_rules! event_on_topic {
-    ($event:ident, $topic:literal) => {
-        #[derive(Debug, Clone, Serialize, Deserialize, DomainEvent)]
-        #[event(topic = $topic, name = "order.created", version = 3)]
-        struct $event {
-            #[event(key)]
-            customer: String,
-            #[event(header = "x-tenant")]
-            tenant: String,
-            n: i64,
-        }
-
-        impl $event {
-            fn new(customer: impl Into<String>, n: i64) -> Self {
-                Self { customer: customer.into(), tenant: "acme".to_owned(), n }
-            }
-        }
-    };
-}
 
 async fn new_outbox() -> Outbox<Postgres> {
     migrated(Outbox::new(support::postgres(POSTGRES, 16).await)).await
@@ -55,28 +33,6 @@ async fn commit<E: DomainEvent>(outbox: &Outbox<Postgres>, events: impl IntoIter
 
 async fn drain(outbox: &Outbox<Postgres>) -> Result<u64, OutboxError> {
     Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap()).drain().await
-}
-
-fn admin() -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap()
-}
-
-async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
-    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    for (key, value) in config {
-        topic = topic.set(key, value);
-    }
-    for result in admin().create_topics([&topic], &AdminOptions::new()).await.unwrap() {
-        result.unwrap();
-    }
-}
-
-fn header<'m>(message: &'m OwnedMessage, name: &str) -> Option<&'m str> {
-    message
-        .headers()?
-        .iter()
-        .find(|header| header.key == name)
-        .and_then(|h| std::str::from_utf8(h.value?).ok())
 }
 
 #[tokio::test]
@@ -283,38 +239,6 @@ async fn numbers_of(topic: &'static str, customer: &str) -> Vec<i64> {
     numbers
 }
 
-/// What the handlers of these tests keep: a row per event that they handled.
-async fn handled_by(outbox: &Outbox<Postgres>, group: &str) -> Vec<(String, i64)> {
-    sqlx::query_as("select customer, n from handled where consumer = $1 order by place")
-        .bind(group)
-        .fetch_all(outbox.pool())
-        .await
-        .unwrap()
-}
-
-async fn consumer_outbox() -> Outbox<Postgres> {
-    let outbox = new_outbox().await;
-    outbox
-        .pool()
-        .execute("create table handled (place bigserial, consumer text, customer text, n bigint)")
-        .await
-        .unwrap();
-    outbox
-}
-
-async fn until_handled(outbox: &Outbox<Postgres>, group: &str, count: usize) -> Vec<(String, i64)> {
-    within_a_minute(async {
-        loop {
-            let handled = handled_by(outbox, group).await;
-            if handled.len() >= count {
-                return handled;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn an_event_that_comes_twice_changes_things_once() {
     event_on_topic!(Created, "kafka-twice");
@@ -345,7 +269,7 @@ async fn an_event_that_comes_twice_changes_things_once() {
     assert_eq!(drain(&outbox).await.unwrap(), 11);
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer = Consumer::new(outbox.clone(), kafka(), "twice").handler(handler_fn(handle));
+    let consumer = Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
     let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
     let handled = until_handled(&outbox, "twice", 11).await;
     drop(stop);
@@ -366,7 +290,7 @@ async fn an_event_that_comes_twice_changes_things_once() {
     commit(&outbox, [Created::new("a", 11)]).await;
     drain(&outbox).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer = Consumer::new(outbox.clone(), kafka(), "twice").handler(handler_fn(handle));
+    let consumer = Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
     let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
     let handled = until_handled(&outbox, "twice", 12).await;
     drop(stop);
@@ -418,7 +342,7 @@ async fn a_failed_handler_is_rolled_back_and_retried_and_what_it_emits_is_publis
 
     let shipping = Arc::new(Shipping { attempts: AtomicUsize::new(0), traces: Mutex::default() });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer = Consumer::new(outbox.clone(), kafka(), "shipping").handler(Arc::clone(&shipping));
+    let consumer = Consumer::new(outbox.clone(), kafka()).group("shipping").handler(Arc::clone(&shipping));
     let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
     let handled = until_handled(&outbox, "shipping", 2).await;
     drop(stop);
@@ -428,35 +352,4 @@ async fn a_failed_handler_is_rolled_back_and_retried_and_what_it_emits_is_publis
 
     assert_eq!(drain(&outbox).await.unwrap(), 2, "only the successful attempts emitted");
     assert_eq!(numbers_of("kafka-shipped", "a").await, [1, 2]);
-}
-
-#[tokio::test]
-async fn an_event_that_cannot_be_decoded_stops_the_consumer_and_says_where() {
-    event_on_topic!(Created, "kafka-undecodable");
-
-    /// The same event, as a consumer that was not told of a change sees it.
-    #[derive(Debug, Serialize, Deserialize, DomainEvent)]
-    #[event(topic = "kafka-undecodable", name = "order.created", version = 3, duplicate)]
-    struct Misunderstood {
-        #[event(key)]
-        customer: u64,
-    }
-    async fn handle(
-        _: &mut OutboxTx<'_, Postgres>,
-        _: Misunderstood,
-        _: &EventContext,
-    ) -> Result<(), sqlx::Error> {
-        unreachable!("it cannot be decoded")
-    }
-
-    create_topic("kafka-undecodable", 1, &[]).await;
-    let outbox = consumer_outbox().await;
-    commit(&outbox, [Created::new("not a number", 1)]).await;
-    drain(&outbox).await.unwrap();
-    let consumer = Consumer::new(outbox.clone(), kafka(), "undecodable").handler(handler_fn(handle));
-    let error = within_a_minute(consumer.run(std::future::pending())).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Deserialize);
-    for hint in ["kafka-undecodable", "offset 0", "skipped nothing"] {
-        assert!(error.to_string().contains(hint), "{error}");
-    }
 }

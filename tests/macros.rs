@@ -90,8 +90,9 @@ mod expansions_trip_no_lint_of_clippy {
     )]
     #![allow(dead_code, reason = "nothing here is run")]
 
-    use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, transactional_outbox};
-    use serde::Serialize;
+    use outbox::consume::{Classify, EventContext};
+    use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, event_handler, transactional_outbox};
+    use serde::{Deserialize, Serialize};
     use sqlx::Sqlite;
     use uuid::Uuid;
 
@@ -141,5 +142,48 @@ mod expansions_trip_no_lint_of_clippy {
             drop(tx.emit(Event::<()>::Third));
             return Err(sqlx::Error::RowNotFound.into());
         }
+    }
+    #[derive(Serialize, Deserialize, DomainEvent)]
+    #[event(topic = "t")]
+    struct Paid(#[event(key)] u64);
+
+    #[derive(Serialize, Deserialize, DomainEvent)]
+    #[event(topic = "t", name = "Paid", version = 2, upcast_from = Paid)]
+    struct PaidLater {
+        #[event(key)]
+        id: u64,
+    }
+
+    impl From<Paid> for PaidLater {
+        fn from(paid: Paid) -> Self {
+            Self { id: paid.0 }
+        }
+    }
+
+    #[derive(Debug, thiserror::Error, Classify)]
+    enum ShipError {
+        #[error("sold out")]
+        #[classify(permanent)]
+        SoldOut,
+        #[error(transparent)]
+        Outbox(#[from] OutboxError),
+    }
+
+    #[event_handler(attempts = 2, retry_topics = ["1s"], later_events = "wait", foreign = "key")]
+    async fn ship(tx: &mut OutboxTx<'_, Sqlite>, paid: PaidLater) -> Result<(), ShipError> {
+        drop(tx.emit(Event::First::<()>(paid.id, 1)));
+        Err(ShipError::SoldOut)
+    }
+
+    #[event_handler(pause = "1s")]
+    async fn audit(
+        tx: &mut OutboxTx<'_, Sqlite>,
+        paid: &PaidLater,
+        context: &EventContext,
+        service: &Service,
+    ) -> Result<(), OutboxError> {
+        drop(service.create(paid.id).await);
+        drop(sqlx::query("select $1").bind(context.offset).execute(tx).await);
+        Ok(())
     }
 }

@@ -8,11 +8,12 @@
 use std::error::Error;
 use std::time::Duration;
 
-use outbox::consume::{Consumer, EventContext, EventHandler};
-use outbox::{DomainEvent, Outbox, OutboxTx};
+use outbox::consume::Consumer;
+use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, Postgres};
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 /// The event as this service sees it: the fields that it needs.
@@ -25,27 +26,16 @@ struct OrderPlaced {
     number: i64,
 }
 
-struct Inventory;
-
-impl EventHandler<Postgres> for Inventory {
-    type Event = OrderPlaced;
-    type Error = sqlx::Error;
-
-    /// What it does on `tx` is done once for each event, however often the event comes.
-    async fn handle(
-        &self,
-        tx: &mut OutboxTx<'_, Postgres>,
-        order: OrderPlaced,
-        _: &EventContext,
-    ) -> Result<(), sqlx::Error> {
-        sqlx::query("insert into reservation (order_id, customer, number) values ($1, $2, $3)")
-            .bind(order.order_id)
-            .bind(&order.customer)
-            .bind(order.number)
-            .execute(tx)
-            .await?;
-        Ok(())
-    }
+/// What it does on `tx` is done once for each event, however often the event comes.
+#[event_handler(group = "inventory")]
+async fn reserve(tx: &mut OutboxTx<'_, Postgres>, order: OrderPlaced) -> Result<(), sqlx::Error> {
+    sqlx::query("insert into reservation (order_id, customer, number) values ($1, $2, $3)")
+        .bind(order.order_id)
+        .bind(&order.customer)
+        .bind(order.number)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 #[tokio::main]
@@ -77,12 +67,18 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         )
         .await?;
 
-    let consumed = Consumer::new(outbox, setting("KAFKA_BROKERS")?, "inventory")
-        .handler(Inventory)
+    let mut terminate = signal(SignalKind::terminate())?;
+    let consumed = Consumer::new(outbox, setting("KAFKA_BROKERS")?)
+        .handler(reserve)
         .property("allow.auto.create.topics", "true")
         // How long the partitions of an instance that was killed wait for another. librdkafka's default is 45 s.
         .property("session.timeout.ms", "10000")
-        .run(async { _ = tokio::signal::ctrl_c().await })
+        .run(async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        })
         .await?;
     println!("{} orders reserved, {} came again and were skipped", consumed.handled, consumed.duplicates);
     Ok(())

@@ -55,6 +55,10 @@ async fn main() -> Result<(), Failure> {
         Ok(brokers) => brokers,
         Err(_) => {
             in_process = MockCluster::new(1)?;
+            // A real broker is asked to create them; this one cannot.
+            for of in ["", ".quickstart-inventory.retry.0", ".quickstart-inventory.dlt"] {
+                in_process.create_topic(&format!("quickstart-orders{of}"), 4, 1)?;
+            }
             in_process.bootstrap_servers()
         }
     };

@@ -149,7 +149,8 @@ pub(super) async fn story(database: &str, brokers: &str) -> Result<(), Failure> 
     let before = count(&outbox, ORDERS).await?;
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let inventory = Consumer::new(outbox.clone(), brokers, "quickstart-inventory")
+    let inventory = Consumer::new(outbox.clone(), brokers)
+        .group("quickstart-inventory")
         .handler(Inventory)
         .property("allow.auto.create.topics", "true");
     let inventory = tokio::spawn(inventory.run(async { _ = stopped.await }));

@@ -7,9 +7,12 @@
 // A macro that panics shows the user a message of ours about nothing of theirs.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod classify;
 mod errors;
 mod event;
+mod function;
 mod grammar;
+mod handler;
 mod symbol;
 #[cfg(test)]
 mod testing;
@@ -46,6 +49,7 @@ use proc_macro::TokenStream;
 /// | `version` | type, variant | the version of the payload's schema, from 1 | `1`; a variant has its enum's |
 /// | `keyless` | type, variant | none: the event has no key, and no order with any other | there must be a `key` |
 /// | `duplicate` | type, variant | none: another type of the crate is the same event, on purpose | that is an error |
+/// | `upcast_from` | struct | the type of the version before this one, which is `Into` it | consumers take this version only |
 /// | `codec` | type | the path of a type that is `Encode<Self>` | `Json`, by `serde::Serialize` |
 /// | `crate` | type | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 /// | `key` | field | none: (a part of) the Kafka key; the field's type is an `EventKey` | |
@@ -56,6 +60,8 @@ use proc_macro::TokenStream;
 /// - Events with equal keys are delivered in the order in which they were committed. Several `key` fields make one
 ///   key, in the order of their declaration.
 /// - Every variant of an enum is an event of its own, with a name, version, topic and key of its own.
+/// - A consumer of version 3 reads version 1 as well, if 3 says `upcast_from` 2, and 2 says `upcast_from` 1. That each is
+///   the version before, of the same topic and name, is checked.
 /// - Raw identifiers are named without their `r#`. Attributes of other derives, such as `#[serde(…)]`, are left alone.
 ///
 /// # What it expands to
@@ -173,4 +179,109 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream {
     transactional::attribute(args.into(), item.into()).into()
+}
+
+/// Makes an async function the handler of an event: something that a `Consumer` runs in a transaction, once for each event.
+///
+/// ```
+/// use outbox::{DomainEvent, OutboxTx, consume::Classify, event_handler};
+/// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+/// # #[event(topic = "order-events", name = "order.created")]
+/// # pub struct OrderCreated { #[event(key)] customer: String, item: String }
+///
+/// #[derive(Debug, thiserror::Error, Classify)]
+/// pub enum ReserveError {
+///     #[error("there is no item {0}")]
+///     #[classify(permanent)]
+///     UnknownItem(String),
+///     #[error(transparent)]
+///     Database(#[from] sqlx::Error),
+/// }
+///
+/// #[event_handler(group = "inventory", retry_topics = ["10s", "5m"], later_events = "wait")]
+/// async fn reserve(tx: &mut OutboxTx<'_, sqlx::Sqlite>, order: OrderCreated) -> Result<(), ReserveError> {
+///     let reserved = sqlx::query("update stock set reserved = reserved + 1 where item = $1").bind(&order.item).execute(tx).await?;
+///     if reserved.rows_affected() == 0 {
+///         return Err(ReserveError::UnknownItem(order.item));
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// The function becomes a type of its name, which is an `EventHandler`: `consumer.handler(reserve)`. The function itself is its
+/// `reserve::call`.
+///
+/// # Arguments of the function
+///
+/// | Argument | |
+/// |---|---|
+/// | `tx: &mut OutboxTx<'_, DB>` | the transaction, which has noted the event in the inbox; the `DB` is that of the consumer |
+/// | `event: E` or `event: &E` | the event; an enum for several of a topic |
+/// | `context: &EventContext` | optional: where it came from, its headers, the attempt |
+/// | `service: &S` | optional: what the handler needs besides. The handler is then `reserve(service)` |
+///
+/// It returns `Result<(), E>`: `Ok` commits; `Err` rolls back, and the event is tried again, unless `E` is `Classify` and says
+/// that this is of no use.
+///
+/// # `#[event_handler(…)]`
+///
+/// | Option | Meaning | Without it |
+/// |---|---|---|
+/// | `group = "…"` | the consumer group | that of the `Consumer` |
+/// | `attempts = N` | attempts in place, with the key waiting; `"unlimited"`: for ever | 10, with retry topics 1 |
+/// | `pause = "…"`, `longest_pause = "…"` | between them: the first, and what it grows to by doubling | `"100ms"`, `"10s"` |
+/// | `retry_topics = ["…", …]` | after them: topics in which the event waits, each for so long, and is tried once after it | none |
+/// | `later_events = "…"` | what the later events of its key do meanwhile: `"wait"` behind it, or `"overtake"` | with `retry_topics`, it must be said |
+/// | `timeout = "…"` | how long an attempt may take | `"5m"` |
+/// | `foreign = "…"` | messages without the headers of an event are for this handler, recognised by their `"place"`, their `"key"`, or a `"header NAME"` | they are dead letters |
+/// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |
+///
+/// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. An event that every attempt failed on is a dead letter, on
+/// `<topic>.<group>.dlt`; nothing need be said for that.
+///
+/// # What it expands to
+///
+/// In full, but for the paths (`::outbox::__private::EventHandler`):
+///
+#[doc = include_str!("../docs/event_handler.md")]
+///
+/// `class` is that of `Classify`, if the error is, and transient otherwise: the compiler chooses.
+///
+/// # Where it goes
+///
+/// On functions outside of `impl` and `trait`. Attributes stay on the function; documentation, `#[cfg]`, `#[allow]` and
+/// `#[deprecated]` hold for its type too. `#[tracing::instrument]` works on either side, and knows the name of the function
+/// above `#[event_handler]`; below, it is `call`.
+///
+/// # Limits
+///
+/// - A handler is not generic, and its event and its state own what they have: both are named in an implementation.
+/// - The transaction names its database, which an alias can hide only as an argument: `&mut Tx<'_, Postgres>`.
+/// - A handler is known by the name `EventContext` to take the context.
+/// - As of any unit or tuple struct, a variable cannot have the name of a handler which is in scope.
+#[proc_macro_attribute]
+pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
+    handler::attribute(args.into(), item.into()).into()
+}
+
+/// Says of an error type, by variant, whether trying again can help: `#[classify(permanent)]` where it cannot,
+/// `#[classify(transient)]` where it can, which holds for all that say nothing. On the type it holds for its variants. With
+/// `#[classify(crate = path)]` on the type, the crate `outbox` is found where it is re-exported.
+///
+/// ```
+/// use outbox::consume::{Classify, ErrorClass};
+///
+/// #[derive(Classify)]
+/// enum ReserveError {
+///     #[classify(permanent)]
+///     UnknownItem,
+///     Database(sqlx::Error),
+/// }
+///
+/// assert_eq!(ReserveError::UnknownItem.class(), ErrorClass::Permanent);
+/// assert_eq!(ReserveError::Database(sqlx::Error::RowNotFound).class(), ErrorClass::Transient);
+/// ```
+#[proc_macro_derive(Classify, attributes(classify))]
+pub fn derive_classify(input: TokenStream) -> TokenStream {
+    classify::derive(input.into()).into()
 }

@@ -1,4 +1,4 @@
-//! The words of the two grammars, each written once.
+//! The words of all grammars, each written once.
 
 /// The attribute which `#[derive(DomainEvent)]` reads.
 pub(crate) const EVENT: &str = "event";
@@ -9,6 +9,7 @@ pub(crate) const VERSION: &str = "version";
 pub(crate) const CODEC: &str = "codec";
 pub(crate) const KEYLESS: &str = "keyless";
 pub(crate) const DUPLICATE: &str = "duplicate";
+pub(crate) const UPCAST_FROM: &str = "upcast_from";
 pub(crate) const CRATE: &str = "crate";
 
 pub(crate) const KEY: &str = "key";
@@ -20,3 +21,18 @@ pub(crate) const ISOLATION: &str = "isolation";
 pub(crate) const RETRY: &str = "retry";
 
 pub(crate) const TRANSACTIONAL_OUTBOX: &str = "transactional_outbox";
+pub(crate) const EVENT_HANDLER: &str = "event_handler";
+
+pub(crate) const GROUP: &str = "group";
+pub(crate) const ATTEMPTS: &str = "attempts";
+pub(crate) const PAUSE: &str = "pause";
+pub(crate) const LONGEST_PAUSE: &str = "longest_pause";
+pub(crate) const RETRY_TOPICS: &str = "retry_topics";
+pub(crate) const LATER_EVENTS: &str = "later_events";
+pub(crate) const TIMEOUT: &str = "timeout";
+pub(crate) const FOREIGN: &str = "foreign";
+
+/// The attribute which `#[derive(Classify)]` reads.
+pub(crate) const CLASSIFY: &str = "classify";
+pub(crate) const PERMANENT: &str = "permanent";
+pub(crate) const TRANSIENT: &str = "transient";

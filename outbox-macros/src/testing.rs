@@ -1,4 +1,4 @@
-//! What the tests of both macros share.
+//! What the tests of all macros share.
 
 use proc_macro2::{Group, TokenStream, TokenTree};
 
@@ -16,7 +16,9 @@ pub(crate) fn documented(tokens: TokenStream) -> String {
         "::core::option::Option::",
         "::core::result::Result::",
         "::core::option::",
+        "::core::result::",
         "::core::primitive::",
+        "::core::time::",
         "::std::vec::",
     ] {
         code = code.replace(path, "");

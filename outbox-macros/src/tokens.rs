@@ -4,12 +4,18 @@ use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::Path;
 
-/// The module that has all an expansion names: `::outbox::__private`, or below the path of `crate = …`.
-pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
+/// The crate: `::outbox`, or the path of `crate = …`.
+pub(crate) fn outbox(krate: Option<&Path>) -> TokenStream {
     match krate {
-        Some(path) => quote!(#path::__private),
-        None => quote!(::outbox::__private),
+        Some(path) => path.to_token_stream(),
+        None => quote!(::outbox),
     }
+}
+
+/// The module that has all an expansion names.
+pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
+    let outbox = outbox(krate);
+    quote!(#outbox::__private)
 }
 
 /// The same as [`private`] with every token of ours located at `span`, so that an error about the item it

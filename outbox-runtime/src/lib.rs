@@ -6,7 +6,8 @@
 
 mod backoff;
 mod codec;
-#[cfg(feature = "kafka")]
+// Retry topics and dead letters are Kafka's.
+#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 pub mod consume;
 mod doorbell;
 mod error;
@@ -42,11 +43,17 @@ pub use tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 pub mod __private {
     pub use uuid::Uuid;
 
-    pub use crate::codec::{Codec, Encode, Json};
+    pub use crate::codec::{Codec, CodecError, Decode, Encode, Json};
+    pub use crate::consume::expansion::{
+        ByClassify, ByDefault, Classified, HandlerResult, is_next_version, upcast,
+    };
+    pub use crate::consume::{
+        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, LaterEvents,
+    };
     pub use crate::event::{
         DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
     };
     pub use crate::is_conflict;
     pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, cause, finish};
-    pub use crate::tx::{BeginOutbox, BeginTransaction, Isolation, TxOptions};
+    pub use crate::tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 }

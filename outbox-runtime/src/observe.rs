@@ -1,4 +1,4 @@
-//! What a relay tells of its work: log lines by `tracing`, and, with the feature `metrics`, the metrics below by the crate
+//! What relays and consumers tell of their work: log lines by `tracing`, and, with the feature `metrics`, the metrics below by the crate
 //! `metrics`, for whatever exporter the program installs.
 //!
 //! | metric | kind | unit | |
@@ -8,6 +8,10 @@
 //! | `outbox_parked_total` | counter | events | refused too often, and set aside |
 //! | `outbox_reclaimed_total` | counter | events | published, and no longer stored |
 //! | `outbox_duplicates_suppressed_total` | counter | events | delivered to a consumer that had handled them |
+//! | `outbox_handler_failures_total` | counter | attempts | failed, by the label `class`: `transient` or `permanent` |
+//! | `outbox_to_retry_topics_total` | counter | events | sent to a retry topic |
+//! | `outbox_dead_letters_total` | counter | events | given up by a consumer |
+//! | `outbox_handling_seconds` | histogram | seconds | one attempt of a handler, with its transaction |
 //! | `outbox_batch_events` | histogram | events | in one batch of a lane |
 //! | `outbox_delivery_seconds` | histogram | seconds | from the sending of a batch to its last acknowledgement |
 //! | `outbox_publish_lag_seconds` | histogram | seconds | from `occurred_at` to the acknowledgement, of a batch's first event |
@@ -63,6 +67,36 @@ pub(crate) fn reclaimed(events: u64) {
 pub(crate) fn duplicate_suppressed() {
     #[cfg(feature = "metrics")]
     metrics::counter!("outbox_duplicates_suppressed_total").increment(1);
+}
+
+/// Times an attempt of a handler.
+#[cfg(feature = "kafka")]
+pub(crate) async fn handling<T>(attempt: impl Future<Output = T>) -> T {
+    #[cfg(feature = "metrics")]
+    let begun = Instant::now();
+    let attempted = attempt.await;
+    #[cfg(feature = "metrics")]
+    metrics::histogram!("outbox_handling_seconds").record(begun.elapsed().as_secs_f64());
+    attempted
+}
+
+#[cfg(feature = "kafka")]
+pub(crate) fn handler_failed(class: crate::consume::ErrorClass) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("outbox_handler_failures_total", "class" => class.as_str()).increment(1);
+    let _ = class;
+}
+
+#[cfg(feature = "kafka")]
+pub(crate) fn sent_to_retry_topic() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("outbox_to_retry_topics_total").increment(1);
+}
+
+#[cfg(feature = "kafka")]
+pub(crate) fn dead_letter() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("outbox_dead_letters_total").increment(1);
 }
 
 pub(crate) fn lanes_held(lanes: usize) {

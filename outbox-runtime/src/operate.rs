@@ -123,6 +123,26 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         <DB as sealed::Database>::status(self.pool(), &self.settings().names).await
     }
 
+    /// Forgets what the consumer group `group` handled longer ago than `retention`, as its running consumers do from time to
+    /// time: for handlers that no [`Consumer`](crate::consume) runs. Returns how many events that were.
+    ///
+    /// # Errors
+    /// If the database refuses, or its tables are missing.
+    pub async fn forget_handled(&self, group: &str, retention: Duration) -> Result<u64, OutboxError> {
+        /// In one statement, so that none holds locks for long.
+        const AT_ONCE: u32 = 5_000;
+        let names = &self.settings().names;
+        let mut forgotten = 0;
+        loop {
+            let now =
+                <DB as sealed::Database>::forget_inbox(self.pool(), names, group, retention, AT_ONCE).await?;
+            forgotten += now;
+            if now < u64::from(AT_ONCE) {
+                return Ok(forgotten);
+            }
+        }
+    }
+
     /// Takes back the space of events that are published, and older than `retention`, as a running relay does every few
     /// seconds: for jobs, and for a database whose relays are all stopped. Returns how many events. On Postgres space comes
     /// back in blocks of about a million.

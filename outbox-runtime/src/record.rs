@@ -10,6 +10,13 @@ use crate::event::Headers;
 /// The header that carries the W3C trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
+/// The headers of the CloudEvents Kafka binding that a consumer reads.
+pub(crate) const CE_ID: &str = "ce_id";
+pub(crate) const CE_TYPE: &str = "ce_type";
+pub(crate) const CE_TIME: &str = "ce_time";
+/// An extension: the version of the payload's schema.
+pub(crate) const CE_VERSION: &str = "ce_dataversion";
+
 /// An event as the outbox keeps it and Kafka gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

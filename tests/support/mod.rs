@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unused_macros)] // each test program uses a part of it
 
+#[macro_use]
+pub mod consumers;
 pub mod processes;
 pub mod random;
 pub mod writers;

@@ -7,7 +7,7 @@ use syn::{Attribute, Data, DeriveInput, Field, Fields, Ident, LitInt, LitStr, Me
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, Value, flag, value};
 use crate::symbol::{
-    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, VERSION,
+    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, UPCAST_FROM, VERSION,
 };
 
 /// The item and all of its `#[event(…)]` attributes.
@@ -33,6 +33,7 @@ pub(super) struct Attrs {
     pub(super) codec: Once<Path>,
     pub(super) keyless: Once<()>,
     pub(super) duplicate: Once<()>,
+    pub(super) upcast_from: Once<Path>,
     pub(super) krate: Once<Path>,
     /// Something here may have been the topic or the key: that they are missing is not another mistake.
     pub(super) garbled: bool,
@@ -85,7 +86,7 @@ enum Level {
 impl Level {
     const fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Struct => &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, CRATE],
+            Self::Struct => &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, UPCAST_FROM, CRATE],
             Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, CRATE],
             Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE],
             Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
@@ -115,6 +116,9 @@ impl Level {
             _ if Self::Field.keys().contains(&&*word) => Some("put it on a field"),
             Self::Field if Self::Struct.keys().contains(&&*word) => Some("put it on the type"),
             Self::Enum if word == NAME => Some("each variant is an event of its own: put it on the variants"),
+            Self::Enum | Self::Variant if word == UPCAST_FROM => {
+                Some("make the variant an event of its own, a struct")
+            }
             Self::Variant if Self::Enum.keys().contains(&&*word) => Some("put it on the enum"),
             _ => None,
         };
@@ -136,6 +140,7 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         NAME => attrs.name.set(key, value(key, input, "name = \"order.created\"")),
         VERSION => attrs.version.set(key, value(key, input, "version = 1")),
         CODEC => attrs.codec.set(key, value(key, input, "codec = outbox::Json")),
+        UPCAST_FROM => attrs.upcast_from.set(key, value(key, input, "upcast_from = OrderCreatedV1")),
         CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Generics, Type};
+use syn::Generics;
 
 use super::attr::Item;
 use super::model::{Event, Kind, Part, Topic};
@@ -43,9 +43,11 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
         headers(event, &private),
         id(event, &private),
         occurred_at(event, &private),
+        older_version(event, &private),
     ];
     let methods: TokenStream = methods.into_iter().flatten().collect();
     let evaluated = evaluated(event, &private);
+    let follows = follows(event, &private);
     let declarations = event.kinds.iter().filter_map(declaration);
     quote! {
         #(#declarations)*
@@ -57,6 +59,7 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
                 #methods
             }
             #evaluated
+            #follows
         };
     }
 }
@@ -225,6 +228,44 @@ fn occurred_at(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> 
     })
 }
 
+fn older_version(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
+    let from = event.upcast_from?;
+    let (begin, _) = ends(from);
+    let [version, payload] = ["version", "payload"].map(local);
+    // Located at the type that is named: there `From` is missing, or `Deserialize`.
+    let private_there = private_at(event.krate, begin);
+    let upcast = quote_spanned!(begin=> #private_there::upcast::<#from, Self>);
+    Some(quote! {
+        fn older_version(
+            #version: ::core::primitive::u32,
+            #payload: &[::core::primitive::u8],
+        ) -> ::core::option::Option<::core::result::Result<Self, #private::CodecError>> {
+            #upcast(#version, #payload)
+        }
+    })
+}
+
+/// That the version which is named is the one before this. Of a generic event it is not known.
+fn follows(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
+    let from = event.upcast_from.filter(|_| event.generics.params.is_empty())?;
+    let (begin, _) = ends(from);
+    let ident = event.ident;
+    let version = event.kinds.first()?.version;
+    let message = format!(
+        "`{ident}` is version {version} of its event: `upcast_from` takes the type of version {} of the same topic and name",
+        version.saturating_sub(1)
+    );
+    Some(quote_spanned! {begin=>
+        const _: () = ::core::assert!(
+            #private::is_next_version(
+                <#from as #private::DomainEvent>::DESCRIPTORS,
+                <#ident as #private::DomainEvent>::DESCRIPTORS,
+            ),
+            #message
+        );
+    })
+}
+
 /// The body of a method which gives one field, where there is one. The method's default does where no kind
 /// has it.
 fn optional<'a>(
@@ -327,6 +368,10 @@ fn where_clause(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream>
         bounds.extend(kind.id.iter().filter_map(|part| of(part, quote!(#private::EventId))));
         bounds.extend(kind.occurred_at.iter().filter_map(|part| of(part, quote!(#private::EventTime))));
     }
+    if let Some(from) = event.upcast_from.filter(|from| mentions_parameter(from, event.generics)) {
+        bounds.push(quote!(#from: #private::DomainEvent + ::core::convert::Into<Self>));
+        bounds.push(quote!(<#from as #private::DomainEvent>::Codec: #private::Decode<#from>));
+    }
     predicates(event.generics, &codec(event.codec, event.krate, event.ident), private, bounds)
 }
 
@@ -343,7 +388,7 @@ fn predicates(
     (!all.is_empty()).then(|| quote!(where #(#all),*))
 }
 
-fn mentions_parameter(ty: &Type, generics: &Generics) -> bool {
+fn mentions_parameter(ty: &impl ToTokens, generics: &Generics) -> bool {
     generics.type_params().any(|parameter| mentions(ty.to_token_stream(), &parameter.ident.to_string()))
 }
 

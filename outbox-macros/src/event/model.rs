@@ -14,6 +14,8 @@ pub(super) struct Event<'a> {
     pub(super) krate: Option<&'a Path>,
     /// JSON if it is not given.
     pub(super) codec: Option<&'a Path>,
+    /// The type of the version before this one.
+    pub(super) upcast_from: Option<&'a Path>,
     /// At least one.
     pub(super) kinds: Vec<Kind<'a>>,
 }
@@ -78,11 +80,18 @@ impl<'a> Event<'a> {
         let kinds: Vec<_> = item.shapes.iter().map(|shape| Kind::new(errors, item, shape, &common)).collect();
         let kinds = kinds.into_iter().collect::<Option<Vec<_>>>()?;
         check_distinct(errors, &kinds);
+        if let (Some(key), [Kind { version: 1, .. }]) = (item.attrs.upcast_from.key(), &*kinds) {
+            errors.at(
+                key.span(),
+                "there is no version before version 1\nhelp: say which version this is: `version = 2`",
+            );
+        }
         errors.is_empty().then_some(Self {
             ident: &input.ident,
             generics: &input.generics,
             krate: item.attrs.krate.get(),
             codec: item.attrs.codec.get(),
+            upcast_from: item.attrs.upcast_from.get(),
             kinds,
         })
     }

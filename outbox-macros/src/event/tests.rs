@@ -420,6 +420,105 @@ fn enum_of_one_event_in_two_versions() {
 }
 
 #[test]
+fn version_that_reads_the_one_before() {
+    expands(
+        quote! {
+            #[event(topic = "t", version = 2, upcast_from = v1::Created, duplicate)]
+            struct Created(#[event(key)] u64);
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl ::outbox::__private::DomainEvent for Created {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            "t",
+                            "Created",
+                            2,
+                            Self::CONTENT_TYPE,
+                            &["0"],
+                            &[],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        &Self::DESCRIPTORS[0]
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
+                    }
+                    fn older_version(
+                        version: ::core::primitive::u32,
+                        payload: &[::core::primitive::u8],
+                    ) -> ::core::option::Option<
+                        ::core::result::Result<Self, ::outbox::__private::CodecError>,
+                    > {
+                        ::outbox::__private::upcast::<v1::Created, Self>(version, payload)
+                    }
+                }
+                const _: () = ::core::assert!(
+                    ::outbox::__private::is_next_version(< v1::Created as
+                    ::outbox::__private::DomainEvent > ::DESCRIPTORS, < Created as
+                    ::outbox::__private::DomainEvent > ::DESCRIPTORS,),
+                    "`Created` is version 2 of its event: `upcast_from` takes the type of version 1 of the same topic and name"
+                );
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn generic_version_that_reads_the_one_before() {
+    expands(
+        quote! {
+            #[event(topic = "t", version = 2, upcast_from = v1::Created<T>, duplicate)]
+            struct Created<T>(#[event(key)] u64, T);
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl<T> ::outbox::__private::DomainEvent for Created<T>
+                where
+                    ::outbox::__private::Json: ::outbox::__private::Encode<Self>,
+                    v1::Created<T>: ::outbox::__private::DomainEvent + ::core::convert::Into<Self>,
+                    <v1::Created<
+                        T,
+                    > as ::outbox::__private::DomainEvent>::Codec: ::outbox::__private::Decode<
+                        v1::Created<T>,
+                    >,
+                {
+                    type Codec = ::outbox::__private::Json;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            "t",
+                            "Created",
+                            2,
+                            Self::CONTENT_TYPE,
+                            &["0"],
+                            &[],
+                        ),
+                    ];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        &Self::DESCRIPTORS[0]
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
+                    }
+                    fn older_version(
+                        version: ::core::primitive::u32,
+                        payload: &[::core::primitive::u8],
+                    ) -> ::core::option::Option<
+                        ::core::result::Result<Self, ::outbox::__private::CodecError>,
+                    > {
+                        ::outbox::__private::upcast::<v1::Created<T>, Self>(version, payload)
+                    }
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
 fn every_mistake_and_a_stub() {
     expands(
         quote! {
@@ -460,7 +559,7 @@ fn every_mistake_and_a_stub() {
 fn half_typed_events_never_panic() {
     let items = [
         quote! {
-            #[event(topic = "order-events", name = "order.created", version = 1, codec = a::B<C>, crate = crate::outbox)]
+            #[event(topic = "order-events", name = "order.created", version = 2, codec = a::B<C>, upcast_from = a::D<T>, crate = crate::outbox)]
             pub(crate) struct OrderCreated<'a, T: Clone, const N: usize> where T: 'a {
                 #[event(key, id)]
                 pub r#type: Uuid,

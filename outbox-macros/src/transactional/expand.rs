@@ -6,10 +6,10 @@ use syn::ext::IdentExt;
 use syn::{FnArg, Pat};
 
 use super::args::Args;
-use super::function::Function;
 use super::model::{Body, Method, Source};
 use super::options::Argument;
 use crate::errors::to_tokens;
+use crate::function::Function;
 use crate::tokens::{ends, local, mentions, ours, private, private_at};
 
 pub(super) fn method(method: &Method<'_>) -> TokenStream {

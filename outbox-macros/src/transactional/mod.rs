@@ -1,21 +1,21 @@
-//! `#[transactional_outbox]`: parse ([`args`], [`function`]) → [`model`] with its [`options`], valid by construction → [`expand`].
+//! `#[transactional_outbox]`: parse ([`args`], [`function`](crate::function)) → [`model`] with its [`options`], valid by construction → [`expand`].
 
 mod args;
 mod expand;
-mod function;
 mod model;
 mod options;
 #[cfg(test)]
 mod tests;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 
 use crate::errors::{self, Errors};
+use crate::function::Function;
 
 pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let args = args::Args::parse(&errors, args);
-    let function = errors.ok(function::Function::parse(item.clone()));
+    let function = errors.ok(Function::parse(item.clone(), for_functions_only));
     let method = function.as_ref().and_then(|function| model::Method::new(&errors, &args, function));
     let found = errors.into_vec();
     match (method, &function) {
@@ -32,4 +32,13 @@ pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
             output
         }
     }
+}
+
+fn for_functions_only(other: &Ident) -> String {
+    let help = if other == "impl" || other == "trait" {
+        "put it on each method that needs a transaction"
+    } else {
+        "put it on the function that emits events"
+    };
+    format!("`#[transactional_outbox]` is for async functions, not for `{other}`\nhelp: {help}")
 }

@@ -7,9 +7,9 @@ use syn::{
 };
 
 use super::args::Args;
-use super::function::Function;
 use super::options::Options;
 use crate::errors::Errors;
+use crate::function::{Function, peeled};
 use crate::symbol::TRANSACTIONAL_OUTBOX;
 use crate::tokens::mentions;
 
@@ -274,15 +274,4 @@ fn boxed_future(braces: &Group) -> Option<Body<'_>> {
 
 fn is_word(token: &TokenTree, word: &str) -> bool {
     matches!(token, TokenTree::Ident(ident) if ident == word)
-}
-
-/// The type inside of parentheses and of invisible groups.
-pub(super) fn peeled(mut ty: &Type) -> &Type {
-    loop {
-        ty = match ty {
-            Type::Group(group) => &group.elem,
-            Type::Paren(paren) => &paren.elem,
-            _ => return ty,
-        };
-    }
 }

@@ -4,8 +4,8 @@ use proc_macro2::Ident;
 use syn::{Attribute, FnArg, LitInt, LitStr, Pat, ReceiverKind, Signature, Type};
 
 use super::args::Args;
-use super::model::peeled;
 use crate::errors::{self, Errors};
+use crate::function::peeled;
 
 /// All of them are valid, or absent.
 #[derive(Default)]

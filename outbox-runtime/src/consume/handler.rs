@@ -10,19 +10,23 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use super::class::ErrorClass;
+use super::options::HandlerOptions;
+use super::route::Named;
 use crate::codec::{CodecError, Decode};
 use crate::event::{DomainEvent, EventDescriptor, Headers};
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
 
-pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Handles the events of one type, in a transaction that also notes them in the inbox.
 ///
-/// Implement it for a struct that holds what the handler needs, or wrap a function with [`handler_fn`].
+/// Write `#[event_handler(…)]` on an async function, wrap one with [`handler_fn`], or implement it for a struct that holds what
+/// the handler needs: all three are the same.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle events of `{DB}`",
-    note = "implement `outbox::consume::EventHandler<{DB}>` for it; a function goes through `outbox::consume::handler_fn(…)`"
+    note = "write `#[outbox::event_handler(…)]` on an async function, or implement `outbox::consume::EventHandler<{DB}>`"
 )]
 pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
     /// The events.
@@ -30,8 +34,19 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
     /// Why an event could not be handled. `?` works on what converts into it.
     type Error: Into<BoxError>;
 
+    /// How often and when an event is tried again, and more. Asked once, when the consumer is built.
+    fn options(&self) -> HandlerOptions {
+        HandlerOptions::new()
+    }
+
+    /// Whether another attempt can help. Default: it can.
+    fn classify(&self, error: &Self::Error) -> ErrorClass {
+        let _ = error;
+        ErrorClass::Transient
+    }
+
     /// Makes the event's changes, on `tx`. `Ok` commits them together with the inbox; `Err` rolls both back, and the
-    /// event is tried again.
+    /// event is tried again, later, or becomes a dead letter.
     fn handle<'a>(
         &'a self,
         tx: &'a mut OutboxTx<'static, DB>,
@@ -45,6 +60,14 @@ impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
     type Event = H::Event;
     type Error = H::Error;
 
+    fn options(&self) -> HandlerOptions {
+        (**self).options()
+    }
+
+    fn classify(&self, error: &H::Error) -> ErrorClass {
+        (**self).classify(error)
+    }
+
     fn handle<'a>(
         &'a self,
         tx: &'a mut OutboxTx<'static, DB>,
@@ -55,7 +78,7 @@ impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
     }
 }
 
-/// Where an event came from, and what came with it.
+/// Where an event came from, and what came with it. Of an event in a retry topic: where it was first.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EventContext {
@@ -77,25 +100,48 @@ pub struct EventContext {
     pub key: Option<Vec<u8>>,
     /// All headers that are text, CloudEvents' own among them.
     pub headers: Headers,
-    /// Which attempt this is, from 1. Counted since the consumer's start.
+    /// Which attempt this is, from 1. Those in place are counted from the event's delivery, those before a retry topic in the
+    /// event's headers.
     pub attempt: u32,
 }
 
-/// A handler that is a function: `async fn(&mut OutboxTx<'_, DB>, Event, &EventContext) -> Result<(), _>`.
+/// A handler that is a function: `async fn(&mut OutboxTx<'_, DB>, Event, &EventContext) -> Result<(), _>`, with the default
+/// options.
 pub fn handler_fn<F, DB, E, Error>(function: F) -> HandlerFn<F, DB, E, Error>
 where
     F: for<'a> AsyncHandler<'a, DB, E, Error>,
     DB: OutboxDatabase,
 {
-    HandlerFn(function, PhantomData)
+    HandlerFn { function, options: HandlerOptions::new(), classify: None, types: PhantomData }
 }
 
 /// What [`handler_fn`] makes of a function.
-pub struct HandlerFn<F, DB, E, Error>(F, PhantomData<fn(DB, E) -> Error>);
+pub struct HandlerFn<F, DB, E, Error> {
+    function: F,
+    options: HandlerOptions,
+    classify: Option<fn(&Error) -> ErrorClass>,
+    types: PhantomData<fn(DB, E) -> Error>,
+}
+
+impl<F, DB, E, Error> HandlerFn<F, DB, E, Error> {
+    /// With other options.
+    #[must_use]
+    pub fn options(mut self, options: HandlerOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// With a function that knows the errors for which no other attempt can help.
+    #[must_use]
+    pub fn classify(mut self, classify: fn(&Error) -> ErrorClass) -> Self {
+        self.classify = Some(classify);
+        self
+    }
+}
 
 impl<F, DB, E, Error> fmt::Debug for HandlerFn<F, DB, E, Error> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandlerFn").finish_non_exhaustive()
+        f.debug_struct("HandlerFn").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -136,36 +182,70 @@ where
     type Event = E;
     type Error = Error;
 
+    fn options(&self) -> HandlerOptions {
+        self.options
+    }
+
+    fn classify(&self, error: &Error) -> ErrorClass {
+        self.classify.map_or(ErrorClass::Transient, |classify| classify(error))
+    }
+
     fn handle<'a>(
         &'a self,
         tx: &'a mut OutboxTx<'static, DB>,
         event: E,
         context: &'a EventContext,
     ) -> impl Future<Output = Result<(), Error>> + Send + 'a {
-        self.0.call(tx, event, context)
+        self.function.call(tx, event, context)
     }
 }
 
 /// A handler whose types are forgotten.
-pub(super) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
+pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
     fn descriptors(&self) -> &'static [EventDescriptor];
 
+    fn options(&self) -> &HandlerOptions;
+
+    /// Reads the event. It comes with its handler: the type is forgotten once more.
+    fn decode(&self, named: Named<'_>, payload: &[u8]) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable>;
+}
+
+/// An event that has been read, with its handler.
+pub(crate) trait Decoded<DB: OutboxDatabase>: Send {
     fn handle<'a>(
-        &'a self,
+        self: Box<Self>,
         tx: &'a mut OutboxTx<'static, DB>,
-        payload: &'a [u8],
         context: &'a EventContext,
-    ) -> Pin<Box<dyn Future<Output = Result<(), HandleError>> + Send + 'a>>;
+    ) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send + 'a>>
+    where
+        Self: 'a;
 }
 
-pub(super) enum HandleError {
-    /// The payload is not the event it says it is.
-    Undecodable(CodecError),
-    /// The handler's own error.
-    Failed(BoxError),
+/// Why an event could not be read.
+pub(crate) enum Undecodable {
+    Payload(CodecError),
+    Version,
 }
 
-pub(super) struct Handler<H>(pub(super) H);
+/// The handler's own error.
+pub(crate) struct Failed {
+    pub(crate) class: ErrorClass,
+    pub(crate) error: BoxError,
+}
+
+pub(crate) struct Handler<H> {
+    handler: H,
+    options: HandlerOptions,
+}
+
+impl<H> Handler<H> {
+    pub(crate) fn new<DB: OutboxDatabase>(handler: H) -> Self
+    where
+        H: EventHandler<DB>,
+    {
+        Self { options: handler.options(), handler }
+    }
+}
 
 impl<DB, H> AnyHandler<DB> for Handler<H>
 where
@@ -177,16 +257,47 @@ where
         H::Event::DESCRIPTORS
     }
 
+    fn options(&self) -> &HandlerOptions {
+        &self.options
+    }
+
+    fn decode(&self, named: Named<'_>, payload: &[u8]) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable> {
+        let known =
+            self.descriptors().iter().any(|event| (event.name, event.version) == (named.name, named.version));
+        let decoded = if known {
+            <<H::Event as DomainEvent>::Codec as Decode<H::Event>>::decode(payload)
+        } else {
+            H::Event::older_version(named.version, payload).ok_or(Undecodable::Version)?
+        };
+        let event = decoded.map_err(Undecodable::Payload)?;
+        Ok(Box::new(Ready { handler: &self.handler, event }))
+    }
+}
+
+struct Ready<'h, H, E> {
+    handler: &'h H,
+    event: E,
+}
+
+impl<DB, H> Decoded<DB> for Ready<'_, H, H::Event>
+where
+    DB: OutboxDatabase,
+    H: EventHandler<DB>,
+{
     fn handle<'a>(
-        &'a self,
+        self: Box<Self>,
         tx: &'a mut OutboxTx<'static, DB>,
-        payload: &'a [u8],
         context: &'a EventContext,
-    ) -> Pin<Box<dyn Future<Output = Result<(), HandleError>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send + 'a>>
+    where
+        Self: 'a,
+    {
+        let Self { handler, event } = *self;
         Box::pin(async move {
-            let event = <<H::Event as DomainEvent>::Codec as Decode<H::Event>>::decode(payload)
-                .map_err(HandleError::Undecodable)?;
-            self.0.handle(tx, event, context).await.map_err(|error| HandleError::Failed(error.into()))
+            handler.handle(tx, event, context).await.map_err(|error| {
+                let class = handler.classify(&error);
+                Failed { class, error: error.into() }
+            })
         })
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub use header::{HeaderValue, Headers};
 pub use key::{EventKey, event_key};
 
-use crate::codec::{Codec, Encode};
+use crate::codec::{Codec, CodecError, Encode};
 
 /// Something that happened in the domain, which other systems learn of through Kafka.
 ///
@@ -51,6 +51,16 @@ pub trait DomainEvent {
 
     /// When it happened, when the event says so itself; otherwise the time of `emit`.
     fn occurred_at(&self) -> Option<SystemTime> {
+        None
+    }
+
+    /// Reads the payload of an older version of this event, for a consumer. `None`: there is no such version, or no way from
+    /// it to this one. `#[event(upcast_from = …)]` writes it.
+    fn older_version(version: u32, payload: &[u8]) -> Option<Result<Self, CodecError>>
+    where
+        Self: Sized,
+    {
+        let _ = (version, payload);
         None
     }
 }

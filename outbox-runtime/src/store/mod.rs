@@ -1,5 +1,6 @@
 //! The store seam: what a database must offer to hold an outbox. SQL lives below here and nowhere else.
 
+pub(crate) mod inbox;
 pub(crate) mod migrate;
 mod names;
 #[cfg(feature = "postgres")]
@@ -67,6 +68,58 @@ pub(crate) mod sealed {
             group: &str,
             event_id: Uuid,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+        /// Forgets what the group handled longer ago than `retention`, and what has waited for longer: so many rows at most.
+        /// Returns how many that were.
+        fn forget_inbox(
+            pool: &Pool<Self>,
+            names: &Names,
+            group: &str,
+            retention: Duration,
+            most: u32,
+        ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+
+        /// Notes that an event is in a retry topic, unless the group has handled it meanwhile, somewhere else: `false`. Within a
+        /// transaction: whoever handles it now is waited for, and whoever is about to finds it noted.
+        fn begin_waiting(
+            connection: &mut Self::Connection,
+            names: &Names,
+            waiting: &Waiting<'_>,
+            event_id: Uuid,
+        ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+        /// Notes that an event waits no more. Within a transaction: if it did wait, nobody parks behind it until that ends.
+        fn end_waiting(
+            connection: &mut Self::Connection,
+            names: &Names,
+            waiting: &Waiting<'_>,
+        ) -> impl Future<Output = Result<Others, sqlx::Error>> + Send;
+
+        /// Keeps an event until the earlier ones of its key are done. `false`: none is left. Within a transaction.
+        fn park_waiting(
+            connection: &mut Self::Connection,
+            names: &Names,
+            waiting: &Waiting<'_>,
+            content: &Content,
+        ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+        /// Topics and keys whose first waiting event is kept here, and has been for a minute.
+        fn left_behind(
+            connection: &mut Self::Connection,
+            names: &Names,
+            group: &str,
+        ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, sqlx::Error>> + Send;
+
+        /// Finds out a transaction that is beyond saving, which the database would roll back and call committed.
+        fn confirm(connection: &mut Self::Connection)
+        -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+        /// The first event of a key that waits.
+        fn first_waiting(
+            connection: &mut Self::Connection,
+            names: &Names,
+            waiting: &Waiting<'_>,
+        ) -> impl Future<Output = Result<Option<FirstWaiting>, sqlx::Error>> + Send;
 
         /// Applies the migrations that are missing. Two processes may call it at once.
         fn migrate(pool: &Pool<Self>, names: &Names) -> impl Future<Output = Result<(), OutboxError>> + Send;
@@ -288,4 +341,50 @@ pub struct Settled {
     pub delivered: Vec<i64>,
     /// Refused again, and why; those behind it wait.
     pub refused: Option<(i64, String)>,
+}
+
+/// An event whose key waits for it, by its place on its own topic, where it has its order.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// The consumer group.
+    pub group: &'a str,
+    /// The topic.
+    pub topic: &'a str,
+    /// The key.
+    pub key: &'a [u8],
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// Which other events of a key wait, and where this one did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Others {
+    /// It was noted as being in a retry topic.
+    pub in_retry_topic: bool,
+    /// One that came before.
+    pub earlier: bool,
+    /// One that came after.
+    pub later: bool,
+}
+
+/// What a message is, besides its place and key.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// The headers, as JSON.
+    pub headers: Vec<u8>,
+    /// The payload.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// The first event of a key that waits.
+#[derive(Debug, Clone)]
+pub struct FirstWaiting {
+    /// The partition of its topic.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// `None`: it is in a retry topic.
+    pub content: Option<Content>,
 }

@@ -14,6 +14,8 @@ pub struct TxOptions {
     pub(crate) name: Option<&'static str>,
     /// Whether the transaction notes conflicts.
     pub(crate) watch: bool,
+    /// After which the database ends a statement of it, and a little later the transaction if its process is frozen.
+    pub(crate) limit: Option<std::time::Duration>,
 }
 
 /// How far a transaction is kept from seeing those that run at the same time.
@@ -36,7 +38,7 @@ impl TxOptions {
     /// The database's defaults.
     #[must_use]
     pub const fn new() -> Self {
-        Self { isolation: None, name: None, watch: false }
+        Self { isolation: None, name: None, watch: false, limit: None }
     }
 
     /// The isolation level. Default: that of the database or the connection.
@@ -52,6 +54,11 @@ impl TxOptions {
     #[must_use]
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    pub(crate) const fn limit(mut self, limit: std::time::Duration) -> Self {
+        self.limit = Some(limit);
         self
     }
 }

@@ -1,9 +1,9 @@
-use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
-use serde::Serialize;
+use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, event_handler, transactional_outbox};
+use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
 use tracing::instrument;
 
-#[derive(Serialize, DomainEvent)]
+#[derive(Debug, Serialize, Deserialize, DomainEvent)]
 #[event(topic = "t")]
 struct Created(#[event(key)] u64);
 
@@ -25,6 +25,29 @@ impl Service {
     }
 }
 
+#[instrument(skip(tx), fields(id), ret, err)]
+#[event_handler]
+async fn outside(tx: &mut OutboxTx<'_, Sqlite>, Created(id): Created) -> Result<(), OutboxError> {
+    tx.emit(Created(id))?;
+    Ok(())
+}
+
+#[event_handler]
+#[instrument(skip(tx, service), fields(id), ret, err)]
+async fn inside(
+    tx: &mut OutboxTx<'_, Sqlite>,
+    created: Created,
+    service: &Service,
+) -> Result<(), OutboxError> {
+    tx.emit(created)?;
+    service.inside(1).await?;
+    Ok(())
+}
+
+fn is_handler(_: impl outbox::consume::EventHandler<Sqlite>) {}
+
 fn main() {
     let _ = (Service::outside, Service::inside);
+    is_handler(outside);
+    let _ = |service| is_handler(inside(service));
 }

@@ -1,8 +1,8 @@
-use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
-use serde::Serialize;
+use outbox::{DomainEvent, Outbox, OutboxError, event_handler, transactional_outbox};
+use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
 
-#[derive(Serialize, DomainEvent)]
+#[derive(Serialize, Deserialize, DomainEvent)]
 #[event(topic = "t")]
 struct Created(#[event(key)] u64);
 
@@ -41,6 +41,57 @@ async fn named_too(error: &Outbox<Sqlite>) -> Result<(), OutboxError> {
     Ok(())
 }
 
+// No variable of ours may have the name of a handler: a unit struct cannot be shadowed.
+mod handlers {
+    use super::*;
+
+    type Context = outbox::consume::EventContext;
+
+    #[event_handler]
+    async fn tx(a: &mut OutboxTx<'_, Sqlite>, b: Created) -> Result<(), OutboxError> {
+        a.emit(b)?;
+        Ok(())
+    }
+
+    #[event_handler]
+    async fn event(a: &mut OutboxTx<'_, Sqlite>, b: Created) -> Result<(), OutboxError> {
+        a.emit(b)?;
+        Ok(())
+    }
+
+    #[event_handler(retry_topics = ["1s"], later_events = "wait")]
+    async fn context(a: &mut OutboxTx<'_, Sqlite>, b: &Created) -> Result<(), OutboxError> {
+        a.emit(b)?;
+        Ok(())
+    }
+
+    #[event_handler]
+    async fn error(a: &mut OutboxTx<'_, Sqlite>, _: Created) -> Result<(), OutboxError> {
+        a.emit(Created(1))?;
+        Ok(())
+    }
+
+    #[event_handler]
+    async fn call(a: &mut OutboxTx<'_, Sqlite>, b: Created) -> Result<(), OutboxError> {
+        a.emit(b)?;
+        Ok(())
+    }
+
+    #[event_handler]
+    async fn handle(
+        a: &mut OutboxTx<'_, Sqlite>,
+        _: Created,
+        class: &outbox::consume::EventContext,
+    ) -> Result<(), OutboxError> {
+        a.emit(Created(class.attempt.into()))?;
+        Ok(())
+    }
+
+    pub fn all(_: Context) {
+        let _ = (tx, event, context, error, call, handle);
+    }
+}
+
 fn main() {
-    let _ = (create, named, named_too);
+    let _ = (create, named, named_too, handlers::all);
 }

@@ -1,7 +1,8 @@
-use outbox::{DomainEvent, Headers};
-use serde::Serialize;
+use outbox::consume::EventContext;
+use outbox::{DomainEvent, Headers, OutboxTx, event_handler};
+use serde::{Deserialize, Serialize};
 
-#[derive(Serialize, DomainEvent)]
+#[derive(Serialize, Deserialize, DomainEvent)]
 #[event(topic = "raw")]
 #[allow(non_camel_case_types)]
 struct r#move {
@@ -21,7 +22,19 @@ enum Raw {
     },
 }
 
+#[event_handler]
+async fn r#match(
+    r#in: &mut OutboxTx<'_, sqlx::Sqlite>,
+    r#fn: r#move,
+    r#struct: &EventContext,
+    r#try: &u8,
+) -> sqlx::Result<()> {
+    sqlx::query("select $1").bind(r#fn.r#type + r#struct.attempt as u8 + r#try).execute(r#in).await?;
+    Ok(())
+}
+
 fn main() {
+    let r#match(7) = r#match(7) else { unreachable!() };
     let event = r#move { r#type: 1, r#in: "there".to_owned() };
     assert_eq!(event.descriptor().name, "move");
     assert_eq!(event.descriptor().key_fields, ["type"]);

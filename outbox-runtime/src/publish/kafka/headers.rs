@@ -5,13 +5,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::record::EventRecord;
+use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION, EventRecord};
 
-pub(crate) const CE_ID: &str = "ce_id";
-pub(crate) const CE_TYPE: &str = "ce_type";
-pub(crate) const CE_TIME: &str = "ce_time";
-/// An extension: the version of the payload's schema.
-pub(crate) const CE_VERSION: &str = "ce_dataversion";
 const CONTENT_TYPE: &str = "content-type";
 
 pub(super) fn kafka_headers(event: &EventRecord, source: &str) -> OwnedHeaders {

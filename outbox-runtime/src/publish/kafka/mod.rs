@@ -8,7 +8,6 @@ mod producer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use config::KafkaPublisherBuilder;
-pub(crate) use headers::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION};
 
 use crate::error::OutboxError;
 use crate::publish::kafka::config::ProducerConfig;

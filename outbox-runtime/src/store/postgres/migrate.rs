@@ -7,7 +7,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: inclu
 
 /// Postgres cuts longer identifiers off, without an error: two outboxes could then share a table.
 const MAX_IDENTIFIER_BYTES: usize = 63;
-const LONGEST_OBJECT: &str = "parked_lane_key";
+const LONGEST_OBJECT: &str = "inbox_handled_at";
 
 pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
     let longest = names.prefix.len() + LONGEST_OBJECT.len();

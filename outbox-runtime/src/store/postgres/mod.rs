@@ -1,6 +1,7 @@
 //! Postgres: an append-only table, read in windows between snapshots.
 
 mod doorbell;
+mod inbox;
 mod invariants;
 mod lease;
 mod marks;
@@ -27,7 +28,8 @@ use crate::operate::{ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::sealed::Database;
 use crate::store::{
-    Claimed, LaneBatch, LaneRead, Lease, Migration, Names, Progress, Retry, Settled, Share, Store,
+    Claimed, Content, FirstWaiting, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress, Retry,
+    Settled, Share, Store, Waiting,
 };
 use crate::tx::TxOptions;
 
@@ -62,7 +64,63 @@ impl Database for Postgres {
         group: &str,
         event_id: Uuid,
     ) -> Result<bool, sqlx::Error> {
-        write::insert_inbox(connection, names, group, event_id).await
+        inbox::insert(connection, names, group, event_id).await
+    }
+
+    async fn forget_inbox(
+        pool: &PgPool,
+        names: &Names,
+        group: &str,
+        retention: Duration,
+        most: u32,
+    ) -> Result<u64, sqlx::Error> {
+        inbox::forget(pool, names, group, retention, most).await
+    }
+
+    async fn begin_waiting(
+        connection: &mut PgConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+        event_id: Uuid,
+    ) -> Result<bool, sqlx::Error> {
+        inbox::begin_waiting(connection, names, waiting, event_id).await
+    }
+
+    async fn end_waiting(
+        connection: &mut PgConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+    ) -> Result<Others, sqlx::Error> {
+        inbox::end_waiting(connection, names, waiting).await
+    }
+
+    async fn park_waiting(
+        connection: &mut PgConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+        content: &Content,
+    ) -> Result<bool, sqlx::Error> {
+        inbox::park_waiting(connection, names, waiting, content).await
+    }
+
+    async fn left_behind(
+        connection: &mut PgConnection,
+        names: &Names,
+        group: &str,
+    ) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
+        inbox::left_behind(connection, names, group).await
+    }
+
+    async fn first_waiting(
+        connection: &mut PgConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+    ) -> Result<Option<FirstWaiting>, sqlx::Error> {
+        inbox::first_waiting(connection, names, waiting).await
+    }
+
+    async fn confirm(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute("select 1").await.map(drop)
     }
 
     async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {

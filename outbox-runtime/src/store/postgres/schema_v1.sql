@@ -95,3 +95,19 @@ create table {inbox} (
   handled_at     timestamptz not null default now(),
   primary key (consumer_group, event_id)
 );
+create index {"inbox_handled_at"} on {inbox} (consumer_group, handled_at);
+
+-- Events of keys whose order is kept, by their places on their own topics: those in a consumer group's retry topics, and
+-- those that wait behind them, which are kept here.
+create table {waiting} (
+  consumer_group   text        not null,
+  topic            text        not null,
+  key              bytea       not null,
+  source_partition integer     not null,
+  source_offset    bigint      not null,
+  in_retry_topic   boolean     not null,
+  headers          bytea,
+  payload          bytea,
+  since            timestamptz not null default now(),
+  primary key (consumer_group, topic, key, source_partition, source_offset)
+);

@@ -2,7 +2,6 @@
 
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, SqlStr};
-use uuid::Uuid;
 
 use crate::record::{EventRecord, Lane};
 use crate::store::names::literal;
@@ -28,8 +27,8 @@ values ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10)";
 
 /// One round trip for all of it, as for a plain `BEGIN`.
 pub(super) fn begin_statement(options: TxOptions) -> Option<SqlStr> {
-    let TxOptions { isolation, name, .. } = options;
-    if isolation.is_none() && name.is_none() {
+    let TxOptions { isolation, name, limit, .. } = options;
+    if isolation.is_none() && name.is_none() && limit.is_none() {
         return None;
     }
     let mut statement = "BEGIN".to_owned();
@@ -43,6 +42,14 @@ pub(super) fn begin_statement(options: TxOptions) -> Option<SqlStr> {
     if let Some(name) = name {
         statement.push_str("; SET LOCAL application_name = ");
         statement.push_str(&literal(name));
+    }
+    if let Some(limit) = limit {
+        // Postgres's settings are 32 bits wide, and 0 is no limit.
+        let millis = limit.as_millis().clamp(1, 2_000_000_000);
+        let idle = millis + 10_000;
+        statement.push_str(&format!(
+            "; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
+        ));
     }
     Some(sql(statement))
 }
@@ -93,20 +100,4 @@ fn lane(event: &EventRecord) -> i16 {
 
 fn version(event: &EventRecord) -> i32 {
     i32::try_from(event.version).unwrap_or(i32::MAX)
-}
-
-pub(super) async fn insert_inbox(
-    connection: &mut PgConnection,
-    names: &Names,
-    group: &str,
-    event_id: Uuid,
-) -> Result<bool, sqlx::Error> {
-    let inserted =
-        sqlx::query(sql(names
-            .fill("insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing")))
-        .bind(group)
-        .bind(event_id)
-        .execute(connection)
-        .await?;
-    Ok(inserted.rows_affected() == 1)
 }

@@ -1,6 +1,7 @@
 //! SQLite, the embedded default. One writer at a time: the order of `seq` is the order of the commits, and a plain
 //! cursor is exact.
 
+mod inbox;
 mod lease;
 mod migrate;
 mod operate;
@@ -21,7 +22,8 @@ use crate::operate::{ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::sealed::Database;
 use crate::store::{
-    Claimed, LaneBatch, LaneRead, Lease, Migration, Names, Progress, Retry, Settled, Share, Store,
+    Claimed, Content, FirstWaiting, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress, Retry,
+    Settled, Share, Store, Waiting,
 };
 use crate::tx::TxOptions;
 
@@ -55,7 +57,64 @@ impl Database for Sqlite {
         group: &str,
         event_id: Uuid,
     ) -> Result<bool, sqlx::Error> {
-        write::insert_inbox(connection, names, group, event_id).await
+        inbox::insert(connection, names, group, event_id).await
+    }
+
+    async fn forget_inbox(
+        pool: &SqlitePool,
+        names: &Names,
+        group: &str,
+        retention: Duration,
+        most: u32,
+    ) -> Result<u64, sqlx::Error> {
+        inbox::forget(pool, names, group, retention, most).await
+    }
+
+    async fn begin_waiting(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+        event_id: Uuid,
+    ) -> Result<bool, sqlx::Error> {
+        inbox::begin_waiting(connection, names, waiting, event_id).await
+    }
+
+    async fn end_waiting(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+    ) -> Result<Others, sqlx::Error> {
+        inbox::end_waiting(connection, names, waiting).await
+    }
+
+    async fn park_waiting(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+        content: &Content,
+    ) -> Result<bool, sqlx::Error> {
+        inbox::park_waiting(connection, names, waiting, content).await
+    }
+
+    async fn left_behind(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        group: &str,
+    ) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
+        inbox::left_behind(connection, names, group).await
+    }
+
+    async fn first_waiting(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+    ) -> Result<Option<FirstWaiting>, sqlx::Error> {
+        inbox::first_waiting(connection, names, waiting).await
+    }
+
+    /// What fails in SQLite fails alone.
+    async fn confirm(_: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        Ok(())
     }
 
     async fn migrate(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {

@@ -56,10 +56,26 @@ create table {mark} (
   at  integer not null
 );
 
--- What each consumer group has handled.
+-- What each consumer group has handled, and when (milliseconds since 1970).
 create table {inbox} (
   consumer_group text    not null,
   event_id       blob    not null,
-  handled_at     integer not null default (unixepoch()),
+  handled_at     integer not null default (cast(unixepoch('subsec') * 1000 as integer)),
   primary key (consumer_group, event_id)
+);
+create index {"inbox_handled_at"} on {inbox} (consumer_group, handled_at);
+
+-- Events of keys whose order is kept, by their places on their own topics: those in a consumer group's retry topics, and
+-- those that wait behind them, which are kept here.
+create table {waiting} (
+  consumer_group   text    not null,
+  topic            text    not null,
+  key              blob    not null,
+  source_partition integer not null,
+  source_offset    integer not null,
+  in_retry_topic   integer not null,
+  headers          blob,
+  payload          blob,
+  since            integer not null default (cast(unixepoch('subsec') * 1000 as integer)),
+  primary key (consumer_group, topic, key, source_partition, source_offset)
 ) without rowid;

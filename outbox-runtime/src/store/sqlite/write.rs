@@ -3,7 +3,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::SqliteConnection;
-use uuid::Uuid;
 
 use crate::record::{EventRecord, Lane};
 use crate::store::{Names, sql};
@@ -43,20 +42,4 @@ pub(super) fn unix_micros(time: SystemTime) -> i64 {
         Err(before) => i64::try_from(before.duration().as_micros()).map(|micros| -micros),
     };
     micros.unwrap_or(i64::MAX)
-}
-
-pub(super) async fn insert_inbox(
-    connection: &mut SqliteConnection,
-    names: &Names,
-    group: &str,
-    event_id: Uuid,
-) -> Result<bool, sqlx::Error> {
-    let inserted =
-        sqlx::query(sql(names
-            .fill("insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing")))
-        .bind(group)
-        .bind(event_id)
-        .execute(connection)
-        .await?;
-    Ok(inserted.rows_affected() == 1)
 }

@@ -18,8 +18,12 @@
 //! # }
 //! ```
 
+mod handlers;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use handlers::{Delivery, HandlerTest, TestMessage};
 
 use tokio::sync::Notify;
 

@@ -3,15 +3,16 @@
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Attribute, Ident, Signature, Token, Visibility};
+use syn::{Attribute, Ident, Signature, Token, Type, Visibility};
 
-pub(super) struct Function {
+pub(crate) struct Function {
     /// Attributes, visibility and signature, as they were.
     head: TokenStream,
-    pub(super) attrs: Vec<Attribute>,
-    pub(super) sig: Signature,
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
     /// `None` for the declaration in a trait.
-    pub(super) body: Option<Group>,
+    pub(crate) body: Option<Group>,
     /// The `;` of a declaration.
     tail: Option<TokenTree>,
 }
@@ -19,7 +20,9 @@ pub(super) struct Function {
 impl Function {
     // Input:  #[doc = "…"] pub async fn f(&self) -> Ret { BODY }
     // Output: Function { head: `#[doc = "…"] pub async fn f(&self) -> Ret`, attrs, sig, body: `{ BODY }` }
-    pub(super) fn parse(item: TokenStream) -> syn::Result<Self> {
+    //
+    // `refusal` says to an item that is no function what the attribute is for.
+    pub(crate) fn parse(item: TokenStream, refusal: impl Fn(&Ident) -> String) -> syn::Result<Self> {
         let mut head: Vec<TokenTree> = item.into_iter().collect();
         let body = head.pop_if(|last| braces(last).is_some()).as_ref().and_then(braces);
         let tail = match body {
@@ -27,12 +30,13 @@ impl Function {
             Some(_) => None,
         };
         let head: TokenStream = head.into_iter().collect();
-        let (attrs, sig) = parse_head.parse2(head.clone())?;
-        Ok(Self { head, attrs, sig, body, tail })
+        let parse_head = |input: ParseStream<'_>| parse_head(input, &refusal);
+        let (attrs, vis, sig) = parse_head.parse2(head.clone())?;
+        Ok(Self { head, attrs, vis, sig, body, tail })
     }
 
     /// The item as it was, with `body` for its body.
-    pub(super) fn with_body(&self, body: Option<TokenTree>) -> TokenStream {
+    pub(crate) fn with_body(&self, body: Option<TokenTree>) -> TokenStream {
         let mut tokens = self.head.clone();
         tokens.extend(body);
         tokens.extend(self.tail.clone());
@@ -40,7 +44,7 @@ impl Function {
     }
 
     /// The item with an `async` that was forgotten.
-    pub(super) fn with_async_body(&self, body: TokenTree) -> TokenStream {
+    pub(crate) fn with_async_body(&self, body: TokenTree) -> TokenStream {
         let mut forgotten = true;
         let mut tokens = TokenStream::new();
         for token in self.head.clone() {
@@ -56,25 +60,20 @@ impl Function {
     }
 }
 
-fn parse_head(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, Signature)> {
+fn parse_head(
+    input: ParseStream<'_>,
+    refusal: &impl Fn(&Ident) -> String,
+) -> syn::Result<(Vec<Attribute>, Visibility, Signature)> {
     let attrs = input.call(Attribute::parse_outer)?;
-    input.parse::<Visibility>()?;
+    let vis = input.parse()?;
     if let Some(other) = other_item(input) {
-        let help = if other == "impl" || other == "trait" {
-            "put it on each method that needs a transaction"
-        } else {
-            "put it on the function that emits events"
-        };
-        return Err(syn::Error::new(
-            other.span(),
-            format!("`#[transactional_outbox]` is for async functions, not for `{other}`\nhelp: {help}"),
-        ));
+        return Err(syn::Error::new(other.span(), refusal(&other)));
     }
     let sig = input.parse()?;
     if !input.is_empty() {
         return Err(input.error("unexpected token after the function's signature"));
     }
-    Ok((attrs, sig))
+    Ok((attrs, vis, sig))
 }
 
 /// The keyword of an item which is not a function.
@@ -102,5 +101,16 @@ fn braces(token: &TokenTree) -> Option<Group> {
             }
         }
         _ => None,
+    }
+}
+
+/// The type inside of parentheses and of invisible groups.
+pub(crate) fn peeled(mut ty: &Type) -> &Type {
+    loop {
+        ty = match ty {
+            Type::Group(group) => &group.elem,
+            Type::Paren(paren) => &paren.elem,
+            _ => return ty,
+        };
     }
 }

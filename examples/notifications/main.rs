@@ -1,0 +1,125 @@
+//! A notification service: sends an e-mail for each order that `examples/orders` publishes, and shows what becomes of
+//! those that cannot be sent.
+//!
+//! ```sh
+//! eval "$(cargo xtask up)"
+//! cargo run --example notifications        # and `--example orders` in another terminal
+//! curl -d '{"customer": "nobody", "item": "apples"}' -H 'content-type: application/json' localhost:3000/orders
+//! cargo run --package outbox-cli -- dead-letters list --topic orders --group notifications
+//! ```
+//!
+//! The customer `nobody` has no mailbox: a dead letter at once. For `busy` it takes two retry topics until it is one.
+
+use std::error::Error;
+use std::time::Duration;
+
+use outbox::consume::{Classify, Consumer, EventContext};
+use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Executor, Postgres};
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+/// The event as this service sees it: the fields that it needs.
+#[derive(Debug, Serialize, Deserialize, DomainEvent)]
+#[event(topic = "orders", name = "order.placed", version = 1)]
+struct OrderPlaced {
+    order_id: Uuid,
+    #[event(key)]
+    customer: String,
+    item: String,
+}
+
+#[derive(Debug, thiserror::Error, Classify)]
+enum NotifyError {
+    /// No attempt will mend that: a dead letter at once.
+    #[error("{0} has no mailbox")]
+    #[classify(permanent)]
+    NoMailbox(String),
+    /// Tried again at once, then after 5 s and a minute: and only then a dead letter.
+    #[error("the mail provider is busy")]
+    Busy,
+    /// While the database is away, the event waits, and no attempt is counted.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// While an e-mail waits in a retry topic, the later ones of its customer wait behind it: nobody reads of the second order
+/// before the first.
+#[event_handler(group = "notifications", attempts = 2, retry_topics = ["5s", "1m"], later_events = "wait")]
+async fn confirm(
+    tx: &mut OutboxTx<'_, Postgres>,
+    order: OrderPlaced,
+    context: &EventContext,
+    mail: &MailClient,
+) -> Result<(), NotifyError> {
+    sqlx::query("insert into confirmation (order_id, customer) values ($1, $2)")
+        .bind(order.order_id)
+        .bind(&order.customer)
+        .execute(tx)
+        .await?;
+    // The row is there once, whatever happens. The e-mail is not part of the transaction: if the commit behind it fails, or
+    // the process dies before it, the event comes again, and is sent again. The remedy is the provider's: it sends but one
+    // e-mail for an idempotency key, and the id of the event is the same whenever the event comes.
+    mail.send(&order.customer, &format!("We have your order: {}", order.item), context.id).await
+}
+
+/// The client of a mail provider, if it were one.
+struct MailClient;
+
+impl MailClient {
+    async fn send(&self, to: &str, subject: &str, idempotency_key: Uuid) -> Result<(), NotifyError> {
+        tokio::time::sleep(Duration::from_millis(20)).await; // the network
+        match to {
+            "nobody" => return Err(NotifyError::NoMailbox(to.to_owned())),
+            "busy" => return Err(NotifyError::Busy),
+            _ => {}
+        }
+        tracing::info!(to, subject, %idempotency_key, "e-mail sent");
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .init();
+    let setting = |name| {
+        std::env::var(name).map_err(|_| {
+            format!("{name} is not set: `eval \"$(cargo xtask up)\"` starts servers and sets it")
+        })
+    };
+    // As many connections as e-mails are sent at the same time, which is `Consumer::concurrency`.
+    let pool = PgPoolOptions::new()
+        .max_connections(8)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy(&setting("DATABASE_URL")?)?;
+    // Its own tables, as if in a database of its own.
+    let outbox = Outbox::builder(pool).table_prefix("notifications_outbox_").build()?;
+    outbox.migrate().await?;
+    outbox
+        .pool()
+        .execute("create table if not exists confirmation (order_id uuid not null, customer text not null)")
+        .await?;
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let consumed = Consumer::new(outbox, setting("KAFKA_BROKERS")?)
+        .handler(confirm(MailClient))
+        .property("allow.auto.create.topics", "true")
+        .run(async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+        .await?;
+    println!(
+        "{} orders confirmed, {} put off, {} given up",
+        consumed.handled, consumed.to_retry_topics, consumed.dead_letters
+    );
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! What can be said on the command line.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::str::FromStr;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+/// Operates an outbox and its consumers.
+#[derive(Debug, Parser)]
+#[command(name = "outbox", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What a consumer group gave up: list, show, replay or discard it
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List those that were neither replayed nor discarded, oldest first in each partition
+    List {
+        #[command(flatten)]
+        of: Of,
+        /// Everything that is known of each, as one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print everything that is known of some: the error, headers and payload
+    Show {
+        #[command(flatten)]
+        of: Of,
+        /// Where they are, as `list` prints it
+        #[arg(required = true, value_name = "PARTITION:OFFSET")]
+        places: Vec<Place>,
+    },
+    /// Have the group handle some again, and no other group
+    ///
+    /// They go to the topic `<topic>.<group>.retry.0`, which the group's consumers read, in the order given here. Each is
+    /// tried as often as a new event, and handled once. They have no order with the later events of their keys, which
+    /// may be handled already.
+    Replay {
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Give some up for good
+    ///
+    /// They are not listed any more, and are deleted when Kafka's retention ends.
+    Discard {
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        which: Which,
+        /// Needed with `--all`
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Whose dead letters.
+#[derive(Debug, Args)]
+pub struct Of {
+    /// The brokers, as HOST:PORT, separated by commas
+    #[arg(long, env = "KAFKA_BROKERS", value_parser = NonEmptyStringValueParser::new())]
+    pub brokers: String,
+    /// The topic of the events themselves
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub topic: String,
+    /// The consumer group that gave them up
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub group: String,
+    /// A property of librdkafka that says how to reach the brokers, such as `security.protocol=ssl`; several are allowed
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    pub properties: Vec<Property>,
+}
+
+/// Which of the dead letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Which {
+    /// Where they are, as `list` prints it
+    #[arg(value_name = "PARTITION:OFFSET")]
+    pub places: Vec<Place>,
+    /// All that are listed when it begins
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Where a dead letter is on the topic of the dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Property {
+    pub name: String,
+    pub value: String,
+}
+
+impl Cli {
+    /// What the arguments mean, the program's name first.
+    pub fn understand(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(arguments)?;
+        let Command::DeadLetters(command) = &cli.command;
+        if let DeadLetters::Discard { which: Which { all: true, .. }, yes: false, .. } = command {
+            return Err(Self::command().error(
+                ErrorKind::MissingRequiredArgument,
+                "`discard --all` gives up every dead letter of the group for good: add `--yes` if that is what you want. \
+                 Nothing was discarded",
+            ));
+        }
+        Ok(cli)
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once(':').and_then(|(partition, offset)| {
+            Some(Self { partition: partition.parse().ok()?, offset: offset.parse().ok()? })
+        });
+        parsed.filter(|place| place.partition >= 0 && place.offset >= 0).ok_or_else(|| {
+            "expected PARTITION:OFFSET, as `outbox dead-letters list` prints it: `0:42`".to_owned()
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.partition, self.offset)
+    }
+}
+
+impl FromStr for Property {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
+            }
+            _ => Err("expected NAME=VALUE: `security.protocol=ssl`".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OF: [&str; 6] = ["--brokers", "localhost:9092", "--topic", "orders", "--group", "inventory"];
+
+    fn understood(command: &str, more: &[&str]) -> Result<DeadLetters, clap::Error> {
+        let words = ["outbox", "dead-letters", command].into_iter().chain(OF).chain(more.iter().copied());
+        let Command::DeadLetters(command) = Cli::understand(words.map(OsString::from))?.command;
+        Ok(command)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn places_are_read_as_they_are_printed() {
+        let place: Place = "3:4294967296".parse().unwrap();
+        assert_eq!(place, Place { partition: 3, offset: 4_294_967_296 });
+        assert_eq!(place.to_string(), "3:4294967296");
+        for wrong in ["", "3", ":", "3:", ":4", "-1:4", "3:-4", "3:4:5", "3 : 4", "0x3:4", "2147483648:0"] {
+            assert!(wrong.parse::<Place>().unwrap_err().contains("`0:42`"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_a_property_may_have_an_equals_sign() {
+        let property: Property = "sasl.password=a=b".parse().unwrap();
+        assert_eq!((&*property.name, &*property.value), ("sasl.password", "a=b"));
+        assert!("sasl.password".parse::<Property>().is_err() && "=b".parse::<Property>().is_err());
+    }
+
+    #[test]
+    fn every_command_says_whose_dead_letters_it_is_about() {
+        let DeadLetters::List { of, json } = understood("list", &["--json"]).unwrap() else {
+            panic!("another command")
+        };
+        assert_eq!(
+            (&*of.brokers, &*of.topic, &*of.group, json),
+            ("localhost:9092", "orders", "inventory", true)
+        );
+        let properties = ["--property", "client.id=me", "--property", "security.protocol=ssl"];
+        let DeadLetters::Show { of, places } =
+            understood("show", &[&properties[..], &["0:1", "2:3"]].concat()).unwrap()
+        else {
+            panic!("another command")
+        };
+        assert_eq!(of.properties.len(), 2);
+        assert_eq!(places, [Place { partition: 0, offset: 1 }, Place { partition: 2, offset: 3 }]);
+    }
+
+    #[test]
+    fn what_is_changed_is_said_by_place_or_by_all_and_not_by_both() {
+        assert!(understood("replay", &["0:1"]).is_ok() && understood("replay", &["--all"]).is_ok());
+        for (command, more) in [
+            ("show", &[][..]),
+            ("show", &["--all"]),
+            ("replay", &[]),
+            ("replay", &["--all", "0:1"]),
+            ("replay", &["0"]),
+            ("discard", &[]),
+            ("discard", &["--all", "--yes", "0:1"]),
+        ] {
+            assert_eq!(understood(command, more).unwrap_err().exit_code(), 2, "{command} {more:?}");
+        }
+    }
+
+    #[test]
+    fn all_are_discarded_only_on_an_explicit_yes() {
+        assert!(understood("discard", &["--all", "--yes"]).is_ok());
+        assert!(understood("discard", &["0:1"]).is_ok());
+        let error = understood("discard", &["--all"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("add `--yes`"), "{error}");
+    }
+}

@@ -1,0 +1,233 @@
+//! `outbox dead-letters` as a process, on a real Kafka.
+
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
+const GROUP: &str = "inventory";
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+fn kafka() -> String {
+    std::env::var("KAFKA_BROKERS").unwrap_or_else(|_| {
+        panic!(
+            "KAFKA_BROKERS is not set, and this test needs a real Kafka: run `cargo xtask test`, which starts one, or set \
+             the variable to one of yours"
+        )
+    })
+}
+
+/// A topic of its own, and its group's dead letters.
+struct Scene {
+    topic: String,
+    producer: ThreadedProducer<DefaultProducerContext>,
+}
+
+impl Scene {
+    async fn new(name: &str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let topic = format!("cli-{name}-{now}");
+        let client = ClientConfig::new().set("bootstrap.servers", kafka()).clone();
+        let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
+        let names = [(format!("{topic}.{GROUP}.dlt"), 2), (format!("{topic}.{GROUP}.retry.0"), 1)];
+        let topics = names
+            .each_ref()
+            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)));
+        for created in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
+            created.unwrap();
+        }
+        Self { topic, producer: client.create().unwrap() }
+    }
+
+    fn dead_letter_topic(&self) -> String {
+        format!("{}.{GROUP}.dlt", self.topic)
+    }
+
+    /// Writes a dead letter as a consumer does.
+    fn give_up(&self, partition: i32, key: &[u8], id: &str, error: &str) {
+        let headers = [
+            ("ce_id", id),
+            ("ce_type", "order.placed"),
+            ("ce_dataversion", "2"),
+            ("x-tenant", "acme"),
+            ("outbox-original-topic", &self.topic),
+            ("outbox-original-partition", "4"),
+            ("outbox-original-offset", "17"),
+            ("outbox-original-timestamp", "1764021330000"),
+            ("outbox-group", GROUP),
+            ("outbox-attempts", "10"),
+            ("outbox-error-class", "transient"),
+            ("outbox-error", error),
+            ("outbox-first-failure", "1764021338000"),
+            ("outbox-last-failure", "1764021339250"),
+        ];
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(*value) })
+        });
+        let topic = self.dead_letter_topic();
+        let record = BaseRecord::to(&topic)
+            .partition(partition)
+            .key(key)
+            .payload("{\"item\":\"apples\"}")
+            .headers(headers);
+        self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        self.producer.flush(TIMEOUT).unwrap();
+    }
+
+    fn run(&self, command: &str, more: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_outbox"))
+            .args(["dead-letters", command, "--topic", &self.topic, "--group", GROUP])
+            .args(more)
+            .env("KAFKA_BROKERS", kafka())
+            .output()
+            .unwrap()
+    }
+
+    /// What it prints, if it succeeds.
+    fn prints(&self, command: &str, more: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.run(command, more);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(status.success(), "{command} {more:?}: {status}: {stderr}");
+        String::from_utf8(stdout).unwrap()
+    }
+
+    /// What it says, if it fails with this code and prints nothing.
+    fn fails(&self, command: &str, more: &[&str], code: i32) -> String {
+        let Output { status, stdout, stderr } = self.run(command, more);
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), &*stdout), (Some(code), &b""[..]), "{command} {more:?}: {stderr}");
+        stderr
+    }
+
+    fn listed_places(&self) -> Vec<String> {
+        let listed = self.prints("list", &["--json"]);
+        let letters = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        letters.map(|letter| letter["place"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// All on the topic by which dead letters are replayed.
+    fn replayed(&self) -> Vec<OwnedMessage> {
+        let topic = format!("{}.{GROUP}.retry.0", self.topic);
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", kafka())
+            .set("group.id", "outbox-cli-test")
+            .create()
+            .unwrap();
+        let (low, high) = consumer.fetch_watermarks(&topic, 0, TIMEOUT).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(&topic, 0, Offset::Offset(low)).unwrap();
+        consumer.assign(&assignment).unwrap();
+        (low..high)
+            .map(|_| consumer.poll(TIMEOUT).expect("a message within 30 s").unwrap().detach())
+            .collect()
+    }
+}
+
+fn header<'m>(message: &'m OwnedMessage, name: &str) -> Option<&'m str> {
+    let value = message.headers()?.iter().find(|header| header.key == name)?.value?;
+    Some(std::str::from_utf8(value).unwrap())
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_shown_replayed_and_discarded() {
+    let scene = Scene::new("all").await;
+    let id = "018f0000-0000-7000-8000-000000000001";
+    scene.give_up(0, b"alice", id, "the warehouse is closed\nuntil Monday");
+    scene.give_up(0, b"carol", "018f0000-0000-7000-8000-000000000002", "not now");
+    scene.give_up(1, &[0xff, 0x1b], "018f0000-0000-7000-8000-000000000003", "not now");
+
+    let listed = scene.prints("list", &[]);
+    let lines: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(lines[0], ["PLACE", "EVENT", "KEY", "ATTEMPTS", "CLASS", "LAST FAILURE", "ERROR"]);
+    let first = [
+        "0:0",
+        "order.placed v2",
+        "alice",
+        "10",
+        "transient",
+        "2025-11-24T21:55:39Z",
+        "the warehouse is closed",
+    ];
+    assert_eq!(lines[1], first);
+    assert_eq!((lines[2][0], lines[3][0], lines[3][2]), ("0:1", "1:0", "0xff1b"));
+    assert_eq!(lines.len(), 4);
+
+    let listed = scene.prints("list", &["--json"]);
+    let letter: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    assert_eq!((&letter["key"], &letter["event_id"]), (&"alice".into(), &id.into()));
+    assert_eq!(letter["payload"], "{\"item\":\"apples\"}");
+    assert_eq!(letter["error"], "the warehouse is closed\nuntil Monday");
+    assert_eq!(letter["last_failure"], "2025-11-24T21:55:39.25Z");
+    assert_eq!(letter["headers"][3], serde_json::json!({ "name": "x-tenant", "value": "acme" }));
+
+    let shown = scene.prints("show", &["0:0", "1:0"]);
+    for line in [
+        &format!("place          0:0 on {}", scene.dead_letter_topic()),
+        &format!("came from      4:17 on {}", scene.topic),
+        &format!("id             {id}"),
+        "key            0xff1b",
+        "  until Monday",
+        "  x-tenant: acme",
+        "  outbox-original-timestamp: 1764021330000",
+        "payload, 17 bytes",
+        "  {\"item\":\"apples\"}",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "`{line}` is missing in\n{shown}");
+    }
+
+    let said = scene.prints("replay", &["0:0"]);
+    assert!(said.starts_with("replayed 0:0\n") && said.contains(".retry.0"), "{said}");
+    let replayed = scene.replayed();
+    assert_eq!(replayed.len(), 1);
+    assert_eq!(
+        (replayed[0].key(), replayed[0].payload()),
+        (Some(&b"alice"[..]), Some(&b"{\"item\":\"apples\"}"[..]))
+    );
+    for (name, value) in [
+        ("ce_id", id),
+        ("ce_type", "order.placed"),
+        ("ce_dataversion", "2"),
+        ("x-tenant", "acme"),
+        ("outbox-original-topic", &scene.topic),
+        ("outbox-original-partition", "4"),
+        ("outbox-original-offset", "17"),
+        ("outbox-original-timestamp", "1764021330000"),
+        ("outbox-group", GROUP),
+        ("outbox-attempts", "0"),
+    ] {
+        assert_eq!(header(&replayed[0], name), Some(value), "{name}");
+    }
+    assert_eq!(header(&replayed[0], "outbox-error"), None, "it begins anew");
+    assert_eq!(scene.listed_places(), ["0:1", "1:0"]);
+
+    assert_eq!(scene.prints("discard", &["1:0"]), "discarded 1:0\n");
+    assert_eq!(scene.listed_places(), ["0:1"]);
+    assert!(scene.prints("replay", &["--all"]).starts_with("replayed 0:1\n"));
+    assert_eq!(scene.replayed().len(), 2, "and nothing that was discarded");
+    assert_eq!(scene.prints("list", &[]), "");
+    assert_eq!(scene.prints("discard", &["--all", "--yes"]), "");
+}
+
+#[tokio::test]
+async fn a_place_without_a_dead_letter_is_an_error_that_says_how_to_list_and_nothing_is_done() {
+    let scene = Scene::new("unknown").await;
+    scene.give_up(1, b"alice", "018f0000-0000-7000-8000-000000000001", "not now");
+    for command in ["show", "replay", "discard"] {
+        let said = scene.fails(command, &["1:0", "0:7"], 1);
+        let list = format!("`outbox dead-letters list --topic {} --group {GROUP}`", scene.topic);
+        assert!(said.contains("no dead letter at 0:7 on") && said.contains(&list), "{said}");
+    }
+    assert_eq!(scene.listed_places(), ["1:0"]);
+    assert!(scene.replayed().is_empty());
+    assert!(scene.fails("discard", &["--all"], 2).contains("add `--yes`"));
+    assert!(scene.fails("replay", &["first"], 2).contains("PARTITION:OFFSET"));
+    assert_eq!(scene.listed_places(), ["1:0"]);
+}

@@ -1,0 +1,109 @@
+//! The options. What they may be is decided in [`model`](super::model).
+
+use proc_macro2::TokenStream;
+use syn::parse::{ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Ident, LitInt, LitStr, Path, Token, bracketed};
+
+use crate::errors::{self, Errors};
+use crate::grammar::{self, Once, Value, value};
+use crate::symbol::{
+    ATTEMPTS, CRATE, FOREIGN, GROUP, LATER_EVENTS, LONGEST_PAUSE, PAUSE, RETRY_TOPICS, TIMEOUT,
+};
+
+const OPTIONS: [&str; 9] =
+    [GROUP, ATTEMPTS, PAUSE, LONGEST_PAUSE, RETRY_TOPICS, LATER_EVENTS, TIMEOUT, FOREIGN, CRATE];
+
+#[derive(Default)]
+pub(super) struct Args {
+    pub(super) group: Once<LitStr>,
+    pub(super) attempts: Once<Attempts>,
+    pub(super) pause: Once<LitStr>,
+    pub(super) longest_pause: Once<LitStr>,
+    pub(super) retry_topics: Once<Delays>,
+    pub(super) later_events: Once<LitStr>,
+    pub(super) timeout: Once<LitStr>,
+    pub(super) foreign: Once<LitStr>,
+    pub(super) krate: Once<Path>,
+}
+
+pub(super) enum Attempts {
+    Number(LitInt),
+    Word(LitStr),
+}
+
+pub(super) struct Delays(pub(super) Vec<LitStr>);
+
+impl Args {
+    // Input:  group = "inventory", attempts = 3
+    // Output: Args { group: "inventory", attempts: 3 }
+    pub(super) fn parse(errors: &Errors, tokens: TokenStream) -> Self {
+        let mut args = Self::default();
+        let parsed = (|input: ParseStream<'_>| {
+            grammar::list(errors, input, |input| args.entry(input));
+            Ok(())
+        })
+        .parse2(tokens);
+        errors.ok(parsed);
+        args
+    }
+
+    fn entry(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+        let Some(key) = grammar::word(input) else {
+            return Err(input.error("expected an option\nhelp: write `group = \"inventory\"`"));
+        };
+        match &*key.to_string() {
+            GROUP => self.group.set(&key, value(&key, input, "group = \"inventory\"")),
+            ATTEMPTS => self.attempts.set(&key, value(&key, input, "attempts = 5")),
+            PAUSE => self.pause.set(&key, value(&key, input, "pause = \"100ms\"")),
+            LONGEST_PAUSE => self.longest_pause.set(&key, value(&key, input, "longest_pause = \"10s\"")),
+            RETRY_TOPICS => {
+                self.retry_topics.set(&key, value(&key, input, "retry_topics = [\"10s\", \"5m\"]"))
+            }
+            LATER_EVENTS => self.later_events.set(&key, value(&key, input, "later_events = \"wait\"")),
+            TIMEOUT => self.timeout.set(&key, value(&key, input, "timeout = \"30s\"")),
+            FOREIGN => self.foreign.set(&key, value(&key, input, "foreign = \"place\"")),
+            CRATE => self.krate.set(&key, value(&key, input, "crate = my_crate::outbox")),
+            unknown => {
+                Err(syn::Error::new(key.span(), format!("unknown option `{unknown}`\n{}", help(&key))))
+            }
+        }
+    }
+}
+
+/// What was meant by an option of other libraries, or of none.
+fn help(key: &Ident) -> String {
+    let help = match &*key.to_string() {
+        "topic" | "topics" => "the topic is said on the event: `#[event(topic = \"order-events\")]`",
+        "group_id" | "consumer_group" => "write `group = \"inventory\"`",
+        "retry" | "retries" | "max_retries" | "max_attempts" | "backoff" | "delay" => {
+            "write `attempts = 5` for those in place, `pause = \"100ms\"` for the first pause between them,\n      \
+             and `retry_topics = [\"10s\", \"5m\"]` for those after"
+        }
+        "dlt" | "dlq" | "dead_letter" | "dead_letters" | "dead_letter_topic" => {
+            "every handler has dead letters, on `<topic>.<group>.dlt`: leave this out"
+        }
+        "idempotent" | "inbox" | "dedup" | "exactly_once" => {
+            "every handler makes the changes of an event once: leave this out"
+        }
+        "concurrency" | "max_in_flight" => "say it on the `Consumer`, for all of its handlers",
+        unknown => return errors::suggestion(unknown, &OPTIONS).1,
+    };
+    format!("help: {help}")
+}
+
+impl Value for Attempts {
+    const EXPECTED: &'static str = "a whole number from 1, or \"unlimited\"";
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        if input.peek(LitStr) { input.parse().map(Self::Word) } else { input.parse().map(Self::Number) }
+    }
+}
+
+impl Value for Delays {
+    const EXPECTED: &'static str = "a list of times, such as [\"10s\", \"5m\"]";
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let list;
+        bracketed!(list in input);
+        Ok(Self(Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?.into_iter().collect()))
+    }
+}

@@ -1,0 +1,215 @@
+//! The tokens of the handler.
+
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Attribute, Path, Signature, Token, Type};
+
+use super::model::{Extra, Handler};
+use super::options::{Foreign, Later, Limit, Options};
+use crate::tokens::{ends, local, ours, outbox, private, private_at};
+
+// Input:
+//     #[event_handler(group = "inventory")]
+//     pub async fn reserve(tx: &mut OutboxTx<'_, Postgres>, event: OrderCreated, service: &Service) -> Ret { BODY }
+//
+// Output:
+//     pub struct reserve(pub Service);        // without a state: `pub struct reserve;`
+//     impl reserve {
+//         pub async fn call(tx: &mut OutboxTx<'_, Postgres>, event: OrderCreated, service: &Service) -> Ret { BODY }
+//     }
+//     const _: () = {
+//         impl EventHandler<Postgres> for reserve {
+//             type Event = OrderCreated;
+//             type Error = <Ret as HandlerResult>::Error;
+//             fn options(&self) -> HandlerOptions { HandlerOptions::new().group("inventory") }
+//             fn classify(&self, error: &Self::Error) -> ErrorClass { (&Classified(error)).class() }
+//             async fn handle(&self, tx: …, event: Self::Event, _: &EventContext) -> Result<(), Self::Error> {
+//                 Self::call(tx, event, &self.0).await
+//             }
+//         }
+//     };
+pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
+    let Handler { function, event, .. } = handler;
+    let private = private(handler.krate);
+    let Attributes { of_type, of_impl, of_function } = Attributes::new(&function.attrs);
+    let (vis, name) = (&function.vis, &function.sig.ident);
+    let state = handler.rest.iter().find_map(|extra| match extra {
+        Extra::State(ty) => Some(ty),
+        Extra::Context => None,
+    });
+    let state = state.map(|ty| quote!((pub #ty)));
+    let options = options(&handler.options, &private);
+    // Whatever handlers are called: a variable cannot have the name of a unit struct.
+    let [tx, event_name, context, error] = ["__tx", "__event", "__context", "__error"].map(local);
+    // Of an `OutboxTx` without a database, the compiler would say the same again.
+    let function_itself = handler.tx.database.map(|_| function_itself(handler, &of_function));
+    let (parameter, database) = match handler.tx.database {
+        Some(database) => (None, database.to_token_stream()),
+        None => {
+            let outbox = outbox(handler.krate);
+            (Some(quote!(<DB: #outbox::OutboxDatabase>)), quote!(DB))
+        }
+    };
+    let has_context = handler.rest.iter().any(|extra| matches!(extra, Extra::Context));
+    let context_pattern = if has_context { quote!(#context) } else { quote!(_) };
+    let (error_type, call) = match handler.output {
+        Some(output) => (error_type(output, handler.krate), call(handler, [&tx, &event_name, &context])),
+        None => (quote!(::core::convert::Infallible), unreachable()),
+    };
+    // Located at the name: there is shown that the future is not `Send`.
+    let handle = quote_spanned! {ours(name.span())=>
+        async fn handle(
+            &self,
+            #tx: &mut #private::OutboxTx<'static, #database>,
+            #event_name: Self::Event,
+            #context_pattern: &#private::EventContext,
+        ) -> ::core::result::Result<(), Self::Error> {
+            #call
+        }
+    };
+    quote! {
+        #(#of_type)*
+        #[allow(non_camel_case_types)]
+        #vis struct #name #state;
+        #(#of_impl)*
+        impl #name {
+            #function_itself
+        }
+        #(#of_impl)*
+        const _: () = {
+            #[automatically_derived]
+            impl #parameter #private::EventHandler<#database> for #name {
+                type Event = #event;
+                type Error = #error_type;
+                fn options(&self) -> #private::HandlerOptions {
+                    #options
+                }
+                fn classify(&self, #error: &Self::Error) -> #private::ErrorClass {
+                    use #private::ByClassify as _;
+                    use #private::ByDefault as _;
+                    (&#private::Classified(#error)).class()
+                }
+                #handle
+            }
+        };
+    }
+}
+
+/// The function, under its new name.
+fn function_itself(handler: &Handler<'_>, attrs: &[&Attribute]) -> TokenStream {
+    let (vis, body) = (&handler.function.vis, handler.body);
+    let Signature { asyncness, fn_token, ident, inputs, output, generics, .. } = &handler.function.sig;
+    // A forgotten one has been reported.
+    let asyncness = Token![async](asyncness.as_ref().map_or(fn_token.span, |asyncness| asyncness.span));
+    let call = Ident::new("call", ident.span());
+    let where_clause = &generics.where_clause;
+    // One that awaits nothing must be async too.
+    quote! {
+        #(#attrs)*
+        #[allow(clippy::unused_async)]
+        #vis #asyncness #fn_token #call(#inputs) #output #where_clause #body
+    }
+}
+
+/// The call of the function, as it was declared.
+fn call(handler: &Handler<'_>, [tx, event, context]: [&Ident; 3]) -> TokenStream {
+    if handler.tx.database.is_none() || !handler.tx.is_lent {
+        return unreachable();
+    }
+    // Located at the type of the parameter: there is shown that it is none of ours.
+    let (begin, end) = ends(handler.tx.ty);
+    let mut tx = tx.clone();
+    tx.set_span(end);
+    let tx = quote_spanned!(begin=> &mut *#tx);
+    let event = if handler.event_by_reference { quote!(&#event) } else { quote!(#event) };
+    let at_name = ours(handler.function.sig.ident.span());
+    let rest = handler.rest.iter().map(|extra| match extra {
+        Extra::Context => quote!(#context),
+        Extra::State(_) => quote_spanned!(at_name=> &self.0),
+    });
+    quote_spanned!(at_name=> Self::call(#tx, #event #(, #rest)*).await)
+}
+
+fn unreachable() -> TokenStream {
+    quote!(::core::unreachable!())
+}
+
+/// Underlines all of the return type if it is unfit.
+fn error_type(output: &Type, krate: Option<&Path>) -> TokenStream {
+    let (begin, end) = ends(output);
+    let private = private_at(krate, begin);
+    let open = quote_spanned!(begin=> <);
+    let close = quote_spanned!(end=> >::Error);
+    quote!(#open #output as #private::HandlerResult #close)
+}
+
+/// The user's attributes, on what they are about.
+struct Attributes<'a> {
+    of_type: Vec<&'a Attribute>,
+    of_impl: Vec<TokenStream>,
+    /// All but `#[deprecated]`: that is about those who use the handler, not about its implementation.
+    of_function: Vec<&'a Attribute>,
+}
+
+impl<'a> Attributes<'a> {
+    fn new(attrs: &'a [Attribute]) -> Self {
+        let is = |attr: &Attribute, words: &[&str]| words.iter().any(|word| attr.path().is_ident(word));
+        let cfgs = attrs.iter().filter(|attr| is(attr, &["cfg"])).map(|cfg| quote!(#cfg));
+        let deprecated =
+            attrs.iter().find(|attr| is(attr, &["deprecated"])).map(|_| quote!(#[allow(deprecated)]));
+        Self {
+            of_type: attrs.iter().filter(|attr| is(attr, &["allow", "cfg", "deprecated", "doc"])).collect(),
+            of_impl: cfgs.chain(deprecated).collect(),
+            of_function: attrs.iter().filter(|attr| !is(attr, &["cfg", "deprecated"])).collect(),
+        }
+    }
+}
+
+fn options(options: &Options, private: &TokenStream) -> TokenStream {
+    let mut chain = quote!(#private::HandlerOptions::new());
+    if let Some(group) = &options.group {
+        chain.extend(quote!(.group(#group)));
+    }
+    match options.attempts {
+        Some(Limit::Attempts(attempts)) => {
+            let attempts = Literal::u32_unsuffixed(attempts);
+            chain.extend(quote!(.attempts(#attempts)));
+        }
+        Some(Limit::None) => chain.extend(quote!(.retry_forever())),
+        None => {}
+    }
+    if let Some((first, longest)) = options.pauses {
+        let (first, longest) = (duration(first), duration(longest));
+        chain.extend(quote!(.backoff(#first, #longest)));
+    }
+    if let Some((delays, later)) = &options.ladder {
+        let delays = delays.iter().copied().map(duration);
+        let later = match later {
+            Later::Wait => quote!(Wait),
+            Later::Overtake => quote!(Overtake),
+        };
+        chain.extend(quote!(.retry_topics(const { &[#(#delays),*] }, #private::LaterEvents::#later)));
+    }
+    if let Some(timeout) = options.timeout {
+        let timeout = duration(timeout);
+        chain.extend(quote!(.timeout(#timeout)));
+    }
+    if let Some(foreign) = &options.foreign {
+        let id = match foreign {
+            Foreign::Place => quote!(Place),
+            Foreign::Key => quote!(Key),
+            Foreign::Header(name) => quote!(Header(#name)),
+        };
+        chain.extend(quote!(.foreign(#private::ForeignId::#id)));
+    }
+    chain
+}
+
+fn duration(millis: u64) -> TokenStream {
+    if millis.is_multiple_of(1_000) {
+        let seconds = Literal::u64_unsuffixed(millis / 1_000);
+        return quote!(::core::time::Duration::from_secs(#seconds));
+    }
+    let millis = Literal::u64_unsuffixed(millis);
+    quote!(::core::time::Duration::from_millis(#millis))
+}

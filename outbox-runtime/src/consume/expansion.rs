@@ -1,0 +1,60 @@
+//! What `#[event_handler]` and `#[event(upcast_from = …)]` expand to calls.
+
+use crate::codec::{CodecError, Decode};
+use crate::event::{DomainEvent, EventDescriptor};
+
+pub use super::class::{ByClassify, ByDefault, Classified};
+
+/// What a handler can return: `Result<(), E>`, under any alias.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be returned by an `#[event_handler]` function",
+    label = "this must be a `Result<(), E>`",
+    note = "`Ok(())` commits, and `Err` rolls back; the event is then tried again, later, or becomes a dead letter"
+)]
+pub trait HandlerResult {
+    /// Why an event was not handled.
+    type Error;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E> HandlerResult for Result<(), E> {
+    type Error = E;
+}
+
+/// Reads the payload of `Old`, or of a version before it, and makes the new event of it.
+pub fn upcast<Old, New>(version: u32, payload: &[u8]) -> Option<Result<New, CodecError>>
+where
+    Old: DomainEvent + Into<New>,
+    Old::Codec: Decode<Old>,
+{
+    let old = if Old::DESCRIPTORS.first().is_some_and(|event| event.version == version) {
+        <Old::Codec as Decode<Old>>::decode(payload)
+    } else {
+        Old::older_version(version, payload)?
+    };
+    Some(old.map(Into::into))
+}
+
+/// Whether the event of `new` is that of `old`, and its version the one after it.
+#[must_use]
+pub const fn is_next_version(old: &[EventDescriptor], new: &[EventDescriptor]) -> bool {
+    match (old, new) {
+        ([old], [new]) => {
+            old.version.wrapping_add(1) == new.version
+                && same(old.topic.as_bytes(), new.topic.as_bytes())
+                && same(old.name.as_bytes(), new.name.as_bytes())
+        }
+        _ => false,
+    }
+}
+
+/// `==`, which is not yet for constants.
+const fn same(mut a: &[u8], mut b: &[u8]) -> bool {
+    loop {
+        match (a, b) {
+            ([], []) => return true,
+            ([first, rest @ ..], [other, others @ ..]) if *first == *other => (a, b) = (rest, others),
+            _ => return false,
+        }
+    }
+}

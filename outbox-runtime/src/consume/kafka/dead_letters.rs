@@ -1,0 +1,263 @@
+//! What was given up: to be looked at, replayed to its own group, or discarded.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use super::config;
+use super::forward::{ERROR, ERROR_CLASS, Forwarder, LAST_FAILURE, headers};
+use super::run::owned;
+use super::topics::{dead_letter_topic, retry_topic};
+use crate::consume::message::{History, Message};
+use crate::error::{ErrorKind, OutboxError};
+use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Marks a message on the topic of the dead letters that says what became of an earlier one.
+const RESOLVED: &str = "outbox-resolved";
+const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
+
+/// The dead letters of a topic and a consumer group.
+///
+/// They are on the topic `<topic>.<group>.dlt`, bytes, key and headers as they were, with these headers of ours: `outbox-original-topic`,
+/// `-partition`, `-offset` and `-timestamp`, `outbox-group`, `outbox-attempts`, `outbox-error-class` (`transient`, `permanent`,
+/// `undecodable`), `outbox-error`, `outbox-first-failure` and `outbox-last-failure`; times are milliseconds since 1970. One that is replayed or discarded stays on the
+/// topic, followed in its partition by a message without a payload that says so (`outbox-resolved`).
+///
+/// ```no_run
+/// # async fn example() -> Result<(), outbox_runtime::OutboxError> {
+/// use outbox_runtime::consume::DeadLetters;
+///
+/// let dead_letters = DeadLetters::new("localhost:9092", "order-events", "inventory");
+/// for letter in dead_letters.list().await? {
+///     println!("{}: {}", letter.error_class, letter.error);
+///     dead_letters.replay(&letter).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    properties: BTreeMap<String, String>,
+    topic: String,
+    group: String,
+    forwarder: Arc<OnceLock<Forwarder>>,
+}
+
+/// An event that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Its partition on the topic of the dead letters.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// The event's id, if it has one.
+    pub event_id: Option<Uuid>,
+    /// The event's name, if it has one.
+    pub name: Option<String>,
+    /// The version of its payload, if it is known.
+    pub version: Option<u32>,
+    /// The Kafka key.
+    pub key: Option<Vec<u8>>,
+    /// The payload, as it came.
+    pub payload: Option<Vec<u8>>,
+    /// All headers: those it came with, and ours.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The topic that it came from.
+    pub original_topic: String,
+    /// The partition that it came from.
+    pub original_partition: i32,
+    /// Its offset there.
+    pub original_offset: i64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// `transient`, `permanent` or `undecodable`.
+    pub error_class: String,
+    /// What the last attempt failed with.
+    pub error: String,
+    /// When it failed first.
+    pub first_failure: Option<SystemTime>,
+    /// When it failed last.
+    pub last_failure: Option<SystemTime>,
+}
+
+impl DeadLetters {
+    /// Those of `group` from `topic`, the topic of the events themselves.
+    pub fn new(
+        bootstrap_servers: impl Into<String>,
+        topic: impl Into<String>,
+        group: impl Into<String>,
+    ) -> Self {
+        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap_servers.into())]);
+        Self { properties, topic: topic.into(), group: group.into(), forwarder: Arc::default() }
+    }
+
+    /// Any property of librdkafka that says how to reach the brokers.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// All that were neither replayed nor discarded, oldest first in each partition. Reads the whole topic.
+    ///
+    /// # Errors
+    /// If Kafka does not answer or refuses.
+    pub async fn list(&self) -> Result<Vec<DeadLetter>, OutboxError> {
+        let (properties, group) = (self.properties.clone(), self.group.clone());
+        let topic = dead_letter_topic(&self.topic, &self.group);
+        let read = tokio::task::spawn_blocking(move || read(&properties, &topic, &group)).await;
+        let messages =
+            read.unwrap_or(Err(KafkaError::Canceled)).map_err(|error| self.failed("read", error))?;
+        let resolved: HashSet<(i32, i64)> = messages
+            .iter()
+            .filter_map(|message| Some((message.partition, message.parsed(RESOLVED_OFFSET)?)))
+            .collect();
+        let open = messages.into_iter().filter(|message| {
+            message.header(RESOLVED).is_none() && !resolved.contains(&(message.partition, message.offset))
+        });
+        Ok(open.map(DeadLetter::from).collect())
+    }
+
+    /// Has the group handle it again, and no other group: by `<topic>.<group>.retry.0`, which its consumers read. It is tried as
+    /// often as a new event, and handled once: if the inbox knows it, nothing is changed. Several are handled in the order
+    /// of their replaying if they have one key; with the key's events on the topic itself they have no order any more.
+    ///
+    /// # Errors
+    /// If Kafka does not answer or refuses. It may have been replayed then, and be listed still.
+    pub async fn replay(&self, letter: &DeadLetter) -> Result<(), OutboxError> {
+        let message = letter.message();
+        let history = History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
+        let forwarder = self.forwarder()?;
+        let to = retry_topic(&self.topic, &self.group, 0);
+        let sent = forwarder.send(&to, None, &message, &headers(&self.group, &history, None, None)).await;
+        sent.map_err(|error| self.failed("replay", error))?;
+        self.resolve(forwarder, letter, "replayed").await
+    }
+
+    /// Gives it up for good: it is not listed any more.
+    ///
+    /// # Errors
+    /// If Kafka does not answer or refuses. It is listed still then.
+    pub async fn discard(&self, letter: &DeadLetter) -> Result<(), OutboxError> {
+        self.resolve(self.forwarder()?, letter, "discarded").await
+    }
+
+    /// One for all letters.
+    fn forwarder(&self) -> Result<&Forwarder, OutboxError> {
+        if let Some(forwarder) = self.forwarder.get() {
+            return Ok(forwarder);
+        }
+        let forwarder = Forwarder::new(&config::producer(&self.properties))?;
+        Ok(self.forwarder.get_or_init(|| forwarder))
+    }
+
+    async fn resolve(
+        &self,
+        forwarder: &Forwarder,
+        letter: &DeadLetter,
+        how: &str,
+    ) -> Result<(), OutboxError> {
+        let mark = Message { key: letter.key.clone(), ..Message::default() };
+        let ours = [(RESOLVED, how.to_owned()), (RESOLVED_OFFSET, letter.offset.to_string())];
+        let topic = dead_letter_topic(&self.topic, &self.group);
+        let sent = forwarder.send(&topic, Some(letter.partition), &mark, &ours).await;
+        sent.map_err(|error| self.failed("mark", error))
+    }
+
+    fn failed(&self, what: &str, error: KafkaError) -> OutboxError {
+        let topic = dead_letter_topic(&self.topic, &self.group);
+        OutboxError::new(
+            ErrorKind::Kafka,
+            format!(
+                "cannot {what} the dead letters on `{topic}`: nothing of them is lost. Does a broker answer?"
+            ),
+        )
+        .with_source(error)
+    }
+}
+
+/// Everything on the topic, up to its end as it is now. A topic that is not there has nothing.
+fn read(properties: &BTreeMap<String, String>, topic: &str, group: &str) -> Result<Vec<Message>, KafkaError> {
+    let mut config = config::connection(properties);
+    // A group is asked for, and its own is one that this user has the right to. Nothing is committed, and nothing joined.
+    config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    let consumer: BaseConsumer = config.create()?;
+    // All of them: to ask for one may create it.
+    let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(Vec::new());
+    };
+    let mut assignment = TopicPartitionList::new();
+    let mut ends = BTreeMap::new();
+    for partition in found.partitions() {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER_WITHIN)?;
+        if high > low {
+            assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
+            ends.insert(partition.id(), high);
+        }
+    }
+    consumer.assign(&assignment)?;
+    let mut messages = Vec::new();
+    let mut last = Instant::now();
+    while !ends.is_empty() {
+        let message = match consumer.poll(ANSWER_WITHIN) {
+            Some(Ok(message)) => owned(&message),
+            // One of several brokers that is away, for example.
+            Some(Err(error)) if last.elapsed() > ANSWER_WITHIN => return Err(error),
+            Some(Err(_)) => continue,
+            None => return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
+        };
+        last = Instant::now();
+        if ends.get(&message.partition).is_some_and(|end| message.offset + 1 >= *end) {
+            ends.remove(&message.partition);
+        }
+        messages.push(message);
+    }
+    messages.sort_by_key(|message| (message.partition, message.offset));
+    Ok(messages)
+}
+
+impl From<Message> for DeadLetter {
+    fn from(message: Message) -> Self {
+        let history = message.resumed();
+        let millis = |name| message.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
+        Self {
+            event_id: message.parsed(CE_ID),
+            name: message.header(CE_TYPE).map(str::to_owned),
+            version: message.parsed(CE_VERSION),
+            original_topic: history.topic,
+            original_partition: history.partition,
+            original_offset: history.offset,
+            attempts: history.attempts,
+            error_class: message.header(ERROR_CLASS).unwrap_or_default().to_owned(),
+            error: message.header(ERROR).unwrap_or_default().to_owned(),
+            first_failure: history.first_failure,
+            last_failure: millis(LAST_FAILURE),
+            partition: message.partition,
+            offset: message.offset,
+            key: message.key,
+            payload: message.payload,
+            headers: message.headers,
+        }
+    }
+}
+
+impl DeadLetter {
+    fn message(&self) -> Message {
+        Message {
+            partition: self.partition,
+            offset: self.offset,
+            key: self.key.clone(),
+            headers: self.headers.clone(),
+            payload: self.payload.clone(),
+            ..Message::default()
+        }
+    }
+}

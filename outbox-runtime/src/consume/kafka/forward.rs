@@ -1,0 +1,104 @@
+//! Messages that go on to a retry topic or to the dead letters: their bytes, key and headers as they were, and ours.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::consume::message::{
+    ATTEMPTS, DUE, FIRST_FAILURE, History, Message, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TIMESTAMP,
+    ORIGINAL_TOPIC, PREFIX, RETRY,
+};
+use crate::error::OutboxError;
+
+pub(super) const GROUP: &str = "outbox-group";
+pub(super) const ERROR_CLASS: &str = "outbox-error-class";
+pub(super) const ERROR: &str = "outbox-error";
+pub(super) const LAST_FAILURE: &str = "outbox-last-failure";
+
+/// So much of an error goes into a header.
+const LONGEST_ERROR: usize = 2_000;
+
+pub(super) struct Forwarder(FutureProducer);
+
+impl std::fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forwarder").finish_non_exhaustive()
+    }
+}
+
+/// What is said of a failure.
+pub(super) struct LastFailure<'a> {
+    pub(super) class: &'a str,
+    pub(super) error: &'a str,
+}
+
+impl Forwarder {
+    /// It connects when it is first used.
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, OutboxError> {
+        config.create().map(Self).map_err(|error| {
+            OutboxError::config("librdkafka refused the settings; nothing was started").with_source(error)
+        })
+    }
+
+    /// Sends a message once, and waits until all in-sync replicas have it.
+    pub(super) async fn send(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        message: &Message,
+        ours: &[(&str, String)],
+    ) -> Result<(), KafkaError> {
+        let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + ours.len());
+        for (key, value) in message.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)) {
+            headers = headers.insert(Header { key, value: value.as_deref() });
+        }
+        for (key, value) in ours {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
+        record.key = message.key.as_deref();
+        record.payload = message.payload.as_deref();
+        record.partition = partition;
+        self.0.send(record, Duration::from_secs(30)).await.map(drop).map_err(|(error, _)| error)
+    }
+}
+
+/// Our headers.
+pub(super) fn headers(
+    group: &str,
+    history: &History,
+    due: Option<SystemTime>,
+    failure: Option<&LastFailure<'_>>,
+) -> Vec<(&'static str, String)> {
+    let mut headers = vec![
+        (ORIGINAL_TOPIC, history.topic.clone()),
+        (ORIGINAL_PARTITION, history.partition.to_string()),
+        (ORIGINAL_OFFSET, history.offset.to_string()),
+        (GROUP, group.to_owned()),
+        (ATTEMPTS, history.attempts.to_string()),
+        (RETRY, history.retry.to_string()),
+    ];
+    headers.extend(history.timestamp.map(|timestamp| (ORIGINAL_TIMESTAMP, timestamp.to_string())));
+    headers.extend(history.first_failure.map(|time| (FIRST_FAILURE, millis(time))));
+    headers.extend(due.map(|time| (DUE, millis(time))));
+    if let Some(LastFailure { class, error }) = failure {
+        headers.push((ERROR_CLASS, (*class).to_owned()));
+        headers.push((ERROR, shortened(error)));
+        headers.push((LAST_FAILURE, millis(SystemTime::now())));
+    }
+    headers
+}
+
+fn millis(time: SystemTime) -> String {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string()
+}
+
+fn shortened(error: &str) -> String {
+    match error.char_indices().nth(LONGEST_ERROR) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error.to_owned(),
+    }
+}

@@ -1,0 +1,500 @@
+//! One message, from its receipt until it is settled: handled, sent on, or given up with a dead letter.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rdkafka::error::KafkaError;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
+
+use super::forward::{Forwarder, LastFailure, headers};
+use super::topics::{Plan, dead_letter_topic, retry_topic};
+use super::{Consumed, Settings, Undecodable};
+use crate::backoff::Backoff;
+use crate::consume::attempt::{Attempted, Ending, Failure, Group};
+use crate::consume::class::{ErrorClass, is_database_away};
+use crate::consume::message::{History, Message, PREFIX};
+use crate::consume::options::HandlerOptions;
+use crate::consume::route::Found;
+use crate::error::{ErrorKind, OutboxError};
+use crate::observe;
+use crate::store::{Content, OutboxDatabase, Waiting};
+
+/// What all jobs of a consumer share.
+pub(super) struct Shared<DB: OutboxDatabase> {
+    pub(super) group: Group<DB>,
+    pub(super) plan: Plan,
+    pub(super) forwarder: Forwarder,
+    pub(super) settings: Settings,
+    /// One for each handler that may run.
+    pub(super) slots: Semaphore,
+    pub(super) stop: watch::Receiver<bool>,
+    /// Whether the database was last said to be away.
+    pub(super) database_away: AtomicBool,
+    pub(super) consumed: Mutex<Consumed>,
+    /// The keys that [`Shared::go_on`] is at.
+    pub(super) driving: Mutex<HashSet<(String, Vec<u8>)>>,
+}
+
+/// One goes on with a key at a time.
+struct Driving<'a> {
+    all: &'a Mutex<HashSet<(String, Vec<u8>)>>,
+    key: (String, Vec<u8>),
+}
+
+impl<'a> Driving<'a> {
+    fn begin(all: &'a Mutex<HashSet<(String, Vec<u8>)>>, topic: &str, key: &[u8]) -> Option<Self> {
+        let key = (topic.to_owned(), key.to_vec());
+        let new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        new.then_some(Self { all, key })
+    }
+}
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+/// What became of a message. All but the last two mean that its offset is done.
+#[derive(Debug)]
+pub(super) enum Settled {
+    Handled,
+    Duplicate,
+    PassedOver,
+    InRetryTopic,
+    /// It waits, in the database, for an earlier event of its key.
+    Parked,
+    DeadLetter,
+    Skipped,
+    /// The consumer stops: the message comes again.
+    Abandoned,
+    /// The consumer must end.
+    Hopeless(OutboxError),
+}
+
+/// Why a message is not settled.
+enum Interrupted {
+    /// The consumer stops.
+    Stopped,
+    /// It must end.
+    Hopeless(OutboxError),
+}
+
+/// What became of a message, and whether the events that wait for it are to go on.
+struct Ended {
+    settled: Settled,
+    later_wait: bool,
+}
+
+impl From<Settled> for Ended {
+    fn from(settled: Settled) -> Self {
+        Self { settled, later_wait: false }
+    }
+}
+
+const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// What a call on `tx`, in a transaction of its own, returns. It takes as long as it takes: while the database is away, this
+/// waits. A function would need a closure that is `Send` for every lifetime of its `tx`, which cannot be said yet.
+macro_rules! in_transaction {
+    ($shared:expr, |$tx:ident| $call:expr) => {{
+        let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
+        loop {
+            let ran = async {
+                let mut $tx = $shared.group.outbox.begin().await?;
+                let result = $call.await?;
+                $tx.commit().await?;
+                Ok::<_, OutboxError>(result)
+            };
+            match ran.await {
+                Ok(result) => break result,
+                Err(error) if error.kind() == ErrorKind::NotMigrated => return Err(Interrupted::Hopeless(error)),
+                Err(error) if is_database_away(&error) => $shared.database_is_away(&error),
+                Err(error) => {
+                    tracing::error!(%error, "an event that waits could not be noted: its partition waits until it can be");
+                }
+            }
+            $shared.sleep(away.pause()).await?;
+        }
+    }};
+}
+
+impl<DB: OutboxDatabase> Shared<DB> {
+    /// Until it is settled, and the events that waited for it, or the consumer stops.
+    pub(super) async fn settle(&self, message: &Message) -> Settled {
+        match self.settle_unless_stopped(message).await {
+            Ok(settled) => settled,
+            Err(Interrupted::Stopped) => Settled::Abandoned,
+            Err(Interrupted::Hopeless(error)) => Settled::Hopeless(error),
+        }
+    }
+
+    async fn settle_unless_stopped(&self, message: &Message) -> Result<Settled, Interrupted> {
+        let history = self.plan.history(message);
+        if let Some(due) = history.due {
+            self.sleep(due.duration_since(SystemTime::now()).unwrap_or_default()).await?;
+        }
+        let topic = history.topic.clone();
+        let Ended { settled, later_wait } = self.until_ended(message, history).await?;
+        if later_wait && let Some(key) = &message.key {
+            self.go_on(&topic, key).await?;
+        }
+        Ok(settled)
+    }
+
+    /// Settles what is kept in the database of a key, in its order, up to an event that is in a retry topic. The message that led
+    /// here is not done before: if the process dies, it comes again, and leads here again. What is left behind all the same, is
+    /// found by [`Self::sweep`].
+    async fn go_on(&self, topic: &str, key: &[u8]) -> Result<(), Interrupted> {
+        let Some(_driving) = Driving::begin(&self.driving, topic, key) else { return Ok(()) };
+        let mut last = None;
+        loop {
+            let waiting = Waiting { group: &self.group.name, topic, key, partition: 0, offset: 0 };
+            let names = &self.group.outbox.settings().names;
+            let first = in_transaction!(self, |tx| DB::first_waiting(&mut tx, names, &waiting));
+            let Some((partition, offset, content)) =
+                first.and_then(|first| Some((first.partition, first.offset, first.content?)))
+            else {
+                return Ok(());
+            };
+            if last == Some((partition, offset)) {
+                // Settled, and here still: since it was parked, its handler has gone, or does not keep the order any more.
+                let settled = Waiting { partition, offset, ..waiting };
+                in_transaction!(self, |tx| DB::end_waiting(&mut tx, names, &settled));
+                last = None;
+                continue;
+            }
+            let message = Message {
+                topic: topic.to_owned(),
+                partition,
+                offset,
+                key: Some(key.to_vec()),
+                headers: serde_json::from_slice(&content.headers).unwrap_or_default(),
+                payload: content.payload,
+                ..Message::default()
+            };
+            let history = message.resumed();
+            match self.until_ended(&message, history).await?.settled {
+                Settled::Hopeless(error) => return Err(Interrupted::Hopeless(error)),
+                Settled::Parked => self.count(&Settled::Parked),
+                settled => {
+                    self.count(&settled);
+                    last = Some((partition, offset));
+                }
+            }
+        }
+    }
+
+    /// Goes on with the keys that nobody came back for: a process died, or the retry topic has lost the event they wait for.
+    pub(super) async fn sweep(&self) -> Result<(), OutboxError> {
+        let outbox = &self.group.outbox;
+        let mut connection = outbox.pool().acquire().await?;
+        let left_behind =
+            DB::left_behind(&mut connection, &outbox.settings().names, &self.group.name).await?;
+        drop(connection);
+        for (topic, key) in left_behind {
+            match self.go_on(&topic, &key).await {
+                Ok(()) => {}
+                Err(Interrupted::Stopped) => break,
+                Err(Interrupted::Hopeless(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries a message until it is settled one way or the other.
+    async fn until_ended(&self, message: &Message, mut history: History) -> Result<Ended, Interrupted> {
+        let options = match self.group.handler_of(message, &history) {
+            Found::Handler(handler, _) => *handler.options(),
+            Found::NotForUs | Found::NoEvent => HandlerOptions::new(),
+        };
+        let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
+        let mut backoff = Backoff::new(options.first_pause, options.longest_pause);
+        // Out of a retry topic it is tried once, and goes on to the next.
+        let mut left_in_place = if history.retry == 0 { options.attempts_in_place() } else { 1 };
+        loop {
+            let (class, error) = match self.attempt(message, &history).await? {
+                Ok(attempted) => {
+                    self.database_answers();
+                    match attempted {
+                        Attempted::Handled { later_wait } => {
+                            return Ok(Ended { settled: Settled::Handled, later_wait });
+                        }
+                        Attempted::RolledBack => return Ok(Settled::Handled.into()),
+                        Attempted::Duplicate => return self.known(message, &history, &options).await,
+                        Attempted::NotForUs => return Ok(Settled::PassedOver.into()),
+                        Attempted::WasSent => return Ok(Settled::InRetryTopic.into()),
+                        Attempted::MustWait => match self.park(message, &history, &options).await? {
+                            Some(ended) => return Ok(ended),
+                            None => continue,
+                        },
+                    }
+                }
+                Err(Failure::DatabaseAway(error)) => {
+                    self.database_is_away(&error);
+                    self.sleep(away.pause()).await?;
+                    continue;
+                }
+                Err(Failure::Hopeless(error)) => return Ok(Settled::Hopeless(error).into()),
+                Err(Failure::Undecodable(why)) => {
+                    return self.undecodable(message, history, &options, &why).await;
+                }
+                Err(Failure::Handler { class, error }) => (class, error),
+            };
+            self.database_answers();
+            away.reset();
+            history.attempts = history.attempts.saturating_add(1);
+            history.first_failure.get_or_insert_with(SystemTime::now);
+            left_in_place = if left_in_place == u32::MAX { u32::MAX } else { left_in_place - 1 };
+            observe::handler_failed(class);
+            let History { topic, partition, offset, attempts, .. } = &history;
+            tracing::warn!(
+                group = &*self.group.name,
+                topic,
+                partition,
+                offset,
+                attempts,
+                class = class.as_str(),
+                error,
+                "event not handled: rolled back"
+            );
+            if class == ErrorClass::Transient && left_in_place > 0 {
+                self.sleep(backoff.pause()).await?;
+                continue;
+            }
+            let failure = LastFailure { class: class.as_str(), error: &error };
+            let next = options.ladder.and_then(|ladder| ladder.delays.get(history.retry).copied());
+            return match next.filter(|_| class == ErrorClass::Transient) {
+                Some(delay) => {
+                    history.retry += 1;
+                    self.send_to_retry_topic(message, &history, &options, delay, &failure).await
+                }
+                None => self.give_up(message, &history, &options, &failure).await,
+            };
+        }
+    }
+
+    /// Once a handler may run.
+    async fn attempt(
+        &self,
+        message: &Message,
+        history: &History,
+    ) -> Result<Result<Attempted, Failure>, Interrupted> {
+        let slot = tokio::select! {
+            slot = self.slots.acquire() => slot,
+            () = self.stopped() => return Err(Interrupted::Stopped),
+        };
+        let attempted = observe::handling(self.group.attempt_until(message, history, Ending::Commit)).await;
+        drop(slot);
+        Ok(attempted)
+    }
+
+    /// It was handled before it came again.
+    async fn known(
+        &self,
+        message: &Message,
+        history: &History,
+        options: &HandlerOptions,
+    ) -> Result<Ended, Interrupted> {
+        let History { topic, partition, offset, .. } = history;
+        tracing::debug!(group = &*self.group.name, topic, partition, offset, "event skipped: handled before");
+        observe::duplicate_suppressed();
+        let later_wait = self.end_waiting(message, history, options).await?;
+        Ok(Ended { settled: Settled::Duplicate, later_wait })
+    }
+
+    async fn undecodable(
+        &self,
+        message: &Message,
+        mut history: History,
+        options: &HandlerOptions,
+        why: &str,
+    ) -> Result<Ended, Interrupted> {
+        let History { topic, partition, offset, .. } = &history;
+        match self.settings.undecodable {
+            Undecodable::Skip => {
+                tracing::warn!(topic, partition, offset, why, "message skipped: it is not what it should be");
+                let later_wait = self.end_waiting(message, &history, options).await?;
+                Ok(Ended { settled: Settled::Skipped, later_wait })
+            }
+            Undecodable::DeadLetter => {
+                history.first_failure.get_or_insert_with(SystemTime::now);
+                self.give_up(message, &history, options, &LastFailure { class: "undecodable", error: why })
+                    .await
+            }
+        }
+    }
+
+    /// An earlier event of its key waits: this one is kept in the database until that is done. `None`: it is done meanwhile.
+    async fn park(
+        &self,
+        message: &Message,
+        history: &History,
+        options: &HandlerOptions,
+    ) -> Result<Option<Ended>, Interrupted> {
+        let Some(waiting) = self.group.waiting(options.keeps_order(), message, history) else {
+            return Ok(None);
+        };
+        let ours = headers(&self.group.name, history, None, None);
+        let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), Some(value.into_bytes())));
+        let theirs = message.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).cloned();
+        let headers: Vec<(String, Option<Vec<u8>>)> = theirs.chain(ours).collect();
+        let content = Content {
+            // Names and bytes always serialize.
+            headers: serde_json::to_vec(&headers).unwrap_or_default(),
+            payload: message.payload.clone(),
+        };
+        let names = &self.group.outbox.settings().names;
+        let parked = in_transaction!(self, |tx| DB::park_waiting(&mut tx, names, &waiting, &content));
+        if !parked {
+            return Ok(None);
+        }
+        tracing::debug!(
+            topic = history.topic,
+            offset = history.offset,
+            "event waits for an earlier one of its key"
+        );
+        Ok(Some(Settled::Parked.into()))
+    }
+
+    async fn send_to_retry_topic(
+        &self,
+        message: &Message,
+        history: &History,
+        options: &HandlerOptions,
+        delay: Duration,
+        failure: &LastFailure<'_>,
+    ) -> Result<Ended, Interrupted> {
+        let due = SystemTime::now() + delay;
+        let topic = retry_topic(&history.topic, &self.group.name, history.retry);
+        // First sent, then noted: what is noted as being there is there.
+        self.send(&topic, message, &headers(&self.group.name, history, Some(due), Some(failure))).await?;
+        if let Some(waiting) = self.group.waiting(options.keeps_order(), message, history)
+            && let Some(id) = message.id(history, options.foreign)
+        {
+            let names = &self.group.outbox.settings().names;
+            if !in_transaction!(self, |tx| DB::begin_waiting(&mut tx, names, &waiting, id)) {
+                return self.known(message, history, options).await;
+            }
+        }
+        observe::sent_to_retry_topic();
+        tracing::info!(topic, offset = history.offset, ?delay, "event waits in a retry topic");
+        Ok(Settled::InRetryTopic.into())
+    }
+
+    async fn give_up(
+        &self,
+        message: &Message,
+        history: &History,
+        options: &HandlerOptions,
+        failure: &LastFailure<'_>,
+    ) -> Result<Ended, Interrupted> {
+        let topic = dead_letter_topic(&history.topic, &self.group.name);
+        self.send(&topic, message, &headers(&self.group.name, history, None, Some(failure))).await?;
+        // The later events of its key go on, now that it is kept.
+        let later_wait = self.end_waiting(message, history, options).await?;
+        observe::dead_letter();
+        tracing::error!(
+            group = &*self.group.name,
+            topic = history.topic,
+            partition = history.partition,
+            offset = history.offset,
+            attempts = history.attempts,
+            class = failure.class,
+            error = failure.error,
+            dead_letters = topic,
+            "event given up: it is a dead letter, and can be replayed (`outbox dead-letters`)"
+        );
+        Ok(Ended { settled: Settled::DeadLetter, later_wait })
+    }
+
+    /// Returns whether later events of its key wait.
+    async fn end_waiting(
+        &self,
+        message: &Message,
+        history: &History,
+        options: &HandlerOptions,
+    ) -> Result<bool, Interrupted> {
+        let Some(waiting) = self.group.waiting(options.keeps_order(), message, history) else {
+            return Ok(false);
+        };
+        let names = &self.group.outbox.settings().names;
+        let others = in_transaction!(self, |tx| DB::end_waiting(&mut tx, names, &waiting));
+        Ok(others.later)
+    }
+
+    /// Until it is written: its partition stands still for as long.
+    async fn send(
+        &self,
+        topic: &str,
+        message: &Message,
+        ours: &[(&'static str, String)],
+    ) -> Result<(), Interrupted> {
+        let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
+        loop {
+            let sent = tokio::select! {
+                sent = self.forwarder.send(topic, None, message, ours) => sent,
+                () = self.stopped() => return Err(Interrupted::Stopped),
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(error) => tell_not_written(topic, message, &error),
+            }
+            self.sleep(away.pause()).await?;
+        }
+    }
+
+    async fn sleep(&self, duration: Duration) -> Result<(), Interrupted> {
+        tokio::select! {
+            () = sleep(duration) => Ok(()),
+            () = self.stopped() => Err(Interrupted::Stopped),
+        }
+    }
+
+    async fn stopped(&self) {
+        // An error is the end of the loop that would stop us.
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    pub(super) fn count(&self, settled: &Settled) {
+        let mut consumed = self.consumed.lock().unwrap_or_else(PoisonError::into_inner);
+        match settled {
+            Settled::Handled => consumed.handled += 1,
+            Settled::Duplicate => consumed.duplicates += 1,
+            Settled::PassedOver => consumed.passed_over += 1,
+            Settled::InRetryTopic => consumed.to_retry_topics += 1,
+            Settled::Parked => consumed.parked += 1,
+            Settled::DeadLetter => consumed.dead_letters += 1,
+            Settled::Skipped => consumed.undecodable_skipped += 1,
+            Settled::Abandoned | Settled::Hopeless(_) => {}
+        }
+    }
+
+    fn database_is_away(&self, error: &OutboxError) {
+        if !self.database_away.swap(true, Ordering::Relaxed) {
+            let group = &*self.group.name;
+            if error.kind() == ErrorKind::NotMigrated {
+                tracing::error!(group, %error, "a table is missing: the consumer waits for it");
+            } else {
+                tracing::warn!(group, %error, "the consumer cannot use the database: it waits, and no attempt is counted");
+            }
+        }
+    }
+
+    fn database_answers(&self) {
+        if self.database_away.swap(false, Ordering::Relaxed) {
+            tracing::info!(group = &*self.group.name, "the consumer can use the database again");
+        }
+    }
+}
+
+fn tell_not_written(topic: &str, message: &Message, error: &KafkaError) {
+    tracing::error!(
+        to = topic, topic = message.topic, partition = message.partition, offset = message.offset, %error,
+        "an event could not be written to a retry topic or to the dead letters: its partition waits until it can, and \
+         nothing is dropped. Does the topic exist, and may this user write to it?"
+    );
+}

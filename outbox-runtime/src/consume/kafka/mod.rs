@@ -1,0 +1,271 @@
+//! The consumer on Kafka.
+
+mod client;
+mod config;
+mod dead_letters;
+mod forward;
+mod job;
+mod lanes;
+mod partition;
+mod run;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+pub use dead_letters::{DeadLetter, DeadLetters};
+
+use super::attempt::Group;
+use super::handler::{AnyHandler, EventHandler, Handler};
+use super::route::Routes;
+use crate::codec::Decode;
+use crate::error::OutboxError;
+use crate::event::DomainEvent;
+use crate::outbox::Outbox;
+use crate::store::OutboxDatabase;
+
+/// An idempotent consumer: of each event, its handler's changes are made once per group.
+///
+/// For each event it begins a transaction, notes the event's id in the inbox, runs the handler, commits, and only
+/// then stores the Kafka offset. An event that comes again — delivery is at least once — is found in the inbox and
+/// skipped. What a handler emits on its `tx` is part of the same transaction: consume, change and produce succeed or
+/// fail as one. What a handler does *outside* of `tx` (an e-mail, a call to another service) is done again when the
+/// event comes again.
+///
+/// **Order.** Events of one key are handled one after the other, in order; different keys at the same time, also of one
+/// partition. The offset of a partition moves up to the first event that is not done. While too many events are in hand, the
+/// partition is paused, and the consumer stays in its group, however slow its handlers are.
+///
+/// **Failure.** An event whose handler fails is tried again, with growing pauses (its key waits, others go on); then, if the
+/// handler has [retry topics](crate::consume::HandlerOptions::retry_topics), later; and in the end it becomes a dead letter, on
+/// `<topic>.<group>.dlt`, from where [`DeadLetters`] replays it. A panic and a timeout are failures like others. An event that
+/// cannot be decoded is a dead letter at once. While the database or the brokers are away, the consumer waits: that costs no
+/// event its attempts. Nothing is dropped: a dead letter that cannot be written stops its partition.
+///
+/// ```no_run
+/// # #[cfg(feature = "sqlite")] mod example {
+/// # use outbox_runtime::{DomainEvent, Outbox, OutboxTx, OutboxError, EventDescriptor, Json};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct OrderCreated { sku: String }
+/// # impl DomainEvent for OrderCreated {
+/// #     type Codec = Json;
+/// #     const DESCRIPTORS: &'static [EventDescriptor] = &[];
+/// #     fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
+/// #     fn key(&self) -> Option<Vec<u8>> { None }
+/// # }
+/// use outbox_runtime::consume::{Consumer, EventContext, handler_fn};
+///
+/// async fn reserve(
+///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
+///     event: OrderCreated,
+///     _: &EventContext,
+/// ) -> Result<(), sqlx::Error> {
+///     sqlx::query("update stock set reserved = reserved + 1 where sku = $1").bind(event.sku).execute(tx).await?;
+///     Ok(())
+/// }
+///
+/// # async fn example(outbox: Outbox<sqlx::Sqlite>) -> Result<(), OutboxError> {
+/// let consumed = Consumer::new(outbox, "localhost:9092")
+///     .group("inventory")
+///     .handler(handler_fn(reserve))
+///     .run(async { _ = tokio::signal::ctrl_c().await })
+///     .await?;
+/// println!("{} events handled, {} came again", consumed.handled, consumed.duplicates);
+/// # Ok(())
+/// # }
+/// # }
+/// ```
+pub struct Consumer<DB: OutboxDatabase> {
+    outbox: Outbox<DB>,
+    group: Option<String>,
+    properties: BTreeMap<String, String>,
+    handlers: Vec<Box<dyn AnyHandler<DB>>>,
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    concurrency: usize,
+    max_in_flight: usize,
+    drain_timeout: Duration,
+    undecodable: Undecodable,
+    create_topics: bool,
+    inbox_retention: Duration,
+}
+
+/// What becomes of a message that is not what it should be: its payload cannot be decoded, its version is unknown, or it lacks
+/// the headers of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Undecodable {
+    /// It goes to the dead letters.
+    #[default]
+    DeadLetter,
+    /// It is passed over, with a warning in the log.
+    Skip,
+}
+
+impl<DB: OutboxDatabase> Consumer<DB> {
+    /// A consumer that keeps its inbox in the tables of `outbox`. Its group is that of its handlers, or [`group`](Self::group).
+    pub fn new(outbox: Outbox<DB>, bootstrap_servers: impl Into<String>) -> Self {
+        Self {
+            outbox,
+            group: None,
+            properties: config::defaults(bootstrap_servers.into()),
+            handlers: Vec::new(),
+            settings: Settings {
+                concurrency: 8,
+                max_in_flight: 1_000,
+                drain_timeout: Duration::from_secs(10),
+                undecodable: Undecodable::DeadLetter,
+                create_topics: true,
+                inbox_retention: Duration::from_secs(15 * 24 * 60 * 60),
+            },
+        }
+    }
+
+    /// The consumer group, for handlers that do not name one. Kafka shares the partitions out among the consumers of a group,
+    /// and the inbox remembers by it.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Adds a handler. It gets the events of its type's names and versions; the topics of all handlers are
+    /// subscribed to. Events of other names on these topics are passed over.
+    #[must_use]
+    pub fn handler<H>(mut self, handler: H) -> Self
+    where
+        H: EventHandler<DB>,
+        <H::Event as DomainEvent>::Codec: Decode<H::Event>,
+    {
+        self.handlers.push(Box::new(Handler::new(handler)));
+        self
+    }
+
+    /// Any property of librdkafka, in its own names. Ours are `auto.offset.reset=earliest`,
+    /// `isolation.level=read_committed`, `topic.metadata.refresh.interval.ms=10000`, `partition.assignment.strategy=cooperative-sticky` and
+    /// `client.id=outbox`; `group.instance.id` makes the membership static. Those that say how to reach the brokers hold for the
+    /// producer of retries and dead letters too.
+    /// [`run`](Self::run) refuses those on which a guarantee rests: `enable.auto.offset.store`,
+    /// `enable.auto.commit` and `group.id`.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// How many events are handled at the same time, each of another key and on a connection of its own: the pool should have as
+    /// many. Default: 8.
+    #[must_use]
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings.concurrency = handlers.max(1);
+        self
+    }
+
+    /// How many events of a partition may be in hand: being handled, waiting for their turn or for a retry. With more, the
+    /// partition is paused. Default: 1,000.
+    #[must_use]
+    pub fn max_in_flight(mut self, events: usize) -> Self {
+        self.settings.max_in_flight = events.max(1);
+        self
+    }
+
+    /// How long a shutdown waits for the handlers that are running. Default: 10 s. What was not committed by then is rolled
+    /// back, and comes again.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// What becomes of messages that are not what they should be. Default: dead letters.
+    #[must_use]
+    pub fn undecodable(mut self, undecodable: Undecodable) -> Self {
+        self.settings.undecodable = undecodable;
+        self
+    }
+
+    /// Whether to create the topics for retries and dead letters that are missing: with as many partitions as their topic, the
+    /// broker's own replication factor, and room for our headers (`max.message.bytes=2097152`). Default: yes. If not, and they are missing, [`run`](Self::run) ends with
+    /// an error that names them.
+    #[must_use]
+    pub fn create_topics(mut self, create: bool) -> Self {
+        self.settings.create_topics = create;
+        self
+    }
+
+    /// For how long the inbox remembers. Default: 15 days. With Kafka's defaults a quiet topic keeps a message for up to twice
+    /// 7 days (`retention.ms`, and `segment.ms` for the segment that is being written): what the inbox has forgotten cannot come again then. An event that does come again after this is handled again; where topics keep messages for longer, or are replayed from
+    /// the beginning, so must this be.
+    #[must_use]
+    pub fn inbox_retention(mut self, retention: Duration) -> Self {
+        self.settings.inbox_retention = retention;
+        self
+    }
+
+    /// Consumes until `shutdown` resolves, and says how much; the events in hand are finished first, for as long as
+    /// [`drain_timeout`](Self::drain_timeout). While the broker or the database is
+    /// away, it waits and goes on by itself.
+    ///
+    /// # Errors
+    /// If the settings are wrong, if two handlers take the same event or name different groups, if a topic for retries or dead
+    /// letters is missing and cannot be created, or if the inbox's table is missing. Nothing is skipped.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Consumed, OutboxError> {
+        let group = self.group_name()?;
+        let config = config::checked(&self.properties, &group)?;
+        let routes = Routes::new(self.handlers)?;
+        let plan = topics::Plan::new(&routes, &group)?;
+        let group = Group { outbox: self.outbox, name: group.into(), routes };
+        // On the heap, or whoever awaits it carries its size.
+        Box::pin(run::run(group, plan, config, self.properties, self.settings, shutdown)).await
+    }
+
+    fn group_name(&self) -> Result<String, OutboxError> {
+        let mut groups: Vec<&str> = self.group.as_deref().into_iter().collect();
+        groups.extend(self.handlers.iter().filter_map(|handler| handler.options().group));
+        groups.sort_unstable();
+        groups.dedup();
+        match &*groups {
+            [group] if !group.trim().is_empty() => Ok((*group).to_owned()),
+            [] | [_] => Err(OutboxError::config(
+                "a consumer needs a group: what it has handled is remembered by group. Name it with `.group(…)` or on the \
+                 handlers",
+            )),
+            groups => Err(OutboxError::config(format!(
+                "a consumer has one group, and these are {}: make a consumer for each",
+                groups.join(", ")
+            ))),
+        }
+    }
+}
+
+/// What a consumer did from its start to its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Consumed {
+    /// Events whose handler's changes were committed.
+    pub handled: u64,
+    /// Events that the inbox knew: skipped.
+    pub duplicates: u64,
+    /// Events of names that no handler takes.
+    pub passed_over: u64,
+    /// Events that were sent to a retry topic.
+    pub to_retry_topics: u64,
+    /// Events that were kept in the database until an earlier one of their key was done. They are counted once more when they
+    /// are handled.
+    pub parked: u64,
+    /// Events that became dead letters.
+    pub dead_letters: u64,
+    /// Messages that are not what they should be, and were skipped as [`Undecodable::Skip`] says.
+    pub undecodable_skipped: u64,
+}
+
+impl<DB: OutboxDatabase> std::fmt::Debug for Consumer<DB> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer")
+            .field("group", &self.group)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

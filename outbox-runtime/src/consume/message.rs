@@ -1,0 +1,209 @@
+//! A message as it came, whatever carried it, and what it says about itself.
+
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::handler::EventContext;
+use super::options::ForeignId;
+use crate::event::Headers;
+use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION};
+
+/// What begins the headers that we add to a message in a retry topic or a dead letter.
+pub(crate) const PREFIX: &str = "outbox-";
+pub(crate) const ORIGINAL_TOPIC: &str = "outbox-original-topic";
+pub(crate) const ORIGINAL_PARTITION: &str = "outbox-original-partition";
+pub(crate) const ORIGINAL_OFFSET: &str = "outbox-original-offset";
+pub(crate) const ORIGINAL_TIMESTAMP: &str = "outbox-original-timestamp";
+pub(crate) const ATTEMPTS: &str = "outbox-attempts";
+pub(crate) const FIRST_FAILURE: &str = "outbox-first-failure";
+pub(crate) const RETRY: &str = "outbox-retry";
+pub(crate) const DUE: &str = "outbox-due";
+
+/// A message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Message {
+    /// Where it was read: itself, or one of its retry topics.
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    /// Milliseconds since 1970.
+    pub(crate) timestamp: Option<i64>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) payload: Option<Vec<u8>>,
+}
+
+/// Where a message was first, and what has happened to it since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct History {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: Option<i64>,
+    /// How often it was tried.
+    pub(crate) attempts: u32,
+    /// How often it was sent to a retry topic because it failed. It may be in another one: behind an earlier event of its key.
+    pub(crate) retry: usize,
+    pub(crate) first_failure: Option<SystemTime>,
+    /// Not to be tried before.
+    pub(crate) due: Option<SystemTime>,
+}
+
+impl Message {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    pub(crate) fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.header(name)?.parse().ok()
+    }
+
+    /// Of a message on its own topic.
+    pub(crate) fn fresh(&self) -> History {
+        History {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: self.timestamp,
+            attempts: 0,
+            retry: 0,
+            first_failure: None,
+            due: None,
+        }
+    }
+
+    /// Of a message on one of our retry topics, whose headers are ours.
+    pub(crate) fn resumed(&self) -> History {
+        let fresh = self.fresh();
+        let time = |name| self.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
+        History {
+            topic: self.header(ORIGINAL_TOPIC).map_or(fresh.topic, str::to_owned),
+            partition: self.parsed(ORIGINAL_PARTITION).unwrap_or(fresh.partition),
+            offset: self.parsed(ORIGINAL_OFFSET).unwrap_or(fresh.offset),
+            timestamp: self.parsed(ORIGINAL_TIMESTAMP).or(fresh.timestamp),
+            attempts: self.parsed(ATTEMPTS).unwrap_or(0),
+            retry: self.parsed(RETRY).unwrap_or(0),
+            first_failure: time(FIRST_FAILURE),
+            due: time(DUE),
+        }
+    }
+
+    /// The name and version by which a handler is found; `None` if no outbox wrote this.
+    pub(super) fn name(&self) -> Option<(&str, u32)> {
+        // The version is an extension of ours: what another producer of CloudEvents writes has none.
+        let version =
+            if self.header(CE_VERSION).is_some() { self.parsed(CE_VERSION).unwrap_or(0) } else { 1 };
+        Some((self.header(CE_TYPE)?, version))
+    }
+
+    /// The id by which it is recognised, if it has one or there is a rule for those that have none.
+    pub(crate) fn id(&self, history: &History, foreign: Option<ForeignId>) -> Option<Uuid> {
+        let own = self.parsed(CE_ID);
+        own.or_else(|| {
+            let (kind, what) = match foreign? {
+                ForeignId::Place => {
+                    ("place", format!("{}/{}", history.partition, history.offset).into_bytes())
+                }
+                ForeignId::Header(name) => {
+                    let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
+                    (name, value.clone()?)
+                }
+                ForeignId::Key => ("key", self.key.clone()?),
+            };
+            let name = [history.topic.as_bytes(), b"\0", kind.as_bytes(), b"\0", &what].concat();
+            Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, &name))
+        })
+    }
+
+    pub(super) fn context(&self, history: &History, id: Uuid, name: &str, version: u32) -> EventContext {
+        let headers: Headers = self
+            .headers
+            .iter()
+            .filter(|(name, _)| !name.starts_with(PREFIX))
+            .filter_map(|(name, value)| {
+                Some((name.clone(), std::str::from_utf8(value.as_deref()?).ok()?.to_owned()))
+            })
+            .collect();
+        EventContext {
+            id,
+            name: name.to_owned(),
+            version,
+            occurred_at: self
+                .header(CE_TIME)
+                .and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok())
+                .map(SystemTime::from),
+            topic: history.topic.clone(),
+            partition: history.partition,
+            offset: history.offset,
+            key: self.key.clone(),
+            headers,
+            attempt: history.attempts.saturating_add(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(headers: &[(&str, &str)]) -> Message {
+        Message {
+            topic: "orders".to_owned(),
+            partition: 3,
+            offset: 7,
+            key: Some(b"alice".to_vec()),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Some(value.as_bytes().to_vec())))
+                .collect(),
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn a_foreign_message_is_recognised_by_what_the_handler_says() {
+        let at = |offset: i64, headers: &[(&str, &str)]| {
+            let mut message = message(headers);
+            message.offset = offset;
+            move |rule| message.id(&message.fresh(), Some(rule))
+        };
+        let (one, same, other) = (at(7, &[("x", "1")]), at(8, &[("x", "1")]), at(7, &[("x", "2")]));
+        let by_header = ForeignId::Header("x");
+        assert_eq!(one(by_header), same(by_header));
+        assert_ne!(one(by_header), other(by_header));
+        assert_ne!(one(ForeignId::Place), same(ForeignId::Place));
+        assert_eq!(one(ForeignId::Key), other(ForeignId::Key));
+        assert_eq!(one(ForeignId::Header("y")), None, "nothing to recognise it by");
+        assert_eq!(message(&[]).id(&message(&[]).fresh(), None), None);
+        let id = Uuid::now_v7();
+        assert_eq!(at(1, &[(CE_ID, &id.to_string())])(ForeignId::Place), Some(id), "its own id first");
+    }
+
+    #[test]
+    fn a_message_in_a_retry_topic_remembers_where_it_came_from() {
+        let history = message(&[
+            (ORIGINAL_TOPIC, "payments"),
+            (ORIGINAL_PARTITION, "1"),
+            (ORIGINAL_OFFSET, "42"),
+            (ATTEMPTS, "2"),
+            (FIRST_FAILURE, "1000"),
+            (DUE, "2000"),
+        ])
+        .resumed();
+        assert_eq!(
+            (&*history.topic, history.partition, history.offset, history.attempts),
+            ("payments", 1, 42, 2)
+        );
+        assert_eq!(history.due, Some(UNIX_EPOCH + Duration::from_secs(2)));
+        assert_eq!(
+            message(&[(ATTEMPTS, "many")]).resumed(),
+            message(&[]).fresh(),
+            "garbage counts as nothing"
+        );
+    }
+}

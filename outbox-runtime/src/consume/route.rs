@@ -1,0 +1,101 @@
+//! Which handler takes which event.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::handler::AnyHandler;
+use super::message::Message;
+use super::options::HandlerOptions;
+use crate::error::OutboxError;
+use crate::store::OutboxDatabase;
+
+pub(crate) struct Routes<DB: OutboxDatabase> {
+    handlers: Vec<Box<dyn AnyHandler<DB>>>,
+    /// topic → its routes.
+    topics: BTreeMap<&'static str, OfTopic>,
+}
+
+#[derive(Default)]
+struct OfTopic {
+    /// name → the handlers of its versions.
+    names: HashMap<&'static str, BTreeMap<u32, usize>>,
+    /// The handler of messages that no outbox wrote, with the name and version to take them for.
+    foreign: Option<(usize, &'static str, u32)>,
+}
+
+/// What a message is, by its headers.
+pub(crate) enum Found<'r, DB: OutboxDatabase> {
+    Handler(&'r dyn AnyHandler<DB>, Named<'r>),
+    /// No handler takes events of this name: another consumer does.
+    NotForUs,
+    /// No outbox wrote it, and no handler takes such.
+    NoEvent,
+}
+
+/// As what a message is handled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'r> {
+    pub(crate) name: &'r str,
+    pub(crate) version: u32,
+}
+
+impl<DB: OutboxDatabase> Routes<DB> {
+    pub(crate) fn new(handlers: Vec<Box<dyn AnyHandler<DB>>>) -> Result<Self, OutboxError> {
+        let mut topics = BTreeMap::<_, OfTopic>::new();
+        for (i, handler) in handlers.iter().enumerate() {
+            for event in handler.descriptors() {
+                let of_topic = topics.entry(event.topic).or_default();
+                let versions = of_topic.names.entry(event.name).or_default();
+                if versions.insert(event.version, i).is_some() {
+                    return Err(OutboxError::config(format!(
+                        "two handlers take event `{}` version {} of topic `{}`: make it one, or use two groups",
+                        event.name, event.version, event.topic
+                    )));
+                }
+            }
+            if let (Some(_), Some(event)) = (handler.options().foreign, handler.descriptors().first()) {
+                let of_topic = topics.entry(event.topic).or_default();
+                if of_topic.foreign.replace((i, event.name, event.version)).is_some() {
+                    return Err(OutboxError::config(format!(
+                        "two handlers take the messages without headers of topic `{}`: which of them is to have them?",
+                        event.topic
+                    )));
+                }
+            }
+        }
+        if topics.is_empty() {
+            return Err(OutboxError::config("a consumer without handlers: add one with `.handler(…)`"));
+        }
+        Ok(Self { handlers, topics })
+    }
+
+    pub(crate) fn topics(&self) -> BTreeSet<&'static str> {
+        self.topics.keys().copied().collect()
+    }
+
+    /// The options of the handlers of this topic.
+    pub(crate) fn options_of(&self, topic: &str) -> impl Iterator<Item = &HandlerOptions> {
+        let of_topic = self.topics.get(topic);
+        let named = of_topic.into_iter().flat_map(|of| of.names.values().flat_map(BTreeMap::values).copied());
+        named.map(|i| self.handlers[i].options())
+    }
+
+    /// The handler of a message that was first on `topic`. One of another version takes it if there is none of its own: it may
+    /// know how to read it.
+    pub(crate) fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Found<'r, DB> {
+        let Some(of_topic) = self.topics.get(topic) else { return Found::NotForUs };
+        let Some((name, version)) = message.name() else {
+            return match of_topic.foreign {
+                // Of a compacted topic: a key that is no more.
+                _ if message.payload.is_none() => Found::NotForUs,
+                Some((i, name, version)) => Found::Handler(&*self.handlers[i], Named { name, version }),
+                None => Found::NoEvent,
+            };
+        };
+        let Some(versions) = of_topic.names.get(name) else { return Found::NotForUs };
+        let later = || versions.range(version..).next().or_else(|| versions.last_key_value());
+        match later() {
+            Some((_, i)) => Found::Handler(&*self.handlers[*i], Named { name, version }),
+            None => Found::NotForUs,
+        }
+    }
+}

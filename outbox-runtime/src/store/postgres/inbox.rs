@@ -1,0 +1,38 @@
+//! The inbox.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+
+use crate::record::fnv1a;
+
+const FORGET: &str = "\
+delete from {inbox} where ctid = any (array(
+  select ctid from {inbox}
+  where handled_at < now() - $2 * interval '1 millisecond' and consumer_group = $1
+  limit $3))";
+/// What is kept here stays: it is nowhere else.
+const FORGET_WAITING: &str = "\
+delete from {waiting}
+where consumer_group = $1 and since < now() - $2 * interval '1 millisecond' and in_retry_topic";
+
+const OLD: &str = "since < now() - interval '1 minute'";
+
+/// A hundred years at most: Postgres has no longer intervals than it needs.
+fn millis(time: Duration) -> f64 {
+    time.as_millis().min(100 * 365 * 24 * 60 * 60 * 1000) as f64
+}
+
+/// A key whose hash is another's waits for it now and then, and nothing else comes of that.
+async fn lock(
+    connection: &mut PgConnection,
+    names: &Names,
+    Waiting { group, topic, key, .. }: &Waiting<'_>,
+) -> Result<(), sqlx::Error> {
+    let identity = names.identity();
+    let key = [identity.as_bytes(), group.as_bytes(), topic.as_bytes(), key].join(&b'\0');
+    let lock = sqlx::query("select pg_advisory_xact_lock($1)").bind(fnv1a(&key).cast_signed());
+    lock.execute(connection).await.map(drop)
+}
+
+crate::store::inbox::inbox_functions!(PgConnection, PgPool);

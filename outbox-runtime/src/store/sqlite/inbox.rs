@@ -1,0 +1,29 @@
+//! The inbox.
+
+use std::time::Duration;
+
+use sqlx::{SqliteConnection, SqlitePool};
+
+const FORGET: &str = "\
+delete from {inbox} where rowid in (
+  select rowid from {inbox}
+  where handled_at < cast(unixepoch('subsec') * 1000 as integer) - $2 and consumer_group = $1
+  limit $3)";
+/// What is kept here stays: it is nowhere else.
+const FORGET_WAITING: &str = "\
+delete from {waiting}
+where consumer_group = $1 and since < cast(unixepoch('subsec') * 1000 as integer) - $2 and in_retry_topic";
+
+const OLD: &str = "since < cast(unixepoch('subsec') * 1000 as integer) - 60000";
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2)
+}
+
+/// There is one writer at a time.
+#[allow(clippy::unused_async)] // as on other databases
+async fn lock(_: &mut SqliteConnection, _: &Names, _: &Waiting<'_>) -> Result<(), sqlx::Error> {
+    Ok(())
+}
+
+crate::store::inbox::inbox_functions!(SqliteConnection, SqlitePool);

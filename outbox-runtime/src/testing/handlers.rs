@@ -1,0 +1,191 @@
+//! A handler, in a test without Kafka.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use uuid::Uuid;
+
+use crate::codec::{Decode, Encode};
+use crate::consume::attempt::{Attempted, Ending, Failure, Group};
+use crate::consume::message::Message;
+use crate::consume::route::Routes;
+use crate::consume::{ErrorClass, EventHandler, Handler};
+use crate::error::OutboxError;
+use crate::event::{DomainEvent, Headers};
+use crate::outbox::Outbox;
+use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
+use crate::store::OutboxDatabase;
+
+/// Delivers messages to a handler as a consumer does: each in a transaction with the inbox, once for each id. What the handler
+/// changed is in the database to look at, and what it emitted is published by a [`Relay`](crate::Relay) to a
+/// [`MemoryPublisher`](super::MemoryPublisher).
+///
+/// ```
+/// # #[cfg(feature = "sqlite")] mod example {
+/// # use outbox_runtime::{DomainEvent, Outbox, OutboxTx, OutboxError, EventDescriptor, Json};
+/// # use outbox_runtime::consume::{EventContext, handler_fn};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct OrderCreated { sku: String }
+/// # impl DomainEvent for OrderCreated {
+/// #     type Codec = Json;
+/// #     const DESCRIPTORS: &'static [EventDescriptor] = &[];
+/// #     fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
+/// #     fn key(&self) -> Option<Vec<u8>> { None }
+/// # }
+/// # async fn reserve(_: &mut OutboxTx<'_, sqlx::Sqlite>, _: OrderCreated, _: &EventContext) -> Result<(), sqlx::Error> {
+/// #     Ok(())
+/// # }
+/// # async fn example(outbox: Outbox<sqlx::Sqlite>, order_created: OrderCreated) -> Result<(), OutboxError> {
+/// use outbox_runtime::testing::{Delivery, HandlerTest, TestMessage};
+///
+/// let inventory = HandlerTest::new(outbox, handler_fn(reserve))?;
+/// let message = TestMessage::of(&order_created)?;
+///
+/// // The process dies after the handler, and before its commit.
+/// assert_eq!(inventory.deliver_without_commit(&message).await?, Delivery::RolledBack);
+/// assert_eq!(inventory.deliver(&message).await?, Delivery::Handled);
+/// assert_eq!(inventory.deliver(&message).await?, Delivery::Duplicate);
+/// # Ok(())
+/// # }
+/// # }
+/// ```
+pub struct HandlerTest<DB: OutboxDatabase> {
+    group: Group<DB>,
+}
+
+/// What came of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// The handler's changes are committed.
+    Handled,
+    /// The inbox knew the message: nothing was changed.
+    Duplicate,
+    /// The handler is not for events of this name.
+    PassedOver,
+    /// The handler succeeded, and was rolled back, as was asked for.
+    RolledBack,
+    /// The handler failed, panicked, or took too long: it was rolled back.
+    Failed {
+        /// Whether a consumer would try again.
+        class: ErrorClass,
+        /// The error.
+        error: String,
+    },
+    /// It is not what it should be: a consumer makes it a dead letter.
+    Undecodable(String),
+}
+
+fn next_offset() -> i64 {
+    static NEXT: AtomicI64 = AtomicI64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A message as it would be on a topic. Clones are the same message, delivered again.
+#[derive(Debug, Clone)]
+pub struct TestMessage(Message);
+
+impl TestMessage {
+    /// The message of an event.
+    ///
+    /// # Errors
+    /// If the event cannot be serialized.
+    pub fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
+        let descriptor = event.descriptor();
+        let mut payload = Vec::new();
+        <E::Codec as Encode<E>>::encode(event, &mut payload)
+            .map_err(|error| OutboxError::serialize(descriptor.name, error))?;
+        let mut headers = Headers::new();
+        event.headers(&mut headers);
+        headers.insert(CE_ID, &event.id().unwrap_or_else(Uuid::now_v7));
+        headers.insert(CE_TYPE, descriptor.name);
+        headers.insert(CE_VERSION, &descriptor.version);
+        let headers = headers.iter().map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
+        Ok(Self(Message {
+            topic: descriptor.topic.to_owned(),
+            key: event.key(),
+            headers: headers.collect(),
+            payload: Some(payload),
+            offset: next_offset(),
+            ..Message::default()
+        }))
+    }
+
+    /// A message that no outbox wrote.
+    pub fn foreign(topic: impl Into<String>, key: Option<&[u8]>, payload: impl Into<Vec<u8>>) -> Self {
+        Self(Message {
+            topic: topic.into(),
+            key: key.map(<[u8]>::to_vec),
+            payload: Some(payload.into()),
+            offset: next_offset(),
+            ..Message::default()
+        })
+    }
+
+    /// With this header, instead of any of its name.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        let name = name.into();
+        self.0.headers.retain(|(known, _)| *known != name);
+        self.0.headers.push((name, Some(value.into())));
+        self
+    }
+
+    /// With another payload, garbage for example.
+    #[must_use]
+    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.0.payload = Some(payload.into());
+        self
+    }
+}
+
+impl<DB: OutboxDatabase> HandlerTest<DB> {
+    /// A handler, with its inbox in the tables of `outbox`. Its group is the handler's, or `test`.
+    ///
+    /// # Errors
+    /// If no consumer would take the handler.
+    pub fn new<H>(outbox: Outbox<DB>, handler: H) -> Result<Self, OutboxError>
+    where
+        H: EventHandler<DB>,
+        <H::Event as DomainEvent>::Codec: Decode<H::Event>,
+    {
+        let name = handler.options().group.unwrap_or("test").into();
+        let routes = Routes::new(vec![Box::new(Handler::new(handler))])?;
+        Ok(Self { group: Group { outbox, name, routes } })
+    }
+
+    /// Delivers a message: one attempt.
+    ///
+    /// # Errors
+    /// If the database is away, or has no tables for it.
+    pub async fn deliver(&self, message: &TestMessage) -> Result<Delivery, OutboxError> {
+        self.attempt(message, Ending::Commit).await
+    }
+
+    /// Delivers a message whose handler is rolled back at its end, as if the process had died before the commit.
+    ///
+    /// # Errors
+    /// As [`deliver`](Self::deliver).
+    pub async fn deliver_without_commit(&self, message: &TestMessage) -> Result<Delivery, OutboxError> {
+        self.attempt(message, Ending::RollBack).await
+    }
+
+    async fn attempt(&self, message: &TestMessage, ending: Ending) -> Result<Delivery, OutboxError> {
+        let history = message.0.fresh();
+        match self.group.attempt_until(&message.0, &history, ending).await {
+            Ok(Attempted::Handled { .. }) => Ok(Delivery::Handled),
+            Ok(Attempted::RolledBack) => Ok(Delivery::RolledBack),
+            Ok(Attempted::Duplicate) => Ok(Delivery::Duplicate),
+            // Nothing waits here: there are no retry topics.
+            Ok(Attempted::NotForUs | Attempted::MustWait | Attempted::WasSent) => Ok(Delivery::PassedOver),
+            Err(Failure::Handler { class, error }) => Ok(Delivery::Failed { class, error }),
+            Err(Failure::Undecodable(why)) => Ok(Delivery::Undecodable(why)),
+            Err(Failure::DatabaseAway(error) | Failure::Hopeless(error)) => Err(error),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> fmt::Debug for HandlerTest<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerTest").field("group", &self.group.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,276 @@
+//! Consumers on a real Kafka, with handlers that do as a test tells them.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use outbox::consume::{
+    Consumed, Consumer, DeadLetter, DeadLetters, ErrorClass, EventContext, EventHandler, HandlerOptions,
+};
+use outbox::publish::kafka::KafkaPublisher;
+use outbox::{Decode, DomainEvent, Outbox, OutboxError, OutboxTx, Relay};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Message as _};
+use sqlx::{Executor, Postgres};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{POSTGRES, kafka, migrated, postgres, within_a_minute};
+
+/// Declares an event type with a topic of its own, so that tests do not meet.
+macro_rules! event_on_topic {
+    ($event:ident, $topic:literal) => {
+        #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, outbox::DomainEvent)]
+        #[event(topic = $topic, name = "order.created", version = 3)]
+        struct $event {
+            #[event(key)]
+            customer: String,
+            #[event(header = "x-tenant")]
+            tenant: String,
+            n: i64,
+        }
+
+        #[allow(dead_code)]
+        impl $event {
+            const TOPIC: &'static str = $topic;
+
+            fn new(customer: impl Into<String>, n: i64) -> Self {
+                Self { customer: customer.into(), tenant: "acme".to_owned(), n }
+            }
+        }
+
+        impl crate::support::consumers::Numbered for $event {
+            fn number(&self) -> (&str, i64) {
+                (&self.customer, self.n)
+            }
+        }
+    };
+}
+
+/// The `n`th event of a customer.
+pub trait Numbered {
+    fn number(&self) -> (&str, i64);
+}
+
+/// Why a handler failed.
+#[derive(Debug)]
+pub struct Refused(pub ErrorClass, pub &'static str);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.1)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+pub const TRANSIENT: Result<(), Refused> = Err(Refused(ErrorClass::Transient, "not now"));
+pub const PERMANENT: Result<(), Refused> = Err(Refused(ErrorClass::Permanent, "never"));
+
+type Decision = Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>;
+
+/// A handler that notes each event in the table `handled`, and then does what it is told.
+pub struct Scripted<E> {
+    group: &'static str,
+    options: HandlerOptions,
+    decide: Box<dyn Fn(String, i64, u32) -> Decision + Send + Sync>,
+    /// Every attempt: customer, number, which attempt.
+    pub attempts: Mutex<Vec<(String, i64, u32)>>,
+    event: std::marker::PhantomData<fn(E)>,
+}
+
+impl<E> Scripted<E> {
+    pub fn new<F>(
+        group: &'static str,
+        options: HandlerOptions,
+        decide: impl Fn(String, i64, u32) -> F + Send + Sync + 'static,
+    ) -> Arc<Self>
+    where
+        F: Future<Output = Result<(), Refused>> + Send + 'static,
+    {
+        Arc::new(Self {
+            group,
+            options: options.group(group),
+            decide: Box::new(move |customer, n, attempt| Box::pin(decide(customer, n, attempt))),
+            attempts: Mutex::default(),
+            event: std::marker::PhantomData,
+        })
+    }
+
+    pub fn attempts_of(&self, customer: &str, n: i64) -> Vec<u32> {
+        let attempts = self.attempts.lock().unwrap();
+        attempts
+            .iter()
+            .filter(|(c, m, _)| (c.as_str(), *m) == (customer, n))
+            .map(|(_, _, attempt)| *attempt)
+            .collect()
+    }
+}
+
+impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Scripted<E> {
+    type Event = E;
+    type Error = Refused;
+
+    fn options(&self) -> HandlerOptions {
+        self.options
+    }
+
+    fn classify(&self, error: &Refused) -> ErrorClass {
+        error.0
+    }
+
+    async fn handle(
+        &self,
+        tx: &mut OutboxTx<'_, Postgres>,
+        event: E,
+        context: &EventContext,
+    ) -> Result<(), Refused> {
+        let (customer, n) = event.number();
+        self.attempts.lock().unwrap().push((customer.to_owned(), n, context.attempt));
+        sqlx::query("insert into handled (consumer, customer, n) values ($1, $2, $3)")
+            .bind(self.group)
+            .bind(customer)
+            .bind(n)
+            .execute(tx)
+            .await
+            .map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
+        (self.decide)(customer.to_owned(), n, context.attempt).await
+    }
+}
+
+/// A consumer in the background.
+pub struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<Consumed, OutboxError>>,
+}
+
+impl Running {
+    pub fn start(consumer: Consumer<Postgres>) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        Self { stop, task: tokio::spawn(consumer.run(async { _ = stopped.await })) }
+    }
+
+    pub async fn stop(self) -> Consumed {
+        drop(self.stop);
+        within_a_minute(self.task).await.unwrap().unwrap()
+    }
+
+    /// A crash: nothing is finished, and the group does not hear of it.
+    pub async fn abort(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+/// Starts a consumer with this handler alone.
+pub fn consume<E>(outbox: &Outbox<Postgres>, handler: &Arc<Scripted<E>>) -> Running
+where
+    E: DomainEvent + Numbered + Send + 'static,
+    E::Codec: Decode<E>,
+{
+    Running::start(Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(handler)))
+}
+
+/// An outbox, and the table `handled`.
+pub async fn consumer_outbox() -> Outbox<Postgres> {
+    // `RUST_LOG=outbox_runtime=debug` shows what a failing test did.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    with_handled(migrated(Outbox::new(postgres(POSTGRES, 16).await)).await).await
+}
+
+pub async fn with_handled(outbox: Outbox<Postgres>) -> Outbox<Postgres> {
+    outbox
+        .pool()
+        .execute("create table handled (place bigserial, consumer text, customer text, n bigint)")
+        .await
+        .unwrap();
+    outbox
+}
+
+/// What the handlers of a group have kept: a row per event that they handled.
+pub async fn handled_by(outbox: &Outbox<Postgres>, group: &str) -> Vec<(String, i64)> {
+    sqlx::query_as("select customer, n from handled where consumer = $1 order by place")
+        .bind(group)
+        .fetch_all(outbox.pool())
+        .await
+        .unwrap()
+}
+
+pub async fn until_handled(outbox: &Outbox<Postgres>, group: &str, count: usize) -> Vec<(String, i64)> {
+    within_a_minute(async {
+        loop {
+            let handled = handled_by(outbox, group).await;
+            if handled.len() >= count {
+                return handled;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+        }
+    })
+    .await
+}
+
+pub async fn until_dead_letters(topic: &str, group: &str, count: usize) -> Vec<DeadLetter> {
+    let dead_letters = DeadLetters::new(kafka(), topic, group);
+    within_a_minute(async {
+        loop {
+            let letters = dead_letters.list().await.unwrap();
+            if letters.len() >= count {
+                return letters;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
+        }
+    })
+    .await
+}
+
+/// Publishes events as a service does: by an outbox and a relay.
+pub async fn publish<E: DomainEvent>(outbox: &Outbox<Postgres>, events: impl IntoIterator<Item = E>) {
+    let mut tx = outbox.begin().await.unwrap();
+    for event in events {
+        tx.emit(event).unwrap();
+    }
+    tx.commit().await.unwrap();
+    Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap()).drain().await.unwrap();
+}
+
+/// Produces a message as somebody else does.
+pub async fn produce(topic: &str, key: &str, payload: &str, headers: &[(&str, &str)]) {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka())
+        .set("partitioner", "murmur2_random")
+        .create()
+        .unwrap();
+    let with = headers
+        .iter()
+        .fold(OwnedHeaders::new(), |with, (key, value)| with.insert(Header { key, value: Some(*value) }));
+    let record = FutureRecord::to(topic).key(key).payload(payload).headers(with);
+    producer.send(record, Duration::from_secs(30)).await.unwrap();
+}
+
+pub fn admin() -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap()
+}
+
+pub async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in config {
+        topic = topic.set(key, value);
+    }
+    for result in admin().create_topics([&topic], &AdminOptions::new()).await.unwrap() {
+        result.unwrap();
+    }
+}
+
+pub fn header<'m>(message: &'m OwnedMessage, name: &str) -> Option<&'m str> {
+    message
+        .headers()?
+        .iter()
+        .find(|header| header.key == name)
+        .and_then(|h| std::str::from_utf8(h.value?).ok())
+}

@@ -1,0 +1,22 @@
+use outbox::{DomainEvent, OutboxTx, event_handler};
+use serde::Serialize;
+use sqlx::Sqlite;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+use outbox::Outbox;
+use outbox::consume::Consumer;
+
+#[event_handler]
+async fn reserve(tx: &mut OutboxTx<'_, Sqlite>, created: Created) -> sqlx::Result<()> {
+    sqlx::query("select $1").bind(created.0 as i64).execute(tx).await?;
+    Ok(())
+}
+
+fn consumer(outbox: Outbox<Sqlite>) -> Consumer<Sqlite> {
+    Consumer::new(outbox, "127.0.0.1:9092").handler(reserve)
+}
+
+fn main() {}

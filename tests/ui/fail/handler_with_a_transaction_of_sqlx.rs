@@ -1,0 +1,15 @@
+use outbox::{DomainEvent, event_handler};
+use serde::{Deserialize, Serialize};
+use sqlx::Sqlite;
+
+#[derive(Serialize, Deserialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+#[event_handler]
+async fn reserve(tx: &mut sqlx::Transaction<'_, Sqlite>, created: Created) -> sqlx::Result<()> {
+    sqlx::query("select $1").bind(created.0 as i64).execute(&mut **tx).await?;
+    Ok(())
+}
+
+fn main() {}

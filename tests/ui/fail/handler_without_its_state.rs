@@ -1,0 +1,24 @@
+use outbox::{DomainEvent, OutboxTx, event_handler};
+use serde::{Deserialize, Serialize};
+use sqlx::Sqlite;
+
+#[derive(Serialize, Deserialize, DomainEvent)]
+#[event(topic = "t")]
+struct Created(#[event(key)] u64);
+
+use outbox::Outbox;
+use outbox::consume::Consumer;
+
+struct Service;
+
+#[event_handler]
+async fn reserve(tx: &mut OutboxTx<'_, Sqlite>, _: Created, _: &Service) -> sqlx::Result<()> {
+    sqlx::query("select 1").execute(tx).await?;
+    Ok(())
+}
+
+fn consumer(outbox: Outbox<Sqlite>) -> Consumer<Sqlite> {
+    Consumer::new(outbox, "127.0.0.1:9092").handler(reserve)
+}
+
+fn main() {}

@@ -1,0 +1,18 @@
+use outbox::DomainEvent;
+use serde::Serialize;
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "order-events", name = "order.created")]
+struct OrderCreatedV1(#[event(key)] u64);
+
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "order-events", name = "order.created", version = 2, upcast_from = OrderCreatedV1)]
+struct OrderCreated(#[event(key)] u64);
+
+impl From<OrderCreatedV1> for OrderCreated {
+    fn from(old: OrderCreatedV1) -> Self {
+        Self(old.0)
+    }
+}
+
+fn main() {}
