@@ -58,6 +58,14 @@ pub(crate) fn cpu_seconds_of_tree(root: i32) -> Result<f64, Error> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// The most memory that a process has had, in MiB.
+pub(crate) fn peak_mib(pid: i32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib / 1024.0)
+}
+
 /// `cutime` and `cstime` of proc(5).
 fn children_ticks(line: &str) -> Option<u64> {
     let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(13);

@@ -86,7 +86,8 @@ fn stopped_servers_are_used_again_with_their_data() -> Result<(), Error> {
     postgres.stop();
     assert!(!is_open(port));
 
-    let again = Postgres::start(PgVersion::V15, dir.path(), PgOptions { fsync: true })?;
+    let again =
+        Postgres::start(PgVersion::V15, dir.path(), PgOptions { fsync: true, ..PgOptions::default() })?;
 
     assert!(again.answers());
     Ok(())

@@ -1,19 +1,29 @@
 //! A backlog, and the relay that publishes it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use outbox::Relay;
 use outbox::publish::kafka::KafkaPublisher;
-use sqlx::Executor;
+use outbox::publish::{DeliveryReport, Publisher};
+use outbox::{Outbox, Relay, StoredEvent};
+use sqlx::{Executor, Postgres};
 
 use crate::{Failure, OrderCreated, brokers, outbox, peak_mib};
 
 const IN_ONE_TRANSACTION: u64 = 10_000;
 
-/// A backlog of so many events, through the outbox, and the same in the table of the bare loop.
-pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
+/// A backlog of so many events.
+pub(crate) async fn fill_outbox(events: u64) -> Result<(), Failure> {
+    filled(events).await?;
+    println!("{{}}");
+    Ok(())
+}
+
+async fn filled(events: u64) -> Result<Outbox<Postgres>, Failure> {
     let outbox = outbox(2).await?;
-    outbox.pool().execute("drop schema public cascade; create schema public").await?;
+    let tables = "drop publication if exists debezium; drop schema public cascade; create schema public";
+    outbox.pool().execute(tables).await?;
     outbox.migrate().await?;
     for first in (0..events).step_by(IN_ONE_TRANSACTION as usize) {
         let mut tx = outbox.begin().await?;
@@ -22,6 +32,14 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
         }
         tx.commit().await?;
     }
+    outbox.pool().execute("vacuum analyze").await?;
+    outbox.pool().execute("checkpoint").await?;
+    Ok(outbox)
+}
+
+/// A backlog of so many events, and the same in the table of the bare loop.
+pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
+    let outbox = filled(events).await?;
     outbox
         .pool()
         .execute(
@@ -36,15 +54,14 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
              from outbox_event order by seq;",
         )
         .await?;
-    outbox.pool().execute("vacuum analyze").await?;
+    outbox.pool().execute("vacuum analyze bare_event").await?;
     outbox.pool().execute("checkpoint").await?;
     println!("{{}}");
     Ok(())
 }
 
-/// The relay from the beginning of the backlog.
-pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
-    let outbox = outbox(2).await?;
+/// Has the backlog published once more.
+pub(crate) async fn rewind(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
     outbox
         .pool()
         .execute(
@@ -52,13 +69,72 @@ pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
                                     cur_h = null, last_seq = 0",
         )
         .await?;
-    let relay = Relay::new(outbox, KafkaPublisher::new(brokers()?)?);
+    Ok(())
+}
+
+/// The relay from the beginning of the backlog.
+pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
+    let outbox = outbox(2).await?;
+    rewind(&outbox).await?;
+    let times = Arc::new(Times { tenth: events / 10, delivered: AtomicU64::new(0), at: Mutex::default() });
+    let publisher = Timed { kafka: KafkaPublisher::new(brokers()?)?, times: Arc::clone(&times) };
+    let relay = Relay::new(outbox, publisher);
     let begin = Instant::now();
     let published = relay.drain().await?;
     let seconds = begin.elapsed().as_secs_f64();
     if published != events {
         return Err(format!("{published} events of {events} were published").into());
     }
-    println!(r#"{{"events": {events}, "seconds": {seconds:.4}, "peak_mib": {:.1}}}"#, peak_mib());
+    let [first, last] = times.first_and_last_tenth()?;
+    println!(
+        r#"{{"events": {events}, "seconds": {seconds:.4}, "first_tenth": {first:.0}, "last_tenth": {last:.0}, "peak_mib": {:.1}}}"#,
+        peak_mib()
+    );
     Ok(())
+}
+
+/// When each tenth of the events was delivered.
+struct Times {
+    tenth: u64,
+    delivered: AtomicU64,
+    at: Mutex<Vec<(u64, Instant)>>,
+}
+
+impl Times {
+    fn note(&self, delivered: usize) {
+        let before = self.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
+        let now = before + delivered as u64;
+        if before == 0 || before / self.tenth.max(1) != now / self.tenth.max(1) {
+            self.at.lock().unwrap_or_else(PoisonError::into_inner).push((now, Instant::now()));
+        }
+    }
+
+    /// Events a second, from the first report to the end of the first tenth, and from the end of the ninth to the last report.
+    fn first_and_last_tenth(&self) -> Result<[f64; 2], Failure> {
+        let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = |from: &(u64, Instant), to: &(u64, Instant)| {
+            (to.0 - from.0) as f64 / (to.1 - from.1).as_secs_f64()
+        };
+        match at.as_slice() {
+            [first, tenth, .., ninth, last] => Ok([rate(first, tenth), rate(ninth, last)]),
+            _ => Err("too few events for tenths".into()),
+        }
+    }
+}
+
+struct Timed {
+    kafka: KafkaPublisher,
+    times: Arc<Times>,
+}
+
+impl Publisher for Timed {
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+        let reports = self.kafka.publish(events).await;
+        self.times.note(reports.len());
+        reports
+    }
+
+    async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
+        self.kafka.publish_alone(event).await
+    }
 }

@@ -1,25 +1,29 @@
 //! From the commit of an event to its arrival at a consumer: writer, relay and consumer in one process, each on its own
 //! connections, at a given rate.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{Outbox, Relay};
+use outbox::{DomainEvent, Outbox, Relay};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Executor, Postgres};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::bare::{publish, read, save};
 use crate::raw::{producer, wait};
-use crate::{Failure, OrderCreated, TOPIC, brokers, outbox as open, peak_mib};
+use crate::{Failure, OrderCreated, TOPIC, brokers, debezium, outbox as open, peak_mib, topic};
 
 const CONNECTIONS: u32 = 16;
 const WARM_UP: Duration = Duration::from_secs(3);
+const CUSTOMERS: u64 = 10_000;
+/// More than writers on two cores come to in a second.
+const MOST_PER_SECOND: u64 = 50_000;
 
 #[derive(Deserialize)]
 struct Number {
@@ -63,13 +67,16 @@ fn consume(
     }
 }
 
-/// Has `commit` called at `rate` for `seconds`, and prints the latencies.
-async fn measure<F, C>(rate: u64, seconds: u64, commit: F) -> Result<(), Failure>
+/// Has `commit` called at `rate`, or as often as can be if that is 0, for `seconds`, and prints the latencies of all
+/// customers but the `held_up`.
+async fn measure<F, C>(rate: u64, seconds: u64, held_up: HashSet<u64>, commit: F) -> Result<(), Failure>
 where
     F: Fn(u64) -> C + Clone + Send + 'static,
     C: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    let total = rate * (seconds + WARM_UP.as_secs());
+    topic::create(TOPIC, &[]).await?;
+    let all_seconds = seconds + WARM_UP.as_secs();
+    let total = if rate == 0 { MOST_PER_SECOND } else { rate } * all_seconds;
     let done = Arc::new(AtomicBool::new(false));
     let (ready, is_ready) = std::sync::mpsc::channel();
     let consumer = tokio::task::spawn_blocking({
@@ -87,10 +94,16 @@ where
             let mut n = writer;
             while n < total {
                 // At its time, not at a distance from the last: a slow commit must not thin out the load.
-                let due = begin + Duration::from_secs_f64(n as f64 / rate as f64);
-                tokio::time::sleep_until(due.into()).await;
+                if rate > 0 {
+                    let due = begin + Duration::from_secs_f64(n as f64 / rate as f64);
+                    tokio::time::sleep_until(due.into()).await;
+                } else if begin.elapsed().as_secs() >= all_seconds {
+                    break;
+                }
+                let begun = Instant::now();
                 commit(n).await?;
-                committed.send((n, Instant::now()))?;
+                let now = Instant::now();
+                committed.send((n, now, now - begun))?;
                 n += u64::from(CONNECTIONS);
             }
             Ok::<_, Failure>(())
@@ -101,41 +114,161 @@ where
         writer??;
     }
     let took = begin.elapsed().as_secs_f64();
+    // What is late has this long to arrive; the consumer then waits for a silence of half a second.
     tokio::time::sleep(Duration::from_secs(1)).await;
     done.store(true, Ordering::Release);
     let arrived = consumer.await??;
 
-    let (mut latencies, mut lost) = (Vec::new(), 0);
-    while let Some((n, commit)) = all_committed.recv().await {
+    let (mut latencies, mut writes, mut lost, mut commits) = (Vec::new(), Vec::new(), 0, 0);
+    while let Some((n, commit, took)) = all_committed.recv().await {
+        commits += 1;
+        if commit >= begin + WARM_UP {
+            writes.push(took.as_secs_f64() * 1000.0);
+        }
         match arrived[n as usize] {
+            _ if held_up.contains(&(n % CUSTOMERS)) => {}
             None => lost += 1,
-            Some(_) if n < rate * WARM_UP.as_secs() => {}
+            Some(_) if commit < begin + WARM_UP => {}
             Some(arrival) => latencies.push(arrival.saturating_duration_since(commit).as_secs_f64() * 1000.0),
         }
     }
+    if latencies.is_empty() {
+        return Err("nothing arrived".into());
+    }
     latencies.sort_by(f64::total_cmp);
-    let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize];
+    writes.sort_by(f64::total_cmp);
     println!(
-        r#"{{"rate": {:.0}, "p50": {:.3}, "p99": {:.3}, "p999": {:.3}, "lost": {lost}, "peak_mib": {:.1}}}"#,
-        total as f64 / took,
-        quantile(0.5),
-        quantile(0.99),
-        quantile(0.999),
+        r#"{{"rate": {:.0}, "p50": {:.3}, "p99": {:.3}, "p999": {:.3}, "worst": {:.3}, "write_p99": {:.3}, "lost": {lost}, "peak_mib": {:.1}}}"#,
+        f64::from(commits) / took,
+        quantile(&latencies, 0.5),
+        quantile(&latencies, 0.99),
+        quantile(&latencies, 0.999),
+        quantile(&latencies, 1.0),
+        quantile(&writes, 0.99),
         peak_mib()
     );
     Ok(())
 }
 
-pub(crate) async fn outbox(rate: u64, seconds: u64) -> Result<(), Failure> {
-    let outbox: Outbox<Postgres> = open(CONNECTIONS).await?;
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    sorted.get((sorted.len().saturating_sub(1) as f64 * q) as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// An event of a topic that takes nothing, as it wants two copies on one broker.
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "slow")]
+struct OnSlowTopic {
+    #[event(key)]
+    customer: &'static str,
+}
+
+/// An event that its topic refuses for its size.
+#[derive(Serialize, DomainEvent)]
+#[event(topic = "small")]
+struct TooLarge {
+    #[event(key)]
+    customer: &'static str,
+    noise: String,
+}
+
+/// What goes on beside the measured events.
+async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, Failure> {
+    match what {
+        "open-transaction" => {
+            let mut open = outbox.pool().acquire().await?.detach();
+            open.execute(
+                "begin; insert into outbox_event (lane, id, topic, name, version, content_type, headers, \
+                          payload, occurred_at) values (3, gen_random_uuid(), 'orders', 'order.created', 1, \
+                          'application/json', '{}', '{}', now())",
+            )
+            .await?;
+            // It stays open as long as this process.
+            std::mem::forget(open);
+            Ok(HashSet::new())
+        }
+        "slow-topic" => {
+            topic::create("slow", &[("min.insync.replicas", "2")]).await?;
+            let mut tx = outbox.begin().await?;
+            for customer in 0..CUSTOMERS {
+                tx.emit(OrderCreated::new(customer, u64::MAX))?;
+            }
+            tx.commit().await?;
+            let mut tx = outbox.begin().await?;
+            tx.emit(OnSlowTopic { customer: "slow" })?;
+            tx.commit().await?;
+            let same_lane: Vec<String> = sqlx::query_scalar(
+                "select distinct convert_from(key, 'utf8') from outbox_event
+                 where topic = 'orders' and lane = (select lane from outbox_event where topic = 'slow' limit 1)",
+            )
+            .fetch_all(outbox.pool())
+            .await?;
+            every_100_ms(outbox, || OnSlowTopic { customer: "slow" });
+            Ok(same_lane.iter().filter_map(|customer| customer.parse().ok()).collect())
+        }
+        "poison-key" => {
+            topic::create("small", &[("max.message.bytes", "4000")]).await?;
+            every_100_ms(outbox, || TooLarge {
+                customer: "poison",
+                noise: (0..400).map(|_| uuid::Uuid::now_v7().simple().to_string()).collect(),
+            });
+            Ok(HashSet::new())
+        }
+        "reclaiming" => {
+            let outbox = outbox.clone();
+            tokio::spawn(async move {
+                loop {
+                    // The rest of the leaf is used up; those before it are full, published, and free.
+                    sqlx::query(
+                        "select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq",
+                    )
+                    .execute(outbox.pool())
+                    .await?;
+                    outbox.reclaim(Duration::ZERO).await?;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                #[allow(unreachable_code)]
+                Ok::<_, Failure>(())
+            });
+            Ok(HashSet::new())
+        }
+        _ => Ok(HashSet::new()),
+    }
+}
+
+fn every_100_ms<E: DomainEvent + Send>(outbox: &Outbox<Postgres>, event: impl Fn() -> E + Send + 'static) {
+    let outbox = outbox.clone();
+    tokio::spawn(async move {
+        loop {
+            let mut tx = outbox.begin().await?;
+            tx.emit(event())?;
+            tx.commit().await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        #[allow(unreachable_code)]
+        Ok::<_, Failure>(())
+    });
+}
+
+pub(crate) async fn debezium(rate: u64, seconds: u64) -> Result<(), Failure> {
+    let pool = open(CONNECTIONS).await?.pool().clone();
+    measure(rate, seconds, HashSet::new(), move |n| {
+        let pool = pool.clone();
+        async move { debezium::insert(&pool, n).await }
+    })
+    .await
+}
+
+pub(crate) async fn outbox(rate: u64, seconds: u64, disturbance: &str) -> Result<(), Failure> {
+    let outbox: Outbox<Postgres> = open(CONNECTIONS + 2).await?;
     let relay = Relay::new(outbox.clone(), KafkaPublisher::new(brokers()?)?);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
-    measure(rate, seconds, move |n| {
+    let held_up = disturb(&outbox, disturbance).await?;
+    measure(rate, seconds, held_up, move |n| {
         let outbox = outbox.clone();
         async move {
             let mut tx = outbox.begin().await?;
-            tx.emit(OrderCreated::new(n % 10_000, n))?;
+            tx.emit(OrderCreated::new(n % CUSTOMERS, n))?;
             tx.commit().await?;
             Ok(())
         }
@@ -195,11 +328,11 @@ pub(crate) async fn bare(rate: u64, seconds: u64) -> Result<(), Failure> {
             Ok::<_, Failure>(())
         }
     });
-    measure(rate, seconds, move |n| {
+    measure(rate, seconds, HashSet::new(), move |n| {
         let (pool, bell) = (pool.clone(), Arc::clone(&bell));
         async move {
             let mut tx = pool.begin().await?;
-            let customer = n % 10_000;
+            let customer = n % CUSTOMERS;
             let payload = serde_json::to_vec(&OrderCreated::new(customer, n))?;
             sqlx::query(
                 "insert into bare_event (id, topic, key, name, version, content_type, headers, payload, occurred_at)

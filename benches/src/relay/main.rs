@@ -2,9 +2,14 @@
 //! so that its processor time and memory are its own. Prints one JSON object.
 
 mod bare;
+mod consume;
+mod debezium;
 mod drain;
+mod fleet;
 mod latency;
 mod raw;
+mod topic;
+mod writers;
 
 use std::error::Error;
 
@@ -58,16 +63,31 @@ pub(crate) fn peak_mib() -> f64 {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |place: usize| -> Result<u64, Failure> {
-        Ok(arguments.get(place).ok_or("a number is missing")?.parse::<u64>()?)
-    };
+    let text = |place: usize| arguments.get(place).map(String::as_str).ok_or("an argument is missing");
+    let number = |place: usize| -> Result<u64, Failure> { Ok(text(place)?.parse::<u64>()?) };
     match arguments.first().map(String::as_str) {
         Some("fill") => drain::fill(number(1)?).await,
+        Some("fill-outbox") => drain::fill_outbox(number(1)?).await,
         Some("drain-raw") => raw::drain(number(1)?).await,
         Some("drain-bare") => bare::drain(number(1)?).await,
         Some("drain-outbox") => drain::drain(number(1)?).await,
         Some("latency-bare") => latency::bare(number(1)?, number(2)?).await,
-        Some("latency-outbox") => latency::outbox(number(1)?, number(2)?).await,
+        Some("latency-outbox") => {
+            latency::outbox(number(1)?, number(2)?, arguments.get(3).map_or("", String::as_str)).await
+        }
+        Some("latency-debezium") => latency::debezium(number(1)?, number(2)?).await,
+        Some("debezium-prepare") => debezium::prepare(text(1)?).await,
+        Some("debezium-fill") => debezium::fill(number(1)?).await,
+        Some("consume-fill") => consume::fill(number(1)?).await,
+        Some("consume-hand") => consume::by_hand(number(1)?).await,
+        Some("consume-outbox") => consume::outbox_consumer(number(1)?, number(2)?).await,
+        Some("wait") => topic::wait(text(1)?, number(2)?).await,
+        Some("run") => fleet::run().await,
+        Some("scale-out") => fleet::scale_out(number(1)?, number(2)?).await,
+        Some("sizes") => fleet::sizes(false).await,
+        Some("sizes-reclaimed") => fleet::sizes(true).await,
+        Some("idle") => fleet::idle(number(1)?).await,
+        Some("writers") => writers::measure(text(1)?, number(2)?, number(3)?).await,
         _ => Err("which part? `cargo xtask bench relay` knows".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: `tests/fuzz.rs` for longer, and on any version of Postgres.
+//! `cargo xtask fuzz` and `cargo xtask soak`: `tests/fuzz.rs` and `tests/soak.rs` for longer, the one on any version of Postgres.
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
@@ -8,23 +8,49 @@ use crate::paths::workspace_root;
 use crate::servers::PgVersion;
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
-    let Some(asked) = Asked::parse(arguments) else {
+    let Some(Asked { versions, minutes, seed }) = Asked::parse(arguments) else {
         eprintln!(
             "which Postgres, and for how long? `cargo xtask fuzz [--pg 14..18|15,18] [--minutes 10] [--seed SEED]`"
         );
         return Ok(ExitCode::from(2));
     };
+    let environment = [("OUTBOX_FUZZ_PG", versions), ("OUTBOX_FUZZ_MINUTES", minutes)];
+    run_test("fuzz", environment.into_iter().chain(seed.map(|seed| ("OUTBOX_SEED", seed))))
+}
+
+pub(super) fn soak(arguments: &[String]) -> Result<ExitCode, Error> {
+    let mut environment = vec![("OUTBOX_SOAK_SECONDS", "180".to_owned())];
+    for pair in arguments.chunks(2) {
+        match pair {
+            [option, value] if option == "--seconds" && value.parse::<u64>().is_ok() => {
+                environment.push(("OUTBOX_SOAK_SECONDS", value.clone()));
+            }
+            [option, value] if option == "--seed" && value.parse::<u64>().is_ok() => {
+                environment.push(("OUTBOX_SEED", value.clone()));
+            }
+            _ => {
+                eprintln!("for how long? `cargo xtask soak [--seconds 180] [--seed SEED]`");
+                return Ok(ExitCode::from(2));
+            }
+        }
+    }
+    run_test("soak", environment.into_iter())
+}
+
+/// Runs a program of tests that starts servers of its own.
+fn run_test(
+    test: &str,
+    environment: impl Iterator<Item = (&'static str, String)>,
+) -> Result<ExitCode, Error> {
+    let environment: Vec<_> = environment.collect();
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     for arguments in [
         &["build", "--quiet", "--workspace", "--all-features", "--examples"] as &[_],
-        &["test", "--all-features", "--test", "fuzz", "--", "--nocapture"],
+        &["test", "--all-features", "--test", test, "--", "--nocapture"],
     ] {
         let mut command = Command::new(&cargo);
         command.args(arguments).current_dir(workspace_root()).stdin(Stdio::null());
-        command.env("OUTBOX_FUZZ_PG", &asked.versions).env("OUTBOX_FUZZ_MINUTES", &asked.minutes);
-        if let Some(seed) = &asked.seed {
-            command.env("OUTBOX_SEED", seed);
-        }
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let status = command.status().map_err(|error| Error::spawn(&cargo, error))?;
         if !status.success() {
             return Ok(ExitCode::FAILURE);

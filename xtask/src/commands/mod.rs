@@ -19,6 +19,9 @@ cargo xtask <command>
   fuzz [--pg 14..18|15,18] [--minutes 5] [--seed SEED]
                  Run `tests/fuzz.rs` for that long on each version of Postgres: relays killed and suspended,
                  the broker restarted, transactions that commit late, under load.
+  soak [--seconds 180] [--seed SEED]
+                 Run `tests/soak.rs` for that long: consumers that leave, join and are killed, the broker
+                 restarted, handlers that fail, garbage among the messages.
   up             Start a Postgres and a Kafka that stay; prints what a shell evaluates:
                  eval \"$(cargo xtask up)\"
   down           Stop them; their data stays for the next `up`.
@@ -26,7 +29,7 @@ cargo xtask <command>
                  Postgres with fsync, next to the same by hand and to other macros. Takes about 10 minutes.
   bench relay [figure…]
                  Measure the relay next to a producer alone, a loop written by hand and Debezium: drain,
-                 growth, latency, disturbances, writers; all of them take about an hour.
+                 growth, latency, disturbances, writers, consumers; all of them take about an hour.
   help           Print this.
 
 The servers' programs are fetched once with Maven (`mvn`, a Java 17, `tar` and `xz` are needed) into
@@ -41,6 +44,7 @@ pub fn run(arguments: Vec<String>) -> ExitCode {
     let result = match command.as_deref() {
         Some("test") => test::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
+        Some("soak") => fuzz::soak(&rest),
         Some("bench") => bench::run(&rest),
         Some("up") if rest.is_empty() => up::up(),
         Some("down") if rest.is_empty() => up::down(),

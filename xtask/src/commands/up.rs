@@ -48,7 +48,11 @@ pub(super) fn down() -> Result<ExitCode, Error> {
 
 fn start(dir: &Path) -> Result<Vec<Running>, Error> {
     let begin = Instant::now();
-    let postgres = Postgres::start(PgVersion::V15, &dir.join(POSTGRES), PgOptions { fsync: true })?;
+    let postgres = Postgres::start(
+        PgVersion::V15,
+        &dir.join(POSTGRES),
+        PgOptions { fsync: true, ..PgOptions::default() },
+    )?;
     eprintln!("postgres {} at {}", PgVersion::V15, postgres.url());
     let kafka = Kafka::start(&dir.join(KAFKA), KafkaOptions::default())?;
     eprintln!("kafka at {}", kafka.brokers());

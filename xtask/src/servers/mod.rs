@@ -1,5 +1,6 @@
 //! Disposable servers: started on a free port, killed and restarted at will, gone when dropped.
 
+mod connect;
 mod kafka;
 mod postgres;
 mod unprivileged;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM};
 pub use kafka::{Kafka, KafkaOptions};
 pub use postgres::{PgOptions, PgVersion, Postgres};
 

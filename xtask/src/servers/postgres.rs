@@ -59,6 +59,8 @@ pub struct PgOptions {
     /// Off is faster and survives [`Postgres::kill`]: what the server has written, the kernel keeps. On is
     /// for measuring throughput and for data that should survive the machine.
     pub fsync: bool,
+    /// Whether the log says enough for logical replication, `wal_level = logical`. Default: `false`.
+    pub logical: bool,
 }
 
 /// A running Postgres which trusts every connection from this machine.
@@ -211,6 +213,7 @@ impl Postgres {
 
     fn run(&mut self) -> Result<(), Error> {
         let fsync = if self.options.fsync { "on" } else { "off" };
+        let wal_level = if self.options.logical { "logical" } else { "replica" };
         let mut postgres = self.program("postgres");
         postgres.current_dir(&self.data).arg("-D").arg(&self.data);
         for setting in [
@@ -222,6 +225,7 @@ impl Postgres {
             "max_prepared_transactions=20",
             &format!("fsync={fsync}"),
             &format!("full_page_writes={fsync}"),
+            &format!("wal_level={wal_level}"),
         ] {
             postgres.args(["-c", setting]);
         }

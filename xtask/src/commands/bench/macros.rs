@@ -137,8 +137,11 @@ fn service_call() -> Result<(), Error> {
     run_command(build, "build the benchmark `service-call`")?;
 
     let scratch = ScratchDir::new("bench")?;
-    let postgres =
-        Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions { fsync: true })?;
+    let postgres = Postgres::start(
+        PgVersion::V15,
+        &scratch.path().join("postgres"),
+        PgOptions { fsync: true, ..PgOptions::default() },
+    )?;
     let status = cargo()
         .args(["run", "--quiet", "--release", "--package", "outbox-bench", "--bin", "service-call"])
         .env("DATABASE_URL", postgres.url())

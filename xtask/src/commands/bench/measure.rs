@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 use crate::process::run;
 use crate::{Error, procfs};
 
@@ -18,7 +20,8 @@ pub(super) fn cpu_seconds_of(work: impl FnOnce() -> Result<(), Error>) -> Result
 }
 
 /// What was measured several times.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(super) struct Samples(Vec<f64>);
 
 impl Samples {

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the README claims, measured side by side.
 
 mod crates;
+mod figure;
 mod macros;
 mod measure;
 mod relay;
@@ -13,17 +14,21 @@ use crate::Error;
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     match arguments {
         [which] if which == "macros" => macros::run().map(|()| ExitCode::SUCCESS),
-        [which] if which == "relay" => relay::run(None).map(|()| ExitCode::SUCCESS),
-        [which, events] if which == "relay" && events.parse::<u64>().is_ok() => {
-            relay::run(events.parse().ok()).map(|()| ExitCode::SUCCESS)
+        [which, figures @ ..] if which == "relay" && figures.iter().all(|figure| is_figure(figure)) => {
+            relay::run(figures).map(|()| ExitCode::SUCCESS)
         }
         _ => {
+            let figures = relay::FIGURES.map(|(name, _)| name).join("|");
             eprintln!(
-                "what is to be measured? `cargo xtask bench macros`, or `cargo xtask bench relay [EVENTS]`"
+                "what is to be measured? `cargo xtask bench macros`, or `cargo xtask bench relay [{figures}]…`"
             );
             Ok(ExitCode::from(2))
         }
     }
+}
+
+fn is_figure(name: &str) -> bool {
+    relay::FIGURES.iter().any(|(figure, _)| *figure == name)
 }
 
 fn cargo() -> Command {

@@ -1,0 +1,91 @@
+//! Business transactions by so many connections, while a relay runs in a process of its own.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use outbox::{Outbox, OutboxError, transactional_outbox};
+use sqlx::{Executor, Postgres};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::{Failure, OrderCreated, outbox};
+
+const INSERT_ORDER: &str = "insert into orders (customer) values ($1) returning id";
+
+#[transactional_outbox(tx in outbox)]
+async fn annotated(outbox: &Outbox<Postgres>, customer: u64) -> Result<(), OutboxError> {
+    let order: i64 = sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
+    tx.emit(OrderCreated::new(customer, order.unsigned_abs()))?;
+    Ok(())
+}
+
+async fn without_event(outbox: &Outbox<Postgres>, customer: u64) -> Result<(), Failure> {
+    let mut tx = outbox.pool().begin().await?;
+    let _: i64 = sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// With an event in the same table, and a ring, so that the relay has the same to do.
+async fn by_hand(outbox: &Outbox<Postgres>, customer: u64, ring: bool) -> Result<(), Failure> {
+    let mut tx = outbox.pool().begin().await?;
+    let order: i64 = sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
+    sqlx::query(
+        "insert into outbox_event (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
+         values ($1, $2, 'orders', $3, 'order.created', 1, 'application/json', '{}', $4, now())",
+    )
+    .bind((customer % 16) as i16)
+    .bind(Uuid::now_v7())
+    .bind(customer.to_string().into_bytes())
+    .bind(serde_json::to_vec(&OrderCreated::new(customer, order.unsigned_abs()))?)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    if ring {
+        outbox.ring();
+    }
+    Ok(())
+}
+
+pub(crate) async fn measure(kind: &str, connections: u64, seconds: u64) -> Result<(), Failure> {
+    let outbox = outbox(connections as u32).await?;
+    outbox
+        .pool()
+        .execute("create table if not exists orders (id bigserial primary key, customer bigint not null)")
+        .await?;
+    let relay = Command::new(std::env::current_exe()?)
+        .arg("run")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let counted = Arc::new(AtomicU64::new(0));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let begin = Instant::now();
+    let mut writers = JoinSet::new();
+    for writer in 0..connections {
+        let (outbox, counted, kind) = (outbox.clone(), Arc::clone(&counted), kind.to_owned());
+        writers.spawn(async move {
+            let mut n = writer;
+            while Instant::now() < end {
+                match kind.as_str() {
+                    "none" => without_event(&outbox, n % 10_000).await?,
+                    "hand" => by_hand(&outbox, n % 10_000, true).await?,
+                    "hand-unrung" => by_hand(&outbox, n % 10_000, false).await?,
+                    _ => annotated(&outbox, n % 10_000).await?,
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                n += connections;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    while let Some(writer) = writers.join_next().await {
+        writer??;
+    }
+    let rate = counted.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
+    relay.wait_with_output()?;
+    println!(r#"{{"rate": {rate:.1}}}"#);
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! A figure: what contenders did, side by side. It is kept as JSON with all samples, and shown as a table and as bars.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::measure::Samples;
+use crate::Error;
+use crate::paths::{create_dir_all, workspace_root};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Figure {
+    /// The name of its files.
+    pub(super) name: String,
+    pub(super) title: String,
+    /// How it was measured.
+    pub(super) about: String,
+    /// What it was measured on: machine, versions, settings.
+    pub(super) setting: String,
+    /// The first is drawn as bars.
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Row>,
+    pub(super) verdicts: Vec<Verdict>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) name: String,
+    /// One for each column; without samples where it has no meaning.
+    pub(super) cells: Vec<Samples>,
+}
+
+/// A ratio with its budget.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Verdict {
+    pub(super) what: String,
+    pub(super) ratio: Samples,
+    pub(super) budget: Option<Budget>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Budget {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Figure {
+    pub(super) fn new(name: &str, title: &str, about: &str, setting: &str, columns: &[&str]) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            about: about.to_owned(),
+            setting: setting.to_owned(),
+            columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            rows: Vec::new(),
+            verdicts: Vec::new(),
+        }
+    }
+
+    /// The samples of the row `name`, which is made if there is none.
+    pub(super) fn row(&mut self, name: &str) -> &mut [Samples] {
+        let place = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
+            let cells = vec![Samples::default(); self.columns.len()];
+            self.rows.push(Row { name: name.to_owned(), cells });
+            self.rows.len() - 1
+        });
+        &mut self.rows[place].cells
+    }
+
+    pub(super) fn push(&mut self, row: &str, samples: &[f64]) {
+        for (cell, sample) in self.row(row).iter_mut().zip(samples).filter(|(_, sample)| !sample.is_nan()) {
+            cell.push(*sample);
+        }
+    }
+
+    pub(super) fn ratio(&mut self, what: &str, ratio: f64, budget: Option<Budget>) {
+        if let Some(verdict) = self.verdicts.iter_mut().find(|verdict| verdict.what == what) {
+            verdict.ratio.push(ratio);
+        } else {
+            let mut samples = Samples::default();
+            samples.push(ratio);
+            self.verdicts.push(Verdict { what: what.to_owned(), ratio: samples, budget });
+        }
+    }
+
+    fn markdown(&self) -> String {
+        let mut page = format!("## {}\n\n{}\n\n{}\n\n", self.title, self.about, self.setting);
+        let _ =
+            writeln!(page, "| | {} |\n|---|{}", self.columns.join(" | "), "---|".repeat(self.columns.len()));
+        for row in &self.rows {
+            let cells: Vec<String> = row.cells.iter().map(shown).collect();
+            let _ = writeln!(page, "| {} | {} |", row.name, cells.join(" | "));
+        }
+        page.push('\n');
+        for verdict in &self.verdicts {
+            let _ = writeln!(page, "- {}: {}", verdict.what, verdict.shown());
+        }
+        let _ = write!(page, "\n![{}](relay/{}.svg)\n\n", self.title, self.name);
+        page
+    }
+
+    /// Bars of the first column's medians, with lines from the least to the most.
+    fn svg(&self) -> String {
+        const LEFT: f64 = 260.0;
+        const WIDTH: f64 = 420.0;
+        let most = self.rows.iter().map(|row| row.cells[0].spread().1).fold(f64::MIN_POSITIVE, f64::max);
+        let height = 50 + 28 * self.rows.len();
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {height}\" font-family=\"sans-serif\" \
+             font-size=\"13\">\n<rect width=\"800\" height=\"{height}\" fill=\"white\"/>\n\
+             <text x=\"10\" y=\"22\" font-weight=\"bold\">{}: {}</text>\n",
+            self.title, self.columns[0]
+        );
+        for (n, row) in self.rows.iter().enumerate() {
+            let (median, (least, greatest)) = (row.cells[0].median(), row.cells[0].spread());
+            if median.is_nan() {
+                continue;
+            }
+            let (top, x) = (40 + 28 * n, |value: f64| LEFT + WIDTH * value / most);
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.0}\" y=\"{}\" text-anchor=\"end\">{}</text>\
+                 <rect x=\"{LEFT}\" y=\"{top}\" width=\"{:.1}\" height=\"18\" fill=\"#4a7ab5\"/>\
+                 <path d=\"M{:.1} {}H{:.1}\" stroke=\"#222\"/><text x=\"{:.0}\" y=\"{}\">{}</text>",
+                LEFT - 8.0,
+                top + 14,
+                row.name,
+                x(median) - LEFT,
+                x(least),
+                top + 9,
+                x(greatest),
+                x(greatest) + 8.0,
+                top + 14,
+                number(median)
+            );
+        }
+        svg + "</svg>\n"
+    }
+
+    /// Writes its files, and the pages that are made of all figures.
+    pub(super) fn publish(&self) -> Result<(), Error> {
+        let dir = results();
+        create_dir_all(&dir)?;
+        let json = serde_json::to_string_pretty(self).map_err(|error| Error::new(error.to_string()))?;
+        write(dir.join(format!("{}.json", self.name)), &(json + "\n"))?;
+        write(dir.join(format!("{}.svg", self.name)), &self.svg())?;
+        print!("{}", self.markdown());
+        let figures = all()?;
+        write(workspace_root().join("benches/results/relay.md"), &page(&figures))?;
+        let readme = read(workspace_root().join("README.md"))?;
+        write(workspace_root().join("README.md"), &with_verdicts(&readme, &figures)?)
+    }
+}
+
+impl Verdict {
+    fn shown(&self) -> String {
+        let met = |met| if met { "met" } else { "**missed**" };
+        let budget = match self.budget {
+            None => String::new(),
+            Some(Budget::AtLeast(least)) => {
+                format!("; budget: at least {}, {}", number(least), met(self.ratio.median() >= least))
+            }
+            Some(Budget::AtMost(most)) => {
+                format!("; budget: at most {}, {}", number(most), met(self.ratio.median() <= most))
+            }
+        };
+        format!("{}{budget}", shown(&self.ratio))
+    }
+}
+
+/// The order in which the figures are shown.
+const FIGURES: [&str; 7] =
+    ["drain", "growth", "latency", "writers", "scale-out", "disturbances", "consumers"];
+
+fn results() -> PathBuf {
+    workspace_root().join("benches/results/relay")
+}
+
+/// The figures that have been measured.
+fn all() -> Result<Vec<Figure>, Error> {
+    let paths = FIGURES.map(|name| results().join(format!("{name}.json")));
+    paths
+        .into_iter()
+        .filter(|path| path.exists())
+        .map(|path| {
+            let json = read(path)?;
+            serde_json::from_str(&json).map_err(|error| Error::new(format!("a figure is garbled: {error}")))
+        })
+        .collect()
+}
+
+fn page(figures: &[Figure]) -> String {
+    let figures: String = figures.iter().map(Figure::markdown).collect();
+    format!(
+        "# `cargo xtask bench relay`\n\nWritten by that command. Medians, with the least and the most. The samples are \
+         in [relay](relay).\n\n{}\n",
+        figures.trim_end()
+    )
+}
+
+const BEGIN: &str = "<!-- written by `cargo xtask bench relay` -->\n";
+const END: &str = "<!-- end -->\n";
+
+/// The README with the verdicts of all figures.
+fn with_verdicts(readme: &str, figures: &[Figure]) -> Result<String, Error> {
+    let missing = || Error::new("README.md has no place for the figures");
+    let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
+    let mut table = "| measured side by side | median (least to most) |\n|---|---|\n".to_owned();
+    for verdict in figures.iter().flat_map(|figure| &figure.verdicts) {
+        let _ = writeln!(table, "| {} | {} |", verdict.what, verdict.shown());
+    }
+    Ok(format!("{before}{BEGIN}{table}{END}{after}"))
+}
+
+fn shown(samples: &Samples) -> String {
+    let (least, most) = samples.spread();
+    match samples.median() {
+        median if median.is_nan() => "–".to_owned(),
+        median if least < most => format!("{} ({} to {})", number(median), number(least), number(most)),
+        median => number(median),
+    }
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => {
+            let mut digits = format!("{value:.0}");
+            let mut place = digits.len();
+            while place > 3 + usize::from(value < 0.0) {
+                place -= 3;
+                if place > usize::from(value < 0.0) {
+                    digits.insert(place, ',');
+                }
+            }
+            digits
+        }
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn read(path: PathBuf) -> Result<String, Error> {
+    fs::read_to_string(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), error))
+}
+
+fn write(path: PathBuf, text: &str) -> Result<(), Error> {
+    fs::write(&path, text).map_err(|error| Error::io(format_args!("write {}", path.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_readable() {
+        let shown = [0.123, 9.876, 45.67, 999.4, 1234.5, 1_234_567.0, -1234.0].map(number);
+        assert_eq!(shown, ["0.12", "9.88", "45.7", "999", "1,234", "1,234,567", "-1,234"]);
+    }
+
+    #[test]
+    fn the_pages_show_what_was_measured() {
+        let figures = all().unwrap();
+        let readme = read(workspace_root().join("README.md")).unwrap();
+        assert_eq!(readme, with_verdicts(&readme, &figures).unwrap());
+        assert_eq!(read(workspace_root().join("benches/results/relay.md")).unwrap(), page(&figures));
+    }
+
+    #[test]
+    fn a_missed_budget_is_called_missed() {
+        let mut figure = Figure::new("f", "F", "", "", &["rate"]);
+        figure.ratio("fast", 0.8, Some(Budget::AtLeast(0.85)));
+        figure.ratio("slow", 1.2, Some(Budget::AtMost(1.3)));
+        assert_eq!(figure.verdicts[0].shown(), "0.80; budget: at least 0.85, **missed**");
+        assert_eq!(figure.verdicts[1].shown(), "1.20; budget: at most 1.30, met");
+    }
+}
