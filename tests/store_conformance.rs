@@ -29,10 +29,30 @@ on_every_store! {
     any_bytes_survive_in_keys_and_headers
     a_key_over_the_limit_is_refused_at_emit
     a_payload_that_cannot_be_serialized_is_an_error_of_emit
+    a_time_beyond_the_calendar_is_an_error_of_emit
     migrating_twice_or_at_once_is_harmless
     a_transaction_with_many_events_keeps_their_order
     a_shutdown_waits_for_what_is_in_flight
     a_batch_larger_than_the_byte_limit_arrives_whole
+}
+
+#[derive(serde::Serialize, DomainEvent)]
+#[event(topic = "order-events", name = "order.dated", keyless)]
+struct Dated {
+    #[event(occurred_at)]
+    #[serde(skip)]
+    at: SystemTime,
+}
+
+async fn a_time_beyond_the_calendar_is_an_error_of_emit<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let ten_thousand_years = Duration::from_secs(10_000 * 365 * 24 * 60 * 60);
+    let mut tx = outbox.begin().await.unwrap();
+    let error = tx.emit(Dated { at: SystemTime::UNIX_EPOCH + ten_thousand_years }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Serialize);
+    assert!(error.to_string().contains("beyond the years"), "{error}");
+    tx.emit(Dated { at: SystemTime::UNIX_EPOCH }).unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(drained(&outbox).await.len(), 1);
 }
 
 async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> {

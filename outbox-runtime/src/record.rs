@@ -97,6 +97,18 @@ impl Lane {
     }
 }
 
+/// Whether there is a date for it: the conversion to one panics otherwise.
+pub(crate) fn is_calendar_time(at: SystemTime) -> bool {
+    let epoch = time::OffsetDateTime::UNIX_EPOCH;
+    let date = match at.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => time::Duration::try_from(after).ok().and_then(|after| epoch.checked_add(after)),
+        Err(before) => {
+            time::Duration::try_from(before.duration()).ok().and_then(|before| epoch.checked_sub(before))
+        }
+    };
+    date.is_some()
+}
+
 /// FNV-1a, 64 bits (Fowler, Noll, Vo). Its result is on disk: it must never change.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
@@ -119,6 +131,13 @@ mod tests {
     }
 
     const LANES_ON_DISK: [i16; 5] = [1, 0, 12, 1, 3];
+
+    #[test]
+    fn times_beyond_the_calendar_are_told() {
+        let year = std::time::Duration::from_secs(365 * 24 * 60 * 60);
+        assert!(is_calendar_time(SystemTime::now()) && is_calendar_time(SystemTime::UNIX_EPOCH - year * 60));
+        assert!(!is_calendar_time(SystemTime::UNIX_EPOCH + year * 9_000));
+    }
 
     #[test]
     fn keys_spread_over_all_lanes() {

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`EventHandler`], `#[event_handler]`, [`handler_fn`] | what a user writes |
 //! | [`HandlerOptions`], [`Classify`] | how often and when a failed event is tried again |
-//! | [`Consumer`](crate::consume::Consumer) (feature `kafka`) | runs handlers on topics |
-//! | [`DeadLetters`](crate::consume::DeadLetters) (feature `kafka`) | what was given up: listed, replayed, discarded |
+//! | [`Consumer`] (feature `kafka`) | runs handlers on topics |
+//! | [`DeadLetters`] (feature `kafka`) | what was given up: listed, replayed, discarded |
 //! | [`testing::HandlerTest`](crate::testing::HandlerTest) | runs handlers in a test, without Kafka |
 
 pub(crate) mod attempt;

@@ -88,6 +88,17 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         headers.insert(crate::record::TRACEPARENT, &traceparent);
 
         let descriptor = event.descriptor();
+        let occurred_at = event.occurred_at().unwrap_or_else(SystemTime::now);
+        if !crate::record::is_calendar_time(occurred_at) {
+            return Err(OutboxError::new(
+                ErrorKind::Serialize,
+                format!(
+                    "event `{}` occurred beyond the years -9999 to 9999, which its header cannot say: it was not emitted; \
+                     return the error to roll back, and correct the field `#[event(occurred_at)]`",
+                    descriptor.name
+                ),
+            ));
+        }
         let record = EventRecord {
             id: event.id().unwrap_or_else(Uuid::now_v7),
             topic: descriptor.topic.into(),
@@ -97,7 +108,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             content_type: descriptor.content_type.into(),
             headers,
             payload,
-            occurred_at: event.occurred_at().unwrap_or_else(SystemTime::now),
+            occurred_at,
         };
         if record.size() > settings.max_event_bytes {
             return Err(OutboxError::new(
