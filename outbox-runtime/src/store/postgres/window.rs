@@ -74,7 +74,9 @@ impl PgCursor {
 
 /// The lanes that have rows which `prev` does not show, and, if there are any, what makes a window: the snapshot of this
 /// statement, the sequence's value, and a transaction id drawn after it (else none: an idle relay draws no ids). There is
-/// news, so the sequence was drawn from: `last_value` is the last number given out.
+/// news, so the sequence was drawn from: `last_value` is the last number given out. It is not read from the sequence as
+/// from a table: while Postgres logs it, the row says up to 32 more, and with a floor too high the events of those who draw
+/// these numbers would be lost. The function has the page's lock.
 ///
 /// The last column finds out a database whose transaction ids started over.
 const OPEN_WINDOW: &str = "\
@@ -94,7 +96,7 @@ select news.lanes, pg_current_snapshot()::text, s.last_value,
        case when cardinality(news.lanes) > 0 and s.last_value is not null then pg_current_xact_id()::text end,
        pg_snapshot_xmax(pg_current_snapshot()) < (select max(pg_snapshot_xmax(prev::pg_snapshot)::text::numeric)
                                                   from unnest($2::text[]) as p (prev))::text::xid8
-from news, {seq} s";
+from news, pg_sequence_last_value({'seq'}) as s (last_value)";
 
 /// The next chunk of each lane's window, of numbers up to `$8`. Rows of one transaction are asked for `between` its id and
 /// its id, here and above, and in the order of `xid`: only the index on (lane, xid, seq) gives that order. Asked for
@@ -256,13 +258,14 @@ async fn open_windows(
     let prevs: Vec<&str> = closed().map(|read| read.from.prev.snapshot.as_str()).collect();
     let mut place = Place::above(floor);
     let (news, snapshot, floor, horizon) = loop {
-        let opened: (Vec<i16>, String, i64, Option<String>, bool) =
+        let opened: (Vec<i16>, String, Option<i64>, Option<String>, bool) =
             sqlx::query_as(place.fill(names, OPEN_WINDOW))
                 .bind(&numbers)
                 .bind(&prevs)
                 .fetch_one(&mut *connection)
                 .await?;
         let (news, snapshot, floor, horizon, started_over) = opened;
+        let floor = floor.unwrap_or(0);
         if started_over {
             return Err(of_another_cluster());
         }
