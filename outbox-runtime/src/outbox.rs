@@ -194,7 +194,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// Wakes the relays, here and in other processes. Transactions that the outbox commits itself ring already.
     pub fn ring(&self) {
         self.0.doorbell.ring_here();
-        let Some(notifier) = &self.0.notifier else { return };
+        let Some(notifier) = self.0.notifier.as_ref().filter(|_| self.0.doorbell.is_for_others()) else {
+            return;
+        };
         let mut task = notifier.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A task ends with its runtime, as when each test has its own.
         if task.as_ref().is_none_or(JoinHandle::is_finished)

@@ -145,15 +145,17 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let outbox = self.outbox.clone();
         let shared = outbox.settings();
         let doorbell = &shared.doorbell;
+        let lanes_here = doorbell.lanes_here();
         // Both end with this function.
         let mut helpers = JoinSet::new();
-        helpers.spawn(DB::listen_to_others(&shared.pool, &shared.names, Arc::clone(doorbell)));
         helpers.spawn(super::upkeep::run(outbox.clone(), self.settings.clone()));
+        let mut listens = false;
 
         let mut shutdown = pin!(shutdown);
         let mut deadline = None::<Instant>;
         let mut call = None::<Call<DB>>;
         let result = loop {
+            lanes_here.are_all(self.lanes.iter().all(Option::is_some));
             self.take_off();
             if call.is_none() {
                 call = self.next_call();
@@ -179,6 +181,11 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                     call = None;
                     if let Err(error) = self.answered(answer) {
                         break Err(error);
+                    }
+                    // Not before the store has found its database fit for it.
+                    if !listens && self.database_back.is_none() {
+                        listens = true;
+                        helpers.spawn(DB::listen_to_others(&shared.pool, &shared.names, Arc::clone(doorbell)));
                     }
                 }
                 Some(sent) = self.sending.join_next(), if !self.sending.is_empty() => self.landed(sent),

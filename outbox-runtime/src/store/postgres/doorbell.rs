@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use sqlx::{AssertSqlSafe, PgPool, RawSql};
 
 use crate::doorbell::Doorbell;
 use crate::record::fnv1a;
@@ -17,12 +17,20 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// The payload that tells relays to look for lanes to take or to give, and for parked events to try again.
 const LANES: &str = "lanes";
 
+/// In the simple protocol: behind a transaction pooler, a statement that was prepared in one round trip may not be there in
+/// the next. Without a wait for the disk: a NOTIFY is a transaction with an id of its own, though it writes nothing.
+fn notify(channel: &str, payload: &str) -> RawSql {
+    // Both are ours, and need no quotes.
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "select set_config('synchronous_commit', 'off', true), pg_notify('{channel}', '{payload}')"
+    )))
+}
+
 pub(super) async fn notify_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
     let channel = channel(&identity);
     loop {
         doorbell.rung_elsewhere().await;
-        let notified = sqlx::query("select pg_notify($1, '')").bind(&channel).execute(&pool).await;
-        let pause = match notified {
+        let pause = match notify(&channel, "").execute(&pool).await {
             Ok(_) => COALESCE,
             Err(error) => {
                 tracing::debug!(%error, "doorbell not rung; relays in other processes find the events at their next poll");
@@ -38,8 +46,7 @@ pub(super) async fn call_relays(
     executor: impl sqlx::PgExecutor<'_>,
     names: &Names,
 ) -> Result<(), sqlx::Error> {
-    let notify = sqlx::query("select pg_notify($1, $2)").bind(channel(&names.identity())).bind(LANES);
-    notify.execute(executor).await.map(drop)
+    notify(&channel(&names.identity()), LANES).execute(executor).await.map(drop)
 }
 
 pub(super) async fn listen_to_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
@@ -48,6 +55,8 @@ pub(super) async fn listen_to_others(pool: PgPool, identity: String, doorbell: A
         let lost = async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.listen(&channel).await?;
+            // What was rung before that.
+            doorbell.ring_here();
             loop {
                 match listener.recv().await?.payload() {
                     LANES => doorbell.ring_for_lanes(),

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
 
+use super::fragments::fill;
 use super::window::Snapshot;
 use super::{PgCursor, PgStore, doorbell, park, window};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
-use crate::store::{Claimed, Lease, Progress, Share, sql};
+use crate::store::{Claimed, Lease, Progress, Share};
 
 /// Says that we are alive, renews what we hold, and counts the others.
 const RENEW_LEASES: &str = "\
@@ -51,6 +52,7 @@ returning l.lane, l.epoch, l.prev::text, l.prev_floor, l.prev_h::text, l.cur::te
 const OF_ANOTHER_CLUSTER: &str =
     "select exists (select from {lane} where sysid <> (select system_identifier from pg_control_system()))";
 
+/// Only over the session that the windows were opened over: a pooler could hide a crash of the server in between.
 const SAVE_CURSORS: &str = "\
 update {lane} l
 set prev = s.prev, prev_floor = s.prev_floor, prev_h = s.prev_h,
@@ -58,7 +60,7 @@ set prev = s.prev, prev_floor = s.prev_floor, prev_h = s.prev_h,
 from unnest($2::smallint[], $3::bigint[], $4::text[]::pg_snapshot[], $5::bigint[], $6::text[]::xid8[],
             $7::text[]::pg_snapshot[], $8::bigint[], $9::text[]::xid8[], $10::bigint[])
   as s (lane, epoch, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
-where l.lane = s.lane and l.epoch = s.epoch and l.owner = $1
+where l.lane = s.lane and l.epoch = s.epoch and l.owner = $1 and pg_backend_pid() = $11
 returning l.lane";
 
 const RELEASE_LANES: &str = "\
@@ -83,20 +85,19 @@ impl PgStore {
     ) -> Result<Claimed<PgCursor>, OutboxError> {
         let fair = share == Share::Fair;
         let (lanes, epochs) = columns(held);
-        let (renewed, others, known): (Vec<i16>, i64, bool) =
-            sqlx::query_as(sql(self.names.fill(RENEW_LEASES)))
-                .bind(self.owner)
-                .bind(self.lease_millis())
-                .bind(&lanes)
-                .bind(&epochs)
-                .bind(fair)
-                .fetch_one(&mut *connection)
-                .await?;
+        let (renewed, others, known): (Vec<i16>, i64, bool) = sqlx::query_as(fill(&self.names, RENEW_LEASES))
+            .bind(self.owner)
+            .bind(self.lease_millis())
+            .bind(&lanes)
+            .bind(&epochs)
+            .bind(fair)
+            .fetch_one(&mut *connection)
+            .await?;
         let share = if fair { LANES.div_ceil(usize::try_from(others).unwrap_or(0) + 1) } else { LANES };
         let lost = missing_of(held, &renewed);
         let mut taken = Vec::new();
         if renewed.len() < share {
-            let rows = sqlx::query(sql(self.names.fill(TAKE_FREE_LANES)))
+            let rows = sqlx::query(fill(&self.names, TAKE_FREE_LANES))
                 .bind(self.owner)
                 .bind(self.lease_millis())
                 .bind(&renewed)
@@ -104,7 +105,7 @@ impl PgStore {
                 .fetch_all(&mut *connection)
                 .await?;
             if rows.is_empty()
-                && sqlx::query_scalar(sql(self.names.fill(OF_ANOTHER_CLUSTER)))
+                && sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER))
                     .fetch_one(&mut *connection)
                     .await?
             {
@@ -165,7 +166,7 @@ impl PgStore {
         let cur = |field: fn(&Snapshot) -> &str| -> Vec<Option<&str>> {
             cursors().map(|cursor| cursor.cur.as_deref().map(field)).collect()
         };
-        let saved: Vec<i16> = sqlx::query_scalar(sql(self.names.fill(SAVE_CURSORS)))
+        let saved: Vec<i16> = sqlx::query_scalar(fill(&self.names, SAVE_CURSORS))
             .bind(self.owner)
             .bind(&lanes)
             .bind(&epochs)
@@ -176,6 +177,7 @@ impl PgStore {
             .bind(cursors().map(|c| c.cur.as_ref().map(|cur| cur.floor)).collect::<Vec<_>>())
             .bind(cur(|snapshot| &snapshot.horizon))
             .bind(cursors().map(|c| c.last_seq).collect::<Vec<_>>())
+            .bind(self.backend)
             .fetch_all(&mut *connection)
             .await?;
         Ok(missing_of(&held, &saved))
@@ -188,14 +190,14 @@ impl PgStore {
         leaving: bool,
     ) -> Result<(), OutboxError> {
         let (lanes, epochs) = columns(held);
-        sqlx::query(sql(self.names.fill(RELEASE_LANES)))
+        sqlx::query(fill(&self.names, RELEASE_LANES))
             .bind(self.owner)
             .bind(&lanes)
             .bind(&epochs)
             .execute(&mut *connection)
             .await?;
         if leaving {
-            sqlx::query(sql(self.names.fill("delete from {relay} where owner = $1")))
+            sqlx::query(fill(&self.names, "delete from {relay} where owner = $1"))
                 .bind(self.owner)
                 .execute(&mut *connection)
                 .await?;

@@ -1,7 +1,6 @@
 //! Where in the ring a window is to be searched.
 
 use super::window::{PgCursor, Snapshot};
-use crate::store::{Names, sql};
 
 /// The ring, as `schema_v1.sql` has it: so many leaves, each of a block of 2^20 numbers.
 pub(super) const LEAVES: i64 = 16;
@@ -63,13 +62,41 @@ impl Snapshot {
         self.horizon.parse().unwrap_or(0)
     }
 
-    /// `xmin:xmax:xip,…`. The lowest id that it does not show.
-    fn oldest_unfinished(&self) -> u64 {
-        let mut parts = self.snapshot.split(':');
-        let (xmin, xmax, running) = (parts.next(), parts.next(), parts.next());
-        let oldest = if running.is_none_or(str::is_empty) { xmax } else { xmin };
-        oldest.and_then(|oldest| oldest.parse().ok()).unwrap_or(0)
+    /// The first id that was not drawn yet.
+    pub(super) fn end(&self) -> u64 {
+        self.parts().1
     }
+
+    /// Whether it shows what this transaction wrote, if that was committed by then.
+    pub(super) fn shows(&self, xid: u64) -> bool {
+        let (begin, end, in_progress) = self.parts();
+        xid < begin || xid < end && !ids(in_progress).any(|other| other == xid)
+    }
+
+    /// The transactions that it does not show, and that may have numbers up to its floor.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = u64> {
+        let (_, end, in_progress) = self.parts();
+        ids(in_progress).chain(end..self.horizon().max(end))
+    }
+
+    /// The lowest id that it does not show.
+    fn oldest_unfinished(&self) -> u64 {
+        let (begin, end, in_progress) = self.parts();
+        if in_progress.is_empty() { end } else { begin }
+    }
+
+    /// `xmin:xmax:xip,…`: all below the first is over, and in progress are those of the list, and from the second on. Of
+    /// anything else, nothing follows.
+    fn parts(&self) -> (u64, u64, &str) {
+        let mut parts = self.snapshot.split(':');
+        let mut number = || parts.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let (begin, end) = (number(), number());
+        (begin, end, parts.next().unwrap_or(""))
+    }
+}
+
+fn ids(list: &str) -> impl Iterator<Item = u64> {
+    list.split(',').filter_map(|id| id.parse().ok())
 }
 
 /// Where to search.
@@ -90,6 +117,12 @@ impl Place {
         Self::Leaf { leaf: block % LEAVES, up_to: ((block + 1) << BLOCK_BITS) - 1 }
     }
 
+    /// Of the numbers above `floor`, and up to `last`.
+    pub(super) fn between(floor: i64, last: i64) -> Self {
+        let place = Self::above(floor);
+        if last <= place.up_to() { place } else { Self::Ring }
+    }
+
     pub(super) fn up_to(self) -> i64 {
         match self {
             Self::Leaf { up_to, .. } => up_to,
@@ -97,13 +130,12 @@ impl Place {
         }
     }
 
-    pub(super) fn fill(self, names: &Names, statement: &str) -> sqlx::SqlStr {
-        sql(match self {
-            Self::Leaf { leaf, .. } => {
-                names.fill(&statement.replace("{event}", &format!("{{event_{leaf}}}")))
-            }
-            Self::Ring => names.fill(statement),
-        })
+    /// As statements name it.
+    pub(super) fn table(self) -> String {
+        match self {
+            Self::Leaf { leaf, .. } => format!("{{event_{leaf}}}"),
+            Self::Ring => "{event}".to_owned(),
+        }
     }
 
     /// Of a lane's window, from its cursor on. Leaf by leaf, unless there are several to be searched for stragglers: each

@@ -1,9 +1,12 @@
 //! Postgres: an append-only table, read in windows between snapshots.
 
+mod chunk;
 mod doorbell;
+mod fragments;
 mod inbox;
 mod invariants;
 mod lease;
+mod look;
 mod marks;
 mod migrate;
 #[cfg(test)]
@@ -19,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Executor, PgConnection, PgPool, Postgres, SqlStr};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, SqlStr};
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
@@ -34,7 +37,7 @@ use crate::store::{
 use crate::tx::TxOptions;
 
 use marks::Marks;
-use window::PgCursor;
+use window::{PgCursor, Session};
 
 impl Database for Postgres {
     type Store = PgStore;
@@ -131,6 +134,7 @@ impl Database for Postgres {
         PgStore {
             options: (*pool.connect_options()).clone(),
             connection: None,
+            backend: 0,
             marks: Marks::default(),
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
@@ -213,6 +217,8 @@ pub struct PgStore {
     options: PgConnectOptions,
     /// Not here during a call, nor after one that failed.
     connection: Option<PgConnection>,
+    /// The process of the server at its other end: always the same one, unless a transaction pooler is in between.
+    backend: i32,
     marks: Marks,
     names: Arc<Names>,
     /// Who we are in the lane table's `owner`.
@@ -228,13 +234,21 @@ impl PgStore {
         self.marks = Marks::default();
         let connect = async {
             let mut connection = self.options.connect().await?;
+            let backend = backend(&mut connection).await?;
+            // Found out before anything is left behind in a session that is not ours alone.
+            let mut another = self.options.connect().await?;
+            if self::backend(&mut another).await? == backend
+                || self::backend(&mut connection).await? != backend
+            {
+                return Err(window::through_a_pooler());
+            }
+            another.close().await?;
             connection.execute(SETTINGS).await?;
-            Ok::<_, sqlx::Error>(connection)
+            Ok((connection, backend))
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(connection) => Ok(connection?),
-            Err(_) => Err(no_answer()),
-        }
+        let (connection, backend) = in_time(CONNECT_TIMEOUT, connect).await?;
+        self.backend = backend;
+        Ok(connection)
     }
 
     fn lease_millis(&self) -> f64 {
@@ -242,9 +256,27 @@ impl PgStore {
     }
 }
 
+/// Which of the server's processes is at the other end.
+async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
+    Ok(sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?)
+}
+
+/// What a session without a pooler never says: there is no such prepared statement, or there is one already.
+const OF_A_POOLER: [&str; 2] = ["26000", "42P05"];
+
 /// The result of a call, unless it takes too long.
-async fn in_time<T>(call: impl Future<Output = Result<T, OutboxError>>) -> Result<T, OutboxError> {
-    tokio::time::timeout(STATEMENT_TIMEOUT, call).await.unwrap_or_else(|_| Err(no_answer()))
+async fn in_time<T>(
+    bound: Duration,
+    call: impl Future<Output = Result<T, OutboxError>>,
+) -> Result<T, OutboxError> {
+    let result = tokio::time::timeout(bound, call).await.unwrap_or_else(|_| Err(no_answer()));
+    result.map_err(|error| {
+        let database = error.as_database_error().and_then(|error| error.as_database_error());
+        match database.and_then(|error| error.code()) {
+            Some(code) if OF_A_POOLER.contains(&&*code) => window::through_a_pooler(),
+            _ => error,
+        }
+    })
 }
 
 fn no_answer() -> OutboxError {
@@ -256,7 +288,7 @@ impl Store for PgStore {
 
     async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<PgCursor>, OutboxError> {
         let mut connection = self.connection().await?;
-        let claimed = in_time(self.claim_over(&mut connection, held, share)).await?;
+        let claimed = in_time(STATEMENT_TIMEOUT, self.claim_over(&mut connection, held, share)).await?;
         let windows = claimed.taken.iter().flat_map(|(_, at, _)| at.cur.iter().chain([&at.prev]));
         self.marks.note_saved(windows.map(|snapshot| &**snapshot));
         self.connection = Some(connection);
@@ -265,7 +297,13 @@ impl Store for PgStore {
 
     async fn read(&mut self, lanes: &[LaneRead<PgCursor>]) -> Result<Vec<LaneBatch<PgCursor>>, OutboxError> {
         let mut connection = self.connection().await?;
-        let batches = in_time(window::read(&mut connection, &self.names, &mut self.marks, lanes)).await?;
+        let mut session = Session {
+            connection: &mut connection,
+            backend: self.backend,
+            names: &self.names,
+            marks: &mut self.marks,
+        };
+        let batches = in_time(STATEMENT_TIMEOUT, window::read(&mut session, lanes)).await?;
         self.connection = Some(connection);
         Ok(batches)
     }
@@ -276,28 +314,33 @@ impl Store for PgStore {
 
     async fn save(&mut self, progress: Vec<Progress<PgCursor>>) -> Result<Vec<Lane>, OutboxError> {
         let mut connection = self.connection().await?;
-        let lost = in_time(self.save_over(&mut connection, &progress)).await?;
+        let lost = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, &progress)).await?;
         self.connection = Some(connection);
         Ok(lost)
     }
 
     async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<StoredEvent>, OutboxError> {
         let mut connection = self.connection().await?;
-        let events = in_time(park::released(&mut connection, &self.names, held, retry)).await?;
+        let events =
+            in_time(STATEMENT_TIMEOUT, park::released(&mut connection, &self.names, held, retry)).await?;
         self.connection = Some(connection);
         Ok(events)
     }
 
     async fn settle_released(&mut self, lease: Lease, settled: Settled) -> Result<Option<bool>, OutboxError> {
         let mut connection = self.connection().await?;
-        let left = in_time(park::settle(&mut connection, &self.names, self.owner, lease, &settled)).await?;
+        let left = in_time(
+            STATEMENT_TIMEOUT,
+            park::settle(&mut connection, &self.names, self.owner, lease, &settled),
+        )
+        .await?;
         self.connection = Some(connection);
         Ok(left)
     }
 
     async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
         let mut connection = self.connection().await?;
-        in_time(self.release_over(&mut connection, held, leaving)).await?;
+        in_time(STATEMENT_TIMEOUT, self.release_over(&mut connection, held, leaving)).await?;
         self.connection = Some(connection);
         Ok(())
     }

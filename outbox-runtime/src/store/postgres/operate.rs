@@ -4,14 +4,14 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{Executor, PgPool, Row};
 use uuid::Uuid;
 
-use super::window::{COLUMNS, stored_event};
+use super::chunk::stored_event;
+use super::fragments::fill;
 use crate::error::OutboxError;
 use crate::operate::{LaneStatus, ParkedEvent, Replay, Status};
 use crate::record::Lane;
-use crate::store::{Names, sql};
+use crate::store::Names;
 
-/// By the two ways in which a window's rows are found (see `window.rs`), with one difference: in an open window, from
-/// where it is read.
+/// By the two ways in which a window's rows are found (see `window.rs`).
 const STATUS: &str = "\
 select l.lane, case when l.lease_until > clock_timestamp() then l.owner end, p.backlog, p.oldest
 from {lane} l
@@ -19,19 +19,12 @@ cross join lateral (
   select count(*) as backlog, min(occurred_at) as oldest
   from (
     (select e.occurred_at from {event} e
-     where l.cur is null and e.lane = l.lane and e.xid >= pg_snapshot_xmax(l.prev) order by e.xid limit $1)
+     where e.lane = l.lane and e.seq > greatest(l.last_seq, l.prev_floor) order by e.seq limit $1)
     union all
-    (select e.occurred_at from {event} e
-     where l.cur is not null and e.lane = l.lane and e.seq > greatest(l.last_seq, l.prev_floor)
-       and not pg_visible_in_snapshot(e.xid, l.prev)
-     order by e.seq limit $1)
-    union all
-    (select e.occurred_at
-     from pg_snapshot_xip(l.prev) as running (xid)
-     cross join lateral (
+    (select e.occurred_at from {unfinished} cross join lateral (
        select e.occurred_at from {event} e
-       where e.lane = l.lane and e.xid between running.xid and running.xid
-         and (l.cur is null or e.seq > l.last_seq and e.seq <= l.prev_floor)
+       where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane
+         and e.seq > l.last_seq and e.seq <= l.prev_floor
        order by e.xid limit $1) e)
     limit $1) pending) p
 order by l.lane";
@@ -48,12 +41,12 @@ order by e.seq";
 pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
     let mut tx = pool.begin().await?;
     tx.execute(super::BY_INDEX).await?;
-    let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> = sqlx::query_as(sql(names.fill(STATUS)))
+    let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> = sqlx::query_as(fill(names, STATUS))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
         .await?;
     let parked: i64 =
-        sqlx::query_scalar(sql(names.fill("select count(*) from {parked}"))).fetch_one(&mut *tx).await?;
+        sqlx::query_scalar(fill(names, "select count(*) from {parked}")).fetch_one(&mut *tx).await?;
     tx.rollback().await?;
     let lanes = rows
         .into_iter()
@@ -72,10 +65,9 @@ pub(super) async fn parked(
     names: &Names,
     limit: u32,
 ) -> Result<Vec<ParkedEvent>, OutboxError> {
-    let statement = format!(
-        "select {COLUMNS}, e.reason, e.attempts, e.since from {{parked}} e order by e.since, e.seq limit $1"
-    );
-    let rows = sqlx::query(sql(names.fill(&statement))).bind(i64::from(limit)).fetch_all(pool).await?;
+    const PARKED: &str =
+        "select {columns}, e.reason, e.attempts, e.since from {parked} e order by e.since, e.seq limit $1";
+    let rows = sqlx::query(fill(names, PARKED)).bind(i64::from(limit)).fetch_all(pool).await?;
     rows.iter()
         .map(|row| {
             let event = stored_event(row)?;
@@ -95,23 +87,22 @@ pub(super) async fn release_parked(
     names: &Names,
     key: Option<&[u8]>,
 ) -> Result<u64, OutboxError> {
-    let released = sqlx::query(sql(
-        names.fill("update {parked} set released = true where $1::bytea is null or key = $1")
-    ))
-    .bind(key)
-    .execute(pool)
-    .await?;
+    let released =
+        sqlx::query(fill(names, "update {parked} set released = true where $1::bytea is null or key = $1"))
+            .bind(key)
+            .execute(pool)
+            .await?;
     Ok(released.rows_affected())
 }
 
 pub(super) async fn discard_parked(pool: &PgPool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
     let discarded =
-        sqlx::query(sql(names.fill("delete from {parked} where id = $1"))).bind(id).execute(pool).await?;
+        sqlx::query(fill(names, "delete from {parked} where id = $1")).bind(id).execute(pool).await?;
     Ok(discarded.rows_affected() > 0)
 }
 
 pub(super) async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
-    let replayed = sqlx::query(sql(names.fill(REPLAY)))
+    let replayed = sqlx::query(fill(names, REPLAY))
         .bind(which.ids.as_deref())
         .bind(which.topic.as_deref())
         .bind(which.from.map(OffsetDateTime::from))

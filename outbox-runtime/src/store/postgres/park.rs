@@ -5,10 +5,11 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::PgCursor;
-use super::window::{COLUMNS, stored_event};
+use super::chunk::stored_event;
+use super::fragments::fill;
 use crate::error::OutboxError;
 use crate::record::{Lane, StoredEvent};
-use crate::store::{Lease, Names, Parking, Retry, Settled, sql};
+use crate::store::{Lease, Names, Parking, Retry, Settled};
 
 /// How many parked events are tried again at once.
 const AT_ONCE: i64 = 1_000;
@@ -32,6 +33,9 @@ from (
     order by since limit $3) longest) r
 where p.lane = r.lane and (p.key = r.key or p.seq = r.seq)";
 
+const RELEASED: &str = "\
+select {columns} from {parked} e where lane = any ($1) and released order by lane, key, seq limit $2";
+
 const STILL_OURS: &str = "select true from {lane} where lane = $1 and epoch = $2 and owner = $3 for share";
 
 const REFUSED_AGAIN: &str = "\
@@ -49,8 +53,9 @@ pub(super) async fn keys(
     taken: &mut [(Lease, PgCursor, Vec<Vec<u8>>)],
 ) -> Result<(), OutboxError> {
     let lanes: Vec<i16> = taken.iter().map(|(lease, ..)| lease.lane.number()).collect();
-    let keys: Vec<(i16, Vec<u8>)> = sqlx::query_as(sql(
-        names.fill("select distinct lane, key from {parked} where lane = any ($1) and key is not null")
+    let keys: Vec<(i16, Vec<u8>)> = sqlx::query_as(fill(
+        names,
+        "select distinct lane, key from {parked} where lane = any ($1) and key is not null",
     ))
     .bind(&lanes)
     .fetch_all(connection)
@@ -73,7 +78,7 @@ pub(super) async fn park(
         parked.iter().map(field).collect()
     }
     let int = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    sqlx::query(sql(names.fill(PARK)))
+    sqlx::query(fill(names, PARK))
         .bind(column(parked, |p| p.event.seq))
         .bind(column(parked, |p| p.event.lane.number()))
         .bind(column(parked, |p| p.event.record.id))
@@ -101,18 +106,14 @@ pub(super) async fn released(
 ) -> Result<Vec<StoredEvent>, OutboxError> {
     let lanes: Vec<i16> = held.iter().map(|lease| lease.lane.number()).collect();
     if retry.keys > 0 {
-        sqlx::query(sql(names.fill(RELEASE_THE_LONGEST_PARKED)))
+        sqlx::query(fill(names, RELEASE_THE_LONGEST_PARKED))
             .bind(&lanes)
             .bind(retry.after.as_millis() as f64)
             .bind(i64::from(retry.keys))
             .execute(&mut *connection)
             .await?;
     }
-    let statement = format!(
-        "select {COLUMNS} from {{parked}} e where lane = any ($1) and released order by lane, key, seq limit $2"
-    );
-    let rows =
-        sqlx::query(sql(names.fill(&statement))).bind(&lanes).bind(AT_ONCE).fetch_all(connection).await?;
+    let rows = sqlx::query(fill(names, RELEASED)).bind(&lanes).bind(AT_ONCE).fetch_all(connection).await?;
     rows.iter().map(stored_event).collect()
 }
 
@@ -125,7 +126,7 @@ pub(super) async fn settle(
 ) -> Result<Option<bool>, OutboxError> {
     let lane = lease.lane.number();
     let mut tx = connection.begin().await?;
-    let ours: Option<bool> = sqlx::query_scalar(sql(names.fill(STILL_OURS)))
+    let ours: Option<bool> = sqlx::query_scalar(fill(names, STILL_OURS))
         .bind(lane)
         .bind(lease.epoch)
         .bind(owner)
@@ -135,12 +136,12 @@ pub(super) async fn settle(
         tx.rollback().await?;
         return Ok(None);
     }
-    sqlx::query(sql(names.fill("delete from {parked} where seq = any ($1)")))
+    sqlx::query(fill(names, "delete from {parked} where seq = any ($1)"))
         .bind(&settled.delivered)
         .execute(&mut *tx)
         .await?;
     if let Some((seq, reason)) = &settled.refused {
-        sqlx::query(sql(names.fill(REFUSED_AGAIN)))
+        sqlx::query(fill(names, REFUSED_AGAIN))
             .bind(lane)
             .bind(settled.key.as_deref())
             .bind(seq)
@@ -148,13 +149,12 @@ pub(super) async fn settle(
             .execute(&mut *tx)
             .await?;
     }
-    let left: bool = sqlx::query_scalar(sql(
-        names.fill("select exists (select from {parked} where lane = $1 and key = $2)")
-    ))
-    .bind(lane)
-    .bind(settled.key.as_deref())
-    .fetch_one(&mut *tx)
-    .await?;
+    let left: bool =
+        sqlx::query_scalar(fill(names, "select exists (select from {parked} where lane = $1 and key = $2)"))
+            .bind(lane)
+            .bind(settled.key.as_deref())
+            .fetch_one(&mut *tx)
+            .await?;
     tx.commit().await?;
     Ok(Some(left))
 }

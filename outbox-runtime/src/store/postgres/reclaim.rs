@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgPool};
 
+use super::fragments::fill;
 use super::marks::{BLOCK_BITS, LEAVES};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
-use crate::store::{Names, sql};
+use crate::store::Names;
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// With fewer leaves than this free ahead of the current one, the retention no longer counts.
@@ -22,8 +23,8 @@ const KEPT_FREE: i64 = 2;
 /// At most a hundred marks for a retention, and one for each run.
 const MARK: &str = "\
 insert into {mark} (seq)
-select last_value from {seq}
-where is_called
+select last_value from {sequence}
+where last_value is not null
   and not exists (select from {mark} where at > clock_timestamp() - $1 * interval '1 millisecond' / 100 and seq >= last_value)
 on conflict (seq) do nothing";
 
@@ -32,31 +33,35 @@ delete from {mark}
 where seq < (select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond')";
 
 const HOW_FAR: &str = "\
-select last_value,
+select coalesce(last_value, 0),
        coalesce((select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0)
-from {seq}";
+from {sequence}";
 
-/// Rows of a leaf that some lane has not published. Rows below `xmin` are visible in any snapshot since, or never.
+/// Rows of a leaf that some lane has not published, by the two ways in which a window's rows are found (see `window.rs`).
+/// Those of a window that is half read are pending to its end.
 const PENDING: &str = "\
 select exists (
   select from {lane} l
   cross join lateral (
-    select from {leaf} e
-    where e.lane = l.lane and e.xid >= pg_snapshot_xmin(l.prev) and not pg_visible_in_snapshot(e.xid, l.prev)
-    order by e.xid limit 1) e)";
+    (select from {leaf} e where e.lane = l.lane and e.seq > l.prev_floor order by e.seq limit 1)
+    union all
+    (select from {unfinished} cross join lateral (
+       select from {leaf} e
+       where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane and e.seq <= l.prev_floor
+       order by e.xid limit 1) e)) e)";
 
 pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
     let millis = retention.as_millis() as f64;
     let mut connection = pool.acquire().await?;
     for statement in [MARK, FORGET_MARKS] {
-        sqlx::query(sql(names.fill(statement))).bind(millis).execute(&mut *connection).await?;
+        sqlx::query(fill(names, statement)).bind(millis).execute(&mut *connection).await?;
     }
     let (last, old): (i64, i64) =
-        sqlx::query_as(sql(names.fill(HOW_FAR))).bind(millis).fetch_one(&mut *connection).await?;
+        sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *connection).await?;
     let mut events = 0;
     for leaf in leaves_to_reclaim(last, old) {
         let leaf = format!("{{event_{leaf}}}");
-        let fill = |statement: &str| sql(names.fill(&statement.replace("{leaf}", &leaf)));
+        let fill = |statement: &str| fill(names, &statement.replace("{leaf}", &leaf));
         if sqlx::query(fill("select from {leaf} limit 1")).fetch_optional(&mut *connection).await?.is_none() {
             continue;
         }

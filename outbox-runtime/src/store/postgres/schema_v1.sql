@@ -35,7 +35,7 @@ create table {event_14} partition of {event} for values in (14);
 create table {event_15} partition of {event} for values in (15);
 
 create index {"event_lane_seq"} on {event} (lane, seq);       -- the rows of a window
-create index {"event_lane_xid"} on {event} (lane, xid, seq);  -- whether there are new ones, and those that committed late
+create index {"event_xid"}      on {event} (xid, lane, seq);  -- those that committed late
 
 -- One small row per lane: its lease, and the relay's progress in it. Between the snapshots `prev` and `cur` lies
 -- the window being read; without `cur`, everything visible in `prev` is delivered.

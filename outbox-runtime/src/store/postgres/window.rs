@@ -9,9 +9,10 @@
 //! - its number is above `prev_floor`, the sequence's value when `prev` was taken: the *main run*, by (lane, seq);
 //! - its number is at or below it, so its transaction had begun by then, and was in progress in `prev`: a
 //!   *straggler*. Its transaction's id is one of `prev`'s in-progress list, or lies between `prev`'s end and
-//!   `prev_h`, an id drawn after `prev_floor` was read: by (lane, xid, seq).
+//!   `prev_h`, an id drawn after `prev_floor` was read: by (xid, lane, seq).
 //!
-//! The window is read in chunks above `last_seq`. Windows are kept in memory, and what is delivered of them is saved in
+//! A *look* opens a window and reads its first rows in one statement, which sees what the window's snapshot shows. Mostly
+//! that is all of it; the rest is read in chunks above `last_seq`. Windows are kept in memory, and what is delivered of them is saved in
 //! the lane's row. A server that crashes hands out again the transaction ids that it had not yet logged, and a window of
 //! the time before would take new rows for old ones: so a window is used, and saved, only over the connection that it was
 //! opened over, which no crash and no failover survives. A *saved* window is good for ever: the transaction that saved it
@@ -23,21 +24,14 @@
 //!
 //! The proof by experiment is `tests/window_fuzz.rs`.
 
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use futures_core::Stream;
-use sqlx::postgres::PgRow;
-use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
-use super::invariants;
+use super::chunk::{self, Chunk};
 use super::marks::{Marks, Place};
+use super::{invariants, look};
 use crate::error::{ErrorKind, OutboxError};
-use crate::event::Headers;
-use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::{LaneBatch, LaneRead, Names};
 
 /// How far a lane is read: everything visible in `prev`, and, when a window is open, its rows up to `last_seq`.
@@ -67,107 +61,45 @@ impl PgCursor {
     }
 
     /// The window read to its end.
-    fn closed(self) -> Self {
+    pub(super) fn closed(self) -> Self {
         Self { prev: self.cur.unwrap_or(self.prev), cur: None, last_seq: 0 }
     }
 }
 
-/// The lanes that have rows which `prev` does not show, and, if there are any, what makes a window: the snapshot of this
-/// statement, the sequence's value, and a transaction id drawn after it (else none: an idle relay draws no ids). There is
-/// news, so the sequence was drawn from: `last_value` is the last number given out. It is not read from the sequence as
-/// from a table: while Postgres logs it, the row says up to 32 more, and with a floor too high the events of those who draw
-/// these numbers would be lost. The function has the page's lock.
-///
-/// The last column finds out a database whose transaction ids started over.
-const OPEN_WINDOW: &str = "\
-with news as materialized (
-  select array(
-    select l.lane from unnest($1::smallint[], $2::text[]::pg_snapshot[]) as l (lane, prev)
-    where (select true from {event} e
-           where e.lane = l.lane and e.xid >= pg_snapshot_xmax(l.prev)
-           order by e.xid limit 1)
-       or (select true from pg_snapshot_xip(l.prev) as running (xid)
-           cross join lateral (
-             select from {event} e
-             where e.lane = l.lane and e.xid between running.xid and running.xid
-             order by e.xid limit 1) e
-           limit 1)) as lanes)
-select news.lanes, pg_current_snapshot()::text, s.last_value,
-       case when cardinality(news.lanes) > 0 and s.last_value is not null then pg_current_xact_id()::text end,
-       pg_snapshot_xmax(pg_current_snapshot()) < (select max(pg_snapshot_xmax(prev::pg_snapshot)::text::numeric)
-                                                  from unnest($2::text[]) as p (prev))::text::xid8
-from news, pg_sequence_last_value({'seq'}) as s (last_value)";
+/// The session that windows are opened, read and saved over.
+pub(super) struct Session<'s> {
+    pub(super) connection: &'s mut PgConnection,
+    /// Which of the server's processes is at its other end.
+    pub(super) backend: i32,
+    pub(super) names: &'s Names,
+    pub(super) marks: &'s mut Marks,
+}
 
-/// The next chunk of each lane's window, of numbers up to `$8`. Rows of one transaction are asked for `between` its id and
-/// its id, here and above, and in the order of `xid`: only the index on (lane, xid, seq) gives that order. Asked for
-/// `= xid`, the planner may take the one on (lane, seq), and walk through all that is retained.
-///
-/// The rows of a lane come one after the other and in order, as the loop over the lanes finds them: a sort of all of
-/// them would have to wait for the last, and cost as much as the search.
-const READ_WINDOW: &str = "\
-select {columns}
-from unnest($1::smallint[], $2::text[]::pg_snapshot[], $3::bigint[], $4::text[]::xid8[], $5::text[]::pg_snapshot[],
-            $6::bigint[], $7::bigint[])
-  as l (lane, prev, prev_floor, prev_h, cur, last_seq, max_rows)
-cross join lateral (
-  (select e.*  -- stragglers
-   from (
-     select pg_snapshot_xip(l.prev)
-     union all
-     select generate_series(pg_snapshot_xmax(l.prev)::text::bigint, l.prev_h::text::bigint - 1)::text::xid8
-   ) as unfinished (xid)
-   cross join lateral (
-     select e.* from {event} e
-     where e.lane = l.lane and e.xid between unfinished.xid and unfinished.xid
-       and e.seq > l.last_seq and e.seq <= least(l.prev_floor, $8) and pg_visible_in_snapshot(e.xid, l.cur)
-     order by e.xid, e.seq limit l.max_rows
-   ) e
-   order by e.seq limit l.max_rows)
-  union all
-  (select e.* from {event} e  -- main run
-   where e.lane = l.lane and e.seq > greatest(l.prev_floor, l.last_seq) and e.seq <= $8
-     and pg_visible_in_snapshot(e.xid, l.cur) and not pg_visible_in_snapshot(e.xid, l.prev)
-   order by e.seq limit l.max_rows)
-  order by seq limit l.max_rows
-) e";
-
-/// What [`stored_event`] takes, of a row `e`.
-pub(super) const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, \
-                                  e.headers::text, e.payload, e.occurred_at";
+/// A lane whose window is open, from where it is to be read.
+pub(super) type ToRead<'l> = (&'l LaneRead<PgCursor>, Arc<Snapshot>, PgCursor);
 
 /// The next events of these lanes: opens a window for those that have none, where there is anything new, reads the next
 /// chunk of each, and closes those that are read to their end.
 pub(super) async fn read(
-    connection: &mut PgConnection,
-    names: &Names,
-    marks: &mut Marks,
+    session: &mut Session<'_>,
     lanes: &[LaneRead<PgCursor>],
 ) -> Result<Vec<LaneBatch<PgCursor>>, OutboxError> {
-    let mut starts: Vec<PgCursor> = lanes.iter().map(|read| read.from.clone()).collect();
-    open_windows(connection, names, marks, lanes, &mut starts).await?;
+    let (open, closed): (Vec<_>, Vec<_>) = lanes.iter().partition(|read| read.from.cur.is_some());
+    let mut to_read: Vec<ToRead<'_>> = open
+        .into_iter()
+        .filter_map(|read| Some((read, Arc::clone(read.from.cur.as_ref()?), read.from.clone())))
+        .collect();
     let mut batches = Vec::with_capacity(lanes.len());
-    let mut to_read = Vec::with_capacity(lanes.len());
-    for (read, start) in lanes.iter().zip(starts) {
-        match &start.cur {
-            Some(cur) => to_read.push((read, Arc::clone(cur), start)),
-            None => {
-                batches.push(LaneBatch {
-                    lane: read.lane,
-                    events: Vec::new(),
-                    end: start.clone(),
-                    start,
-                    save: false,
-                });
-            }
-        }
+    if !closed.is_empty() {
+        look::look(session, &closed, &mut batches, &mut to_read).await?;
     }
     // Most often they are all in one place, and find something there: then this is one call.
     while let Some((_, _, first)) = to_read.first() {
-        let place = Place::of_window(first, marks);
+        let place = Place::of_window(first, session.marks);
         let (here, elsewhere): (Vec<_>, Vec<_>) =
-            to_read.into_iter().partition(|(_, _, start)| Place::of_window(start, marks) == place);
+            to_read.into_iter().partition(|(_, _, start)| Place::of_window(start, session.marks) == place);
         to_read = elsewhere;
-        let mut chunks = read_chunks(connection, names, place, &here).await?;
+        let mut chunks = chunk::read(session, place, &here).await?;
         for (read, cur, start) in here {
             let Chunk { events, cut, .. } = chunks.remove(&read.lane).unwrap_or_default();
             debug_assert!(
@@ -194,118 +126,6 @@ pub(super) async fn read(
     Ok(batches)
 }
 
-async fn read_chunks(
-    connection: &mut PgConnection,
-    names: &Names,
-    place: Place,
-    lanes: &[(&LaneRead<PgCursor>, Arc<Snapshot>, PgCursor)],
-) -> Result<BTreeMap<Lane, Chunk>, OutboxError> {
-    fn column<'l, T>(
-        lanes: &'l [(&LaneRead<PgCursor>, Arc<Snapshot>, PgCursor)],
-        field: impl Fn(&'l LaneRead<PgCursor>, &'l Snapshot, &'l PgCursor) -> T,
-    ) -> Vec<T> {
-        lanes.iter().map(|(read, cur, at)| field(read, cur, at)).collect()
-    }
-    let bytes = lanes.iter().map(|(read, ..)| read.bytes).max().unwrap_or(0);
-    let rows = sqlx::query(place.fill(names, &READ_WINDOW.replace("{columns}", COLUMNS)))
-        .bind(column(lanes, |read, _, _| read.lane.number()))
-        .bind(column(lanes, |_, _, at| at.prev.snapshot.as_str()))
-        .bind(column(lanes, |_, _, at| at.prev.floor))
-        .bind(column(lanes, |_, _, at| at.prev.horizon.as_str()))
-        .bind(column(lanes, |_, cur, _| cur.snapshot.as_str()))
-        .bind(column(lanes, |_, _, at| at.last_seq))
-        .bind(column(lanes, |read, _, _| i64::from(read.rows)))
-        .bind(place.up_to())
-        .fetch(connection);
-    let mut rows = pin!(rows);
-    let mut chunks: BTreeMap<Lane, Chunk> = BTreeMap::new();
-    while let Some(row) = next(rows.as_mut()).await {
-        let event = stored_event(&row?)?;
-        let chunk = chunks.entry(event.lane).or_default();
-        if chunk.bytes < bytes {
-            chunk.bytes += event.record.payload.len() as u64;
-            chunk.events.push(event);
-        } else {
-            chunk.cut = true;
-        }
-    }
-    Ok(chunks)
-}
-
-/// What was read of a lane, up to its bound of bytes. The rest of what the database sent is read again: the relay asks for
-/// fewer rows once it knows how large they are.
-#[derive(Default)]
-struct Chunk {
-    events: Vec<StoredEvent>,
-    bytes: u64,
-    cut: bool,
-}
-
-async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
-    poll_fn(|context| stream.as_mut().poll_next(context)).await
-}
-
-async fn open_windows(
-    connection: &mut PgConnection,
-    names: &Names,
-    marks: &mut Marks,
-    lanes: &[LaneRead<PgCursor>],
-    starts: &mut [PgCursor],
-) -> Result<(), OutboxError> {
-    let closed = || lanes.iter().filter(|read| read.from.cur.is_none());
-    let Some(floor) = closed().map(|read| marks.floor_below(&read.from.prev)).min() else { return Ok(()) };
-    let numbers: Vec<i16> = closed().map(|read| read.lane.number()).collect();
-    let prevs: Vec<&str> = closed().map(|read| read.from.prev.snapshot.as_str()).collect();
-    let mut place = Place::above(floor);
-    let (news, snapshot, floor, horizon) = loop {
-        let opened: (Vec<i16>, String, Option<i64>, Option<String>, bool) =
-            sqlx::query_as(place.fill(names, OPEN_WINDOW))
-                .bind(&numbers)
-                .bind(&prevs)
-                .fetch_one(&mut *connection)
-                .await?;
-        let (news, snapshot, floor, horizon, started_over) = opened;
-        let floor = floor.unwrap_or(0);
-        if started_over {
-            return Err(of_another_cluster());
-        }
-        if floor <= place.up_to() {
-            break (news, snapshot, floor, horizon);
-        }
-        place = Place::Ring;
-    };
-    let cur = horizon.map(|horizon| Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon }));
-    if let Some(cur) = &cur {
-        marks.note(cur);
-    }
-    for (read, start) in lanes.iter().zip(starts).filter(|(read, _)| read.from.cur.is_none()) {
-        match &cur {
-            Some(cur) if news.contains(&read.lane.number()) => {
-                debug_assert!(
-                    invariants::windows_connect(
-                        (start.prev.floor, start.prev.horizon()),
-                        (cur.floor, cur.horizon())
-                    ),
-                    "{start:?}, {cur:?}"
-                );
-                start.cur = Some(Arc::clone(cur));
-                start.last_seq = 0;
-            }
-            // Nothing is visible now that was not before, so the lane may as well start from now: fewer transactions
-            // are still running then. The marks stay: numbers up to the floor have ids below the horizon as ever.
-            _ => {
-                let Snapshot { floor, horizon, .. } = &*start.prev;
-                start.prev = Arc::new(Snapshot {
-                    snapshot: snapshot.clone(),
-                    floor: *floor,
-                    horizon: horizon.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The snapshots of one cluster mean nothing in another.
 pub(super) fn of_another_cluster() -> OutboxError {
     OutboxError::new(
@@ -319,22 +139,12 @@ pub(super) fn of_another_cluster() -> OutboxError {
     )
 }
 
-/// By place, not by name: this is the relay's hottest loop.
-pub(super) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
-    let version: i32 = row.try_get(6)?;
-    Ok(StoredEvent {
-        lane: Lane::from_number(row.try_get(0)?),
-        seq: row.try_get(1)?,
-        record: EventRecord {
-            id: row.try_get(2)?,
-            topic: row.try_get::<String, _>(3)?.into(),
-            key: row.try_get(4)?,
-            name: row.try_get::<String, _>(5)?.into(),
-            version: version.unsigned_abs(),
-            content_type: row.try_get::<String, _>(7)?.into(),
-            headers: Headers::from_stored(row.try_get(8)?)?,
-            payload: row.try_get(9)?,
-            occurred_at: row.try_get::<OffsetDateTime, _>(10)?.into(),
-        },
-    })
+pub(super) fn through_a_pooler() -> OutboxError {
+    OutboxError::new(
+        ErrorKind::Config,
+        "the relay's statements came to different sessions of the server: a transaction pooler is in between (PgBouncer with \
+         pool_mode=transaction, or the like), and what the relay knows is of one session. It stopped; all events are still in \
+         the outbox. Give it the address of Postgres itself, or of a pool with pool_mode=session: services that only \
+         emit may stay behind the pooler",
+    )
 }

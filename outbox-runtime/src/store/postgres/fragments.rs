@@ -1,0 +1,70 @@
+//! What several statements have in common.
+
+use sqlx::SqlStr;
+
+use crate::store::{Names, sql};
+
+/// What [`stored_event`](super::chunk::stored_event) takes, of a row `e`.
+const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text, e.payload, \
+                       e.occurred_at";
+
+/// The transactions of which a lane `l` may have stragglers (see `window.rs`). Their rows are asked for `between` an id and
+/// the same id, and in the order of `xid`: only the index that begins with it gives that order. Asked for `= xid`, the planner
+/// may take the one on (lane, seq), and walk through all that is retained.
+const UNFINISHED: &str = "\
+(select pg_snapshot_xip(l.prev)
+ union all
+ select generate_series(pg_snapshot_xmax(l.prev)::text::bigint, l.prev_h::text::bigint - 1)::text::xid8
+) as unfinished (xid)";
+
+/// The last number that was drawn, null if there was none. Not read from the sequence as from a table: while Postgres logs it,
+/// the row says up to 32 more, and with a floor too high the events of those who draw these numbers would be lost. The
+/// function has the page's lock.
+const SEQUENCE: &str = "pg_sequence_last_value({'seq'}) as s (last_value)";
+
+pub(super) fn fill(names: &Names, statement: &str) -> SqlStr {
+    let statement = statement
+        .replace("{columns}", COLUMNS)
+        .replace("{unfinished}", UNFINISHED)
+        .replace("{sequence}", SEQUENCE);
+    sql(names.fill(&statement))
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgPoolOptions;
+    use sqlx::{Executor, PgPool};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const DRAW: &str = "do $$ begin for i in 1..1500000 loop perform nextval({'seq'}); end loop; end $$";
+    const READ_AND_DRAW: &str = "\
+do $$ declare seen bigint; begin
+  for i in 1..150000 loop
+    select s.last_value into seen from {sequence};
+    if seen >= nextval({'seq'}) then raise exception 'a number at or below %, which was read before', seen; end if;
+  end loop;
+end $$";
+
+    #[tokio::test]
+    async fn no_number_drawn_after_the_last_value_was_read_is_below_it() {
+        let url = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
+        let pool: PgPool = PgPoolOptions::new().max_connections(3).connect(&url).await.unwrap();
+        let schema = format!("sequence_{}", Uuid::now_v7().simple());
+        let names = Names { schema: Some(schema), ..Names::default() };
+        for statement in
+            ["create schema {schema}", "create sequence {seq} cache 1", "select nextval({'seq'})"]
+        {
+            pool.execute(fill(&names, statement)).await.unwrap();
+        }
+        let (one, two, read) = tokio::join!(
+            pool.execute(fill(&names, DRAW)),
+            pool.execute(fill(&names, DRAW)),
+            pool.execute(fill(&names, READ_AND_DRAW)),
+        );
+        one.and(two).and(read).unwrap();
+        pool.execute(fill(&names, "drop schema {schema} cascade")).await.unwrap();
+    }
+}
