@@ -33,7 +33,8 @@ cargo xtask <command>
   help           Print this.
 
 The servers' programs are fetched once with Maven (`mvn`, a Java 17, `tar` and `xz` are needed) into
-target/servers; with nothing to fetch and nothing to start, none of these is needed.
+target/servers; with nothing to fetch and nothing to start, none of these is needed. A test of services behind
+a pooler runs PgBouncer (`pgbouncer`).
 ";
 
 /// Runs the command which the arguments name, and returns the status to exit with.

@@ -2,6 +2,7 @@
 
 mod connect;
 mod kafka;
+mod pgbouncer;
 mod postgres;
 mod unprivileged;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM};
 pub use kafka::{Kafka, KafkaOptions};
+pub use pgbouncer::PgBouncer;
 pub use postgres::{PgOptions, PgVersion, Postgres};
 
 use crate::net::wait_for;

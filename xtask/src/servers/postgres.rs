@@ -358,7 +358,7 @@ impl Place {
 
 /// Opens a session as far as `ReadyForQuery`, and closes it. A server that is starting up or
 /// recovering accepts the connection but answers with an error.
-fn opens_session(port: u16) -> std::io::Result<bool> {
+pub(super) fn opens_session(port: u16) -> std::io::Result<bool> {
     const PROTOCOL_3_0: i32 = 196_608;
     const PARAMETERS: &[u8] = b"user\0postgres\0database\0postgres\0\0";
 

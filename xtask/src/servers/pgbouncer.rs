@@ -1,0 +1,85 @@
+//! PgBouncer, the transaction pooler, in front of a Postgres.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::postgres::opens_session;
+use super::unprivileged::{User, open_to_all};
+use super::{Postgres, wait_until_ready};
+use crate::paths::{ScratchDir, create_dir_all};
+use crate::process::{Daemon, run};
+use crate::{Error, net};
+
+/// A running PgBouncer that lends out connections to one [`Postgres`] for a transaction each. Dropped, it is killed.
+pub struct PgBouncer {
+    url: String,
+    _daemon: Daemon,
+    _settings: ScratchDir,
+}
+
+/// Where Debian has it, which is not on everybody's path.
+const SBIN: &str = "/usr/sbin/pgbouncer";
+
+impl PgBouncer {
+    /// Starts one in front of `postgres`, with its log in `dir/pgbouncer.log`, and waits until it answers.
+    ///
+    /// Its settings are those that sqlx's prepared statements need (see the README), and it gives each transaction
+    /// another of its connections than the last one had, so that nothing works by chance.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed, or does not come up; the message has the end of its log.
+    pub fn start(dir: &Path, postgres: &Postgres) -> Result<Self, Error> {
+        create_dir_all(dir)?;
+        let [port] = net::free_ports()?;
+        let settings = ScratchDir::in_dir(&std::env::temp_dir(), "xtask-pgbouncer")?;
+        let file = settings.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = transaction\ndefault_pool_size = 8\nmax_client_conn = 200\nserver_round_robin = 1\n\
+             server_reset_query = DEALLOCATE ALL\nserver_reset_query_always = 1\n\
+             ignore_startup_parameters = extra_float_digits,options\n",
+            postgres.port()
+        );
+        fs::write(&file, text)
+            .and_then(|()| open_to_all(settings.path()))
+            .map_err(|error| Error::io(format_args!("write {}", file.display()), error))?;
+        let program = if Path::new(SBIN).exists() { SBIN } else { "pgbouncer" };
+        let mut version = Command::new(program);
+        version.arg("--version");
+        run(version, "tell its version").map_err(|_| {
+            Error::new(
+                "`pgbouncer` was not found: a test runs services behind it. Install it (Debian: `apt-get install pgbouncer`)",
+            )
+        })?;
+        let mut command = Command::new(program);
+        command.arg(&file);
+        // It refuses to run as root, as Postgres does.
+        if let Some(user) = User::instead_of_root()? {
+            user.apply(&mut command);
+        }
+        let log = dir.join("pgbouncer.log");
+        let mut daemon = Daemon::spawn(command, &log, "KILL")?;
+        wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false))
+            .map_err(|reason| Error::server(format_args!("pgbouncer on port {port} {reason}"), &log))?;
+        Ok(Self {
+            url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+            _daemon: daemon,
+            _settings: settings,
+        })
+    }
+
+    /// Where to connect: `postgres://postgres@127.0.0.1:PORT/postgres`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl fmt::Debug for PgBouncer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PgBouncer at {}", self.url)
+    }
+}
