@@ -19,10 +19,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use support::consumers::{
-    PERMANENT, Running, Scripted, TRANSIENT, admin, consume, consumer_outbox, create_topic, handled_by,
-    header, produce, publish, until_dead_letters, until_handled,
+    PERMANENT, Running, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, header, produce, publish,
+    until_dead_letters, until_handled,
 };
-use support::{kafka, read_topic, within_a_minute};
+use support::topics::{admin, create_topic, read_topic};
+use support::{kafka, within_a_minute};
 use tokio::sync::Barrier;
 
 const QUICK: HandlerOptions =

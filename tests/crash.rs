@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::PgPool;
-use support::processes::{Process, create_topic};
+use support::processes::Process;
 use support::random::{Random, seed};
+use support::topics::create_topic_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -73,7 +74,7 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
     let mut postgres =
         Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions::default()).unwrap();
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
-    create_topic(kafka.brokers(), "orders").await;
+    create_topic_of(kafka.brokers(), "orders", 6, &[]).await;
 
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");

@@ -1,5 +1,5 @@
-//! A relay that dies at each boundary where a crash would hurt most (`outbox-runtime/src/failpoint.rs`): as a process, on a
-//! real Postgres and a real Kafka. Its successor publishes what is left; nothing is lost, and the order of each key stands.
+//! A relay that dies at each boundary where a crash would hurt most (`outbox-runtime/src/failpoint.rs`): as a process, on each
+//! store and a real Kafka. Its successor publishes what is left; nothing is lost, and the order of each key stands.
 
 mod support;
 
@@ -9,17 +9,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, Outbox, Relay};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::{ClientConfig, Message};
+use outbox::{DomainEvent, Outbox, OutboxDatabase, Relay};
+use rdkafka::Message;
 use serde::Serialize;
-use sqlx::Postgres;
-use support::{POSTGRES, kafka, migrated, next_leaf, read_topic, server, within_a_minute};
+use sqlx::postgres::PgPool;
+use sqlx::{Pool, Postgres, Sqlite, SqlitePool};
+use support::topics::read_topic;
+use support::{POSTGRES, kafka, migrated, next_leaf, server, within_a_minute};
 use uuid::Uuid;
 
+/// It takes messages of 4,000 bytes at most.
 const TOPIC: &str = "failpoints";
-const SIGABRT: i32 = 6;
 
 #[derive(Serialize, DomainEvent)]
 #[event(topic = "failpoints")]
@@ -30,30 +30,75 @@ struct Ordered {
     ballast: String,
 }
 
-/// What each test has: a database, and customers of its own on the one topic.
-struct Scene {
-    failpoint: &'static str,
-    outbox: Outbox<Postgres>,
-    database: String,
+/// In the process of a relay that is to die: the URL of its database.
+const DOOMED: &str = "OUTBOX_TEST_DOOMED";
+const SIGABRT: i32 = 6;
+
+trait Stored: OutboxDatabase {
+    /// A new database: its pool, its URL, and what it lives as long as.
+    async fn create() -> (Pool<Self>, String, Option<tempfile::TempDir>);
+    async fn open(url: &str) -> Pool<Self>;
+    /// Makes room between what is published and what comes, where space is reclaimed in large pieces.
+    async fn next_piece(_: &Outbox<Self>) {}
 }
 
-impl Scene {
-    async fn new(failpoint: &'static str) -> Self {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap();
-        let topic = NewTopic::new(TOPIC, 3, TopicReplication::Fixed(1)).set("max.message.bytes", "4000");
-        // Of the tests, the first creates it.
-        let _ = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+impl Stored for Postgres {
+    async fn create() -> (Pool<Self>, String, Option<tempfile::TempDir>) {
         let pool = support::postgres(POSTGRES, 4).await;
         let name: String =
             sqlx::query_scalar("select current_database()::text").fetch_one(&pool).await.unwrap();
         let url = server(POSTGRES);
         let (base, _) = url.rsplit_once('/').unwrap();
-        Self { failpoint, outbox: migrated(Outbox::new(pool)).await, database: format!("{base}/{name}") }
+        (pool, format!("{base}/{name}"), None)
+    }
+
+    async fn open(url: &str) -> Pool<Self> {
+        PgPool::connect(url).await.unwrap()
+    }
+
+    async fn next_piece(outbox: &Outbox<Self>) {
+        next_leaf(outbox).await;
+    }
+}
+
+impl Stored for Sqlite {
+    async fn create() -> (Pool<Self>, String, Option<tempfile::TempDir>) {
+        let (pool, directory) = support::sqlite(4).await;
+        let url = format!("sqlite://{}", directory.path().join("orders.db").display());
+        (pool, url, Some(directory))
+    }
+
+    async fn open(url: &str) -> Pool<Self> {
+        SqlitePool::connect(url).await.unwrap()
+    }
+}
+
+/// What each test has: a database, and customers of its own on the one topic.
+struct Scene<DB: OutboxDatabase> {
+    /// Of the test, as the test program knows it.
+    name: &'static str,
+    failpoint: &'static str,
+    outbox: Outbox<DB>,
+    url: String,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl<DB: Stored> Scene<DB> {
+    async fn new(name: &'static str, failpoint: &'static str) -> Self {
+        if let Ok(url) = std::env::var(DOOMED) {
+            // We are the relay that is to die: see `start_doomed`.
+            let relay = Relay::new(Outbox::new(DB::open(&url).await), publisher());
+            relay.run(std::future::pending()).await.unwrap();
+        }
+        static TOPIC_EXISTS: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+        let create = || support::topics::create_topic(TOPIC, 3, &[("max.message.bytes", "4000")]);
+        TOPIC_EXISTS.get_or_init(create).await;
+        let (pool, url, directory) = DB::create().await;
+        Self { name, failpoint, outbox: migrated(Outbox::new(pool)).await, url, _directory: directory }
     }
 
     fn customer(&self, n: i64) -> String {
-        format!("{}-{n}", self.failpoint)
+        format!("{}-{n}", self.name)
     }
 
     async fn commit(&self, customers: i64, numbers: std::ops::RangeInclusive<i64>) {
@@ -77,29 +122,21 @@ impl Scene {
         }
     }
 
-    /// A relay as a process, which dies at the failpoint.
+    /// A relay as a process, which dies at the failpoint: this test again, that finds its database in the environment.
     fn start_doomed(&self) -> Doomed {
-        let tests = std::env::current_exe().unwrap();
-        let program = tests.parent().unwrap().parent().unwrap().join("examples/orders");
-        assert!(
-            program.exists(),
-            "{} is missing: `cargo build --examples --all-features` builds it",
-            program.display()
-        );
-        let child = Command::new(program)
-            .arg("relay")
-            .env("DATABASE_URL", &self.database)
-            .env("KAFKA_BROKERS", kafka())
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", self.name, "--nocapture"])
+            .env(DOOMED, &self.url)
             .env("OUTBOX_FAILPOINT", self.failpoint)
-            .env("RUST_LOG", "off")
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .spawn()
             .unwrap();
         Doomed(child)
     }
 
-    fn relay(&self) -> Relay<Postgres, KafkaPublisher> {
-        Relay::new(self.outbox.clone(), KafkaPublisher::new(kafka()).unwrap())
+    fn relay(&self) -> Relay<DB, KafkaPublisher> {
+        Relay::new(self.outbox.clone(), publisher())
     }
 
     /// A relay that lives, until all is published but what is parked.
@@ -122,7 +159,7 @@ impl Scene {
 
     /// The first arrival of each event of our customers, by an independent reading of the topic.
     async fn arrived(&self) -> BTreeMap<String, Vec<i64>> {
-        let prefix = format!("{}-", self.failpoint);
+        let prefix = format!("{}-", self.name);
         let mut arrived = BTreeMap::<String, Vec<i64>>::new();
         let mut seen = BTreeSet::new();
         for message in read_topic(TOPIC).await {
@@ -143,6 +180,10 @@ impl Scene {
         arrived.remove(&self.customer(99));
         assert_eq!(arrived, expected, "all events, in the order of their keys");
     }
+}
+
+fn publisher() -> KafkaPublisher {
+    KafkaPublisher::new(kafka()).unwrap()
 }
 
 struct Doomed(Child);
@@ -169,8 +210,7 @@ fn within(bound: Duration, child: &mut Child) -> std::process::ExitStatus {
     }
 }
 
-async fn dies_while_it_publishes(failpoint: &'static str) {
-    let scene = Scene::new(failpoint).await;
+async fn dies_while_it_publishes<DB: Stored>(scene: Scene<DB>) {
     scene.commit(20, 1..=10).await;
     scene.start_doomed().dies().await;
     scene.commit(20, 11..=15).await;
@@ -178,29 +218,7 @@ async fn dies_while_it_publishes(failpoint: &'static str) {
     scene.all_arrived(20, 15).await;
 }
 
-#[tokio::test]
-async fn a_relay_that_dies_after_it_took_its_lanes_loses_nothing() {
-    dies_while_it_publishes("after-taking-lanes").await;
-}
-
-#[tokio::test]
-async fn a_relay_that_dies_after_it_read_loses_nothing() {
-    dies_while_it_publishes("after-read").await;
-}
-
-#[tokio::test]
-async fn a_relay_that_dies_between_delivery_and_cursor_loses_nothing() {
-    dies_while_it_publishes("after-delivery").await;
-}
-
-#[tokio::test]
-async fn a_relay_that_dies_after_it_saved_its_cursor_loses_nothing() {
-    dies_while_it_publishes("after-save").await;
-}
-
-#[tokio::test]
-async fn a_relay_that_dies_after_it_gave_lanes_away_loses_nothing() {
-    let scene = Scene::new("after-giving-lanes").await;
+async fn dies_after_it_gave_lanes_away<DB: Stored>(scene: Scene<DB>) {
     scene.commit(20, 1..=10).await;
     let doomed = scene.start_doomed();
     within_a_minute(async {
@@ -220,8 +238,7 @@ async fn a_relay_that_dies_after_it_gave_lanes_away_loses_nothing() {
     scene.all_arrived(20, 15).await;
 }
 
-async fn dies_while_it_parks(failpoint: &'static str) {
-    let scene = Scene::new(failpoint).await;
+async fn dies_while_it_parks<DB: Stored>(scene: Scene<DB>) {
     scene.commit(5, 1..=3).await;
     scene.commit_a_poison_event().await;
     scene.start_doomed().dies().await;
@@ -234,19 +251,7 @@ async fn dies_while_it_parks(failpoint: &'static str) {
     assert_eq!(parked.len(), 3, "each of them once");
 }
 
-#[tokio::test]
-async fn a_relay_that_dies_before_it_parks_an_event_loses_nothing() {
-    dies_while_it_parks("before-parking").await;
-}
-
-#[tokio::test]
-async fn a_relay_that_dies_before_the_parking_is_committed_loses_nothing() {
-    dies_while_it_parks("after-parking").await;
-}
-
-#[tokio::test]
-async fn a_relay_that_dies_after_it_delivered_a_parked_event_loses_nothing() {
-    let scene = Scene::new("after-parked-delivery").await;
+async fn dies_after_it_delivered_a_parked_event<DB: Stored>(scene: Scene<DB>) {
     scene.commit_a_poison_event().await;
     scene.recover(3).await;
     let head =
@@ -258,10 +263,9 @@ async fn a_relay_that_dies_after_it_delivered_a_parked_event_loses_nothing() {
     assert_eq!(scene.arrived().await[&scene.customer(99)], [1, 2, 4, 5]);
 }
 
-async fn dies_while_it_reclaims(failpoint: &'static str) {
-    let scene = Scene::new(failpoint).await;
+async fn dies_while_it_reclaims<DB: Stored>(scene: Scene<DB>) {
     scene.commit(5, 1..=3).await;
-    next_leaf(&scene.outbox).await;
+    DB::next_piece(&scene.outbox).await;
     scene.commit(5, 4..=6).await;
     scene.start_doomed().dies().await;
     scene.commit(5, 7..=8).await;
@@ -269,12 +273,39 @@ async fn dies_while_it_reclaims(failpoint: &'static str) {
     scene.all_arrived(5, 8).await;
 }
 
-#[tokio::test]
-async fn a_relay_that_dies_while_it_truncates_a_leaf_loses_nothing() {
-    dies_while_it_reclaims("in-reclaim").await;
+macro_rules! tests {
+    ($store:ident, $database:ty: $($promise:ident = $act:ident at $failpoint:literal;)*) => {
+        mod $store {
+            $(#[tokio::test]
+            async fn $promise() {
+                let name = concat!(stringify!($store), "::", stringify!($promise));
+                super::$act(super::Scene::<$database>::new(name, $failpoint).await).await;
+            })*
+        }
+    };
 }
 
-#[tokio::test]
-async fn a_relay_that_dies_after_it_truncated_a_leaf_loses_nothing() {
-    dies_while_it_reclaims("after-reclaim").await;
+macro_rules! tests_on_every_store {
+    ($($test:tt)*) => {
+        tests!(postgres, sqlx::Postgres: $($test)*);
+        tests!(sqlite, sqlx::Sqlite: $($test)*);
+    };
 }
+
+tests_on_every_store! {
+    a_relay_that_dies_after_it_took_its_lanes_loses_nothing = dies_while_it_publishes at "after-taking-lanes";
+    a_relay_that_dies_after_it_read_loses_nothing = dies_while_it_publishes at "after-read";
+    a_relay_that_dies_between_delivery_and_cursor_loses_nothing = dies_while_it_publishes at "after-delivery";
+    a_relay_that_dies_after_it_saved_its_cursor_loses_nothing = dies_while_it_publishes at "after-save";
+    a_relay_that_dies_after_it_gave_lanes_away_loses_nothing =
+        dies_after_it_gave_lanes_away at "after-giving-lanes";
+    a_relay_that_dies_before_it_parks_an_event_loses_nothing = dies_while_it_parks at "before-parking";
+    a_relay_that_dies_before_the_parking_is_committed_loses_nothing = dies_while_it_parks at "after-parking";
+    a_relay_that_dies_after_it_delivered_a_parked_event_loses_nothing =
+        dies_after_it_delivered_a_parked_event at "after-parked-delivery";
+    a_relay_that_dies_after_it_reclaimed_space_loses_nothing = dies_while_it_reclaims at "after-reclaim";
+}
+
+tests!(postgres_only, sqlx::Postgres:
+    a_relay_that_dies_while_it_truncates_a_leaf_loses_nothing = dies_while_it_reclaims at "in-reclaim";
+);

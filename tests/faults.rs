@@ -10,12 +10,10 @@ use outbox::consume::{Consumer, EventContext, HandlerOptions, handler_fn};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, Outbox, OutboxTx, Relay};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Postgres};
 use support::consumers::{Scripted, consume, publish, until_handled, with_handled};
+use support::topics::{create_topic, create_topic_of};
 use support::{HeldPublisher, OrderCreated, POSTGRES, migrated, within_a_minute};
 use tracing_subscriber::layer::SubscriberExt;
 use xtask::ScratchDir;
@@ -93,13 +91,6 @@ impl std::io::Write for Writer {
     }
 }
 
-async fn create_topic(brokers: &str, name: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let topic = NewTopic::new(name, 3, TopicReplication::Fixed(1));
-    admin.create_topics([&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
-}
-
 #[tokio::test]
 async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_relay_goes_on() {
     let scratch = ScratchDir::new("no-topic").unwrap();
@@ -124,7 +115,7 @@ async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_
     let log = Log::of_this_program();
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
     log.until_it_says(&["event not published", "order-events", "does not exist"]).await;
-    create_topic(kafka.brokers(), "order-events").await;
+    create_topic_of(kafka.brokers(), "order-events", 3, &[]).await;
     within_a_minute(async {
         while sqlx::query_scalar::<_, i64>("select count(*) from outbox_lane where prev_floor > 0")
             .fetch_one(outbox.pool())
@@ -213,7 +204,7 @@ async fn a_database_that_dies_and_comes_back_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_waits_for_a_database_that_is_away_and_counts_no_attempt() {
     event_on_topic!(Created, "faults-consumer");
-    create_topic(&support::kafka(), Created::TOPIC).await;
+    create_topic(Created::TOPIC, 3, &[]).await;
     let scratch = ScratchDir::new("consumer-database").unwrap();
     let mut postgres =
         xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();

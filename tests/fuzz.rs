@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use rdkafka::Message;
 use rdkafka::message::Headers as _;
 use sqlx::postgres::PgPoolOptions;
-use support::processes::{Process, create_topic};
+use support::processes::Process;
 use support::random::{Random, seed};
+use support::topics::{create_topic_of, read_topic_of};
 use support::writers::{self, Arrival, LONG_KEY, WRITERS, assert_all_in_order};
-use support::{OrderCreated, read_topic_of, within_a_minute};
+use support::{OrderCreated, within_a_minute};
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
 
@@ -63,7 +64,7 @@ async fn round(version: PgVersion, seed: u64) {
     let postgres = Postgres::start(version, &scratch.path().join("postgres"), PgOptions::default()).unwrap();
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers().to_owned();
-    create_topic(&brokers, "order-events").await;
+    create_topic_of(&brokers, "order-events", 6, &[]).await;
     let pool = PgPoolOptions::new().max_connections(WRITERS as u32 + 4);
     let outbox = writers::new_outbox(pool.connect(postgres.url()).await.unwrap()).await;
     let environment = [("DATABASE_URL", postgres.url()), ("KAFKA_BROKERS", &brokers)];

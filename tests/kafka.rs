@@ -15,8 +15,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use sqlx::{Executor, Postgres};
-use support::consumers::{admin, consumer_outbox, create_topic, header, until_handled};
-use support::{POSTGRES, kafka, migrated, read_topic, within_a_minute};
+use support::consumers::{consumer_outbox, header, until_handled};
+use support::topics::{admin, create_topic, read_topic};
+use support::{POSTGRES, kafka, migrated, within_a_minute};
 use uuid::Uuid;
 
 async fn new_outbox() -> Outbox<Postgres> {

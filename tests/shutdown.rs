@@ -4,7 +4,8 @@ mod support;
 
 use outbox::Outbox;
 use sqlx::postgres::PgPoolOptions;
-use support::processes::{Process, create_topic};
+use support::processes::Process;
+use support::topics::create_topic_of;
 use support::{OrderCreated, commit, migrated, within_a_minute};
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
@@ -22,7 +23,7 @@ impl Scene {
         let dir = scratch.path().join("postgres");
         let postgres = Postgres::start(PgVersion::V15, &dir, PgOptions::default()).unwrap();
         let kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
-        create_topic(kafka.brokers(), "order-events").await;
+        create_topic_of(kafka.brokers(), "order-events", 6, &[]).await;
         let pool = PgPoolOptions::new().max_connections(4).connect(postgres.url()).await.unwrap();
         let outbox = migrated(Outbox::new(pool)).await;
         Self { scratch, postgres, kafka, outbox }

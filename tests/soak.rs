@@ -24,9 +24,9 @@ use rdkafka::message::OwnedMessage;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, Postgres};
 use support::consumers::{Numbered, Refused, header};
-use support::processes::create_topic;
+use support::migrated;
 use support::random::{Random, seed};
-use support::{migrated, read_topic_of};
+use support::topics::{create_topic_of, read_topic_of};
 use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres as Server};
@@ -294,7 +294,7 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers().to_owned();
     for topic in [Ordered::TOPIC, Paid::TOPIC] {
-        create_topic(&brokers, topic).await;
+        create_topic_of(&brokers, topic, 6, &[]).await;
     }
     let pool = pool(postgres.url()).await;
     let outbox = migrated(Outbox::new(pool.clone())).await;

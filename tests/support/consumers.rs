@@ -11,8 +11,6 @@ use outbox::consume::{
 };
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Decode, DomainEvent, Outbox, OutboxError, OutboxTx, Relay};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message as _};
@@ -251,20 +249,6 @@ pub async fn produce(topic: &str, key: &str, payload: &str, headers: &[(&str, &s
         .fold(OwnedHeaders::new(), |with, (key, value)| with.insert(Header { key, value: Some(*value) }));
     let record = FutureRecord::to(topic).key(key).payload(payload).headers(with);
     producer.send(record, Duration::from_secs(30)).await.unwrap();
-}
-
-pub fn admin() -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap()
-}
-
-pub async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
-    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    for (key, value) in config {
-        topic = topic.set(key, value);
-    }
-    for result in admin().create_topics([&topic], &AdminOptions::new()).await.unwrap() {
-        result.unwrap();
-    }
 }
 
 pub fn header<'m>(message: &'m OwnedMessage, name: &str) -> Option<&'m str> {

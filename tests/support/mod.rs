@@ -6,6 +6,7 @@
 pub mod consumers;
 pub mod processes;
 pub mod random;
+pub mod topics;
 pub mod writers;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,6 @@ use std::time::Duration;
 
 use outbox::publish::{DeliveryReport, Publisher};
 use outbox::{DomainEvent, EventRecord, Outbox, OutboxDatabase, StoredEvent};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::OwnedMessage;
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};
@@ -156,47 +154,6 @@ pub fn by_customer(published: &[EventRecord]) -> BTreeMap<String, Vec<i64>> {
 pub async fn next_leaf(outbox: &Outbox<sqlx::Postgres>) {
     let next = "select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq";
     outbox.pool().execute(next).await.expect("a sequence");
-}
-
-/// Everything on a topic, by an independent reading, from its beginning to its end as it is now.
-pub async fn read_topic(topic: &'static str) -> Vec<OwnedMessage> {
-    read_topic_of(kafka(), topic).await
-}
-
-pub async fn read_topic_of(brokers: String, topic: &'static str) -> Vec<OwnedMessage> {
-    tokio::task::spawn_blocking(move || {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("group.id", Uuid::now_v7().to_string())
-            .set("enable.auto.commit", "false")
-            .create()
-            .unwrap();
-        let timeout = Duration::from_secs(30);
-        let metadata = consumer.fetch_metadata(Some(topic), timeout).unwrap();
-        let mut assignment = TopicPartitionList::new();
-        let mut ends = BTreeMap::new();
-        for partition in metadata.topics()[0].partitions() {
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout).unwrap();
-            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
-            if high > low {
-                ends.insert(partition.id(), high);
-            }
-        }
-        consumer.assign(&assignment).unwrap();
-        let mut messages = Vec::new();
-        while !ends.is_empty() {
-            let message = consumer.poll(timeout).expect("a message within 30 s").unwrap().detach();
-            let (partition, next) = (message.partition(), message.offset() + 1);
-            // Another test may be writing to it: what comes after the end must not be counted for another partition.
-            if ends.get(&partition).is_some_and(|end| next >= *end) {
-                ends.remove(&partition);
-            }
-            messages.push(message);
-        }
-        messages
-    })
-    .await
-    .unwrap()
 }
 
 /// `future`, or a failure of the test if it takes a minute: a bound, never a measure.

@@ -5,10 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-
 /// A process that is started again when it ends, as an orchestrator does.
 pub struct Process {
     pub name: &'static str,
@@ -88,12 +84,4 @@ fn example_program(name: &str) -> PathBuf {
     let program = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(program.exists(), "{} is missing: `cargo build --examples` builds it", program.display());
     program
-}
-
-/// A topic with six partitions.
-pub async fn create_topic(brokers: &str, name: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let topic = NewTopic::new(name, 6, TopicReplication::Fixed(1));
-    admin.create_topics([&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
 }

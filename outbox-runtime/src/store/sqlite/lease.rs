@@ -4,6 +4,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::{SqliteStore, millis, park, unix_millis};
 use crate::error::OutboxError;
+use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
 use crate::store::{Claimed, Lease, Progress, Share, sql};
 
@@ -87,6 +88,9 @@ impl SqliteStore {
             taken.push((lease, row.try_get("last_seq")?, parked));
         }
         tx.commit().await?;
+        if !taken.is_empty() {
+            failpoint("after-taking-lanes");
+        }
         Ok(Claimed { lost, taken, share })
     }
 
@@ -94,10 +98,12 @@ impl SqliteStore {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let mut lost = Vec::new();
         for Progress { lease, cursor, parked } in progress {
-            if self.save_cursor(&mut tx, *lease, *cursor).await? {
-                park::park(&mut tx, &self.names, parked).await?;
-            } else {
+            if !self.save_cursor(&mut tx, *lease, *cursor).await? {
                 lost.push(lease.lane);
+            } else if !parked.is_empty() {
+                failpoint("before-parking");
+                park::park(&mut tx, &self.names, parked).await?;
+                failpoint("after-parking");
             }
         }
         tx.commit().await?;

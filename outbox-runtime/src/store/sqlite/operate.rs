@@ -9,6 +9,7 @@ use super::read::stored_event;
 use super::write::unix_micros;
 use super::{millis, unix_millis};
 use crate::error::OutboxError;
+use crate::failpoint::failpoint;
 use crate::operate::{LaneStatus, ParkedEvent, Replay, Status};
 use crate::record::Lane;
 use crate::store::{Names, sql};
@@ -64,6 +65,9 @@ pub(super) async fn reclaim(
             .execute(pool)
             .await?
             .rows_affected();
+        if deleted > 0 {
+            failpoint("after-reclaim");
+        }
         events += deleted;
         if deleted < u64::from(DELETED_AT_ONCE) {
             break;

@@ -1,0 +1,75 @@
+//! Topics: created, and read independently of the code under test.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::OwnedMessage;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use uuid::Uuid;
+
+use super::kafka;
+
+pub fn admin() -> AdminClient<DefaultClientContext> {
+    admin_of(&kafka())
+}
+
+fn admin_of(brokers: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap()
+}
+
+/// A new topic on the tests' Kafka.
+pub async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) {
+    create_topic_of(&kafka(), name, partitions, config).await;
+}
+
+pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
+    let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let new = config.iter().fold(new, |new, (key, value)| new.set(key, value));
+    for created in admin_of(brokers).create_topics([&new], &AdminOptions::new()).await.unwrap() {
+        created.unwrap();
+    }
+}
+
+/// Everything on a topic, by an independent reading, from its beginning to its end as it is now.
+pub async fn read_topic(topic: &'static str) -> Vec<OwnedMessage> {
+    read_topic_of(kafka(), topic).await
+}
+
+pub async fn read_topic_of(brokers: String, topic: &'static str) -> Vec<OwnedMessage> {
+    tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", Uuid::now_v7().to_string())
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let timeout = Duration::from_secs(30);
+        let metadata = consumer.fetch_metadata(Some(topic), timeout).unwrap();
+        let mut assignment = TopicPartitionList::new();
+        let mut ends = BTreeMap::new();
+        for partition in metadata.topics()[0].partitions() {
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout).unwrap();
+            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+            if high > low {
+                ends.insert(partition.id(), high);
+            }
+        }
+        consumer.assign(&assignment).unwrap();
+        let mut messages = Vec::new();
+        while !ends.is_empty() {
+            let message = consumer.poll(timeout).expect("a message within 30 s").unwrap().detach();
+            let (partition, next) = (message.partition(), message.offset() + 1);
+            // Another test may be writing to it: what comes after the end must not be counted for another partition.
+            if ends.get(&partition).is_some_and(|end| next >= *end) {
+                ends.remove(&partition);
+            }
+            messages.push(message);
+        }
+        messages
+    })
+    .await
+    .unwrap()
+}
