@@ -224,7 +224,7 @@ async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, 
                     .execute(outbox.pool())
                     .await?;
                     outbox.reclaim(Duration::ZERO).await?;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 #[allow(unreachable_code)]
                 Ok::<_, Failure>(())

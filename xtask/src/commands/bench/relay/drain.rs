@@ -1,13 +1,19 @@
 //! A backlog, as fast as can be.
 
+use super::super::cargo;
 use super::{AT_LEAST, AT_MOST, Bench, Figure};
 use crate::Error;
+use crate::paths::workspace_root;
+use crate::process::run;
 
 const EVENTS: u64 = 2_000_000;
 /// Of Debezium, whose rate does not change with it, so that it takes no hour.
 const DEBEZIUM_EVENTS: u64 = 500_000;
+/// Of the other outbox for Rust, for the same reason.
+const PEER_EVENTS: u64 = 20_000;
+const PEER: &str = "target/peer/release/outbox-bench-peer";
 const ROUNDS: usize = 4;
-const DEBEZIUM_ROUNDS: usize = 2;
+const OTHERS_ROUNDS: usize = 2;
 const SCALE_ROUNDS: usize = 2;
 const CONTENDERS: [(&str, &str); 3] =
     [("drain-raw", "producer alone"), ("drain-bare", "bare loop"), ("drain-outbox", "outbox")];
@@ -20,8 +26,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         "drain",
         "Draining a backlog",
         &format!(
-            "{events} events in {ROUNDS} rounds, and {DEBEZIUM_EVENTS} in {DEBEZIUM_ROUNDS} rounds of Debezium, whose clock runs from its first event on \
-             the topic, without the start of its JVM. CPU seconds are per million events. The bare loop is what one writes by \
+            "{events} events in {ROUNDS} rounds, and {DEBEZIUM_EVENTS} in {OTHERS_ROUNDS} of Debezium, whose clock runs from its first event on \
+             the topic, without the start of its JVM, and {PEER_EVENTS} of outbox-core 0.6.0, which waits for each event before it sends the next. CPU seconds are per million events. The bare loop is what one writes by \
              hand: it loses events that commit late, and cannot run twice."
         ),
         &Bench::setting(),
@@ -60,6 +66,15 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             figure.ratio("draining: outbox / bare loop", rates[2] / rates[1], AT_LEAST(0.85));
         }
     }
+    build_peer()?;
+    let peer_events = PEER_EVENTS.to_string();
+    for _ in 0..OTHERS_ROUNDS {
+        bench.program(PEER, &["fill", &peer_events])?;
+        let (printed, cpu) = bench.timed(|| bench.program(PEER, &["drain", &peer_events]))?;
+        let [own, broker, database] = cpu.map(|seconds| seconds * 1e6 / PEER_EVENTS as f64);
+        let rate = PEER_EVENTS as f64 / printed.number("seconds")?;
+        figure.push("outbox-core", &[rate, own, broker, database, printed.number("peak_mib")?]);
+    }
     for _ in 0..SCALE_ROUNDS {
         for relays in RELAYS {
             let printed = bench.part(&["scale-out", &relays.to_string(), &events])?;
@@ -72,7 +87,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         }
     }
     let ours = (figure.row("outbox")[0].median(), figure.row("outbox")[1].median());
-    for round in 0..DEBEZIUM_ROUNDS {
+    for round in 0..OTHERS_ROUNDS {
         for (tuned, name) in [(false, "Debezium as shipped"), (true, "Debezium tuned")] {
             let topic = format!("debezium-{}-{round}", if tuned { "tuned" } else { "shipped" });
             bench.part(&["debezium-prepare", "debezium"])?;
@@ -94,4 +109,14 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         }
     }
     Ok(vec![figure, scale])
+}
+
+/// A package by itself, see its Cargo.toml.
+fn build_peer() -> Result<(), Error> {
+    let mut build = cargo();
+    build
+        .args(["build", "--release", "--locked", "--manifest-path", "benches/peer/Cargo.toml"])
+        .args(["--target-dir", "target/peer"])
+        .current_dir(workspace_root());
+    run(build, "build the benchmark `peer`").map(drop)
 }

@@ -80,13 +80,17 @@ impl Bench {
 
     /// Runs a part of the program, and returns what it printed.
     fn part(&self, arguments: &[&str]) -> Result<Printed, Error> {
-        let mut command = Command::new(workspace_root().join("target/release/relay"));
+        self.program("target/release/relay", arguments)
+    }
+
+    fn program(&self, program: &str, arguments: &[&str]) -> Result<Printed, Error> {
+        let mut command = Command::new(workspace_root().join(program));
         command
             .args(arguments)
             .env("DATABASE_URL", self.postgres.url())
             .env("KAFKA_BROKERS", self.kafka.brokers())
             .current_dir(workspace_root());
-        let printed = run_command(command, "run the benchmark `relay`")?;
+        let printed = run_command(command, "be measured")?;
         eprintln!("{}: {}", arguments.join(" "), printed.trim());
         serde_json::from_str(&printed)
             .map(Printed)
@@ -95,10 +99,14 @@ impl Bench {
 
     /// The same, with the processor seconds of the program, of Kafka and of Postgres.
     fn timed_part(&self, arguments: &[&str]) -> Result<(Printed, [f64; 3]), Error> {
+        self.timed(|| self.part(arguments))
+    }
+
+    fn timed(&self, part: impl FnOnce() -> Result<Printed, Error>) -> Result<(Printed, [f64; 3]), Error> {
         let before = self.server_cpu()?;
         let mut printed = None;
         let own = cpu_seconds_of(|| {
-            printed = Some(self.part(arguments)?);
+            printed = Some(part()?);
             Ok(())
         })?;
         let after = self.server_cpu()?;
