@@ -52,10 +52,11 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
     };
     let has_context = handler.rest.iter().any(|extra| matches!(extra, Extra::Context));
     let context_pattern = if has_context { quote!(#context) } else { quote!(_) };
-    let (error_type, call) = match handler.output {
-        Some(output) => (error_type(output, handler.krate), call(handler, [&tx, &event_name, &context])),
-        None => (quote!(::core::convert::Infallible), unreachable()),
+    let (where_clause, error_type) = match handler.output {
+        Some(output) => result(output, handler.krate),
+        None => (None, quote!(::core::convert::Infallible)),
     };
+    let call = call(handler, [&tx, &event_name, &context], &private);
     // Located at the name: there is shown that the future is not `Send`.
     let handle = quote_spanned! {ours(name.span())=>
         async fn handle(
@@ -78,7 +79,7 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
         #(#of_impl)*
         const _: () = {
             #[automatically_derived]
-            impl #parameter #private::EventHandler<#database> for #name {
+            impl #parameter #private::EventHandler<#database> for #name #where_clause {
                 type Event = #event;
                 type Error = #error_type;
                 fn options(&self) -> #private::HandlerOptions {
@@ -112,9 +113,9 @@ fn function_itself(handler: &Handler<'_>, attrs: &[&Attribute]) -> TokenStream {
 }
 
 /// The call of the function, as it was declared.
-fn call(handler: &Handler<'_>, [tx, event, context]: [&Ident; 3]) -> TokenStream {
-    if handler.tx.database.is_none() || !handler.tx.is_lent {
-        return unreachable();
+fn call(handler: &Handler<'_>, [tx, event, context]: [&Ident; 3], private: &TokenStream) -> TokenStream {
+    if handler.output.is_none() || handler.tx.database.is_none() || !handler.tx.is_lent {
+        return quote!(::core::unreachable!());
     }
     // Located at the type of the parameter: there is shown that it is none of ours.
     let (begin, end) = ends(handler.tx.ty);
@@ -127,20 +128,15 @@ fn call(handler: &Handler<'_>, [tx, event, context]: [&Ident; 3]) -> TokenStream
         Extra::Context => quote!(#context),
         Extra::State(_) => quote_spanned!(at_name=> &self.0),
     });
-    quote_spanned!(at_name=> Self::call(#tx, #event #(, #rest)*).await)
+    quote_spanned!(at_name=> #private::HandlerResult::into_result(Self::call(#tx, #event #(, #rest)*).await))
 }
 
-fn unreachable() -> TokenStream {
-    quote!(::core::unreachable!())
-}
-
-/// Underlines all of the return type if it is unfit.
-fn error_type(output: &Type, krate: Option<&Path>) -> TokenStream {
+/// That the return type is a `Result`, and its error. As a bound, it is one error if it is not, which underlines all of it.
+fn result(output: &Type, krate: Option<&Path>) -> (Option<TokenStream>, TokenStream) {
     let (begin, end) = ends(output);
     let private = private_at(krate, begin);
-    let open = quote_spanned!(begin=> <);
-    let close = quote_spanned!(end=> >::Error);
-    quote!(#open #output as #private::HandlerResult #close)
+    let is_result = quote_spanned!(end=> : #private::HandlerResult);
+    (Some(quote!(where #output #is_result)), quote!(<#output as #private::HandlerResult>::Error))
 }
 
 /// The user's attributes, on what they are about.

@@ -75,7 +75,10 @@ fn event_by_reference_with_context_state_and_attributes() {
             #[allow(deprecated)]
             const _: () = {
                 #[automatically_derived]
-                impl crate::events::__private::EventHandler<Postgres> for reserve {
+                impl crate::events::__private::EventHandler<Postgres> for reserve
+                where
+                    anyhow::Result<()>: crate::events::__private::HandlerResult,
+                {
                     type Event = OrderCreated;
                     type Error = <anyhow::Result<
                         (),
@@ -97,7 +100,9 @@ fn event_by_reference_with_context_state_and_attributes() {
                         __event: Self::Event,
                         __context: &crate::events::__private::EventContext,
                     ) -> ::core::result::Result<(), Self::Error> {
-                        Self::call(&mut *__tx, &__event, &self.0, __context).await
+                        crate::events::__private::HandlerResult::into_result(
+                            Self::call(&mut *__tx, &__event, &self.0, __context).await,
+                        )
                     }
                 }
             };
@@ -128,7 +133,10 @@ fn all_options() {
             }
             const _: () = {
                 #[automatically_derived]
-                impl ::outbox::__private::EventHandler<Db> for f {
+                impl ::outbox::__private::EventHandler<Db> for f
+                where
+                    Result<(), Error>: ::outbox::__private::HandlerResult,
+                {
                     type Event = Event;
                     type Error = <Result<(), Error> as ::outbox::__private::HandlerResult>::Error;
                     fn options(&self) -> ::outbox::__private::HandlerOptions {
@@ -153,7 +161,9 @@ fn all_options() {
                         __event: Self::Event,
                         _: &::outbox::__private::EventContext,
                     ) -> ::core::result::Result<(), Self::Error> {
-                        Self::call(&mut *__tx, __event).await
+                        ::outbox::__private::HandlerResult::into_result(
+                            Self::call(&mut *__tx, __event).await,
+                        )
                     }
                 }
             };
