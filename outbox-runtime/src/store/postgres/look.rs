@@ -86,7 +86,7 @@ impl Search {
         let may_be_late = || prevs().zip(&below).filter(|(prev, below)| prev.floor > **below);
         let late_up_to = may_be_late().map(|(prev, _)| prev.floor).max().unwrap_or(0);
         Self {
-            place: Place::above(floors.iter().copied().min().unwrap_or(0)),
+            place: Place::between(floors.iter().copied().min().unwrap_or(0), marks.latest()),
             floors,
             late: may_be_late().flat_map(|(prev, _)| prev.unfinished()).collect(),
             late_up_to,

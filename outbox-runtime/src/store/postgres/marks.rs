@@ -48,6 +48,11 @@ impl Marks {
         }
     }
 
+    /// The floor of the latest window.
+    pub(super) fn latest(&self) -> i64 {
+        self.0.last().map_or(0, |last| last.floor)
+    }
+
     /// Below the numbers of all rows that `snapshot` does not show.
     pub(super) fn floor_below(&self, snapshot: &Snapshot) -> i64 {
         let oldest = snapshot.oldest_unfinished();
