@@ -77,7 +77,9 @@ pub(crate) async fn sizes(reclaim: bool) -> Result<(), Failure> {
 pub(crate) async fn idle(seconds: u64) -> Result<(), Failure> {
     let outbox = outbox(1).await?;
     let publisher = KafkaPublisher::new(brokers()?)?;
-    let relay = Relay::new(outbox.clone(), publisher).poll_interval(Duration::from_millis(5));
+    let relay = Relay::new(outbox.clone(), publisher)
+        .poll_interval(Duration::from_millis(5))
+        .retention(Duration::from_secs(24 * 3600));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -3,7 +3,8 @@
 use super::{AT_MOST, Bench, Figure, Printed};
 use crate::Error;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+const DISTURBED_ROUNDS: usize = 3;
 const DEBEZIUM_ROUNDS: usize = 2;
 const SECONDS: &str = "10";
 /// The last is as much as the writers come to.
@@ -71,7 +72,7 @@ pub(super) fn measure_disturbed(bench: &Bench) -> Result<Vec<Figure>, Error> {
         "disturbances",
         "What one does to the others",
         &format!(
-            "Milliseconds from the commit to a consumer at 500 events/s; {ROUNDS} rounds of {SECONDS} s, each with and without. \
+            "Milliseconds from the commit to a consumer at 500 events/s; {DISTURBED_ROUNDS} rounds of {SECONDS} s, each with and without. \
              The transaction stays open with an uncommitted event. The slow topic takes nothing (it wants two copies on one \
              broker), and gets 10 events/s; the events of its lane, one of 16, wait with it and are not counted. The poison key \
              has 10 events/s that are too large for their topic. Reclaiming truncates a leaf of the ring each second, one \
@@ -80,7 +81,7 @@ pub(super) fn measure_disturbed(bench: &Bench) -> Result<Vec<Figure>, Error> {
         &Bench::setting(),
         &["p99", "p50", "p99.9", "commits/s", "lost", "p99 of the business transaction itself"],
     );
-    for _ in 0..ROUNDS {
+    for _ in 0..DISTURBED_ROUNDS {
         let mut alone = (f64::NAN, f64::NAN);
         for (what, name) in [
             ("none", "undisturbed"),

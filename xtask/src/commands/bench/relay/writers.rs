@@ -3,7 +3,7 @@
 use super::{AT_LEAST, Bench, Figure};
 use crate::Error;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const SECONDS: &str = "4";
 const CONTENDERS: [(&str, &str); 4] =
     [("hand", "by hand"), ("macro", "outbox"), ("hand-unrung", "by hand, not rung"), ("none", "no event")];
