@@ -24,7 +24,7 @@ pub(crate) struct BareEvent {
     pub(crate) seq: i64,
     id: Uuid,
     key: Vec<u8>,
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     occurred_at: OffsetDateTime,
 }
 

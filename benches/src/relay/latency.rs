@@ -1,13 +1,14 @@
 //! From the commit of an event to its arrival at a consumer: writer, relay and consumer in one process, each on its own
 //! connections, at a given rate.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, Outbox, Relay};
+use outbox::publish::{DeliveryReport, Publisher};
+use outbox::{DomainEvent, Outbox, Relay, StoredEvent};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,31 @@ const MOST_PER_SECOND: u64 = 50_000;
 #[derive(Deserialize)]
 struct Number {
     number: u64,
+}
+
+/// When each number had been read from the database.
+type ReadAt = Arc<Mutex<HashMap<u64, Instant>>>;
+
+fn note<'p>(read_at: &ReadAt, payloads: impl Iterator<Item = &'p [u8]>) {
+    let now = Instant::now();
+    let mut read_at = read_at.lock().unwrap_or_else(PoisonError::into_inner);
+    for Number { number } in payloads.filter_map(|payload| serde_json::from_slice(payload).ok()) {
+        read_at.entry(number).or_insert(now);
+    }
+}
+
+/// Notes when it is given an event.
+struct Noting(KafkaPublisher, ReadAt);
+
+impl Publisher for Noting {
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+        note(&self.1, events.iter().map(|event| event.record.payload.as_slice()));
+        self.0.publish(events).await
+    }
+
+    async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
+        self.0.publish_alone(event).await
+    }
 }
 
 /// Reads the topic from its end, and notes when each number arrives, until nothing came for a while after `done`.
@@ -69,7 +95,13 @@ fn consume(
 
 /// Has `commit` called at `rate`, or as often as can be if that is 0, for `seconds`, and prints the latencies of all
 /// customers but the `held_up`.
-async fn measure<F, C>(rate: u64, seconds: u64, held_up: HashSet<u64>, commit: F) -> Result<(), Failure>
+async fn measure<F, C>(
+    rate: u64,
+    seconds: u64,
+    held_up: HashSet<u64>,
+    read_at: ReadAt,
+    commit: F,
+) -> Result<(), Failure>
 where
     F: Fn(u64) -> C + Clone + Send + 'static,
     C: Future<Output = Result<(), Failure>> + Send + 'static,
@@ -119,7 +151,9 @@ where
     done.store(true, Ordering::Release);
     let arrived = consumer.await??;
 
-    let (mut latencies, mut writes, mut lost, mut commits) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut latencies, mut reads, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lost, mut commits) = (0, 0);
+    let read_at = read_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
     while let Some((n, commit, took)) = all_committed.recv().await {
         commits += 1;
         if commit >= begin + WARM_UP {
@@ -129,16 +163,24 @@ where
             _ if held_up.contains(&(n % CUSTOMERS)) => {}
             None => lost += 1,
             Some(_) if commit < begin + WARM_UP => {}
-            Some(arrival) => latencies.push(arrival.saturating_duration_since(commit).as_secs_f64() * 1000.0),
+            Some(arrival) => {
+                let since = |then: Instant| then.saturating_duration_since(commit).as_secs_f64() * 1000.0;
+                latencies.push(since(arrival));
+                reads.extend(read_at.get(&n).copied().map(since));
+            }
         }
     }
     if latencies.is_empty() {
         return Err("nothing arrived".into());
     }
     latencies.sort_by(f64::total_cmp);
+    reads.sort_by(f64::total_cmp);
     writes.sort_by(f64::total_cmp);
+    // Debezium does not say when it read what.
+    let read_p99 =
+        if reads.is_empty() { "null".to_owned() } else { format!("{:.3}", quantile(&reads, 0.99)) };
     println!(
-        r#"{{"rate": {:.0}, "p50": {:.3}, "p99": {:.3}, "p999": {:.3}, "worst": {:.3}, "write_p99": {:.3}, "lost": {lost}, "peak_mib": {:.1}}}"#,
+        r#"{{"rate": {:.0}, "p50": {:.3}, "p99": {:.3}, "p999": {:.3}, "worst": {:.3}, "read_p99": {read_p99}, "write_p99": {:.3}, "lost": {lost}, "peak_mib": {:.1}}}"#,
         f64::from(commits) / took,
         quantile(&latencies, 0.5),
         quantile(&latencies, 0.99),
@@ -251,7 +293,7 @@ fn every_100_ms<E: DomainEvent + Send>(outbox: &Outbox<Postgres>, event: impl Fn
 
 pub(crate) async fn debezium(rate: u64, seconds: u64) -> Result<(), Failure> {
     let pool = open(CONNECTIONS).await?.pool().clone();
-    measure(rate, seconds, HashSet::new(), move |n| {
+    measure(rate, seconds, HashSet::new(), ReadAt::default(), move |n| {
         let pool = pool.clone();
         async move { debezium::insert(&pool, n).await }
     })
@@ -260,11 +302,13 @@ pub(crate) async fn debezium(rate: u64, seconds: u64) -> Result<(), Failure> {
 
 pub(crate) async fn outbox(rate: u64, seconds: u64, disturbance: &str) -> Result<(), Failure> {
     let outbox: Outbox<Postgres> = open(CONNECTIONS + 2).await?;
-    let relay = Relay::new(outbox.clone(), KafkaPublisher::new(brokers()?)?);
+    let read_at = ReadAt::default();
+    let publisher = Noting(KafkaPublisher::new(brokers()?)?, Arc::clone(&read_at));
+    let relay = Relay::new(outbox.clone(), publisher);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
     let held_up = disturb(&outbox, disturbance).await?;
-    measure(rate, seconds, held_up, move |n| {
+    measure(rate, seconds, held_up, read_at, move |n| {
         let outbox = outbox.clone();
         async move {
             let mut tx = outbox.begin().await?;
@@ -292,8 +336,9 @@ pub(crate) async fn bare(rate: u64, seconds: u64) -> Result<(), Failure> {
     )
     .await?;
     let bell = Arc::new(Notify::new());
+    let read_at = ReadAt::default();
     let relay = tokio::spawn({
-        let (bell, pool) = (Arc::clone(&bell), pool.clone());
+        let (bell, pool, read_at) = (Arc::clone(&bell), pool.clone(), Arc::clone(&read_at));
         async move {
             let (producer, delivered) = producer()?;
             let (mut reading, mut saving) = (pool.acquire().await?.detach(), pool.acquire().await?.detach());
@@ -315,6 +360,7 @@ pub(crate) async fn bare(rate: u64, seconds: u64) -> Result<(), Failure> {
                 match batch.last() {
                     Some(last) => {
                         after = last.seq;
+                        note(&read_at, batch.iter().map(|event| event.payload.as_slice()));
                         sent += batch.len() as u64;
                         publish(&producer, &delivered, &batch).await?;
                         progress.send((sent, after))?;
@@ -328,7 +374,7 @@ pub(crate) async fn bare(rate: u64, seconds: u64) -> Result<(), Failure> {
             Ok::<_, Failure>(())
         }
     });
-    measure(rate, seconds, HashSet::new(), move |n| {
+    measure(rate, seconds, HashSet::new(), read_at, move |n| {
         let (pool, bell) = (pool.clone(), Arc::clone(&bell));
         async move {
             let mut tx = pool.begin().await?;
