@@ -274,8 +274,8 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
     }
 
     /// Whether commits wake the relays of other processes (Postgres: a `NOTIFY` after the commit, from a connection
-    /// of its own, at most one in 5 ms). Default: yes. Behind a transaction pooler `NOTIFY` works as well, but the
-    /// relay's `LISTEN` needs a direct connection.
+    /// of its own, at most one in 5 ms, and none while the relay of this process has all lanes). Default: yes. Behind a
+    /// transaction pooler `NOTIFY` works as well, but the relay's `LISTEN` needs a direct connection.
     #[must_use]
     pub fn notify_other_processes(mut self, notify: bool) -> Self {
         self.notify = notify;
