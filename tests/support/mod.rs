@@ -5,6 +5,7 @@
 #[macro_use]
 pub mod consumers;
 pub mod processes;
+pub mod proxy;
 pub mod random;
 pub mod topics;
 pub mod writers;
