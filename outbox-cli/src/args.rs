@@ -1,10 +1,10 @@
 //! What can be said on the command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::str::FromStr;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -79,7 +79,7 @@ pub struct Of {
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub group: String,
     /// A property of librdkafka that says how to reach the brokers, such as `security.protocol=ssl`; several are allowed
-    #[arg(long = "property", value_name = "NAME=VALUE")]
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = PropertyParser)]
     pub properties: Vec<Property>,
 }
 
@@ -102,11 +102,16 @@ pub struct Place {
     pub offset: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Its value may be secret: no `Debug` shows it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Property {
     pub name: String,
     pub value: String,
 }
+
+/// clap would print an argument that it does not understand, a password among them.
+#[derive(Clone)]
+struct PropertyParser;
 
 impl Cli {
     /// What the arguments mean, the program's name first.
@@ -143,15 +148,31 @@ impl fmt::Display for Place {
     }
 }
 
-impl FromStr for Property {
-    type Err = String;
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=…", self.name)
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
+impl TypedValueParser for PropertyParser {
+    type Value = Property;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        text: &OsStr,
+    ) -> Result<Property, clap::Error> {
+        match text.to_str().and_then(|text| text.split_once('=')) {
             Some((name, value)) if !name.trim().is_empty() => {
-                Ok(Self { name: name.trim().to_owned(), value: value.to_owned() })
+                Ok(Property { name: name.trim().to_owned(), value: value.to_owned() })
             }
-            _ => Err("expected NAME=VALUE: `security.protocol=ssl`".to_owned()),
+            _ => Err(clap::Error::raw(
+                ErrorKind::ValueValidation,
+                "`--property` expects NAME=VALUE, such as `security.protocol=ssl`; what was given is not shown, for it may \
+                 be secret\n",
+            )
+            .with_cmd(command)),
         }
     }
 }
@@ -184,10 +205,18 @@ mod tests {
     }
 
     #[test]
-    fn the_value_of_a_property_may_have_an_equals_sign() {
-        let property: Property = "sasl.password=a=b".parse().unwrap();
-        assert_eq!((&*property.name, &*property.value), ("sasl.password", "a=b"));
-        assert!("sasl.password".parse::<Property>().is_err() && "=b".parse::<Property>().is_err());
+    fn the_value_of_a_property_may_have_an_equals_sign_and_is_never_shown() {
+        let list = understood("list", &["--property", "sasl.password=hunter2=b"]).unwrap();
+        assert!(!format!("{list:?}").contains("hunter2"), "{list:?}");
+        let DeadLetters::List { of, .. } = list else { panic!("another command") };
+        let property = &of.properties[0];
+        assert_eq!((&*property.name, &*property.value), ("sasl.password", "hunter2=b"));
+        for wrong in ["sasl.password:hunter2", "=hunter2"] {
+            let error = understood("list", &["--property", wrong]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("NAME=VALUE"), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
     }
 
     #[test]

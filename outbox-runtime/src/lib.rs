@@ -13,6 +13,8 @@ mod doorbell;
 mod error;
 mod event;
 mod failpoint;
+#[cfg(feature = "kafka")]
+mod kafka;
 pub mod observe;
 mod operate;
 mod outbox;

@@ -1,12 +1,9 @@
 //! The settings of the consumer: our defaults, and what is refused because a guarantee rests on it.
 
-use std::collections::BTreeMap;
-
 use rdkafka::ClientConfig;
 
 use crate::error::OutboxError;
-
-const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
+use crate::kafka::Properties;
 
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "outbox"),
@@ -49,52 +46,32 @@ const OF_CONNECTIONS: [&str; 9] = [
     "broker.",
 ];
 
-pub(super) fn defaults(bootstrap_servers: String) -> BTreeMap<String, String> {
-    let mut properties: BTreeMap<_, _> =
-        DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    properties.insert(BOOTSTRAP_SERVERS.to_owned(), bootstrap_servers);
-    properties
+pub(super) fn defaults(bootstrap_servers: String) -> Properties {
+    Properties::new(bootstrap_servers, DEFAULTS)
 }
 
-pub(super) fn checked(
-    properties: &BTreeMap<String, String>,
-    group: &str,
-) -> Result<ClientConfig, OutboxError> {
-    if properties.get(BOOTSTRAP_SERVERS).is_none_or(|brokers| brokers.trim().is_empty()) {
-        return Err(OutboxError::config(
-            "no Kafka brokers given: name at least one as `host:port` (is KAFKA_BROKERS set?)",
-        ));
-    }
-    let mut client = ClientConfig::new();
-    client.set("group.id", group);
+pub(super) fn checked(properties: &Properties, group: &str) -> Result<ClientConfig, OutboxError> {
     let mut properties = properties.clone();
     if properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer")) {
         // The broker assigns, then.
         properties.remove("partition.assignment.strategy");
     }
-    for (name, value) in &properties {
-        let why = match name.as_str() {
-            "enable.auto.offset.store" if value != "false" => {
-                "an offset stored before the handler's commit skips the event after a crash"
-            }
-            "enable.auto.commit" if value != "true" => {
-                "the stored offsets would never reach Kafka, and every restart would begin at the beginning"
-            }
-            "group.id" if value != group => "the inbox remembers by the consumer's own group",
-            _ => {
-                client.set(name, value);
-                continue;
-            }
-        };
-        return Err(OutboxError::config(format!(
-            "the Kafka property `{name}={value}` is refused: {why}. Leave it out"
-        )));
-    }
+    let mut client = properties.client(|name, value| match name {
+        "enable.auto.offset.store" if value != "false" => {
+            Some("an offset stored before the handler's commit skips the event after a crash")
+        }
+        "enable.auto.commit" if value != "true" => {
+            Some("the stored offsets would never reach Kafka, and every restart would begin at the beginning")
+        }
+        "group.id" if value != group => Some("the inbox remembers by the consumer's own group"),
+        _ => None,
+    })?;
+    client.set("group.id", group);
     Ok(client)
 }
 
 /// For a client that reaches the same brokers.
-pub(super) fn connection(properties: &BTreeMap<String, String>) -> ClientConfig {
+pub(super) fn connection(properties: &Properties) -> ClientConfig {
     let mut client = ClientConfig::new();
     for (name, value) in
         properties.iter().filter(|(name, _)| OF_CONNECTIONS.iter().any(|of| name.starts_with(of)))
@@ -104,7 +81,7 @@ pub(super) fn connection(properties: &BTreeMap<String, String>) -> ClientConfig 
     client
 }
 
-pub(super) fn producer(properties: &BTreeMap<String, String>) -> ClientConfig {
+pub(super) fn producer(properties: &Properties) -> ClientConfig {
     let mut client = connection(properties);
     for (name, value) in PRODUCER {
         client.set(*name, *value);

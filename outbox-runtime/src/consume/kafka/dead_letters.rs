@@ -15,6 +15,7 @@ use super::run::owned;
 use super::topics::{dead_letter_topic, retry_topic};
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
+use crate::kafka::{Brokers, Properties};
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 /// ```
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
-    properties: BTreeMap<String, String>,
+    properties: Properties,
     topic: String,
     group: String,
     forwarder: Arc<OnceLock<Forwarder>>,
@@ -94,14 +95,14 @@ impl DeadLetters {
         topic: impl Into<String>,
         group: impl Into<String>,
     ) -> Self {
-        let properties = BTreeMap::from([("bootstrap.servers".to_owned(), bootstrap_servers.into())]);
+        let properties = Properties::new(bootstrap_servers, &[]);
         Self { properties, topic: topic.into(), group: group.into(), forwarder: Arc::default() }
     }
 
     /// Any property of librdkafka that says how to reach the brokers.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.insert(name.into(), value.into());
+        self.properties.set(name, value);
         self
     }
 
@@ -154,7 +155,7 @@ impl DeadLetters {
         if let Some(forwarder) = self.forwarder.get() {
             return Ok(forwarder);
         }
-        let forwarder = Forwarder::new(&config::producer(&self.properties))?;
+        let forwarder = Forwarder::new(&self.properties)?;
         Ok(self.forwarder.get_or_init(|| forwarder))
     }
 
@@ -184,11 +185,12 @@ impl DeadLetters {
 }
 
 /// Everything on the topic, up to its end as it is now. A topic that is not there has nothing.
-fn read(properties: &BTreeMap<String, String>, topic: &str, group: &str) -> Result<Vec<Message>, KafkaError> {
+fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message>, KafkaError> {
     let mut config = config::connection(properties);
     // A group is asked for, and its own is one that this user has the right to. Nothing is committed, and nothing joined.
     config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer = config.create()?;
+    let brokers = Brokers::new(properties.brokers(), "the dead letters cannot be read");
+    let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers)?;
     // All of them: to ask for one may create it.
     let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {

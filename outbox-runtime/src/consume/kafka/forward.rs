@@ -2,16 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
+use super::config;
 use crate::consume::message::{
     ATTEMPTS, DUE, FIRST_FAILURE, History, Message, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TIMESTAMP,
     ORIGINAL_TOPIC, PREFIX, RETRY,
 };
 use crate::error::OutboxError;
+use crate::kafka::{Brokers, Properties};
 
 pub(super) const GROUP: &str = "outbox-group";
 pub(super) const ERROR_CLASS: &str = "outbox-error-class";
@@ -21,7 +22,10 @@ pub(super) const LAST_FAILURE: &str = "outbox-last-failure";
 /// So much of an error goes into a header.
 const LONGEST_ERROR: usize = 2_000;
 
-pub(super) struct Forwarder(FutureProducer);
+pub(super) struct Forwarder {
+    producer: FutureProducer<Brokers>,
+    brokers: Brokers,
+}
 
 impl std::fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -37,10 +41,13 @@ pub(super) struct LastFailure<'a> {
 
 impl Forwarder {
     /// It connects when it is first used.
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, OutboxError> {
-        config.create().map(Self).map_err(|error| {
-            OutboxError::config("librdkafka refused the settings; nothing was started").with_source(error)
-        })
+    pub(super) fn new(properties: &Properties) -> Result<Self, OutboxError> {
+        let brokers = Brokers::new(
+            properties.brokers(),
+            "events that are on their way to a retry topic or to the dead letters wait",
+        );
+        let producer = config::producer(properties).create_with_context(brokers.clone());
+        Ok(Self { producer: producer.map_err(|error| properties.no_client(error))?, brokers })
     }
 
     /// Sends a message once, and waits until all in-sync replicas have it.
@@ -62,7 +69,9 @@ impl Forwarder {
         record.key = message.key.as_deref();
         record.payload = message.payload.as_deref();
         record.partition = partition;
-        self.0.send(record, Duration::from_secs(30)).await.map(drop).map_err(|(error, _)| error)
+        self.producer.send(record, Duration::from_secs(30)).await.map_err(|(error, _)| error)?;
+        self.brokers.answered();
+        Ok(())
     }
 }
 

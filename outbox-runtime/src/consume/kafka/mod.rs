@@ -10,7 +10,6 @@ mod partition;
 mod run;
 mod topics;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use super::route::Routes;
 use crate::codec::Decode;
 use crate::error::OutboxError;
 use crate::event::DomainEvent;
+use crate::kafka::Properties;
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
 
@@ -78,7 +78,7 @@ use crate::store::OutboxDatabase;
 pub struct Consumer<DB: OutboxDatabase> {
     outbox: Outbox<DB>,
     group: Option<String>,
-    properties: BTreeMap<String, String>,
+    properties: Properties,
     handlers: Vec<Box<dyn AnyHandler<DB>>>,
     settings: Settings,
 }
@@ -151,7 +151,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     /// `enable.auto.commit` and `group.id`.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.insert(name.into(), value.into());
+        self.properties.set(name, value);
         self
     }
 

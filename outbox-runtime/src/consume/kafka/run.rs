@@ -1,7 +1,7 @@
 //! The consumer's loop: it receives, gives out jobs, and stores the offsets up to which all are done. It never waits for a
 //! handler, so librdkafka is polled all the time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
@@ -28,6 +28,7 @@ use crate::backoff::Backoff;
 use crate::consume::attempt::Group;
 use crate::consume::message::Message;
 use crate::error::{ErrorKind, OutboxError};
+use crate::kafka::Properties;
 use crate::record::fnv1a;
 use crate::store::OutboxDatabase;
 
@@ -41,13 +42,11 @@ pub(super) async fn run<DB: OutboxDatabase>(
     group: Group<DB>,
     plan: Plan,
     config: ClientConfig,
-    properties: BTreeMap<String, String>,
+    properties: Properties,
     settings: Settings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Consumed, OutboxError> {
-    let refused = |error| {
-        OutboxError::config("librdkafka refused the settings; nothing was started").with_source(error)
-    };
+    let refused = |error| properties.no_client(error);
     config.create_native_config().map_err(refused)?;
     let mut plan = plan;
     let mut shutdown = pin!(shutdown);
@@ -65,7 +64,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
 
     let (stop, stopping) = watch::channel(false);
     let shared = Arc::new(Shared {
-        forwarder: Forwarder::new(&config::producer(&properties))?,
+        forwarder: Forwarder::new(&properties)?,
         slots: Semaphore::new(settings.concurrency),
         stop: stopping,
         database_away: AtomicBool::new(false),
@@ -110,7 +109,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
 /// Whether the topics are there; `false`: the shutdown came first.
 async fn prepared(
     plan: &mut Plan,
-    properties: &BTreeMap<String, String>,
+    properties: &Properties,
     create: bool,
     mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
 ) -> Result<bool, OutboxError> {

@@ -1,13 +1,10 @@
 //! The settings of the producer: our defaults, and what is refused because a guarantee rests on it.
 
-use std::collections::BTreeMap;
-
 use rdkafka::ClientConfig;
 
 use super::KafkaPublisher;
 use crate::error::OutboxError;
-
-const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
+use crate::kafka::Properties;
 
 /// Ours, in librdkafka's names. All may be overridden but those in [`refusal`].
 const DEFAULTS: &[(&str, &str)] = &[
@@ -34,26 +31,18 @@ const DEFAULTS: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub struct KafkaPublisherBuilder {
     source: String,
-    properties: BTreeMap<String, String>,
+    properties: Properties,
 }
 
 pub(super) struct ProducerConfig {
     pub(super) source: String,
+    pub(super) properties: Properties,
     pub(super) client: ClientConfig,
-}
-
-impl ProducerConfig {
-    pub(super) fn brokers(&self) -> &str {
-        self.client.get(BOOTSTRAP_SERVERS).unwrap_or_default()
-    }
 }
 
 impl KafkaPublisherBuilder {
     pub(super) fn new(bootstrap_servers: String) -> Self {
-        let mut properties: BTreeMap<_, _> =
-            DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        properties.insert(BOOTSTRAP_SERVERS.to_owned(), bootstrap_servers);
-        Self { source: "/outbox".to_owned(), properties }
+        Self { source: "/outbox".to_owned(), properties: Properties::new(bootstrap_servers, DEFAULTS) }
     }
 
     /// The `ce_source` of the events: a URI reference that names the service. Default: `/outbox`.
@@ -81,7 +70,7 @@ impl KafkaPublisherBuilder {
     /// | `reconnect.backoff.max.ms` | `2000` |
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.insert(name.into(), value.into());
+        self.properties.set(name, value);
         self
     }
 
@@ -91,21 +80,12 @@ impl KafkaPublisherBuilder {
     /// If there are no brokers, if librdkafka does not know a property or its value, or if a property would break
     /// a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
-        if self.properties.get(BOOTSTRAP_SERVERS).is_none_or(|brokers| brokers.trim().is_empty()) {
-            return Err(OutboxError::config(
-                "no Kafka brokers given: name at least one as `host:port` (is KAFKA_BROKERS set?)",
-            ));
-        }
-        let mut client = ClientConfig::new();
-        for (name, value) in &self.properties {
-            if let Some(why) = refusal(name, value) {
-                return Err(OutboxError::config(format!(
-                    "the Kafka property `{name}={value}` is refused: {why}"
-                )));
-            }
-            client.set(name, value);
-        }
-        KafkaPublisher::from_config(ProducerConfig { source: self.source, client })
+        let client = self.properties.client(refusal)?;
+        KafkaPublisher::from_config(ProducerConfig {
+            source: self.source,
+            properties: self.properties,
+            client,
+        })
     }
 }
 
@@ -114,20 +94,20 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim().to_ascii_lowercase();
     match name {
         "enable.idempotence" if value != "true" => Some(
-            "without it, a retry after a lost answer writes an event twice or after a later one of its key. Leave it out",
+            "without it, a retry after a lost answer writes an event twice or after a later one of its key",
         ),
         "enable.gapless.guarantee" if value != "true" => {
-            Some("without it, events overtake an earlier one of their key that was refused. Leave it out")
+            Some("without it, events overtake an earlier one of their key that was refused")
         }
         "acks" | "request.required.acks" if value != "all" && value != "-1" => Some(
             "the relay forgets an event once it is acknowledged; acknowledged by fewer than all in-sync replicas, it is \
-             lost when their leader fails. Leave it out",
+             lost when their leader fails",
         ),
         "message.timeout.ms" | "delivery.timeout.ms" if value != "0" => Some(
             "an event that expires while the broker is away would fail although nothing is wrong with it; the relay \
-             waits for the broker instead, with bounded memory. Leave it out",
+             waits for the broker instead, with bounded memory",
         ),
-        "transactional.id" => Some("the producer is idempotent, not transactional. Leave it out"),
+        "transactional.id" => Some("the producer is idempotent, not transactional"),
         "partitioner" if value == "random" => Some(
             "events of one key would be spread over partitions, and lose their order. Choose one that hashes the key, \
              such as `murmur2_random` or `consistent_random`",
@@ -154,7 +134,12 @@ mod tests {
         ] {
             let error = KafkaPublisher::builder("localhost:9092").property(name, value).build().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(error.to_string().contains(name) && error.to_string().contains("refused"), "{error}");
+            let one_name = match name {
+                "request.required.acks" => "acks",
+                "delivery.timeout.ms" => "message.timeout.ms",
+                name => name,
+            };
+            assert!(error.to_string().contains(one_name) && error.to_string().contains("refused"), "{error}");
         }
     }
 
@@ -164,5 +149,19 @@ mod tests {
         let error = KafkaPublisher::builder("localhost:9092").property("linger.sm", "7").build().unwrap_err();
         assert!(error.to_string().contains("linger.sm"), "{error}");
         KafkaPublisher::new(" ").unwrap_err();
+    }
+
+    #[test]
+    fn no_debug_and_no_error_shows_a_password() {
+        let builder = KafkaPublisher::builder("localhost:9092").property("sasl.password", "hunter2");
+        assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
+        let publisher = builder.build().unwrap();
+        assert!(!format!("{publisher:?}").contains("hunter2"), "{publisher:?}");
+        let error = KafkaPublisher::builder("localhost:9092").property("sasl.pasword", "hunter2").build();
+        let error = error.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        let letters = crate::consume::DeadLetters::new("localhost:9092", "orders", "shop");
+        let letters = letters.property("sasl.password", "hunter2");
+        assert!(!format!("{letters:?}").contains("hunter2"), "{letters:?}");
     }
 }

@@ -67,8 +67,3 @@ fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
     OutboxError::new(ErrorKind::Kafka, format!("{what}. Nothing is lost: it stays in the outbox"))
         .with_source(error)
 }
-
-/// The error of a producer that could not be made.
-pub(super) fn no_producer(error: KafkaError) -> OutboxError {
-    OutboxError::config("librdkafka refused the settings; nothing was started").with_source(error)
-}

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use config::KafkaPublisherBuilder;
 
+use rdkafka::ClientConfig;
+
 use crate::error::OutboxError;
+use crate::kafka::Brokers;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::producer::Producer;
 use crate::publish::{DeliveryReport, Publisher};
@@ -22,6 +25,7 @@ use crate::record::StoredEvent;
 /// (`murmur2_random`). Headers follow the CloudEvents Kafka binding in binary mode.
 pub struct KafkaPublisher {
     config: ProducerConfig,
+    brokers: Brokers,
     main: Slot,
     /// For events that are sent alone: with one event to a request, and none of the others to lose by a fatal error.
     alone: Slot,
@@ -68,20 +72,26 @@ impl KafkaPublisher {
     }
 
     fn from_config(config: ProducerConfig) -> Result<Self, OutboxError> {
-        let publisher = Self { config, main: Slot::default(), alone: Slot::default() };
+        let meaning = "events stay in the outbox, and the relay keeps trying";
+        let brokers = Brokers::new(config.properties.brokers(), meaning);
+        let publisher = Self { config, brokers, main: Slot::default(), alone: Slot::default() };
         // What librdkafka finds wrong with the settings is said now.
         publisher.main.get(|| publisher.start_main())?;
         Ok(publisher)
     }
 
     fn start_main(&self) -> Result<Producer, OutboxError> {
-        Producer::start(&self.config.client, self.config.brokers())
+        self.start(&self.config.client)
     }
 
     fn start_alone(&self) -> Result<Producer, OutboxError> {
         let mut config = self.config.client.clone();
         config.set("batch.num.messages", "1").set("linger.ms", "0");
-        Producer::start(&config, self.config.brokers())
+        self.start(&config)
+    }
+
+    fn start(&self, config: &ClientConfig) -> Result<Producer, OutboxError> {
+        Producer::start(config, self.brokers.clone()).map_err(|error| self.config.properties.no_client(error))
     }
 }
 
@@ -112,6 +122,8 @@ impl Publisher for KafkaPublisher {
 
 impl std::fmt::Debug for KafkaPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaPublisher").field("brokers", &self.config.brokers()).finish_non_exhaustive()
+        f.debug_struct("KafkaPublisher")
+            .field("brokers", &self.config.properties.brokers())
+            .finish_non_exhaustive()
     }
 }

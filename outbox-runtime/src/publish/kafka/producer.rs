@@ -1,7 +1,6 @@
 //! A librdkafka producer and the delivery reports of what it is sending.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::errors;
 use super::headers::kafka_headers;
-use crate::error::OutboxError;
+use crate::kafka::{self, Brokers};
 use crate::publish::DeliveryReport;
 use crate::record::StoredEvent;
 
@@ -30,16 +29,10 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn start(config: &ClientConfig, brokers: &str) -> Result<Self, OutboxError> {
+    pub(super) fn start(config: &ClientConfig, brokers: Brokers) -> Result<Self, KafkaError> {
         let reports = Arc::<Reports>::default();
-        let context = Context {
-            reports: Arc::clone(&reports),
-            brokers: brokers.to_owned(),
-            away: AtomicBool::new(false),
-        };
-        let producer =
-            ThreadedProducer::from_config_and_context(config, context).map_err(errors::no_producer)?;
-        Ok(Self { producer, reports })
+        let context = Context { reports: Arc::clone(&reports), brokers };
+        Ok(Self { producer: ThreadedProducer::from_config_and_context(config, context)?, reports })
     }
 
     /// After a fatal error nothing more can be sent: librdkafka would have had to leave a gap.
@@ -223,37 +216,16 @@ impl Reports {
 /// librdkafka's callbacks.
 struct Context {
     reports: Arc<Reports>,
-    brokers: String,
-    /// Whether the brokers were last said to be away: one line per change, not per attempt.
-    away: AtomicBool,
+    brokers: Brokers,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+        kafka::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                if !self.away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        brokers = self.brokers,
-                        reason,
-                        "no Kafka broker answers: events stay in the outbox, and are published when one does. \
-                         Is the address right?"
-                    );
-                }
-            }
-            Some(RDKafkaErrorCode::Authentication) => {
-                tracing::error!(
-                    brokers = self.brokers,
-                    reason,
-                    "Kafka refuses the credentials: events stay in the outbox, and the relay keeps trying"
-                );
-            }
-            _ => tracing::debug!(target: "librdkafka", %error, reason),
-        }
+        self.brokers.failed(&error, reason);
     }
 }
 
@@ -263,9 +235,7 @@ impl ProducerContext for Context {
     fn delivery(&self, delivery: &DeliveryResult<'_>, slot: usize) {
         let outcome = match delivery {
             Ok(_) => {
-                if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
-                    tracing::info!(brokers = self.brokers, "Kafka answers again");
-                }
+                self.brokers.answered();
                 Ok(())
             }
             Err((error, _)) => Err(error.clone()),

@@ -1,0 +1,7 @@
+//! What the publisher, the consumer and the dead letters have in common: how they are told of Kafka, and what they say of it.
+
+mod brokers;
+mod properties;
+
+pub(crate) use brokers::{Brokers, log};
+pub(crate) use properties::Properties;

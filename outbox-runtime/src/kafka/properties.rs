@@ -1,0 +1,224 @@
+//! The properties of librdkafka that a client is given. Some are secret, and a mistyped name hides which: so no value is
+//! shown anywhere, but of a few names.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use crate::error::OutboxError;
+
+const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
+
+/// librdkafka has several names for one property, and takes the value that it is given last. So one name is kept.
+const ALIASES: &[(&str, &str)] = &[
+    ("metadata.broker.list", BOOTSTRAP_SERVERS),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+    ("sasl.oauthbearer.client.credentials.client.id", "sasl.oauthbearer.client.id"),
+    ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("message.send.max.retries", "retries"),
+    ("compression.codec", "compression.type"),
+    ("request.required.acks", "acks"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+];
+
+/// Whose values may be shown.
+const SHOWN: &[&str] = &[BOOTSTRAP_SERVERS, "client.id", "group.id", "sasl.mechanisms", "security.protocol"];
+
+/// Properties by their names: a name has one spelling, and the value that was set last.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Properties(BTreeMap<String, String>);
+
+impl Properties {
+    pub(crate) fn new(bootstrap_servers: impl Into<String>, defaults: &[(&str, &str)]) -> Self {
+        let mut properties = Self(BTreeMap::new());
+        for (name, value) in defaults {
+            properties.set(*name, *value);
+        }
+        properties.set(BOOTSTRAP_SERVERS, bootstrap_servers);
+        properties
+    }
+
+    pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.insert(one_name(name.into()), value.into());
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.remove(&one_name(name.to_owned()));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    pub(crate) fn brokers(&self) -> &str {
+        self.get(BOOTSTRAP_SERVERS).unwrap_or_default()
+    }
+
+    /// For librdkafka. `refusal` says why a property cannot be had, by its name and its value.
+    pub(crate) fn client(
+        &self,
+        refusal: impl Fn(&str, &str) -> Option<&'static str>,
+    ) -> Result<ClientConfig, OutboxError> {
+        if self.brokers().trim().is_empty() {
+            return Err(OutboxError::config(
+                "no Kafka brokers given: name at least one as `host:port` (is KAFKA_BROKERS set?)",
+            ));
+        }
+        let mut client = ClientConfig::new();
+        for (name, value) in self.iter() {
+            if let Some(why) = refusal(name, value) {
+                let value = if SHOWN.contains(&name) { format!("={value}") } else { String::new() };
+                return Err(OutboxError::config(format!(
+                    "the Kafka property `{name}{value}` is refused: {why}. Leave it out"
+                )));
+            }
+            client.set(name, value);
+        }
+        Ok(client)
+    }
+
+    /// The error of a client that could not be made: librdkafka's words, without the values in them.
+    pub(crate) fn no_client(&self, error: KafkaError) -> OutboxError {
+        let words = match error {
+            KafkaError::ClientConfig(_, words, name, _) => words.replace(&name, shown(&name)),
+            KafkaError::ClientCreation(words) => words,
+            KafkaError::Nul(_) => "a property has a zero byte in its name or value".to_owned(),
+            other => other.to_string(),
+        };
+        // Of `sasl.oauthbearer.config`, librdkafka quotes what it does not understand.
+        let words = words.split("beginning at:").next().unwrap_or_default().trim_end();
+        let mut words = words.to_owned();
+        for (name, value) in self.iter().filter(|(name, value)| !SHOWN.contains(name) && !value.is_empty()) {
+            words = words.replace(&format!("\"{value}\""), "\"…\"");
+            // A short value may be part of any word.
+            if value.len() >= 4 && ["sasl.", "ssl."].iter().any(|of| name.starts_with(of)) {
+                words = words.replace(value, "…");
+            }
+        }
+        OutboxError::config(format!(
+            "librdkafka refused the settings; nothing was started: {words}{}",
+            remedy(&words)
+        ))
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value)| (shown(name), if SHOWN.contains(&name) { value } else { "…" });
+        f.debug_map().entries(self.iter().map(shown)).finish()
+    }
+}
+
+fn one_name(name: String) -> String {
+    // librdkafka reads `topic.acks` as `acks`.
+    let of_topics =
+        name.strip_prefix("topic.").filter(|rest| !rest.starts_with("metadata.") && *rest != "blacklist");
+    let name = of_topics.unwrap_or(&name);
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+    alias.map_or(name, |(_, name)| *name).to_owned()
+}
+
+/// A name without what cannot be part of one: who writes `sasl.password=…` as a name does not find it in the log.
+fn shown(name: &str) -> &str {
+    let of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.split(|c| !of_a_name(c)).next().unwrap_or_default()
+}
+
+/// What to do about what this build of librdkafka lacks.
+fn remedy(words: &str) -> String {
+    let lacks = ["not available at build time", "not supported in this build", "recompile librdkafka"];
+    if !lacks.iter().any(|lacks| words.contains(lacks)) {
+        return String::new();
+    }
+    let lower = words.to_ascii_lowercase();
+    let feature =
+        [("zstd", "zstd"), ("gssapi", "gssapi"), ("cyrus", "gssapi"), ("curl", "curl"), ("ssl", "ssl")]
+            .into_iter()
+            .find(|(word, _)| lower.contains(word))
+            .map_or("ssl", |(_, feature)| feature);
+    format!(
+        ". Turn it on with a feature of the crate `rdkafka`: `rdkafka = {{ version = \"0.39\", default-features = false, \
+         features = [\"{feature}\"] }}` in your Cargo.toml"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::producer::BaseProducer;
+
+    use super::*;
+
+    fn told(name: &str, value: &str) -> String {
+        let mut properties = Properties::new("localhost:9092", &[]);
+        properties.set(name, value);
+        let debug = format!("{properties:?}");
+        assert!(!debug.contains("hunter2"), "{debug}");
+        match properties.client(|_, _| None).unwrap().create::<BaseProducer>() {
+            Ok(_) => String::new(),
+            Err(error) => format!("{:?}", properties.no_client(error)),
+        }
+    }
+
+    #[test]
+    fn no_value_is_in_debug_or_in_an_error_however_its_name_is_spelt() {
+        for name in [
+            "sasl.password",
+            "sasl.pasword",
+            "sasl.password=hunter2",
+            "topic.sasl.password",
+            "ssl.key.password",
+            "linger.ms",
+            "enable.idempotence",
+            "sasl.oauthbearer.client.secret",
+        ] {
+            let told = told(name, "hunter2");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        let told = told("sasl.password", "hunter2\0");
+        assert!(!told.contains("hunter2") && told.contains("zero byte"), "{told}");
+        let mut properties = Properties::new("localhost:9092", &[("sasl.pasword", "hunter2")]);
+        properties.set("sasl.mechanism", "PLAIN");
+        let error = properties.client(|_, _| None).unwrap().create::<BaseProducer>().err().unwrap();
+        let told = properties.no_client(error).to_string();
+        assert!(told.contains("sasl.pasword") && !told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn what_this_build_lacks_is_named_with_the_feature_that_has_it() {
+        for (name, value, feature) in [
+            ("compression.type", "zstd", "\"zstd\""),
+            ("security.protocol", "ssl", "\"ssl\""),
+            ("ssl.ca.location", "/etc/ssl/ca.pem", "\"ssl\""),
+        ] {
+            let told = told(name, value);
+            assert!(told.contains(name.split('.').next().unwrap()) && told.contains(feature), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_property_has_one_name_and_the_last_value() {
+        let mut properties = Properties::new("a:1", &[("linger.ms", "2"), ("topic.acks", "1")]);
+        properties.set("queue.buffering.max.ms", "7");
+        properties.set("metadata.broker.list", "b:2");
+        properties.set("topic.metadata.refresh.interval.ms", "5");
+        let all: Vec<_> = properties.iter().collect();
+        assert_eq!(
+            all,
+            [
+                ("acks", "1"),
+                ("bootstrap.servers", "b:2"),
+                ("linger.ms", "7"),
+                ("topic.metadata.refresh.interval.ms", "5")
+            ]
+        );
+    }
+}
