@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::codec::CodecError;
+use crate::user_code::causes;
 
 /// What went wrong, what it means for your events, and what to do next: all three are in its message.
 ///
@@ -180,7 +181,7 @@ fn is_conflict_of_database(error: &dyn sqlx::error::DatabaseError) -> bool {
 
 /// Whether such a refusal is what led to `error`.
 pub(crate) fn is_caused_by_conflict(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
+    causes(error).any(|error| {
         if let Some(error) = error.downcast_ref::<OutboxError>() {
             error.kind() == ErrorKind::Conflict
         } else if let Some(error) = error.downcast_ref::<sqlx::Error>() {

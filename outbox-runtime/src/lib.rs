@@ -28,6 +28,7 @@ pub mod testing;
 
 mod transactional;
 mod tx;
+mod user_code;
 
 pub use codec::{Codec, CodecError, Decode, Encode, Json};
 pub use error::{ErrorKind, OutboxError};

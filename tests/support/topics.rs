@@ -26,10 +26,33 @@ pub async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) 
 }
 
 pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
+    delete_topic_of(brokers, name).await;
     let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let new = config.iter().fold(new, |new, (key, value)| new.set(key, value));
     for created in admin_of(brokers).create_topics([&new], &AdminOptions::new()).await.unwrap() {
         created.unwrap();
+    }
+}
+
+/// What an earlier run has left on the same Kafka: the topic, and those for its retries and dead letters.
+async fn delete_topic_of(brokers: &str, name: &str) {
+    let admin = admin_of(brokers);
+    let of_topic = |other: &str| {
+        let rest = other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+        other == name || rest.is_some_and(|rest| rest.ends_with(".dlt") || rest.contains(".retry."))
+    };
+    let left = || {
+        let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(30)).unwrap();
+        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        names.filter(|other| of_topic(other)).collect::<Vec<_>>()
+    };
+    let names = left();
+    if !names.is_empty() {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        admin.delete_topics(&names, &AdminOptions::new()).await.unwrap();
+        while !left().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+        }
     }
 }
 

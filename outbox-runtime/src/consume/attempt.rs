@@ -1,21 +1,17 @@
 //! One attempt: read the event, begin, note it in the inbox, run the handler, commit.
 
-use std::any::Any;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use super::class::{ErrorClass, is_database_away};
-use super::handler::{AnyHandler, BoxError, EventContext, Failed, Undecodable};
+use super::handler::{AnyHandler, EventContext, Failed, Undecodable};
 use super::message::{History, Message};
 use super::route::{Found, Named, Routes};
 use crate::error::{ErrorKind, OutboxError};
 use crate::outbox::Outbox;
-use crate::record::TRACEPARENT;
+use crate::record::{CE_TYPE, TRACEPARENT};
 use crate::store::{Others, OutboxDatabase, Waiting};
 use crate::tx::TxOptions;
+use crate::user_code::{Guarded, UserError, caught};
 
 /// A consumer group in this process: its handlers, and the database of its inbox.
 pub(crate) struct Group<DB: OutboxDatabase> {
@@ -79,19 +75,28 @@ impl<DB: OutboxDatabase> Group<DB> {
             Found::Handler(handler, named) => (handler, named),
             Found::NotForUs => return Ok(Attempted::NotForUs),
             Found::NoEvent => {
-                return Err(Failure::Undecodable(
+                let why = if message.has_header(CE_TYPE) {
+                    "the header `ce_type` is not text: which event this is cannot be told"
+                } else {
                     "the header `ce_type` is missing: no outbox wrote this message, and no handler takes such \
                      (`foreign`)"
-                        .to_owned(),
-                ));
+                };
+                return Err(Failure::Undecodable(why.to_owned()));
             }
         };
+        if message.unreadable_headers > 0 {
+            return Err(Failure::Undecodable(format!(
+                "the names of {} of its headers are not UTF-8, and those headers cannot be read. Its dead letter is \
+                 without them; replayed, it is handled without them",
+                message.unreadable_headers
+            )));
+        }
         let options = handler.options();
         let context = context(message, history, handler, named)?;
         let payload = message.payload.as_deref().unwrap_or_default();
         // A codec, or what makes a new version of an old one, is the user's code too.
-        let event = catch_unwind(AssertUnwindSafe(|| handler.decode(named, payload)))
-            .map_err(|panic| Failure::Undecodable(format!("the codec panicked: {}", said(&*panic))))?
+        let event = caught(|| handler.decode(named, payload))
+            .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
             .map_err(|undecodable| Failure::Undecodable(why(&undecodable, named)))?;
 
         let names = &self.outbox.settings().names;
@@ -117,17 +122,15 @@ impl<DB: OutboxDatabase> Group<DB> {
             later_wait = later;
         }
         tx.set_traceparent(context.headers.get(TRACEPARENT).map(str::to_owned));
-        let handled = unpanicked(event.handle(&mut tx, &context));
+        let handled = Guarded::new(event.handle(&mut tx, &context));
+        // A panic is a failure like others: one bad event must not end the consumer.
         let handled = match tokio::time::timeout(options.timeout, handled).await {
-            Ok(handled) => handled,
-            Err(_) => Err(Failed {
-                class: ErrorClass::Transient,
-                error: format!(
-                    "the handler did not end within {:?}, and was ended (`timeout`)",
-                    options.timeout
-                )
-                .into(),
-            }),
+            Ok(Ok(handled)) => handled,
+            Ok(Err(said)) => Err(transient(format!("the handler panicked: {said}"))),
+            Err(_) => Err(transient(format!(
+                "the handler did not end within {:?}, and was ended (`timeout`)",
+                options.timeout
+            ))),
         };
         match handled {
             Ok(()) if ending == Ending::RollBack => {
@@ -145,15 +148,15 @@ impl<DB: OutboxDatabase> Group<DB> {
             }
             Err(Failed { class, error }) => {
                 let rolled_back = tx.rollback().await;
-                let lost = is_database_away(&*error) || rolled_back.is_err();
+                let lost = is_database_away(error.as_dyn()) || rolled_back.is_err();
                 // If another connection can be had at once, it was not the database, but perhaps the event.
                 if lost && self.outbox.begin().await.is_err() {
                     return Err(Failure::DatabaseAway(
                         OutboxError::new(ErrorKind::Database, "the database went away under a handler")
-                            .with_source(error),
+                            .with_source(error.to_string()),
                     ));
                 }
-                Err(Failure::Handler { class, error: chain(&error) })
+                Err(Failure::Handler { class, error: error.to_string() })
             }
         }
     }
@@ -187,10 +190,17 @@ fn context<DB: OutboxDatabase>(
     Ok(message.context(history, id, named.name, named.version))
 }
 
-fn why(undecodable: &Undecodable, Named { name, version }: Named<'_>) -> String {
+fn why(undecodable: &Undecodable, Named { topic, name, version, .. }: Named<'_>) -> String {
     match undecodable {
         Undecodable::Payload(error) => {
             format!("the payload of event `{name}` version {version} cannot be decoded ({error})")
+        }
+        Undecodable::AnotherEvent(read) => {
+            format!(
+                "its headers say that it is event `{name}` version {version} of topic `{topic}`, and its payload is read as event \
+                 `{}` version {} of topic `{}`: no handler sees it. Is the type an enum with `#[serde(untagged)]`?",
+                read.name, read.version, read.topic
+            )
         }
         Undecodable::Version => {
             format!(
@@ -217,35 +227,6 @@ fn not_committed(error: OutboxError) -> Failure {
     }
 }
 
-/// An error with what led to it, where it does not say so itself.
-fn chain(error: &BoxError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// A panic is a failure like others: one bad event must not end the consumer.
-async fn unpanicked(handling: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
-    let mut handling = pin!(handling);
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
-        Ok(poll) => poll,
-        Err(panic) => Poll::Ready(Err(Failed {
-            class: ErrorClass::Transient,
-            error: format!("the handler panicked: {}", said(&*panic)).into(),
-        })),
-    })
-    .await
-}
-
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+fn transient(error: String) -> Failed {
+    Failed { class: ErrorClass::Transient, error: UserError::new(error) }
 }

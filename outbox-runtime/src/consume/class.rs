@@ -5,6 +5,7 @@ use std::error::Error;
 use sqlx::error::DatabaseError;
 
 use crate::error::OutboxError;
+use crate::user_code::causes;
 
 /// Whether an event that a handler failed on is worth another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,12 +83,8 @@ impl<E> ByDefault for &Classified<'_, E> {
 
 /// Whether the database was away, and so nothing is known about the event.
 pub(super) fn is_database_away(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
-        // Its `source()` leaves out the error that it was made of.
-        let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(within) = within {
-            is_database_away(within)
-        } else if let Some(error) = error.downcast_ref::<OutboxError>() {
+    causes(error).any(|error| {
+        if let Some(error) = error.downcast_ref::<OutboxError>() {
             error.as_database_error().is_some_and(is_away)
         } else if let Some(error) = error.downcast_ref::<sqlx::Error>() {
             is_away(error)

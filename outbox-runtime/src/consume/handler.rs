@@ -13,10 +13,11 @@ use uuid::Uuid;
 use super::class::ErrorClass;
 use super::options::HandlerOptions;
 use super::route::Named;
-use crate::codec::{CodecError, Decode};
+use crate::codec::Decode;
 use crate::event::{DomainEvent, EventDescriptor, Headers};
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
+use crate::user_code::{Guarded, UserError, caught};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -223,14 +224,17 @@ pub(crate) trait Decoded<DB: OutboxDatabase>: Send {
 
 /// Why an event could not be read.
 pub(crate) enum Undecodable {
-    Payload(CodecError),
+    /// What the codec says.
+    Payload(String),
     Version,
+    /// Its payload is read as this event, which its headers do not say it is.
+    AnotherEvent(&'static EventDescriptor),
 }
 
 /// The handler's own error.
 pub(crate) struct Failed {
     pub(crate) class: ErrorClass,
-    pub(crate) error: BoxError,
+    pub(crate) error: UserError,
 }
 
 pub(crate) struct Handler<H> {
@@ -269,14 +273,26 @@ where
         } else {
             H::Event::older_version(named.version, payload).ok_or(Undecodable::Version)?
         };
-        let event = decoded.map_err(Undecodable::Payload)?;
+        let event =
+            Guarded::new(decoded.map_err(|error| Undecodable::Payload(UserError::new(error).to_string()))?);
+        // The payload may look like another event of the handler's type too: an untagged enum takes the first that fits.
+        if !named.foreign
+            && let Some(value) = event.get()
+        {
+            let read = value.descriptor();
+            // Of an older version, a newer one was made.
+            let of_its_version = read.version == named.version || !known;
+            if (read.topic, read.name) != (named.topic, named.name) || !of_its_version {
+                return Err(Undecodable::AnotherEvent(read));
+            }
+        }
         Ok(Box::new(Ready { handler: &self.handler, event }))
     }
 }
 
 struct Ready<'h, H, E> {
     handler: &'h H,
-    event: E,
+    event: Guarded<E>,
 }
 
 impl<DB, H> Decoded<DB> for Ready<'_, H, H::Event>
@@ -292,11 +308,13 @@ where
     where
         Self: 'a,
     {
-        let Self { handler, event } = *self;
+        let Self { handler, mut event } = *self;
         Box::pin(async move {
+            // It is there: `self` is handled once.
+            let Some(event) = event.take() else { return Ok(()) };
             handler.handle(tx, event, context).await.map_err(|error| {
-                let class = handler.classify(&error);
-                Failed { class, error: error.into() }
+                let class = caught(|| handler.classify(&error)).unwrap_or(ErrorClass::Transient);
+                Failed { class, error: UserError::new(error) }
             })
         })
     }

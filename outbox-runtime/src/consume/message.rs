@@ -22,6 +22,7 @@ pub(crate) const ATTEMPTS: &str = "outbox-attempts";
 pub(crate) const FIRST_FAILURE: &str = "outbox-first-failure";
 pub(crate) const RETRY: &str = "outbox-retry";
 pub(crate) const DUE: &str = "outbox-due";
+pub(crate) const UNREADABLE: &str = "outbox-unreadable-headers";
 
 /// A message.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +35,8 @@ pub(crate) struct Message {
     pub(crate) timestamp: Option<i64>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    /// How many more headers it has, whose names are not UTF-8: they cannot be had.
+    pub(crate) unreadable_headers: usize,
     pub(crate) payload: Option<Vec<u8>>,
 }
 
@@ -57,6 +60,11 @@ impl Message {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    /// Whether it is there, of text or not.
+    pub(crate) fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(known, _)| known == name)
     }
 
     pub(crate) fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
@@ -96,8 +104,7 @@ impl Message {
     /// The name and version by which a handler is found; `None` if no outbox wrote this.
     pub(super) fn name(&self) -> Option<(&str, u32)> {
         // The version is an extension of ours: what another producer of CloudEvents writes has none.
-        let version =
-            if self.header(CE_VERSION).is_some() { self.parsed(CE_VERSION).unwrap_or(0) } else { 1 };
+        let version = if self.has_header(CE_VERSION) { self.parsed(CE_VERSION).unwrap_or(0) } else { 1 };
         Some((self.header(CE_TYPE)?, version))
     }
 

@@ -6,6 +6,7 @@ use super::handler::AnyHandler;
 use super::message::Message;
 use super::options::HandlerOptions;
 use crate::error::OutboxError;
+use crate::record::CE_TYPE;
 use crate::store::OutboxDatabase;
 
 pub(crate) struct Routes<DB: OutboxDatabase> {
@@ -34,8 +35,11 @@ pub(crate) enum Found<'r, DB: OutboxDatabase> {
 /// As what a message is handled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Named<'r> {
+    pub(crate) topic: &'static str,
     pub(crate) name: &'r str,
     pub(crate) version: u32,
+    /// No outbox wrote it: the handler says what it is.
+    pub(crate) foreign: bool,
 }
 
 impl<DB: OutboxDatabase> Routes<DB> {
@@ -82,19 +86,23 @@ impl<DB: OutboxDatabase> Routes<DB> {
     /// The handler of a message that was first on `topic`. One of another version takes it if there is none of its own: it may
     /// know how to read it.
     pub(crate) fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Found<'r, DB> {
-        let Some(of_topic) = self.topics.get(topic) else { return Found::NotForUs };
+        let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else { return Found::NotForUs };
         let Some((name, version)) = message.name() else {
             return match of_topic.foreign {
                 // Of a compacted topic: a key that is no more.
-                _ if message.payload.is_none() => Found::NotForUs,
-                Some((i, name, version)) => Found::Handler(&*self.handlers[i], Named { name, version }),
-                None => Found::NoEvent,
+                _ if message.payload.is_none() && !message.has_header(CE_TYPE) => Found::NotForUs,
+                Some((i, name, version)) if !message.has_header(CE_TYPE) => {
+                    Found::Handler(&*self.handlers[i], Named { topic, name, version, foreign: true })
+                }
+                _ => Found::NoEvent,
             };
         };
         let Some(versions) = of_topic.names.get(name) else { return Found::NotForUs };
         let later = || versions.range(version..).next().or_else(|| versions.last_key_value());
         match later() {
-            Some((_, i)) => Found::Handler(&*self.handlers[*i], Named { name, version }),
+            Some((_, i)) => {
+                Found::Handler(&*self.handlers[*i], Named { topic, name, version, foreign: false })
+            }
             None => Found::NotForUs,
         }
     }

@@ -9,7 +9,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use super::config;
 use crate::consume::message::{
     ATTEMPTS, DUE, FIRST_FAILURE, History, Message, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TIMESTAMP,
-    ORIGINAL_TOPIC, PREFIX, RETRY,
+    ORIGINAL_TOPIC, PREFIX, RETRY, UNREADABLE,
 };
 use crate::error::OutboxError;
 use crate::kafka::{Brokers, Properties};
@@ -64,6 +64,10 @@ impl Forwarder {
         }
         for (key, value) in ours {
             headers = headers.insert(Header { key, value: Some(value) });
+        }
+        if message.unreadable_headers > 0 {
+            let count = message.unreadable_headers.to_string();
+            headers = headers.insert(Header { key: UNREADABLE, value: Some(&count) });
         }
         let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(headers);
         record.key = message.key.as_deref();

@@ -21,6 +21,7 @@ use crate::consume::route::Found;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
 use crate::store::{Content, OutboxDatabase, Waiting};
+use crate::user_code::Guarded;
 
 /// What all jobs of a consumer share.
 pub(super) struct Shared<DB: OutboxDatabase> {
@@ -123,12 +124,29 @@ macro_rules! in_transaction {
 }
 
 impl<DB: OutboxDatabase> Shared<DB> {
-    /// Until it is settled, and the events that waited for it, or the consumer stops.
+    /// Until it is settled, and the events that waited for it, or the consumer stops. A panic outside of a handler (in a
+    /// callback of the pool, for example, or in a logger) does not end the consumer: the message is tried again.
     pub(super) async fn settle(&self, message: &Message) -> Settled {
-        match self.settle_unless_stopped(message).await {
-            Ok(settled) => settled,
-            Err(Interrupted::Stopped) => Settled::Abandoned,
-            Err(Interrupted::Hopeless(error)) => Settled::Hopeless(error),
+        let mut pauses = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
+        loop {
+            match Guarded::new(Box::pin(self.settle_unless_stopped(message))).await {
+                Ok(Ok(settled)) => return settled,
+                Ok(Err(Interrupted::Stopped)) => return Settled::Abandoned,
+                Ok(Err(Interrupted::Hopeless(error))) => return Settled::Hopeless(error),
+                Err(said) => {
+                    let Message { topic, partition, offset, .. } = message;
+                    tracing::error!(
+                        topic,
+                        partition,
+                        offset,
+                        said,
+                        "the consumer panicked over a message: it tries it again, and the partition waits"
+                    );
+                }
+            }
+            if self.sleep(pauses.pause()).await.is_err() {
+                return Settled::Abandoned;
+            }
         }
     }
 

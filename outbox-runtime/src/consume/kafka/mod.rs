@@ -39,8 +39,9 @@ use crate::store::OutboxDatabase;
 ///
 /// **Failure.** An event whose handler fails is tried again, with growing pauses (its key waits, others go on); then, if the
 /// handler has [retry topics](crate::consume::HandlerOptions::retry_topics), later; and in the end it becomes a dead letter, on
-/// `<topic>.<group>.dlt`, from where [`DeadLetters`] replays it. A panic and a timeout are failures like others. An event that
-/// cannot be decoded is a dead letter at once. While the database or the brokers are away, the consumer waits: that costs no
+/// `<topic>.<group>.dlt`, from where [`DeadLetters`] replays it. A panic and a timeout are failures like others (but with
+/// `panic = "abort"`, which ends the process). An event that cannot be decoded, or is decoded as another one than its headers
+/// say, is a dead letter at once. While the database or the brokers are away, the consumer waits: that costs no
 /// event its attempts. Nothing is dropped: a dead letter that cannot be written stops its partition.
 ///
 /// ```no_run

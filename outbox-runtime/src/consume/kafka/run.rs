@@ -11,7 +11,7 @@ use std::time::Duration;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, TopicPartitionList};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -31,6 +31,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::Properties;
 use crate::record::fnv1a;
 use crate::store::OutboxDatabase;
+use crate::user_code::caught;
 
 /// So often the tables are looked through for what was left behind, and for what is old enough to be forgotten.
 const EVERY: Duration = Duration::from_secs(60);
@@ -303,7 +304,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
                 return Ok(());
             }
             Err(error) => {
-                let bug = "a task of the consumer panicked: its codec, or the consumer itself; its event comes again";
+                let bug = "a task of the consumer panicked, which is a bug of it; its event comes again";
                 return Err(OutboxError::new(ErrorKind::Handler, bug).with_source(error));
             }
         }
@@ -366,18 +367,31 @@ fn only(topic: &str, partition: i32) -> TopicPartitionList {
 }
 
 pub(super) fn owned(message: &BorrowedMessage<'_>) -> Message {
+    let (headers, unreadable_headers) = message.headers().map(owned_headers).unwrap_or_default();
     Message {
         topic: message.topic().to_owned(),
         partition: message.partition(),
         offset: message.offset(),
         timestamp: message.timestamp().to_millis(),
         key: message.key().map(<[u8]>::to_vec),
-        headers: message
-            .headers()
-            .into_iter()
-            .flat_map(|headers| headers.iter())
-            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-            .collect(),
+        headers,
+        unreadable_headers,
         payload: message.payload().map(<[u8]>::to_vec),
     }
+}
+
+type OwnedHeader = (String, Option<Vec<u8>>);
+
+/// All headers that can be had, and the number of the others. rdkafka panics on one whose name is not UTF-8.
+fn owned_headers(headers: &BorrowedHeaders) -> (Vec<OwnedHeader>, usize) {
+    let mut owned = Vec::with_capacity(headers.count());
+    for i in 0..headers.count() {
+        let header = caught(|| {
+            let header = headers.get(i);
+            (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
+        });
+        owned.extend(header);
+    }
+    let unreadable = headers.count() - owned.len();
+    (owned, unreadable)
 }

@@ -71,7 +71,11 @@ impl Plan {
 
     /// What is known of a message.
     pub(super) fn history(&self, message: &Message) -> History {
-        if self.retries.contains_key(&message.topic) { message.resumed() } else { message.fresh() }
+        match self.retries.get(&message.topic) {
+            // By the topic's own name, whatever the header says: others may write to it too.
+            Some(own) => History { topic: (*own).to_owned(), ..message.resumed() },
+            None => message.fresh(),
+        }
     }
 
     /// Creates what is missing of the topics for retries and dead letters, or says what is.
