@@ -614,20 +614,23 @@ async fn what_a_dead_process_left_behind_is_gone_on_with() {
     let outbox = consumer_outbox().await;
     // As it is when a process dies between its commit of the first event and the second: nobody will come back for it.
     for n in [2, 3] {
+        let id = uuid::Uuid::now_v7();
         let headers: Vec<(&str, Option<Vec<u8>>)> = vec![
-            ("ce_id", Some(uuid::Uuid::now_v7().to_string().into_bytes())),
+            ("ce_id", Some(id.to_string().into_bytes())),
             ("ce_type", Some(b"order.created".to_vec())),
             ("ce_dataversion", Some(b"3".to_vec())),
         ];
         sqlx::query(
-            "insert into outbox_waiting (consumer_group, topic, key, source_partition, source_offset, in_retry_topic,
-                                         headers, payload, since)
-             values ('left', $1, 'a', 0, $2, false, $3, $4, now() - interval '2 minutes')",
+            "insert into outbox_waiting (consumer_group, topic, key, key_digest, event_id, source_partition,
+                                         source_offset, state, headers, payload, since)
+             values ('left', $1, 'a', $5, $6, 0, $2, 'kept', $3, $4, now() - interval '2 minutes')",
         )
         .bind(Created::TOPIC)
         .bind(n)
         .bind(serde_json::to_vec(&headers).unwrap())
         .bind(serde_json::to_vec(&Created::new("a", n)).unwrap())
+        .bind(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, b"a"))
+        .bind(id)
         .execute(outbox.pool())
         .await
         .unwrap();

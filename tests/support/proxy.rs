@@ -29,7 +29,7 @@ pub enum Moment {
 /// In front of one server. Dropped, it closes all its connections.
 ///
 /// A silent connection stays open and forwards nothing: neither side learns of it, not even that the other has closed.
-/// It stays silent until [`cut`](Self::cut): [`heal`](Self::heal) lets *new* connections pass.
+/// It stays silent until [`cut`](Self::cut) or [`thaw`](Self::thaw); [`heal`](Self::heal) lets *new* connections pass.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -91,6 +91,14 @@ impl Proxy {
         (proxy, through)
     }
 
+    /// In front of the Postgres of this pool, and the options of a pool through the proxy.
+    pub async fn of_pool(pool: &sqlx::PgPool) -> (Self, sqlx::postgres::PgConnectOptions) {
+        let options = pool.connect_options();
+        let proxy = Self::start(format!("{}:{}", options.get_host(), options.get_port())).await;
+        let through = (*options).clone().host("127.0.0.1").port(proxy.port());
+        (proxy, through)
+    }
+
     /// Its own `host:port`.
     pub fn address(&self) -> String {
         self.address.to_string()
@@ -127,6 +135,17 @@ impl Proxy {
     /// New connections pass. Those that are silent stay so.
     pub fn heal(&self) {
         self.shared.silent.send_replace(Silence::default());
+    }
+
+    /// All pass, and what was held goes on.
+    pub fn thaw(&self) {
+        self.heal();
+        for connection in self.shared.connections.lock().unwrap().iter() {
+            connection.send_if_modified(|silence| {
+                let cut = silence.cut;
+                !cut && std::mem::take(silence) != Silence::default()
+            });
+        }
     }
 
     /// Closes all connections. New ones pass, unless it is [silent](Self::silence).
@@ -206,11 +225,13 @@ async fn pump(
                 }
                 shared.fired.send_modify(|fired| *fired += 1);
                 passed.clear();
-                continue;
+                if matches!(moment, Moment::After(_)) {
+                    continue;
+                }
             }
             passed.drain(..passed.len().saturating_sub(256));
         }
-        // What was read while it went silent is lost with the rest.
+        // What was read while it went silent is held with the rest.
         let _ = silence.wait_for(|silence| !silence.of(way)).await;
         if to.write_all(&buffer[..read]).await.is_err() {
             return;

@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
 
@@ -29,9 +30,31 @@ pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config:
     delete_topic_of(brokers, name).await;
     let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let new = config.iter().fold(new, |new, (key, value)| new.set(key, value));
-    for created in admin_of(brokers).create_topics([&new], &AdminOptions::new()).await.unwrap() {
-        created.unwrap();
+    let create =
+        async || admin_of(brokers).create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0);
+    let mut created = create().await;
+    // Of an earlier run of the test on the same servers, with those of its consumers: `<topic>.<group>.…`.
+    while let Err((_, RDKafkaErrorCode::TopicAlreadyExists)) = created {
+        let metadata = admin_of(brokers).inner().fetch_metadata(None, Duration::from_secs(30)).unwrap();
+        let topics = metadata.topics().iter().map(|topic| topic.name());
+        let is_old = |other: &&str| {
+            other.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        delete_topics(brokers, &topics.filter(is_old).collect::<Vec<_>>()).await;
+        created = create().await;
     }
+    created.unwrap();
+}
+
+/// Deletes a topic, and none of those of its consumers.
+pub async fn delete_topic(name: &str) {
+    delete_topics(&kafka(), &[name]).await;
+}
+
+async fn delete_topics(brokers: &str, names: &[&str]) {
+    // What is being deleted already is unknown to it.
+    admin_of(brokers).delete_topics(names, &AdminOptions::new()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await; // until the next look
 }
 
 /// What an earlier run has left on the same Kafka: the topic, and those for its retries and dead letters.

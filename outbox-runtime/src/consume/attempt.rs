@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::class::{ErrorClass, is_database_away};
 use super::handler::{AnyHandler, EventContext, Failed, Undecodable};
 use super::message::{History, Message};
+use super::options::ForeignId;
 use super::route::{Found, Named, Routes};
 use crate::error::{ErrorKind, OutboxError};
 use crate::outbox::Outbox;
 use crate::record::{CE_TYPE, TRACEPARENT};
-use crate::store::{Others, OutboxDatabase, Waiting};
+use crate::store::{GroupKey, Others, OutboxDatabase, Waiting};
 use crate::tx::TxOptions;
 use crate::user_code::{Guarded, UserError, caught};
 
@@ -107,7 +108,7 @@ impl<DB: OutboxDatabase> Group<DB> {
             tx.rollback().await.map_err(database)?;
             return Ok(Attempted::Duplicate);
         }
-        let waiting = self.waiting(options.keeps_order(), message, history);
+        let waiting = self.waiting(message, history, options.foreign);
         // It may be noted as waiting wherever it comes from: a process may have died before it sent it to its retry topic.
         let mut later_wait = false;
         if let Some(waiting) = &waiting {
@@ -161,16 +162,18 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
-    /// How the message is noted while it waits, if its key waits for it.
+    /// How the message is noted while it waits, if its key is kept in order.
     pub(crate) fn waiting<'m>(
         &'m self,
-        keeps_order: bool,
         message: &'m Message,
         history: &'m History,
+        foreign: Option<ForeignId>,
     ) -> Option<Waiting<'m>> {
-        let key = message.key.as_deref().filter(|_| keeps_order)?;
         let History { topic, partition, offset, .. } = history;
-        Some(Waiting { group: &self.name, topic, key, partition: *partition, offset: *offset })
+        let key = message.key.as_deref().filter(|_| self.routes.keep_order(topic))?;
+        let event_id = message.id(history, foreign)?;
+        let of = GroupKey { group: &self.name, topic, key };
+        Some(Waiting { of, event_id, partition: *partition, offset: *offset })
     }
 }
 

@@ -203,6 +203,9 @@ where
 
 /// A handler whose types are forgotten.
 pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
+    /// For messages.
+    fn name(&self) -> &'static str;
+
     fn descriptors(&self) -> &'static [EventDescriptor];
 
     fn options(&self) -> &HandlerOptions;
@@ -257,6 +260,10 @@ where
     H: EventHandler<DB>,
     <H::Event as DomainEvent>::Codec: Decode<H::Event>,
 {
+    fn name(&self) -> &'static str {
+        std::any::type_name::<H>()
+    }
+
     fn descriptors(&self) -> &'static [EventDescriptor] {
         H::Event::DESCRIPTORS
     }

@@ -113,8 +113,10 @@ impl Message {
         let own = self.parsed(CE_ID);
         own.or_else(|| {
             let (kind, what) = match foreign? {
+                // With the record's time: offsets begin anew with a topic that is deleted and created again.
                 ForeignId::Place => {
-                    ("place", format!("{}/{}", history.partition, history.offset).into_bytes())
+                    let History { partition, offset, timestamp, .. } = history;
+                    ("place", format!("{partition}/{offset}/{}", timestamp.unwrap_or(-1)).into_bytes())
                 }
                 ForeignId::Header(name) => {
                     let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;

@@ -31,7 +31,8 @@ pub(crate) struct Ladder {
     pub(crate) later: LaterEvents,
 }
 
-/// What the later events of a key do while an earlier one waits in a retry topic.
+/// What the later events of a key do while an earlier one waits in a retry topic: one rule for all handlers of a topic in a
+/// group. If one says [`Wait`](Self::Wait), the events of handlers without retry topics wait as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LaterEvents {
     /// They wait behind it: the order of the key stays, and all of them are late. They are kept in the database meanwhile, in
@@ -129,11 +130,6 @@ impl HandlerOptions {
             (None, Some(_)) => 1,
             (None, None) => 10,
         }
-    }
-
-    /// Whether events of a key wait for an earlier one in a retry topic.
-    pub(crate) fn keeps_order(&self) -> bool {
-        self.ladder.is_some_and(|ladder| ladder.later == LaterEvents::Wait)
     }
 }
 

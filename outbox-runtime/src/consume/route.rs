@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::handler::AnyHandler;
 use super::message::Message;
-use super::options::HandlerOptions;
+use super::options::{HandlerOptions, LaterEvents};
 use crate::error::OutboxError;
 use crate::record::CE_TYPE;
 use crate::store::OutboxDatabase;
@@ -21,6 +21,9 @@ struct OfTopic {
     names: HashMap<&'static str, BTreeMap<u32, usize>>,
     /// The handler of messages that no outbox wrote, with the name and version to take them for.
     foreign: Option<(usize, &'static str, u32)>,
+    /// Whether all its events wait for an earlier one of their key in a retry topic: what orders a key is one rule for all
+    /// handlers of the topic, the strictest.
+    keeps_order: bool,
 }
 
 /// What a message is, by its headers.
@@ -69,7 +72,42 @@ impl<DB: OutboxDatabase> Routes<DB> {
         if topics.is_empty() {
             return Err(OutboxError::config("a consumer without handlers: add one with `.handler(…)`"));
         }
+        for (topic, of_topic) in &mut topics {
+            of_topic.keeps_order = Self::one_rule(topic, of_topic, &handlers)?;
+        }
         Ok(Self { handlers, topics })
+    }
+
+    /// Whether the keys of a topic are kept in order; an error if its handlers say both.
+    fn one_rule(
+        topic: &str,
+        of_topic: &OfTopic,
+        handlers: &[Box<dyn AnyHandler<DB>>],
+    ) -> Result<bool, OutboxError> {
+        let taking: BTreeSet<usize> = of_topic.names.values().flat_map(BTreeMap::values).copied().collect();
+        let saying = |later: LaterEvents| {
+            let saying = taking
+                .iter()
+                .map(|i| &*handlers[*i])
+                .filter(move |handler| handler.options().ladder.is_some_and(|ladder| ladder.later == later));
+            saying.map(|handler| format!("`{}`", handler.name())).collect::<Vec<_>>()
+        };
+        let (waiting, overtaking) = (saying(LaterEvents::Wait), saying(LaterEvents::Overtake));
+        if waiting.is_empty() || overtaking.is_empty() {
+            return Ok(!waiting.is_empty());
+        }
+        Err(OutboxError::config(format!(
+            "the handlers of topic `{topic}` disagree on `later_events`: {} say \"wait\", and {} say \"overtake\". A key has \
+             one order, whatever its events are called: let them agree, or give those that may overtake a group of their \
+             own. Nothing was consumed",
+            waiting.join(", "),
+            overtaking.join(", ")
+        )))
+    }
+
+    /// Whether the events of a topic wait for an earlier one of their key in a retry topic.
+    pub(crate) fn keep_order(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|of_topic| of_topic.keeps_order)
     }
 
     pub(crate) fn topics(&self) -> BTreeSet<&'static str> {

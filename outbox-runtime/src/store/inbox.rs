@@ -4,52 +4,58 @@
 pub(crate) const INSERT: &str =
     "insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing";
 pub(crate) const DELETE: &str = "delete from {inbox} where consumer_group = $1 and event_id = $2";
+/// One that is kept here stays so until its copy is in the retry topic: it is nowhere else.
 pub(crate) const BEGIN_WAITING: &str = "\
-insert into {waiting} (consumer_group, topic, key, source_partition, source_offset, in_retry_topic)
-values ($1, $2, $3, $4, $5, true)
-on conflict (consumer_group, topic, key, source_partition, source_offset)
-do update set in_retry_topic = true, headers = null, payload = null";
+insert into {waiting} (consumer_group, topic, key_digest, event_id, key, source_partition, source_offset, state)
+values ($1, $2, $3, $4, $5, $6, $7, 'failed')
+on conflict (consumer_group, topic, key_digest, event_id) do nothing";
+/// No row, if its copy was settled faster than this: one that came after would be waited for in vain.
+pub(crate) const SENT_WAITING: &str = "\
+update {waiting} set state = 'sent', headers = null, payload = null, since = {now}
+where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
 pub(crate) const END_WAITING: &str = "\
 delete from {waiting}
-where consumer_group = $1 and topic = $2 and key = $3 and source_partition = $4 and source_offset = $5
-returning in_retry_topic";
-/// A key is in more than one partition if its topic was enlarged: then its order is lost, and this is one all the same.
+where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4
+returning place, state";
 pub(crate) const OTHERS_WAIT: &str = "\
 select exists (
-  select 1 from {waiting}
-  where consumer_group = $1 and topic = $2 and key = $3 and (source_partition, source_offset) < ($4, $5)),
+  select 1 from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3 and place < $4),
 exists (
-  select 1 from {waiting}
-  where consumer_group = $1 and topic = $2 and key = $3 and (source_partition, source_offset) > ($4, $5))";
-/// Keys whose first event is kept here, and has been for a while: nobody may be left who would come back for it.
+  select 1 from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3 and place > $4)";
+pub(crate) const PLACE: &str = "\
+select place from {waiting}
+where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
+/// Keys whose first event is kept here, and has been for a while: nothing may be left that would come back for it.
 pub(crate) const LEFT_BEHIND: &str = "\
 select topic, key from {waiting} w
-where consumer_group = $1 and not in_retry_topic and {old}
+where consumer_group = $1 and state = 'kept' and {old}
   and not exists (
     select 1 from {waiting} e
-    where e.consumer_group = w.consumer_group and e.topic = w.topic and e.key = w.key
-      and (e.source_partition, e.source_offset) < (w.source_partition, w.source_offset))
+    where e.consumer_group = w.consumer_group and e.topic = w.topic and e.key_digest = w.key_digest
+      and e.place < w.place)
 limit 100";
 pub(crate) const PARK: &str = "\
 insert into {waiting}
-  (consumer_group, topic, key, source_partition, source_offset, in_retry_topic, headers, payload)
-values ($1, $2, $3, $4, $5, false, $6, $7)
-on conflict (consumer_group, topic, key, source_partition, source_offset)
-do update set in_retry_topic = false, headers = excluded.headers, payload = excluded.payload";
+  (consumer_group, topic, key_digest, event_id, key, source_partition, source_offset, state, headers, payload)
+values ($1, $2, $3, $4, $5, $6, $7, 'kept', $8, $9)
+on conflict (consumer_group, topic, key_digest, event_id)
+do update set state = 'kept', headers = excluded.headers, payload = excluded.payload";
 pub(crate) const FIRST_WAITING: &str = "\
-select source_partition, source_offset, in_retry_topic, headers, payload
-from {waiting} where consumer_group = $1 and topic = $2 and key = $3
-order by source_partition, source_offset limit 1";
+select event_id, source_partition, source_offset, state, headers, payload
+from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3
+order by place limit 1";
 
-/// The functions of a store's inbox. Its module has the statements `FORGET` and `FORGET_WAITING`; `OLD`, for a row of a minute ago; `millis`, which makes of
-/// a time what they compare with; and `lock`, which keeps others from a key until the transaction ends.
+/// The functions of a store's inbox. Its module has the statements `FORGET` and `FORGET_WAITING`; `NOW` and `OLD`, for
+/// this moment and for a row of a minute ago; `millis`, which makes of a time what they compare with; and `lock`, which
+/// keeps others from a key until the transaction ends.
 macro_rules! inbox_functions {
     ($connection:ty, $pool:ty) => {
         use sqlx::Row as _;
         use $crate::store::inbox::{
-            BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT, PARK,
+            BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT, PARK, PLACE,
+            SENT_WAITING,
         };
-        use $crate::store::{Content, FirstWaiting, Names, Others, Waiting, sql};
+        use $crate::store::{Content, FirstWaiting, GroupKey, Names, Others, Waiting, sql};
 
         /// Whether it is new.
         pub(super) async fn insert(
@@ -81,15 +87,25 @@ macro_rules! inbox_functions {
             connection: &mut $connection,
             names: &Names,
             waiting: &Waiting<'_>,
-            event_id: uuid::Uuid,
         ) -> Result<bool, sqlx::Error> {
-            if !insert(connection, names, waiting.group, event_id).await? {
+            if !insert(connection, names, waiting.of.group, waiting.event_id).await? {
                 return Ok(false);
             }
-            placed(BEGIN_WAITING, names, waiting).execute(&mut *connection).await?;
+            let begin = event(BEGIN_WAITING, names, waiting);
+            let begin = begin.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
+            begin.execute(&mut *connection).await?;
             let delete = sqlx::query(sql(names.fill(DELETE)));
-            delete.bind(waiting.group).bind(event_id).execute(connection).await?;
+            delete.bind(waiting.of.group).bind(waiting.event_id).execute(connection).await?;
             Ok(true)
+        }
+
+        pub(super) async fn sent_waiting(
+            connection: &mut $connection,
+            names: &Names,
+            waiting: &Waiting<'_>,
+        ) -> Result<(), sqlx::Error> {
+            let sent = event(&SENT_WAITING.replace("{now}", NOW), names, waiting);
+            sent.execute(connection).await.map(drop)
         }
 
         pub(super) async fn end_waiting(
@@ -97,14 +113,16 @@ macro_rules! inbox_functions {
             names: &Names,
             waiting: &Waiting<'_>,
         ) -> Result<Others, sqlx::Error> {
-            let own = placed(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
-            let mut in_retry_topic = false;
-            if let Some(own) = own {
-                in_retry_topic = own.try_get(0)?;
-                lock(connection, names, waiting).await?;
-            }
-            let others = placed(OTHERS_WAIT, names, waiting).fetch_one(connection).await?;
-            Ok(Others { earlier: others.try_get(0)?, later: others.try_get(1)?, in_retry_topic })
+            let own = event(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
+            let Some(own) = own else {
+                let (any, _) = others(connection, names, &waiting.of, i64::MAX).await?;
+                return Ok(Others { in_retry_topic: false, earlier: any, later: any });
+            };
+            // From here on, the answer stays true until the transaction ends.
+            lock(connection, names, &waiting.of).await?;
+            let (earlier, later) = others(connection, names, &waiting.of, own.try_get(0)?).await?;
+            let state: String = own.try_get(1)?;
+            Ok(Others { in_retry_topic: state == "sent", earlier, later })
         }
 
         pub(super) async fn park_waiting(
@@ -113,14 +131,29 @@ macro_rules! inbox_functions {
             waiting: &Waiting<'_>,
             content: &Content,
         ) -> Result<bool, sqlx::Error> {
-            lock(connection, names, waiting).await?;
-            let others = placed(OTHERS_WAIT, names, waiting).fetch_one(&mut *connection).await?;
-            let earlier = others.try_get(0)?;
+            lock(connection, names, &waiting.of).await?;
+            let own = event(PLACE, names, waiting).fetch_optional(&mut *connection).await?;
+            let place = own.map_or(Ok(i64::MAX), |own| own.try_get(0))?;
+            let (earlier, _) = others(connection, names, &waiting.of, place).await?;
             if earlier {
-                let park = placed(PARK, names, waiting);
+                let park = event(PARK, names, waiting);
+                let park = park.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
                 park.bind(&*content.headers).bind(content.payload.as_deref()).execute(connection).await?;
             }
             Ok(earlier)
+        }
+
+        /// Whether any of the key waits since before the place, and since after it.
+        async fn others(
+            connection: &mut $connection,
+            names: &Names,
+            of: &GroupKey<'_>,
+            place: i64,
+        ) -> Result<(bool, bool), sqlx::Error> {
+            let others = sqlx::query(sql(names.fill(OTHERS_WAIT)));
+            let others = others.bind(of.group).bind(of.topic).bind(of.digest()).bind(place);
+            let others = others.fetch_one(connection).await?;
+            Ok((others.try_get(0)?, others.try_get(1)?))
         }
 
         pub(super) async fn left_behind(
@@ -136,21 +169,27 @@ macro_rules! inbox_functions {
         pub(super) async fn first_waiting(
             connection: &mut $connection,
             names: &Names,
-            waiting: &Waiting<'_>,
+            of: &GroupKey<'_>,
         ) -> Result<Option<FirstWaiting>, sqlx::Error> {
             let first = sqlx::query(sql(names.fill(FIRST_WAITING)));
-            let first = first.bind(waiting.group).bind(waiting.topic).bind(waiting.key);
+            let first = first.bind(of.group).bind(of.topic).bind(of.digest());
             let Some(row) = first.fetch_optional(connection).await? else { return Ok(None) };
-            let content = if row.try_get(2)? {
-                None
+            let state: String = row.try_get(3)?;
+            let content = if state == "kept" {
+                Some(Content { headers: row.try_get(4)?, payload: row.try_get(5)? })
             } else {
-                Some(Content { headers: row.try_get(3)?, payload: row.try_get(4)? })
+                None
             };
-            Ok(Some(FirstWaiting { partition: row.try_get(0)?, offset: row.try_get(1)?, content }))
+            Ok(Some(FirstWaiting {
+                event_id: row.try_get(0)?,
+                partition: row.try_get(1)?,
+                offset: row.try_get(2)?,
+                content,
+            }))
         }
 
-        fn placed<'q>(
-            statement: &'static str,
+        fn event<'q>(
+            statement: &str,
             names: &Names,
             waiting: &Waiting<'q>,
         ) -> sqlx::query::Query<
@@ -158,9 +197,9 @@ macro_rules! inbox_functions {
             <$connection as sqlx::Connection>::Database,
             <<$connection as sqlx::Connection>::Database as sqlx::Database>::Arguments,
         > {
-            let Waiting { group, topic, key, partition, offset } = *waiting;
+            let Waiting { of, event_id, .. } = *waiting;
             let statement = sqlx::query(sql(names.fill(statement)));
-            statement.bind(group).bind(topic).bind(key).bind(partition).bind(offset)
+            statement.bind(of.group).bind(of.topic).bind(of.digest()).bind(event_id)
         }
     };
 }

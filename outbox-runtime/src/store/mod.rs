@@ -79,16 +79,23 @@ pub(crate) mod sealed {
             most: u32,
         ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
-        /// Notes that an event is in a retry topic, unless the group has handled it meanwhile, somewhere else: `false`. Within a
-        /// transaction: whoever handles it now is waited for, and whoever is about to finds it noted.
+        /// Notes that an event failed and is about to be sent to a retry topic: the later ones of its key wait from now on.
+        /// `false`, noting nothing: the group has handled it meanwhile, somewhere else. Within a transaction, that waits
+        /// for whatever handles it right now.
         fn begin_waiting(
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
-            event_id: Uuid,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-        /// Notes that an event waits no more. Within a transaction: if it did wait, nobody parks behind it until that ends.
+        /// Notes that the event is in its retry topic, unless it is settled meanwhile.
+        fn sent_waiting(
+            connection: &mut Self::Connection,
+            names: &Names,
+            waiting: &Waiting<'_>,
+        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+        /// Notes that an event waits no more. Within a transaction: if it did wait, no other parks behind it until that ends.
         fn end_waiting(
             connection: &mut Self::Connection,
             names: &Names,
@@ -118,7 +125,7 @@ pub(crate) mod sealed {
         fn first_waiting(
             connection: &mut Self::Connection,
             names: &Names,
-            waiting: &Waiting<'_>,
+            of: &GroupKey<'_>,
         ) -> impl Future<Output = Result<Option<FirstWaiting>, sqlx::Error>> + Send;
 
         /// Applies the migrations that are missing. Two processes may call it at once.
@@ -343,18 +350,36 @@ pub struct Settled {
     pub refused: Option<(i64, String)>,
 }
 
-/// An event whose key waits for it, by its place on its own topic, where it has its order.
+/// A key, as a consumer group sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting<'a> {
+pub struct GroupKey<'a> {
     /// The consumer group.
     pub group: &'a str,
     /// The topic.
     pub topic: &'a str,
     /// The key.
     pub key: &'a [u8],
-    /// The partition.
+}
+
+impl GroupKey<'_> {
+    /// What stands for the key in indexes, which do not take keys of any length. Keys with the same digest would wait for
+    /// each other, and nothing else would come of it.
+    pub(crate) fn digest(&self) -> Uuid {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, self.key)
+    }
+}
+
+/// An event whose key may have to wait for it. It is known by its id: places begin anew with a topic that is deleted and
+/// created again.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Its key.
+    pub of: GroupKey<'a>,
+    /// Its id.
+    pub event_id: Uuid,
+    /// The partition it was first in, for the operator.
     pub partition: i32,
-    /// The offset.
+    /// The offset it was first at, for the operator.
     pub offset: i64,
 }
 
@@ -363,9 +388,9 @@ pub struct Waiting<'a> {
 pub struct Others {
     /// It was noted as being in a retry topic.
     pub in_retry_topic: bool,
-    /// One that came before.
+    /// One that waits since before this one did, or any if this one did not.
     pub earlier: bool,
-    /// One that came after.
+    /// One that waits since after this one did, or any if this one did not.
     pub later: bool,
 }
 
@@ -381,10 +406,12 @@ pub struct Content {
 /// The first event of a key that waits.
 #[derive(Debug, Clone)]
 pub struct FirstWaiting {
-    /// The partition of its topic.
+    /// Its id.
+    pub event_id: Uuid,
+    /// The partition it was first in.
     pub partition: i32,
-    /// Its offset there.
+    /// The offset it was first at.
     pub offset: i64,
-    /// `None`: it is in a retry topic.
+    /// `None`: it is in a retry topic, or about to be.
     pub content: Option<Content>,
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use rdkafka::error::KafkaError;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::forward::{Forwarder, LastFailure, headers};
 use super::topics::{Plan, dead_letter_topic, retry_topic};
@@ -20,7 +21,7 @@ use crate::consume::options::HandlerOptions;
 use crate::consume::route::Found;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
-use crate::store::{Content, OutboxDatabase, Waiting};
+use crate::store::{Content, FirstWaiting, GroupKey, OutboxDatabase, Waiting};
 use crate::user_code::Guarded;
 
 /// What all jobs of a consumer share.
@@ -36,18 +37,18 @@ pub(super) struct Shared<DB: OutboxDatabase> {
     pub(super) database_away: AtomicBool,
     pub(super) consumed: Mutex<Consumed>,
     /// The keys that [`Shared::go_on`] is at.
-    pub(super) driving: Mutex<HashSet<(String, Vec<u8>)>>,
+    pub(super) driving: Mutex<HashSet<(String, Uuid)>>,
 }
 
 /// One goes on with a key at a time.
 struct Driving<'a> {
-    all: &'a Mutex<HashSet<(String, Vec<u8>)>>,
-    key: (String, Vec<u8>),
+    all: &'a Mutex<HashSet<(String, Uuid)>>,
+    key: (String, Uuid),
 }
 
 impl<'a> Driving<'a> {
-    fn begin(all: &'a Mutex<HashSet<(String, Vec<u8>)>>, topic: &str, key: &[u8]) -> Option<Self> {
-        let key = (topic.to_owned(), key.to_vec());
+    fn begin(all: &'a Mutex<HashSet<(String, Uuid)>>, of: &GroupKey<'_>) -> Option<Self> {
+        let key = (of.topic.to_owned(), of.digest());
         let new = all.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
         new.then_some(Self { all, key })
     }
@@ -167,20 +168,18 @@ impl<DB: OutboxDatabase> Shared<DB> {
     /// here is not done before: if the process dies, it comes again, and leads here again. What is left behind all the same, is
     /// found by [`Self::sweep`].
     async fn go_on(&self, topic: &str, key: &[u8]) -> Result<(), Interrupted> {
-        let Some(_driving) = Driving::begin(&self.driving, topic, key) else { return Ok(()) };
+        let of = GroupKey { group: &self.group.name, topic, key };
+        let Some(_driving) = Driving::begin(&self.driving, &of) else { return Ok(()) };
         let mut last = None;
         loop {
-            let waiting = Waiting { group: &self.group.name, topic, key, partition: 0, offset: 0 };
             let names = &self.group.outbox.settings().names;
-            let first = in_transaction!(self, |tx| DB::first_waiting(&mut tx, names, &waiting));
-            let Some((partition, offset, content)) =
-                first.and_then(|first| Some((first.partition, first.offset, first.content?)))
-            else {
+            let first = in_transaction!(self, |tx| DB::first_waiting(&mut tx, names, &of));
+            let Some(FirstWaiting { event_id, partition, offset, content: Some(content) }) = first else {
                 return Ok(());
             };
-            if last == Some((partition, offset)) {
-                // Settled, and here still: since it was parked, its handler has gone, or does not keep the order any more.
-                let settled = Waiting { partition, offset, ..waiting };
+            if last == Some(event_id) {
+                // Settled, and here still: since it was parked, its handler has gone.
+                let settled = Waiting { of, event_id, partition, offset };
                 in_transaction!(self, |tx| DB::end_waiting(&mut tx, names, &settled));
                 last = None;
                 continue;
@@ -200,7 +199,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
                 Settled::Parked => self.count(&Settled::Parked),
                 settled => {
                     self.count(&settled);
-                    last = Some((partition, offset));
+                    last = Some(event_id);
                 }
             }
         }
@@ -353,7 +352,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         history: &History,
         options: &HandlerOptions,
     ) -> Result<Option<Ended>, Interrupted> {
-        let Some(waiting) = self.group.waiting(options.keeps_order(), message, history) else {
+        let Some(waiting) = self.group.waiting(message, history, options.foreign) else {
             return Ok(None);
         };
         let ours = headers(&self.group.name, history, None, None);
@@ -388,15 +387,17 @@ impl<DB: OutboxDatabase> Shared<DB> {
     ) -> Result<Ended, Interrupted> {
         let due = SystemTime::now() + delay;
         let topic = retry_topic(&history.topic, &self.group.name, history.retry);
-        // First sent, then noted: what is noted as being there is there.
-        self.send(&topic, message, &headers(&self.group.name, history, Some(due), Some(failure))).await?;
-        if let Some(waiting) = self.group.waiting(options.keeps_order(), message, history)
-            && let Some(id) = message.id(history, options.foreign)
+        let names = &self.group.outbox.settings().names;
+        let waiting = self.group.waiting(message, history, options.foreign);
+        // First noted, then sent: the copy may be settled at once, and takes the note away with it.
+        if let Some(waiting) = &waiting
+            && !in_transaction!(self, |tx| DB::begin_waiting(&mut tx, names, waiting))
         {
-            let names = &self.group.outbox.settings().names;
-            if !in_transaction!(self, |tx| DB::begin_waiting(&mut tx, names, &waiting, id)) {
-                return self.known(message, history, options).await;
-            }
+            return self.known(message, history, options).await;
+        }
+        self.send(&topic, message, &headers(&self.group.name, history, Some(due), Some(failure))).await?;
+        if let Some(waiting) = &waiting {
+            in_transaction!(self, |tx| DB::sent_waiting(&mut tx, names, waiting));
         }
         observe::sent_to_retry_topic();
         tracing::info!(topic, offset = history.offset, ?delay, "event waits in a retry topic");
@@ -436,7 +437,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         history: &History,
         options: &HandlerOptions,
     ) -> Result<bool, Interrupted> {
-        let Some(waiting) = self.group.waiting(options.keeps_order(), message, history) else {
+        let Some(waiting) = self.group.waiting(message, history, options.foreign) else {
             return Ok(false);
         };
         let names = &self.group.outbox.settings().names;

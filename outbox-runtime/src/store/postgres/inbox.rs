@@ -14,8 +14,9 @@ delete from {inbox} where ctid = any (array(
 /// What is kept here stays: it is nowhere else.
 const FORGET_WAITING: &str = "\
 delete from {waiting}
-where consumer_group = $1 and since < now() - $2 * interval '1 millisecond' and in_retry_topic";
+where consumer_group = $1 and since < now() - $2 * interval '1 millisecond' and state <> 'kept'";
 
+const NOW: &str = "now()";
 const OLD: &str = "since < now() - interval '1 minute'";
 
 /// A hundred years at most: Postgres has no longer intervals than it needs.
@@ -24,13 +25,9 @@ fn millis(time: Duration) -> f64 {
 }
 
 /// A key whose hash is another's waits for it now and then, and nothing else comes of that.
-async fn lock(
-    connection: &mut PgConnection,
-    names: &Names,
-    Waiting { group, topic, key, .. }: &Waiting<'_>,
-) -> Result<(), sqlx::Error> {
-    let identity = names.identity();
-    let key = [identity.as_bytes(), group.as_bytes(), topic.as_bytes(), key].join(&b'\0');
+async fn lock(connection: &mut PgConnection, names: &Names, of: &GroupKey<'_>) -> Result<(), sqlx::Error> {
+    let (identity, digest) = (names.identity(), of.digest());
+    let key = [identity.as_bytes(), of.group.as_bytes(), of.topic.as_bytes(), digest.as_bytes()].join(&b'\0');
     let lock = sqlx::query("select pg_advisory_xact_lock($1)").bind(fnv1a(&key).cast_signed());
     lock.execute(connection).await.map(drop)
 }

@@ -31,8 +31,8 @@ use crate::operate::{ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::sealed::Database;
 use crate::store::{
-    Claimed, Content, FirstWaiting, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress, Retry,
-    Settled, Share, Store, Waiting,
+    Claimed, Content, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress,
+    Retry, Settled, Share, Store, Waiting,
 };
 use crate::tx::TxOptions;
 
@@ -84,9 +84,16 @@ impl Database for Postgres {
         connection: &mut PgConnection,
         names: &Names,
         waiting: &Waiting<'_>,
-        event_id: Uuid,
     ) -> Result<bool, sqlx::Error> {
-        inbox::begin_waiting(connection, names, waiting, event_id).await
+        inbox::begin_waiting(connection, names, waiting).await
+    }
+
+    async fn sent_waiting(
+        connection: &mut PgConnection,
+        names: &Names,
+        waiting: &Waiting<'_>,
+    ) -> Result<(), sqlx::Error> {
+        inbox::sent_waiting(connection, names, waiting).await
     }
 
     async fn end_waiting(
@@ -117,9 +124,9 @@ impl Database for Postgres {
     async fn first_waiting(
         connection: &mut PgConnection,
         names: &Names,
-        waiting: &Waiting<'_>,
+        of: &GroupKey<'_>,
     ) -> Result<Option<FirstWaiting>, sqlx::Error> {
-        inbox::first_waiting(connection, names, waiting).await
+        inbox::first_waiting(connection, names, of).await
     }
 
     async fn confirm(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -97,17 +97,22 @@ create table {inbox} (
 );
 create index {"inbox_handled_at"} on {inbox} (consumer_group, handled_at);
 
--- Events of keys whose order is kept, by their places on their own topics: those in a consumer group's retry topics, and
--- those that wait behind them, which are kept here.
+-- Events of keys whose order is kept: those on their way through a consumer group's retry topics, and those that wait
+-- behind them, which are kept here. They are known by their ids, since offsets begin anew with a topic that is created
+-- again, and are ordered as they arrived. Keys may be longer than an index takes: it has their digests.
 create table {waiting} (
+  place            bigint      generated always as identity primary key,
   consumer_group   text        not null,
   topic            text        not null,
+  key_digest       uuid        not null,
+  event_id         uuid        not null,
   key              bytea       not null,
   source_partition integer     not null,
   source_offset    bigint      not null,
-  in_retry_topic   boolean     not null,
+  state            text        not null check (state in ('failed', 'sent', 'kept')),
   headers          bytea,
   payload          bytea,
-  since            timestamptz not null default now(),
-  primary key (consumer_group, topic, key, source_partition, source_offset)
+  since            timestamptz not null default now()
 );
+create unique index {"waiting_event"} on {waiting} (consumer_group, topic, key_digest, event_id);
+create index {"waiting_key"} on {waiting} (consumer_group, topic, key_digest, place);

@@ -12,8 +12,9 @@ delete from {inbox} where rowid in (
 /// What is kept here stays: it is nowhere else.
 const FORGET_WAITING: &str = "\
 delete from {waiting}
-where consumer_group = $1 and since < cast(unixepoch('subsec') * 1000 as integer) - $2 and in_retry_topic";
+where consumer_group = $1 and since < cast(unixepoch('subsec') * 1000 as integer) - $2 and state <> 'kept'";
 
+const NOW: &str = "cast(unixepoch('subsec') * 1000 as integer)";
 const OLD: &str = "since < cast(unixepoch('subsec') * 1000 as integer) - 60000";
 
 fn millis(time: Duration) -> i64 {
@@ -22,7 +23,7 @@ fn millis(time: Duration) -> i64 {
 
 /// There is one writer at a time.
 #[allow(clippy::unused_async)] // as on other databases
-async fn lock(_: &mut SqliteConnection, _: &Names, _: &Waiting<'_>) -> Result<(), sqlx::Error> {
+async fn lock(_: &mut SqliteConnection, _: &Names, _: &GroupKey<'_>) -> Result<(), sqlx::Error> {
     Ok(())
 }
 

@@ -65,17 +65,22 @@ create table {inbox} (
 );
 create index {"inbox_handled_at"} on {inbox} (consumer_group, handled_at);
 
--- Events of keys whose order is kept, by their places on their own topics: those in a consumer group's retry topics, and
--- those that wait behind them, which are kept here.
+-- Events of keys whose order is kept: those on their way through a consumer group's retry topics, and those that wait
+-- behind them, which are kept here. They are known by their ids, since offsets begin anew with a topic that is created
+-- again, and are ordered as they arrived.
 create table {waiting} (
+  place            integer primary key autoincrement,
   consumer_group   text    not null,
   topic            text    not null,
+  key_digest       blob    not null,
+  event_id         blob    not null,
   key              blob    not null,
   source_partition integer not null,
   source_offset    integer not null,
-  in_retry_topic   integer not null,
+  state            text    not null check (state in ('failed', 'sent', 'kept')),
   headers          blob,
   payload          blob,
-  since            integer not null default (cast(unixepoch('subsec') * 1000 as integer)),
-  primary key (consumer_group, topic, key, source_partition, source_offset)
-) without rowid;
+  since            integer not null default (cast(unixepoch('subsec') * 1000 as integer))
+);
+create unique index {"waiting_event"} on {waiting} (consumer_group, topic, key_digest, event_id);
+create index {"waiting_key"} on {waiting} (consumer_group, topic, key_digest, place);
