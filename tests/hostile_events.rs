@@ -4,11 +4,12 @@
 mod support;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outbox::consume::{
-    Consumer, DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, handler_fn,
+    Consumer, DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, UnknownEvents,
+    handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{Codec, CodecError, Decode, DomainEvent, Encode, Outbox, OutboxDatabase, OutboxTx};
@@ -339,4 +340,79 @@ async fn nothing_that_the_users_code_does_ends_a_consumer() {
     let payloads: Vec<_> = letters.iter().map(|letter| letter.payload.as_deref().unwrap()).collect();
     assert_eq!(payloads, bad.iter().map(|bad| bad.as_bytes()).collect::<Vec<_>>());
     assert_eq!(consumer.stop().await.dead_letters, bad.len() as u64);
+}
+
+/// What the log of this thread says from here on, to the end of its life.
+fn log_of_this_thread() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    struct Writer(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Writer {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(line);
+            Ok(line.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Arc::<Mutex<Vec<u8>>>::default();
+    let writer = Arc::clone(&lines);
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || Writer(Arc::clone(&writer)))
+        .with_max_level(tracing::Level::WARN)
+        .finish();
+    (lines, tracing::subscriber::set_default(subscriber))
+}
+
+async fn produce_named(topic: &str, n: usize, name: &str) {
+    let id = format!("018f0000-0000-7000-8000-{n:012}");
+    let headers: &[(&str, &[u8])] = &[("ce_id", id.as_bytes()), ("ce_type", name.as_bytes())];
+    produce_raw(topic, "k", b"{}", headers).await;
+}
+
+#[tokio::test]
+async fn a_skipped_event_is_told_once_a_name_with_its_place() {
+    event_on_topic!(Created, "hostile-unknown-skipped");
+    create_topic(Created::TOPIC, 1, &[]).await;
+    let outbox = consumer_outbox().await;
+    let (log, _guard) = log_of_this_thread();
+    for (n, name) in ["order.new", "order.new", "order.other", "order.new"].iter().enumerate() {
+        produce_named(Created::TOPIC, n, name).await;
+    }
+    publish(&outbox, [Created::new("well", 1)]).await;
+    let handler = Scripted::<Created>::new("skips", HandlerOptions::new(), |_, _, _| async { Ok(()) });
+    let consumer = consume(&outbox, &handler);
+    until_handled(&outbox, "skips", 1).await;
+    assert_eq!(consumer.stop().await.passed_over, 4);
+    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    let told: Vec<&str> =
+        log.lines().filter(|line| line.contains("no handler of this group takes")).collect();
+    let [first, second] = &*told else { panic!("{told:?}") };
+    assert!(first.contains("order.new") && first.contains("offset=0"), "{first}");
+    assert!(second.contains("order.other") && second.contains("offset=2"), "{second}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_name_is_new_can_be_kept_until_its_handler_is_deployed() {
+    event_on_topic!(Created, "hostile-unknown-kept");
+    create_topic(Created::TOPIC, 1, &[]).await;
+    let outbox = consumer_outbox().await;
+    produce_named(Created::TOPIC, 1, "order.new").await;
+    let handler = Scripted::<Created>::new("keeps", HandlerOptions::new(), |_, _, _| async { Ok(()) });
+    let consumer = Consumer::new(outbox.clone(), kafka())
+        .handler(Arc::clone(&handler))
+        .unknown_events(UnknownEvents::DeadLetter);
+    let consumer = Running::start(consumer);
+    let letters = until_dead_letters(Created::TOPIC, "keeps", 1).await;
+    assert!(letters[0].error.contains("`order.new`"), "{}", letters[0].error);
+    assert_eq!(consumer.stop().await.dead_letters, 1);
+
+    // Replayed too soon, to members that skip what they do not know: it is a dead letter again, for it was this group's.
+    let dead_letters = DeadLetters::new(kafka(), Created::TOPIC, "keeps");
+    dead_letters.replay(&letters[0]).await.unwrap();
+    let consumer = consume(&outbox, &handler);
+    let again = until_dead_letters(Created::TOPIC, "keeps", 1).await;
+    let consumed = consumer.stop().await;
+    assert_eq!((consumed.dead_letters, consumed.passed_over), (1, 0));
+    assert_ne!(again[0].offset, letters[0].offset);
 }

@@ -21,7 +21,7 @@ pub(crate) mod route;
 pub use class::{Classify, ErrorClass};
 pub use handler::{EventContext, EventHandler, HandlerFn, handler_fn};
 #[cfg(feature = "kafka")]
-pub use kafka::{Consumed, Consumer, DeadLetter, DeadLetters, Undecodable};
+pub use kafka::{Consumed, Consumer, DeadLetter, DeadLetters, Undecodable, UnknownEvents};
 pub use options::{ForeignId, HandlerOptions, LaterEvents};
 
 pub(crate) use handler::Handler;

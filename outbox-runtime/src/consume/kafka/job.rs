@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use super::forward::{Forwarder, LastFailure, headers};
 use super::topics::{Plan, dead_letter_topic, retry_topic};
-use super::{Consumed, Settings, Undecodable};
+use super::{Consumed, Settings, Undecodable, UnknownEvents};
 use crate::backoff::Backoff;
 use crate::consume::attempt::{Attempted, Ending, Failure, Group};
 use crate::consume::class::{ErrorClass, is_database_away};
-use crate::consume::message::{History, Message, PREFIX};
+use crate::consume::message::{History, Message, ORIGINAL_TOPIC, PREFIX};
 use crate::consume::options::HandlerOptions;
 use crate::consume::route::Found;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
 use crate::store::{Content, FirstWaiting, GroupKey, OutboxDatabase, Waiting};
-use crate::user_code::Guarded;
+use crate::user_code::{Guarded, text_of};
 
 /// What all jobs of a consumer share.
 pub(super) struct Shared<DB: OutboxDatabase> {
@@ -38,7 +38,12 @@ pub(super) struct Shared<DB: OutboxDatabase> {
     pub(super) consumed: Mutex<Consumed>,
     /// The keys that [`Shared::go_on`] is at.
     pub(super) driving: Mutex<HashSet<(String, Uuid)>>,
+    /// Topics and names of skipped events, which were told.
+    pub(super) unknown: Mutex<HashSet<(String, String)>>,
 }
+
+/// The names of skipped events that are told: others may write any number of them.
+const MOST_UNKNOWN: usize = 1_000;
 
 /// One goes on with a key at a time.
 struct Driving<'a> {
@@ -242,7 +247,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
                         }
                         Attempted::RolledBack => return Ok(Settled::Handled.into()),
                         Attempted::Duplicate => return self.known(message, &history, &options).await,
-                        Attempted::NotForUs => return Ok(Settled::PassedOver.into()),
+                        Attempted::NotForUs => return self.unknown(message, history, &options).await,
                         Attempted::WasSent => return Ok(Settled::InRetryTopic.into()),
                         Attempted::MustWait => match self.park(message, &history, &options).await? {
                             Some(ended) => return Ok(ended),
@@ -343,6 +348,43 @@ impl<DB: OutboxDatabase> Shared<DB> {
                     .await
             }
         }
+    }
+
+    /// No handler takes events of its name.
+    async fn unknown(
+        &self,
+        message: &Message,
+        mut history: History,
+        options: &HandlerOptions,
+    ) -> Result<Ended, Interrupted> {
+        let Some((name, _)) = message.name() else { return Ok(Settled::PassedOver.into()) };
+        let name = text_of(name);
+        // It waited for this group, when one of its handlers took it: it is none of another consumer's.
+        let was_taken = message.has_header(ORIGINAL_TOPIC);
+        if self.settings.unknown_events == UnknownEvents::DeadLetter || was_taken {
+            history.first_failure.get_or_insert_with(SystemTime::now);
+            let error = format!(
+                "no handler of this group takes event `{name}` of topic `{}`: deploy one that does, and replay it",
+                history.topic
+            );
+            let failure = LastFailure { class: "undecodable", error: &error };
+            return self.give_up(message, &history, options, &failure).await;
+        }
+        let History { topic, partition, offset, .. } = &history;
+        let mut told = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < MOST_UNKNOWN && told.insert((topic.clone(), name.clone())) {
+            tracing::warn!(
+                group = &*self.group.name,
+                topic,
+                partition,
+                offset,
+                name,
+                "no handler of this group takes events of this name: they are skipped, and do not come again. If a newer \
+                 version of this service takes them, deploy it before what emits them, or keep them as dead letters \
+                 (`unknown_events`). This is said once a name"
+            );
+        }
+        Ok(Settled::PassedOver.into())
     }
 
     /// An earlier event of its key waits: this one is kept in the database until that is done. `None`: it is done meanwhile.

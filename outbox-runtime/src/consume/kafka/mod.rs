@@ -90,6 +90,7 @@ struct Settings {
     max_in_flight: usize,
     drain_timeout: Duration,
     undecodable: Undecodable,
+    unknown_events: UnknownEvents,
     create_topics: bool,
     inbox_retention: Duration,
 }
@@ -105,6 +106,20 @@ pub enum Undecodable {
     Skip,
 }
 
+/// What becomes of an event whose name no handler of its topic takes.
+///
+/// A topic often has events that a group has no business with: they are skipped, which is the default. But so is an event that is
+/// new, by the members of a group that are not deployed yet, and it does not come again for those that are. Deploy the consumers
+/// of a new name first, and then what emits it; or keep such events as dead letters, and replay them after the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownEvents {
+    /// It is skipped. The first of each name is logged as a warning, with its place.
+    #[default]
+    Skip,
+    /// It goes to the dead letters: for topics all of whose events this group handles.
+    DeadLetter,
+}
+
 impl<DB: OutboxDatabase> Consumer<DB> {
     /// A consumer that keeps its inbox in the tables of `outbox`. Its group is that of its handlers, or [`group`](Self::group).
     pub fn new(outbox: Outbox<DB>, bootstrap_servers: impl Into<String>) -> Self {
@@ -118,6 +133,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
                 max_in_flight: 1_000,
                 drain_timeout: Duration::from_secs(10),
                 undecodable: Undecodable::DeadLetter,
+                unknown_events: UnknownEvents::Skip,
                 create_topics: true,
                 inbox_retention: Duration::from_secs(15 * 24 * 60 * 60),
             },
@@ -133,7 +149,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     }
 
     /// Adds a handler. It gets the events of its type's names and versions; the topics of all handlers are
-    /// subscribed to. Events of other names on these topics are passed over.
+    /// subscribed to. Events of other names on these topics are skipped, see [`unknown_events`](Self::unknown_events).
     #[must_use]
     pub fn handler<H>(mut self, handler: H) -> Self
     where
@@ -184,6 +200,13 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     #[must_use]
     pub fn undecodable(mut self, undecodable: Undecodable) -> Self {
         self.settings.undecodable = undecodable;
+        self
+    }
+
+    /// What becomes of events whose name no handler takes. Default: they are skipped, with a warning for the first of each name.
+    #[must_use]
+    pub fn unknown_events(mut self, unknown: UnknownEvents) -> Self {
+        self.settings.unknown_events = unknown;
         self
     }
 

@@ -71,6 +71,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
         database_away: AtomicBool::new(false),
         consumed: Mutex::default(),
         driving: Mutex::default(),
+        unknown: Mutex::default(),
         group,
         plan,
         settings,
