@@ -14,7 +14,7 @@ pub struct PlaceOrder {
     pub item: String,
 }
 
-#[derive(Debug, Serialize, sqlx::FromRow)]
+#[derive(Debug, Serialize)]
 pub struct Order {
     pub id: Uuid,
     pub customer: String,
@@ -84,10 +84,12 @@ impl OrderService {
 
 /// Joins the transaction of its caller.
 async fn find(tx: &mut OutboxTx<'_, Postgres>, id: Uuid) -> Result<Option<Order>, sqlx::Error> {
-    sqlx::query_as("select id, customer, number, item from orders where id = $1")
-        .bind(id)
-        .fetch_optional(tx)
-        .await
+    let found: Option<(String, i64, String)> =
+        sqlx::query_as("select customer, number, item from orders where id = $1")
+            .bind(id)
+            .fetch_optional(tx)
+            .await?;
+    Ok(found.map(|(customer, number, item)| Order { id, customer, number, item }))
 }
 
 pub async fn create_tables(outbox: &Outbox<Postgres>) -> Result<(), sqlx::Error> {
