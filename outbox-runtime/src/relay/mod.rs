@@ -87,7 +87,8 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     }
 
     /// How long a relay that died keeps its lanes, by the database's clock. Default: 5 s. Renewed every third of
-    /// it. Shorter: a faster take-over; longer: more tolerance for a database that answers slowly.
+    /// it, or every 2 s if that is sooner. Shorter: a faster take-over; longer: more tolerance for a database that
+    /// answers slowly.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;

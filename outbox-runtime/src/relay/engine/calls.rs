@@ -1,6 +1,7 @@
 //! What the relay asks of the database, one thing at a time, and what it makes of the answers.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,6 +14,10 @@ use crate::record::{LANES, Lane};
 use crate::relay::lane::HeldLane;
 use crate::store::{Claimed, LaneRead, Lease, OutboxDatabase, Share, Store};
 
+/// A relay that joins or leaves may have nothing to call the others with. However long their leases, they
+/// notice by then.
+const LONGEST_UNTIL_CLAIM: Duration = Duration::from_secs(2);
+
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     /// The next thing to ask of the database.
     pub(super) fn next_call(&mut self) -> Option<Call<DB>> {
@@ -22,7 +27,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
         let held = self.leases();
         if self.next_claim <= now && !self.stopping {
-            self.next_claim = now + self.settings.lease / 3;
+            self.next_claim = now + (self.settings.lease / 3).min(LONGEST_UNTIL_CLAIM);
             let share = self.share;
             return self.call(move |mut store| async move {
                 let claimed = store.claim(&held, share).await;
