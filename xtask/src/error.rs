@@ -27,18 +27,13 @@ impl Error {
             return Self::io(format_args!("run `{program}`"), source);
         }
         let package = match program {
-            "mvn" => "maven",
-            "java" => "default-jre-headless",
-            "xz" => "xz-utils",
             "sh" => "dash",
             "test" | "id" | "cp" => "coreutils",
+            "apt-get" => "apt",
+            "dpkg-deb" => "dpkg",
             other => other,
         };
-        Self::new(format!(
-            "`{program}` was not found: the tests run a real Postgres and a real Kafka, which need it to be \
-             fetched and started. Install it (Debian: `apt-get install {package}`), or set DATABASE_URL, \
-             DATABASE_URL_ALT and KAFKA_BROKERS to servers you already run"
-        ))
+        Self::new(format!("`{program}` was not found. Install it (Debian: `apt-get install {package}`)"))
     }
 
     /// A server did not do what it should; the end of its log tells why.

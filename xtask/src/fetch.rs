@@ -1,4 +1,4 @@
-//! The servers' programs, fetched once by Maven into `target/servers/dist`.
+//! The servers' programs, fetched once into `target/servers/dist`: by Maven, or from Debian's packages.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::Error;
 use crate::paths::{create_dir_all, remove_dir_all, servers_dir};
 use crate::process::run;
+use crate::tools::Tool;
 
 /// A Maven artifact.
 pub(crate) struct Artifact {
@@ -28,6 +29,11 @@ pub(crate) enum Goal {
 
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
 
+/// Where distributions are kept.
+fn dist_dir() -> PathBuf {
+    servers_dir().join("dist")
+}
+
 /// The directory with the distribution `name`, fetched unless it is there.
 ///
 /// `finish` turns what Maven left in a directory into the distribution and returns where that is.
@@ -37,36 +43,63 @@ pub(crate) fn dist(
     goal: Goal,
     finish: impl FnOnce(&Path) -> Result<PathBuf, Error>,
 ) -> Result<PathBuf, Error> {
-    let dist_dir = servers_dir().join("dist");
-    let dist = dist_dir.join(name);
-    if dist.is_dir() {
+    if let Some(dist) = fetched(name) {
         return Ok(dist);
     }
+    // Before the lock, under which they may have to be fetched, too.
+    let mvn = Tool::Maven.command()?;
+    fetch_once(name, |partial| {
+        eprintln!("fetching {name} with Maven, once for this target directory");
+        let fetched = partial.join("fetched");
+        create_dir_all(&fetched)?;
+        maven(mvn, partial, &fetched, artifacts, goal)?;
+        finish(&fetched)
+    })
+}
+
+/// The distribution `name`, if it is there.
+pub(crate) fn fetched(name: &str) -> Option<PathBuf> {
+    Some(dist_dir().join(name)).filter(|dist| dist.is_dir())
+}
+
+/// The directory `name`, made by `fetch` unless it is there. `fetch` works in a directory of its own, and
+/// returns what of it is to be kept.
+pub(crate) fn fetch_once(
+    name: &str,
+    fetch: impl FnOnce(&Path) -> Result<PathBuf, Error>,
+) -> Result<PathBuf, Error> {
+    if let Some(dist) = fetched(name) {
+        return Ok(dist);
+    }
+    let dist_dir = dist_dir();
     create_dir_all(&dist_dir)?;
     // One lock for all: two Mavens at a time can spoil their common repository in the home directory.
     let lock = dist_dir.join("fetch.lock");
     let _lock = File::create(&lock)
         .and_then(|file| file.lock().map(|()| file))
         .map_err(|error| Error::io(format_args!("lock {}", lock.display()), error))?;
-    if dist.is_dir() {
+    if let Some(dist) = fetched(name) {
         return Ok(dist);
     }
-
-    eprintln!("fetching {name} with Maven, once for this target directory");
     // A fetch that was interrupted left its beginning here, never in `dist`.
     let partial = dist_dir.join(format!("{name}.partial"));
     remove_dir_all(&partial)?;
-    let fetched = partial.join("fetched");
-    create_dir_all(&fetched)?;
-    maven(&partial, &fetched, artifacts, goal)?;
-    let finished = finish(&fetched)?;
+    create_dir_all(&partial)?;
+    let finished = fetch(&partial)?;
+    let dist = dist_dir.join(name);
     fs::rename(&finished, &dist)
         .map_err(|error| Error::io(format_args!("create {}", dist.display()), error))?;
     remove_dir_all(&partial)?;
     Ok(dist)
 }
 
-fn maven(dir: &Path, output: &Path, artifacts: &[Artifact], goal: Goal) -> Result<(), Error> {
+fn maven(
+    mut mvn: Command,
+    dir: &Path,
+    output: &Path,
+    artifacts: &[Artifact],
+    goal: Goal,
+) -> Result<(), Error> {
     let pom = dir.join("pom.xml");
     fs::write(&pom, pom_xml(artifacts))
         .map_err(|error| Error::io(format_args!("write {}", pom.display()), error))?;
@@ -74,16 +107,10 @@ fn maven(dir: &Path, output: &Path, artifacts: &[Artifact], goal: Goal) -> Resul
         Goal::CopyJars => "copy-dependencies",
         Goal::Unpack => "unpack-dependencies",
     };
-    let mut mvn = Command::new("mvn");
     // -U: a failed download is otherwise remembered and not tried again for a day.
     mvn.args(["-q", "-B", "-U", "-f"]).arg(&pom).arg(format!("{PLUGIN}:{goal}"));
     mvn.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", output.display()));
-    run(
-        mvn,
-        "fetch the servers of the tests: check that it reaches its repository, or set DATABASE_URL, \
-         DATABASE_URL_ALT and KAFKA_BROKERS to servers you already run",
-    )
-    .map(drop)
+    run(mvn, "fetch the servers of the tests: check that it reaches its repository").map(drop)
 }
 
 fn pom_xml(artifacts: &[Artifact]) -> String {

@@ -1,11 +1,16 @@
-//! `cargo xtask fuzz` and `cargo xtask soak`: `tests/fuzz.rs` and `tests/soak.rs` for longer, the one on any version of Postgres.
+//! `cargo xtask fuzz` and `cargo xtask soak`: `tests/fuzz.rs` and `tests/soak.rs` for longer, the one on any
+//! version of Postgres. `cargo xtask stress`: the whole suite on a machine that is busy with something else.
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use super::test;
 use crate::Error;
 use crate::paths::workspace_root;
-use crate::servers::PgVersion;
+use crate::servers::{PgVersion, fetch_all};
+use crate::tools::Tool;
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let Some(Asked { versions, minutes, seed }) = Asked::parse(arguments) else {
@@ -14,8 +19,30 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         );
         return Ok(ExitCode::from(2));
     };
+    let asked = |version: &PgVersion| versions.split(',').any(|number| number == version.to_string());
+    fetch_all(&PgVersion::ALL.into_iter().filter(asked).collect::<Vec<_>>(), &[Tool::Java])?;
     let environment = [("OUTBOX_FUZZ_PG", versions), ("OUTBOX_FUZZ_MINUTES", minutes)];
     run_test("fuzz", environment.into_iter().chain(seed.map(|seed| ("OUTBOX_SEED", seed))))
+}
+
+/// The whole suite beside programs that take all the processor they can get: a test that rests on the time
+/// something takes fails here.
+pub(super) fn stress(arguments: &[String]) -> Result<ExitCode, Error> {
+    const BUSY_LOOPS: usize = 4;
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..BUSY_LOOPS {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let result = test::run(arguments);
+        done.store(true, Ordering::Relaxed);
+        result
+    })
 }
 
 pub(super) fn soak(arguments: &[String]) -> Result<ExitCode, Error> {
@@ -34,6 +61,7 @@ pub(super) fn soak(arguments: &[String]) -> Result<ExitCode, Error> {
             }
         }
     }
+    fetch_all(&[PgVersion::V15], &[Tool::Java])?;
     run_test("soak", environment.into_iter())
 }
 

@@ -22,6 +22,7 @@ cargo xtask <command>
   soak [--seconds 180] [--seed SEED]
                  Run `tests/soak.rs` for that long: consumers that leave, join and are killed, the broker
                  restarted, handlers that fail, garbage among the messages.
+  stress [args…] Run `test` beside four busy loops: no test rests on how fast the machine is.
   up             Start a Postgres and a Kafka that stay; prints what a shell evaluates:
                  eval \"$(cargo xtask up)\"
   down           Stop them; their data stays for the next `up`.
@@ -32,9 +33,9 @@ cargo xtask <command>
                  growth, latency, disturbances, writers, consumers; all of them take about an hour.
   help           Print this.
 
-The servers' programs are fetched once with Maven (`mvn`, a Java 17, `tar` and `xz` are needed) into
-target/servers; with nothing to fetch and nothing to start, none of these is needed. A test of services behind
-a pooler runs PgBouncer (`pgbouncer`).
+The servers' programs are fetched once into target/servers, before anything else is done: by Maven, and what
+the machine lacks for that (Java 17, Maven, xz, PgBouncer) from Debian's packages, without root. A C compiler,
+make and tar must be there. `test` fetches nothing beforehand if all three variables are set.
 ";
 
 /// Runs the command which the arguments name, and returns the status to exit with.
@@ -46,6 +47,7 @@ pub fn run(arguments: Vec<String>) -> ExitCode {
         Some("test") => test::run(&rest),
         Some("fuzz") => fuzz::run(&rest),
         Some("soak") => fuzz::soak(&rest),
+        Some("stress") => fuzz::stress(&rest),
         Some("bench") => bench::run(&rest),
         Some("up") if rest.is_empty() => up::up(),
         Some("down") if rest.is_empty() => up::down(),

@@ -5,17 +5,23 @@ use std::fmt;
 /// How many tests passed, failed and were skipped, over all `test result:` lines.
 ///
 /// Displayed as `N passed, N failed, N skipped`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) passed: u64,
     pub(super) failed: u64,
     pub(super) skipped: u64,
+    /// The names of the tests that failed.
+    failures: Vec<String>,
 }
 
 impl Summary {
-    /// Adds `test result: ok. 3 passed; 0 failed; 1 ignored; …`; any other line adds nothing.
+    /// Adds `test result: ok. 3 passed; 0 failed; 1 ignored; …` and `test NAME ... FAILED`; any other line
+    /// adds nothing.
     pub(super) fn add_line(&mut self, line: &str) {
         let line = without_colors(line);
+        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+            self.failures.push(name.to_owned());
+        }
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;
@@ -33,14 +39,20 @@ impl Summary {
     }
 
     /// Whether any test was executed.
-    pub(super) fn ran_any(self) -> bool {
+    pub(super) fn ran_any(&self) -> bool {
         self.passed + self.failed > 0
+    }
+
+    /// The failed tests, a line each, of all binaries; empty if there are none.
+    pub(super) fn failures(&self) -> String {
+        let lines = self.failures.iter().map(|name| format!("FAILED {name}\n"));
+        lines.collect()
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, skipped } = self;
+        let Self { passed, failed, skipped, .. } = self;
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
@@ -75,6 +87,12 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
 ");
         assert_eq!(summary.to_string(), "13 passed, 2 failed, 1 skipped");
         assert!(summary.ran_any());
+    }
+
+    #[test]
+    fn the_failures_of_all_binaries_are_listed() {
+        let summary = sum("test a ... FAILED\ntest b ... ok\ntest src/lib.rs - c (line 3) ... FAILED\n");
+        assert_eq!(summary.failures(), "FAILED a\nFAILED src/lib.rs - c (line 3)\n");
     }
 
     #[test]

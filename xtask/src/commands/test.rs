@@ -19,10 +19,14 @@ use crate::Error;
 use crate::net::wait_for;
 use crate::paths::{self, ScratchDir};
 use crate::process::Watchdog;
-use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
+use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, fetch_all};
+use crate::tools::Tool;
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
+    if !Servers::all_are_given() {
+        fetch_all(&[MAIN, ALTERNATIVE], Tool::OF_TESTS)?;
+    }
     let scratch = ScratchDir::new("test")?;
 
     let servers = Servers::start(scratch.path());
@@ -43,10 +47,15 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     started?;
     let Outcome { code, summary } = outcome?;
     if let Some(summary) = summary {
+        print!("{}", summary.failures());
         println!("{summary}");
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
+
+/// The Postgres of most tests, and the one of another version.
+const MAIN: PgVersion = PgVersion::V15;
+const ALTERNATIVE: PgVersion = PgVersion::V18;
 
 struct Outcome {
     code: i32,
@@ -61,9 +70,14 @@ struct Servers {
 }
 
 impl Servers {
+    /// Whether the environment names all of them. Then nothing is fetched before it is needed: perhaps the
+    /// tests that were asked for start no server.
+    fn all_are_given() -> bool {
+        ["DATABASE_URL", "DATABASE_URL_ALT", "KAFKA_BROKERS"].into_iter().all(|name| given(name).is_some())
+    }
+
     /// Starts, at the same time, what the environment does not name.
     fn start(dir: &Path) -> Result<Self, Error> {
-        let given = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let postgres = |name, version: PgVersion| {
             let what = format!("postgres {version}");
             let start =
@@ -77,8 +91,8 @@ impl Servers {
             })
         };
         let (main, alternative, kafka) = thread::scope(|scope| {
-            let main = scope.spawn(|| postgres("DATABASE_URL", PgVersion::V15));
-            let alternative = scope.spawn(|| postgres("DATABASE_URL_ALT", PgVersion::V18));
+            let main = scope.spawn(|| postgres("DATABASE_URL", MAIN));
+            let alternative = scope.spawn(|| postgres("DATABASE_URL_ALT", ALTERNATIVE));
             let kafka = kafka();
             (join(main), join(alternative), kafka)
         });
@@ -102,6 +116,10 @@ impl Servers {
         drop(self);
         started
     }
+}
+
+fn given(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
@@ -145,7 +163,8 @@ fn cargo_test(arguments: &[String], servers: &Servers, interrupt: &Interrupt) ->
         return Err(Error::new("the examples do not build, and the tests run them"));
     }
     let mut child = Command::new(&cargo)
-        .args(["test", "--workspace", "--all-features"])
+        // All failures of a run are worth knowing, not only those of the first binary that has any.
+        .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
         .args(arguments)
         .envs(servers.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(paths::workspace_root())

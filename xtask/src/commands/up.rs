@@ -11,7 +11,8 @@ use crate::Error;
 use crate::net::wait_for;
 use crate::paths::{create_dir_all, remove_dir_all, servers_dir};
 use crate::procfs;
-use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Traces};
+use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Traces, fetch_all};
+use crate::tools::Tool;
 
 const POSTGRES: &str = "postgres";
 const KAFKA: &str = "kafka";
@@ -47,6 +48,7 @@ pub(super) fn down() -> Result<ExitCode, Error> {
 }
 
 fn start(dir: &Path) -> Result<Vec<Running>, Error> {
+    fetch_all(&[PgVersion::V15], &[Tool::Java])?;
     let begin = Instant::now();
     let postgres = Postgres::start(
         PgVersion::V15,

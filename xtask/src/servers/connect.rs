@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use crate::fetch::{Artifact, Goal, dist};
 use crate::paths::create_dir_all;
 use crate::process::Daemon;
+use crate::tools::Tool;
 use crate::{Error, net, procfs};
 
 const CONNECT: &str = "4.1.0";
@@ -56,7 +56,7 @@ impl Connect {
             fs::write(path, text)
                 .map_err(|error| Error::io(format_args!("write {}", path.display()), error))?;
         }
-        let mut java = Command::new("java");
+        let mut java = Tool::Java.command()?;
         // The heap of Kafka's own start script.
         java.args(["-Xms256M", "-Xmx2G", "-cp"]).arg(libs.join("*"));
         java.arg("org.apache.kafka.connect.cli.ConnectStandalone").args([&worker, &connector]);

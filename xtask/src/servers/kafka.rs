@@ -13,6 +13,7 @@ use super::{Traces, wait_until_ready};
 use crate::fetch::{Artifact, Goal, dist};
 use crate::paths::{create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
+use crate::tools::Tool;
 use crate::{Error, net};
 
 /// How a Kafka runs.
@@ -162,16 +163,16 @@ impl Kafka {
             return Ok(());
         }
         remove_dir_all(data)?;
-        let mut tool = self.java();
+        let mut tool = self.java()?;
         tool.args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id(), "--config"]);
         tool.arg(self.properties());
-        run(tool, "format the data directory of Kafka, which needs Java 17 or newer")?;
+        run(tool, "format the data directory of Kafka")?;
         fs::write(&formatted, "")
             .map_err(|error| Error::io(format_args!("write {}", formatted.display()), error))
     }
 
     fn run(&mut self) -> Result<(), Error> {
-        let mut java = self.java();
+        let mut java = self.java()?;
         java.arg("kafka.Kafka").arg(self.properties());
         let mut daemon = Daemon::spawn(java, &self.log, "KILL")?;
         let port = self.port;
@@ -181,13 +182,13 @@ impl Kafka {
         Ok(())
     }
 
-    fn java(&self) -> Command {
-        let mut java = Command::new("java");
+    fn java(&self) -> Result<Command, Error> {
+        let mut java = Tool::Java.command()?;
         // One busy start, little work: the quick compiler and the small collector start fastest.
         java.args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         java.arg(format!("-Dlog4j2.configurationFile={}", self.log_properties().display()));
         java.arg("-cp").arg(self.libs.join("*"));
-        java
+        Ok(java)
     }
 }
 
@@ -205,7 +206,7 @@ impl fmt::Debug for Kafka {
 
 const RELEASE: &str = "4.1.0";
 
-fn fetch() -> Result<PathBuf, Error> {
+pub(super) fn fetch() -> Result<PathBuf, Error> {
     let artifacts = [
         Artifact { group: "org.apache.kafka", name: "kafka_2.13", version: RELEASE },
         // Kafka's own dependencies have no backend for its logger: it would log nothing. The version is

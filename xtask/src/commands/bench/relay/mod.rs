@@ -19,8 +19,9 @@ use super::{cargo, machine};
 use crate::paths::workspace_root;
 use crate::process::run as run_command;
 use crate::servers::{
-    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Traces,
+    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Traces, fetch_all,
 };
+use crate::tools::Tool;
 use crate::{Error, ScratchDir, procfs};
 
 type Measure = fn(&Bench) -> Result<Vec<Figure>, Error>;
@@ -44,6 +45,7 @@ pub(super) struct Bench {
 
 /// Measures the figures named, or all.
 pub(super) fn run(names: &[String]) -> Result<(), Error> {
+    fetch_all(&[PgVersion::V15], &[Tool::Java])?;
     let mut build = cargo();
     build
         .args(["build", "--release", "--package", "outbox-bench", "--bin", "relay"])
