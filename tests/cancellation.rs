@@ -67,7 +67,10 @@ async fn through_this_thread(server: PgConnectOptions) -> PgConnectOptions {
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
         }
     });
-    server.host("127.0.0.1").port(port)
+    server
+        .host("127.0.0.1")
+        .port(port)
+        .options([("default_transaction_read_only", "off"), ("search_path", "public")])
 }
 
 /// Drops the method at its first await, at its second, … until it finishes.
@@ -200,4 +203,40 @@ async fn an_error_swallowed_in_the_body_does_not_commit_half() {
     let orders: i64 =
         sqlx::query_scalar("select count(*) from orders").fetch_one(outbox.pool()).await.unwrap();
     assert_eq!(orders, 0);
+}
+
+/// Drops a call at its first await, at its second, … until it finishes.
+macro_rules! given_up_at_every_await {
+    ($observer:expr, $outbox:expr, $call:expr) => {
+        for awaits in 0.. {
+            let finished = dropped_after($call, awaits).await.map(|result| result.map(drop).unwrap());
+            $outbox.pool().execute("select 1").await.expect("the pool is usable");
+            let in_transaction: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and state like 'idle in transaction%'",
+            )
+            .fetch_one(&$observer)
+            .await
+            .unwrap();
+            assert_eq!(in_transaction, 0, "{}, given up after await {awaits}", stringify!($call));
+            if finished.is_some() {
+                break;
+            }
+        }
+    };
+}
+
+#[tokio::test]
+async fn a_call_given_up_at_any_await_leaves_no_transaction_open() {
+    let observer = support::postgres(POSTGRES, 1).await;
+    let address = through_this_thread((*observer.connect_options()).clone()).await;
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(address).await.unwrap();
+    let outbox = Outbox::new(pool);
+    given_up_at_every_await!(observer, outbox, outbox.migrate());
+    given_up_at_every_await!(observer, outbox, outbox.status());
+    given_up_at_every_await!(observer, outbox, outbox.parked(10));
+    given_up_at_every_await!(observer, outbox, outbox.release_all_parked());
+    given_up_at_every_await!(observer, outbox, outbox.discard_parked(uuid::Uuid::now_v7()));
+    given_up_at_every_await!(observer, outbox, outbox.replay(outbox::Replay::all()));
+    given_up_at_every_await!(observer, outbox, outbox.reclaim(std::time::Duration::ZERO));
 }

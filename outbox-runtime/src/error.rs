@@ -87,6 +87,31 @@ impl OutboxError {
         .with_source(source)
     }
 
+    /// Of `migrate`: what the database said, in the words of what was to be done.
+    pub(crate) fn migration(error: Self) -> Self {
+        let error = match error.into_database_error() {
+            Ok(error) => error,
+            Err(error) => return error,
+        };
+        let denied = matches!(code(&error).as_deref(), Some("42501"));
+        let message = if denied {
+            "the outbox's tables could not be looked at or created by this role; nothing was changed. Migrate once as their \
+             owner, by `outbox.migrate()` or what `Outbox::migration_sql()` prints; a role that only uses them needs \
+             `select` on the table `…migration` to see that they are there"
+        } else {
+            "the outbox's tables could not be looked at or created; nothing was changed"
+        };
+        Self::new(ErrorKind::Database, message).with_source(error)
+    }
+
+    fn into_database_error(mut self) -> Result<sqlx::Error, Self> {
+        match self.0.source.take().map(|source| source.downcast()) {
+            Some(Ok(error)) => Ok(*error),
+            Some(Err(source)) => Err(self.with_source(source)),
+            None => Err(self),
+        }
+    }
+
     /// The kind, for programs to decide by.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -158,6 +183,10 @@ impl From<OutboxError> for std::io::Error {
     fn from(error: OutboxError) -> Self {
         Self::other(error)
     }
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(|error| error.code())
 }
 
 /// `42P01` is Postgres's `undefined_table`; `3F000` its `invalid_schema_name`. SQLite has only words.

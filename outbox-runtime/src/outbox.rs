@@ -148,7 +148,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// As [`begin`](Self::begin). What the database refuses because another transaction was in the way, here or later, is
     /// an error of the kind [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): begin again, and do all of it again.
     pub async fn begin_with(&self, options: TxOptions) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        let connection = begin_on_pool::<DB>(&self.0.pool, options).await?;
+        let connection = begin_on_pool(&self.0.pool, DB::begin_statement(options)).await?;
         let mut tx = OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, self.shared());
         tx.watch_conflicts(options.watch);
         Ok(tx)

@@ -68,8 +68,42 @@ pub fn kafka() -> String {
     server("KAFKA_BROKERS")
 }
 
+/// Defaults that a DBA may have chosen, each of which something could rest on that does not state it. All databases on
+/// [`OTHER_POSTGRES`] have them.
+pub const HOSTILE: &[(&str, &str)] = &[
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_read_only", "on"),
+    ("default_transaction_deferrable", "on"),
+    ("synchronous_commit", "off"),
+    ("statement_timeout", "20s"),
+    ("lock_timeout", "20s"),
+    ("idle_in_transaction_session_timeout", "1min"),
+    ("search_path", "elsewhere"),
+    ("row_security", "on"),
+    ("enable_indexscan", "off"),
+    ("enable_nestloop", "off"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("standard_conforming_strings", "off"),
+    ("bytea_output", "escape"),
+    ("intervalstyle", "sql_standard"),
+    ("datestyle", "SQL, DMY"),
+    ("timezone", "Pacific/Apia"),
+    ("extra_float_digits", "-15"),
+    ("array_nulls", "off"),
+    ("transform_null_equals", "on"),
+];
+
 /// A new, empty database on the server in `variable`, and a pool of `connections` to it.
 pub async fn postgres(variable: &str, connections: u32) -> PgPool {
+    if variable == OTHER_POSTGRES {
+        return postgres_with(variable, HOSTILE, connections).await;
+    }
+    postgres_with(variable, &[], connections).await
+}
+
+/// The same with these defaults. The pool's own connections may write, and find their tables, by what each is told when it
+/// connects: other connections to the database do not know of it.
+pub async fn postgres_with(variable: &str, defaults: &[(&str, &str)], connections: u32) -> PgPool {
     let url = server(variable);
     let options: sqlx::postgres::PgConnectOptions = url.parse().expect("a Postgres URL");
     let name = format!("test_{}", Uuid::now_v7().simple());
@@ -82,13 +116,35 @@ pub async fn postgres(variable: &str, connections: u32) -> PgPool {
         .execute(sqlx::AssertSqlSafe(format!("create database {name}")))
         .await
         .expect("the right to create databases");
+    for (setting, value) in defaults {
+        let set = format!("alter database {name} set {setting} = '{value}'");
+        admin.execute(sqlx::AssertSqlSafe(set)).await.expect("a setting of a database");
+    }
     admin.close().await;
+    let is = |name: &str| defaults.iter().any(|(setting, _)| *setting == name);
+    let mut told = String::new();
+    if is("default_transaction_read_only") {
+        told.push_str("set default_transaction_read_only = off;");
+    }
+    if is("search_path") {
+        told.push_str("set search_path = public;");
+    }
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(20))
+        .after_connect(move |connection, _| {
+            let told = sqlx::raw_sql(sqlx::AssertSqlSafe(told.clone()));
+            Box::pin(async move { told.execute(connection).await.map(drop) })
+        })
         .connect_with(options.database(&name))
         .await
         .expect("the new database")
+}
+
+/// Another pool to the same database, with a setting of its own.
+pub async fn postgres_again(pool: &PgPool, setting: &'static str, value: &'static str) -> PgPool {
+    let options = (*pool.connect_options()).clone().options([(setting, value)]);
+    PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("the same database")
 }
 
 /// A new SQLite file, which lives as long as the directory returned with it.

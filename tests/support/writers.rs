@@ -24,7 +24,8 @@ async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Resu
         // The rest of the block is used up: over to the next leaf of the ring, and around it more than once.
         super::next_leaf(outbox).await;
     }
-    let mut open = outbox.pool().begin().await?;
+    // It locks and then reads, which is its own business, and is no conflict.
+    let mut open = outbox.pool().begin_with("begin isolation level read committed").await?;
     if random.chance(50) {
         open.execute("select pg_current_xact_id()").await?; // an old transaction id, a young number
     }

@@ -101,8 +101,8 @@ impl<DB: OutboxDatabase> Group<DB> {
             .map_err(|undecodable| Failure::Undecodable(why(&undecodable, named)))?;
 
         let names = &self.outbox.settings().names;
-        let limited = TxOptions::new().limit(options.timeout);
-        let mut tx = self.outbox.begin_with(limited).await.map_err(database)?;
+        let mut tx =
+            self.outbox.begin_with(TxOptions::of_consumer(options.timeout)).await.map_err(database)?;
         let new = DB::insert_inbox(&mut tx, names, &self.name, context.id).await;
         if !new.map_err(|error| database(error.into()))? {
             tx.rollback().await.map_err(database)?;

@@ -137,6 +137,15 @@ pub(crate) mod sealed {
         /// A pool for what a relay does beside the business, so that neither waits for the other's connections.
         fn own_pool(pool: &Pool<Self>) -> Pool<Self>;
 
+        /// Has such a pool connect as `pool` does now.
+        fn follow(own: &Pool<Self>, pool: &Pool<Self>);
+
+        /// The names as connections other than those of `pool` must say them.
+        fn located(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<Arc<Names>, OutboxError>> + Send;
+
         /// Takes back the space of events that every lane has published, and that are older than `retention`. Returns
         /// about how many.
         fn reclaim(

@@ -67,8 +67,10 @@ fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// Right whatever Postgres's `standard_conforming_strings` is.
 pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let quoted = format!("'{}'", text.replace('\'', "''"));
+    if text.contains('\\') { format!(" E{}", quoted.replace('\\', "\\\\")) } else { quoted }
 }
 
 /// A statement that is safe to run: the template is ours, and every name in it is quoted by [`Names::fill`].
@@ -88,5 +90,6 @@ mod tests {
             "from \"a\"\"; drop table x; --\".\"o'p_event\" \
              nextval('\"a\"\"; drop table x; --\".\"o''p_seq\"') index \"o'p_i\""
         );
+        assert_eq!(literal(r"\' --"), r" E'\\'' --'");
     }
 }

@@ -15,8 +15,8 @@ use sqlx::pool::PoolConnection;
 use sqlx_core::transaction::TransactionManager;
 use uuid::Uuid;
 
-pub(crate) use begin::begin_on_pool;
 pub use begin::{BeginOutbox, BeginTransaction};
+pub(crate) use begin::{Begun, begin_on_pool};
 pub use options::{Isolation, TxOptions};
 
 use crate::codec::Encode;

@@ -1,5 +1,7 @@
 //! How a transaction of its own is to begin.
 
+use std::time::Duration;
+
 /// How a transaction is to begin, where not by default: [`Outbox::begin_with`](crate::Outbox::begin_with), or the
 /// options of `#[transactional_outbox]`.
 ///
@@ -14,8 +16,9 @@ pub struct TxOptions {
     pub(crate) name: Option<&'static str>,
     /// Whether the transaction notes conflicts.
     pub(crate) watch: bool,
-    /// After which the database ends a statement of it, and a little later the transaction if its process is frozen.
-    pub(crate) limit: Option<std::time::Duration>,
+    /// Of a consumer's: after which the database ends a statement of it, and a little later the transaction if its process
+    /// is frozen.
+    pub(crate) limit: Option<Duration>,
 }
 
 /// How far a transaction is kept from seeing those that run at the same time.
@@ -41,7 +44,9 @@ impl TxOptions {
         Self { isolation: None, name: None, watch: false, limit: None }
     }
 
-    /// The isolation level. Default: that of the database or the connection.
+    /// The isolation level. Default: that of the database, the role or the connection, whose owner may have chosen it for
+    /// the business; what the outbox promises holds at each of them. (A consumer's transactions are `READ COMMITTED`,
+    /// whatever the default is: a handler that locks a row and then reads must see what the lock's last holder wrote.)
     #[must_use]
     pub const fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = Some(isolation);
@@ -57,7 +62,13 @@ impl TxOptions {
         self
     }
 
-    pub(crate) const fn limit(mut self, limit: std::time::Duration) -> Self {
+    /// Those of a consumer: its inbox and its locks rest on `READ COMMITTED`, and its offset, which is stored after the
+    /// commit, on a commit that is on disk.
+    pub(crate) const fn of_consumer(limit: Duration) -> Self {
+        Self::new().isolation(Isolation::ReadCommitted).limit(limit)
+    }
+
+    pub(crate) const fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
     }

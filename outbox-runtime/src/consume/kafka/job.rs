@@ -22,6 +22,7 @@ use crate::consume::route::Found;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
 use crate::store::{Content, FirstWaiting, GroupKey, OutboxDatabase, Waiting};
+use crate::tx::TxOptions;
 use crate::user_code::{Guarded, text_of};
 
 /// What all jobs of a consumer share.
@@ -103,6 +104,8 @@ impl From<Settled> for Ended {
 }
 
 const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Longest time of a statement that notes an event which waits.
+const NOTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a call on `tx`, in a transaction of its own, returns. It takes as long as it takes: while the database is away, this
 /// waits. A function would need a closure that is `Send` for every lifetime of its `tx`, which cannot be said yet.
@@ -111,7 +114,7 @@ macro_rules! in_transaction {
         let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
         loop {
             let ran = async {
-                let mut $tx = $shared.group.outbox.begin().await?;
+                let mut $tx = $shared.group.outbox.begin_with(TxOptions::of_consumer(NOTED_WITHIN)).await?;
                 let result = $call.await?;
                 $tx.commit().await?;
                 Ok::<_, OutboxError>(result)

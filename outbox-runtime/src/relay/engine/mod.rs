@@ -148,7 +148,6 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let lanes_here = doorbell.lanes_here();
         // Both end with this function.
         let mut helpers = JoinSet::new();
-        helpers.spawn(super::upkeep::run(outbox.clone(), self.settings.clone()));
         let mut listens = false;
 
         let mut shutdown = pin!(shutdown);
@@ -185,6 +184,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                     // Not before the store has found its database fit for it.
                     if !listens && self.database_back.is_none() {
                         listens = true;
+                        helpers.spawn(super::upkeep::run(outbox.clone(), self.settings.clone()));
                         helpers.spawn(DB::listen_to_others(&shared.pool, &shared.names, Arc::clone(doorbell)));
                     }
                 }

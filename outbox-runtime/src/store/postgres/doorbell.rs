@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::postgres::PgListener;
 use sqlx::{AssertSqlSafe, PgPool, RawSql};
 
+use super::session;
 use crate::doorbell::Doorbell;
 use crate::record::fnv1a;
 use crate::store::Names;
@@ -26,11 +27,25 @@ fn notify(channel: &str, payload: &str) -> RawSql {
     )))
 }
 
-pub(super) async fn notify_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
-    let channel = channel(&identity);
+pub(super) async fn notify_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
+    let own = session::own_pool_without_settings(&pool);
+    let mut channel = None;
     loop {
         doorbell.rung_elsewhere().await;
-        let pause = match notify(&channel, "").execute(&pool).await {
+        let notified = async {
+            if channel.is_none() {
+                channel = Some(self::channel(&session::located(&pool, &names).await?));
+            }
+            session::follow(&own, &pool);
+            let mut connection = own.acquire().await?;
+            let notified = notify(channel.as_deref().unwrap_or_default(), "").execute(&mut *connection).await;
+            if notified.is_err() {
+                // It may lead to a server that is a standby now.
+                connection.close_on_drop();
+            }
+            notified
+        };
+        let pause = match notified.await {
             Ok(_) => COALESCE,
             Err(error) => {
                 tracing::debug!(%error, "doorbell not rung; relays in other processes find the events at their next poll");
@@ -41,19 +56,21 @@ pub(super) async fn notify_others(pool: PgPool, identity: String, doorbell: Arc<
     }
 }
 
-/// Has all relays look for lanes and parked events.
+/// Has all relays look for lanes and parked events. By located names.
 pub(super) async fn call_relays(
     executor: impl sqlx::PgExecutor<'_>,
     names: &Names,
 ) -> Result<(), sqlx::Error> {
-    notify(&channel(&names.identity()), LANES).execute(executor).await.map(drop)
+    notify(&channel(names), LANES).execute(executor).await.map(drop)
 }
 
-pub(super) async fn listen_to_others(pool: PgPool, identity: String, doorbell: Arc<Doorbell>) {
-    let channel = channel(&identity);
+pub(super) async fn listen_to_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
     loop {
         let lost = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
+            let channel = channel(&session::located(&pool, &names).await?);
+            // A pool of its own each time: none of its connections may lead to what was the primary once.
+            let own = session::own_pool(&pool);
+            let mut listener = PgListener::connect_with(&own).await?;
             listener.listen(&channel).await?;
             // What was rung before that.
             doorbell.ring_here();
@@ -72,7 +89,10 @@ pub(super) async fn listen_to_others(pool: PgPool, identity: String, doorbell: A
     }
 }
 
-/// A channel is an identifier of at most 63 bytes, and a schema and prefix can be longer: hence a hash.
-fn channel(identity: &str) -> String {
-    format!("outbox_{:016x}", fnv1a(identity.as_bytes()))
+/// A channel is an identifier of at most 63 bytes, and a schema and prefix can be longer: hence a hash. Of [located]
+/// names, so that who has the schema in the builder and who has it in the `search_path` hear each other.
+///
+/// [located]: session::located
+fn channel(names: &Names) -> String {
+    format!("outbox_{:016x}", fnv1a(names.identity().as_bytes()))
 }

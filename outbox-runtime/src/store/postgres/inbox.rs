@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
+use super::session::begin;
 use crate::record::fnv1a;
 
 const FORGET: &str = "\
@@ -26,9 +27,11 @@ fn millis(time: Duration) -> f64 {
 
 /// A key whose hash is another's waits for it now and then, and nothing else comes of that.
 async fn lock(connection: &mut PgConnection, names: &Names, of: &GroupKey<'_>) -> Result<(), sqlx::Error> {
-    let (identity, digest) = (names.identity(), of.digest());
-    let key = [identity.as_bytes(), of.group.as_bytes(), of.topic.as_bytes(), digest.as_bytes()].join(&b'\0');
-    let lock = sqlx::query("select pg_advisory_xact_lock($1)").bind(fnv1a(&key).cast_signed());
+    let digest = of.digest();
+    let key = [of.group.as_bytes(), of.topic.as_bytes(), digest.as_bytes()].join(&b'\0');
+    // With the table's own number: one process may name its schema, and another find it by a `search_path`.
+    let lock = sql(names.fill("select pg_advisory_xact_lock($1 # {'waiting'}::regclass::oid::bigint)"));
+    let lock = sqlx::query(lock).bind(fnv1a(&key).cast_signed());
     lock.execute(connection).await.map(drop)
 }
 

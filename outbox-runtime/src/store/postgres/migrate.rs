@@ -1,6 +1,9 @@
-use sqlx::{Executor, PgPool};
+use std::time::Duration;
 
-use crate::error::OutboxError;
+use sqlx::{Executor, PgConnection, PgPool};
+
+use super::session;
+use crate::error::{ErrorKind, OutboxError};
 use crate::store::{Migration, Names, migrate::missing, sql};
 
 pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
@@ -22,32 +25,46 @@ pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
     Ok(())
 }
 
+/// How long another process may take to migrate.
+const TURN_WITHIN: Duration = Duration::from_secs(60);
+const TURN_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the tables rest on.
+const SETTINGS: &str = "\
+set local client_min_messages = warning; set local standard_conforming_strings = on; \
+set local default_table_access_method = heap; set local check_function_bodies = on";
+
 pub(super) async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
-    let mut tx = pool.begin().await?;
-    // Without the notice that a table is there already, at every start.
-    tx.execute("set local client_min_messages = warning").await?;
-    // Held until commit, so that a second process waits here and then finds everything done. Not a session lock:
-    // those break behind a transaction pooler.
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind(format!("outbox migrate {}", names.identity()))
-        .execute(&mut *tx)
+    migrate_if_needed(pool, names).await.map_err(OutboxError::migration)
+}
+
+async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
+    // Without a lock or a right that a service need not have: mostly all is there.
+    let mut tx = session::begin_reading(pool).await?;
+    let (names, applied) = applied(&mut tx, names).await?;
+    tx.rollback().await?;
+    if missing(MIGRATIONS, applied)?.is_empty() {
+        return Ok(());
+    }
+    let mut tx = session::begin(pool).await?;
+    tx.execute(SETTINGS).await?;
+    await_turn(&mut tx).await?;
+    // In a new statement, which sees what was committed before our turn came.
+    let (names, applied) = self::applied(&mut tx, &names).await?;
+    let missing = missing(MIGRATIONS, applied)?;
+    if missing.is_empty() {
+        return Ok(tx.rollback().await?);
+    }
+    // `create schema if not exists` asks for the right to create one even if it is there.
+    let exists: bool = sqlx::query_scalar("select to_regnamespace($1) is not null")
+        .bind(names.fill("{schema}"))
+        .fetch_one(&mut *tx)
         .await?;
-    if names.schema.is_some() {
-        // `create schema if not exists` asks for the right to create one even if it is there.
-        let exists: bool = sqlx::query_scalar("select to_regnamespace($1) is not null")
-            .bind(names.fill("{schema}"))
-            .fetch_one(&mut *tx)
-            .await?;
-        if !exists {
-            tx.execute(sql(names.fill("create schema {schema}"))).await?;
-        }
+    if !exists {
+        tx.execute(sql(names.fill("create schema {schema}"))).await?;
     }
     tx.execute(sql(names.fill(MIGRATION_TABLE))).await?;
-    let applied: i32 =
-        sqlx::query_scalar(sql(names.fill("select coalesce(max(version), 0) from {migration}")))
-            .fetch_one(&mut *tx)
-            .await?;
-    for migration in missing(MIGRATIONS, applied)? {
+    for migration in missing {
         sqlx::raw_sql(sql(names.fill(migration.sql))).execute(&mut *tx).await?;
         sqlx::query(sql(names.fill("insert into {migration} (version) values ($1)")))
             .bind(migration.version)
@@ -55,8 +72,52 @@ pub(super) async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxEr
             .await?;
         tracing::info!(version = migration.version, tables = names.identity(), "outbox schema migrated");
     }
-    tx.commit().await?;
-    Ok(())
+    Ok(tx.commit().await?)
+}
+
+/// One migration at a time in a database, until its transaction ends. Not a session lock: those break behind a transaction
+/// pooler. Asked for again and again, since a wait would end by a `lock_timeout` that is not ours.
+async fn await_turn(tx: &mut PgConnection) -> Result<(), OutboxError> {
+    const OUR_TURN: &str = "select pg_try_advisory_xact_lock(hashtextextended('outbox migrate', 0))";
+    let turn = async {
+        while !sqlx::query_scalar::<_, bool>(OUR_TURN).fetch_one(&mut *tx).await? {
+            tokio::time::sleep(TURN_PAUSE).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(TURN_WITHIN, turn).await.unwrap_or_else(|_| {
+        Err(OutboxError::new(
+            ErrorKind::Database,
+            format!(
+                "another process has been creating or changing the outbox's tables for {TURN_WITHIN:?}, and this one did \
+                 nothing. See what it waits for (`pg_stat_activity`), and try again"
+            ),
+        ))
+    })
+}
+
+/// The version of the tables, 0 without any, and their names with the schema that they are in, or would be created in.
+async fn applied(tx: &mut PgConnection, names: &Names) -> Result<(Names, i32), OutboxError> {
+    const WHERE: &str = "\
+select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.oid = to_regclass($1)),
+       current_schema()::text";
+    let (found, current): (Option<String>, Option<String>) =
+        sqlx::query_as(WHERE).bind(names.fill("{migration}")).fetch_one(&mut *tx).await?;
+    let schema = names.schema.clone().or_else(|| found.clone()).or(current).ok_or_else(|| {
+        OutboxError::config(
+            "the outbox's tables have no schema to be in: none of those in the connection's `search_path` exists. Nothing \
+             was changed. Create one of them, or name one by `Outbox::builder(pool).schema(…)`",
+        )
+    })?;
+    let names = Names { schema: Some(schema), prefix: names.prefix.clone() };
+    let applied = if found.is_some() {
+        let version = sql(names.fill("select coalesce(max(version), 0) from {migration}"));
+        sqlx::query_scalar(version).fetch_one(&mut *tx).await?
+    } else {
+        0
+    };
+    Ok((names, applied))
 }
 
 pub(super) const MIGRATION_TABLE: &str = "create table if not exists {migration} (version integer primary key, applied_at timestamptz not null default now());\n";

@@ -14,6 +14,7 @@ mod model;
 mod operate;
 mod park;
 mod reclaim;
+mod session;
 mod window;
 mod write;
 
@@ -21,8 +22,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, SqlStr};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, SqlStr};
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
@@ -46,7 +46,7 @@ impl Database for Postgres {
     const MIGRATION_TABLE: &'static str = migrate::MIGRATION_TABLE;
 
     fn begin_statement(options: TxOptions) -> Option<SqlStr> {
-        write::begin_statement(options)
+        Some(session::begin_statement(options))
     }
 
     fn check_names(names: &Names) -> Result<(), OutboxError> {
@@ -139,7 +139,8 @@ impl Database for Postgres {
 
     fn open_store(pool: &PgPool, names: &Arc<Names>, lease: Duration) -> PgStore {
         PgStore {
-            options: (*pool.connect_options()).clone(),
+            pool: pool.clone(),
+            located: false,
             connection: None,
             backend: 0,
             marks: Marks::default(),
@@ -150,10 +151,15 @@ impl Database for Postgres {
     }
 
     fn own_pool(pool: &PgPool) -> PgPool {
-        PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .connect_lazy_with((*pool.connect_options()).clone())
+        session::own_pool(pool)
+    }
+
+    fn follow(own: &PgPool, pool: &PgPool) {
+        session::follow(own, pool);
+    }
+
+    async fn located(pool: &PgPool, names: &Names) -> Result<Arc<Names>, OutboxError> {
+        Ok(Arc::new(session::located(pool, names).await?))
     }
 
     async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
@@ -170,7 +176,7 @@ impl Database for Postgres {
 
     async fn release_parked(pool: &PgPool, names: &Names, key: Option<&[u8]>) -> Result<u64, OutboxError> {
         let released = operate::release_parked(pool, names, key).await?;
-        doorbell::call_relays(pool, names).await?;
+        doorbell::call_relays(pool, &session::located(pool, names).await?).await?;
         Ok(released)
     }
 
@@ -187,7 +193,7 @@ impl Database for Postgres {
         names: &Arc<Names>,
         doorbell: Arc<Doorbell>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        doorbell::notify_others(Self::own_pool(pool), names.identity(), doorbell)
+        doorbell::notify_others(pool.clone(), Arc::clone(names), doorbell)
     }
 
     fn listen_to_others(
@@ -195,7 +201,7 @@ impl Database for Postgres {
         names: &Arc<Names>,
         doorbell: Arc<Doorbell>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        doorbell::listen_to_others(Self::own_pool(pool), names.identity(), doorbell)
+        doorbell::listen_to_others(pool.clone(), Arc::clone(names), doorbell)
     }
 }
 
@@ -204,24 +210,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After which a statement is given up, and the connection with it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Every statement of the relay reads a few rows by an index of a table that may have millions, and the planner, which
-/// knows neither the snapshots nor how old the statistics are, must not think otherwise: a sequential scan at each poll
-/// would cost more the more is retained.
-///
-/// Nothing that the relay writes needs to be on disk before it goes on: what a crash takes back is published again.
-const SETTINGS: &str = "\
-set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; set enable_incremental_sort = off; \
-set jit = off; set plan_cache_mode = force_generic_plan; set synchronous_commit = off";
-
-/// The same for one transaction on any other connection.
-const BY_INDEX: &str = "\
-set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; set local jit = off";
-
 /// The read side of a Postgres outbox: one connection, beside the user's pool. A business that holds all connections of
 /// its pool must not stop its relay; and a window is of use only over the connection that opened it (see [`window`]).
 #[derive(Debug)]
 pub struct PgStore {
-    options: PgConnectOptions,
+    /// The user's: it knows where to connect, and by what `search_path`.
+    pool: PgPool,
+    /// Whether `names` has the schema.
+    located: bool,
     /// Not here during a call, nor after one that failed.
     connection: Option<PgConnection>,
     /// The process of the server at its other end: always the same one, unless a transaction pooler is in between.
@@ -239,18 +235,22 @@ impl PgStore {
             return Ok(connection);
         }
         self.marks = Marks::default();
+        if !self.located {
+            self.names = in_time(CONNECT_TIMEOUT, Postgres::located(&self.pool, &self.names)).await?;
+            self.located = true;
+        }
         let connect = async {
-            let mut connection = self.options.connect().await?;
+            let mut connection = session::connect(&self.pool).await?;
             let backend = backend(&mut connection).await?;
             // Found out before anything is left behind in a session that is not ours alone.
-            let mut another = self.options.connect().await?;
+            let mut another = session::connect(&self.pool).await?;
             if self::backend(&mut another).await? == backend
                 || self::backend(&mut connection).await? != backend
             {
                 return Err(window::through_a_pooler());
             }
             another.close().await?;
-            connection.execute(SETTINGS).await?;
+            session::set_up(&mut connection).await?;
             Ok((connection, backend))
         };
         let (connection, backend) = in_time(CONNECT_TIMEOUT, connect).await?;

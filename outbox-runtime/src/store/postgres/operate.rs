@@ -1,11 +1,12 @@
 //! What an operator asks.
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{Executor, PgPool, Row};
+use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::chunk::stored_event;
 use super::fragments::fill;
+use super::session;
 use crate::error::OutboxError;
 use crate::operate::{LaneStatus, ParkedEvent, Replay, Status};
 use crate::record::Lane;
@@ -39,8 +40,7 @@ where pg_visible_in_snapshot(e.xid, l.prev)
 order by e.seq";
 
 pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
-    let mut tx = pool.begin().await?;
-    tx.execute(super::BY_INDEX).await?;
+    let mut tx = session::begin_reading(pool).await?;
     let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> = sqlx::query_as(fill(names, STATUS))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
@@ -67,7 +67,9 @@ pub(super) async fn parked(
 ) -> Result<Vec<ParkedEvent>, OutboxError> {
     const PARKED: &str =
         "select {columns}, e.reason, e.attempts, e.since from {parked} e order by e.since, e.seq limit $1";
-    let rows = sqlx::query(fill(names, PARKED)).bind(i64::from(limit)).fetch_all(pool).await?;
+    let mut tx = session::begin_reading(pool).await?;
+    let rows = sqlx::query(fill(names, PARKED)).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+    tx.rollback().await?;
     rows.iter()
         .map(|row| {
             let event = stored_event(row)?;
@@ -87,27 +89,33 @@ pub(super) async fn release_parked(
     names: &Names,
     key: Option<&[u8]>,
 ) -> Result<u64, OutboxError> {
+    let mut tx = session::begin(pool).await?;
     let released =
         sqlx::query(fill(names, "update {parked} set released = true where $1::bytea is null or key = $1"))
             .bind(key)
-            .execute(pool)
+            .execute(&mut *tx)
             .await?;
+    tx.commit().await?;
     Ok(released.rows_affected())
 }
 
 pub(super) async fn discard_parked(pool: &PgPool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
+    let mut tx = session::begin(pool).await?;
     let discarded =
-        sqlx::query(fill(names, "delete from {parked} where id = $1")).bind(id).execute(pool).await?;
+        sqlx::query(fill(names, "delete from {parked} where id = $1")).bind(id).execute(&mut *tx).await?;
+    tx.commit().await?;
     Ok(discarded.rows_affected() > 0)
 }
 
 pub(super) async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+    let mut tx = session::begin(pool).await?;
     let replayed = sqlx::query(fill(names, REPLAY))
         .bind(which.ids.as_deref())
         .bind(which.topic.as_deref())
         .bind(which.from.map(OffsetDateTime::from))
         .bind(which.until.map(OffsetDateTime::from))
-        .execute(pool)
+        .execute(&mut *tx)
         .await?;
+    tx.commit().await?;
     Ok(replayed.rows_affected())
 }

@@ -8,11 +8,12 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, Executor, PgPool};
+use sqlx::{Executor, PgPool};
 
 use super::fragments::fill;
 use super::marks::{BLOCK_BITS, LEAVES};
-use crate::error::OutboxError;
+use super::session;
+use crate::error::{OutboxError, is_conflict};
 use crate::failpoint::failpoint;
 use crate::store::Names;
 
@@ -50,55 +51,86 @@ select exists (
        where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane and e.seq <= l.prev_floor
        order by e.xid limit 1) e)) e)";
 
+/// How many numbers lie between the first and the last event of a leaf: about how many events it has, found by its index.
+/// A count would read all of it.
+const SPAN: &str = "\
+select coalesce(max(edge.seq) - min(edge.seq) + 1, 0)
+from {lane} l
+cross join lateral (
+  (select e.seq from {leaf} e where e.lane = l.lane order by e.seq limit 1)
+  union all
+  (select e.seq from {leaf} e where e.lane = l.lane order by e.seq desc limit 1)) edge";
+
+/// One relay at a time: two that have both read a leaf, and then want its lock, would be a deadlock.
+const OUR_TURN: &str =
+    "select pg_try_advisory_xact_lock(hashtextextended('outbox reclaim ' || {'event'}::regclass::oid, 0))";
+
 pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
-    let millis = retention.as_millis() as f64;
-    let mut connection = pool.acquire().await?;
-    for statement in [MARK, FORGET_MARKS] {
-        sqlx::query(fill(names, statement)).bind(millis).execute(&mut *connection).await?;
-    }
-    let (last, old): (i64, i64) =
-        sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *connection).await?;
+    let Leaves { last, old } = note_how_far(pool, names, retention).await?;
     let mut events = 0;
     for leaf in leaves_to_reclaim(last, old) {
-        let leaf = format!("{{event_{leaf}}}");
-        let fill = |statement: &str| fill(names, &statement.replace("{leaf}", &leaf));
-        if sqlx::query(fill("select from {leaf} limit 1")).fetch_optional(&mut *connection).await?.is_none() {
-            continue;
+        match reclaim_leaf(pool, names, &format!("{{event_{leaf}}}")).await {
+            Ok(of_leaf) => events += of_leaf,
+            // A relay that reads, somebody's long query, another relay that reclaims: next time.
+            Err(error) if is_in_the_way(&error) => tracing::debug!(%error, leaf, "leaf not reclaimed now"),
+            Err(error) => return Err(error.into()),
         }
-        let mut tx = connection.begin().await?;
-        tx.execute(super::BY_INDEX).await?;
-        if sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await? {
-            tx.rollback().await?;
-            continue;
-        }
-        let in_leaf: i64 =
-            sqlx::query_scalar(fill("select count(*) from {leaf}")).fetch_one(&mut *tx).await?;
-        // Only a relay that reads, or a long query of somebody's, can be in the way, and who comes after us waits no
-        // longer than this.
-        tx.execute("set local lock_timeout = '100ms'").await?;
-        if let Err(error) = tx.execute(fill("lock table {leaf} in access exclusive mode")).await {
-            tx.rollback().await?;
-            if error
-                .as_database_error()
-                .and_then(|error| error.code())
-                .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
-            {
-                continue;
-            }
-            return Err(error.into());
-        }
-        // Again, now that nothing can be added: in a new statement, which sees all that was.
-        if sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await? {
-            tx.rollback().await?;
-            continue;
-        }
-        tx.execute(fill("truncate {leaf}")).await?;
-        failpoint("in-reclaim");
-        tx.commit().await?;
-        failpoint("after-reclaim");
-        events += in_leaf.unsigned_abs();
     }
     Ok(events)
+}
+
+/// The last number drawn, and the last that was drawn longer ago than the retention.
+struct Leaves {
+    last: i64,
+    old: i64,
+}
+
+async fn note_how_far(pool: &PgPool, names: &Names, retention: Duration) -> Result<Leaves, sqlx::Error> {
+    let millis = retention.as_millis() as f64;
+    let mut tx = session::begin(pool).await?;
+    for statement in [MARK, FORGET_MARKS] {
+        sqlx::query(fill(names, statement)).bind(millis).execute(&mut *tx).await?;
+    }
+    let (last, old) = sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Leaves { last, old })
+}
+
+/// About how many events it had.
+async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: &str) -> Result<u64, sqlx::Error> {
+    let fill = |statement: &str| fill(names, &statement.replace("{leaf}", leaf));
+    // `READ COMMITTED`, and said so: what decides below must see all that was committed before the lock was given.
+    let mut tx = session::begin(pool).await?;
+    tx.execute(session::BY_INDEX).await?;
+    let in_leaf = if sqlx::query_scalar(fill(OUR_TURN)).fetch_one(&mut *tx).await?
+        && !sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await?
+    {
+        sqlx::query_scalar::<_, i64>(fill(SPAN)).fetch_one(&mut *tx).await?
+    } else {
+        0
+    };
+    if in_leaf == 0 {
+        tx.rollback().await?;
+        return Ok(0);
+    }
+    // Who comes after us waits no longer than this.
+    tx.execute("set local lock_timeout = '100ms'").await?;
+    tx.execute(fill("lock table {leaf} in access exclusive mode")).await?;
+    // Again, now that nothing can be added: in a new statement, which sees all that was.
+    if sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await? {
+        tx.rollback().await?;
+        return Ok(0);
+    }
+    tx.execute(fill("truncate {leaf}")).await?;
+    failpoint("in-reclaim");
+    tx.commit().await?;
+    failpoint("after-reclaim");
+    Ok(in_leaf.unsigned_abs())
+}
+
+fn is_in_the_way(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == LOCK_NOT_AVAILABLE) || is_conflict(error)
 }
 
 /// The leaves whose events are all older than the number `old`, the oldest first; or that are needed soon.

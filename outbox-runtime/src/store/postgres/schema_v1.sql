@@ -4,7 +4,11 @@ create sequence {seq} as bigint cache 1;
 -- Append-only: rows are never updated, and leave by TRUNCATE of a leaf of the ring.
 create table {event} (
   xid          xid8        not null default pg_current_xact_id(),  -- must be drawn before seq
-  seq          bigint      not null default nextval({'seq'}),
+  seq          bigint      not null default
+    -- A transaction with events waits for the disk, whatever its session's default: what is published was committed.
+    case when case current_setting('synchronous_commit')
+                when 'off' then set_config('synchronous_commit', 'on', true) = 'on' else true end
+    then nextval({'seq'}) end,
   lane         smallint    not null,
   id           uuid        not null,
   topic        text        not null,

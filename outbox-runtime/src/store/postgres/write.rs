@@ -1,12 +1,10 @@
 //! What runs inside the user's transaction.
 
+use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgConnection, SqlStr};
 
 use crate::record::{EventRecord, Lane};
-use crate::store::names::literal;
 use crate::store::{Names, sql};
-use crate::tx::{Isolation, TxOptions};
 
 /// One statement for all events of a transaction: the sequence is drawn as late as can be, and in their order.
 /// `xid` comes first among the columns, so its default is drawn before that of `seq`.
@@ -24,35 +22,6 @@ order by place";
 const INSERT_EVENT: &str = "\
 insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10)";
-
-/// One round trip for all of it, as for a plain `BEGIN`.
-pub(super) fn begin_statement(options: TxOptions) -> Option<SqlStr> {
-    let TxOptions { isolation, name, limit, .. } = options;
-    if isolation.is_none() && name.is_none() && limit.is_none() {
-        return None;
-    }
-    let mut statement = "BEGIN".to_owned();
-    if let Some(isolation) = isolation {
-        statement.push_str(match isolation {
-            Isolation::ReadCommitted => " ISOLATION LEVEL READ COMMITTED",
-            Isolation::RepeatableRead => " ISOLATION LEVEL REPEATABLE READ",
-            Isolation::Serializable => " ISOLATION LEVEL SERIALIZABLE",
-        });
-    }
-    if let Some(name) = name {
-        statement.push_str("; SET LOCAL application_name = ");
-        statement.push_str(&literal(name));
-    }
-    if let Some(limit) = limit {
-        // Postgres's settings are 32 bits wide, and 0 is no limit.
-        let millis = limit.as_millis().clamp(1, 2_000_000_000);
-        let idle = millis + 10_000;
-        statement.push_str(&format!(
-            "; SET LOCAL statement_timeout = {millis}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
-        ));
-    }
-    Some(sql(statement))
-}
 
 pub(super) async fn insert_events(
     connection: &mut PgConnection,

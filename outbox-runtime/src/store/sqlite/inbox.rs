@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+
+use crate::store::sealed::Database as _;
+use crate::tx::{Begun, TxOptions};
 
 const FORGET: &str = "\
 delete from {inbox} where rowid in (
@@ -19,6 +22,10 @@ const OLD: &str = "since < cast(unixepoch('subsec') * 1000 as integer) - 60000";
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2)
+}
+
+async fn begin(pool: &SqlitePool) -> Result<Begun<Sqlite>, sqlx::Error> {
+    Begun::on(pool, Sqlite::begin_statement(TxOptions::new())).await
 }
 
 /// There is one writer at a time.

@@ -1,7 +1,9 @@
-use sqlx::{Executor, SqlitePool};
+use sqlx::{Executor, Sqlite, SqlitePool};
 
 use crate::error::OutboxError;
+use crate::store::sealed::Database as _;
 use crate::store::{Migration, Names, migrate::missing, sql};
+use crate::tx::{Begun, TxOptions};
 
 pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
 
@@ -15,8 +17,12 @@ pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
 }
 
 pub(super) async fn migrate(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
+    migrate_if_needed(pool, names).await.map_err(OutboxError::migration)
+}
+
+async fn migrate_if_needed(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
     // The writer's place, so that a second process waits here and then finds everything done.
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut tx = Begun::on(pool, Sqlite::begin_statement(TxOptions::new())).await?;
     tx.execute(sql(names.fill(MIGRATION_TABLE))).await?;
     let applied: i32 =
         sqlx::query_scalar(sql(names.fill("select coalesce(max(version), 0) from {migration}")))

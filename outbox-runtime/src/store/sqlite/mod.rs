@@ -137,6 +137,12 @@ impl Database for Sqlite {
         pool.clone()
     }
 
+    fn follow(_: &SqlitePool, _: &SqlitePool) {}
+
+    async fn located(_: &SqlitePool, names: &Names) -> Result<Arc<Names>, OutboxError> {
+        Ok(Arc::new(names.clone()))
+    }
+
     async fn reclaim(pool: &SqlitePool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
         operate::reclaim(pool, names, retention).await
     }

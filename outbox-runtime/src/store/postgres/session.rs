@@ -1,0 +1,180 @@
+//! What our sessions and transactions rest on. Nothing is inherited: a server, a database, a role and a URL can each have
+//! other defaults.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Executor, PgConnection, PgPool, Postgres, Row, SqlStr};
+
+use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
+use crate::store::names::literal;
+use crate::store::{Names, sql};
+use crate::tx::{Begun, Isolation, TxOptions};
+
+/// How long a frozen process of ours may hold its locks.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
+
+/// Each with why. A setting that this version of Postgres does not know is left out.
+///
+/// Every statement of the relay reads a few rows by an index of a table that may have millions, and the planner, which
+/// knows neither the snapshots nor how old the statistics are, must not think otherwise: a sequential scan at each poll
+/// would cost more the more is retained.
+const SETTINGS: [(&str, &str); 25] = [
+    // A statement sees what was committed before it, and locks are given in turn.
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
+    // Ours are bounded by `statement_timeout`; `LISTEN` and a quiet outbox are idle for as long as they like.
+    ("lock_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("transaction_timeout", "0"),
+    // What the relay writes need not be on disk before it goes on: what a crash takes back is published again.
+    ("synchronous_commit", "off"),
+    // Names are qualified by the schema that the user's own connections see.
+    ("search_path", "pg_catalog"),
+    // An error instead of events that nobody sees.
+    ("row_security", "off"),
+    ("standard_conforming_strings", "on"),
+    ("client_min_messages", "warning"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("enable_incremental_sort", "off"),
+    ("enable_indexscan", "on"),
+    ("enable_indexonlyscan", "on"),
+    ("enable_nestloop", "on"),
+    ("enable_hashjoin", "on"),
+    ("enable_mergejoin", "on"),
+    ("enable_material", "on"),
+    ("enable_partition_pruning", "on"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
+
+fn settings() -> SqlStr {
+    let mut statement = "select set_config(ours.name, ours.value, false) from (values".to_owned();
+    let timeouts = [
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
+    ];
+    let timeouts = timeouts.map(|(name, timeout)| (name, timeout.as_millis().to_string()));
+    for (name, value) in &timeouts {
+        _ = write!(statement, " ('{name}', '{value}'),");
+    }
+    for (name, value) in SETTINGS {
+        _ = write!(statement, " ('{name}', '{value}'),");
+    }
+    statement.pop();
+    statement.push_str(
+        ") as ours (name, value) where exists (select from pg_catalog.pg_settings known where known.name = ours.name)",
+    );
+    sql(statement)
+}
+
+/// Only of a session that is ours alone: not behind a transaction pooler, which would give it to the business next.
+pub(super) async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    connection.execute(settings()).await.map(drop)
+}
+
+/// A connection of our own to where `pool` connects *now*: its options may have been changed since it was made.
+pub(super) async fn connect(pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
+    pool.connect_options().connect().await
+}
+
+fn single() -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT)
+}
+
+/// A pool of one connection, for what a relay does beside the business.
+pub(super) fn own_pool(pool: &PgPool) -> PgPool {
+    single().after_connect(|connection, _| Box::pin(set_up(connection))).connect_lazy_with(options_of(pool))
+}
+
+/// The same for services, which may be behind a transaction pooler: nothing is set in its session.
+pub(super) fn own_pool_without_settings(pool: &PgPool) -> PgPool {
+    single().connect_lazy_with(options_of(pool))
+}
+
+/// Has an own pool connect as `pool` does now.
+pub(super) fn follow(own: &PgPool, pool: &PgPool) {
+    own.set_connect_options(options_of(pool));
+}
+
+fn options_of(pool: &PgPool) -> PgConnectOptions {
+    (*pool.connect_options()).clone()
+}
+
+/// The names with the schema in which connections of `pool` find the tables: a `search_path` that is set by the pool's
+/// `after_connect` is unknown to all other connections. As they are if there are none.
+pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx::Error> {
+    if names.schema.is_some() {
+        return Ok(names.clone());
+    }
+    // In the simple protocol, for services behind a transaction pooler.
+    let statement = names.fill(
+        "select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where c.oid = to_regclass({'event'})",
+    );
+    let found = pool.fetch_optional(sql(statement)).await?;
+    let schema = found.map(|row| row.try_get(0)).transpose()?;
+    Ok(Names { schema, prefix: names.prefix.clone() })
+}
+
+/// One round trip for all of it, as for a plain `BEGIN`.
+pub(super) fn begin_statement(options: TxOptions) -> SqlStr {
+    let TxOptions { isolation, name, limit, .. } = options;
+    let mut statement = "BEGIN".to_owned();
+    statement.push_str(match isolation {
+        None => "",
+        Some(Isolation::ReadCommitted) => " ISOLATION LEVEL READ COMMITTED",
+        Some(Isolation::RepeatableRead) => " ISOLATION LEVEL REPEATABLE READ",
+        Some(Isolation::Serializable) => " ISOLATION LEVEL SERIALIZABLE",
+    });
+    statement.push_str(" READ WRITE");
+    if let Some(name) = name {
+        _ = write!(statement, "; SET LOCAL application_name = {}", literal(name));
+    }
+    if let Some(limit) = limit {
+        _ = write!(statement, "; {}", limited(limit));
+    }
+    sql(statement)
+}
+
+/// Bounds a transaction and has its commit wait for the disk, and never loosens what the session has: of a time, the
+/// smaller counts.
+fn limited(limit: Duration) -> String {
+    // Postgres's settings are 32 bits wide, and 0 is no limit.
+    let millis = limit.as_millis().clamp(1, 2_000_000_000);
+    let at_most = |setting: &str, millis: u128| {
+        format!(
+            "set_config('{setting}', case when current_setting('{setting}')::interval between '1 ms' and '{millis} ms' \
+             then current_setting('{setting}') else '{millis}' end, true)"
+        )
+    };
+    format!(
+        "SELECT {}, {}, set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on' \
+         else current_setting('synchronous_commit') end, true)",
+        at_most("statement_timeout", millis),
+        at_most("idle_in_transaction_session_timeout", millis + 10_000),
+    )
+}
+
+/// Begins a transaction of ours that writes, on a pool of the user's or ours.
+pub(super) async fn begin(pool: &PgPool) -> Result<Begun<Postgres>, sqlx::Error> {
+    let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(STATEMENT_TIMEOUT);
+    Begun::on(pool, Some(begin_statement(options))).await
+}
+
+/// Begins one that reads a few rows of large tables, each by its index.
+pub(super) async fn begin_reading(pool: &PgPool) -> Result<Begun<Postgres>, sqlx::Error> {
+    let statement =
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}; {BY_INDEX}", limited(STATEMENT_TIMEOUT));
+    Begun::on(pool, Some(sql(statement))).await
+}
+
+/// The planner's part of [`SETTINGS`], for one transaction on any other connection.
+pub(super) const BY_INDEX: &str = "\
+set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; \
+set local enable_indexscan = on; set local enable_nestloop = on; set local jit = off";
