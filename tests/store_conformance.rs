@@ -48,7 +48,7 @@ async fn a_time_beyond_the_calendar_is_an_error_of_emit<DB: OutboxDatabase>(outb
     let ten_thousand_years = Duration::from_secs(10_000 * 365 * 24 * 60 * 60);
     let mut tx = outbox.begin().await.unwrap();
     let error = tx.emit(Dated { at: SystemTime::UNIX_EPOCH + ten_thousand_years }).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Serialize);
+    assert_eq!(error.kind(), ErrorKind::InvalidEvent);
     assert!(error.to_string().contains("beyond the years"), "{error}");
     tx.emit(Dated { at: SystemTime::UNIX_EPOCH }).unwrap();
     tx.commit().await.unwrap();

@@ -51,6 +51,8 @@ pub enum ErrorKind {
     Serialize,
     /// A payload could not be read back as the event it should be.
     Deserialize,
+    /// The event has a topic, name, version, id, time or header that Kafka or a database cannot take. It was not emitted.
+    InvalidEvent,
     /// The event is larger than the limit. It was not emitted.
     EventTooLarge,
     /// A setting is wrong: nothing was started.

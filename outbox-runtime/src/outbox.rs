@@ -258,10 +258,11 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
 
     /// The largest event that `emit` takes, in bytes of payload, key and headers. Default:
     /// [`DEFAULT_MAX_EVENT_BYTES`]. Raise it only together with `message.max.bytes` of the relay's publisher and
-    /// `max.message.bytes` of the topics: an event that Kafka refuses is parked.
+    /// `max.message.bytes` of the topics: an event that Kafka refuses is parked. At most 500,000,000 bytes: half of what
+    /// librdkafka and Postgres can take at all.
     #[must_use]
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
-        self.max_event_bytes = bytes;
+        self.max_event_bytes = bytes.min(500_000_000);
         self
     }
 

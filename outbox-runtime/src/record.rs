@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use crate::event::Headers;
+use crate::codec::Encode;
+use crate::error::OutboxError;
+use crate::event::{DomainEvent, Headers};
 
 /// The header that carries the W3C trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -14,6 +16,12 @@ pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const CE_ID: &str = "ce_id";
 pub(crate) const CE_TYPE: &str = "ce_type";
 pub(crate) const CE_TIME: &str = "ce_time";
+/// What begins the names of all of them.
+pub(crate) const CE_PREFIX: &str = "ce_";
+/// What begins the names of those that consumers add.
+pub(crate) const OUTBOX_PREFIX: &str = "outbox-";
+/// The media type of the payload.
+pub(crate) const CONTENT_TYPE: &str = "content-type";
 /// An extension: the version of the payload's schema.
 pub(crate) const CE_VERSION: &str = "ce_dataversion";
 
@@ -42,6 +50,27 @@ pub struct EventRecord {
 }
 
 impl EventRecord {
+    /// An event as it is emitted now.
+    pub(crate) fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
+        let descriptor = event.descriptor();
+        let mut payload = Vec::new();
+        <E::Codec as Encode<E>>::encode(event, &mut payload)
+            .map_err(|error| OutboxError::serialize(descriptor.name, error))?;
+        let mut headers = Headers::new();
+        event.headers(&mut headers);
+        Ok(Self {
+            id: event.id().unwrap_or_else(Uuid::now_v7),
+            topic: descriptor.topic.into(),
+            key: event.key(),
+            name: descriptor.name.into(),
+            version: descriptor.version,
+            content_type: descriptor.content_type.into(),
+            headers,
+            payload,
+            occurred_at: event.occurred_at().unwrap_or_else(SystemTime::now),
+        })
+    }
+
     /// The bytes that count against the size limit: payload, key and headers.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -97,18 +126,6 @@ impl Lane {
     }
 }
 
-/// Whether there is a date for it: the conversion to one panics otherwise.
-pub(crate) fn is_calendar_time(at: SystemTime) -> bool {
-    let epoch = time::OffsetDateTime::UNIX_EPOCH;
-    let date = match at.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => time::Duration::try_from(after).ok().and_then(|after| epoch.checked_add(after)),
-        Err(before) => {
-            time::Duration::try_from(before.duration()).ok().and_then(|before| epoch.checked_sub(before))
-        }
-    };
-    date.is_some()
-}
-
 /// FNV-1a, 64 bits (Fowler, Noll, Vo). Its result is on disk: it must never change.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
@@ -131,13 +148,6 @@ mod tests {
     }
 
     const LANES_ON_DISK: [i16; 5] = [1, 0, 12, 1, 3];
-
-    #[test]
-    fn times_beyond_the_calendar_are_told() {
-        let year = std::time::Duration::from_secs(365 * 24 * 60 * 60);
-        assert!(is_calendar_time(SystemTime::now()) && is_calendar_time(SystemTime::UNIX_EPOCH - year * 60));
-        assert!(!is_calendar_time(SystemTime::UNIX_EPOCH + year * 9_000));
-    }
 
     #[test]
     fn keys_spread_over_all_lanes() {

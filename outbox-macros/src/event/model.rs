@@ -216,14 +216,15 @@ fn checked_topic<'a>(errors: &Errors, value: &'a TopicValue) -> Option<Topic<'a>
 }
 
 fn checked_version(errors: &Errors, literal: &LitInt) -> Option<u32> {
-    match literal.base10_parse() {
+    match literal.base10_parse::<u32>() {
         Ok(0) => errors.at(literal.span(), "versions start at 1\nhelp: write `version = 1`"),
-        Ok(version) => return Some(version),
-        Err(_) => errors.at(
+        // The databases keep it in 32 bits with a sign.
+        Ok(version) if version <= i32::MAX as u32 => return Some(version),
+        _ => errors.at(
             literal.span(),
             format!(
                 "`{literal}` is not a version: they go from 1 to {}\nhelp: write `version = 1`",
-                u32::MAX
+                i32::MAX
             ),
         ),
     }

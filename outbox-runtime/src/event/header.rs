@@ -17,6 +17,9 @@ pub trait HeaderValue {
     fn header_value(&self) -> Option<Cow<'_, str>>;
 }
 
+/// The lengths of a header's name and value, as Kafka writes them: up to 5 bytes each.
+const KAFKAS_OWN: usize = 10;
+
 /// The headers of one event, in the order in which they were added. Names are unique; values are text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(Cow<'static, str>, String)>);
@@ -50,9 +53,9 @@ impl Headers {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// The bytes that names and values take.
+    /// The bytes that names and values take, and what Kafka adds to each.
     pub(crate) fn size(&self) -> usize {
-        self.iter().map(|(name, value)| name.len() + value.len()).sum()
+        self.iter().map(|(name, value)| name.len() + value.len() + KAFKAS_OWN).sum()
     }
 
     /// The stores keep headers as a JSON object of strings.

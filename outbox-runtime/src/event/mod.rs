@@ -1,5 +1,6 @@
 //! What a domain event is: its topic, key, headers, and how it is written down.
 
+mod check;
 mod header;
 mod key;
 mod topic;
@@ -8,6 +9,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+pub(crate) use check::check;
 pub use header::{HeaderValue, Headers};
 pub use key::{EventKey, event_key};
 
@@ -117,7 +119,7 @@ impl EventDescriptor {
     /// A descriptor, as the derive writes it.
     ///
     /// # Panics
-    /// If Kafka would refuse the topic. The derive calls this in a constant: there it is an error of the compiler.
+    /// If Kafka would refuse the topic, or the version is 0 or above `i32::MAX`. The derive calls this in a constant: there it is an error of the compiler.
     #[must_use]
     #[allow(clippy::panic)] // evaluated by the compiler: the panic is the compile error
     pub const fn new(
@@ -130,6 +132,9 @@ impl EventDescriptor {
     ) -> Self {
         if let Some(problem) = topic::problem(topic) {
             panic!("{}", problem);
+        }
+        if version == 0 || version > i32::MAX as u32 {
+            panic!("the version of an event is 0 or above 2147483647: they go from 1 to that");
         }
         Self { topic, name, version, content_type, key_fields, header_names }
     }

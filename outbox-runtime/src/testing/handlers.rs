@@ -3,17 +3,15 @@
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use uuid::Uuid;
-
-use crate::codec::{Decode, Encode};
+use crate::codec::Decode;
 use crate::consume::attempt::{Attempted, Ending, Failure, Group};
 use crate::consume::message::Message;
 use crate::consume::route::Routes;
 use crate::consume::{ErrorClass, EventHandler, Handler};
 use crate::error::OutboxError;
-use crate::event::{DomainEvent, Headers};
+use crate::event::DomainEvent;
 use crate::outbox::Outbox;
-use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
+use crate::record::{CE_ID, CE_TYPE, CE_VERSION, EventRecord};
 use crate::store::OutboxDatabase;
 
 /// Delivers messages to a handler as a consumer does: each in a transaction with the inbox, once for each id. What the handler
@@ -90,19 +88,14 @@ impl TestMessage {
     /// # Errors
     /// If the event cannot be serialized.
     pub fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
-        let descriptor = event.descriptor();
-        let mut payload = Vec::new();
-        <E::Codec as Encode<E>>::encode(event, &mut payload)
-            .map_err(|error| OutboxError::serialize(descriptor.name, error))?;
-        let mut headers = Headers::new();
-        event.headers(&mut headers);
-        headers.insert(CE_ID, &event.id().unwrap_or_else(Uuid::now_v7));
-        headers.insert(CE_TYPE, descriptor.name);
-        headers.insert(CE_VERSION, &descriptor.version);
+        let EventRecord { id, topic, key, name, version, mut headers, payload, .. } = EventRecord::of(event)?;
+        headers.insert(CE_ID, &id);
+        headers.insert(CE_TYPE, &name);
+        headers.insert(CE_VERSION, &version);
         let headers = headers.iter().map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
         Ok(Self(Message {
-            topic: descriptor.topic.to_owned(),
-            key: event.key(),
+            topic: topic.into_owned(),
+            key,
             headers: headers.collect(),
             payload: Some(payload),
             offset: next_offset(),

@@ -4,6 +4,7 @@ use sqlx_core::transaction::TransactionManager;
 
 use super::{Enclosing, OutboxTx};
 use crate::error::{ErrorKind, OutboxError};
+use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
 
 impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
@@ -44,9 +45,27 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
         }
         let events = std::mem::take(&mut self.events);
         let outbox = self.outbox.clone();
-        DB::insert_events(self, &outbox.settings().names, &events).await?;
+        for events in in_parts(&events) {
+            DB::insert_events(self, &outbox.settings().names, events).await?;
+        }
         Ok(())
     }
+}
+
+/// The events of a statement have so many bytes: Postgres takes a gigabyte at most, and both sides hold all of it.
+const BYTES_PER_STATEMENT: usize = 16 << 20;
+
+/// All events, in order. A part has one at least.
+fn in_parts(events: &[EventRecord]) -> impl Iterator<Item = &[EventRecord]> {
+    let mut bytes = 0;
+    events.chunk_by(move |_, next| {
+        bytes += next.size();
+        let same = bytes <= BYTES_PER_STATEMENT;
+        if !same {
+            bytes = 0;
+        }
+        same
+    })
 }
 
 impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
@@ -74,4 +93,36 @@ fn commit_failed(error: sqlx::Error) -> OutboxError {
 /// only the answer is missing (see `ProcessInterrupts` and `CommitTransaction` in its source).
 fn is_farewell(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(error.code().as_deref(), Some("57P01" | "57P02"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::event::Headers;
+
+    #[test]
+    fn the_events_of_a_transaction_are_inserted_in_parts_that_a_database_takes() {
+        let record = |size: usize| EventRecord {
+            id: uuid::Uuid::now_v7(),
+            topic: "t".into(),
+            key: None,
+            name: "n".into(),
+            version: 1,
+            content_type: "c".into(),
+            headers: Headers::new(),
+            payload: vec![0; size],
+            occurred_at: SystemTime::now(),
+        };
+        let parts = |sizes: &[usize]| {
+            let events: Vec<_> = sizes.iter().copied().map(record).collect();
+            in_parts(&events).map(<[_]>::len).collect::<Vec<_>>()
+        };
+        let most = BYTES_PER_STATEMENT;
+        assert_eq!(parts(&[]), [] as [usize; 0]);
+        assert_eq!(parts(&[0, 1, most / 2]), [3]);
+        assert_eq!(parts(&[most * 2, most * 2, 1, 1]), [1, 3]);
+        assert_eq!(parts(&[1, most, 1, most, 1]), [2, 2, 1]);
+    }
 }

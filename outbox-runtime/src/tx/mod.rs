@@ -9,7 +9,6 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
 use sqlx::pool::PoolConnection;
 use sqlx_core::transaction::TransactionManager;
@@ -19,11 +18,10 @@ pub use begin::{BeginOutbox, BeginTransaction};
 pub(crate) use begin::{Begun, begin_on_pool};
 pub use options::{Isolation, TxOptions};
 
-use crate::codec::Encode;
-use crate::error::{ErrorKind, OutboxError};
-use crate::event::{DomainEvent, Headers};
+use crate::error::OutboxError;
+use crate::event::{DomainEvent, check};
 use crate::outbox::Outbox;
-use crate::record::EventRecord;
+use crate::record::{EventRecord, TRACEPARENT};
 use crate::store::OutboxDatabase;
 
 /// A database transaction with a buffer of events, which [`commit`](Self::commit) inserts just before it commits.
@@ -74,55 +72,21 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// events with one statement.
     ///
     /// # Errors
-    /// If it cannot be serialized, or is larger than [`max_event_bytes`](crate::OutboxBuilder::max_event_bytes).
+    /// If it cannot be serialized, is larger than [`max_event_bytes`](crate::OutboxBuilder::max_event_bytes), or has what Kafka or
+    /// a database cannot take: [`ErrorKind::InvalidEvent`](crate::ErrorKind::InvalidEvent).
     /// It is not emitted then; return the error, and the transaction is rolled back.
     pub fn emit<E: DomainEvent>(&mut self, event: E) -> Result<Uuid, OutboxError> {
-        let mut payload = Vec::new();
-        <E::Codec as Encode<E>>::encode(&event, &mut payload)
-            .map_err(|error| OutboxError::serialize(event.descriptor().name, error))?;
-        let mut headers = Headers::new();
-        event.headers(&mut headers);
-        let settings = self.outbox.settings();
-        let traceparent =
-            settings.trace_context.and_then(|current| current()).or_else(|| self.traceparent.clone());
-        headers.insert(crate::record::TRACEPARENT, &traceparent);
+        self.add(EventRecord::of(&event)?)
+    }
 
-        let descriptor = event.descriptor();
-        let occurred_at = event.occurred_at().unwrap_or_else(SystemTime::now);
-        if !crate::record::is_calendar_time(occurred_at) {
-            return Err(OutboxError::new(
-                ErrorKind::Serialize,
-                format!(
-                    "event `{}` occurred beyond the years -9999 to 9999, which its header cannot say: it was not emitted; \
-                     return the error to roll back, and correct the field `#[event(occurred_at)]`",
-                    descriptor.name
-                ),
-            ));
-        }
-        let record = EventRecord {
-            id: event.id().unwrap_or_else(Uuid::now_v7),
-            topic: descriptor.topic.into(),
-            key: event.key(),
-            name: descriptor.name.into(),
-            version: descriptor.version,
-            content_type: descriptor.content_type.into(),
-            headers,
-            payload,
-            occurred_at,
-        };
-        if record.size() > settings.max_event_bytes {
-            return Err(OutboxError::new(
-                ErrorKind::EventTooLarge,
-                format!(
-                    "event `{}` has {} bytes of payload, key and headers, and may have {}: it was not emitted; return \
-                     the error to roll back. Put large content where consumers can fetch it and its address into the \
-                     event, or raise `max_event_bytes` together with the limits of the publisher and the topic",
-                    record.name,
-                    record.size(),
-                    settings.max_event_bytes
-                ),
-            ));
-        }
+    fn add(&mut self, mut record: EventRecord) -> Result<Uuid, OutboxError> {
+        let settings = self.outbox.settings();
+        let traceparent = settings.trace_context.and_then(|current| current());
+        // One that is malformed is ignored, as W3C Trace Context says.
+        let traceparent =
+            traceparent.or_else(|| self.traceparent.clone()).filter(|text| is_traceparent(text));
+        record.headers.insert(TRACEPARENT, &traceparent);
+        check(&record, settings.max_event_bytes)?;
         let id = record.id;
         self.events.push(record);
         Ok(id)
@@ -166,7 +130,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     ///
     /// # Errors
     /// If the database refuses the events or the commit: everything is rolled back, changes and events. If the
-    /// connection is lost during `COMMIT` itself, the error is of the kind [`ErrorKind::CommitUnknown`]: both were
+    /// connection is lost during `COMMIT` itself, the error is of the kind [`ErrorKind::CommitUnknown`](crate::ErrorKind::CommitUnknown): both were
     /// committed or neither was.
     pub async fn commit(self) -> Result<(), OutboxError> {
         self.insert_and_commit().await
@@ -222,4 +186,10 @@ impl<DB: OutboxDatabase> fmt::Debug for OutboxTx<'_, DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OutboxTx").field("pending_events", &self.events.len()).finish_non_exhaustive()
     }
+}
+
+/// Whether it may be a `traceparent`: it comes from other services, too. Its version 00 has 55 characters, and later ones may have
+/// more.
+fn is_traceparent(text: &str) -> bool {
+    (55..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

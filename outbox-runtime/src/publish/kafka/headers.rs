@@ -5,16 +5,14 @@ use rdkafka::message::{Header, OwnedHeaders};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION, EventRecord};
-
-const CONTENT_TYPE: &str = "content-type";
+use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION, CONTENT_TYPE, EventRecord};
 
 pub(super) fn kafka_headers(event: &EventRecord, source: &str) -> OwnedHeaders {
     fn add(headers: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
         headers.insert(Header { key, value: Some(value) })
     }
     let mut id = uuid::Uuid::encode_buffer();
-    // RFC 3339 has no years beyond 9999: such a time is left out.
+    // Of the years 0 to 9999, as `emit` makes sure: of others it has none.
     let time = OffsetDateTime::from(event.occurred_at).format(&Rfc3339).ok();
 
     let mut headers = OwnedHeaders::new_with_capacity(12);
