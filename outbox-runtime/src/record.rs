@@ -78,6 +78,13 @@ impl EventRecord {
     }
 }
 
+impl EventRecord {
+    /// The bytes that an event takes on its way through the relay.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.size() + self.topic.len() + self.name.len() + self.content_type.len()) as u64
+    }
+}
+
 /// An event read from the outbox, and its place there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -88,6 +95,8 @@ pub struct StoredEvent {
     pub seq: i64,
     /// The event.
     pub record: EventRecord,
+    /// Why it cannot be published as it is stored. What could not be read of it is left empty.
+    pub(crate) unreadable: Option<Box<str>>,
 }
 
 /// One ordered slice of the outbox: the unit of ordering, of leasing and of parallelism.

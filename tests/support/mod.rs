@@ -7,6 +7,7 @@ pub mod consumers;
 pub mod processes;
 pub mod proxy;
 pub mod random;
+pub mod throttle;
 pub mod topics;
 pub mod writers;
 

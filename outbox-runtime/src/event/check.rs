@@ -89,7 +89,7 @@ fn header_problem(name: &str) -> Option<&'static str> {
     )
 }
 
-fn is_in_calendar(at: SystemTime) -> bool {
+pub(crate) fn is_in_calendar(at: SystemTime) -> bool {
     match at.duration_since(UNIX_EPOCH) {
         Ok(after) => after < LAST_YEAR,
         Err(before) => before.duration() <= FIRST_YEAR,

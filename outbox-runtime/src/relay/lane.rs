@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::memory::Held;
+use super::reading::Bounds;
 use crate::backoff::Backoff;
 use crate::publish::DeliveryReport;
 use crate::record::{Lane, StoredEvent, fnv1a};
-use crate::store::{LaneBatch, Lease, Parking, Progress};
+use crate::store::{LaneBatch, Lease, Parking, Progress, Rest};
 
 /// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if they have no key in common:
 /// then an event of the later one cannot overtake an earlier event of its key, whatever becomes of the batches. They are
@@ -22,6 +24,7 @@ pub(super) struct HeldLane<C> {
     pub(super) read: C,
     /// Read, and to be sent when what is in flight has its reports.
     pub(super) next: Option<LaneBatch<C>>,
+    next_held: Held,
     /// Hashes of its keys.
     next_keys: HashSet<u64>,
     /// With the publisher, in order.
@@ -31,8 +34,8 @@ pub(super) struct HeldLane<C> {
     ghosts: usize,
     /// Delivered, and not saved yet.
     pub(super) unsaved: Option<Progress<C>>,
-    /// How large an event was on average, in the last batch.
-    event_bytes: u64,
+    /// The memory of its parked events.
+    pub(super) parking: Vec<Held>,
     /// There is more of it than was asked for.
     pub(super) in_backlog: bool,
     /// Read to the end, when the doorbell had rung so often.
@@ -53,6 +56,7 @@ struct InFlight<C> {
     /// Hashes of the keys.
     keys: HashSet<u64>,
     events: usize,
+    bytes: u64,
     landed: Option<(Flight<C>, Vec<DeliveryReport>)>,
 }
 
@@ -130,6 +134,7 @@ pub(super) struct Flight<C> {
     pub(super) alone: bool,
     pub(super) sent: Instant,
     passed_over: Vec<Parking>,
+    held: Held,
     start: C,
     end: C,
 }
@@ -168,12 +173,13 @@ impl<C: Clone> HeldLane<C> {
             lease,
             read: cursor,
             next: None,
+            next_held: Held::default(),
             next_keys: HashSet::new(),
             flights: VecDeque::new(),
             next_flight: 0,
             ghosts: 0,
             unsaved: None,
-            event_bytes: 0,
+            parking: Vec::new(),
             in_backlog: false,
             quiet_since: None,
             generation: 0,
@@ -184,13 +190,8 @@ impl<C: Clone> HeldLane<C> {
         }
     }
 
-    /// How many events to read now, if it is to be read; `rings` tells whether there may be news. No more than are likely to
-    /// have so many bytes.
-    pub(super) fn wants(&self, rings: u64, rows: u32, bytes: u64) -> Option<u32> {
-        let rows = match self.event_bytes {
-            0 => rows,
-            each => u32::try_from(bytes / each).unwrap_or(u32::MAX).clamp(1, rows),
-        };
+    /// How many events to read now, if it is to be read; `rings` tells whether there may be news.
+    pub(super) fn wants(&self, rings: u64, rows: u32) -> Option<u32> {
         if self.next.is_some() || self.leaving || self.quiet_since == Some(rings) {
             return None;
         }
@@ -203,36 +204,40 @@ impl<C: Clone> HeldLane<C> {
         }
     }
 
-    /// Takes in what was read.
-    pub(super) fn was_read(&mut self, batch: LaneBatch<C>, asked: u32, rings: u64) {
+    /// Takes in what was read. `full`: as much as was asked for.
+    pub(super) fn was_read(&mut self, batch: LaneBatch<C>, held: Held, full: bool, rings: u64) {
         self.read = batch.end.clone();
-        self.in_backlog = batch.events.len() >= asked as usize;
+        self.in_backlog = full;
+        self.next_held = held;
         if batch.events.is_empty() {
-            self.quiet_since = Some(rings);
+            if batch.rest == Rest::Nothing {
+                self.quiet_since = Some(rings);
+            }
             if batch.save {
                 self.next_keys.clear();
                 self.next = Some(batch);
             }
         } else {
-            let bytes: usize = batch.events.iter().map(|event| event.record.payload.len()).sum();
-            self.event_bytes = (bytes / batch.events.len()) as u64;
             self.next_keys =
                 batch.events.iter().filter_map(|event| event.record.key.as_deref()).map(fnv1a).collect();
             self.next = Some(batch);
         }
     }
 
-    /// The batch to send now. `most`: events that may be with the publisher in several batches.
-    pub(super) fn take_off(&mut self, now: Instant, most: u32) -> Option<Flight<C>> {
+    /// The batch to send now. `most`: what may be with the publisher in several batches.
+    pub(super) fn take_off(&mut self, now: Instant, most: Bounds) -> Option<Flight<C>> {
         let blocked = match &self.retry {
             _ if self.ghosts > 0 => true,
             None => false,
             Some(retry) => retry.not_before > now || !self.flights.is_empty(),
         };
         let batch = self.next.as_ref().filter(|_| !blocked)?;
+        let bytes = batch.events.iter().map(|event| event.record.bytes()).sum();
         if !self.flights.is_empty() {
-            let in_flight: usize = self.flights.iter().map(|flight| flight.events).sum();
-            if in_flight + batch.events.len() > most as usize
+            let events: usize = self.flights.iter().map(|flight| flight.events).sum();
+            let in_flight: u64 = self.flights.iter().map(|flight| flight.bytes).sum();
+            if events + batch.events.len() > most.rows as usize
+                || in_flight + bytes > most.bytes
                 || self.flights.len() == MOST_FLIGHTS
                 || self.flights.iter().any(|flight| !flight.keys.is_disjoint(&self.next_keys))
             {
@@ -242,7 +247,7 @@ impl<C: Clone> HeldLane<C> {
         self.next_flight += 1;
         let number = self.next_flight;
         let keys = std::mem::take(&mut self.next_keys);
-        self.flights.push_back(InFlight { number, keys, events: batch.events.len(), landed: None });
+        self.flights.push_back(InFlight { number, keys, events: batch.events.len(), bytes, landed: None });
         let LaneBatch { events, start, end, .. } = self.next.take()?;
         let mut passed_over = Vec::new();
         let events = events
@@ -273,6 +278,7 @@ impl<C: Clone> HeldLane<C> {
             alone,
             sent: now,
             passed_over,
+            held: std::mem::take(&mut self.next_held),
             start,
             end,
         })
@@ -318,10 +324,10 @@ impl<C: Clone> HeldLane<C> {
         park_after: Option<u32>,
         now: Instant,
     ) -> Settlement {
-        let Flight { events, alone, mut passed_over, start, end, .. } = flight;
+        let Flight { events, alone, mut passed_over, held, start, end, .. } = flight;
         let bad = (0..events.len()).find(|i| !reports.get(*i).is_some_and(DeliveryReport::is_delivered));
         let Some(bad) = bad else {
-            self.delivered(end, passed_over);
+            self.delivered(end, passed_over, held);
             return Settlement::AllDelivered { after_retry: self.retry.take().is_some() };
         };
         let event = &events[bad];
@@ -348,7 +354,7 @@ impl<C: Clone> HeldLane<C> {
             let reason = Some(report.to_string());
             // It was read alone, so all before the batch's end is this event, or was passed over.
             passed_over.push(Parking { event: event.clone(), reason, attempts: attempt, released: false });
-            self.delivered(end, passed_over);
+            self.delivered(end, passed_over, held);
             return Settlement::Parked { event, report, attempt };
         }
         retry.not_before = now + retry.backoff.pause();
@@ -358,7 +364,7 @@ impl<C: Clone> HeldLane<C> {
         self.parked.saved(&given_up);
         let cursor = cursor_before(&start, event.seq);
         if bad > 0 || !taken.is_empty() {
-            self.delivered(cursor.clone(), taken);
+            self.delivered(cursor.clone(), taken, held);
         }
         self.read_again_from(cursor);
         if refused {
@@ -368,7 +374,10 @@ impl<C: Clone> HeldLane<C> {
         }
     }
 
-    fn delivered(&mut self, cursor: C, mut parked: Vec<Parking>) {
+    fn delivered(&mut self, cursor: C, mut parked: Vec<Parking>, held: Held) {
+        if !parked.is_empty() {
+            self.parking.push(held);
+        }
         let lease = self.lease;
         let unsaved = self.unsaved.get_or_insert_with(|| Progress {
             lease,
@@ -381,9 +390,15 @@ impl<C: Clone> HeldLane<C> {
 
     fn read_again_from(&mut self, cursor: C) {
         self.read = cursor;
-        self.next = None;
+        self.drop_next();
         self.quiet_since = None;
         self.generation += 1;
+    }
+
+    /// What was read, and not sent, is read again.
+    pub(super) fn drop_next(&mut self) {
+        self.next = None;
+        self.next_held = Held::default();
     }
 
     /// Whether another relay can have it without an event published twice.

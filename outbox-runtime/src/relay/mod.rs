@@ -2,6 +2,8 @@
 
 mod engine;
 mod lane;
+mod memory;
+mod reading;
 mod upkeep;
 
 use std::future::Future;
@@ -51,6 +53,7 @@ struct Settings {
     lease: Duration,
     batch_rows: u32,
     batch_bytes: u64,
+    memory: u64,
     drain_timeout: Duration,
     park_after: u32,
     retry_parked: Duration,
@@ -64,6 +67,7 @@ impl Default for Settings {
             lease: Duration::from_secs(5),
             batch_rows: 1_500,
             batch_bytes: 1024 * 1024,
+            memory: 64 * 1024 * 1024,
             drain_timeout: Duration::from_secs(10),
             park_after: 5,
             retry_parked: Duration::from_secs(30),
@@ -95,13 +99,22 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
-    /// The most that it reads of a lane at once: events, and bytes of their payloads (a single larger event is read all
-    /// the same). Default: 1,500 events, 1 MiB. Of each of the 16 lanes it holds two such batches in memory: one being
-    /// sent, one to be sent next.
+    /// The most that it reads of a lane at once, and the most of a lane that is with the publisher: events, and their bytes
+    /// (a single larger event is read all the same). Default: 1,500 events, 1 MiB. The bytes are at most a 64th of
+    /// [`memory`](Self::memory).
     #[must_use]
     pub fn batch_per_lane(mut self, events: u32, bytes: u64) -> Self {
         self.settings.batch_rows = events.max(1);
         self.settings.batch_bytes = bytes.max(1);
+        self
+    }
+
+    /// The most bytes of events that it holds, in all lanes together: read, to be sent next, in flight, to be parked. Each event
+    /// counts twice, for the publisher has a copy of its own. Default: 64 MiB; at least 1 MiB. Only a single event for which
+    /// there is no room is read all the same, so the bound is this much and twice the largest event.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.settings.memory = bytes.max(1024 * 1024);
         self
     }
 

@@ -218,7 +218,8 @@ pub trait Store: Send + Sync + 'static {
         share: Share,
     ) -> impl Future<Output = Result<Claimed<Self::Cursor>, OutboxError>> + Send;
 
-    /// The next events of these lanes. A lane without news comes back without events.
+    /// The next events of these lanes. A lane without news comes back without events; one that could not be read in this
+    /// call, too, but for [`LaneBatch::rest`]. No more bytes are asked of the database than the lanes' bounds allow.
     fn read(
         &mut self,
         lanes: &[LaneRead<Self::Cursor>],
@@ -231,7 +232,7 @@ pub trait Store: Send + Sync + 'static {
     /// lanes that are lost: their new holder publishes from the cursor that it found.
     fn save(
         &mut self,
-        progress: Vec<Progress<Self::Cursor>>,
+        progress: &[Progress<Self::Cursor>],
     ) -> impl Future<Output = Result<Vec<Lane>, OutboxError>> + Send;
 
     /// Parked events of these lanes that are to be tried again, in the order of their keys and then their own.
@@ -296,8 +297,11 @@ pub struct LaneRead<C> {
     pub from: C,
     /// Events at most.
     pub rows: u32,
-    /// Payload bytes at most. The first event is returned whatever its size.
+    /// Bytes at most, as [`EventRecord::bytes`] counts them. An event that does not fit is not returned, even if it is the
+    /// first one: [`LaneBatch::rest`] then says how large it is.
     pub bytes: u64,
+    /// The largest event that was read lately; 0: not known. A guess that lets the store choose a cheaper statement.
+    pub largest: u64,
 }
 
 /// Consecutive events of one lane.
@@ -313,6 +317,19 @@ pub struct LaneBatch<C> {
     pub end: C,
     /// It is worth saving that the lane is read up to there, even if there are no events.
     pub save: bool,
+    /// What is left of the lane.
+    pub rest: Rest,
+}
+
+/// What is left of a lane after a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It was read to the end of what is committed.
+    Nothing,
+    /// There may be more.
+    More,
+    /// There is more, and the next event takes this many bytes: more than were left of the bound.
+    TooLarge(u64),
 }
 
 /// How far a lane is delivered.

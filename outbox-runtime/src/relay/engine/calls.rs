@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Answer, Asked, Call, CursorOf, Engine, StoreOf};
+use super::{Answer, Ask, Asked, Call, CursorOf, Engine, StoreOf};
 use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::observe;
 use crate::publish::Publisher;
 use crate::record::{LANES, Lane};
 use crate::relay::lane::HeldLane;
-use crate::store::{Claimed, LaneRead, Lease, OutboxDatabase, Share, Store};
+use crate::store::{Claimed, LaneBatch, LaneRead, Lease, OutboxDatabase, Share, Store};
 
 /// A relay that joins or leaves may have nothing to call the others with. However long their leases, they
 /// notice by then.
@@ -85,40 +85,41 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             self.rings += 1;
             self.next_poll = now + self.settings.poll_interval;
         }
-        let (rings, rows, bytes) = (self.rings, self.settings.batch_rows, self.settings.batch_bytes);
-        let reads: Vec<LaneRead<CursorOf<DB>>> = self
-            .lanes
+        let (rings, rows) = (self.rings, self.settings.batch_rows);
+        let wanting = self.lanes.iter().flatten();
+        let wanting: Vec<(usize, u32)> =
+            wanting.filter_map(|lane| Some((lane.lease.lane.index(), lane.wants(rings, rows)?))).collect();
+        if wanting.is_empty() {
+            return None;
+        }
+        // In a backlog, lanes are read together: their events lie on the same pages of the table.
+        let held = || self.lanes.iter().flatten();
+        let in_backlog =
+            wanting.iter().all(|(lane, _)| self.lanes[*lane].as_ref().is_some_and(|lane| lane.in_backlog));
+        if in_backlog && wanting.len() * 2 < held().count() && held().any(|lane| lane.in_the_air() > 0) {
+            return None;
+        }
+        let asks = self.reading.plan(wanting, &self.memory);
+        let reads: Vec<LaneRead<CursorOf<DB>>> = asks
             .iter()
-            .flatten()
-            .filter_map(|lane| {
-                Some(LaneRead {
-                    lane: lane.lease.lane,
-                    from: lane.read.clone(),
-                    rows: lane.wants(rings, rows, bytes)?,
-                    bytes,
-                })
+            .filter_map(|ask| {
+                let lane = self.lanes[ask.lane].as_ref()?;
+                let Ask { rows, bytes, largest, .. } = *ask;
+                Some(LaneRead { lane: lane.lease.lane, from: lane.read.clone(), rows, bytes, largest })
             })
             .collect();
         if reads.is_empty() {
             return None;
         }
-        // In a backlog, lanes are read together: their events lie on the same pages of the table.
-        let held = || self.lanes.iter().flatten();
-        let in_backlog = reads
-            .iter()
-            .all(|read| self.lanes[read.lane.index()].as_ref().is_some_and(|lane| lane.in_backlog));
-        if in_backlog && reads.len() * 2 < held().count() && held().any(|lane| lane.in_the_air() > 0) {
-            return None;
-        }
+        self.is_reading = true;
         let generations =
             std::array::from_fn(|index| self.lanes[index].as_ref().map_or(0, |lane| lane.generation));
         self.call(move |mut store| async move {
             let batches = store.read(&reads).await;
-            let mut asked = [0; LANES];
-            for read in &reads {
-                asked[read.lane.index()] = read.rows;
-            }
-            (store, batches.map(|batches| Answer::Read(batches, Asked { generations, rows: asked, rings })))
+            (
+                store,
+                batches.map(|batches| Answer::Read(batches, Asked { generations, asks, rings, begun: now })),
+            )
         })
     }
 
@@ -129,8 +130,11 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         if progress.is_empty() {
             return None;
         }
+        let held: Vec<_> =
+            self.lanes.iter_mut().flatten().flat_map(|lane| std::mem::take(&mut lane.parking)).collect();
         self.call(move |mut store| async move {
-            let lost = store.save(progress.clone()).await;
+            let lost = store.save(&progress).await;
+            drop(held);
             (store, lost.map(|lost| Answer::Saved(progress, lost)))
         })
     }
@@ -144,6 +148,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         (store, answer): (StoreOf<DB>, Result<Answer<CursorOf<DB>>, OutboxError>),
     ) -> Result<(), OutboxError> {
         self.store = Some(store);
+        let was_reading = std::mem::take(&mut self.is_reading);
         match answer {
             Ok(answer) => {
                 self.database.reset();
@@ -161,6 +166,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                         "the relay cannot use the database: nothing is lost, it tries again until it can. Is the \
                          address right?"
                     );
+                }
+                if was_reading {
+                    self.reading.failed();
                 }
                 // No cursor outlives the connection that it was read over.
                 for lane in Lane::all() {
@@ -184,14 +192,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 if batches.iter().any(|batch| !batch.events.is_empty()) {
                     failpoint("after-read");
                 }
-                for batch in batches {
-                    let index = batch.lane.index();
-                    let Some(lane) = &mut self.lanes[index] else { continue };
-                    if lane.generation != asked.generations[index] || self.stopping {
-                        continue;
-                    }
-                    lane.was_read(batch, asked.rows[index], asked.rings);
-                }
+                self.was_read(batches, &asked);
             }
             Answer::Saved(progress, lost) => {
                 failpoint("after-save");
@@ -206,6 +207,22 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             Answer::Released(events) => self.send_released(events),
             Answer::Settled(lease, settled, left) => self.settled(lease, settled, left),
             Answer::GaveBack => failpoint("after-giving-lanes"),
+        }
+    }
+
+    fn was_read(&mut self, batches: Vec<LaneBatch<CursorOf<DB>>>, asked: &Asked) {
+        let bytes = batches.iter().flat_map(|batch| &batch.events).map(|event| event.record.bytes()).sum();
+        self.reading.took(asked.begun.elapsed(), bytes, self.settings.lease);
+        for batch in batches {
+            let index = batch.lane.index();
+            self.reading.learn(index, &batch.events, batch.rest);
+            let Some(lane) = &mut self.lanes[index] else { continue };
+            if lane.generation != asked.generations[index] || self.stopping {
+                continue;
+            }
+            let held = self.memory.hold(&batch.events);
+            let full = asked.asks.iter().any(|ask| ask.lane == index && ask.is_full_of(&batch.events));
+            lane.was_read(batch, held, full, asked.rings);
         }
     }
 
@@ -228,7 +245,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         for lane in surplus {
             lane.leaving = true;
             // It is read, and not sent: the next holder reads it again.
-            lane.next = None;
+            lane.drop_next();
         }
     }
 

@@ -15,7 +15,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn landed(&mut self, sent: Result<Sent<CursorOf<DB>>, JoinError>) {
         match sent {
             Ok(Sent::Batch(flight, reports)) => self.batch_landed(flight, reports),
-            Ok(Sent::Parked(lease, events, reports)) => self.released_landed(lease, events, &reports),
+            Ok(Sent::Parked(lease, events, reports, _held)) => self.released_landed(lease, events, &reports),
             Err(ended) if ended.is_cancelled() => {}
             // The publisher panicked, and with it went what it was sending: everything is read again from what is
             // saved, once its siblings have ended.

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::lane::{Flight, HeldLane};
+use super::memory::{Held, Memory};
+use super::reading::{Ask, Bounds, Reading};
 use super::{Relay, Settings};
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError};
@@ -48,6 +50,10 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     /// their reports.
     aloft: [usize; LANES],
     sending: JoinSet<Sent<CursorOf<DB>>>,
+    memory: Memory,
+    reading: Reading,
+    /// The call that is open is a read.
+    is_reading: bool,
     /// How often the doorbell rang, or the poll came due.
     rings: u64,
     next_poll: Instant,
@@ -95,14 +101,15 @@ enum Answer<C> {
 /// How things stood when a read began.
 struct Asked {
     generations: [u64; LANES],
-    rows: [u32; LANES],
+    asks: Vec<Ask>,
     rings: u64,
+    begun: Instant,
 }
 
 /// What was sent.
 enum Sent<C> {
     Batch(Flight<C>, Vec<DeliveryReport>),
-    Parked(Lease, Vec<StoredEvent>, Vec<DeliveryReport>),
+    Parked(Lease, Vec<StoredEvent>, Vec<DeliveryReport>, Held),
 }
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
@@ -110,6 +117,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let Relay { outbox, publisher, settings } = relay;
         let shared = outbox.settings();
         let store = <DB as sealed::Database>::open_store(&shared.pool, &shared.names, settings.lease);
+        let bounds = Bounds { rows: settings.batch_rows, bytes: settings.batch_bytes };
         let now = Instant::now();
         Self {
             publisher: Arc::new(publisher),
@@ -119,6 +127,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             holds: 0,
             aloft: [0; LANES],
             sending: JoinSet::new(),
+            memory: Memory::new(settings.memory),
+            reading: Reading::new(bounds, settings.memory),
+            is_reading: false,
             rings: 0,
             next_poll: now + settings.poll_interval,
             next_claim: now,
@@ -273,7 +284,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             tracing::info!(at_most = ?self.settings.drain_timeout, "relay stops: it waits for what is in flight");
         }
         for lane in self.lanes.iter_mut().flatten() {
-            lane.next = None;
+            lane.drop_next();
         }
     }
 
@@ -290,7 +301,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             if self.aloft[index] > 0 || self.stopping {
                 continue;
             }
-            let most = self.settings.batch_rows;
+            let most = self.reading.of_lane();
             let Some(flight) = self.lanes[index].as_mut().and_then(|lane| lane.take_off(now, most)) else {
                 continue;
             };
@@ -337,7 +348,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
         let left = async {
             if !progress.is_empty() {
-                store.save(progress).await?;
+                store.save(&progress).await?;
             }
             store.release(&held, true).await
         };

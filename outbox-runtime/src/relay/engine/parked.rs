@@ -57,6 +57,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 }
             }
             let (lease, publisher) = (held.lease, Arc::clone(&self.publisher));
+            let bytes = self.memory.hold(&events);
             self.sending.spawn(async move {
                 let mut reports = Vec::with_capacity(events.len());
                 for event in &events {
@@ -67,7 +68,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                         break;
                     }
                 }
-                Sent::Parked(lease, events, reports)
+                Sent::Parked(lease, events, reports, bytes)
             });
         }
     }

@@ -8,6 +8,19 @@ use crate::store::{Names, sql};
 const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text, e.payload, \
                        e.occurred_at";
 
+/// The same, of a row `e` with its `size` and whether it `fits`. One that does not comes without its contents, and with its
+/// size in the last column: [`row_of`](super::chunk::row_of) takes them.
+const BOUNDED_COLUMNS: &str = "\
+e.lane, e.seq, e.id, case when e.fits then e.topic end, case when e.fits then e.key end, case when e.fits then e.name end,
+       e.version, case when e.fits then e.content_type end, case when e.fits then e.headers::text end,
+       case when e.fits then e.payload end, e.occurred_at, case when not e.fits then e.size end";
+
+/// The bytes of a row `e`, had from the headers of its values: nothing is read from the TOAST table, or decompressed. As a
+/// float, for no sum of them is too large.
+const SIZE: &str = "\
+octet_length(e.payload)::float8 + coalesce(octet_length(e.key), 0) + pg_column_size(e.headers) + octet_length(e.topic)
+      + octet_length(e.name) + octet_length(e.content_type) as size";
+
 /// The transactions of which a lane `l` may have stragglers (see `window.rs`). Their rows are asked for `between` an id and
 /// the same id, and in the order of `xid`: only the index that begins with it gives that order. Asked for `= xid`, the planner
 /// may take the one on (lane, seq), and walk through all that is retained.
@@ -25,6 +38,8 @@ const SEQUENCE: &str = "pg_sequence_last_value({'seq'}) as s (last_value)";
 pub(super) fn fill(names: &Names, statement: &str) -> SqlStr {
     let statement = statement
         .replace("{columns}", COLUMNS)
+        .replace("{bounded_columns}", BOUNDED_COLUMNS)
+        .replace("{size}", SIZE)
         .replace("{unfinished}", UNFINISHED)
         .replace("{sequence}", SEQUENCE);
     sql(names.fill(&statement))

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use sqlx::Row;
 
-use super::chunk::{next, stored_event};
+use super::chunk::{BoundedRow, next, row_of};
 use super::fragments::fill;
 use super::invariants;
 use super::marks::{Marks, Place};
 use super::window::{self, PgCursor, Session, Snapshot, ToRead};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{Lane, StoredEvent};
-use crate::store::{LaneBatch, LaneRead};
+use crate::store::{LaneBatch, LaneRead, Rest};
 
 /// What is new in lanes that have no window open, and with it what makes a window: the snapshot of this statement, the
 /// sequence's value, and a transaction id drawn after both (only if there is news: an idle relay draws no ids). `$4` are the
@@ -22,23 +22,30 @@ use crate::store::{LaneBatch, LaneRead};
 ///
 /// The last columns find out a database whose transaction ids started over, and a pooler.
 const LOOK: &str = "\
-select {columns}, e.xid::text, e.late, pg_current_snapshot()::text, s.last_value,
+select {bounded_columns}, e.xid::text, e.late, pg_current_snapshot()::text, s.last_value,
        case when e.seq is not null and s.last_value is not null then pg_current_xact_id()::text end,
        pg_snapshot_xmax(pg_current_snapshot()) < $6::text::xid8, pg_backend_pid()
 from {sequence}
 left join lateral (
-  select e.*, false as late  -- main run
-  from unnest($1::smallint[], $2::bigint[], $3::bigint[]) as l (lane, floor, max_rows)
+  select e.*, e.running <= l.max_bytes as fits, false as late  -- main run
+  from unnest($1::smallint[], $2::bigint[], $3::bigint[], $7::bigint[]) as l (lane, floor, max_rows, max_bytes)
   cross join lateral (
-    select e.* from {event} e where e.lane = l.lane and e.seq > l.floor order by e.seq limit l.max_rows
+    select e.*, sum(e.size) over (order by e.seq rows unbounded preceding) as running
+    from (
+      select e.*, {size} from {event} e where e.lane = l.lane and e.seq > l.floor order by e.seq limit l.max_rows
+    ) e
   ) e
+  where e.running - e.size <= l.max_bytes  -- up to the first that does not fit
   union all
-  select e.*, true  -- stragglers
-  from unnest($4::text[]::xid8[]) as unfinished (xid)
-  cross join lateral (
-    select e.* from {late_event} e
-    where e.xid between unfinished.xid and unfinished.xid and e.lane = any ($1) and e.seq <= $5
-    order by e.xid limit {look_rows}
+  select e.*, e.running <= $8, true  -- stragglers
+  from (
+    select e.*, sum(e.size) over (rows unbounded preceding) as running
+    from unnest($4::text[]::xid8[]) as unfinished (xid)
+    cross join lateral (
+      select e.*, {size} from {late_event} e
+      where e.xid between unfinished.xid and unfinished.xid and e.lane = any ($1) and e.seq <= $5
+      order by e.xid limit {look_rows}
+    ) e
   ) e
 ) e on true";
 
@@ -49,13 +56,38 @@ const LOOK_ROWS: u32 = 128;
 #[derive(Default)]
 struct Found {
     events: Vec<StoredEvent>,
-    bytes: u64,
     /// How many of its main run came.
     main_run: u32,
     /// There are more behind these.
     cut: bool,
+    /// The one behind these did not fit, and takes this many bytes.
+    too_large: Option<u64>,
     /// There are more stragglers, of which any may belong before these.
     late_cut: bool,
+}
+
+impl Found {
+    /// The events that come next, in order and within the lane's bounds, and what is left.
+    fn into_batch(self, read: &LaneRead<PgCursor>) -> (Vec<StoredEvent>, Rest) {
+        let Self { mut events, cut, too_large, .. } = self;
+        events.sort_by_key(|event| event.seq);
+        let mut rest = match too_large {
+            Some(size) => Rest::TooLarge(size),
+            None if cut => Rest::More,
+            None => Rest::Nothing,
+        };
+        let mut bytes = 0;
+        for place in 0..events.len() {
+            let size = events[place].record.bytes();
+            bytes += size;
+            if place >= read.rows as usize || place > 0 && bytes > read.bytes {
+                events.truncate(place);
+                rest = Rest::TooLarge(size);
+                break;
+            }
+        }
+        (events, rest)
+    }
 }
 
 /// When a look was.
@@ -118,15 +150,15 @@ pub(super) async fn look<'l>(
     }
     for read in lanes {
         let mut start = read.from.clone();
-        let (Some(Found { mut events, mut cut, late_cut, .. }), Some(cur)) = (found.remove(&read.lane), &cur)
-        else {
+        let (Some(found), Some(cur)) = (found.remove(&read.lane), &cur) else {
             // Nothing is visible now that was not before, so the lane may as well start from now: fewer transactions
             // are still running then. The marks stay: numbers up to the floor have ids below the horizon as ever.
             let Snapshot { floor, horizon, .. } = &*start.prev;
             let (floor, horizon) = (*floor, horizon.clone());
             start.prev = Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon });
             let end = start.clone();
-            batches.push(LaneBatch { lane: read.lane, events: Vec::new(), start, end, save: false });
+            let (events, rest) = (Vec::new(), Rest::Nothing);
+            batches.push(LaneBatch { lane: read.lane, events, start, end, save: false, rest });
             continue;
         };
         debug_assert!(
@@ -135,19 +167,18 @@ pub(super) async fn look<'l>(
         );
         start.cur = Some(Arc::clone(cur));
         start.last_seq = 0;
-        if late_cut {
+        if found.late_cut {
             to_read.push((read, Arc::clone(cur), start));
             continue;
         }
-        events.sort_by_key(|event| event.seq);
-        cut |= events.len() > read.rows as usize;
-        events.truncate(read.rows as usize);
+        let (events, rest) = found.into_batch(read);
         debug_assert!(invariants::in_order(0, events.iter().map(|event| event.seq)), "a chunk in order");
         let end = match events.last() {
-            Some(last) if cut => start.clone().advanced_to(last.seq),
+            Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
+            None if rest != Rest::Nothing => start.clone(),
             _ => start.clone().closed(),
         };
-        batches.push(LaneBatch { lane: read.lane, events, start, end, save: false });
+        batches.push(LaneBatch { lane: read.lane, events, start, end, save: false, rest });
     }
     Ok(())
 }
@@ -162,6 +193,7 @@ async fn look_at(
         .replace("{late_event}", &search.late_place.table())
         .replace("{look_rows}", &LOOK_ROWS.to_string());
     let most_rows = |read: &LaneRead<PgCursor>| read.rows.min(LOOK_ROWS);
+    let most_bytes = |read: &LaneRead<PgCursor>| i64::try_from(read.bytes).unwrap_or(i64::MAX);
     let latest_end = lanes.iter().map(|read| read.from.prev.end()).max().unwrap_or(0);
     let rows = sqlx::query(fill(session.names, &statement))
         .bind(lanes.iter().map(|read| read.lane.number()).collect::<Vec<_>>())
@@ -170,6 +202,8 @@ async fn look_at(
         .bind(search.late.iter().map(u64::to_string).collect::<Vec<_>>())
         .bind(search.late_up_to)
         .bind(latest_end.to_string())
+        .bind(lanes.iter().map(|read| most_bytes(read)).collect::<Vec<_>>())
+        .bind(lanes.iter().map(|read| most_bytes(read)).max().unwrap_or(0) as f64)
         .fetch(&mut *session.connection);
     let mut rows = pin!(rows);
     let mut found = BTreeMap::<Lane, Found>::new();
@@ -178,39 +212,39 @@ async fn look_at(
     while let Some(row) = next(rows.as_mut()).await {
         let row = row?;
         if now.is_none() {
-            if row.try_get(16)? {
+            if row.try_get(17)? {
                 return Err(window::of_another_cluster());
             }
-            if row.try_get::<i32, _>(17)? != session.backend {
+            if row.try_get::<i32, _>(18)? != session.backend {
                 return Err(window::through_a_pooler());
             }
             now = Some(Now {
-                snapshot: row.try_get(13)?,
-                floor: row.try_get::<Option<i64>, _>(14)?.unwrap_or(0),
-                horizon: row.try_get(15)?,
+                snapshot: row.try_get(14)?,
+                floor: row.try_get::<Option<i64>, _>(15)?.unwrap_or(0),
+                horizon: row.try_get(16)?,
             });
         }
         let Some(lane) = row.try_get::<Option<i16>, _>(0)?.map(Lane::from_number) else { continue };
         let Some(read) = lanes.iter().find(|read| read.lane == lane) else { continue };
-        let (xid, late): (&str, bool) = (row.try_get(11)?, row.try_get(12)?);
+        let (xid, late): (&str, bool) = (row.try_get(12)?, row.try_get(13)?);
         let xid = xid.parse().unwrap_or(0);
-        let event = stored_event(&row)?;
+        let row = row_of(&row)?;
         if late {
             *of_unfinished.entry(xid).or_default() += 1;
             // It was found for another lane's sake, and is old here or in the main run.
-            if event.seq > read.from.prev.floor || read.from.prev.shows(xid) {
+            if row.seq() > read.from.prev.floor || read.from.prev.shows(xid) {
                 continue;
             }
         }
-        debug_assert!(!read.from.prev.shows(xid), "{event:?} of {xid} is new to {:?}", read.from);
+        debug_assert!(!read.from.prev.shows(xid), "{} of {xid} is new to {:?}", row.seq(), read.from);
         let found = found.entry(lane).or_default();
         found.main_run += u32::from(!late);
-        if found.bytes < read.bytes {
-            found.bytes += event.record.payload.len() as u64;
-            found.events.push(event);
-        } else {
-            found.cut = true;
-            found.late_cut |= late;
+        match row {
+            // Nothing follows the first of the main run that does not fit.
+            BoundedRow::Event(event) if late || found.too_large.is_none() => found.events.push(event),
+            BoundedRow::Event(_) => {}
+            BoundedRow::TooLarge { .. } if late => found.late_cut = true,
+            BoundedRow::TooLarge { size, .. } => found.too_large = found.too_large.or(Some(size)),
         }
     }
     let now =

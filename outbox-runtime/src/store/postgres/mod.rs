@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, SqlStr};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
@@ -309,6 +310,7 @@ impl Store for PgStore {
             backend: self.backend,
             names: &self.names,
             marks: &mut self.marks,
+            until: Instant::now() + self.lease / 8,
         };
         let batches = in_time(STATEMENT_TIMEOUT, window::read(&mut session, lanes)).await?;
         self.connection = Some(connection);
@@ -319,9 +321,9 @@ impl Store for PgStore {
         start.clone().advanced_to(seq - 1)
     }
 
-    async fn save(&mut self, progress: Vec<Progress<PgCursor>>) -> Result<Vec<Lane>, OutboxError> {
+    async fn save(&mut self, progress: &[Progress<PgCursor>]) -> Result<Vec<Lane>, OutboxError> {
         let mut connection = self.connection().await?;
-        let lost = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, &progress)).await?;
+        let lost = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, progress)).await?;
         self.connection = Some(connection);
         Ok(lost)
     }

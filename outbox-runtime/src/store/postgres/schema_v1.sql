@@ -9,7 +9,7 @@ create table {event} (
     case when case current_setting('synchronous_commit')
                 when 'off' then set_config('synchronous_commit', 'on', true) = 'on' else true end
     then nextval({'seq'}) end,
-  lane         smallint    not null,
+  lane         smallint    not null check (lane between 0 and 15),  -- no relay reads another one
   id           uuid        not null,
   topic        text        not null,
   key          bytea,
@@ -20,6 +20,8 @@ create table {event} (
   payload      bytea       not null,
   occurred_at  timestamptz not null
 ) partition by list (((seq >> 20) & 15));
+-- Not compressed, so that the stored size, which is had without reading them, is their size.
+alter table {event} alter column headers set storage external;
 
 create table {event_0}  partition of {event} for values in (0);
 create table {event_1}  partition of {event} for values in (1);

@@ -27,12 +27,13 @@
 use std::sync::Arc;
 
 use sqlx::PgConnection;
+use tokio::time::Instant;
 
-use super::chunk::{self, Chunk};
+use super::chunk;
 use super::marks::{Marks, Place};
 use super::{invariants, look};
 use crate::error::{ErrorKind, OutboxError};
-use crate::store::{LaneBatch, LaneRead, Names};
+use crate::store::{LaneBatch, LaneRead, Names, Rest};
 
 /// How far a lane is read: everything visible in `prev`, and, when a window is open, its rows up to `last_seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub(super) struct Session<'s> {
     pub(super) backend: i32,
     pub(super) names: &'s Names,
     pub(super) marks: &'s mut Marks,
+    /// No further statement of a read is begun after this, so that the leases are renewed in time.
+    pub(super) until: Instant,
 }
 
 /// A lane whose window is open, from where it is to be read.
@@ -101,28 +104,38 @@ pub(super) async fn read(
         to_read = elsewhere;
         let mut chunks = chunk::read(session, place, &here).await?;
         for (read, cur, start) in here {
-            let Chunk { events, cut, .. } = chunks.remove(&read.lane).unwrap_or_default();
+            let chunk::Chunk { events, rest, .. } = chunks.remove(&read.lane).unwrap_or_default();
             debug_assert!(
                 invariants::in_order(start.last_seq, events.iter().map(|event| event.seq)),
                 "a chunk in order"
             );
             let end = match events.last() {
-                Some(last) if cut || events.len() >= read.rows as usize => {
-                    start.clone().advanced_to(last.seq)
-                }
+                Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
+                None if rest != Rest::Nothing => start.clone(),
                 // The floor was read after the snapshot: what it shows has no higher numbers.
                 _ if place.up_to() < cur.floor => start.clone().advanced_to(place.up_to()),
                 _ => start.clone().closed(),
             };
-            if events.is_empty() && end.cur.is_some() {
+            if events.is_empty() && end.cur.is_some() && rest == Rest::Nothing {
                 to_read.push((read, cur, end));
             } else {
+                // Behind the end of a window that was not opened now, there may be news.
+                let old = read.from.cur.is_some();
+                let rest =
+                    if rest == Rest::Nothing && (old || end.cur.is_some()) { Rest::More } else { rest };
                 // A saved window that turns out to be read to its end would keep its leaves from being reclaimed.
                 let save = read.from.cur.is_some() && end.cur.is_none();
-                batches.push(LaneBatch { lane: read.lane, events, start, end, save });
+                batches.push(LaneBatch { lane: read.lane, events, start, end, save, rest });
             }
         }
+        if Instant::now() > session.until {
+            break;
+        }
     }
+    batches.extend(to_read.into_iter().map(|(read, _, at)| {
+        let (start, end) = (at.clone(), at);
+        LaneBatch { lane: read.lane, events: Vec::new(), start, end, save: false, rest: Rest::More }
+    }));
     Ok(batches)
 }
 

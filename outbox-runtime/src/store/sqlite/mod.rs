@@ -215,8 +215,8 @@ impl Store for SqliteStore {
         seq - 1
     }
 
-    async fn save(&mut self, progress: Vec<Progress<i64>>) -> Result<Vec<Lane>, OutboxError> {
-        self.save_cursors(&progress).await
+    async fn save(&mut self, progress: &[Progress<i64>]) -> Result<Vec<Lane>, OutboxError> {
+        self.save_cursors(progress).await
     }
 
     async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<StoredEvent>, OutboxError> {

@@ -1,8 +1,8 @@
 -- One writer at a time, so the order of `seq` is the order of the commits. AUTOINCREMENT: a number is never reused.
 create table {event} (
   seq          integer primary key autoincrement,
-  lane         integer not null,
-  id           blob    not null,
+  lane         integer not null check (lane between 0 and 15),  -- no relay reads another one
+  id           blob    not null check (length(id) = 16),
   topic        text    not null,
   key          blob,
   name         text    not null,
@@ -11,7 +11,7 @@ create table {event} (
   headers      text    not null,
   payload      blob    not null,
   occurred_at  integer not null  -- microseconds since 1970
-);
+) strict;
 create index {"event_lane_seq"} on {event} (lane, seq);
 
 -- One small row per lane: its lease, and what is delivered.

@@ -1,0 +1,52 @@
+//! The relay's bound of memory: all that holds events draws on one budget.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::observe;
+use crate::record::StoredEvent;
+
+/// Each event counts twice: the publisher has a copy of its own until it is acknowledged.
+const COPIES: u64 = 2;
+/// What an event takes besides its bytes.
+const EVENT_OVERHEAD: u64 = 128;
+
+/// The bytes that may be held, and those that are.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limit: u64,
+    used: Arc<AtomicU64>,
+}
+
+impl Memory {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { limit, used: Arc::default() }
+    }
+
+    /// How many bytes of events may still be read.
+    pub(super) fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.used.load(Ordering::Relaxed)) / COPIES
+    }
+
+    /// Takes these events into account, until the result is dropped.
+    pub(super) fn hold<'e>(&self, events: impl IntoIterator<Item = &'e StoredEvent>) -> Held {
+        let bytes = |event: &StoredEvent| event.record.bytes() * COPIES + EVENT_OVERHEAD;
+        let bytes = events.into_iter().map(bytes).sum();
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        observe::bytes_held(used);
+        Held { bytes, used: Arc::clone(&self.used) }
+    }
+}
+
+/// Bytes that are in use for as long as this lives.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    bytes: u64,
+    used: Arc<AtomicU64>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        observe::bytes_held(self.used.fetch_sub(self.bytes, Ordering::Relaxed) - self.bytes);
+    }
+}

@@ -1,0 +1,215 @@
+//! How much to ask of the database at once. What is learnt here survives errors and the loss of lanes: a relay that forgot
+//! how large its events are would fail at them again.
+
+use std::time::Duration;
+
+use super::memory::Memory;
+use crate::record::{LANES, StoredEvent};
+use crate::store::Rest;
+
+/// Events asked of a lane of which no size is known.
+const FIRST_ROWS: u32 = 128;
+const FIRST_BYTES: u64 = 1024 * 1024;
+const LEAST_BYTES: u64 = 64 * 1024;
+/// What is read of a lane at least, if it is read.
+const LEAST_OF_LANE: u64 = 4 * 1024;
+
+/// What was learnt of a lane's events.
+#[derive(Debug, Default, Clone, Copy)]
+struct Learnt {
+    average: u64,
+    largest: u64,
+    /// The next event, which was larger than what was asked.
+    next: u64,
+    /// When it was last read, by the count of reads.
+    read: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    lanes: [Learnt; LANES],
+    reads: u64,
+    /// What a read may ask for, so that it is done in a fraction of the lease.
+    bytes: u64,
+    most_bytes: u64,
+    of_lane: Bounds,
+}
+
+/// The most to hold of a lane in one batch, and in those in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) rows: u32,
+    pub(super) bytes: u64,
+}
+
+/// What to ask of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) lane: usize,
+    pub(super) rows: u32,
+    pub(super) bytes: u64,
+    pub(super) largest: u64,
+}
+
+impl Ask {
+    /// Whether about as much came as was asked for.
+    pub(super) fn is_full_of(&self, events: &[StoredEvent]) -> bool {
+        let bytes: u64 = events.iter().map(|event| event.record.bytes()).sum();
+        events.len() >= self.rows as usize || bytes >= self.bytes / 2
+    }
+}
+
+impl Reading {
+    /// Each lane has room for two batches, whatever the others hold.
+    pub(super) fn new(bounds: Bounds, memory: u64) -> Self {
+        let share = memory / (LANES as u64 * 4);
+        let bytes = bounds.bytes.min(share).max(1);
+        Self {
+            lanes: [Learnt::default(); LANES],
+            reads: 0,
+            bytes: FIRST_BYTES,
+            most_bytes: (bytes * LANES as u64).max(LEAST_BYTES),
+            of_lane: Bounds { rows: bounds.rows, bytes },
+        }
+    }
+
+    pub(super) fn of_lane(&self) -> Bounds {
+        self.of_lane
+    }
+
+    /// What to ask of the lanes that are to be read, each with the most rows that it wants. Those that waited longest come
+    /// first; the first gets what its next event takes, even if that is more than there is room for: it is then read alone.
+    pub(super) fn plan(&mut self, mut wanting: Vec<(usize, u32)>, memory: &Memory) -> Vec<Ask> {
+        let mut left = memory.room();
+        if left == 0 || wanting.is_empty() {
+            return Vec::new();
+        }
+        left = left.min(self.bytes);
+        wanting.sort_by_key(|(lane, _)| self.lanes[*lane].read);
+        let share = (left / wanting.len() as u64).clamp(LEAST_OF_LANE, self.of_lane.bytes.max(LEAST_OF_LANE));
+        let mut asks = Vec::with_capacity(wanting.len());
+        for (lane, most) in wanting {
+            let learnt = self.lanes[lane];
+            let bytes = learnt.next.max(share);
+            if bytes > left && !asks.is_empty() {
+                continue;
+            }
+            left = left.saturating_sub(bytes);
+            let (rows, largest) = (learnt.rows(bytes).clamp(1, most), learnt.largest);
+            asks.push(Ask { lane, rows, bytes, largest });
+        }
+        self.reads += 1;
+        for ask in &asks {
+            self.lanes[ask.lane].read = self.reads;
+        }
+        asks
+    }
+
+    /// Takes in what was read of a lane.
+    pub(super) fn learn(&mut self, lane: usize, events: &[StoredEvent], rest: Rest) {
+        let learnt = &mut self.lanes[lane];
+        if !events.is_empty() {
+            let sizes = || events.iter().map(|event| event.record.bytes());
+            learnt.average = sizes().sum::<u64>() / events.len() as u64;
+            learnt.largest = sizes().max().unwrap_or(0);
+        }
+        learnt.next = 0;
+        if let Rest::TooLarge(next) = rest {
+            learnt.next = next;
+            learnt.largest = learnt.largest.max(next);
+        }
+    }
+
+    /// A read of so many `bytes` took so long. It is to take a fraction of the lease: the next claim waits for it.
+    pub(super) fn took(&mut self, took: Duration, bytes: u64, lease: Duration) {
+        if took > lease / 4 {
+            self.bytes = (self.bytes.min(bytes.max(1)) / 2).max(LEAST_BYTES);
+        } else if took < lease / 16 && bytes >= self.bytes / 4 {
+            self.bytes = (self.bytes * 2).min(self.most_bytes);
+        }
+    }
+
+    /// A read failed, perhaps for what it asked.
+    pub(super) fn failed(&mut self) {
+        self.bytes = (self.bytes / 4).max(LEAST_BYTES);
+    }
+}
+
+impl Learnt {
+    /// How many events to ask for. Of even sizes, as many as fit in any case, which is had by a cheaper statement; otherwise
+    /// more than are likely to fit, and the database says which do.
+    fn rows(&self, bytes: u64) -> u32 {
+        let rows = match self {
+            Self { average: 0, .. } => u64::from(FIRST_ROWS),
+            Self { average, largest, .. } if *largest <= average * 2 => bytes / largest.max(&1),
+            Self { average, .. } => bytes / average * 2,
+        };
+        u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+    const LEASE: Duration = Duration::from_secs(8);
+
+    fn reading() -> (Reading, Memory) {
+        (Reading::new(Bounds { rows: 1_500, bytes: MIB }, 64 * MIB), Memory::new(64 * MIB))
+    }
+
+    fn all() -> Vec<(usize, u32)> {
+        (0..LANES).map(|lane| (lane, 1_500)).collect()
+    }
+
+    #[test]
+    fn no_read_asks_for_more_than_there_is_room_for_and_every_lane_has_its_turn() {
+        let (mut reading, memory) = reading();
+        for lane in 0..LANES {
+            reading.learn(lane, &[], Rest::TooLarge(900_000));
+        }
+        let mut turns = [0; LANES];
+        for _ in 0..LANES * 3 {
+            let asks = reading.plan(all(), &memory);
+            assert!(asks.iter().map(|ask| ask.bytes).sum::<u64>() <= FIRST_BYTES, "{asks:?}");
+            asks.iter().for_each(|ask| turns[ask.lane] += 1);
+        }
+        assert_eq!(turns, [3; LANES]);
+    }
+
+    #[test]
+    fn an_event_larger_than_the_budget_is_read_alone() {
+        let (mut reading, memory) = reading();
+        reading.learn(3, &[], Rest::TooLarge(1024 * MIB));
+        let mut alone = Vec::new();
+        for _ in 0..LANES {
+            let asks = reading.plan(all(), &memory);
+            if asks.iter().any(|ask| ask.lane == 3) {
+                alone = asks;
+            }
+        }
+        assert_eq!(alone.len(), 1, "{alone:?}");
+        assert!(alone[0].bytes == 1024 * MIB, "{alone:?}");
+    }
+
+    #[test]
+    fn a_slow_read_makes_the_next_smaller_and_fast_ones_make_them_larger() {
+        let (mut reading, memory) = reading();
+        let asked =
+            |reading: &mut Reading| -> u64 { reading.plan(all(), &memory).iter().map(|ask| ask.bytes).sum() };
+        for _ in 0..10 {
+            let bytes = asked(&mut reading);
+            reading.took(Duration::ZERO, bytes, LEASE);
+        }
+        assert_eq!(asked(&mut reading), 16 * MIB);
+        reading.took(LEASE, 16 * MIB, LEASE);
+        assert_eq!(asked(&mut reading), 8 * MIB);
+        reading.failed();
+        assert_eq!(asked(&mut reading), 2 * MIB, "an error does not make it forget");
+        for _ in 0..10 {
+            reading.failed();
+        }
+        assert_eq!(asked(&mut reading), LEAST_BYTES);
+    }
+}

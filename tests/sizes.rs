@@ -1,0 +1,159 @@
+//! Events of every size: they arrive, in order, and neither the relay's memory nor its reads grow with them.
+//!
+//! `OUTBOX_SEED=…` replays the sizes of an earlier run.
+
+#[macro_use]
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use outbox::publish::{DeliveryReport, Publisher};
+use outbox::testing::MemoryPublisher;
+use outbox::{DomainEvent, Outbox, OutboxDatabase, Relay, StoredEvent};
+use serde::{Deserialize, Serialize};
+use sqlx::Postgres;
+use support::random::{Random, seed};
+use support::throttle::Throttle;
+use support::within_a_minute;
+
+on_every_store! {
+    events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay
+}
+
+/// More than the relay of these tests may hold.
+const MOST_BYTES: usize = 1_500_000;
+const MEMORY: u64 = 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, DomainEvent)]
+#[event(topic = "documents", name = "document.stored")]
+struct DocumentStored {
+    #[event(key)]
+    document: String,
+    n: usize,
+    #[event(header)]
+    author: String,
+    text: String,
+}
+
+impl DocumentStored {
+    fn size(&self) -> usize {
+        serde_json::to_vec(self).unwrap().len()
+            + self.document.len()
+            + "author".len()
+            + self.author.len()
+            + 10
+    }
+
+    /// With as much text as it takes to be of this size.
+    fn of_size(mut self, size: usize) -> Self {
+        self.text.clear();
+        self.text = "x".repeat(size.saturating_sub(self.size()));
+        self
+    }
+}
+
+/// Mostly small, some large, a few of the largest size that there is; now and then the bulk is in the key or in a header.
+fn document(random: &mut Random, n: usize) -> DocumentStored {
+    let most = [100, 2_000, 30_000, 200_000][random.below(4) as usize];
+    let text = |random: &mut Random, most| "y".repeat(random.below(most) as usize);
+    let key = random.below(12);
+    let document = match key {
+        0 => String::new(),
+        // Long, and always the same.
+        1 => "k".repeat(60_000),
+        _ => format!("document-{key}"),
+    };
+    let author = if random.chance(20) { text(random, most) } else { String::new() };
+    let event = DocumentStored { document, n, author, text: String::new() };
+    if random.chance(3) { event.of_size(MOST_BYTES) } else { event.of_size(random.below(most) as usize) }
+}
+
+/// Answers after a while, and knows the most bytes that it had at once.
+#[derive(Clone, Default)]
+struct SlowPublisher {
+    published: MemoryPublisher,
+    now: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+impl Publisher for SlowPublisher {
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+        let bytes: u64 = events.iter().map(|event| event.record.size() as u64).sum();
+        self.most.fetch_max(self.now.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        self.now.fetch_sub(bytes, Ordering::SeqCst);
+        self.published.publish(events).await
+    }
+}
+
+async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) where
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+{
+    let outbox = Outbox::builder(outbox.pool().clone()).max_event_bytes(MOST_BYTES).build().unwrap();
+    let mut random = Random::new(seed(), 0);
+    let mut committed = BTreeMap::<String, Vec<DocumentStored>>::new();
+    for n in 0..300 {
+        let mut tx = outbox.begin().await.unwrap();
+        if random.chance(3) {
+            let too_large = document(&mut random, n).of_size(MOST_BYTES + 1);
+            tx.emit(too_large).expect_err("it is larger than the limit");
+        }
+        let event = document(&mut random, n);
+        tx.emit(event.clone()).unwrap();
+        tx.commit().await.unwrap();
+        committed.entry(event.document.clone()).or_default().push(event);
+    }
+    let kafka = SlowPublisher::default();
+    let relay = Relay::new(outbox.clone(), kafka.clone()).memory(MEMORY);
+    assert_eq!(within_a_minute(relay.drain()).await.unwrap(), 300);
+    let mut arrived = BTreeMap::<String, Vec<DocumentStored>>::new();
+    for record in kafka.published.published() {
+        let event: DocumentStored = serde_json::from_slice(&record.payload).unwrap();
+        assert_eq!(record.headers.get("author"), Some(&*event.author));
+        arrived.entry(event.document.clone()).or_default().push(event);
+    }
+    assert!(arrived == committed, "each event once, in the order of its key");
+    let most = kafka.most.load(Ordering::SeqCst);
+    assert!(most <= MEMORY / 2 + MOST_BYTES as u64, "{most} bytes were with the publisher at once");
+}
+
+/// A relay that asked for as many rows of each lane as of small events would be cut off at each attempt: 43 MB are more than
+/// this connection carries in 30 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_large_events_is_published_over_a_slow_connection() {
+    const EVENTS: usize = 144;
+    let pool = support::postgres(support::POSTGRES, 2).await;
+    let outbox = support::migrated(Outbox::<Postgres>::new(pool)).await;
+    let mut random = Random::new(seed(), 1);
+    for n in 0..EVENTS {
+        let mut tx = outbox.begin().await.unwrap();
+        // The database must not make them small again.
+        let text: String = (0..300_000 / 8).map(|_| format!("{:08x}", random.next() as u32)).collect();
+        let document = format!("document-{}", n % 48);
+        tx.emit(DocumentStored { document, n, author: String::new(), text }).unwrap();
+        tx.commit().await.unwrap();
+    }
+    let options = (*outbox.pool().connect_options()).clone();
+    let slow = Throttle::start(format!("{}:{}", options.get_host(), options.get_port()), 1_000_000).await;
+    let pool =
+        sqlx::postgres::PgPoolOptions::new().connect_lazy_with(options.host("127.0.0.1").port(slow.port()));
+    let kafka = MemoryPublisher::new();
+    let relay = tokio::spawn(Relay::new(Outbox::new(pool), kafka.clone()).run(std::future::pending()));
+    within_a_minute(kafka.wait_for(8)).await;
+    slow.set_rate(1_000_000_000);
+    let published = within_a_minute(kafka.wait_for(EVENTS)).await;
+    relay.abort();
+    let mut of_document = BTreeMap::<String, Vec<usize>>::new();
+    for record in published {
+        let event: DocumentStored = serde_json::from_slice(&record.payload).unwrap();
+        of_document.entry(event.document).or_default().push(event.n);
+    }
+    assert_eq!(of_document.len(), 48);
+    assert!(of_document.values().all(|ns| ns.is_sorted() && ns.len() == 3), "{of_document:?}");
+}
