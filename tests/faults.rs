@@ -117,7 +117,7 @@ async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_
     log.until_it_says(&["event not published", "order-events", "does not exist"]).await;
     create_topic_of(kafka.brokers(), "order-events", 3, &[]).await;
     within_a_minute(async {
-        while sqlx::query_scalar::<_, i64>("select count(*) from outbox_lane where prev_floor > 0")
+        while sqlx::query_scalar::<_, i64>("select count(*) from outbox_progress where prev_floor > 0")
             .fetch_one(outbox.pool())
             .await
             .unwrap()

@@ -18,7 +18,7 @@ impl Backoff {
 
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.next;
-        self.next = (pause * 2).min(self.longest);
+        self.next = pause.saturating_mul(2).min(self.longest);
         // Hashing nothing with fresh random keys: all the randomness that jitter needs.
         let random = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
         pause.mul_f64(0.5 + random / 2.0)

@@ -10,6 +10,7 @@ mod codec;
 #[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 pub mod consume;
 mod doorbell;
+mod durations;
 mod error;
 mod event;
 mod failpoint;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
+use crate::durations::{LONGEST_KEEPING, within};
 use crate::error::OutboxError;
 use crate::outbox::Outbox;
 use crate::record::{EventRecord, Lane};
@@ -132,6 +133,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         /// In one statement, so that none holds locks for long.
         const AT_ONCE: u32 = 5_000;
         let names = &self.settings().names;
+        let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
         let mut forgotten = 0;
         loop {
             let now =
@@ -150,6 +152,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn reclaim(&self, retention: Duration) -> Result<u64, OutboxError> {
+        let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
         <DB as sealed::Database>::reclaim(self.pool(), &self.settings().names, retention).await
     }
 

@@ -62,13 +62,7 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
 
 /// Has the backlog published once more.
 pub(crate) async fn rewind(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
-    outbox
-        .pool()
-        .execute(
-            "update outbox_lane set prev = '3:3:', prev_floor = 0, prev_h = '3', cur = null, cur_floor = null,
-                                    cur_h = null, last_seq = 0",
-        )
-        .await?;
+    outbox.pool().execute("insert into outbox_progress (lane) select lane from outbox_lane").await?;
     Ok(())
 }
 

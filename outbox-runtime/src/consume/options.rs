@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::durations::{LONGEST_WAIT, within};
+
 /// The options of a handler; those of `#[event_handler(…)]`.
 ///
 /// ```
@@ -92,26 +94,27 @@ impl HandlerOptions {
     }
 
     /// The pauses between the attempts: the first, doubled each time up to the longest; of each, a random half to all. Default:
-    /// 100 ms to 10 s. Other keys are handled meanwhile.
+    /// 100 ms to 10 s; both at least 1 ms, and at most 30 days. Other keys are handled meanwhile.
     #[must_use]
     pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        self.first_pause = first;
-        self.longest_pause = longest;
+        self.first_pause = within(first, Duration::from_millis(1), LONGEST_WAIT);
+        self.longest_pause = within(longest, Duration::from_millis(1), LONGEST_WAIT);
         self
     }
 
     /// Topics in which an event waits after its attempts, each for so long, and is tried once after each:
-    /// `<topic>.<group>.retry.1` and so on. Default: none.
+    /// `<topic>.<group>.retry.1` and so on. Default: none. At most 30 days each.
     #[must_use]
     pub const fn retry_topics(mut self, delays: &'static [Duration], later: LaterEvents) -> Self {
         self.ladder = if delays.is_empty() { None } else { Some(Ladder { delays, later }) };
         self
     }
 
-    /// How long one attempt may take: then it is ended, rolled back, and counts as failed. Default: 5 minutes.
+    /// How long one attempt may take: then it is ended, rolled back, and counts as failed. Default: 5 minutes; at
+    /// least 10 ms, at most 30 days.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = within(timeout, Duration::from_millis(10), LONGEST_WAIT);
         self
     }
 

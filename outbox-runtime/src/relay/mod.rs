@@ -9,6 +9,7 @@ mod upkeep;
 use std::future::Future;
 use std::time::Duration;
 
+use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
 use crate::outbox::Outbox;
 use crate::publish::Publisher;
@@ -47,6 +48,9 @@ pub struct Relay<DB: OutboxDatabase, P> {
     settings: Settings,
 }
 
+/// A relay that died without a word is noticed after as long.
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+
 #[derive(Debug, Clone)]
 struct Settings {
     poll_interval: Duration,
@@ -82,20 +86,22 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         Self { outbox, publisher, settings: Settings::default() }
     }
 
-    /// How long it waits for a ring of the doorbell before it looks by itself. Default: 250 ms. The ring normally
-    /// comes first; this is how late an event can be when the ring was lost.
+    /// How long it waits for a ring of the doorbell before it looks by itself. Default: 250 ms; at least 1 ms, at most 30
+    /// days. The ring normally comes first; this is how late an event can be when the ring was lost.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.settings.poll_interval = interval;
+        self.settings.poll_interval = within(interval, Duration::from_millis(1), LONGEST_WAIT);
         self
     }
 
-    /// How long a relay that died keeps its lanes, by the database's clock. Default: 5 s. Renewed every third of
-    /// it, or every 2 s if that is sooner. Shorter: a faster take-over; longer: more tolerance for a database that
-    /// answers slowly.
+    /// How long a relay that died keeps its lanes. Default: 5 s; at least 50 ms, at most a day. Renewed every third of it, or
+    /// every 2 s if that is sooner. Shorter: a faster take-over; longer: more tolerance for a database that answers slowly.
+    ///
+    /// It runs out by the database's clock. If that is set back, another relay waits for one lease by its own clock
+    /// instead; if it is set forward, lanes change hands once, and what was in flight may be published twice.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.settings.lease = lease;
+        self.settings.lease = within(lease, Duration::from_millis(50), LONGEST_LEASE);
         self
     }
 
@@ -118,11 +124,11 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
-    /// How long a shutdown waits for the acknowledgement of what is in flight. Default: 10 s. What was not
+    /// How long a shutdown waits for the acknowledgement of what is in flight. Default: 10 s; at most 30 days. What was not
     /// acknowledged by then stays in the outbox, and may be published twice.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.drain_timeout = timeout;
+        self.settings.drain_timeout = within(timeout, Duration::ZERO, LONGEST_WAIT);
         self
     }
 
@@ -134,25 +140,25 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
-    /// How long after its last refusal a parked event is tried again. Default: 30 s.
+    /// How long after its last refusal a parked event is tried again. Default: 30 s; at least 1 ms, at most 30 days.
     #[must_use]
     pub fn retry_parked(mut self, every: Duration) -> Self {
-        self.settings.retry_parked = every.max(Duration::from_millis(1));
+        self.settings.retry_parked = within(every, Duration::from_millis(1), LONGEST_WAIT);
         self
     }
 
-    /// How long published events are kept, to be [replayed](Outbox::replay). Default: not at all. Their space comes back
+    /// How long published events are kept, to be [replayed](Outbox::replay). Default: not at all; at most 100 years. Their space comes back
     /// in blocks: on Postgres a block is about a million events, and there are sixteen; what is published is reclaimed
     /// sooner than this when they run out.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.settings.retention = retention;
+        self.settings.retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
         self
     }
 
     /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves its progress and
     /// gives its lanes back, so that another relay goes on at once. That takes no longer than
-    /// [`drain_timeout`](Self::drain_timeout). Dropping the future ends the relay at once, as a crash would: nothing is lost,
+    /// [`drain_timeout`](Self::drain_timeout), and 5 s more if the database does not answer. Dropping the future ends the relay at once, as a crash would: nothing is lost,
     /// what was in flight is published again, and its lanes are free when their lease runs out.
     ///
     /// # Errors
@@ -168,7 +174,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     ///
     /// # Errors
     /// As [`run`](Self::run), and also when an event is refused, when the database is away, or when another relay
-    /// holds the lanes.
+    /// holds lanes: the error names it, the lanes, and until when.
     pub async fn drain(self) -> Result<u64, OutboxError> {
         Box::pin(engine::Engine::new(self, Share::All).drain()).await
     }

@@ -1,6 +1,7 @@
 //! The store seam: what a database must offer to hold an outbox. SQL lives below here and nowhere else.
 
 pub(crate) mod inbox;
+pub(crate) mod liveness;
 pub(crate) mod migrate;
 mod names;
 #[cfg(feature = "postgres")]
@@ -286,6 +287,19 @@ pub struct Claimed<C> {
     pub taken: Vec<(Lease, C, Vec<Vec<u8>>)>,
     /// How many lanes we should hold.
     pub share: usize,
+    /// If we asked for all lanes, those that we did not get.
+    pub elsewhere: Vec<HeldElsewhere>,
+}
+
+/// A lane that another relay holds.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldElsewhere {
+    /// The lane.
+    pub lane: Lane,
+    /// The relay.
+    pub owner: Uuid,
+    /// How long its lease lasts, by the database's clock.
+    pub for_millis: i64,
 }
 
 /// What to read of a lane.

@@ -19,6 +19,7 @@ use crate::consume::class::{ErrorClass, is_database_away};
 use crate::consume::message::{History, Message, ORIGINAL_TOPIC, PREFIX};
 use crate::consume::options::HandlerOptions;
 use crate::consume::route::Found;
+use crate::durations::LONGEST_WAIT;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
 use crate::store::{Content, FirstWaiting, GroupKey, OutboxDatabase, Waiting};
@@ -430,6 +431,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         delay: Duration,
         failure: &LastFailure<'_>,
     ) -> Result<Ended, Interrupted> {
+        let delay = delay.min(LONGEST_WAIT);
         let due = SystemTime::now() + delay;
         let topic = retry_topic(&history.topic, &self.group.name, history.retry);
         let names = &self.group.outbox.settings().names;

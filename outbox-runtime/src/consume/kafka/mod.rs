@@ -19,6 +19,7 @@ use super::attempt::Group;
 use super::handler::{AnyHandler, EventHandler, Handler};
 use super::route::Routes;
 use crate::codec::Decode;
+use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
 use crate::event::DomainEvent;
 use crate::kafka::Properties;
@@ -188,11 +189,11 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         self
     }
 
-    /// How long a shutdown waits for the handlers that are running. Default: 10 s. What was not committed by then is rolled
+    /// How long a shutdown waits for the handlers that are running. Default: 10 s; at most 30 days. What was not committed by then is rolled
     /// back, and comes again.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.drain_timeout = timeout;
+        self.settings.drain_timeout = within(timeout, Duration::ZERO, LONGEST_WAIT);
         self
     }
 
@@ -219,12 +220,12 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         self
     }
 
-    /// For how long the inbox remembers. Default: 15 days. With Kafka's defaults a quiet topic keeps a message for up to twice
+    /// For how long the inbox remembers. Default: 15 days; at least an hour, at most 100 years. With Kafka's defaults a quiet topic keeps a message for up to twice
     /// 7 days (`retention.ms`, and `segment.ms` for the segment that is being written): what the inbox has forgotten cannot come again then. An event that does come again after this is handled again; where topics keep messages for longer, or are replayed from
     /// the beginning, so must this be.
     #[must_use]
     pub fn inbox_retention(mut self, retention: Duration) -> Self {
-        self.settings.inbox_retention = retention;
+        self.settings.inbox_retention = within(retention, Duration::from_secs(60 * 60), LONGEST_KEEPING);
         self
     }
 

@@ -227,7 +227,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 
     pub(super) fn claimed(&mut self, claimed: Claimed<CursorOf<DB>>) {
-        let Claimed { lost, taken, share } = claimed;
+        let Claimed { lost, taken, share, elsewhere } = claimed;
+        self.elsewhere = elsewhere;
         self.lost(&lost);
         let before = self.lanes.iter().flatten().count();
         for (lease, cursor, parked) in taken {

@@ -5,14 +5,14 @@ mod calls;
 mod landing;
 mod parked;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::lane::{Flight, HeldLane};
 use super::memory::{Held, Memory};
@@ -24,15 +24,19 @@ use crate::observe;
 use crate::outbox::Outbox;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{LANES, Lane, StoredEvent};
-use crate::store::{Claimed, LaneBatch, Lease, OutboxDatabase, Progress, Settled, Share, Store, sealed};
+use crate::store::{
+    Claimed, HeldElsewhere, LaneBatch, Lease, OutboxDatabase, Progress, Settled, Share, Store, sealed,
+};
 
 type StoreOf<DB> = <DB as sealed::Database>::Store;
 type CursorOf<DB> = <StoreOf<DB> as Store>::Cursor;
 
 /// So often progress is saved: after a crash, so much is published again.
 const SAVE_WITHIN: Duration = Duration::from_millis(50);
-/// For so long a relay that stops waits for the database at most.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For so long a relay that stops waits for the database at most, however short its `drain_timeout` is.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often lanes are asked for that nobody holds, and which cannot be had, and the pause in between.
+const TRIES_TO_TAKE_LANES: (u32, Duration) = (40, Duration::from_millis(50));
 /// Of how many keys parked events are tried again at once, while none of them is known to get through.
 const RETRIED_KEYS: u32 = 32;
 
@@ -65,6 +69,8 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     stopping: bool,
     published: u64,
     refusal: Option<OutboxError>,
+    /// The lanes that others hold, when all were asked for.
+    elsewhere: Vec<HeldElsewhere>,
 }
 
 /// Parked events that are tried again.
@@ -146,6 +152,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             stopping: false,
             published: 0,
             refusal: None,
+            elsewhere: Vec::new(),
             outbox,
             settings,
         }
@@ -209,34 +216,47 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             }
         };
         self.sending.abort_all();
-        drop(call);
-        self.leave().await;
+        self.leave(call).await;
         tracing::info!(published = self.published, "relay stopped");
         result
     }
 
     /// Publishes what is committed by now.
     pub(super) async fn drain(mut self) -> Result<u64, OutboxError> {
-        // The first is a claim.
-        if let Some(call) = self.next_call() {
-            self.ask(call).await?;
-        }
-        let held = self.lanes.iter().flatten().count();
-        let result = if held < LANES {
-            Err(OutboxError::new(
-                ErrorKind::LeaseLost,
-                format!(
-                    "another relay holds {} of the {LANES} lanes, and publishes their events. To drain here, stop it \
-                     (a relay that died loses them when its lease runs out)",
-                    LANES - held
-                ),
-            ))
-        } else {
-            self.drain_lanes().await
+        let result = match self.take_all_lanes().await {
+            Ok(()) => self.drain_lanes().await,
+            Err(error) => Err(error),
         };
         self.stopping = true;
-        self.leave().await;
+        self.leave(None).await;
         result.map(|()| self.published)
+    }
+
+    async fn take_all_lanes(&mut self) -> Result<(), OutboxError> {
+        let (tries, pause) = TRIES_TO_TAKE_LANES;
+        for _ in 0..tries {
+            self.next_claim = Instant::now();
+            if let Some(call) = self.next_call() {
+                self.ask(call).await?;
+            }
+            if self.lanes.iter().all(Option::is_some) {
+                return Ok(());
+            }
+            if !self.elsewhere.is_empty() {
+                return Err(held_elsewhere(&self.elsewhere));
+            }
+            // Perhaps it is changing hands at this moment.
+            sleep(pause).await;
+        }
+        let lanes = Lane::all().filter(|lane| self.lanes[lane.index()].is_none()).map(Lane::number);
+        Err(OutboxError::new(
+            ErrorKind::LeaseLost,
+            format!(
+                "no relay holds the lanes {:?}, and they cannot be taken: a transaction that is open in the database has \
+                 locked their rows. Their events are still in the outbox; end that transaction, and drain again",
+                lanes.collect::<Vec<_>>()
+            ),
+        ))
     }
 
     async fn ask(&mut self, call: Call<DB>) -> Result<(), OutboxError> {
@@ -340,19 +360,26 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         self.save_by.map_or(due, |by| due.min(by))
     }
 
-    /// Gives the lanes back, with what is saved of them.
-    async fn leave(&mut self) {
-        let Some(mut store) = self.store.take() else { return };
-        let held = self.leases();
-        let progress: Vec<_> =
-            self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
+    /// Gives the lanes back, with what is saved of them. `call`: what the database is asked at the moment.
+    async fn leave(&mut self, call: Option<Call<DB>>) {
         let left = async {
+            if let Some(call) = call {
+                let (store, answer) = call.await;
+                self.store = Some(store);
+                if let Ok(answer) = answer {
+                    self.take_in(answer);
+                }
+            }
+            let Some(mut store) = self.store.take() else { return Ok(()) };
+            let held = self.leases();
+            let progress: Vec<_> =
+                self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
             if !progress.is_empty() {
                 store.save(&progress).await?;
             }
             store.release(&held, true).await
         };
-        match tokio::time::timeout(self.settings.drain_timeout.min(LEAVE_TIMEOUT), left).await {
+        match tokio::time::timeout(LEAVE_TIMEOUT, left).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(
                 %error,
@@ -365,6 +392,33 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             ),
         }
     }
+}
+
+fn held_elsewhere(lanes: &[HeldElsewhere]) -> OutboxError {
+    let mut relays = BTreeMap::<_, (Vec<i16>, i64)>::new();
+    for held in lanes {
+        let (lanes, for_millis) = relays.entry(held.owner).or_default();
+        lanes.push(held.lane.number());
+        *for_millis = held.for_millis;
+    }
+    let relays: Vec<String> = relays
+        .into_iter()
+        .map(|(owner, (lanes, for_millis))| {
+            format!(
+                "relay {owner} holds the lanes {lanes:?}, for {} s unless it renews them",
+                for_millis / 1_000
+            )
+        })
+        .collect();
+    OutboxError::new(
+        ErrorKind::LeaseLost,
+        format!(
+            "another relay holds {} of the {LANES} lanes, and publishes their events: {}. To drain here, stop it (a relay \
+             that died loses them when its lease runs out)",
+            lanes.len(),
+            relays.join("; ")
+        ),
+    )
 }
 
 /// The end of the call that is open, if one is.

@@ -35,12 +35,19 @@ const UNFINISHED: &str = "\
 /// function has the page's lock.
 const SEQUENCE: &str = "pg_sequence_last_value({'seq'}) as s (last_value)";
 
+/// The latest progress of each lane. Where a lane has none, its rows were deleted, or a snapshot older than the last TRUNCATE
+/// is read by: that is never taken for a lane that has published nothing, or everything.
+const CURSORS: &str = "\
+(select p.* from generate_series(0, 15) as lanes (lane)
+ cross join lateral (select p.* from {progress} p where p.lane = lanes.lane order by p.id desc limit 1) p)";
+
 pub(super) fn fill(names: &Names, statement: &str) -> SqlStr {
     let statement = statement
         .replace("{columns}", COLUMNS)
         .replace("{bounded_columns}", BOUNDED_COLUMNS)
         .replace("{size}", SIZE)
         .replace("{unfinished}", UNFINISHED)
+        .replace("{cursors}", CURSORS)
         .replace("{sequence}", SEQUENCE);
     sql(names.fill(&statement))
 }

@@ -1,11 +1,17 @@
-//! Leases: rows with an owner, an epoch and an expiry by the database's clock. Not session advisory locks, which
-//! break behind a transaction pooler. Every write of a cursor names the epoch, so that a relay which was paused
-//! past its lease cannot move the cursor of its successor.
+//! Leases: a lane has an owner and an epoch, and the owner gives signs of life. Not session advisory locks, which break
+//! behind a transaction pooler. Every write of a cursor names the epoch, so that a relay which was paused past its lease
+//! cannot move the cursor of its successor.
+//!
+//! What is written often (cursors, signs of life) is inserted, never updated: as long as anyone holds a snapshot open (a
+//! dump, an idle transaction, a replica), Postgres keeps every version of a row, and each look at it walks through all of
+//! them. Of inserted rows the latest is found at the end of an index, however many there are.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
+use uuid::Uuid;
 
 use super::fragments::fill;
 use super::window::Snapshot;
@@ -13,58 +19,100 @@ use super::{PgCursor, PgStore, doorbell, park, window};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
-use crate::store::{Claimed, Lease, Progress, Share};
+use crate::store::liveness::Sign;
+use crate::store::{Claimed, HeldElsewhere, Lease, Names, Progress, Share};
 
-/// Says that we are alive, renews what we hold, and counts the others.
+/// Gives a sign of life, and says which of the lanes are still ours. These are locked: whoever takes lanes over looks for
+/// the sign after it has locked them.
 const RENEW_LEASES: &str = "\
-with alive as (
-  insert into {relay} (owner, alive_until)
-  select $1, clock_timestamp() + $2 * interval '1 millisecond' where $5
-  on conflict (owner) do update set alive_until = excluded.alive_until
-  returning owner),
-buried as (
-  delete from {relay} where alive_until < clock_timestamp() - interval '1 minute' and owner <> $1
-  returning owner),
-renewed as (
-  update {lane} l set lease_until = clock_timestamp() + $2 * interval '1 millisecond'
-  from unnest($3::smallint[], $4::bigint[]) as held (lane, epoch)
-  where l.lane = held.lane and l.epoch = held.epoch and l.owner = $1
-  returning l.lane)
-select array(select lane from renewed),
-       (select count(*) from {relay} where owner <> $1 and alive_until > clock_timestamp()),
-       exists (select from {relay} where owner = $1)";
+with registered as (
+  insert into {relay} (owner, shares) values ($1, $5) on conflict (owner) do nothing),
+alive as (
+  insert into {heartbeat} (owner, alive_until, lease_millis)
+  values ($1, clock_timestamp() + $2::bigint * interval '1 millisecond', $2)),
+ours as (
+  select l.lane from unnest($3::smallint[], $4::bigint[]) as held (lane, epoch)
+  join {lane} l on l.lane = held.lane and l.epoch = held.epoch
+  where l.owner = $1
+  for share of l)
+select array(select lane from ours), (select count(*) from {lane}), exists (select from {relay} where owner = $1)";
 
-const TAKE_FREE_LANES: &str = "\
-with free as (
-  select lane from {lane}
-  where (owner is null or owner = $1 or lease_until < clock_timestamp()) and lane <> all ($3::smallint[])
-    and (sysid is null or sysid = (select system_identifier from pg_control_system()))
-  order by lane
-  limit $4
-  for update skip locked)
+/// The latest sign of life of each of the others.
+const SIGNS: &str = "\
+select r.owner, coalesce(h.id, 0), coalesce(h.lease_millis, 0),
+       coalesce(h.alive_until > clock_timestamp(), false), r.shares
+from {relay} r
+left join lateral (
+  select h.* from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) h on true
+where r.owner <> $1";
+
+/// Long dead, and without lanes.
+const BURY: &str = "\
+delete from {relay} r
+where r.owner = any ($1) and not exists (select from {lane} l where l.owner = r.owner)
+  and not exists (
+    select from {heartbeat} h where h.owner = r.owner and h.alive_until > clock_timestamp() - interval '1 minute')";
+
+/// Nobody holds it, or we do (and have forgotten it), or a dead relay (`$2`, `$3`: its latest sign) from which no later
+/// sign has come.
+const FREE: &str = "\
+(l.owner is null or l.owner = $1 or not exists (select from {relay} r where r.owner = l.owner)
+ or exists (
+   select from unnest($2::uuid[], $3::bigint[]) as dead (owner, id)
+   where dead.owner = l.owner
+     and dead.id = coalesce((select h.id from {heartbeat} h where h.owner = l.owner order by h.id desc limit 1), 0)))";
+
+const LOCK_FREE_LANES: &str = "\
+select l.lane from {lane} l
+where {free} and l.lane <> all ($4::smallint[])
+  and (l.sysid is null or l.sysid = (select system_identifier from pg_control_system()))
+order by l.lane
+limit $5
+for update skip locked";
+
+/// A statement of its own: it sees what was committed before the lanes were locked.
+const TAKE_LANES: &str = "\
 update {lane} l
-set owner = $1, epoch = epoch + 1, lease_until = clock_timestamp() + $2 * interval '1 millisecond',
-    sysid = coalesce(l.sysid, cluster.system_identifier)
-from free, pg_control_system() cluster where l.lane = free.lane
-returning l.lane, l.epoch, l.prev::text, l.prev_floor, l.prev_h::text, l.cur::text, l.cur_floor, l.cur_h::text,
-          l.last_seq";
+set owner = $1, epoch = epoch + 1, sysid = coalesce(l.sysid, cluster.system_identifier)
+from pg_control_system() cluster
+where l.lane = any ($4) and {free}
+returning l.lane, l.epoch";
+
+/// And so does this: nothing is saved any more by who held the lanes before.
+const SAVED_CURSORS: &str = "\
+select taken.lane, l.prev::text, l.prev_floor, l.prev_h::text, l.cur::text, l.cur_floor, l.cur_h::text, l.last_seq
+from unnest($1::smallint[]) as taken (lane) left join {cursors} l on l.lane = taken.lane";
 
 const OF_ANOTHER_CLUSTER: &str =
     "select exists (select from {lane} where sysid <> (select system_identifier from pg_control_system()))";
 
-/// Only over the session that the windows were opened over: a pooler could hide a crash of the server in between.
+/// Who has the lanes that are not ours, and for how long.
+const HELD_ELSEWHERE: &str = "\
+select l.lane, l.owner, coalesce((
+         select extract(epoch from h.alive_until - clock_timestamp()) * 1000
+         from {heartbeat} h where h.owner = l.owner order by h.id desc limit 1), 0)::bigint
+from {lane} l
+where l.owner <> $1
+order by l.lane";
+
+const PUT_LANES_BACK: &str = "\
+insert into {lane} (lane) select generate_series(0, 15) on conflict (lane) do nothing returning lane";
+
+/// Only over the session that the windows were opened over: a pooler could hide a crash of the server in between. The lanes
+/// are locked, so that they cannot change hands before the rows are there.
 const SAVE_CURSORS: &str = "\
-update {lane} l
-set prev = s.prev, prev_floor = s.prev_floor, prev_h = s.prev_h,
-    cur = s.cur, cur_floor = s.cur_floor, cur_h = s.cur_h, last_seq = s.last_seq
+insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
+select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq
 from unnest($2::smallint[], $3::bigint[], $4::text[]::pg_snapshot[], $5::bigint[], $6::text[]::xid8[],
             $7::text[]::pg_snapshot[], $8::bigint[], $9::text[]::xid8[], $10::bigint[])
   as s (lane, epoch, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
-where l.lane = s.lane and l.epoch = s.epoch and l.owner = $1 and pg_backend_pid() = $11
-returning l.lane";
+join {lane} l on l.lane = s.lane and l.epoch = s.epoch
+where l.owner = $1 and pg_backend_pid() = $11
+for share of l
+returning lane";
 
 const RELEASE_LANES: &str = "\
-update {lane} l set owner = null, lease_until = null
+update {lane} l set owner = null
 from unnest($2::smallint[], $3::bigint[]) as held (lane, epoch)
 where l.lane = held.lane and l.epoch = held.epoch and l.owner = $1";
 
@@ -78,14 +126,14 @@ fn missing_of(held: &[Lease], ours: &[i16]) -> Vec<Lane> {
 
 impl PgStore {
     pub(super) async fn claim_over(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         held: &[Lease],
         share: Share,
     ) -> Result<Claimed<PgCursor>, OutboxError> {
         let fair = share == Share::Fair;
         let (lanes, epochs) = columns(held);
-        let (renewed, others, known): (Vec<i16>, i64, bool) = sqlx::query_as(fill(&self.names, RENEW_LEASES))
+        let (ours, rows, known): (Vec<i16>, i64, bool) = sqlx::query_as(fill(&self.names, RENEW_LEASES))
             .bind(self.owner)
             .bind(self.lease_millis())
             .bind(&lanes)
@@ -93,39 +141,83 @@ impl PgStore {
             .bind(fair)
             .fetch_one(&mut *connection)
             .await?;
-        let share = if fair { LANES.div_ceil(usize::try_from(others).unwrap_or(0) + 1) } else { LANES };
-        let lost = missing_of(held, &renewed);
-        let mut taken = Vec::new();
-        if renewed.len() < share {
-            let rows = sqlx::query(fill(&self.names, TAKE_FREE_LANES))
-                .bind(self.owner)
-                .bind(self.lease_millis())
-                .bind(&renewed)
-                .bind((share - renewed.len()) as i64)
-                .fetch_all(&mut *connection)
-                .await?;
-            if rows.is_empty()
-                && sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER))
-                    .fetch_one(&mut *connection)
-                    .await?
-            {
-                return Err(window::of_another_cluster());
-            }
-            for row in &rows {
-                let lane = Lane::from_number(row.try_get("lane")?);
-                let lease = Lease { lane, epoch: row.try_get("epoch")? };
-                taken.push((lease, saved_cursor(row)?, Vec::new()));
-            }
-            if !taken.is_empty() {
-                failpoint("after-taking-lanes");
-                park::keys(connection, &self.names, &mut taken).await?;
-            }
+        if usize::try_from(rows) != Ok(LANES) {
+            put_lanes_back(connection, &self.names).await?;
+        }
+        let signs = signs(connection, &self.names, self.owner).await?;
+        let dead = self.liveness.dead(&signs, Instant::now());
+        let alive = |sign: &&Sign| sign.shares && !dead.iter().any(|dead| dead.owner == sign.owner);
+        let others = signs.iter().filter(alive).count();
+        let (dead, their_last): (Vec<Uuid>, Vec<i64>) =
+            dead.iter().map(|sign| (sign.owner, sign.number)).unzip();
+        let share = if fair { LANES.div_ceil(others + 1) } else { LANES };
+        let mut claimed =
+            Claimed { lost: missing_of(held, &ours), taken: Vec::new(), share, elsewhere: Vec::new() };
+        if let Some(wanted @ 1..) = share.checked_sub(ours.len()) {
+            claimed.taken = self.take(connection, (&dead, &their_last), &ours, wanted).await?;
+        }
+        if !dead.is_empty() {
+            sqlx::query(fill(&self.names, BURY)).bind(&dead).execute(&mut *connection).await?;
         }
         if fair && !known && others > 0 {
             // The others have lanes too many now.
-            doorbell::call_relays(connection, &self.names).await?;
+            doorbell::call_relays(&mut *connection, &self.names).await?;
         }
-        Ok(Claimed { lost, taken, share })
+        if !fair && ours.len() + claimed.taken.len() < LANES {
+            claimed.elsewhere = elsewhere(connection, &self.names, self.owner).await?;
+        }
+        Ok(claimed)
+    }
+
+    /// Takes up to `wanted` free lanes. `dead`: relays, and their last signs of life.
+    async fn take(
+        &self,
+        connection: &mut PgConnection,
+        (dead, their_last): (&[Uuid], &[i64]),
+        ours: &[i16],
+        wanted: usize,
+    ) -> Result<Vec<(Lease, PgCursor, Vec<Vec<u8>>)>, OutboxError> {
+        let mut tx = connection.begin_with("begin isolation level read committed read write").await?;
+        let free: Vec<i16> = sqlx::query_scalar(fill(&self.names, &LOCK_FREE_LANES.replace("{free}", FREE)))
+            .bind(self.owner)
+            .bind(dead)
+            .bind(their_last)
+            .bind(ours)
+            .bind(wanted as i64)
+            .fetch_all(&mut *tx)
+            .await?;
+        if free.is_empty() {
+            let of_another_cluster: bool =
+                sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER)).fetch_one(&mut *tx).await?;
+            tx.rollback().await?;
+            return if of_another_cluster { Err(window::of_another_cluster()) } else { Ok(Vec::new()) };
+        }
+        let leases: Vec<(i16, i64)> = sqlx::query_as(fill(&self.names, &TAKE_LANES.replace("{free}", FREE)))
+            .bind(self.owner)
+            .bind(dead)
+            .bind(their_last)
+            .bind(&free)
+            .fetch_all(&mut *tx)
+            .await?;
+        let lanes: Vec<i16> = leases.iter().map(|(lane, _)| *lane).collect();
+        let rows = sqlx::query(fill(&self.names, SAVED_CURSORS)).bind(&lanes).fetch_all(&mut *tx).await?;
+        let mut taken = Vec::with_capacity(leases.len());
+        for (lane, epoch) in leases {
+            let row = rows.iter().find(|row| row.try_get::<i16, _>("lane").is_ok_and(|of| of == lane));
+            let cursor = row.map(saved_cursor).transpose()?.flatten();
+            let lease = Lease { lane: Lane::from_number(lane), epoch };
+            taken.push((
+                lease,
+                cursor.ok_or_else(|| window::progress_is_missing(&self.names, lane))?,
+                Vec::new(),
+            ));
+        }
+        tx.commit().await?;
+        if !taken.is_empty() {
+            failpoint("after-taking-lanes");
+            park::keys(connection, &self.names, &mut taken).await?;
+        }
+        Ok(taken)
     }
 
     pub(super) async fn save_over(
@@ -207,11 +299,52 @@ impl PgStore {
     }
 }
 
-fn saved_cursor(row: &PgRow) -> Result<PgCursor, sqlx::Error> {
+async fn signs(connection: &mut PgConnection, names: &Names, owner: Uuid) -> Result<Vec<Sign>, OutboxError> {
+    let signs: Vec<(Uuid, i64, i64, bool, bool)> =
+        sqlx::query_as(fill(names, SIGNS)).bind(owner).fetch_all(connection).await?;
+    let sign = |(owner, number, lease_millis, in_time, shares)| Sign {
+        owner,
+        number,
+        lease_millis,
+        in_time,
+        shares,
+    };
+    Ok(signs.into_iter().map(sign).collect())
+}
+
+async fn elsewhere(
+    connection: &mut PgConnection,
+    names: &Names,
+    owner: Uuid,
+) -> Result<Vec<HeldElsewhere>, OutboxError> {
+    let held: Vec<(i16, Uuid, i64)> =
+        sqlx::query_as(fill(names, HELD_ELSEWHERE)).bind(owner).fetch_all(connection).await?;
+    let held_elsewhere =
+        |(lane, owner, for_millis)| HeldElsewhere { lane: Lane::from_number(lane), owner, for_millis };
+    Ok(held.into_iter().map(held_elsewhere).collect())
+}
+
+/// Somebody deleted rows. They say who holds a lane, and how far it is published is said elsewhere: nothing is lost with
+/// them, but nobody would publish these lanes.
+async fn put_lanes_back(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
+    let lanes: Vec<i16> = sqlx::query_scalar(fill(names, PUT_LANES_BACK)).fetch_all(connection).await?;
+    if !lanes.is_empty() {
+        tracing::warn!(
+            ?lanes,
+            "rows of these lanes were missing from the table {}, and the relay has put them back: their events are \
+             published again from where they were",
+            names.qualified("lane")
+        );
+    }
+    Ok(())
+}
+
+fn saved_cursor(row: &PgRow) -> Result<Option<PgCursor>, sqlx::Error> {
+    let Some(prev) = row.try_get("prev")? else { return Ok(None) };
     let cur: Option<String> = row.try_get("cur")?;
-    Ok(PgCursor {
+    Ok(Some(PgCursor {
         prev: Arc::new(Snapshot {
-            snapshot: row.try_get("prev")?,
+            snapshot: prev,
             floor: row.try_get("prev_floor")?,
             horizon: row.try_get("prev_h")?,
         }),
@@ -224,5 +357,5 @@ fn saved_cursor(row: &PgRow) -> Result<PgCursor, sqlx::Error> {
             None => None,
         },
         last_seq: row.try_get("last_seq")?,
-    })
+    }))
 }

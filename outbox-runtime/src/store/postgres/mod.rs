@@ -3,6 +3,8 @@
 mod chunk;
 mod doorbell;
 mod fragments;
+#[cfg(test)]
+mod held_snapshot;
 mod inbox;
 mod invariants;
 mod lease;
@@ -15,6 +17,7 @@ mod operate;
 mod park;
 mod reclaim;
 mod session;
+mod tidy;
 mod window;
 mod write;
 
@@ -30,6 +33,7 @@ use crate::doorbell::Doorbell;
 use crate::error::{ErrorKind, OutboxError};
 use crate::operate::{ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
 use crate::store::{
     Claimed, Content, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress,
@@ -148,6 +152,7 @@ impl Database for Postgres {
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
             lease,
+            liveness: Liveness::default(),
         }
     }
 
@@ -228,6 +233,7 @@ pub struct PgStore {
     /// Who we are in the lane table's `owner`.
     owner: Uuid,
     lease: Duration,
+    liveness: Liveness,
 }
 
 impl PgStore {
@@ -259,8 +265,8 @@ impl PgStore {
         Ok(connection)
     }
 
-    fn lease_millis(&self) -> f64 {
-        self.lease.as_millis() as f64
+    fn lease_millis(&self) -> i64 {
+        i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
     }
 }
 

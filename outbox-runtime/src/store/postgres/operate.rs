@@ -14,13 +14,17 @@ use crate::store::Names;
 
 /// By the two ways in which a window's rows are found (see `window.rs`).
 const STATUS: &str = "\
-select l.lane, case when l.lease_until > clock_timestamp() then l.owner end, p.backlog, p.oldest
-from {lane} l
+select lanes.lane,
+       case when (select h.alive_until from {heartbeat} h where h.owner = lanes.owner order by h.id desc limit 1)
+                 > clock_timestamp()
+       then lanes.owner end, p.backlog, p.oldest
+from {lane} lanes
+left join {cursors} l on l.lane = lanes.lane
 cross join lateral (
   select count(*) as backlog, min(occurred_at) as oldest
   from (
     (select e.occurred_at from {event} e
-     where e.lane = l.lane and e.seq > greatest(l.last_seq, l.prev_floor) order by e.seq limit $1)
+     where e.lane = lanes.lane and e.seq > coalesce(greatest(l.last_seq, l.prev_floor), 0) order by e.seq limit $1)
     union all
     (select e.occurred_at from {unfinished} cross join lateral (
        select e.occurred_at from {event} e
@@ -28,12 +32,12 @@ cross join lateral (
          and e.seq > l.last_seq and e.seq <= l.prev_floor
        order by e.xid limit $1) e)
     limit $1) pending) p
-order by l.lane";
+order by lanes.lane";
 
 const REPLAY: &str = "\
 insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
 select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at
-from {event} e join {lane} l on l.lane = e.lane
+from {event} e join {cursors} l on l.lane = e.lane
 where pg_visible_in_snapshot(e.xid, l.prev)
   and ($1::uuid[] is null or e.id = any ($1)) and ($2::text is null or e.topic = $2)
   and ($3::timestamptz is null or e.occurred_at >= $3) and ($4::timestamptz is null or e.occurred_at < $4)

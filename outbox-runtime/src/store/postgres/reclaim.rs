@@ -12,7 +12,7 @@ use sqlx::{Executor, PgPool};
 
 use super::fragments::fill;
 use super::marks::{BLOCK_BITS, LEAVES};
-use super::session;
+use super::{session, tidy};
 use crate::error::{OutboxError, is_conflict};
 use crate::failpoint::failpoint;
 use crate::store::Names;
@@ -29,27 +29,24 @@ where last_value is not null
   and not exists (select from {mark} where at > clock_timestamp() - $1 * interval '1 millisecond' / 100 and seq >= last_value)
 on conflict (seq) do nothing";
 
-const FORGET_MARKS: &str = "\
-delete from {mark}
-where seq < (select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond')";
-
 const HOW_FAR: &str = "\
 select coalesce(last_value, 0),
        coalesce((select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0)
 from {sequence}";
 
 /// Rows of a leaf that some lane has not published, by the two ways in which a window's rows are found (see `window.rs`).
-/// Those of a window that is half read are pending to its end.
+/// Those of a window that is half read are pending to its end. Of a lane without progress, all are.
 const PENDING: &str = "\
 select exists (
-  select from {lane} l
-  cross join lateral (
+  select from generate_series(0, 15) as lanes (lane)
+  left join {cursors} l on l.lane = lanes.lane
+  where l.lane is null or exists (
     (select from {leaf} e where e.lane = l.lane and e.seq > l.prev_floor order by e.seq limit 1)
     union all
     (select from {unfinished} cross join lateral (
        select from {leaf} e
        where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane and e.seq <= l.prev_floor
-       order by e.xid limit 1) e)) e)";
+       order by e.xid limit 1) e)))";
 
 /// How many numbers lie between the first and the last event of a leaf: about how many events it has, found by its index.
 /// A count would read all of it.
@@ -66,6 +63,7 @@ const OUR_TURN: &str =
     "select pg_try_advisory_xact_lock(hashtextextended('outbox reclaim ' || {'event'}::regclass::oid, 0))";
 
 pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
+    tidy::tidy(pool, names, retention, tidy::LARGE).await?;
     let Leaves { last, old } = note_how_far(pool, names, retention).await?;
     let mut events = 0;
     for leaf in leaves_to_reclaim(last, old) {
@@ -88,9 +86,7 @@ struct Leaves {
 async fn note_how_far(pool: &PgPool, names: &Names, retention: Duration) -> Result<Leaves, sqlx::Error> {
     let millis = retention.as_millis() as f64;
     let mut tx = session::begin(pool).await?;
-    for statement in [MARK, FORGET_MARKS] {
-        sqlx::query(fill(names, statement)).bind(millis).execute(&mut *tx).await?;
-    }
+    sqlx::query(fill(names, MARK)).bind(millis).execute(&mut *tx).await?;
     let (last, old) = sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(Leaves { last, old })

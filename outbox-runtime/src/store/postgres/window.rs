@@ -12,8 +12,8 @@
 //!   `prev_h`, an id drawn after `prev_floor` was read: by (xid, lane, seq).
 //!
 //! A *look* opens a window and reads its first rows in one statement, which sees what the window's snapshot shows. Mostly
-//! that is all of it; the rest is read in chunks above `last_seq`. Windows are kept in memory, and what is delivered of them is saved in
-//! the lane's row. A server that crashes hands out again the transaction ids that it had not yet logged, and a window of
+//! that is all of it; the rest is read in chunks above `last_seq`. Windows are kept in memory, and what is delivered of them is saved
+//! as a new row of the lane's progress. A server that crashes hands out again the transaction ids that it had not yet logged, and a window of
 //! the time before would take new rows for old ones: so a window is used, and saved, only over the connection that it was
 //! opened over, which no crash and no failover survives. A *saved* window is good for ever: the transaction that saved it
 //! drew its id after the snapshot, and with that id in the log all lower ones are spent.
@@ -146,9 +146,23 @@ pub(super) fn of_another_cluster() -> OutboxError {
         "the relay's saved progress is in the transaction ids of another cluster: a dump was restored, or the cluster was \
          upgraded. The relay stopped, for it could miss events; all of them are still in the outbox. After pg_upgrade, \
          which keeps the ids, run \"update outbox_lane set sysid = null\". Otherwise move the progress into this cluster \
-         with `update outbox_event set xid = '3'; update outbox_lane set prev = '3:3:', prev_floor = 0, prev_h = '3', \
-         cur = null, cur_floor = null, cur_h = null, last_seq = 0, sysid = null` (both with your schema \
-         and prefix): every retained event is then published again, and idempotent consumers skip those they know",
+         with `update outbox_event set xid = '3'; insert into outbox_progress (lane) select lane from outbox_lane; \
+         update outbox_lane set sysid = null` (both with your schema and prefix): every retained event is then published \
+         again, and idempotent consumers skip those they know",
+    )
+}
+
+/// A lane that has rows to publish, and none that says from where.
+pub(super) fn progress_is_missing(names: &Names, lane: i16) -> OutboxError {
+    let table = names.qualified("progress");
+    OutboxError::new(
+        ErrorKind::Config,
+        format!(
+            "the table {table} says nothing of lane {lane}: its rows were deleted, or not all of a dump was restored. The \
+             relay stopped, for it cannot know what is published; all retained events are still in the outbox. \
+             `insert into {table} (lane) values ({lane})` has the retained events of this lane published again, and \
+             idempotent consumers skip those they know"
+        ),
     )
 }
 

@@ -20,6 +20,7 @@ use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
 use crate::operate::{ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
 use crate::store::{
     Claimed, Content, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress,
@@ -129,7 +130,13 @@ impl Database for Sqlite {
     }
 
     fn open_store(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> SqliteStore {
-        SqliteStore { pool: pool.clone(), names: Arc::clone(names), owner: Uuid::now_v7(), lease }
+        SqliteStore {
+            pool: pool.clone(),
+            names: Arc::clone(names),
+            owner: Uuid::now_v7(),
+            lease,
+            liveness: Liveness::default(),
+        }
     }
 
     /// The user's own: an in-memory database has no other way in.
@@ -197,6 +204,7 @@ pub struct SqliteStore {
     names: Arc<Names>,
     owner: Uuid,
     lease: Duration,
+    liveness: Liveness,
 }
 
 impl Store for SqliteStore {

@@ -34,7 +34,7 @@ delete from {event} where seq in (
   order by e.seq limit $2)";
 
 const STATUS: &str = "\
-select l.lane, case when l.lease_until > $2 then l.owner end as owner,
+select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.alive_until > $2) as owner,
        (select count(*) from (select 1 from {event} e where e.lane = l.lane and e.seq > l.last_seq limit $1)) as backlog,
        (select e.occurred_at from {event} e where e.lane = l.lane and e.seq > l.last_seq order by e.seq limit 1) as oldest
 from {lane} l order by l.lane";

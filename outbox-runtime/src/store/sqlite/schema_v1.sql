@@ -14,20 +14,23 @@ create table {event} (
 ) strict;
 create index {"event_lane_seq"} on {event} (lane, seq);
 
--- One small row per lane: its lease, and what is delivered.
+-- One small row per lane: who holds it, and what is delivered.
 create table {lane} (
-  lane        integer primary key,
-  owner       blob,
-  epoch       integer not null default 0,
-  lease_until integer,  -- milliseconds since 1970
-  last_seq    integer not null default 0
+  lane     integer primary key,
+  owner    blob,
+  epoch    integer not null default 0,
+  last_seq integer not null default 0
 );
 insert into {lane} (lane) values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15);
 
--- The relays alive, by whose number the lanes are shared out.
+-- The relays alive, by whose number the lanes are shared out: a relay holds its lanes until then, and says so again and
+-- again, each time with the next number.
 create table {relay} (
-  owner       blob    primary key,
-  alive_until integer not null  -- milliseconds since 1970
+  owner        blob    primary key,
+  shares       integer not null,
+  sign         integer not null,
+  alive_until  integer not null,  -- milliseconds since 1970
+  lease_millis integer not null
 ) without rowid;
 
 -- Events set aside: what the broker refused, and the later events of its key.

@@ -1,0 +1,90 @@
+//! Space of progress, signs of life and marks comes back: of each table only the latest rows count.
+//!
+//! The table is locked, its latest rows are kept aside, it is truncated, and they are put back, in one transaction. Whoever
+//! waited for the lock reads by a snapshot taken after it, as Postgres takes the locks of a statement before its snapshot.
+//! An older snapshot (of a transaction that is not READ COMMITTED, and we have none) finds no rows: see `{cursors}`.
+//!
+//! A lock that somebody holds on these tables for long, as `pg_dump` does, only means that they grow until it is gone:
+//! about 150 bytes for each lane whose progress is saved, at most 20 times a second. Reading stays as fast.
+
+use std::time::Duration;
+
+use sqlx::{Executor, PgPool};
+
+use super::fragments::fill;
+use super::session;
+use crate::error::OutboxError;
+use crate::failpoint::failpoint;
+use crate::store::Names;
+
+/// About 5 minutes of a relay that is busy in all lanes.
+pub(super) const LARGE: i64 = 16 * 1024 * 1024;
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// A table, and the rows of it that count.
+const TABLES: [(&str, &str); 3] = [
+    (
+        "{progress}",
+        "select latest.row from generate_series(0, 15) as lanes (lane)
+         cross join lateral (
+           select p::text as row from {progress} p where p.lane = lanes.lane order by p.id desc limit 1) latest",
+    ),
+    (
+        "{heartbeat}",
+        "select latest.row from {relay} r
+         cross join lateral (
+           select h::text as row from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) latest",
+    ),
+    (
+        "{mark}",
+        "select m::text from {mark} m
+         where m.seq >= coalesce((
+           select max(seq) from {mark} where at <= clock_timestamp() - {retention} * interval '1 millisecond'), 0)",
+    ),
+];
+
+/// Truncates those of the tables that have more bytes than `large`. `retention`: of the events.
+pub(super) async fn tidy(
+    pool: &PgPool,
+    names: &Names,
+    retention: Duration,
+    large: i64,
+) -> Result<(), OutboxError> {
+    let retention = retention.as_millis().to_string();
+    for (table, latest) in TABLES {
+        let literal = table.replacen('{', "{'", 1).replacen('}', "'}", 1);
+        let fill = |statement: &str| {
+            let statement = statement.replace("{table}", table).replace("{'table'}", &literal);
+            fill(names, &statement.replace("{retention}", &retention))
+        };
+        let mut tx = session::begin(pool).await?;
+        let bytes: i64 = sqlx::query_scalar(fill("select pg_relation_size({'table'}::regclass)"))
+            .fetch_one(&mut *tx)
+            .await?;
+        if bytes <= large {
+            tx.rollback().await?;
+            continue;
+        }
+        tx.execute(session::BY_INDEX).await?;
+        // Not waited for: while we wait, nobody could save.
+        if let Err(error) = tx.execute(fill("lock table {table} in access exclusive mode nowait")).await {
+            tx.rollback().await?;
+            let code = error.as_database_error().and_then(|error| error.code());
+            if code.is_some_and(|code| code == LOCK_NOT_AVAILABLE) {
+                tracing::debug!(table = names.fill(table), bytes, "not truncated: somebody has a lock on it");
+                continue;
+            }
+            return Err(error.into());
+        }
+        let latest: Vec<String> = sqlx::query_scalar(fill(latest)).fetch_all(&mut *tx).await?;
+        tx.execute(fill("truncate table {table}")).await?;
+        failpoint("while-tidying");
+        sqlx::query(fill("insert into {table} select (latest::{table}).* from unnest($1::text[]) as latest"))
+            .bind(&latest)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
