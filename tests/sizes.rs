@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use support::random::{Random, seed};
 use support::throttle::Throttle;
-use support::within_a_minute;
+use support::{OrderCreated, within_a_minute};
 
 on_every_store! {
     events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay
+    an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key
 }
 
 /// More than the relay of these tests may hold.
@@ -121,6 +122,62 @@ async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<
     assert!(arrived == committed, "each event once, in the order of its key");
     let most = kafka.most.load(Ordering::SeqCst);
     assert!(most <= MEMORY / 2 + MOST_BYTES as u64, "{most} bytes were with the publisher at once");
+}
+
+/// Rows as no `emit` writes them: they are parked, and published once somebody has corrected them.
+async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) where
+    for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
+    for<'q> <DB as sqlx::Database>::Arguments: sqlx::IntoArguments<DB>,
+{
+    let on_sqlite = DB::NAME == "SQLite";
+    let bad = [
+        "headers = '[1, 2]'",
+        "version = -1",
+        if on_sqlite { "occurred_at = -9223372036854775807" } else { "occurred_at = '-infinity'" },
+        if on_sqlite { "occurred_at = 9223372036854775807" } else { "occurred_at = 'infinity'" },
+    ];
+    let corrected = if on_sqlite { "occurred_at = 0" } else { "occurred_at = now()" };
+    let execute = async |statement: String| {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(outbox.pool()).await.unwrap();
+    };
+    const KEYS: usize = 30;
+    support::commit(&outbox, (0..2 * KEYS).map(|n| OrderCreated::new((n % KEYS).to_string(), n as i64)))
+        .await;
+    for (place, bad) in bad.iter().enumerate() {
+        execute(format!(
+            "update outbox_event set {bad} where seq = (select min(seq) + {place} from outbox_event)"
+        ))
+        .await;
+    }
+    outbox.status().await.unwrap();
+    let kafka = MemoryPublisher::new();
+    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    within_a_minute(kafka.wait_for(2 * (KEYS - bad.len()))).await;
+    within_a_minute(async {
+        while outbox.status().await.unwrap().parked < 2 * bad.len() as u64 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let parked = outbox.parked(100).await.unwrap();
+    let reasons: Vec<_> = parked.iter().filter_map(|parked| parked.reason.as_deref()).collect();
+    assert!(
+        reasons.len() == bad.len() && reasons.iter().all(|reason| reason.contains("cannot be read")),
+        "{reasons:?}"
+    );
+
+    execute(format!("update outbox_parked set headers = '{{}}', version = 1, {corrected}")).await;
+    outbox.release_all_parked().await.unwrap();
+    let published = within_a_minute(kafka.wait_for(2 * KEYS)).await;
+    relay.abort();
+    let in_order = |key: &str, ns: &[i64]| {
+        let n: i64 = key.parse().unwrap();
+        *ns == [n, n + KEYS as i64]
+    };
+    let by_key = support::by_customer(&published);
+    assert!(by_key.iter().all(|(key, ns)| in_order(key, ns)) && by_key.len() == KEYS, "{by_key:?}");
 }
 
 /// A relay that asked for as many rows of each lane as of small events would be cut off at each attempt: 43 MB are more than

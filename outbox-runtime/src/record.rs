@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use crate::codec::Encode;
-use crate::error::OutboxError;
+use crate::error::{ErrorKind, OutboxError};
 use crate::event::{DomainEvent, Headers};
 
 /// The header that carries the W3C trace context.
@@ -97,6 +97,16 @@ pub struct StoredEvent {
     pub record: EventRecord,
     /// Why it cannot be published as it is stored. What could not be read of it is left empty.
     pub(crate) unreadable: Option<Box<str>>,
+}
+
+impl StoredEvent {
+    /// Why an event is set aside without a try, if it cannot be read.
+    pub(crate) fn refused_unread(&self) -> Option<OutboxError> {
+        let why = self.unreadable.as_deref()?;
+        let message =
+            format!("its row cannot be read: {why}. Correct the row in the table of the parked events");
+        Some(OutboxError::new(ErrorKind::InvalidEvent, message))
+    }
 }
 
 /// One ordered slice of the outbox: the unit of ordering, of leasing and of parallelism.

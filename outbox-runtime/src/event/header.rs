@@ -69,8 +69,7 @@ impl Headers {
         let headers: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
             OutboxError::new(
                 ErrorKind::Database,
-                "the `headers` of an event in the outbox are not a JSON object of strings: somebody else wrote \
-                 them. The relay waits there; mend the row, and it goes on",
+                "the `headers` of an event in the outbox are not a JSON object of strings: somebody else wrote them",
             )
             .with_source(error)
         })?;

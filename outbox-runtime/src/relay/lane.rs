@@ -133,7 +133,7 @@ pub(super) struct Flight<C> {
     pub(super) events: Vec<StoredEvent>,
     pub(super) alone: bool,
     pub(super) sent: Instant,
-    passed_over: Vec<Parking>,
+    pub(super) passed_over: Vec<Parking>,
     held: Held,
     start: C,
     end: C,
@@ -254,7 +254,8 @@ impl<C: Clone> HeldLane<C> {
             .into_iter()
             .filter_map(|event| {
                 let topic_refused = self.refused_topics.contains(&*event.record.topic);
-                if !topic_refused && !self.parked.holds(&event) {
+                let unread = event.refused_unread();
+                if unread.is_none() && !topic_refused && !self.parked.holds(&event) {
                     return Some(event);
                 }
                 self.parked.add(&event);
@@ -264,7 +265,10 @@ impl<C: Clone> HeldLane<C> {
                     .as_ref()
                     .and_then(|key| self.parked.0.get(key))
                     .is_some_and(|parked| parked.released);
-                let reason = topic_refused.then(|| format!("the topic `{}` is refused", event.record.topic));
+                let reason = match unread {
+                    Some(why) => Some(why.to_string()),
+                    None => topic_refused.then(|| format!("the topic `{}` is refused", event.record.topic)),
+                };
                 passed_over.push(Parking { event, reason, attempts: 0, released });
                 None
             })

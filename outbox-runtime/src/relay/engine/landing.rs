@@ -57,6 +57,21 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
+    /// Says which events of a batch are set aside because their rows cannot be read.
+    pub(super) fn tell_unread(&mut self, lane: usize, flight: &Flight<CursorOf<DB>>) {
+        for event in flight.passed_over.iter().map(|parking| &parking.event) {
+            let Some(error) = event.refused_unread() else { continue };
+            observe::parked();
+            tracing::error!(
+                lane, seq = event.seq, event_id = %event.record.id, topic = &*event.record.topic, %error,
+                "event parked, and the later events of its key with it; the other keys go on"
+            );
+            if self.share == Share::All {
+                self.refusal = Some(error);
+            }
+        }
+    }
+
     /// Says what became of a batch, and keeps the refusal of an event that was sent alone.
     fn tell(&mut self, number: i16, settlement: Settlement, parked_keys: usize) {
         match settlement {

@@ -325,6 +325,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             let Some(flight) = self.lanes[index].as_mut().and_then(|lane| lane.take_off(now, most)) else {
                 continue;
             };
+            self.tell_unread(index, &flight);
             observe::batch(flight.events.len());
             tracing::debug!(lane = index, events = flight.events.len(), "batch sent");
             let publisher = Arc::clone(&self.publisher);

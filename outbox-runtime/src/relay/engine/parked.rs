@@ -61,7 +61,10 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             self.sending.spawn(async move {
                 let mut reports = Vec::with_capacity(events.len());
                 for event in &events {
-                    let report = publisher.publish_alone(event).await;
+                    let report = match event.refused_unread() {
+                        Some(error) => DeliveryReport::EventRefused(error),
+                        None => publisher.publish_alone(event).await,
+                    };
                     let delivered = report.is_delivered();
                     reports.push(report);
                     if !delivered {

@@ -21,7 +21,8 @@ select lanes.lane,
 from {lane} lanes
 left join {cursors} l on l.lane = lanes.lane
 cross join lateral (
-  select count(*) as backlog, min(occurred_at) as oldest
+  select count(*) as backlog,
+         min(occurred_at) filter (where occurred_at >= '0001-01-01' and occurred_at < '10000-01-01') as oldest
   from (
     (select e.occurred_at from {event} e
      where e.lane = lanes.lane and e.seq > coalesce(greatest(l.last_seq, l.prev_floor), 0) order by e.seq limit $1)

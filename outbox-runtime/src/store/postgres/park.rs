@@ -22,6 +22,12 @@ select * from unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::b
                      $14::boolean[])
 on conflict (seq) do nothing";
 
+/// Of an event that cannot be read, the row is kept as it is.
+const KEEP_UNREADABLE: &str = "\
+update {parked} p set headers = e.headers, version = e.version, occurred_at = e.occurred_at
+from {event} e
+where e.lane = p.lane and e.seq = p.seq and p.seq = any ($1)";
+
 /// Keys in the order of their longest parked event; an event without one is on its own.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
 update {parked} p set released = true
@@ -93,8 +99,16 @@ pub(super) async fn park(
         .bind(column(parked, |p| p.reason.as_deref()))
         .bind(column(parked, |p| int(p.attempts)))
         .bind(column(parked, |p| p.released))
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    let unreadable: Vec<i64> = parked
+        .iter()
+        .filter(|parking| parking.event.unreadable.is_some())
+        .map(|parking| parking.event.seq)
+        .collect();
+    if !unreadable.is_empty() {
+        sqlx::query(fill(names, KEEP_UNREADABLE)).bind(unreadable).execute(connection).await?;
+    }
     Ok(())
 }
 

@@ -18,6 +18,13 @@ insert into {parked} (seq, lane, id, topic, key, name, version, content_type, he
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 on conflict (seq) do nothing";
 
+/// Of an event that cannot be read, the row is kept as it is.
+const KEEP_UNREADABLE: &str = "\
+update {parked}
+set (id, topic, key, name, version, content_type, headers, payload, occurred_at) =
+    (select id, topic, key, name, version, content_type, headers, payload, occurred_at from {event} where seq = $1)
+where seq = $1";
+
 /// Keys in the order of their longest parked event; an event without one is on its own.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
 update {parked} set released = 1
@@ -75,6 +82,9 @@ pub(super) async fn park(
             .bind(released)
             .execute(&mut *connection)
             .await?;
+        if event.unreadable.is_some() {
+            sqlx::query(sql(names.fill(KEEP_UNREADABLE))).bind(event.seq).execute(&mut *connection).await?;
+        }
     }
     Ok(())
 }
