@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use outbox::consume::{Consumer, EventContext, HandlerOptions, LaterEvents, handler_fn};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use sqlx::postgres::PgPoolOptions;
@@ -15,7 +17,7 @@ use support::consumers::{
     until_handled,
 };
 use support::proxy::{Moment, Proxy};
-use support::topics::{create_topic, delete_topic};
+use support::topics::{create_again, create_topic, delete_topic};
 use support::{kafka, within_a_minute};
 
 const QUICK: HandlerOptions =
@@ -35,6 +37,24 @@ async fn until_waiting(outbox: &Outbox<Postgres>, count: i64) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+        }
+    })
+    .await;
+}
+
+/// Until the brokers have forgotten how far the group was in a topic that is deleted.
+async fn until_forgotten(topic: &str, group: &str) {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", kafka()).set("group.id", group).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    within_a_minute(async {
+        loop {
+            let committed = consumer.committed_offsets(list.clone(), Duration::from_secs(30));
+            if committed.is_ok_and(|of| of.elements()[0].offset() == Offset::Invalid) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
         }
     })
     .await;
@@ -64,7 +84,8 @@ async fn an_event_of_a_topic_made_anew_waits_behind_one_of_the_old_topic_and_is_
 
     // The new topic has another event at the same place.
     delete_topic(Created::TOPIC).await;
-    create_topic(Created::TOPIC, 1, &[]).await;
+    until_forgotten(Created::TOPIC, "anew").await;
+    create_again(Created::TOPIC).await;
     publish(&outbox, [Created::new("a", 2), Created::new("a", 3)]).await;
     let consumer = consume(&outbox, &handler);
     assert_eq!(until_handled(&outbox, "anew", 3).await, pairs("a", 1..=3));

@@ -9,6 +9,7 @@ use crate::error::OutboxError;
 use crate::outbox::Outbox;
 use crate::record::{EventRecord, Lane};
 use crate::store::{OutboxDatabase, sealed};
+use crate::tx::TxOptions;
 
 /// How far the relays of an outbox are.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,8 +137,10 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
         let mut forgotten = 0;
         loop {
+            let mut tx = self.begin_with(TxOptions::of_consumer(Duration::from_secs(60))).await?;
             let now =
-                <DB as sealed::Database>::forget_inbox(self.pool(), names, group, retention, AT_ONCE).await?;
+                <DB as sealed::Database>::forget_inbox(&mut tx, names, group, retention, AT_ONCE).await?;
+            tx.commit().await?;
             forgotten += now;
             if now < u64::from(AT_ONCE) {
                 return Ok(forgotten);

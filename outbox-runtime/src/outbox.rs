@@ -151,6 +151,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         let connection = begin_on_pool(&self.0.pool, DB::begin_statement(options)).await?;
         let mut tx = OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, self.shared());
         tx.watch_conflicts(options.watch);
+        tx.close_if_dropped(DB::CAN_GO_SILENT && options.limit.is_some());
         Ok(tx)
     }
 

@@ -51,6 +51,15 @@ pub async fn delete_topic(name: &str) {
     delete_topics(&kafka(), &[name]).await;
 }
 
+/// Creates a topic that was deleted a moment ago.
+pub async fn create_again(name: &str) {
+    let new = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+    while let Err((_, error)) = admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0) {
+        assert_eq!(error, RDKafkaErrorCode::TopicAlreadyExists);
+        delete_topic(name).await;
+    }
+}
+
 async fn delete_topics(brokers: &str, names: &[&str]) {
     // What is being deleted already is unknown to it.
     admin_of(brokers).delete_topics(names, &AdminOptions::new()).await.unwrap();

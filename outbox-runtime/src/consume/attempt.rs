@@ -1,17 +1,20 @@
 //! One attempt: read the event, begin, note it in the inbox, run the handler, commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::class::{ErrorClass, is_database_away};
-use super::handler::{AnyHandler, EventContext, Failed, Undecodable};
+use tokio::time::timeout;
+
+use super::class::{ErrorClass, is_conflict_behind, is_cut_off, is_database_away};
+use super::handler::{AnyHandler, Decoded, EventContext, Failed, Undecodable};
 use super::message::{History, Message};
-use super::options::ForeignId;
+use super::options::{ForeignId, HandlerOptions};
 use super::route::{Found, Named, Routes};
 use crate::error::{ErrorKind, OutboxError};
 use crate::outbox::Outbox;
 use crate::record::{CE_TYPE, TRACEPARENT};
 use crate::store::{GroupKey, Others, OutboxDatabase, Waiting};
-use crate::tx::TxOptions;
+use crate::tx::{OutboxTx, TxOptions};
 use crate::user_code::{Guarded, UserError, caught};
 
 /// A consumer group in this process: its handlers, and the database of its inbox.
@@ -51,6 +54,8 @@ pub(crate) enum Ending {
 pub(crate) enum Failure {
     /// Nothing is known of the event: the database is away.
     DatabaseAway(OutboxError),
+    /// It was not handled, and that may not be the event's doing.
+    Interrupted { by: Interruption, error: String },
     /// The handler failed, or its commit.
     Handler { class: ErrorClass, error: String },
     /// No attempt would succeed: it is not what it should be.
@@ -59,22 +64,105 @@ pub(crate) enum Failure {
     Hopeless(OutboxError),
 }
 
+/// What ended an attempt that does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// Another transaction was in the way before the handler ran.
+    BeforeHandler,
+    /// Another transaction was in the way.
+    Conflict,
+    /// The connection was lost, and others are not: it may be the event that ends them.
+    LostConnection,
+}
+
+impl Interruption {
+    /// How often in a row it does not count. Then it is a failed attempt, or an event that always leads to it would be tried
+    /// for ever.
+    pub(crate) const fn most(self) -> u32 {
+        match self {
+            Self::BeforeHandler => u32::MAX,
+            Self::Conflict => 50,
+            Self::LostConnection => 3,
+        }
+    }
+}
+
+/// The longest wait for an answer of the database to what is ours, unless locks are waited for: a connection and its
+/// `BEGIN`, and the commit.
+const LONGEST_ANSWER: Duration = Duration::from_secs(30);
+/// How much later than the database itself an answer is given up.
+const GRACE: Duration = Duration::from_secs(5);
+/// A handler's statement may still run.
+const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// A message that can be handled.
+struct Prepared<'g, DB: OutboxDatabase> {
+    options: &'g HandlerOptions,
+    context: EventContext,
+    event: Box<dyn Decoded<DB> + 'g>,
+}
+
 impl<DB: OutboxDatabase> Group<DB> {
     /// The handler of a message.
     pub(crate) fn handler_of<'g>(&'g self, message: &'g Message, history: &History) -> Found<'g, DB> {
         self.routes.find(&history.topic, message)
     }
 
-    /// Handles a message, once, in one transaction.
+    /// Handles a message, once, in one transaction. Every wait for the database has an end: a connection may have gone dead
+    /// without a word. A transaction that is left is dropped with its connection.
     pub(crate) async fn attempt_until(
         &self,
         message: &Message,
         history: &History,
         ending: Ending,
     ) -> Result<Attempted, Failure> {
+        let Some(Prepared { options, context, event }) = self.prepare(message, history)? else {
+            return Ok(Attempted::NotForUs);
+        };
+        let answer = options.timeout.saturating_add(GRACE).min(LONGEST_ANSWER);
+        let mut tx = self.in_time(answer, self.begin(options.timeout)).await.map_err(database)?;
+
+        let waiting = self.waiting(message, history, options.foreign);
+        // Another member may be at the same event: that is waited for.
+        let admitted = self.admit(&mut tx, &context, waiting.as_ref(), message.topic == history.topic);
+        let admitted = self.in_time(options.timeout.saturating_add(GRACE), admitted).await;
+        let later_wait = match admitted.map_err(database)? {
+            Admitted::Yes { later_wait } => later_wait,
+            Admitted::No(attempted) => {
+                self.roll_back(tx).await;
+                return Ok(attempted);
+            }
+        };
+        tx.set_traceparent(context.headers.get(TRACEPARENT).map(str::to_owned));
+        let handled = Guarded::new(event.handle(&mut tx, &context));
+        // A panic is a failure like others: one bad event must not end the consumer.
+        let handled = match timeout(options.timeout, handled).await {
+            Ok(Ok(handled)) => handled,
+            Ok(Err(said)) => Err(transient(format!("the handler panicked: {said}"))),
+            Err(_) => Err(transient(format!(
+                "the handler did not end within {:?}, and was ended (`timeout`)",
+                options.timeout
+            ))),
+        };
+        match handled {
+            Ok(()) if ending == Ending::RollBack => {
+                self.roll_back(tx).await;
+                Ok(Attempted::RolledBack)
+            }
+            Ok(()) => self.commit(tx, answer).await.map(|()| Attempted::Handled { later_wait }),
+            Err(failed) => Err(self.failed(tx, failed, answer).await),
+        }
+    }
+
+    /// Finds the handler of a message, and reads its event. `None`: it is not for us.
+    fn prepare<'g>(
+        &'g self,
+        message: &'g Message,
+        history: &History,
+    ) -> Result<Option<Prepared<'g, DB>>, Failure> {
         let (handler, named) = match self.handler_of(message, history) {
             Found::Handler(handler, named) => (handler, named),
-            Found::NotForUs => return Ok(Attempted::NotForUs),
+            Found::NotForUs => return Ok(None),
             Found::NoEvent => {
                 let why = if message.has_header(CE_TYPE) {
                     "the header `ce_type` is not text: which event this is cannot be told"
@@ -92,7 +180,6 @@ impl<DB: OutboxDatabase> Group<DB> {
                 message.unreadable_headers
             )));
         }
-        let options = handler.options();
         let context = context(message, history, handler, named)?;
         let payload = message.payload.as_deref().unwrap_or_default();
         // A codec, or what makes a new version of an old one, is the user's code too.
@@ -100,66 +187,106 @@ impl<DB: OutboxDatabase> Group<DB> {
             .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
             .map_err(|undecodable| Failure::Undecodable(why(&undecodable, named)))?;
 
+        Ok(Some(Prepared { options: handler.options(), context, event }))
+    }
+
+    /// A transaction of a consumer, whose statements take `limit` at most. Which events wait is decided by statements that
+    /// see what was committed before them, not before the transaction.
+    pub(crate) async fn begin(&self, limit: Duration) -> Result<OutboxTx<'static, DB>, OutboxError> {
+        self.outbox.begin_with(TxOptions { watch: true, ..TxOptions::of_consumer(limit) }).await
+    }
+
+    /// Notes the event in the inbox, unless it is there or must wait.
+    async fn admit(
+        &self,
+        tx: &mut OutboxTx<'static, DB>,
+        context: &EventContext,
+        waiting: Option<&Waiting<'_>>,
+        on_its_own_topic: bool,
+    ) -> Result<Admitted, OutboxError> {
         let names = &self.outbox.settings().names;
-        let mut tx =
-            self.outbox.begin_with(TxOptions::of_consumer(options.timeout)).await.map_err(database)?;
-        let new = DB::insert_inbox(&mut tx, names, &self.name, context.id).await;
-        if !new.map_err(|error| database(error.into()))? {
-            tx.rollback().await.map_err(database)?;
-            return Ok(Attempted::Duplicate);
+        if !DB::insert_inbox(tx, names, &self.name, context.id).await? {
+            return Ok(Admitted::No(Attempted::Duplicate));
         }
-        let waiting = self.waiting(message, history, options.foreign);
         // It may be noted as waiting wherever it comes from: a process may have died before it sent it to its retry topic.
-        let mut later_wait = false;
-        if let Some(waiting) = &waiting {
-            let others = DB::end_waiting(&mut tx, names, waiting).await;
-            let Others { earlier, later, in_retry_topic } = others.map_err(|error| database(error.into()))?;
-            // On its own topic it has come again: its copy in the retry topic is the one that counts.
-            let was_sent = in_retry_topic && message.topic == history.topic;
-            if earlier || was_sent {
-                tx.rollback().await.map_err(database)?;
-                return Ok(if was_sent { Attempted::WasSent } else { Attempted::MustWait });
-            }
-            later_wait = later;
+        let Some(waiting) = waiting else { return Ok(Admitted::Yes { later_wait: false }) };
+        let Others { earlier, later, in_retry_topic } = DB::end_waiting(tx, names, waiting).await?;
+        if in_retry_topic && on_its_own_topic {
+            // It has come again: its copy in the retry topic is the one that counts.
+            return Ok(Admitted::No(Attempted::WasSent));
         }
-        tx.set_traceparent(context.headers.get(TRACEPARENT).map(str::to_owned));
-        let handled = Guarded::new(event.handle(&mut tx, &context));
-        // A panic is a failure like others: one bad event must not end the consumer.
-        let handled = match tokio::time::timeout(options.timeout, handled).await {
-            Ok(Ok(handled)) => handled,
-            Ok(Err(said)) => Err(transient(format!("the handler panicked: {said}"))),
-            Err(_) => Err(transient(format!(
-                "the handler did not end within {:?}, and was ended (`timeout`)",
-                options.timeout
-            ))),
+        Ok(if earlier { Admitted::No(Attempted::MustWait) } else { Admitted::Yes { later_wait: later } })
+    }
+
+    /// If no answer comes, it was committed or not: the event is tried again, and the inbox knows.
+    async fn commit(&self, mut tx: OutboxTx<'static, DB>, answer: Duration) -> Result<(), Failure> {
+        let conflict = tx.saw_conflict();
+        let committed = async {
+            // An error that the handler swallowed has aborted the transaction: Postgres would answer its commit with a
+            // rollback, and without an error.
+            if tx.pending_events() == 0 {
+                DB::confirm(&mut tx).await?;
+            }
+            tx.commit().await
         };
-        match handled {
-            Ok(()) if ending == Ending::RollBack => {
-                tx.rollback().await.map_err(database)?;
-                Ok(Attempted::RolledBack)
+        // What the database refuses may be the handler's doing: a deferred constraint, an event too large for a column.
+        match self.in_time(answer, committed).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotMigrated => Err(Failure::Hopeless(error)),
+            Err(error) if is_database_away(&error) => Err(self.lost(error.to_string(), answer).await),
+            Err(error) if conflict || error.kind() == ErrorKind::Conflict => {
+                Err(Failure::Interrupted { by: Interruption::Conflict, error: error.to_string() })
             }
-            Ok(()) => {
-                // An error that the handler swallowed has aborted the transaction: Postgres would answer its commit with a
-                // rollback, and without an error.
-                if tx.pending_events() == 0 {
-                    DB::confirm(&mut tx).await.map_err(|error| not_committed(error.into()))?;
-                }
-                tx.commit().await.map_err(not_committed)?;
-                Ok(Attempted::Handled { later_wait })
-            }
-            Err(Failed { class, error }) => {
-                let rolled_back = tx.rollback().await;
-                let lost = is_database_away(error.as_dyn()) || rolled_back.is_err();
-                // If another connection can be had at once, it was not the database, but perhaps the event.
-                if lost && self.outbox.begin().await.is_err() {
-                    return Err(Failure::DatabaseAway(
-                        OutboxError::new(ErrorKind::Database, "the database went away under a handler")
-                            .with_source(error.to_string()),
-                    ));
-                }
-                Err(Failure::Handler { class, error: error.to_string() })
-            }
+            Err(error) => Err(Failure::Handler { class: ErrorClass::Transient, error: error.to_string() }),
         }
+    }
+
+    async fn failed(&self, tx: OutboxTx<'static, DB>, failed: Failed, answer: Duration) -> Failure {
+        let Failed { class, error } = failed;
+        // The handler's own error may hide what the database said. If it calls that permanent, it knows better.
+        let hidden = class == ErrorClass::Transient && tx.saw_conflict();
+        let conflict = hidden || is_conflict_behind(error.as_dyn());
+        let away = is_database_away(error.as_dyn());
+        let error = error.to_string();
+        if !self.roll_back(tx).await || away {
+            self.lost(error, answer).await
+        } else if conflict {
+            Failure::Interrupted { by: Interruption::Conflict, error }
+        } else {
+            Failure::Handler { class, error }
+        }
+    }
+
+    /// The connection was lost. If another can be had at once, it was not the database, but perhaps the event.
+    async fn lost(&self, error: String, answer: Duration) -> Failure {
+        match self.in_time(answer, self.outbox.begin()).await {
+            Ok(_) => Failure::Interrupted { by: Interruption::LostConnection, error },
+            Err(_) => Failure::DatabaseAway(
+                OutboxError::new(ErrorKind::Database, "the database went away under a handler")
+                    .with_source(error),
+            ),
+        }
+    }
+
+    /// Whether the rollback was answered.
+    async fn roll_back(&self, tx: OutboxTx<'static, DB>) -> bool {
+        self.in_time(ROLLED_BACK_WITHIN, tx.rollback()).await.is_ok()
+    }
+
+    /// The database's answer, unless its connection seems to be dead. A file answers in the time that its user set.
+    pub(crate) async fn in_time<T>(
+        &self,
+        bound: Duration,
+        answer: impl Future<Output = Result<T, OutboxError>>,
+    ) -> Result<T, OutboxError> {
+        if !DB::CAN_GO_SILENT {
+            return answer.await;
+        }
+        timeout(bound, answer).await.unwrap_or_else(|_| {
+            let error = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+            let silent = "the database does not answer; the connection is closed, and another opened";
+            Err(OutboxError::new(ErrorKind::Database, silent).with_source(error))
+        })
     }
 
     /// How the message is noted while it waits, if its key is kept in order.
@@ -213,20 +340,20 @@ fn why(undecodable: &Undecodable, Named { topic, name, version, .. }: Named<'_>)
     }
 }
 
-/// A database that is away is waited for; tables that are missing are not.
+/// Whether an event may be handled now.
+enum Admitted {
+    Yes { later_wait: bool },
+    No(Attempted),
+}
+
+/// Before a handler has run. A database that is away is waited for; tables that are missing are not.
 fn database(error: OutboxError) -> Failure {
     match error.kind() {
         ErrorKind::NotMigrated => Failure::Hopeless(error),
+        kind if kind == ErrorKind::Conflict || is_cut_off(&error) => {
+            Failure::Interrupted { by: Interruption::BeforeHandler, error: error.to_string() }
+        }
         _ => Failure::DatabaseAway(error),
-    }
-}
-
-/// What the database refuses at the commit may be the handler's doing: a deferred constraint, an event too large for a column.
-fn not_committed(error: OutboxError) -> Failure {
-    match error.kind() {
-        ErrorKind::NotMigrated => Failure::Hopeless(error),
-        _ if is_database_away(&error) => Failure::DatabaseAway(error),
-        _ => Failure::Handler { class: ErrorClass::Transient, error: error.to_string() },
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use sqlx::error::DatabaseError;
 
-use crate::error::OutboxError;
+use crate::error::{ErrorKind, OutboxError, is_conflict, is_conflict_of_database};
 use crate::user_code::causes;
 
 /// Whether an event that a handler failed on is worth another attempt.
@@ -93,6 +93,28 @@ pub(super) fn is_database_away(error: &(dyn Error + 'static)) -> bool {
             error.downcast_ref::<Box<dyn DatabaseError>>().is_some_and(|error| refuses_everybody(&**error))
         }
     })
+}
+
+/// Whether the database refused because of another transaction, and so nothing is known about the event.
+pub(super) fn is_conflict_behind(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|error| {
+        if let Some(error) = error.downcast_ref::<OutboxError>() {
+            error.kind() == ErrorKind::Conflict
+        } else if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+            is_conflict(error)
+        } else {
+            error
+                .downcast_ref::<Box<dyn DatabaseError>>()
+                .is_some_and(|error| is_conflict_of_database(&**error))
+        }
+    })
+}
+
+/// Whether Postgres ended a statement of ours after its time: `query_canceled` and `lock_not_available`. It has waited for
+/// another transaction.
+pub(super) fn is_cut_off(error: &OutboxError) -> bool {
+    let error = error.as_database_error().and_then(|error| error.as_database_error());
+    error.and_then(|error| error.code()).is_some_and(|code| matches!(&*code, "57014" | "55P03"))
 }
 
 fn is_away(error: &sqlx::Error) -> bool {

@@ -46,10 +46,10 @@ from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
 /// The functions of a store's inbox. Its module has the statements `FORGET` and `FORGET_WAITING`; `NOW` and `OLD`, for
-/// this moment and for a row of a minute ago; `millis`, which makes of a time what they compare with; `begin`, which
-/// begins a transaction on a pool; and `lock`, which keeps others from a key until the transaction ends.
+/// this moment and for a row of a minute ago; `millis`, which makes of a time what they compare with; and `lock`, which
+/// keeps others from a key until the transaction ends.
 macro_rules! inbox_functions {
-    ($connection:ty, $pool:ty) => {
+    ($connection:ty) => {
         use sqlx::Row as _;
         use $crate::store::inbox::{
             BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT, PARK, PLACE,
@@ -69,20 +69,17 @@ macro_rules! inbox_functions {
         }
 
         pub(super) async fn forget(
-            pool: &$pool,
+            connection: &mut $connection,
             names: &Names,
             group: &str,
             retention: std::time::Duration,
             most: u32,
         ) -> Result<u64, sqlx::Error> {
-            let mut tx = begin(pool).await?;
             let waiting = sqlx::query(sql(names.fill(FORGET_WAITING)));
-            waiting.bind(group).bind(millis(retention)).execute(&mut *tx).await?;
+            waiting.bind(group).bind(millis(retention)).execute(&mut *connection).await?;
             let handled = sqlx::query(sql(names.fill(FORGET)));
             let handled = handled.bind(group).bind(millis(retention)).bind(i64::from(most));
-            let forgotten = handled.execute(&mut *tx).await?.rows_affected();
-            tx.commit().await?;
-            Ok(forgotten)
+            Ok(handled.execute(connection).await?.rows_affected())
         }
 
         /// The row of the inbox, which is there for a moment, is what makes others wait.

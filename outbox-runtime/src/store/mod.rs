@@ -43,6 +43,9 @@ pub(crate) mod sealed {
         /// What the relay reads by.
         type Store: Store;
 
+        /// Whether a connection may go dead without a word, as those over a network do.
+        const CAN_GO_SILENT: bool;
+
         /// The statement that begins a transaction, where plain `BEGIN` is not right.
         fn begin_statement(options: TxOptions) -> Option<SqlStr>;
 
@@ -73,7 +76,7 @@ pub(crate) mod sealed {
         /// Forgets what the group handled longer ago than `retention`, and what has waited for longer: so many rows at most.
         /// Returns how many that were.
         fn forget_inbox(
-            pool: &Pool<Self>,
+            connection: &mut Self::Connection,
             names: &Names,
             group: &str,
             retention: Duration,

@@ -171,6 +171,9 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
             // Nothing waits here: there are no retry topics.
             Ok(Attempted::NotForUs | Attempted::MustWait | Attempted::WasSent) => Ok(Delivery::PassedOver),
             Err(Failure::Handler { class, error }) => Ok(Delivery::Failed { class, error }),
+            Err(Failure::Interrupted { error, .. }) => {
+                Ok(Delivery::Failed { class: ErrorClass::Transient, error })
+            }
             Err(Failure::Undecodable(why)) => Ok(Delivery::Undecodable(why)),
             Err(Failure::DatabaseAway(error) | Failure::Hopeless(error)) => Err(error),
         }

@@ -2,7 +2,7 @@
 
 use sqlx_core::transaction::TransactionManager;
 
-use super::{Enclosing, OutboxTx};
+use super::{Enclosing, Link, OutboxTx};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
@@ -72,6 +72,12 @@ impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
     fn drop(&mut self) {
         if self.open {
             DB::TransactionManager::start_rollback(self);
+            // The pool would wait for the answer, however long a dead connection takes.
+            if self.closes_if_dropped
+                && let Link::Pool(connection) = &mut self.link
+            {
+                connection.close_on_drop();
+            }
         }
     }
 }

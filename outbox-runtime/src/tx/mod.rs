@@ -44,6 +44,8 @@ pub struct OutboxTx<'c, DB: OutboxDatabase> {
     open: bool,
     /// Set when the database refuses a statement for another transaction's sake; `None` where nobody asks.
     conflict: Option<Arc<AtomicBool>>,
+    /// Dropped before its end, it closes its connection.
+    closes_if_dropped: bool,
 }
 
 /// The connection that the transaction is open on.
@@ -64,7 +66,16 @@ pub(crate) enum Enclosing<'c> {
 
 impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     pub(crate) fn new(link: Link<'c, DB>, enclosing: Enclosing<'c>, outbox: Outbox<DB>) -> Self {
-        Self { link, enclosing, outbox, events: Vec::new(), traceparent: None, open: true, conflict: None }
+        Self {
+            link,
+            enclosing,
+            outbox,
+            events: Vec::new(),
+            traceparent: None,
+            open: true,
+            conflict: None,
+            closes_if_dropped: false,
+        }
     }
 
     /// Adds an event to the transaction and returns its id: it will be published if, and only if, the transaction
@@ -156,6 +167,10 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
 
     pub(crate) fn watch_conflicts(&mut self, watch: bool) {
         self.conflict = watch.then(Arc::default);
+    }
+
+    pub(crate) fn close_if_dropped(&mut self, close: bool) {
+        self.closes_if_dropped = close;
     }
 
     /// Whether the database refused a statement on this transaction for another transaction's sake. Known only if the

@@ -17,7 +17,7 @@ pub struct TxOptions {
     /// Whether the transaction notes conflicts.
     pub(crate) watch: bool,
     /// Of a consumer's: after which the database ends a statement of it, and a little later the transaction if its process
-    /// is frozen.
+    /// is frozen. Such a one may be given up at any time: dropped before its end, it closes its connection.
     pub(crate) limit: Option<Duration>,
 }
 

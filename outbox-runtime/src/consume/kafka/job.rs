@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rdkafka::error::KafkaError;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -15,15 +14,15 @@ use super::topics::{Plan, dead_letter_topic, retry_topic};
 use super::{Consumed, Settings, Undecodable, UnknownEvents};
 use crate::backoff::Backoff;
 use crate::consume::attempt::{Attempted, Ending, Failure, Group};
-use crate::consume::class::{ErrorClass, is_database_away};
+use crate::consume::class::{ErrorClass, is_cut_off, is_database_away};
 use crate::consume::message::{History, Message, ORIGINAL_TOPIC, PREFIX};
 use crate::consume::options::HandlerOptions;
 use crate::consume::route::Found;
 use crate::durations::LONGEST_WAIT;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
+use crate::record::CE_TYPE;
 use crate::store::{Content, FirstWaiting, GroupKey, OutboxDatabase, Waiting};
-use crate::tx::TxOptions;
 use crate::user_code::{Guarded, text_of};
 
 /// What all jobs of a consumer share.
@@ -105,32 +104,81 @@ impl From<Settled> for Ended {
 }
 
 const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// Longest time of a statement that notes an event which waits.
-const NOTED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a call on `tx`, in a transaction of its own, returns. It takes as long as it takes: while the database is away, this
+/// The pauses between attempts that another transaction was in the way of.
+const CONFLICT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// After which the database ends a statement on the waiting events, and after which it is not waited for any more. They may
+/// wait for the lock of a key whose handler runs: they are tried again.
+const STEP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(15));
+/// The same for a look at all waiting events of a group.
+const SWEEP: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(65));
+/// For a group's whole inbox.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(600);
+
+/// What a call on `tx`, in a transaction of its own, returns. It is tried until it succeeds: while the database is away, this
 /// waits. A function would need a closure that is `Send` for every lifetime of its `tx`, which cannot be said yet.
 macro_rules! in_transaction {
-    ($shared:expr, |$tx:ident| $call:expr) => {{
+    ($shared:expr, |$refused:ident| $tell:expr, |$tx:ident| $call:expr) => {{
         let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
+        let mut conflicts = Backoff::new(CONFLICT_PAUSES.0, CONFLICT_PAUSES.1);
         loop {
             let ran = async {
-                let mut $tx = $shared.group.outbox.begin_with(TxOptions::of_consumer(NOTED_WITHIN)).await?;
+                let mut $tx = $shared.group.begin(STEP.0).await?;
                 let result = $call.await?;
                 $tx.commit().await?;
                 Ok::<_, OutboxError>(result)
             };
-            match ran.await {
+            match $shared.group.in_time(STEP.1, ran).await {
                 Ok(result) => break result,
                 Err(error) if error.kind() == ErrorKind::NotMigrated => return Err(Interrupted::Hopeless(error)),
                 Err(error) if is_database_away(&error) => $shared.database_is_away(&error),
-                Err(error) => {
-                    tracing::error!(%error, "an event that waits could not be noted: its partition waits until it can be");
+                Err(error) if error.kind() == ErrorKind::Conflict || is_cut_off(&error) => {
+                    tracing::debug!(%error, "an event that waits is noted when another transaction is done");
+                    $shared.sleep(conflicts.pause()).await?;
+                    continue;
                 }
+                Err($refused) => $tell,
             }
             $shared.sleep(away.pause()).await?;
         }
     }};
+}
+
+const NOT_NOTED: &str = "an event that waits could not be noted: its partition waits until it can be";
+
+const NOT_WRITTEN: &str = "\
+an event could not be written to a retry topic or to the dead letters: its partition waits until it can, and nothing is \
+dropped. Does the topic exist, and may this user write to it?";
+
+fn not_read(of: &GroupKey<'_>, error: &OutboxError) {
+    let GroupKey { group, topic, key } = *of;
+    let key = readable(key);
+    tracing::error!(group, topic, key, %error, "the events of a key that wait could not be read: they go on waiting");
+}
+
+/// A line of the log on an event: with its id, name, key and place.
+macro_rules! tell {
+    ($level:ident, $shared:expr, $message:expr, $history:expr, $($rest:tt)*) => {{
+        let (message, history): (&Message, &History) = ($message, $history);
+        tracing::$level!(
+            group = &*$shared.group.name,
+            id = $shared.id_of(message, history).map(tracing::field::display),
+            name = message.header(CE_TYPE),
+            key = message.key.as_deref().map(|key| tracing::field::display(readable(key))),
+            topic = history.topic,
+            partition = history.partition,
+            offset = history.offset,
+            $($rest)*
+        );
+    }};
+}
+
+/// A key for the log: text as far as it is, and not all of a long one.
+fn readable(key: &[u8]) -> String {
+    const LONGEST: usize = 100;
+    let (shown, rest) = key.split_at(key.len().min(LONGEST));
+    let text = String::from_utf8_lossy(shown).escape_debug().to_string();
+    if rest.is_empty() { text } else { format!("{text}… ({} bytes)", key.len()) }
 }
 
 impl<DB: OutboxDatabase> Shared<DB> {
@@ -182,14 +230,18 @@ impl<DB: OutboxDatabase> Shared<DB> {
         let mut last = None;
         loop {
             let names = &self.group.outbox.settings().names;
-            let first = in_transaction!(self, |tx| DB::first_waiting(&mut tx, names, &of));
+            let first = in_transaction!(self, |error| not_read(&of, &error), |tx| DB::first_waiting(
+                &mut tx, names, &of
+            ));
             let Some(FirstWaiting { event_id, partition, offset, content: Some(content) }) = first else {
                 return Ok(());
             };
             if last == Some(event_id) {
                 // Settled, and here still: since it was parked, its handler has gone.
                 let settled = Waiting { of, event_id, partition, offset };
-                in_transaction!(self, |tx| DB::end_waiting(&mut tx, names, &settled));
+                in_transaction!(self, |error| not_read(&of, &error), |tx| DB::end_waiting(
+                    &mut tx, names, &settled
+                ));
                 last = None;
                 continue;
             }
@@ -216,11 +268,14 @@ impl<DB: OutboxDatabase> Shared<DB> {
 
     /// Goes on with the keys that nobody came back for: a process died, or the retry topic has lost the event they wait for.
     pub(super) async fn sweep(&self) -> Result<(), OutboxError> {
-        let outbox = &self.group.outbox;
-        let mut connection = outbox.pool().acquire().await?;
-        let left_behind =
-            DB::left_behind(&mut connection, &outbox.settings().names, &self.group.name).await?;
-        drop(connection);
+        let names = &self.group.outbox.settings().names;
+        let look = async {
+            let mut tx = self.group.begin(SWEEP.0).await?;
+            let left_behind = DB::left_behind(&mut tx, names, &self.group.name).await?;
+            tx.rollback().await?;
+            Ok(left_behind)
+        };
+        let left_behind = self.group.in_time(SWEEP.1, look).await?;
         for (topic, key) in left_behind {
             match self.go_on(&topic, &key).await {
                 Ok(()) => {}
@@ -229,6 +284,21 @@ impl<DB: OutboxDatabase> Shared<DB> {
             }
         }
         Ok(())
+    }
+
+    /// Forgets what was handled long ago.
+    pub(super) async fn forget(&self) -> Result<u64, OutboxError> {
+        let forget = self.group.outbox.forget_handled(&self.group.name, self.settings.inbox_retention);
+        self.group.in_time(FORGOTTEN_WITHIN, forget).await
+    }
+
+    /// The id by which an event is known, for the log.
+    fn id_of(&self, message: &Message, history: &History) -> Option<Uuid> {
+        let foreign = match self.group.handler_of(message, history) {
+            Found::Handler(handler, _) => handler.options().foreign,
+            Found::NotForUs | Found::NoEvent => None,
+        };
+        message.id(history, foreign)
     }
 
     /// Tries a message until it is settled one way or the other.
@@ -241,6 +311,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
         let mut backoff = Backoff::new(options.first_pause, options.longest_pause);
         // Out of a retry topic it is tried once, and goes on to the next.
         let mut left_in_place = if history.retry == 0 { options.attempts_in_place() } else { 1 };
+        let mut interruptions = 0;
+        let mut conflicts = Backoff::new(CONFLICT_PAUSES.0, CONFLICT_PAUSES.1);
         loop {
             let (class, error) = match self.attempt(message, &history).await? {
                 Ok(attempted) => {
@@ -268,21 +340,38 @@ impl<DB: OutboxDatabase> Shared<DB> {
                 Err(Failure::Undecodable(why)) => {
                     return self.undecodable(message, history, &options, &why).await;
                 }
+                Err(Failure::Interrupted { by, error }) if interruptions < by.most() => {
+                    self.database_answers();
+                    interruptions += 1;
+                    tell!(
+                        debug,
+                        self,
+                        message,
+                        &history,
+                        ?by,
+                        error,
+                        "event tried again: that was no attempt"
+                    );
+                    self.sleep(conflicts.pause()).await?;
+                    continue;
+                }
+                Err(Failure::Interrupted { error, .. }) => (ErrorClass::Transient, error),
                 Err(Failure::Handler { class, error }) => (class, error),
             };
+            interruptions = 0;
+            conflicts.reset();
             self.database_answers();
             away.reset();
             history.attempts = history.attempts.saturating_add(1);
             history.first_failure.get_or_insert_with(SystemTime::now);
             left_in_place = if left_in_place == u32::MAX { u32::MAX } else { left_in_place - 1 };
             observe::handler_failed(class);
-            let History { topic, partition, offset, attempts, .. } = &history;
-            tracing::warn!(
-                group = &*self.group.name,
-                topic,
-                partition,
-                offset,
-                attempts,
+            tell!(
+                warn,
+                self,
+                message,
+                &history,
+                attempts = history.attempts,
                 class = class.as_str(),
                 error,
                 "event not handled: rolled back"
@@ -325,8 +414,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         history: &History,
         options: &HandlerOptions,
     ) -> Result<Ended, Interrupted> {
-        let History { topic, partition, offset, .. } = history;
-        tracing::debug!(group = &*self.group.name, topic, partition, offset, "event skipped: handled before");
+        tell!(debug, self, message, history, "event skipped: handled before");
         observe::duplicate_suppressed();
         let later_wait = self.end_waiting(message, history, options).await?;
         Ok(Ended { settled: Settled::Duplicate, later_wait })
@@ -339,10 +427,9 @@ impl<DB: OutboxDatabase> Shared<DB> {
         options: &HandlerOptions,
         why: &str,
     ) -> Result<Ended, Interrupted> {
-        let History { topic, partition, offset, .. } = &history;
         match self.settings.undecodable {
             Undecodable::Skip => {
-                tracing::warn!(topic, partition, offset, why, "message skipped: it is not what it should be");
+                tell!(warn, self, message, &history, why, "message skipped: it is not what it should be");
                 let later_wait = self.end_waiting(message, &history, options).await?;
                 Ok(Ended { settled: Settled::Skipped, later_wait })
             }
@@ -411,15 +498,15 @@ impl<DB: OutboxDatabase> Shared<DB> {
             payload: message.payload.clone(),
         };
         let names = &self.group.outbox.settings().names;
-        let parked = in_transaction!(self, |tx| DB::park_waiting(&mut tx, names, &waiting, &content));
+        let parked = in_transaction!(
+            self,
+            |error| tell!(error, self, message, history, %error, "{NOT_NOTED}"),
+            |tx| DB::park_waiting(&mut tx, names, &waiting, &content)
+        );
         if !parked {
             return Ok(None);
         }
-        tracing::debug!(
-            topic = history.topic,
-            offset = history.offset,
-            "event waits for an earlier one of its key"
-        );
+        tell!(debug, self, message, history, "event waits for an earlier one of its key");
         Ok(Some(Settled::Parked.into()))
     }
 
@@ -438,16 +525,25 @@ impl<DB: OutboxDatabase> Shared<DB> {
         let waiting = self.group.waiting(message, history, options.foreign);
         // First noted, then sent: the copy may be settled at once, and takes the note away with it.
         if let Some(waiting) = &waiting
-            && !in_transaction!(self, |tx| DB::begin_waiting(&mut tx, names, waiting))
+            && !in_transaction!(
+                self,
+                |error| tell!(error, self, message, history, %error, "{NOT_NOTED}"),
+                |tx| DB::begin_waiting(&mut tx, names, waiting)
+            )
         {
             return self.known(message, history, options).await;
         }
-        self.send(&topic, message, &headers(&self.group.name, history, Some(due), Some(failure))).await?;
+        self.send(&topic, message, history, &headers(&self.group.name, history, Some(due), Some(failure)))
+            .await?;
         if let Some(waiting) = &waiting {
-            in_transaction!(self, |tx| DB::sent_waiting(&mut tx, names, waiting));
+            in_transaction!(
+                self,
+                |error| tell!(error, self, message, history, %error, "{NOT_NOTED}"),
+                |tx| DB::sent_waiting(&mut tx, names, waiting)
+            );
         }
         observe::sent_to_retry_topic();
-        tracing::info!(topic, offset = history.offset, ?delay, "event waits in a retry topic");
+        tell!(info, self, message, history, retry_topic = topic, ?delay, "event waits in a retry topic");
         Ok(Settled::InRetryTopic.into())
     }
 
@@ -459,15 +555,15 @@ impl<DB: OutboxDatabase> Shared<DB> {
         failure: &LastFailure<'_>,
     ) -> Result<Ended, Interrupted> {
         let topic = dead_letter_topic(&history.topic, &self.group.name);
-        self.send(&topic, message, &headers(&self.group.name, history, None, Some(failure))).await?;
+        self.send(&topic, message, history, &headers(&self.group.name, history, None, Some(failure))).await?;
         // The later events of its key go on, now that it is kept.
         let later_wait = self.end_waiting(message, history, options).await?;
         observe::dead_letter();
-        tracing::error!(
-            group = &*self.group.name,
-            topic = history.topic,
-            partition = history.partition,
-            offset = history.offset,
+        tell!(
+            error,
+            self,
+            message,
+            history,
             attempts = history.attempts,
             class = failure.class,
             error = failure.error,
@@ -488,7 +584,11 @@ impl<DB: OutboxDatabase> Shared<DB> {
             return Ok(false);
         };
         let names = &self.group.outbox.settings().names;
-        let others = in_transaction!(self, |tx| DB::end_waiting(&mut tx, names, &waiting));
+        let others = in_transaction!(
+            self,
+            |error| tell!(error, self, message, history, %error, "{NOT_NOTED}"),
+            |tx| DB::end_waiting(&mut tx, names, &waiting)
+        );
         Ok(others.later)
     }
 
@@ -497,6 +597,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         &self,
         topic: &str,
         message: &Message,
+        history: &History,
         ours: &[(&'static str, String)],
     ) -> Result<(), Interrupted> {
         let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
@@ -507,7 +608,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
             };
             match sent {
                 Ok(()) => return Ok(()),
-                Err(error) => tell_not_written(topic, message, &error),
+                Err(error) => tell!(error, self, message, history, to = topic, %error, "{NOT_WRITTEN}"),
             }
             self.sleep(away.pause()).await?;
         }
@@ -555,12 +656,4 @@ impl<DB: OutboxDatabase> Shared<DB> {
             tracing::info!(group = &*self.group.name, "the consumer can use the database again");
         }
     }
-}
-
-fn tell_not_written(topic: &str, message: &Message, error: &KafkaError) {
-    tracing::error!(
-        to = topic, topic = message.topic, partition = message.partition, offset = message.offset, %error,
-        "an event could not be written to a retry topic or to the dead letters: its partition waits until it can, and \
-         nothing is dropped. Does the topic exist, and may this user write to it?"
-    );
 }

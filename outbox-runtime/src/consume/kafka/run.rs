@@ -146,8 +146,7 @@ async fn look_after<DB: OutboxDatabase>(shared: Arc<Shared<DB>>) {
             tracing::debug!(%error, "what was left behind was not looked for");
         }
         sleep(EVERY).await;
-        let retention = shared.settings.inbox_retention;
-        match shared.group.outbox.forget_handled(&shared.group.name, retention).await {
+        match shared.forget().await {
             Ok(0) => {}
             Ok(events) => tracing::debug!(events, "the inbox has forgotten what was handled long ago"),
             Err(error) => tracing::debug!(%error, "the inbox was not looked through"),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgListener;
-use sqlx::{AssertSqlSafe, PgPool, RawSql};
+use sqlx::postgres::{PgListener, PgNotification};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, RawSql};
 
 use super::session;
 use crate::doorbell::Doorbell;
@@ -15,6 +15,10 @@ use crate::store::Names;
 /// At most one NOTIFY in this time, however many commits there are.
 const COALESCE: Duration = Duration::from_millis(5);
 const RECONNECT: Duration = Duration::from_secs(1);
+/// After which a connection is taken for dead.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection may say nothing before it is asked.
+const ASK_EVERY: Duration = Duration::from_secs(10);
 /// The payload that tells relays to look for lanes to take or to give, and for parked events to try again.
 const LANES: &str = "lanes";
 
@@ -28,25 +32,17 @@ fn notify(channel: &str, payload: &str) -> RawSql {
 }
 
 pub(super) async fn notify_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
-    let own = session::own_pool_without_settings(&pool);
-    let mut channel = None;
+    let (mut channel, mut connection) = (None, None);
     loop {
         doorbell.rung_elsewhere().await;
         let notified = async {
             if channel.is_none() {
-                channel = Some(self::channel(&session::located(&pool, &names).await?));
+                channel = Some(self::channel(&in_time(session::located(&pool, &names)).await?));
             }
-            session::follow(&own, &pool);
-            let mut connection = own.acquire().await?;
-            let notified = notify(channel.as_deref().unwrap_or_default(), "").execute(&mut *connection).await;
-            if notified.is_err() {
-                // It may lead to a server that is a standby now.
-                connection.close_on_drop();
-            }
-            notified
+            ring(&mut connection, &pool, channel.as_deref().unwrap_or_default()).await
         };
         let pause = match notified.await {
-            Ok(_) => COALESCE,
+            Ok(()) => COALESCE,
             Err(error) => {
                 tracing::debug!(%error, "doorbell not rung; relays in other processes find the events at their next poll");
                 RECONNECT
@@ -54,6 +50,30 @@ pub(super) async fn notify_others(pool: PgPool, names: Arc<Names>, doorbell: Arc
         };
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Over the connection that is there, or over a new one: it may be dead, or lead to a server that is a standby now.
+async fn ring(
+    connection: &mut Option<PgConnection>,
+    pool: &PgPool,
+    channel: &str,
+) -> Result<(), sqlx::Error> {
+    if let Some(mut open) = connection.take()
+        && in_time(notify(channel, "").execute(&mut open)).await.is_ok()
+    {
+        *connection = Some(open);
+        return Ok(());
+    }
+    let mut new = in_time(session::connect(pool)).await?;
+    in_time(notify(channel, "").execute(&mut new)).await?;
+    *connection = Some(new);
+    Ok(())
+}
+
+/// The answer, unless the connection seems to be dead.
+async fn in_time<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(|_| Err(silent()))
 }
 
 /// Has all relays look for lanes and parked events. By located names.
@@ -66,26 +86,35 @@ pub(super) async fn call_relays(
 
 pub(super) async fn listen_to_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
     loop {
-        let lost = async {
-            let channel = channel(&session::located(&pool, &names).await?);
-            // A pool of its own each time: none of its connections may lead to what was the primary once.
-            let own = session::own_pool(&pool);
-            let mut listener = PgListener::connect_with(&own).await?;
-            listener.listen(&channel).await?;
-            // What was rung before that.
-            doorbell.ring_here();
-            loop {
-                match listener.recv().await?.payload() {
-                    LANES => doorbell.ring_for_lanes(),
-                    _ => doorbell.ring_here(),
-                }
-            }
-        };
-        let result: Result<(), sqlx::Error> = lost.await;
-        if let Err(error) = result {
+        if let Err(error) = listen(&pool, &names, &doorbell).await {
             tracing::debug!(%error, "doorbell connection lost; the relay polls until it is back");
         }
         tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// Until the connection is lost. One that says nothing may be dead: it is asked from time to time.
+async fn listen(pool: &PgPool, names: &Names, doorbell: &Doorbell) -> Result<(), sqlx::Error> {
+    let channel = channel(&in_time(session::located(pool, names)).await?);
+    // A pool of its own each time: one that waits for a dead connection gives no other, and none may lead to what was the
+    // primary once.
+    let own = session::own_pool(pool);
+    let mut listener = in_time(PgListener::connect_with(&own)).await?;
+    listener.eager_reconnect(false);
+    in_time(listener.listen(&channel)).await?;
+    // What was rung before that.
+    doorbell.ring_here();
+    loop {
+        match tokio::time::timeout(ASK_EVERY, listener.try_recv()).await {
+            Ok(received) => match received?.as_ref().map(PgNotification::payload) {
+                Some(LANES) => doorbell.ring_for_lanes(),
+                Some(_) => doorbell.ring_here(),
+                None => return Ok(()),
+            },
+            Err(_) => {
+                in_time((&mut listener).execute("select 1")).await?;
+            }
+        }
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
-use super::session::begin;
 use crate::record::fnv1a;
 
 const FORGET: &str = "\
@@ -35,4 +34,4 @@ async fn lock(connection: &mut PgConnection, names: &Names, of: &GroupKey<'_>) -
     lock.execute(connection).await.map(drop)
 }
 
-crate::store::inbox::inbox_functions!(PgConnection, PgPool);
+crate::store::inbox::inbox_functions!(PgConnection);

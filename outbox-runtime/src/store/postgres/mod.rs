@@ -45,6 +45,8 @@ use marks::Marks;
 use window::{PgCursor, Session};
 
 impl Database for Postgres {
+    const CAN_GO_SILENT: bool = true;
+
     type Store = PgStore;
 
     const MIGRATIONS: &'static [Migration] = migrate::MIGRATIONS;
@@ -76,13 +78,13 @@ impl Database for Postgres {
     }
 
     async fn forget_inbox(
-        pool: &PgPool,
+        connection: &mut PgConnection,
         names: &Names,
         group: &str,
         retention: Duration,
         most: u32,
     ) -> Result<u64, sqlx::Error> {
-        inbox::forget(pool, names, group, retention, most).await
+        inbox::forget(connection, names, group, retention, most).await
     }
 
     async fn begin_waiting(

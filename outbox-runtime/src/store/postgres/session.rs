@@ -92,11 +92,6 @@ pub(super) fn own_pool(pool: &PgPool) -> PgPool {
     single().after_connect(|connection, _| Box::pin(set_up(connection))).connect_lazy_with(options_of(pool))
 }
 
-/// The same for services, which may be behind a transaction pooler: nothing is set in its session.
-pub(super) fn own_pool_without_settings(pool: &PgPool) -> PgPool {
-    single().connect_lazy_with(options_of(pool))
-}
-
 /// Has an own pool connect as `pool` does now.
 pub(super) fn follow(own: &PgPool, pool: &PgPool) {
     own.set_connect_options(options_of(pool));

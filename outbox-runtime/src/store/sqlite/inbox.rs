@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
-
-use crate::store::sealed::Database as _;
-use crate::tx::{Begun, TxOptions};
+use sqlx::SqliteConnection;
 
 const FORGET: &str = "\
 delete from {inbox} where rowid in (
@@ -24,14 +21,10 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
-async fn begin(pool: &SqlitePool) -> Result<Begun<Sqlite>, sqlx::Error> {
-    Begun::on(pool, Sqlite::begin_statement(TxOptions::new())).await
-}
-
 /// There is one writer at a time.
 #[allow(clippy::unused_async)] // as on other databases
 async fn lock(_: &mut SqliteConnection, _: &Names, _: &GroupKey<'_>) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-crate::store::inbox::inbox_functions!(SqliteConnection, SqlitePool);
+crate::store::inbox::inbox_functions!(SqliteConnection);

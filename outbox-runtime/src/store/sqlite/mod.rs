@@ -29,6 +29,8 @@ use crate::store::{
 use crate::tx::TxOptions;
 
 impl Database for Sqlite {
+    const CAN_GO_SILENT: bool = false;
+
     type Store = SqliteStore;
 
     const MIGRATIONS: &'static [Migration] = migrate::MIGRATIONS;
@@ -62,13 +64,13 @@ impl Database for Sqlite {
     }
 
     async fn forget_inbox(
-        pool: &SqlitePool,
+        connection: &mut SqliteConnection,
         names: &Names,
         group: &str,
         retention: Duration,
         most: u32,
     ) -> Result<u64, sqlx::Error> {
-        inbox::forget(pool, names, group, retention, most).await
+        inbox::forget(connection, names, group, retention, most).await
     }
 
     async fn begin_waiting(
