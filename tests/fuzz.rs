@@ -1,6 +1,8 @@
-//! Everything at once, on real servers: writers that commit late, roll back and prepare; a transaction held open all the
-//! while; two relay processes that are killed and suspended past their leases; a broker that crashes; a ring of leaves
-//! that is reclaimed. What is on the topic is read independently: nothing is lost, and the order of each key stands.
+//! Everything at once, on real servers: writers that commit late, roll back and prepare; a transaction and a snapshot
+//! held open all the while; a database with another default isolation; two relay processes that are killed, suspended
+//! past their leases, cut off from the database, or connected to one that goes silent; a database whose clock is set
+//! forward and back; a broker that crashes; a ring of leaves that is reclaimed. What is on the topic is read
+//! independently: nothing is lost, and the order of each key stands.
 //!
 //! `cargo xtask fuzz --pg 14..18 --minutes 10` runs it for longer and on every version of Postgres.
 
@@ -10,19 +12,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use outbox::Outbox;
 use rdkafka::Message;
 use rdkafka::message::Headers as _;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Executor, PgPool};
+use support::OrderCreated;
 use support::processes::Process;
+use support::proxy::{Proxy, Way};
 use support::random::{Random, seed};
 use support::topics::{create_topic_of, read_topic_of};
 use support::writers::{self, Arrival, LONG_KEY, WRITERS, assert_all_in_order};
-use support::{OrderCreated, within_a_minute};
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
 
 const EVENTS: usize = 12_000;
-const MISHAPS: usize = 16;
+const MISHAPS: usize = 24;
 /// A relay sleeps through so many mishaps: longer than its lease.
 const PAUSE: usize = 6;
 
@@ -58,19 +63,111 @@ async fn nothing_is_lost_and_the_order_stands_whatever_happens_to_relays_and_bro
     }
 }
 
+/// What has been done to the system.
+#[derive(Debug, Default)]
+struct Mishaps {
+    kills: usize,
+    pauses: usize,
+    crashes: usize,
+    cuts: usize,
+    silences: usize,
+    clock_steps: usize,
+}
+
+struct Servers {
+    postgres: Postgres,
+    kafka: Kafka,
+    /// Between the relays and Postgres.
+    proxy: Proxy,
+    relays: [Process; 2],
+    /// A relay that is suspended, and until which mishap.
+    paused: Option<(usize, usize)>,
+}
+
+impl Servers {
+    fn mishap(&mut self, number: usize, random: &mut Random, done: &mut Mishaps) {
+        let chosen = match self.paused {
+            Some((asleep, _)) => 1 - asleep,
+            None => random.below(2) as usize,
+        };
+        match random.below(100) {
+            0..10 => {
+                tokio::task::block_in_place(|| {
+                    self.kafka.kill();
+                    self.kafka.restart()
+                })
+                .unwrap();
+                done.crashes += 1;
+            }
+            10..20 => {
+                self.proxy.cut();
+                done.cuts += 1;
+            }
+            20..30 => {
+                self.proxy.silence_open(Way::Both);
+                done.silences += 1;
+            }
+            30..45 => {
+                self.postgres.set_clock(random.below(7200) as i64 - 3600).unwrap();
+                done.clock_steps += 1;
+            }
+            45..65 if self.paused.is_none() => {
+                self.relays[chosen].keep_alive();
+                self.relays[chosen].signal("-STOP");
+                self.paused = Some((chosen, number + PAUSE));
+                done.pauses += 1;
+            }
+            _ => {
+                self.relays[chosen].kill();
+                done.kills += 1;
+            }
+        }
+        if let Some((asleep, _)) = self.paused.take_if(|(_, until)| *until <= number) {
+            self.relays[asleep].signal("-CONT");
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some((asleep, _)) = self.paused.take() {
+            self.relays[asleep].signal("-CONT");
+        }
+    }
+
+    fn keep_relays_alive(&mut self) {
+        self.relays.iter_mut().for_each(Process::keep_alive);
+    }
+}
+
+/// Only the relays have the database's defaults: the writers say that they wait for each other's locks.
+async fn pool_of_writers(url: &str, isolation: &str) -> PgPool {
+    let options: PgConnectOptions = url.parse().unwrap();
+    let pool = PgPoolOptions::new().max_connections(WRITERS as u32 + 4);
+    let options = options.options([("default_transaction_isolation", "read committed")]);
+    let pool = pool.connect_with(options).await.unwrap();
+    let set = format!("alter database postgres set default_transaction_isolation = '{isolation}'");
+    pool.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
+    pool
+}
+
 async fn round(version: PgVersion, seed: u64) {
     let mut random = Random::new(seed, WRITERS);
     let scratch = ScratchDir::new("fuzz").unwrap();
-    let postgres = Postgres::start(version, &scratch.path().join("postgres"), PgOptions::default()).unwrap();
-    let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
+    let options = PgOptions { clock: true, ..PgOptions::default() };
+    let postgres = Postgres::start(version, &scratch.path().join("postgres"), options).unwrap();
+    let kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers().to_owned();
     create_topic_of(&brokers, "order-events", 6, &[]).await;
-    let pool = PgPoolOptions::new().max_connections(WRITERS as u32 + 4);
-    let outbox = writers::new_outbox(pool.connect(postgres.url()).await.unwrap()).await;
-    let environment = [("DATABASE_URL", postgres.url()), ("KAFKA_BROKERS", &brokers)];
-    let relay = |name| Process::start(name, "orders", &["relay"], &environment, scratch.path());
-    let mut relays = [relay("relay-1"), relay("relay-2")];
+    let isolation = ["read committed", "repeatable read", "serializable"][random.below(3) as usize];
+    let outbox = writers::new_outbox(pool_of_writers(postgres.url(), isolation).await).await;
+    let (proxy, through) = Proxy::of_postgres(postgres.url()).await;
+    let environment = [("DATABASE_URL", through.as_str()), ("KAFKA_BROKERS", &brokers)];
+    let relays = ["relay-1", "relay-2"]
+        .map(|name| Process::start(name, "orders", &["relay"], &environment, scratch.path()));
+    let mut servers = Servers { postgres, kafka, proxy, relays, paused: None };
 
+    // No row version that is newer than this can be removed while it lasts.
+    let mut snapshot = outbox.pool().begin_with("begin isolation level repeatable read").await.unwrap();
+    snapshot.execute("select count(*) from aggregate").await.unwrap();
     // Begun first, and committed last.
     let mut long = outbox.begin().await.unwrap();
     let value: i64 =
@@ -86,59 +183,39 @@ async fn round(version: PgVersion, seed: u64) {
         let (outbox, committed) = (outbox.clone(), Arc::clone(&committed));
         async move { writers::run(&outbox, seed, EVENTS, &committed).await }
     });
-    let (mut kills, mut pauses, mut crashes) = (0, 0, 0);
-    let mut paused: Option<(usize, usize)> = None;
-    for mishap in 0..MISHAPS {
-        let due = (mishap + 1) * EVENTS / (MISHAPS + 1);
+    let mut done = Mishaps::default();
+    for number in 0..MISHAPS {
+        let due = (number + 1) * EVENTS / (MISHAPS + 1);
         while committed.load(Ordering::SeqCst) < due && !writing.is_finished() {
-            relays.iter_mut().for_each(Process::keep_alive);
+            servers.keep_relays_alive();
             tokio::time::sleep(Duration::from_millis(5)).await; // between two looks
         }
-        let chosen = match paused {
-            Some((asleep, _)) => 1 - asleep,
-            None => random.below(2) as usize,
-        };
-        if random.chance(10) {
-            tokio::task::block_in_place(|| {
-                kafka.kill();
-                kafka.restart()
-            })
-            .unwrap();
-            crashes += 1;
-        } else if paused.is_none() && random.chance(30) {
-            relays[chosen].keep_alive();
-            relays[chosen].signal("-STOP");
-            paused = Some((chosen, mishap + PAUSE));
-            pauses += 1;
-        } else {
-            relays[chosen].kill();
-            kills += 1;
-        }
-        if let Some((asleep, _)) = paused.take_if(|(_, until)| *until <= mishap) {
-            relays[asleep].signal("-CONT");
-        }
+        servers.mishap(number, &mut random, &mut done);
     }
-    if let Some((asleep, _)) = paused {
-        relays[asleep].signal("-CONT");
-    }
+    servers.wake();
     let committed = writing.await.unwrap() + 1;
     long.commit().await.unwrap();
-    within_a_minute(async {
-        while outbox.status().await.unwrap().backlog > 0 {
-            relays.iter_mut().for_each(Process::keep_alive);
-            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
-        }
-    })
-    .await;
+    drop(snapshot);
+    until_published(&outbox, &mut servers).await;
     assert_eq!(outbox.status().await.unwrap().parked, 0, "no event is at fault");
-    drop(relays);
+    drop(servers.relays);
 
     let again = assert_all_in_order(&outbox, arrivals(brokers).await, committed).await;
     println!(
-        "Postgres {version}: {committed} events committed, lost 0, order violations 0, {again} published again; \
-         relays killed {kills} times, suspended {pauses} times, the broker crashed {crashes} times"
+        "Postgres {version}, {isolation}: {committed} events committed, lost 0, order violations 0, {again} published \
+         again; {done:?}"
     );
-    assert!(kills + pauses + crashes == MISHAPS, "all mishaps fell into the traffic");
+}
+
+/// A connection that has gone silent is noticed after half a minute.
+async fn until_published(outbox: &Outbox<sqlx::Postgres>, servers: &mut Servers) {
+    let published = async {
+        while outbox.status().await.unwrap().backlog > 0 {
+            servers.keep_relays_alive();
+            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(300), published).await.expect("all is published in the end");
 }
 
 async fn arrivals(brokers: String) -> Vec<Arrival> {

@@ -2,7 +2,6 @@
 //! below `target/servers/dist` without root.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,11 +19,13 @@ pub(crate) enum Tool {
     Maven,
     Xz,
     PgBouncer,
+    /// Sets the clock of one process by a preloaded library.
+    FakeTime,
 }
 
 impl Tool {
     /// What the tests start. Maven and `xz` are needed by what remains to be fetched.
-    pub(crate) const OF_TESTS: &[Self] = &[Self::Java, Self::PgBouncer];
+    pub(crate) const OF_TESTS: &[Self] = &[Self::Java, Self::PgBouncer, Self::FakeTime];
 
     fn program(self) -> &'static str {
         match self {
@@ -32,6 +33,7 @@ impl Tool {
             Self::Maven => "mvn",
             Self::Xz => "xz",
             Self::PgBouncer => "pgbouncer",
+            Self::FakeTime => "faketime",
         }
     }
 
@@ -42,6 +44,7 @@ impl Tool {
             Self::Maven => "maven",
             Self::Xz => "xz-utils",
             Self::PgBouncer => "pgbouncer",
+            Self::FakeTime => "faketime",
         }
     }
 
@@ -76,7 +79,7 @@ impl Tool {
     fn command_below(self, root: &Path) -> Result<Command, Error> {
         let program = self.below(root).ok_or_else(|| self.absent("its packages do not have it"))?;
         let mut command = Command::new(program);
-        command.env("LD_LIBRARY_PATH", library_path(root));
+        command.env("LD_LIBRARY_PATH", env::join_paths(library_directories(root)).unwrap_or_default());
         Ok(self.in_its_environment(command))
     }
 
@@ -115,6 +118,7 @@ impl Tool {
             Self::Maven => vec![root.join("usr/share/maven/bin/mvn")],
             Self::Xz => vec![root.join("usr/bin/xz"), root.join("bin/xz")],
             Self::PgBouncer => vec![root.join("usr/sbin/pgbouncer"), root.join("usr/bin/pgbouncer")],
+            Self::FakeTime => vec![root.join("usr/bin/faketime")],
         };
         candidates.into_iter().find(|path| path.is_file())
     }
@@ -129,6 +133,19 @@ impl Tool {
     }
 }
 
+/// The library that [`Tool::FakeTime`] preloads.
+///
+/// # Errors
+///
+/// The machine does not have it, and it cannot be fetched.
+pub(crate) fn faketime_library() -> Result<PathBuf, Error> {
+    let tool = Tool::FakeTime;
+    let root = if tool.on_this_machine().is_some() { PathBuf::from("/") } else { tool.fetched()? };
+    let mut candidates = library_directories(&root).map(|dir| dir.join("faketime/libfaketime.so.1"));
+    let found = candidates.find(|path| path.is_file());
+    found.ok_or_else(|| tool.absent("its packages have no library"))
+}
+
 /// The directories of `PATH`, and those of Debian that are not on everybody's.
 fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -141,13 +158,12 @@ pub(crate) fn is_installed(program: &str) -> bool {
     search_path().any(|dir| dir.join(program).is_file())
 }
 
-/// The directories with the shared libraries of an unpacked system.
-fn library_path(root: &Path) -> OsString {
-    let directories = ["usr/lib", "lib"].into_iter().flat_map(|lib| {
-        let lib = root.join(lib);
+/// The directories with the shared libraries of a system.
+fn library_directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let directories = ["usr/lib", "lib"].map(|lib| root.join(lib));
+    directories.into_iter().flat_map(|lib| {
         let triplets = fs::read_dir(&lib).into_iter().flatten().flatten().map(|entry| entry.path());
         let triplets = triplets.filter(|path| path.to_string_lossy().ends_with("-linux-gnu"));
         triplets.chain([lib.clone()]).collect::<Vec<_>>()
-    });
-    env::join_paths(directories).unwrap_or_default()
+    })
 }

@@ -93,6 +93,21 @@ fn stopped_servers_are_used_again_with_their_data() -> Result<(), Error> {
     Ok(())
 }
 
+#[test]
+fn the_clock_of_a_server_is_set_while_it_runs() -> Result<(), Error> {
+    let dir = ScratchDir::new("clock")?;
+    let options = PgOptions { clock: true, ..PgOptions::default() };
+    let mut postgres = Postgres::start(PgVersion::V18, dir.path(), options)?;
+    postgres.set_clock(-3600)?;
+    assert!(postgres.answers());
+    postgres.restart()?;
+    let log = fs::read_to_string(postgres.log()).unwrap();
+    // The log's lines begin with the time.
+    let hours: Vec<&str> = log.lines().filter_map(|line| line.get(..13)).collect();
+    assert!(hours.last() < hours.first(), "an hour back: {log}");
+    Ok(())
+}
+
 /// As root the server runs as somebody who cannot enter such a directory.
 #[test]
 fn a_directory_closed_to_others_serves_and_stays_closed() -> Result<(), Error> {

@@ -16,7 +16,7 @@ use super::{Traces, wait_until_ready};
 use crate::fetch::{Artifact, Goal, dist, fetched};
 use crate::paths::{ScratchDir, create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
-use crate::tools::Tool;
+use crate::tools::{Tool, faketime_library};
 use crate::{Error, net};
 
 /// A major version of Postgres.
@@ -62,6 +62,8 @@ pub struct PgOptions {
     pub fsync: bool,
     /// Whether the log says enough for logical replication, `wal_level = logical`. Default: `false`.
     pub logical: bool,
+    /// Whether [`Postgres::set_clock`] sets the server's clock. Default: `false`.
+    pub clock: bool,
 }
 
 /// A running Postgres which trusts every connection from this machine.
@@ -183,6 +185,41 @@ impl Postgres {
         }
     }
 
+    /// Sets the clock of a server with [`PgOptions::clock`] to so many seconds after the machine's, or before
+    /// it; running sessions see it at once. The server's own timers go on.
+    ///
+    /// # Errors
+    ///
+    /// The file that says so cannot be written.
+    pub fn set_clock(&self, seconds: i64) -> Result<(), Error> {
+        let (clock, next) = (self.clock(), self.clock().with_extension("next"));
+        fs::write(&next, format!("{seconds:+}\n"))
+            .and_then(|()| fs::rename(&next, &clock))
+            .map_err(|error| Error::io(format_args!("write {}", clock.display()), error))
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.data.with_file_name("clock")
+    }
+
+    /// Has the server read its time from a file of ours.
+    fn preload_clock(&self, postgres: &mut Command) -> Result<(), Error> {
+        let library = self.data.with_file_name("libfaketime.so.1");
+        if !library.exists() {
+            let fetched = faketime_library()?;
+            fs::copy(&fetched, &library)
+                .map_err(|error| Error::io(format_args!("copy {}", fetched.display()), error))?;
+        }
+        if !self.clock().exists() {
+            self.set_clock(0)?;
+        }
+        postgres
+            .env("LD_PRELOAD", library)
+            .env("FAKETIME_TIMESTAMP_FILE", self.clock())
+            .envs([("FAKETIME_NO_CACHE", "1"), ("DONT_FAKE_MONOTONIC", "1")]);
+        Ok(())
+    }
+
     fn shut_down(&mut self, signal: Signal, bound: Duration) {
         if let Some(mut daemon) = self.daemon.take()
             && !daemon.end_with(signal, bound)
@@ -229,6 +266,9 @@ impl Postgres {
             &format!("wal_level={wal_level}"),
         ] {
             postgres.args(["-c", setting]);
+        }
+        if self.options.clock {
+            self.preload_clock(&mut postgres)?;
         }
         // SIGQUIT lets an orphaned server remove its shared memory.
         let mut daemon = Daemon::spawn(postgres, &self.log, "QUIT")?;

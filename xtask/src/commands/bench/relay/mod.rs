@@ -66,7 +66,7 @@ pub(super) fn run(names: &[String]) -> Result<(), Error> {
 impl Bench {
     fn start() -> Result<Self, Error> {
         let scratch = ScratchDir::new("bench")?;
-        let options = PgOptions { fsync: true, logical: true };
+        let options = PgOptions { fsync: true, logical: true, ..PgOptions::default() };
         let postgres = Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), options)?;
         let kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default())?;
         Ok(Self { scratch, postgres, kafka, connects: Cell::new(0) })
