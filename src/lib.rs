@@ -50,7 +50,7 @@ pub use outbox_runtime::{
     BeginOutbox, BeginTransaction, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode, DomainEvent, Encode,
     ErrorKind, EventDescriptor, EventId, EventKey, EventRecord, EventTime, HeaderValue, Headers, Isolation,
     Json, LANES, Lane, LaneStatus, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Outcome,
-    ParkedEvent, Relay, Replay, RetryArgument, Status, StoredEvent, TxOptions,
+    ParkedEvent, Relay, Replay, RetryArgument, Status, StoredEvent, TxOptions, event_key,
 };
 #[doc(inline)]
 pub use outbox_runtime::{observe, publish, testing};

@@ -201,7 +201,7 @@ async fn every_size_up_to_the_limit_arrives_and_one_byte_more_is_refused<DB: Out
     assert_eq!(published.len(), emitted.len());
     for (id, event) in emitted {
         let record = published.iter().find(|record| record.id == id).unwrap();
-        assert_eq!((&record.key, &record.payload), (&event.key, &event.payload));
+        assert_eq!((&record.key, &record.payload), (&event.key, &Some(event.payload)));
         let mut headers: Vec<_> = event.headers.iter().collect();
         headers.sort_unstable();
         let mut arrived: Vec<_> = record.headers.iter().collect();

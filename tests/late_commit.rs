@@ -43,7 +43,7 @@ async fn drained(outbox: &Outbox<Postgres>) -> Vec<(String, i64)> {
     kafka
         .published()
         .iter()
-        .map(|record| order(&record.payload))
+        .map(|record| order(record.payload.as_deref().unwrap()))
         .map(|order| (order.customer, order.n))
         .collect()
 }

@@ -115,7 +115,7 @@ async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<
     assert_eq!(within_a_minute(relay.drain()).await.unwrap(), 300);
     let mut arrived = BTreeMap::<String, Vec<DocumentStored>>::new();
     for record in kafka.published.published() {
-        let event: DocumentStored = serde_json::from_slice(&record.payload).unwrap();
+        let event: DocumentStored = serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();
         assert_eq!(record.headers.get("author"), Some(&*event.author));
         arrived.entry(event.document.clone()).or_default().push(event);
     }
@@ -208,7 +208,7 @@ async fn a_backlog_of_large_events_is_published_over_a_slow_connection() {
     relay.abort();
     let mut of_document = BTreeMap::<String, Vec<usize>>::new();
     for record in published {
-        let event: DocumentStored = serde_json::from_slice(&record.payload).unwrap();
+        let event: DocumentStored = serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();
         of_document.entry(event.document).or_default().push(event.n);
     }
     assert_eq!(of_document.len(), 48);

@@ -116,7 +116,8 @@ async fn published<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<i64> {
     let kafka = MemoryPublisher::new();
     Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
     let n = |payload: &[u8]| serde_json::from_slice::<OrderCreated>(payload).unwrap().n;
-    let mut published: Vec<i64> = kafka.published().iter().map(|record| n(&record.payload)).collect();
+    let mut published: Vec<i64> =
+        kafka.published().iter().map(|record| n(record.payload.as_deref().unwrap())).collect();
     published.sort_unstable();
     published
 }

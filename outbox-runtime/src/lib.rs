@@ -33,7 +33,9 @@ mod user_code;
 
 pub use codec::{Codec, CodecError, Decode, Encode, Json};
 pub use error::{ErrorKind, OutboxError};
-pub use event::{DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers};
+pub use event::{
+    DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
+};
 pub use operate::{LaneStatus, ParkedEvent, Replay, Status};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};

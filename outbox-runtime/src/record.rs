@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::codec::Encode;
 use crate::error::{ErrorKind, OutboxError};
-use crate::event::{DomainEvent, Headers};
+use crate::event::{DomainEvent, EventKey, Headers};
 
 /// The header that carries the W3C trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -43,15 +43,21 @@ pub struct EventRecord {
     pub content_type: Cow<'static, str>,
     /// The event's own headers, and `traceparent` if there was a trace.
     pub headers: Headers,
-    /// The payload, as the codec wrote it.
-    pub payload: Vec<u8>,
+    /// The payload, as the codec wrote it. `None`: a tombstone, which deletes the key of a compacted topic.
+    pub payload: Option<Vec<u8>>,
     /// When it happened; the stores keep microseconds.
     pub occurred_at: SystemTime,
+    /// The partition of the topic. `None`: the key decides, as for every other producer.
+    pub partition: Option<i32>,
 }
 
 impl EventRecord {
-    /// An event as it is emitted now.
-    pub(crate) fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
+    /// An event as [`emit`](crate::OutboxTx::emit) makes it. What the type does not say can be changed here, for
+    /// [`emit_record`](crate::OutboxTx::emit_record).
+    ///
+    /// # Errors
+    /// If it cannot be serialized.
+    pub fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
         let descriptor = event.descriptor();
         let mut payload = Vec::new();
         <E::Codec as Encode<E>>::encode(event, &mut payload)
@@ -66,15 +72,50 @@ impl EventRecord {
             version: descriptor.version,
             content_type: descriptor.content_type.into(),
             headers,
-            payload,
+            payload: Some(payload),
+            partition: None,
             occurred_at: event.occurred_at().unwrap_or_else(SystemTime::now),
+        })
+    }
+
+    /// A tombstone: a message without a payload, by which a compacted topic forgets what it has of this key. It has the name and
+    /// version of `E`, and none of its own headers.
+    ///
+    /// # Errors
+    /// If `E` is several events, of which none is meant.
+    pub fn tombstone<E: DomainEvent>(key: &(impl EventKey + ?Sized)) -> Result<Self, OutboxError> {
+        let [descriptor] = E::DESCRIPTORS else {
+            return Err(OutboxError::new(
+                ErrorKind::InvalidEvent,
+                format!(
+                    "`{}` is {} events, and a tombstone is one of one: it was not emitted. Name a type with one event",
+                    std::any::type_name::<E>(),
+                    E::DESCRIPTORS.len()
+                ),
+            ));
+        };
+        let mut bytes = Vec::new();
+        key.write_key(&mut bytes);
+        Ok(Self {
+            id: Uuid::now_v7(),
+            topic: descriptor.topic.into(),
+            key: Some(bytes),
+            name: descriptor.name.into(),
+            version: descriptor.version,
+            content_type: descriptor.content_type.into(),
+            headers: Headers::new(),
+            payload: None,
+            partition: None,
+            occurred_at: SystemTime::now(),
         })
     }
 
     /// The bytes that count against the size limit: payload, key and headers.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.payload.len() + self.key.as_ref().map_or(0, Vec::len) + self.headers.size()
+        self.payload.as_ref().map_or(0, Vec::len)
+            + self.key.as_ref().map_or(0, Vec::len)
+            + self.headers.size()
     }
 }
 

@@ -196,7 +196,7 @@ pub async fn commit<DB: OutboxDatabase>(outbox: &Outbox<DB>, events: impl IntoIt
 }
 
 pub fn order(record: &EventRecord) -> OrderCreated {
-    serde_json::from_slice(&record.payload).unwrap()
+    serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap()
 }
 
 /// The events of each customer, in the order of their publication.

@@ -115,7 +115,10 @@ pub async fn new_outbox(pool: sqlx::PgPool) -> Outbox<Postgres> {
 pub type Arrival = (Uuid, OrderCreated);
 
 pub fn arrivals(published: &[EventRecord]) -> Vec<Arrival> {
-    published.iter().map(|record| (record.id, serde_json::from_slice(&record.payload).unwrap())).collect()
+    published
+        .iter()
+        .map(|record| (record.id, serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap()))
+        .collect()
 }
 
 /// All that was committed arrived, in the order of its key, and nothing else. Returns how many arrived again.

@@ -47,7 +47,7 @@ struct Noting(KafkaPublisher, ReadAt);
 
 impl Publisher for Noting {
     async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        note(&self.1, events.iter().map(|event| event.record.payload.as_slice()));
+        note(&self.1, events.iter().map(|event| event.record.payload.as_deref().unwrap_or_default()));
         self.0.publish(events).await
     }
 

@@ -181,9 +181,8 @@ impl<DB: OutboxDatabase> Group<DB> {
             )));
         }
         let context = context(message, history, handler, named)?;
-        let payload = message.payload.as_deref().unwrap_or_default();
         // A codec, or what makes a new version of an old one, is the user's code too.
-        let event = caught(|| handler.decode(named, payload))
+        let event = caught(|| handler.decode(named, message.payload.as_deref()))
             .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
             .map_err(|undecodable| Failure::Undecodable(why(&undecodable, named)))?;
 
@@ -324,6 +323,12 @@ fn why(undecodable: &Undecodable, Named { topic, name, version, .. }: Named<'_>)
     match undecodable {
         Undecodable::Payload(error) => {
             format!("the payload of event `{name}` version {version} cannot be decoded ({error})")
+        }
+        Undecodable::Tombstone => {
+            format!(
+                "it is a tombstone, event `{name}` without a payload, and its handler takes none: let it take an `Option` of its \
+                 event"
+            )
         }
         Undecodable::AnotherEvent(read) => {
             format!(

@@ -30,8 +30,8 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
     note = "write `#[outbox::event_handler(…)]` on an async function, or implement `outbox::consume::EventHandler<{DB}>`"
 )]
 pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
-    /// The events.
-    type Event: DomainEvent + Send;
+    /// The events; an `Option` of them, if the handler takes tombstones too.
+    type Event: HandlerEvent;
     /// Why an event could not be handled. `?` works on what converts into it.
     type Error: Into<BoxError>;
 
@@ -55,6 +55,68 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
         context: &'a EventContext,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'a;
 }
+
+/// What a handler takes: an event, or an `Option` of one. `None` is a tombstone, a message without a payload, by which a compacted
+/// topic forgets a key: [`EventContext::key`] says which. To other handlers a tombstone is undecodable.
+///
+/// ```
+/// # #[cfg(feature = "sqlite")] mod example {
+/// # use outbox_runtime::{DomainEvent, OutboxTx, EventDescriptor, Json};
+/// # use outbox_runtime::consume::EventContext;
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct Customer { name: String }
+/// # impl DomainEvent for Customer {
+/// #     type Codec = Json;
+/// #     const DESCRIPTORS: &'static [EventDescriptor] = &[];
+/// #     fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
+/// #     fn key(&self) -> Option<Vec<u8>> { None }
+/// # }
+/// async fn keep(
+///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
+///     customer: Option<Customer>,
+///     context: &EventContext,
+/// ) -> Result<(), sqlx::Error> {
+///     let query = match customer {
+///         Some(customer) => sqlx::query("insert or replace into customers values ($1, $2)").bind(&context.key).bind(customer.name),
+///         None => sqlx::query("delete from customers where id = $1").bind(&context.key),
+///     };
+///     query.execute(tx).await?;
+///     Ok(())
+/// }
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a domain event",
+    label = "`DomainEvent` is not implemented for `{Self}`",
+    note = "add `#[derive(serde::Deserialize, outbox::DomainEvent)]` and `#[event(topic = \"…\")]` to `{Self}`, and mark its key field `#[event(key)]`"
+)]
+pub trait HandlerEvent: Sized + Send {
+    /// The event.
+    type Of: DomainEvent + Send;
+
+    /// What the handler gets of an event, or of a tombstone. `None`: it does not take that.
+    fn from_message(event: Option<Self::Of>) -> Option<Self>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: DomainEvent + Send> HandlerEvent for E {
+    type Of = E;
+
+    fn from_message(event: Option<E>) -> Option<E> {
+        event
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: DomainEvent + Send> HandlerEvent for Option<E> {
+    type Of = E;
+
+    fn from_message(event: Option<E>) -> Option<Self> {
+        Some(event)
+    }
+}
+
+/// The event that a handler takes, without its tombstones.
+pub(crate) type EventOf<H, DB> = <<H as EventHandler<DB>>::Event as HandlerEvent>::Of;
 
 /// A handler may be shared, with a test for example.
 impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
@@ -177,7 +239,7 @@ impl<F, DB, E, Error> EventHandler<DB> for HandlerFn<F, DB, E, Error>
 where
     F: for<'a> AsyncHandler<'a, DB, E, Error>,
     DB: OutboxDatabase,
-    E: DomainEvent + Send + 'static,
+    E: HandlerEvent + 'static,
     Error: Into<BoxError> + 'static,
 {
     type Event = E;
@@ -211,7 +273,14 @@ pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
     fn options(&self) -> &HandlerOptions;
 
     /// Reads the event. It comes with its handler: the type is forgotten once more.
-    fn decode(&self, named: Named<'_>, payload: &[u8]) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable>;
+    fn decode(
+        &self,
+        named: Named<'_>,
+        payload: Option<&[u8]>,
+    ) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable>;
+
+    /// Whether it takes messages without a payload.
+    fn takes_tombstones(&self) -> bool;
 }
 
 /// An event that has been read, with its handler.
@@ -230,6 +299,8 @@ pub(crate) enum Undecodable {
     /// What the codec says.
     Payload(String),
     Version,
+    /// It has no payload.
+    Tombstone,
     /// Its payload is read as this event, which its headers do not say it is.
     AnotherEvent(&'static EventDescriptor),
 }
@@ -258,43 +329,60 @@ impl<DB, H> AnyHandler<DB> for Handler<H>
 where
     DB: OutboxDatabase,
     H: EventHandler<DB>,
-    <H::Event as DomainEvent>::Codec: Decode<H::Event>,
+    <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
 {
-    fn name(&self) -> &'static str {
-        std::any::type_name::<H>()
-    }
-
     fn descriptors(&self) -> &'static [EventDescriptor] {
-        H::Event::DESCRIPTORS
+        <EventOf<H, DB>>::DESCRIPTORS
     }
 
     fn options(&self) -> &HandlerOptions {
         &self.options
     }
 
-    fn decode(&self, named: Named<'_>, payload: &[u8]) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable> {
-        let known =
-            self.descriptors().iter().any(|event| (event.name, event.version) == (named.name, named.version));
-        let decoded = if known {
-            <<H::Event as DomainEvent>::Codec as Decode<H::Event>>::decode(payload)
-        } else {
-            H::Event::older_version(named.version, payload).ok_or(Undecodable::Version)?
-        };
-        let event =
-            Guarded::new(decoded.map_err(|error| Undecodable::Payload(UserError::new(error).to_string()))?);
-        // The payload may look like another event of the handler's type too: an untagged enum takes the first that fits.
-        if !named.foreign
-            && let Some(value) = event.get()
-        {
-            let read = value.descriptor();
-            // Of an older version, a newer one was made.
-            let of_its_version = read.version == named.version || !known;
-            if (read.topic, read.name) != (named.topic, named.name) || !of_its_version {
-                return Err(Undecodable::AnotherEvent(read));
-            }
-        }
+    fn name(&self) -> &'static str {
+        std::any::type_name::<H>()
+    }
+
+    fn takes_tombstones(&self) -> bool {
+        caught(|| H::Event::from_message(None).is_some()).unwrap_or(false)
+    }
+
+    fn decode(
+        &self,
+        named: Named<'_>,
+        payload: Option<&[u8]>,
+    ) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable> {
+        let event = payload.map(|payload| decoded::<EventOf<H, DB>>(named, payload)).transpose()?;
+        let event = H::Event::from_message(event.and_then(|mut event| event.take()));
+        let event = Guarded::new(event.ok_or(Undecodable::Tombstone)?);
         Ok(Box::new(Ready { handler: &self.handler, event }))
     }
+}
+
+fn decoded<E: DomainEvent>(named: Named<'_>, payload: &[u8]) -> Result<Guarded<E>, Undecodable>
+where
+    E::Codec: Decode<E>,
+{
+    let known = E::DESCRIPTORS.iter().any(|event| (event.name, event.version) == (named.name, named.version));
+    let decoded = if known {
+        <E::Codec as Decode<E>>::decode(payload)
+    } else {
+        E::older_version(named.version, payload).ok_or(Undecodable::Version)?
+    };
+    let event =
+        Guarded::new(decoded.map_err(|error| Undecodable::Payload(UserError::new(error).to_string()))?);
+    // The payload may look like another event of the handler's type too: an untagged enum takes the first that fits.
+    if !named.foreign
+        && let Some(value) = event.get()
+    {
+        let read = value.descriptor();
+        // Of an older version, a newer one was made.
+        let of_its_version = read.version == named.version || !known;
+        if (read.topic, read.name) != (named.topic, named.name) || !of_its_version {
+            return Err(Undecodable::AnotherEvent(read));
+        }
+    }
+    Ok(event)
 }
 
 struct Ready<'h, H, E> {

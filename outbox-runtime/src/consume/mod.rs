@@ -19,9 +19,9 @@ mod options;
 pub(crate) mod route;
 
 pub use class::{Classify, ErrorClass};
-pub use handler::{EventContext, EventHandler, HandlerFn, handler_fn};
+pub use handler::{EventContext, EventHandler, HandlerEvent, HandlerFn, handler_fn};
 #[cfg(feature = "kafka")]
 pub use kafka::{Consumed, Consumer, DeadLetter, DeadLetters, Undecodable, UnknownEvents};
 pub use options::{ForeignId, HandlerOptions, LaterEvents};
 
-pub(crate) use handler::Handler;
+pub(crate) use handler::{EventOf, Handler};

@@ -121,15 +121,22 @@ impl<DB: OutboxDatabase> Routes<DB> {
         named.map(|i| self.handlers[i].options())
     }
 
+    fn take_tombstones(&self, of_topic: &OfTopic) -> bool {
+        let mut handlers = of_topic.names.values().flat_map(BTreeMap::values);
+        handlers.any(|i| self.handlers[*i].takes_tombstones())
+    }
+
     /// The handler of a message that was first on `topic`. One of another version takes it if there is none of its own: it may
     /// know how to read it.
     pub(crate) fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Found<'r, DB> {
         let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else { return Found::NotForUs };
         let Some((name, version)) = message.name() else {
-            return match of_topic.foreign {
-                // Of a compacted topic: a key that is no more.
-                _ if message.payload.is_none() && !message.has_header(CE_TYPE) => Found::NotForUs,
-                Some((i, name, version)) if !message.has_header(CE_TYPE) => {
+            let foreign = of_topic.foreign.filter(|_| !message.has_header(CE_TYPE));
+            let is_tombstone = message.payload.is_none();
+            return match foreign {
+                // Of a compacted topic: a key that is no more. Nobody here wants to know.
+                _ if is_tombstone && !self.take_tombstones(of_topic) => Found::NotForUs,
+                Some((i, name, version)) if !is_tombstone || self.handlers[i].takes_tombstones() => {
                     Found::Handler(&*self.handlers[i], Named { topic, name, version, foreign: true })
                 }
                 _ => Found::NoEvent,

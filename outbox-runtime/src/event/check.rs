@@ -62,6 +62,12 @@ fn problem(record: &EventRecord) -> Option<String> {
             record.id
         ));
     }
+    if let Some(partition) = record.partition.filter(|partition| *partition < 0) {
+        return Some(format!("is for partition {partition}: they are counted from 0"));
+    }
+    if record.payload.is_none() && record.key.is_none() {
+        return Some("is a tombstone without a key: there is nothing that it deletes".to_owned());
+    }
     if !is_in_calendar(record.occurred_at) {
         return Some(
             "occurred beyond the years 0 to 9999, which its header `ce_time` cannot say. Correct the field \

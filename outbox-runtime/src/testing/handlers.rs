@@ -7,9 +7,9 @@ use crate::codec::Decode;
 use crate::consume::attempt::{Attempted, Ending, Failure, Group};
 use crate::consume::message::Message;
 use crate::consume::route::Routes;
-use crate::consume::{ErrorClass, EventHandler, Handler};
+use crate::consume::{ErrorClass, EventHandler, EventOf, Handler};
 use crate::error::OutboxError;
-use crate::event::DomainEvent;
+use crate::event::{DomainEvent, EventKey};
 use crate::outbox::Outbox;
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION, EventRecord};
 use crate::store::OutboxDatabase;
@@ -88,19 +88,32 @@ impl TestMessage {
     /// # Errors
     /// If the event cannot be serialized.
     pub fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
-        let EventRecord { id, topic, key, name, version, mut headers, payload, .. } = EventRecord::of(event)?;
+        Ok(Self::of_record(EventRecord::of(event)?))
+    }
+
+    /// The tombstone of a key, as [`emit_tombstone`](crate::OutboxTx::emit_tombstone) makes it.
+    ///
+    /// # Errors
+    /// If `E` is several events.
+    pub fn tombstone<E: DomainEvent>(key: &(impl EventKey + ?Sized)) -> Result<Self, OutboxError> {
+        Ok(Self::of_record(EventRecord::tombstone::<E>(key)?))
+    }
+
+    fn of_record(record: EventRecord) -> Self {
+        let EventRecord { id, topic, key, name, version, mut headers, payload, partition, .. } = record;
         headers.insert(CE_ID, &id);
         headers.insert(CE_TYPE, &name);
         headers.insert(CE_VERSION, &version);
         let headers = headers.iter().map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
-        Ok(Self(Message {
+        Self(Message {
             topic: topic.into_owned(),
             key,
             headers: headers.collect(),
-            payload: Some(payload),
+            payload,
+            partition: partition.unwrap_or(0),
             offset: next_offset(),
             ..Message::default()
-        }))
+        })
     }
 
     /// A message that no outbox wrote.
@@ -123,6 +136,13 @@ impl TestMessage {
         self
     }
 
+    /// With no payload at all, as the tombstone of another producer.
+    #[must_use]
+    pub fn without_payload(mut self) -> Self {
+        self.0.payload = None;
+        self
+    }
+
     /// With another payload, garbage for example.
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
@@ -139,7 +159,7 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
     pub fn new<H>(outbox: Outbox<DB>, handler: H) -> Result<Self, OutboxError>
     where
         H: EventHandler<DB>,
-        <H::Event as DomainEvent>::Codec: Decode<H::Event>,
+        <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
     {
         let name = handler.options().group.unwrap_or("test").into();
         let routes = Routes::new(vec![Box::new(Handler::new(handler))])?;

@@ -118,7 +118,8 @@ mod tests {
             version: 1,
             content_type: "c".into(),
             headers: Headers::new(),
-            payload: vec![0; size],
+            payload: Some(vec![0; size]),
+            partition: None,
             occurred_at: SystemTime::now(),
         };
         let parts = |sizes: &[usize]| {

@@ -19,7 +19,7 @@ pub(crate) use begin::{Begun, begin_on_pool};
 pub use options::{Isolation, TxOptions};
 
 use crate::error::OutboxError;
-use crate::event::{DomainEvent, check};
+use crate::event::{DomainEvent, EventKey, check};
 use crate::outbox::Outbox;
 use crate::record::{EventRecord, TRACEPARENT};
 use crate::store::OutboxDatabase;
@@ -87,10 +87,42 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// a database cannot take: [`ErrorKind::InvalidEvent`](crate::ErrorKind::InvalidEvent).
     /// It is not emitted then; return the error, and the transaction is rolled back.
     pub fn emit<E: DomainEvent>(&mut self, event: E) -> Result<Uuid, OutboxError> {
-        self.add(EventRecord::of(&event)?)
+        self.emit_record(EventRecord::of(&event)?)
     }
 
-    fn add(&mut self, mut record: EventRecord) -> Result<Uuid, OutboxError> {
+    /// As [`emit`](Self::emit), to this partition, whatever the event's key. A key's events are in order in a partition: send all
+    /// of them to the same one. If the topic has no such partition, the event is parked.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn emit_to_partition<E: DomainEvent>(
+        &mut self,
+        partition: i32,
+        event: E,
+    ) -> Result<Uuid, OutboxError> {
+        self.emit_record(EventRecord { partition: Some(partition), ..EventRecord::of(&event)? })
+    }
+
+    /// Emits a tombstone: a message with the key and without a payload, by which a compacted topic forgets the events `E` of this
+    /// key. Its order with them is that of the key. For a key of several parts, give
+    /// [`event_key`](crate::event_key)`(&[…])`.
+    ///
+    /// A consumer's handler takes it if its event is an `Option`, see [`HandlerEvent`](crate::consume::HandlerEvent).
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit), and if `E` is several events.
+    pub fn emit_tombstone<E: DomainEvent>(
+        &mut self,
+        key: &(impl EventKey + ?Sized),
+    ) -> Result<Uuid, OutboxError> {
+        self.emit_record(EventRecord::tombstone::<E>(key)?)
+    }
+
+    /// Emits an event that is no Rust type any more: one of [`EventRecord::of`] with another topic or partition, for example.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit).
+    pub fn emit_record(&mut self, mut record: EventRecord) -> Result<Uuid, OutboxError> {
         let settings = self.outbox.settings();
         let traceparent = settings.trace_context.and_then(|current| current());
         // One that is malformed is ignored, as W3C Trace Context says.

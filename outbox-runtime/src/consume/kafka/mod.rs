@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use dead_letters::{DeadLetter, DeadLetters};
 
 use super::attempt::Group;
-use super::handler::{AnyHandler, EventHandler, Handler};
+use super::handler::{AnyHandler, EventHandler, EventOf, Handler};
 use super::route::Routes;
 use crate::codec::Decode;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
@@ -155,7 +155,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     pub fn handler<H>(mut self, handler: H) -> Self
     where
         H: EventHandler<DB>,
-        <H::Event as DomainEvent>::Codec: Decode<H::Event>,
+        <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
     {
         self.handlers.push(Box::new(Handler::new(handler)));
         self

@@ -21,6 +21,9 @@ pub(super) fn not_delivered(event: &EventRecord, error: KafkaError) -> DeliveryR
             | Code::InvalidProducerEpoch
             | Code::ProducerFenced,
         ) => DeliveryReport::NotSent,
+        Some(Code::UnknownPartition) if event.partition.is_some() => {
+            DeliveryReport::EventRefused(refusal(event, error))
+        }
         Some(
             Code::UnknownTopic
             | Code::UnknownTopicOrPartition
@@ -39,6 +42,10 @@ pub(super) fn not_delivered(event: &EventRecord, error: KafkaError) -> DeliveryR
 fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
     let EventRecord { id, topic, .. } = event;
     let what = match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::UnknownPartition) if let Some(partition) = event.partition => format!(
+            "event {id} is for partition {partition} of the topic `{topic}`, which has none of that number. Add partitions \
+             (`kafka-topics.sh --alter --topic {topic} --partitions N`), and the relay goes on by itself"
+        ),
         Some(
             RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownTopicOrPartition

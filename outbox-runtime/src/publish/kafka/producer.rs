@@ -68,10 +68,11 @@ impl Producer {
     /// Queues one event, waiting while librdkafka's queue is full.
     async fn send(&self, event: &StoredEvent, slot: usize, source: &str) -> Result<(), KafkaError> {
         let record = &event.record;
-        let mut message: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&record.topic, slot)
-            .payload(record.payload.as_slice())
-            .headers(kafka_headers(record, source));
+        let mut message: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(&record.topic, slot).headers(kafka_headers(record, source));
         message.key = record.key.as_deref();
+        message.payload = record.payload.as_deref();
+        message.partition = record.partition;
         message.timestamp = record
             .occurred_at
             .duration_since(UNIX_EPOCH)

@@ -145,6 +145,7 @@ pub(super) async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> 
 }
 
 /// A row of which the contents came, or only the size.
+#[allow(clippy::large_enum_variant)] // it lives for one turn of the loop, which allocates nothing for it
 pub(super) enum BoundedRow {
     Event(StoredEvent),
     TooLarge { seq: i64, size: u64 },
@@ -160,7 +161,7 @@ impl BoundedRow {
 }
 
 pub(super) fn row_of(row: &PgRow) -> Result<BoundedRow, OutboxError> {
-    Ok(match row.try_get::<Option<f64>, _>(11)? {
+    Ok(match row.try_get::<Option<f64>, _>(12)? {
         None => BoundedRow::Event(stored_event(row)?),
         Some(size) => BoundedRow::TooLarge { seq: row.try_get(1)?, size: size.max(1.0) as u64 },
     })
@@ -198,6 +199,7 @@ pub(super) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
             headers,
             payload: row.try_get(9)?,
             occurred_at,
+            partition: row.try_get(11)?,
         },
         unreadable,
     })

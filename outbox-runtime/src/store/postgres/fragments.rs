@@ -6,19 +6,19 @@ use crate::store::{Names, sql};
 
 /// What [`stored_event`](super::chunk::stored_event) takes, of a row `e`.
 const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text, e.payload, \
-                       e.occurred_at";
+                       e.occurred_at, e.kafka_partition";
 
 /// The same, of a row `e` with its `size` and whether it `fits`. One that does not comes without its contents, and with its
 /// size in the last column: [`row_of`](super::chunk::row_of) takes them.
 const BOUNDED_COLUMNS: &str = "\
 e.lane, e.seq, e.id, case when e.fits then e.topic end, case when e.fits then e.key end, case when e.fits then e.name end,
        e.version, case when e.fits then e.content_type end, case when e.fits then e.headers::text end,
-       case when e.fits then e.payload end, e.occurred_at, case when not e.fits then e.size end";
+       case when e.fits then e.payload end, e.occurred_at, e.kafka_partition, case when not e.fits then e.size end";
 
 /// The bytes of a row `e`, had from the headers of its values: nothing is read from the TOAST table, or decompressed. As a
 /// float, for no sum of them is too large.
 const SIZE: &str = "\
-octet_length(e.payload)::float8 + coalesce(octet_length(e.key), 0) + pg_column_size(e.headers) + octet_length(e.topic)
+coalesce(octet_length(e.payload), 0)::float8 + coalesce(octet_length(e.key), 0) + pg_column_size(e.headers) + octet_length(e.topic)
       + octet_length(e.name) + octet_length(e.content_type) as size";
 
 /// The transactions of which a lane `l` may have stragglers (see `window.rs`). Their rows are asked for `between` an id and

@@ -212,21 +212,21 @@ async fn look_at(
     while let Some(row) = next(rows.as_mut()).await {
         let row = row?;
         if now.is_none() {
-            if row.try_get(17)? {
+            if row.try_get(18)? {
                 return Err(window::of_another_cluster());
             }
-            if row.try_get::<i32, _>(18)? != session.backend {
+            if row.try_get::<i32, _>(19)? != session.backend {
                 return Err(window::through_a_pooler());
             }
             now = Some(Now {
-                snapshot: row.try_get(14)?,
-                floor: row.try_get::<Option<i64>, _>(15)?.unwrap_or(0),
-                horizon: row.try_get(16)?,
+                snapshot: row.try_get(15)?,
+                floor: row.try_get::<Option<i64>, _>(16)?.unwrap_or(0),
+                horizon: row.try_get(17)?,
             });
         }
         let Some(lane) = row.try_get::<Option<i16>, _>(0)?.map(Lane::from_number) else { continue };
         let Some(read) = lanes.iter().find(|read| read.lane == lane) else { continue };
-        let (xid, late): (&str, bool) = (row.try_get(12)?, row.try_get(13)?);
+        let (xid, late): (&str, bool) = (row.try_get(13)?, row.try_get(14)?);
         let xid = xid.parse().unwrap_or(0);
         let row = row_of(&row)?;
         if late {

@@ -36,8 +36,10 @@ cross join lateral (
 order by lanes.lane";
 
 const REPLAY: &str = "\
-insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
-select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                     kafka_partition)
+select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
+       e.kafka_partition
 from {event} e join {cursors} l on l.lane = e.lane
 where pg_visible_in_snapshot(e.xid, l.prev)
   and ($1::uuid[] is null or e.id = any ($1)) and ($2::text is null or e.topic = $2)

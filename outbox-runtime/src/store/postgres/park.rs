@@ -16,10 +16,10 @@ const AT_ONCE: i64 = 1_000;
 
 const PARK: &str = "\
 insert into {parked} (seq, lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, reason,
-                      attempts, released)
+                      attempts, released, kafka_partition)
 select * from unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::integer[],
                      $8::text[], $9::text[]::json[], $10::bytea[], $11::timestamptz[], $12::text[], $13::integer[],
-                     $14::boolean[])
+                     $14::boolean[], $15::integer[])
 on conflict (seq) do nothing";
 
 /// Of an event that cannot be read, the row is kept as it is.
@@ -94,11 +94,12 @@ pub(super) async fn park(
         .bind(column(parked, |p| int(p.event.record.version)))
         .bind(column(parked, |p| &*p.event.record.content_type))
         .bind(column(parked, |p| p.event.record.headers.to_json()))
-        .bind(column(parked, |p| &*p.event.record.payload))
+        .bind(column(parked, |p| p.event.record.payload.as_deref()))
         .bind(column(parked, |p| OffsetDateTime::from(p.event.record.occurred_at)))
         .bind(column(parked, |p| p.reason.as_deref()))
         .bind(column(parked, |p| int(p.attempts)))
         .bind(column(parked, |p| p.released))
+        .bind(column(parked, |p| p.event.record.partition))
         .execute(&mut *connection)
         .await?;
     let unreadable: Vec<i64> = parked

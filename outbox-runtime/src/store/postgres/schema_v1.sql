@@ -17,8 +17,9 @@ create table {event} (
   version      integer     not null,
   content_type text        not null,
   headers      json        not null,
-  payload      bytea       not null,
-  occurred_at  timestamptz not null
+  payload      bytea,  -- null: a tombstone
+  occurred_at  timestamptz not null,
+  kafka_partition integer  -- null: the key decides
 ) partition by list (((seq >> 20) & 15));
 -- Not compressed, so that the stored size, which is had without reading them, is their size.
 alter table {event} alter column headers set storage external;
@@ -96,8 +97,9 @@ create table {parked} (
   version      integer     not null,
   content_type text        not null,
   headers      json        not null,
-  payload      bytea       not null,
+  payload      bytea,
   occurred_at  timestamptz not null,
+  kafka_partition integer,
   reason       text,
   attempts     integer     not null,
   since        timestamptz not null default now(),

@@ -9,19 +9,23 @@ use crate::store::{Names, sql};
 /// One statement for all events of a transaction: the sequence is drawn as late as can be, and in their order.
 /// `xid` comes first among the columns, so its default is drawn before that of `seq`.
 const INSERT_EVENTS: &str = "\
-insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
-select lane, id, topic, key, name, version, content_type, headers, payload, occurred_at
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                     kafka_partition)
+select lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, kafka_partition
 from unnest($1::smallint[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::integer[], $7::text[],
-            $8::text[]::json[], $9::bytea[], $10::timestamptz[])
+            $8::text[]::json[], $9::bytea[], $10::timestamptz[],
+            $11::integer[])
   with ordinality
-  as e (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, place)
+  as e (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, kafka_partition,
+        place)
 order by place";
 
 /// Most transactions have one event. The statement for many would take a quarter of the throughput of a service that
 /// has a small transaction for each (`cargo xtask bench macros`).
 const INSERT_EVENT: &str = "\
-insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10)";
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                     kafka_partition)
+values ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11)";
 
 pub(super) async fn insert_events(
     connection: &mut PgConnection,
@@ -38,8 +42,9 @@ pub(super) async fn insert_events(
             .bind(version(event))
             .bind(&*event.content_type)
             .bind(event.headers.to_json())
-            .bind(&*event.payload)
+            .bind(event.payload.as_deref())
             .bind(OffsetDateTime::from(event.occurred_at))
+            .bind(event.partition)
             .execute(connection)
             .await?;
         return Ok(());
@@ -56,8 +61,9 @@ pub(super) async fn insert_events(
         .bind(column(events, version))
         .bind(column(events, |e| &*e.content_type))
         .bind(column(events, |e| e.headers.to_json()))
-        .bind(column(events, |e| &*e.payload))
+        .bind(column(events, |e| e.payload.as_deref()))
         .bind(column(events, |e| OffsetDateTime::from(e.occurred_at)))
+        .bind(column(events, |e| e.partition))
         .execute(connection)
         .await?;
     Ok(())

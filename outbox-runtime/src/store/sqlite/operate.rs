@@ -40,8 +40,10 @@ select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.aliv
 from {lane} l order by l.lane";
 
 const REPLAY: &str = "\
-insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
-select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                     kafka_partition)
+select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
+       e.kafka_partition
 from {event} e join {lane} l on l.lane = e.lane
 where e.seq <= l.last_seq
   and ($1 is null or e.id = $1) and ($2 is null or e.topic = $2)

@@ -14,15 +14,15 @@ const AT_ONCE: u32 = 1_000;
 
 const PARK: &str = "\
 insert into {parked} (seq, lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, reason,
-                      attempts, since, released)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                      attempts, since, released, kafka_partition)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 on conflict (seq) do nothing";
 
 /// Of an event that cannot be read, the row is kept as it is.
 const KEEP_UNREADABLE: &str = "\
 update {parked}
-set (id, topic, key, name, version, content_type, headers, payload, occurred_at) =
-    (select id, topic, key, name, version, content_type, headers, payload, occurred_at from {event} where seq = $1)
+set (id, topic, key, name, version, content_type, headers, payload, occurred_at, kafka_partition) =
+    (select id, topic, key, name, version, content_type, headers, payload, occurred_at, kafka_partition from {event} where seq = $1)
 where seq = $1";
 
 /// Keys in the order of their longest parked event; an event without one is on its own.
@@ -74,12 +74,13 @@ pub(super) async fn park(
             .bind(record.version)
             .bind(record.content_type.as_ref())
             .bind(record.headers.to_json())
-            .bind(&*record.payload)
+            .bind(record.payload.as_deref())
             .bind(unix_micros(record.occurred_at))
             .bind(reason.as_deref())
             .bind(attempts)
             .bind(unix_millis())
             .bind(released)
+            .bind(record.partition)
             .execute(&mut *connection)
             .await?;
         if event.unreadable.is_some() {

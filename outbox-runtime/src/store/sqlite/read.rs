@@ -17,7 +17,7 @@ select e.*, case when sized.running > $4 then sized.size end as too_large
 from (
   select seq, size, sum(size) over (order by seq rows unbounded preceding) as running
   from (
-    select seq, length(payload) + coalesce(length(key), 0) + length(cast(headers as blob)) + length(cast(topic as blob))
+    select seq, coalesce(length(payload), 0) + coalesce(length(key), 0) + length(cast(headers as blob)) + length(cast(topic as blob))
            + length(cast(name as blob)) + length(cast(content_type as blob)) as size
     from {event} where lane = $1 and seq > $2 order by seq limit $3)) sized
 left join {event} e on e.seq = case when sized.running <= $4 then sized.seq end
@@ -81,6 +81,7 @@ pub(super) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> 
             unreadable = Some("its `occurred_at` is in no calendar".into());
             UNIX_EPOCH
         }),
+        partition: field(row, "kafka_partition", &mut unreadable),
     };
     Ok(StoredEvent {
         lane: Lane::from_number(row.try_get("lane")?),

@@ -9,8 +9,9 @@ create table {event} (
   version      integer not null,
   content_type text    not null,
   headers      text    not null,
-  payload      blob    not null,
-  occurred_at  integer not null  -- microseconds since 1970
+  payload      blob,  -- null: a tombstone
+  occurred_at  integer not null,  -- microseconds since 1970
+  kafka_partition integer  -- null: the key decides
 ) strict;
 create index {"event_lane_seq"} on {event} (lane, seq);
 
@@ -44,8 +45,9 @@ create table {parked} (
   version      integer not null,
   content_type text    not null,
   headers      text    not null,
-  payload      blob    not null,
+  payload      blob,
   occurred_at  integer not null,
+  kafka_partition integer,
   reason       text,
   attempts     integer not null,
   since        integer not null,  -- milliseconds since 1970

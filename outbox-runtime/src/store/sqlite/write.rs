@@ -8,8 +8,9 @@ use crate::record::{EventRecord, Lane};
 use crate::store::{Names, sql};
 
 const INSERT_EVENT: &str = "\
-insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                     kafka_partition)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// A statement per event: SQLite runs in this process, so there is no round trip to save.
 pub(super) async fn insert_events(
@@ -28,8 +29,9 @@ pub(super) async fn insert_events(
             .bind(event.version)
             .bind(event.content_type.as_ref())
             .bind(event.headers.to_json())
-            .bind(&*event.payload)
+            .bind(event.payload.as_deref())
             .bind(unix_micros(event.occurred_at))
+            .bind(event.partition)
             .execute(&mut *connection)
             .await?;
     }
