@@ -16,6 +16,7 @@ use support::consumers::{Scripted, consume, publish, until_handled, with_handled
 use support::topics::{create_topic, create_topic_of};
 use support::{HeldPublisher, OrderCreated, POSTGRES, migrated, within_a_minute};
 use tracing_subscriber::layer::SubscriberExt;
+use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion};
 
@@ -317,4 +318,79 @@ async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
         let error = consumer.run(std::future::pending()).await.unwrap_err();
         assert!(error.to_string().contains("refused"), "{error}");
     }
+}
+
+/// As in a failover: the server comes back as a standby, and becomes the primary later.
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
+    let scratch = ScratchDir::new("standby").unwrap();
+    let mut postgres =
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
+    let pool =
+        PgPoolOptions::new().acquire_timeout(Duration::from_secs(20)).connect(postgres.url()).await.unwrap();
+    let outbox = migrated(Outbox::new(pool)).await;
+    let kafka = MemoryPublisher::new();
+    let log = Log::of_this_program();
+    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    commit(&outbox, 1).await;
+    within_a_minute(kafka.wait_for(1)).await;
+
+    let data: String = sqlx::query_scalar("show data_directory").fetch_one(outbox.pool()).await.unwrap();
+    postgres.kill();
+    std::fs::write(std::path::Path::new(&data).join("standby.signal"), "").unwrap();
+    postgres.restart().unwrap();
+    log.until_it_says(&["takes no writes"]).await;
+    let error = within_a_minute(async {
+        loop {
+            match outbox.begin().await {
+                Err(error) if error.to_string().contains("standby") => return error,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::Database);
+    outbox.status().await.expect("a standby can be read");
+    let admin = PgPool::connect(postgres.url()).await.unwrap();
+    sqlx::query("select pg_promote()").execute(&admin).await.unwrap();
+    commit(&outbox, 2).await;
+    within_a_minute(kafka.wait_for(2)).await;
+    assert_eq!(log.lines(&["takes no writes"]).len(), 1, "{:?}", log.lines(&["takes no writes"]));
+    relay.abort();
+}
+
+#[tokio::test]
+async fn credentials_that_are_rotated_while_the_relay_runs_are_taken_up() {
+    let admin = support::postgres(POSTGRES, 2).await;
+    let (old, new) = (format!("old_{}", Uuid::now_v7().simple()), format!("new_{}", Uuid::now_v7().simple()));
+    for role in [&old, &new] {
+        let create = format!("create role {role} login superuser");
+        sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.unwrap();
+    }
+    let options = (*admin.connect_options()).clone();
+    let pool = PgPoolOptions::new().connect_with(options.clone().username(&old)).await.unwrap();
+    let outbox = migrated(Outbox::new(pool)).await;
+    let kafka = MemoryPublisher::new();
+    let log = Log::of_this_program();
+    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    commit(&outbox, 1).await;
+    within_a_minute(kafka.wait_for(1)).await;
+
+    let lock = format!("alter role {old} nologin");
+    sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&admin).await.unwrap();
+    sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where usename = $1")
+        .bind(&old)
+        .execute(&admin)
+        .await
+        .unwrap();
+    log.until_it_says(&["refuses its credentials"]).await;
+    outbox.pool().set_connect_options(options.clone().username(&new));
+    commit(&outbox, 2).await;
+    within_a_minute(kafka.wait_for(2)).await;
+    relay.abort();
+
+    let locked = PgPoolOptions::new().connect_lazy_with(options.username(&old));
+    let relay = Relay::new(Outbox::new(locked), kafka).run(std::future::pending());
+    let error = within_a_minute(relay).await.unwrap_err();
+    assert!(error.to_string().contains("28000"), "at its start it is an error: {error}");
 }

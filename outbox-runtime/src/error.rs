@@ -30,6 +30,8 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     source: Option<Box<dyn Error + Send + Sync>>,
+    /// The message says it in the source's words already.
+    source_is_said: bool,
 }
 
 /// The kinds of [`OutboxError`], for programs to decide by.
@@ -67,7 +69,7 @@ pub enum ErrorKind {
 
 impl OutboxError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), source: None }))
+        Self(Box::new(Inner { kind, message: message.into(), source: None, source_is_said: false }))
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -91,27 +93,34 @@ impl OutboxError {
 
     /// Of `migrate`: what the database said, in the words of what was to be done.
     pub(crate) fn migration(error: Self) -> Self {
-        let error = match error.into_database_error() {
-            Ok(error) => error,
-            Err(error) => return error,
-        };
-        let denied = matches!(code(&error).as_deref(), Some("42501"));
-        let message = if denied {
-            "the outbox's tables could not be looked at or created by this role; nothing was changed. Migrate once as their \
-             owner, by `outbox.migrate()` or what `Outbox::migration_sql()` prints; a role that only uses them needs \
-             `select` on the table `…migration` to see that they are there"
+        let Some(sqlx::Error::Database(cause)) = error.as_database_error() else { return error };
+        let code = cause.code().unwrap_or_default();
+        let meaning = if code == "42501" {
+            "Migrate once as their owner, by `outbox.migrate()` or what `Outbox::migration_sql()` prints; a role that only \
+             uses the tables needs `select` on `…migration` to see that they are there (docs/postgres.md)"
         } else {
-            "the outbox's tables could not be looked at or created; nothing was changed"
+            "Correct that, and migrate again"
         };
-        Self::new(ErrorKind::Database, message).with_source(error)
+        let message = format!(
+            "the database refused: {} ({code}). The outbox's tables could not be looked at or created by this role, and \
+             nothing was changed. {meaning}",
+            cause.message()
+        );
+        let mut failed = Self::new(ErrorKind::Database, message);
+        failed.0.source = error.0.source;
+        failed.0.source_is_said = true;
+        failed
     }
 
-    fn into_database_error(mut self) -> Result<sqlx::Error, Self> {
-        match self.0.source.take().map(|source| source.downcast()) {
-            Some(Ok(error)) => Ok(*error),
-            Some(Err(source)) => Err(self.with_source(source)),
-            None => Err(self),
-        }
+    /// Of our own statements, which the tables do not fit.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn other_version(error: Self) -> Self {
+        Self::new(
+            ErrorKind::NotMigrated,
+            "the outbox's tables are of another version than this program; nothing was written. Bring them to this version \
+             with `outbox.migrate().await`, or deploy the program that migrated them",
+        )
+        .with_source(error)
     }
 
     /// The kind, for programs to decide by.
@@ -123,7 +132,8 @@ impl OutboxError {
     /// The error of sqlx, when the database is where it went wrong.
     #[must_use]
     pub fn as_database_error(&self) -> Option<&sqlx::Error> {
-        self.0.source.as_deref().and_then(|source| source.downcast_ref())
+        let source = self.0.source.as_deref()?;
+        source.downcast_ref().or_else(|| source.downcast_ref::<Self>()?.as_database_error())
     }
 }
 
@@ -132,8 +142,8 @@ impl fmt::Display for OutboxError {
         f.write_str(&self.0.message)?;
         // Logs often print only the outermost message; what the database or Kafka said belongs in it.
         match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+            Some(source) if !self.0.source_is_said => write!(f, ": {source}"),
+            _ => Ok(()),
         }
     }
 }
@@ -155,28 +165,59 @@ impl Error for OutboxError {
 /// An error of the database outside of `COMMIT`, in the words of the outbox.
 impl From<sqlx::Error> for OutboxError {
     fn from(error: sqlx::Error) -> Self {
-        let (kind, message) = match &error {
-            sqlx::Error::PoolTimedOut => (
-                ErrorKind::Database,
-                "no database connection became free in time (sqlx's `acquire_timeout`); nothing was written. \
-                 Is the database up, and is the pool larger than the work that holds its connections?",
-            ),
-            sqlx::Error::Database(cause) if is_missing_table(&**cause) => (
-                ErrorKind::NotMigrated,
-                "a table is missing; nothing was written. If it is one of the outbox's, create them with \
-                 `outbox.migrate().await` (or run what `Outbox::migration_sql()` prints), with the same \
-                 schema and prefix as here",
-            ),
-            _ if is_conflict(&error) => (
-                ErrorKind::Conflict,
-                "another transaction was in the way, and the database refused this one; it is rolled back with its \
-                 events. Run all of it again, as `retry = N` of `#[transactional_outbox]` does",
-            ),
-            _ => {
-                (ErrorKind::Database, "the database refused; the transaction is rolled back with its events")
-            }
+        let sqlx::Error::Database(cause) = &error else {
+            return Self::new(ErrorKind::Database, without_an_answer(&error)).with_source(error);
         };
-        Self::new(kind, message).with_source(error)
+        let code = cause.code().unwrap_or_default();
+        let (kind, meaning) = if is_missing_table(&**cause) && is_of_an_outbox(cause.message()) {
+            (
+                ErrorKind::NotMigrated,
+                "It is one of the outbox's; nothing was written. Create them with `outbox.migrate().await` (or run what \
+                 `Outbox::migration_sql()` prints), with the same schema and prefix as here",
+            )
+        } else if is_conflict(&error) {
+            (
+                ErrorKind::Conflict,
+                "Another transaction was in the way: this one is rolled back with its events. Run all of it again, as \
+                 `retry = N` of `#[transactional_outbox]` does",
+            )
+        } else {
+            (ErrorKind::Database, refusal(&error, &code))
+        };
+        let message = format!("the database refused: {} ({code}). {meaning}", cause.message());
+        let mut refused = Self::new(kind, message).with_source(error);
+        refused.0.source_is_said = true;
+        refused
+    }
+}
+
+fn without_an_answer(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            "no database connection became free in time (sqlx's `acquire_timeout`); nothing was written. Is the database up, \
+             and is the pool larger than the work that holds its connections? Each transaction and each running handler \
+             holds one; a body or a handler that asks the pool for another while it holds its own should use its `tx`, or \
+             the pool needs two for each (`max_connections`)"
+        }
+        _ => "the database could not be asked; the transaction is rolled back with its events",
+    }
+}
+
+/// What it means, and what to do next.
+fn refusal(error: &sqlx::Error, code: &str) -> &'static str {
+    match code {
+        "25P02" => {
+            "An earlier statement of the transaction failed, and its error was not returned: all of it is rolled back, with \
+             its events. Return that error, or run what may fail in a savepoint (`tx.savepoint()`)"
+        }
+        "42501" => {
+            "Nothing was written, and no event. If it is a table of the outbox: docs/postgres.md lists what each role needs"
+        }
+        _ if is_read_only(error) => {
+            "The server takes no writes: it is a standby, as in the middle of a failover. Nothing was written, and no event; \
+             try again when the address leads to the primary"
+        }
+        _ => "Nothing of the transaction is kept, and none of its events",
     }
 }
 
@@ -187,13 +228,24 @@ impl From<OutboxError> for std::io::Error {
     }
 }
 
-fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
-    error.as_database_error().and_then(|error| error.code())
-}
-
 /// `42P01` is Postgres's `undefined_table`; `3F000` its `invalid_schema_name`. SQLite has only words.
 fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(error.code().as_deref(), Some("42P01" | "3F000")) || error.message().starts_with("no such table")
+}
+
+/// Whether the words of the database name a table or a schema of an outbox that this process has.
+fn is_of_an_outbox(words: &str) -> bool {
+    crate::store::names::are_named_in(words)
+}
+
+/// Whether the server takes no writes: `25006` is Postgres's `read_only_sql_transaction`, and a standby refuses to begin a
+/// transaction that is to write with `0A000`.
+pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| match error.code().as_deref() {
+        Some("25006") => true,
+        Some("0A000") => error.message().contains("recovery"),
+        _ => false,
+    })
 }
 
 /// Whether the database refused for another transaction's sake. `40001` and `40P01` are Postgres's

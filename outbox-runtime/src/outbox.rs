@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
 use crate::store::{Names, OutboxDatabase, sealed};
-use crate::tx::{Enclosing, Link, OutboxTx, TxOptions, begin_on_pool};
+use crate::tx::{Doubt, Enclosing, Link, OutboxTx, TxOptions, begin_on_pool};
 
 /// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to clone; share one
 /// per database among the services and the relay of a process.
@@ -77,6 +77,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         trace_context: Option<fn() -> Option<String>>,
         notify: bool,
     ) -> Self {
+        names.note_use();
         Self(Arc::new(Shared {
             pool,
             names: Arc::new(names),
@@ -188,6 +189,10 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         use sqlx_core::transaction::TransactionManager;
 
         let connection: &'c mut DB::Connection = &mut *transaction;
+        // In SQLite a savepoint outside of a transaction is one of its own, and would commit the events alone.
+        if DB::asks_before_commit(Doubt { now: true, ever: true }, true) {
+            DB::confirm(connection).await?;
+        }
         DB::TransactionManager::begin(connection, None).await?;
         Ok(OutboxTx::new(Link::Borrowed(connection), Enclosing::SqlxTransaction, self.shared()))
     }

@@ -218,16 +218,9 @@ impl<DB: OutboxDatabase> Group<DB> {
     }
 
     /// If no answer comes, it was committed or not: the event is tried again, and the inbox knows.
-    async fn commit(&self, mut tx: OutboxTx<'static, DB>, answer: Duration) -> Result<(), Failure> {
+    async fn commit(&self, tx: OutboxTx<'static, DB>, answer: Duration) -> Result<(), Failure> {
         let conflict = tx.saw_conflict();
-        let committed = async {
-            // An error that the handler swallowed has aborted the transaction: Postgres would answer its commit with a
-            // rollback, and without an error.
-            if tx.pending_events() == 0 {
-                DB::confirm(&mut tx).await?;
-            }
-            tx.commit().await
-        };
+        let committed = tx.commit();
         // What the database refuses may be the handler's doing: a deferred constraint, an event too large for a column.
         match self.in_time(answer, committed).await {
             Ok(()) => Ok(()),

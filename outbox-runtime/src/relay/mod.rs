@@ -162,9 +162,10 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// what was in flight is published again, and its lanes are free when their lease runs out.
     ///
     /// # Errors
-    /// Only what waiting cannot mend: the outbox's tables are missing or too new, the database refuses the
-    /// credentials, its transaction ids started over. What waiting can mend is waited for, and logged (by
-    /// `tracing`) when it begins and when it ends.
+    /// At the start: the outbox's tables are missing or too new, the database refuses the credentials. At any time: a
+    /// transaction pooler is in between, the database's transaction ids started over. A relay that has worked once waits
+    /// for everything else, also for new credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and
+    /// for the end of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
         // On the heap, or whoever awaits it carries its 20 KB.
         Box::pin(engine::Engine::new(self, Share::Fair).run(shutdown)).await

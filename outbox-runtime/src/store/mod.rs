@@ -3,7 +3,7 @@
 pub(crate) mod inbox;
 pub(crate) mod liveness;
 pub(crate) mod migrate;
-mod names;
+pub(crate) mod names;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
@@ -23,7 +23,7 @@ use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
 use crate::operate::{ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, Lane, StoredEvent};
-use crate::tx::TxOptions;
+use crate::tx::{Doubt, TxOptions};
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`, [`sqlx::Sqlite`] with the
 /// feature `sqlite`.
@@ -121,9 +121,15 @@ pub(crate) mod sealed {
             group: &str,
         ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, sqlx::Error>> + Send;
 
-        /// Finds out a transaction that is beyond saving, which the database would roll back and call committed.
+        /// Whether a commit must [`confirm`](Self::confirm) first.
+        fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool;
+
+        /// An error if the transaction is over or aborted, which the database would roll back and call committed.
         fn confirm(connection: &mut Self::Connection)
         -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+        /// Whether sqlx counts a rollback when it is asked for, and not only when it is done.
+        const COUNTS_ROLLBACKS_AT_ONCE: bool;
 
         /// The first event of a key that waits.
         fn first_waiting(

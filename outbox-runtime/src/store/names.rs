@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
@@ -63,6 +64,51 @@ impl Names {
     }
 }
 
+/// The names of this process's outboxes, by which an error about a missing table is told from one about the user's.
+static IN_USE: Mutex<Vec<Names>> = Mutex::new(Vec::new());
+
+impl Names {
+    pub(crate) fn note_use(&self) {
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        if !in_use.contains(self) {
+            in_use.push(self.clone());
+        }
+    }
+
+    fn are_named_in(&self, words: &str) -> bool {
+        self.schema.as_deref().is_some_and(|schema| is_word_of(schema, words))
+            || objects().any(|object| is_word_of(&format!("{}{object}", self.prefix), words))
+    }
+}
+
+/// Whether the words of a database name a table or the schema of an outbox of this process, in whatever language it speaks.
+pub(crate) fn are_named_in(words: &str) -> bool {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|names| names.are_named_in(words))
+}
+
+/// What the schemas create.
+fn objects() -> impl Iterator<Item = &'static str> {
+    let schemas = [
+        #[cfg(feature = "postgres")]
+        include_str!("postgres/schema_v1.sql"),
+        #[cfg(feature = "sqlite")]
+        include_str!("sqlite/schema_v1.sql"),
+    ];
+    let created = schemas.into_iter().flat_map(|schema| {
+        ["create table {", "create sequence {"]
+            .into_iter()
+            .flat_map(move |create| schema.split(create).skip(1))
+    });
+    created.filter_map(|object| object.split_once('}').map(|(object, _)| object)).chain(["migration"])
+}
+
+fn is_word_of(word: &str, words: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    words
+        .match_indices(word)
+        .any(|(at, _)| !words[..at].ends_with(is_part) && !words[at + word.len()..].starts_with(is_part))
+}
+
 fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
@@ -81,6 +127,23 @@ pub(crate) fn sql(statement: impl Into<Cow<'static, str>>) -> SqlStr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_of_the_outbox_are_told_from_others() {
+        let names = Names { schema: None, prefix: "shop_".to_owned() };
+        for ours in [
+            "relation \"shop_event\" does not exist",
+            "Relation »public.shop_lane«",
+            "no such table: shop_inbox",
+        ] {
+            assert!(names.are_named_in(ours), "{ours}");
+        }
+        for other in
+            ["relation \"event\" does not exist", "no such table: myshop_event", "table shop_events", "shop_"]
+        {
+            assert!(!names.are_named_in(other), "{other}");
+        }
+    }
 
     #[test]
     fn a_hostile_schema_stays_one_identifier() {

@@ -2,16 +2,23 @@
 
 use sqlx_core::transaction::TransactionManager;
 
-use super::{Enclosing, Link, OutboxTx};
+use super::{Enclosing, Link, OutboxTx, doubt};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
 
 impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     pub(super) async fn insert_and_commit(mut self) -> Result<(), OutboxError> {
+        if !self.stands() {
+            return Err(doubt::ended());
+        }
         match self.enclosing {
             Enclosing::Nothing => {
                 let has_events = !self.events.is_empty();
+                // Postgres answers the commit of a transaction that an error has aborted with a rollback, and no error.
+                if DB::asks_before_commit(self.doubt, has_events) {
+                    DB::confirm(&mut self).await?;
+                }
                 self.insert_events().await?;
                 self.end().await.map_err(commit_failed)?;
                 if has_events {
@@ -19,13 +26,17 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
                 }
             }
             Enclosing::SqlxTransaction => {
+                if DB::asks_before_commit(self.doubt, !self.events.is_empty()) {
+                    DB::confirm(&mut self).await?;
+                }
                 self.insert_events().await?;
                 self.end().await?;
             }
-            Enclosing::OutboxTx(_) => {
+            Enclosing::OutboxTx(..) => {
                 self.end().await?;
-                if let Enclosing::OutboxTx(outer) = &mut self.enclosing {
-                    outer.append(&mut self.events);
+                if let Enclosing::OutboxTx(events, outer) = &mut self.enclosing {
+                    events.append(&mut self.events);
+                    outer.statement_succeeded();
                 }
             }
         }
@@ -71,7 +82,12 @@ fn in_parts(events: &[EventRecord]) -> impl Iterator<Item = &[EventRecord]> {
 impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
     fn drop(&mut self) {
         if self.open {
-            DB::TransactionManager::start_rollback(self);
+            // With what was begun in it and not ended; nothing, if it is over already.
+            let open = DB::TransactionManager::get_transaction_depth(self);
+            let last = if DB::COUNTS_ROLLBACKS_AT_ONCE { open } else { open.min(self.depth) };
+            for _ in self.depth..=last {
+                DB::TransactionManager::start_rollback(self);
+            }
             // The pool would wait for the answer, however long a dead connection takes.
             if self.closes_if_dropped
                 && let Link::Pool(connection) = &mut self.link

@@ -1,5 +1,5 @@
-//! Queries on an [`OutboxTx`](crate::tx::OutboxTx): sqlx's `Executor`, passed on to the connection, whose refusals are
-//! noted where somebody asked for it.
+//! Queries on an [`OutboxTx`](crate::tx::OutboxTx): sqlx's `Executor`, passed on to the connection. What the database
+//! answers is noted: a commit needs to know whether the transaction still stands, and `retry` what refused it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,19 +11,52 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
 use crate::error::is_conflict;
-use crate::tx::OutboxTx;
+use crate::tx::{Doubt, OutboxTx};
 
-/// Set once the database refuses for another transaction's sake.
-type Conflict = Option<Arc<AtomicBool>>;
+/// Where the answers to a statement are noted.
+pub(super) struct Note<'e> {
+    pub(super) doubt: &'e mut Doubt,
+    /// Set once the database refuses because of a conflict with a concurrent transaction; `None` where nobody asks.
+    pub(super) conflict: Option<Arc<AtomicBool>>,
+}
 
-fn note<T>(conflict: &AtomicBool, result: &Result<T, sqlx::Error>) {
-    if result.as_ref().is_err_and(is_conflict) {
-        conflict.store(true, Ordering::Relaxed);
+impl<'e> Note<'e> {
+    fn refused(&mut self, error: &sqlx::Error) {
+        self.doubt.statement_refused();
+        if let Some(conflict) = &self.conflict
+            && is_conflict(error)
+        {
+            conflict.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn stream<T: 'static>(
+        self,
+        stream: BoxStream<'e, Result<T, sqlx::Error>>,
+    ) -> BoxStream<'e, Result<T, sqlx::Error>> {
+        self.doubt.statement_began();
+        Box::pin(Noted { note: self, failed: false, stream })
+    }
+
+    fn future<T: Send + 'static>(
+        mut self,
+        future: BoxFuture<'e, Result<T, sqlx::Error>>,
+    ) -> BoxFuture<'e, Result<T, sqlx::Error>> {
+        self.doubt.statement_began();
+        Box::pin(async move {
+            let result = future.await;
+            match &result {
+                Ok(_) => self.doubt.statement_succeeded(),
+                Err(error) => self.refused(error),
+            }
+            result
+        })
     }
 }
 
 struct Noted<'e, T> {
-    conflict: Arc<AtomicBool>,
+    note: Note<'e>,
+    failed: bool,
     stream: BoxStream<'e, Result<T, sqlx::Error>>,
 }
 
@@ -32,34 +65,32 @@ impl<T> Stream for Noted<'_, T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = self.stream.as_mut().poll_next(cx);
-        if let Poll::Ready(Some(result)) = &item {
-            note(&self.conflict, result);
+        match &item {
+            Poll::Ready(Some(Err(error))) => {
+                self.failed = true;
+                self.note.refused(error);
+            }
+            Poll::Ready(None) if !self.failed => self.note.doubt.statement_succeeded(),
+            _ => {}
         }
         item
     }
 }
 
-fn noted_stream<T: 'static>(
-    conflict: Conflict,
-    stream: BoxStream<'_, Result<T, sqlx::Error>>,
-) -> BoxStream<'_, Result<T, sqlx::Error>> {
-    match conflict {
-        Some(conflict) => Box::pin(Noted { conflict, stream }),
-        None => stream,
+/// The answer to a statement that is not sent: its transaction is over.
+struct Over<T>(Option<sqlx::Error>, std::marker::PhantomData<fn() -> T>);
+
+impl<T> Over<T> {
+    fn new(error: sqlx::Error) -> Self {
+        Self(Some(error), std::marker::PhantomData)
     }
 }
 
-fn noted_future<T: Send + 'static>(
-    conflict: Conflict,
-    future: BoxFuture<'_, Result<T, sqlx::Error>>,
-) -> BoxFuture<'_, Result<T, sqlx::Error>> {
-    match conflict {
-        Some(conflict) => Box::pin(async move {
-            let result = future.await;
-            note(&conflict, &result);
-            result
-        }),
-        None => future,
+impl<T> Stream for Over<T> {
+    type Item = Result<T, sqlx::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.take().map(Err))
     }
 }
 
@@ -90,7 +121,10 @@ macro_rules! executor_on_outbox_tx {
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                noted_stream(self.conflict.clone(), self.connection().fetch_many(query))
+                match self.statement() {
+                    Ok((connection, note)) => note.stream(connection.fetch_many(query)),
+                    Err(error) => Box::pin(Over::new(error)),
+                }
             }
 
             fn fetch_optional<'e, 'q: 'e, E>(
@@ -101,7 +135,10 @@ macro_rules! executor_on_outbox_tx {
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                noted_future(self.conflict.clone(), self.connection().fetch_optional(query))
+                match self.statement() {
+                    Ok((connection, note)) => note.future(connection.fetch_optional(query)),
+                    Err(error) => Box::pin(std::future::ready(Err(error))),
+                }
             }
 
             fn prepare_with<'e>(
@@ -112,7 +149,7 @@ macro_rules! executor_on_outbox_tx {
             where
                 't: 'e,
             {
-                self.connection().prepare_with(sql, parameters)
+                (**self).prepare_with(sql, parameters)
             }
 
             fn describe<'e>(
@@ -122,7 +159,7 @@ macro_rules! executor_on_outbox_tx {
             where
                 't: 'e,
             {
-                self.connection().describe(sql)
+                (**self).describe(sql)
             }
         }
     )*};

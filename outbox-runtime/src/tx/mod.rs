@@ -2,6 +2,7 @@
 
 mod begin;
 mod commit;
+mod doubt;
 mod executor;
 mod options;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 pub use begin::{BeginOutbox, BeginTransaction};
 pub(crate) use begin::{Begun, begin_on_pool};
+pub(crate) use doubt::Doubt;
 pub use options::{Isolation, TxOptions};
 
 use crate::error::OutboxError;
@@ -42,6 +44,9 @@ pub struct OutboxTx<'c, DB: OutboxDatabase> {
     traceparent: Option<String>,
     /// Whether there is anything to roll back.
     open: bool,
+    /// How many transactions and savepoints are open on the connection, by sqlx's count, this one included.
+    depth: usize,
+    doubt: Doubt,
     /// Set when the database refuses a statement for another transaction's sake; `None` where nobody asks.
     conflict: Option<Arc<AtomicBool>>,
     /// Dropped before its end, it closes its connection.
@@ -60,12 +65,16 @@ pub(crate) enum Enclosing<'c> {
     Nothing,
     /// A savepoint of a transaction that sqlx opened, and whose end we do not see.
     SqlxTransaction,
-    /// A savepoint of an `OutboxTx`, to whose events its own are added.
-    OutboxTx(&'c mut Vec<EventRecord>),
+    /// A savepoint of an `OutboxTx`, to whose events its own are added, and of which is known then that it stands.
+    OutboxTx(&'c mut Vec<EventRecord>, &'c mut Doubt),
 }
 
 impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     pub(crate) fn new(link: Link<'c, DB>, enclosing: Enclosing<'c>, outbox: Outbox<DB>) -> Self {
+        let depth = DB::TransactionManager::get_transaction_depth(match &link {
+            Link::Pool(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        });
         Self {
             link,
             enclosing,
@@ -73,6 +82,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             events: Vec::new(),
             traceparent: None,
             open: true,
+            depth,
+            doubt: Doubt::default(),
             conflict: None,
             closes_if_dropped: false,
         }
@@ -153,14 +164,19 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// # Errors
     /// If the database refuses.
     pub async fn savepoint(&mut self) -> Result<OutboxTx<'_, DB>, OutboxError> {
+        if !self.stands() {
+            return Err(doubt::ended());
+        }
         let connection: &mut DB::Connection = match &mut self.link {
             Link::Pool(connection) => connection,
             Link::Borrowed(connection) => connection,
         };
+        self.doubt.out_of_sight();
+        // sqlx 0.9.0 rolls back the whole transaction if this fails or is given up, and says nothing of it: `stands`.
         DB::TransactionManager::begin(connection, None).await?;
         let mut savepoint = OutboxTx::new(
             Link::Borrowed(connection),
-            Enclosing::OutboxTx(&mut self.events),
+            Enclosing::OutboxTx(&mut self.events, &mut self.doubt),
             self.outbox.clone(),
         );
         savepoint.traceparent.clone_from(&self.traceparent);
@@ -185,16 +201,36 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// # Errors
     /// If the connection is lost. The database rolls back then by itself.
     pub async fn rollback(mut self) -> Result<(), OutboxError> {
-        DB::TransactionManager::rollback(&mut self).await?;
-        self.open = false;
+        if self.stands() {
+            if DB::asks_before_commit(self.doubt, true) {
+                // Whatever it says: after it, there is something to roll back.
+                _ = DB::confirm(&mut self).await;
+            }
+            DB::TransactionManager::rollback(&mut self).await?;
+            if let Enclosing::OutboxTx(_, outer) = &mut self.enclosing {
+                outer.statement_succeeded();
+            }
+            self.open = false;
+        }
         Ok(())
     }
 
-    fn connection(&mut self) -> &mut DB::Connection {
-        match &mut self.link {
-            Link::Pool(connection) => connection,
-            Link::Borrowed(connection) => connection,
+    /// Whether it is what ends next on its connection.
+    fn stands(&self) -> bool {
+        let open = DB::TransactionManager::get_transaction_depth(self);
+        open == self.depth || open > self.depth && !DB::COUNTS_ROLLBACKS_AT_ONCE
+    }
+
+    /// The connection for one statement, and where its answers are noted.
+    fn statement(&mut self) -> Result<(&mut DB::Connection, executor::Note<'_>), sqlx::Error> {
+        if DB::TransactionManager::get_transaction_depth(self) < self.depth {
+            return Err(doubt::ended_before_statement());
         }
+        let connection = match &mut self.link {
+            Link::Pool(connection) => &mut **connection,
+            Link::Borrowed(connection) => &mut **connection,
+        };
+        Ok((connection, executor::Note { doubt: &mut self.doubt, conflict: self.conflict.clone() }))
     }
 
     pub(crate) fn watch_conflicts(&mut self, watch: bool) {
@@ -225,7 +261,11 @@ impl<DB: OutboxDatabase> Deref for OutboxTx<'_, DB> {
 
 impl<DB: OutboxDatabase> DerefMut for OutboxTx<'_, DB> {
     fn deref_mut(&mut self) -> &mut DB::Connection {
-        self.connection()
+        self.doubt.out_of_sight();
+        match &mut self.link {
+            Link::Pool(connection) => connection,
+            Link::Borrowed(connection) => connection,
+        }
     }
 }
 

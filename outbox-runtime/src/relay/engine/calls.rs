@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Answer, Ask, Asked, Call, CursorOf, Engine, StoreOf};
-use crate::error::{ErrorKind, OutboxError};
+use crate::error::{ErrorKind, OutboxError, is_read_only};
 use crate::failpoint::failpoint;
 use crate::observe;
 use crate::publish::Publisher;
@@ -152,20 +152,19 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         match answer {
             Ok(answer) => {
                 self.database.reset();
+                self.has_started = true;
+                self.trouble = None;
                 if self.database_back.take().is_some() {
                     tracing::info!("the relay can use the database again");
                 }
                 self.take_in(answer);
                 Ok(())
             }
-            Err(error) if is_permanent(&error) => Err(error),
+            Err(error) if self.is_final(&error) => Err(error),
             Err(error) => {
-                if self.database_back.is_none() {
-                    tracing::warn!(
-                        %error,
-                        "the relay cannot use the database: nothing is lost, it tries again until it can. Is the \
-                         address right?"
-                    );
+                let trouble = Trouble::of(&error);
+                if self.trouble.replace(trouble) != Some(trouble) {
+                    tracing::warn!(%error, "{}", trouble.what_it_means());
                 }
                 if was_reading {
                     self.reading.failed();
@@ -273,15 +272,57 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 }
 
-/// Whether waiting cannot mend it: missing tables, a wrong password, a database that does not exist.
-fn is_permanent(error: &OutboxError) -> bool {
-    let refused_for_good = |code: &str| code.starts_with("28") || code == "3D000";
-    match error.kind() {
-        ErrorKind::NotMigrated | ErrorKind::Config => true,
-        _ => error
-            .as_database_error()
-            .and_then(|error| error.as_database_error())
-            .and_then(|error| error.code())
-            .is_some_and(|code| refused_for_good(&code)),
+impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
+    /// Whether the relay ends by it. One that has worked waits for all that can change: credentials are rotated, a failover
+    /// ends, tables are restored.
+    fn is_final(&self, error: &OutboxError) -> bool {
+        error.kind() == ErrorKind::Config || !self.has_started && Trouble::of(error).ends_a_start()
+    }
+}
+
+/// Why the database cannot be used. A change is logged, and not each error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Away,
+    ReadOnly,
+    /// It refuses the credentials, or there is no such database.
+    Refused,
+    NoTables,
+}
+
+impl Trouble {
+    fn of(error: &OutboxError) -> Self {
+        let database = error.as_database_error();
+        let code = database.and_then(|error| error.as_database_error()).and_then(|error| error.code());
+        match code.as_deref() {
+            _ if error.kind() == ErrorKind::NotMigrated => Self::NoTables,
+            Some(code) if code.starts_with("28") || code == "3D000" => Self::Refused,
+            _ if database.is_some_and(is_read_only) => Self::ReadOnly,
+            _ => Self::Away,
+        }
+    }
+
+    /// A wrong password, a database that does not exist, missing tables: at the start, nobody is about to change them.
+    fn ends_a_start(self) -> bool {
+        matches!(self, Self::Refused | Self::NoTables)
+    }
+
+    fn what_it_means(self) -> &'static str {
+        match self {
+            Self::Away => {
+                "the relay cannot use the database: nothing is lost, it tries again until it can. Is the address right?"
+            }
+            Self::ReadOnly => {
+                "the relay cannot use the database, which takes no writes (a standby, as in a failover): nothing is lost, it \
+                 connects anew until it reaches the primary. Does the address lead there?"
+            }
+            Self::Refused => {
+                "the relay cannot use the database, which refuses its credentials: nothing is lost, it tries again, with \
+                 those that the pool has then (`Pool::set_connect_options`)"
+            }
+            Self::NoTables => {
+                "the relay cannot use the database, in which its tables are no more: it tries again until they are back"
+            }
+        }
     }
 }

@@ -66,6 +66,10 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     releasing: Releasing,
     database: Backoff,
     database_back: Option<Instant>,
+    /// What was logged of the database, until it answers again.
+    trouble: Option<calls::Trouble>,
+    /// The database has answered once.
+    has_started: bool,
     stopping: bool,
     published: u64,
     refusal: Option<OutboxError>,
@@ -149,6 +153,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             },
             database: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             database_back: None,
+            trouble: None,
+            has_started: false,
             stopping: false,
             published: 0,
             refusal: None,

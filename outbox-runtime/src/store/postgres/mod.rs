@@ -39,7 +39,7 @@ use crate::store::{
     Claimed, Content, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress,
     Retry, Settled, Share, Store, Waiting,
 };
-use crate::tx::TxOptions;
+use crate::tx::{Doubt, TxOptions};
 
 use marks::Marks;
 use window::{PgCursor, Session};
@@ -135,6 +135,13 @@ impl Database for Postgres {
     ) -> Result<Option<FirstWaiting>, sqlx::Error> {
         inbox::first_waiting(connection, names, of).await
     }
+
+    /// An insert of events finds out by itself.
+    fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool {
+        doubt.now && !has_events
+    }
+
+    const COUNTS_ROLLBACKS_AT_ONCE: bool = true;
 
     async fn confirm(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         connection.execute("select 1").await.map(drop)
@@ -280,6 +287,9 @@ async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
 /// What a session without a pooler never says: there is no such prepared statement, or there is one already.
 const OF_A_POOLER: [&str; 2] = ["26000", "42P05"];
 
+/// Our own statements name a column, a function or a type that is not there.
+const OF_ANOTHER_VERSION: [&str; 3] = ["42703", "42883", "42704"];
+
 /// The result of a call, unless it takes too long.
 async fn in_time<T>(
     bound: Duration,
@@ -290,6 +300,7 @@ async fn in_time<T>(
         let database = error.as_database_error().and_then(|error| error.as_database_error());
         match database.and_then(|error| error.code()) {
             Some(code) if OF_A_POOLER.contains(&&*code) => window::through_a_pooler(),
+            Some(code) if OF_ANOTHER_VERSION.contains(&&*code) => OutboxError::other_version(error),
             _ => error,
         }
     })

@@ -112,7 +112,12 @@ pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx:
         "select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          where c.oid = to_regclass({'event'})",
     );
-    let found = pool.fetch_optional(sql(statement)).await?;
+    let mut connection = pool.acquire().await?;
+    let found = connection.fetch_optional(sql(statement)).await;
+    // Not back to the pool: a relay may run on a runtime of its own, and a connection that was made there lives by it.
+    let closed = connection.close().await;
+    let found = found?;
+    closed?;
     let schema = found.map(|row| row.try_get(0)).transpose()?;
     Ok(Names { schema, prefix: names.prefix.clone() })
 }

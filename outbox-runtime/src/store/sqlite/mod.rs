@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::{SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Executor, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
@@ -26,7 +26,7 @@ use crate::store::{
     Claimed, Content, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress,
     Retry, Settled, Share, Store, Waiting,
 };
-use crate::tx::TxOptions;
+use crate::tx::{Doubt, TxOptions};
 
 impl Database for Sqlite {
     const CAN_GO_SILENT: bool = false;
@@ -122,10 +122,28 @@ impl Database for Sqlite {
         inbox::first_waiting(connection, names, of).await
     }
 
-    /// What fails in SQLite fails alone.
-    async fn confirm(_: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        Ok(())
+    /// What fails in SQLite fails alone, unless it says `or rollback`, or the disk is full: then the transaction is over, and
+    /// what follows would commit by itself, statement for statement.
+    fn asks_before_commit(doubt: Doubt, _: bool) -> bool {
+        doubt.ever
     }
+
+    /// Inside of a transaction, no other can begin.
+    async fn confirm(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        match connection.execute("begin").await {
+            Err(sqlx::Error::Database(error)) if error.message().contains("within a transaction") => Ok(()),
+            Err(error) => Err(error),
+            // It is left open: sqlx, which counts one, is about to roll it back.
+            Ok(_) => Err(sqlx::Error::InvalidArgument(
+                "an earlier statement failed, and SQLite rolled the transaction back (`or rollback`, or a full disk): \
+                 return the error of each statement"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// A savepoint that was dropped is counted until the connection's thread has rolled it back.
+    const COUNTS_ROLLBACKS_AT_ONCE: bool = false;
 
     async fn migrate(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
         migrate::migrate(pool, names).await
