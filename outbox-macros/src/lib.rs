@@ -216,7 +216,7 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | Argument | |
 /// |---|---|
 /// | `tx: &mut OutboxTx<'_, DB>` | the transaction, which has noted the event in the inbox; the `DB` is that of the consumer |
-/// | `event: E` or `event: &E` | the event; an enum for several of a topic |
+/// | `event: E` or `event: &E` | the event; an enum for several of a topic; `Option<E>` takes tombstones too, as `None` |
 /// | `context: &EventContext` | optional: where it came from, its headers, the attempt |
 /// | `service: &S` | optional: what the handler needs besides. The handler is then `reserve(service)` |
 ///
