@@ -1,8 +1,8 @@
-//! Everything at once, on real servers: writers that commit late, roll back and prepare; a transaction and a snapshot
-//! held open all the while; a database with another default isolation; two relay processes that are killed, suspended
-//! past their leases, cut off from the database, or connected to one that goes silent; a database whose clock is set
-//! forward and back; a broker that crashes; a ring of leaves that is reclaimed. What is on the topic is read
-//! independently: nothing is lost, and the order of each key stands.
+//! Everything at once, on real servers: writers that commit late, roll back and prepare, events of all sizes; a
+//! transaction and a snapshot held open all the while; a database with another default isolation; two relay processes
+//! that are killed, suspended past their leases, cut off from the database, or connected to one that goes silent; a
+//! database whose clock is set forward and back; a broker that crashes; a ring of leaves that is reclaimed. What is on
+//! the topic is read independently: nothing is lost, and the order of each key stands.
 //!
 //! `cargo xtask fuzz --pg 14..18 --minutes 10` runs it for longer and on every version of Postgres.
 

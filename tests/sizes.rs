@@ -8,6 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use outbox::publish::{DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
@@ -180,10 +181,10 @@ async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<
     assert!(by_key.iter().all(|(key, ns)| in_order(key, ns)) && by_key.len() == KEYS, "{by_key:?}");
 }
 
-/// A relay that asked for as many rows of each lane as of small events would be cut off at each attempt: 43 MB are more than
-/// this connection carries in 30 s.
+/// Relays that asked for as many rows of each lane as of small events would be cut off at each attempt, and lose their leases:
+/// 43 MB are more than this connection carries in 30 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_of_large_events_is_published_over_a_slow_connection() {
+async fn relays_publish_a_backlog_of_large_events_once_over_a_slow_connection() {
     const EVENTS: usize = 144;
     let pool = support::postgres(support::POSTGRES, 2).await;
     let outbox = support::migrated(Outbox::<Postgres>::new(pool)).await;
@@ -201,11 +202,24 @@ async fn a_backlog_of_large_events_is_published_over_a_slow_connection() {
     let pool =
         sqlx::postgres::PgPoolOptions::new().connect_lazy_with(options.host("127.0.0.1").port(slow.port()));
     let kafka = MemoryPublisher::new();
-    let relay = tokio::spawn(Relay::new(Outbox::new(pool), kafka.clone()).run(std::future::pending()));
+    let outbox = Outbox::<Postgres>::new(pool);
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let relays: Vec<_> = (0..2)
+        .map(|_| {
+            let relay = Relay::new(outbox.clone(), kafka.clone()).lease(Duration::from_secs(10));
+            let mut stopped = stopped.clone();
+            tokio::spawn(relay.run(async move { _ = stopped.changed().await }))
+        })
+        .collect();
     within_a_minute(kafka.wait_for(8)).await;
     slow.set_rate(1_000_000_000);
-    let published = within_a_minute(kafka.wait_for(EVENTS)).await;
-    relay.abort();
+    within_a_minute(kafka.wait_for(EVENTS)).await;
+    drop(stop);
+    for relay in relays {
+        relay.await.unwrap().unwrap();
+    }
+    let published = kafka.published();
+    assert_eq!(published.len(), EVENTS, "no lane changed hands while it was read");
     let mut of_document = BTreeMap::<String, Vec<usize>>::new();
     for record in published {
         let event: DocumentStored = serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();

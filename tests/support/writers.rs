@@ -47,7 +47,12 @@ async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Resu
                 .fetch_one(&mut *open)
                 .await?;
         let mut tx = outbox.attach(&mut open).await.expect("a savepoint");
-        tx.emit(OrderCreated::new(key.to_string(), value)).expect("a small event");
+        let mut order = OrderCreated::new(key.to_string(), value);
+        if random.below(200) == 0 {
+            // In the header and in the payload: up to what an event may have.
+            order.tenant = Some("x".repeat(random.below(470_000) as usize));
+        }
+        tx.emit(order).expect("an event within the limit");
         tx.commit().await.expect("an insert");
         events += 1;
         if in_savepoint && random.chance(30) {

@@ -23,9 +23,13 @@ impl Memory {
         Self { limit, used: Arc::default() }
     }
 
-    /// How many bytes of events may still be read.
+    /// How many bytes of events may still be read. While some are held, a small rest is none: it would be read in crumbs.
     pub(super) fn room(&self) -> u64 {
-        self.limit.saturating_sub(self.used.load(Ordering::Relaxed)) / COPIES
+        let used = self.used.load(Ordering::Relaxed);
+        match self.limit.saturating_sub(used) {
+            left if used > 0 && left < self.limit / 64 => 0,
+            left => left / COPIES,
+        }
     }
 
     /// Takes these events into account, until the result is dropped.

@@ -21,14 +21,14 @@ struct Learnt {
     largest: u64,
     /// The next event, which was larger than what was asked.
     next: u64,
-    /// When it was last read, by the count of reads.
-    read: u64,
+    /// When events of it came last, or none were there: by the count of such answers.
+    served: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Reading {
     lanes: [Learnt; LANES],
-    reads: u64,
+    answers: u64,
     /// What a read may ask for, so that it is done in a fraction of the lease.
     bytes: u64,
     most_bytes: u64,
@@ -66,7 +66,7 @@ impl Reading {
         let bytes = bounds.bytes.min(share).max(1);
         Self {
             lanes: [Learnt::default(); LANES],
-            reads: 0,
+            answers: 0,
             bytes: FIRST_BYTES,
             most_bytes: (bytes * LANES as u64).max(LEAST_BYTES),
             of_lane: Bounds { rows: bounds.rows, bytes },
@@ -79,13 +79,13 @@ impl Reading {
 
     /// What to ask of the lanes that are to be read, each with the most rows that it wants. Those that waited longest come
     /// first; the first gets what its next event takes, even if that is more than there is room for: it is then read alone.
-    pub(super) fn plan(&mut self, mut wanting: Vec<(usize, u32)>, memory: &Memory) -> Vec<Ask> {
+    pub(super) fn plan(&self, mut wanting: Vec<(usize, u32)>, memory: &Memory) -> Vec<Ask> {
         let mut left = memory.room();
         if left == 0 || wanting.is_empty() {
             return Vec::new();
         }
         left = left.min(self.bytes);
-        wanting.sort_by_key(|(lane, _)| self.lanes[*lane].read);
+        wanting.sort_by_key(|(lane, _)| self.lanes[*lane].served);
         let share = (left / wanting.len() as u64).clamp(LEAST_OF_LANE, self.of_lane.bytes.max(LEAST_OF_LANE));
         let mut asks = Vec::with_capacity(wanting.len());
         for (lane, most) in wanting {
@@ -98,20 +98,20 @@ impl Reading {
             let (rows, largest) = (learnt.rows(bytes).clamp(1, most), learnt.largest);
             asks.push(Ask { lane, rows, bytes, largest });
         }
-        self.reads += 1;
-        for ask in &asks {
-            self.lanes[ask.lane].read = self.reads;
-        }
         asks
     }
 
     /// Takes in what was read of a lane.
-    pub(super) fn learn(&mut self, lane: usize, events: &[StoredEvent], rest: Rest) {
+    pub(super) fn learn(&mut self, lane: usize, sizes: impl ExactSizeIterator<Item = u64>, rest: Rest) {
+        self.answers += 1;
         let learnt = &mut self.lanes[lane];
-        if !events.is_empty() {
-            let sizes = || events.iter().map(|event| event.record.bytes());
-            learnt.average = sizes().sum::<u64>() / events.len() as u64;
-            learnt.largest = sizes().max().unwrap_or(0);
+        let events = sizes.len() as u64;
+        if events > 0 || rest == Rest::Nothing {
+            learnt.served = self.answers;
+        }
+        let (sum, largest) = sizes.fold((0, 0), |(sum, largest), size| (sum + size, size.max(largest)));
+        if let Some(average) = sum.checked_div(events) {
+            (learnt.average, learnt.largest) = (average, largest);
         }
         learnt.next = 0;
         if let Rest::TooLarge(next) = rest {
@@ -167,13 +167,16 @@ mod tests {
     fn no_read_asks_for_more_than_there_is_room_for_and_every_lane_has_its_turn() {
         let (mut reading, memory) = reading();
         for lane in 0..LANES {
-            reading.learn(lane, &[], Rest::TooLarge(900_000));
+            reading.learn(lane, [].into_iter(), Rest::TooLarge(900_000));
         }
         let mut turns = [0; LANES];
         for _ in 0..LANES * 3 {
             let asks = reading.plan(all(), &memory);
             assert!(asks.iter().map(|ask| ask.bytes).sum::<u64>() <= FIRST_BYTES, "{asks:?}");
-            asks.iter().for_each(|ask| turns[ask.lane] += 1);
+            for ask in asks {
+                turns[ask.lane] += 1;
+                reading.learn(ask.lane, [900_000].into_iter(), Rest::TooLarge(900_000));
+            }
         }
         assert_eq!(turns, [3; LANES]);
     }
@@ -181,12 +184,16 @@ mod tests {
     #[test]
     fn an_event_larger_than_the_budget_is_read_alone() {
         let (mut reading, memory) = reading();
-        reading.learn(3, &[], Rest::TooLarge(1024 * MIB));
+        reading.learn(3, [].into_iter(), Rest::TooLarge(1024 * MIB));
         let mut alone = Vec::new();
         for _ in 0..LANES {
             let asks = reading.plan(all(), &memory);
+            for ask in &asks {
+                reading.learn(ask.lane, [100].into_iter(), Rest::More);
+            }
             if asks.iter().any(|ask| ask.lane == 3) {
                 alone = asks;
+                break;
             }
         }
         assert_eq!(alone.len(), 1, "{alone:?}");

@@ -214,7 +214,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         self.reading.took(asked.begun.elapsed(), bytes, self.settings.lease);
         for batch in batches {
             let index = batch.lane.index();
-            self.reading.learn(index, &batch.events, batch.rest);
+            let sizes = batch.events.iter().map(|event| event.record.bytes());
+            self.reading.learn(index, sizes, batch.rest);
             let Some(lane) = &mut self.lanes[index] else { continue };
             if lane.generation != asked.generations[index] || self.stopping {
                 continue;
