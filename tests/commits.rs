@@ -5,6 +5,8 @@ mod support;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use outbox::consume::{EventContext, EventHandler};
+use outbox::testing::{HandlerTest, TestMessage};
 use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres};
@@ -214,4 +216,36 @@ async fn a_pool_without_a_connection_left_names_the_cause_and_the_remedy() {
     for words in ["max_connections", "its `tx`"] {
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+struct AsksForTwo(PgPool);
+
+impl EventHandler<Postgres> for AsksForTwo {
+    type Event = OrderCreated;
+    type Error = sqlx::Error;
+
+    async fn handle(
+        &self,
+        _: &mut OutboxTx<'_, Postgres>,
+        _: OrderCreated,
+        _: &EventContext,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query("select 1").execute(&self.0).await.map(drop)
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_exhausts_the_pool_names_the_cause_and_the_remedy() {
+    let pool = support::postgres(POSTGRES, 1).await;
+    let small = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(std::time::Duration::from_secs(1))
+        .connect_with((*pool.connect_options()).clone())
+        .await
+        .unwrap();
+    let outbox = migrated(Outbox::new(small.clone())).await;
+    let test = HandlerTest::new(outbox, AsksForTwo(small)).unwrap();
+    let delivery = test.deliver(&TestMessage::of(&OrderCreated::new("a", 1)).unwrap()).await;
+    let said = format!("{delivery:?}");
+    assert!(said.contains("use its `tx`") && said.contains("`concurrency`"), "{said}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::class::{ErrorClass, is_conflict_behind, is_cut_off, is_database_away};
+use super::class::{ErrorClass, is_conflict_behind, is_cut_off, is_database_away, is_pool_exhausted};
 use super::handler::{AnyHandler, Decoded, EventContext, Failed, Undecodable};
 use super::message::{History, Message};
 use super::options::{ForeignId, HandlerOptions};
@@ -101,6 +101,10 @@ struct Prepared<'g, DB: OutboxDatabase> {
     context: EventContext,
     event: Box<dyn Decoded<DB> + 'g>,
 }
+
+/// What to do when a handler's own request for a connection was in vain.
+const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`: one that asks the pool for another should \
+                                     use its `tx`, or the pool's `max_connections` be twice the consumer's `concurrency`)";
 
 impl<DB: OutboxDatabase> Group<DB> {
     /// The handler of a message.
@@ -239,7 +243,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         let hidden = class == ErrorClass::Transient && tx.saw_conflict();
         let conflict = hidden || is_conflict_behind(error.as_dyn());
         let away = is_database_away(error.as_dyn());
-        let error = error.to_string();
+        let remedy = if is_pool_exhausted(error.as_dyn()) { FOR_AN_EXHAUSTED_POOL } else { "" };
+        let error = format!("{error}{remedy}");
         if !self.roll_back(tx).await || away {
             self.lost(error, answer).await
         } else if conflict {

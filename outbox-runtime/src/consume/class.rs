@@ -95,6 +95,11 @@ pub(super) fn is_database_away(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
+/// Whether the handler asked a pool for a connection, and sqlx's short words for that it got none are all that it says.
+pub(super) fn is_pool_exhausted(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|error| matches!(error.downcast_ref(), Some(sqlx::Error::PoolTimedOut)))
+}
+
 /// Whether the database refused because of another transaction, and so nothing is known about the event.
 pub(super) fn is_conflict_behind(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|error| {
