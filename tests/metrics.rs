@@ -41,11 +41,13 @@ async fn what_a_relay_does_is_counted() {
 
     let mut published = 0;
     let mut parked = 0;
+    let mut held = None;
     let mut histograms = Vec::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         match (key.key().name(), value) {
             ("outbox_published_total", DebugValue::Counter(events)) => published = events,
             ("outbox_parked_total", DebugValue::Counter(events)) => parked = events,
+            ("outbox_bytes_held", DebugValue::Gauge(bytes)) => held = Some(bytes.0),
             (name, DebugValue::Histogram(_)) => histograms.push(name.to_owned()),
             ("outbox_lanes_held", DebugValue::Gauge(lanes)) => assert!((lanes.0 - 16.0).abs() < f64::EPSILON),
             _ => {}
@@ -53,5 +55,6 @@ async fn what_a_relay_does_is_counted() {
     }
     histograms.sort_unstable();
     assert_eq!((published, parked), (2, 1));
+    assert_eq!(held, Some(0.0), "what was held is given back");
     assert_eq!(histograms, ["outbox_batch_events", "outbox_delivery_seconds", "outbox_publish_lag_seconds"]);
 }

@@ -106,9 +106,15 @@ pub(crate) fn lanes_held(lanes: usize) {
     let _ = lanes;
 }
 
-pub(crate) fn bytes_held(bytes: u64) {
+pub(crate) fn held(bytes: u64) {
     #[cfg(feature = "metrics")]
-    metrics::gauge!("outbox_bytes_held").set(bytes as f64);
+    metrics::gauge!("outbox_bytes_held").increment(bytes as f64);
+    let _ = bytes;
+}
+
+pub(crate) fn no_longer_held(bytes: u64) {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("outbox_bytes_held").decrement(bytes as f64);
     let _ = bytes;
 }
 

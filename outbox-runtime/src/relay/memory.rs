@@ -36,8 +36,8 @@ impl Memory {
     pub(super) fn hold<'e>(&self, events: impl IntoIterator<Item = &'e StoredEvent>) -> Held {
         let bytes = |event: &StoredEvent| event.record.bytes() * COPIES + EVENT_OVERHEAD;
         let bytes = events.into_iter().map(bytes).sum();
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        observe::bytes_held(used);
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        observe::held(bytes);
         Held { bytes, used: Arc::clone(&self.used) }
     }
 }
@@ -51,6 +51,7 @@ pub(super) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        observe::bytes_held(self.used.fetch_sub(self.bytes, Ordering::Relaxed) - self.bytes);
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        observe::no_longer_held(self.bytes);
     }
 }
