@@ -78,9 +78,9 @@ pub(crate) enum Interruption {
 impl Interruption {
     /// How often in a row it does not count. Then it is a failed attempt, or an event that always leads to it would be tried
     /// for ever.
-    pub(crate) const fn most(self) -> u32 {
+    pub(crate) const fn most(self) -> u64 {
         match self {
-            Self::BeforeHandler => u32::MAX,
+            Self::BeforeHandler => u64::MAX,
             Self::Conflict => 50,
             Self::LostConnection => 3,
         }

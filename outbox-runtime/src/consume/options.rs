@@ -78,7 +78,8 @@ impl HandlerOptions {
     }
 
     /// How often an event is tried where it is, before it goes to the first retry topic, or becomes a dead letter. Default:
-    /// 10 times, with retry topics once. Attempts that fail because the database is away do not count.
+    /// 10 times, with retry topics once. Attempts that fail because the database is away, another transaction is in the
+    /// way (up to 50 in a row) or the connection is lost (up to 3) do not count.
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(if attempts == 0 { 1 } else { attempts });
@@ -110,7 +111,8 @@ impl HandlerOptions {
         self
     }
 
-    /// How long one attempt may take: then it is ended, rolled back, and counts as failed. Default: 5 minutes; at
+    /// How long one attempt may take: then it is ended, rolled back, and counts as failed. What the consumer itself does in
+    /// the database is bounded by it, too, so that a dead connection holds nothing up for longer. Default: 5 minutes; at
     /// least 10 ms, at most 30 days.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {

@@ -107,6 +107,8 @@ const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration:
 
 /// The pauses between attempts that another transaction was in the way of.
 const CONFLICT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// How many such attempts there are between two lines of the log.
+const SAID_EVERY: u64 = 20;
 /// After which the database ends a statement on the waiting events, and after which it is not waited for any more. They may
 /// wait for the lock of a key whose handler runs: they are tried again.
 const STEP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(15));
@@ -121,6 +123,7 @@ macro_rules! in_transaction {
     ($shared:expr, |$refused:ident| $tell:expr, |$tx:ident| $call:expr) => {{
         let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
         let mut conflicts = Backoff::new(CONFLICT_PAUSES.0, CONFLICT_PAUSES.1);
+        let mut refusals = 0_u64;
         loop {
             let ran = async {
                 let mut $tx = $shared.group.begin(STEP.0).await?;
@@ -130,10 +133,15 @@ macro_rules! in_transaction {
             };
             match $shared.group.in_time(STEP.1, ran).await {
                 Ok(result) => break result,
-                Err(error) if error.kind() == ErrorKind::NotMigrated => return Err(Interrupted::Hopeless(error)),
+                Err(error) if error.kind() == ErrorKind::NotMigrated => {
+                    return Err(Interrupted::Hopeless(error));
+                }
                 Err(error) if is_database_away(&error) => $shared.database_is_away(&error),
-                Err(error) if error.kind() == ErrorKind::Conflict || is_cut_off(&error) => {
-                    tracing::debug!(%error, "an event that waits is noted when another transaction is done");
+                Err($refused) if $refused.kind() == ErrorKind::Conflict || is_cut_off(&$refused) => {
+                    refusals += 1;
+                    if u64::is_multiple_of(refusals, SAID_EVERY) {
+                        $tell;
+                    }
                     $shared.sleep(conflicts.pause()).await?;
                     continue;
                 }
@@ -311,7 +319,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         let mut backoff = Backoff::new(options.first_pause, options.longest_pause);
         // Out of a retry topic it is tried once, and goes on to the next.
         let mut left_in_place = if history.retry == 0 { options.attempts_in_place() } else { 1 };
-        let mut interruptions = 0;
+        let mut interruptions = 0_u64;
         let mut conflicts = Backoff::new(CONFLICT_PAUSES.0, CONFLICT_PAUSES.1);
         loop {
             let (class, error) = match self.attempt(message, &history).await? {
@@ -343,15 +351,29 @@ impl<DB: OutboxDatabase> Shared<DB> {
                 Err(Failure::Interrupted { by, error }) if interruptions < by.most() => {
                     self.database_answers();
                     interruptions += 1;
-                    tell!(
-                        debug,
-                        self,
-                        message,
-                        &history,
-                        ?by,
-                        error,
-                        "event tried again: that was no attempt"
-                    );
+                    if interruptions.is_multiple_of(SAID_EVERY) {
+                        let times = interruptions;
+                        tell!(
+                            warn,
+                            self,
+                            message,
+                            &history,
+                            ?by,
+                            times,
+                            error,
+                            "event waits: tried again and again"
+                        );
+                    } else {
+                        tell!(
+                            debug,
+                            self,
+                            message,
+                            &history,
+                            ?by,
+                            error,
+                            "event tried again: that was no attempt"
+                        );
+                    }
                     self.sleep(conflicts.pause()).await?;
                     continue;
                 }
