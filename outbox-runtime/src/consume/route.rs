@@ -134,7 +134,7 @@ impl<DB: OutboxDatabase> Routes<DB> {
             let foreign = of_topic.foreign.filter(|_| !message.has_header(CE_TYPE));
             let is_tombstone = message.payload.is_none();
             return match foreign {
-                // Of a compacted topic: a key that is no more. Nobody here wants to know.
+                // Of a compacted topic: a key that is no more, of which no handler here wants to know.
                 _ if is_tombstone && !self.take_tombstones(of_topic) => Found::NotForUs,
                 Some((i, name, version)) if !is_tombstone || self.handlers[i].takes_tombstones() => {
                     Found::Handler(&*self.handlers[i], Named { topic, name, version, foreign: true })

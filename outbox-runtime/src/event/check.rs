@@ -57,7 +57,7 @@ fn problem(record: &EventRecord) -> Option<String> {
     }
     if record.id.is_nil() || record.id.is_max() {
         return Some(format!(
-            "has the id {}, which is nobody's own: consumers would take all events with it for one. Give each an id of its own \
+            "has the id {}, which is no event's own: consumers would take all events with it for one. Give each an id of its own \
              (`#[event(id)]`), or none",
             record.id
         ));
