@@ -299,7 +299,7 @@ async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
     assert_eq!((consumed.to_retry_topics, consumed.dead_letters), (4, 1));
     let partitions = admin()
         .inner()
-        .fetch_metadata(Some("consume-ladder.ladder.retry.1"), Duration::from_secs(30))
+        .fetch_metadata(Some("consume-ladder.ladder.retry.200ms"), Duration::from_secs(30))
         .unwrap();
     assert_eq!(partitions.topics()[0].partitions().len(), 2, "as many as the topic");
 }
@@ -355,13 +355,14 @@ async fn a_key_goes_on_when_the_event_it_waits_for_becomes_a_dead_letter() {
 async fn an_event_in_a_retry_topic_outlives_its_consumer() {
     event_on_topic!(Created, "consume-survives");
     create_topic(Created::TOPIC, 1, &[]).await;
+    create_topic("consume-survives.survives.retry.1m", 1, &[]).await; // it is looked into at once
     let outbox = consumer_outbox().await;
     publish(&outbox, [Created::new("a", 1)]).await;
     const MINUTE: &[Duration] = &[Duration::from_secs(60)];
     let minute = QUICK.retry_topics(MINUTE, LaterEvents::Wait);
     let handler = Scripted::<Created>::new("survives", minute, |_, _, _| async { TRANSIENT });
     let consumer = consume(&outbox, &handler);
-    within_a_minute(async { while read_topic("consume-survives.survives.retry.1").await.is_empty() {} })
+    within_a_minute(async { while read_topic("consume-survives.survives.retry.1m").await.is_empty() {} })
         .await;
     consumer.abort().await;
 
@@ -382,7 +383,7 @@ async fn an_event_in_a_retry_topic_outlives_its_consumer() {
     assert_eq!(handled_by(&outbox, "survives").await, pairs("b", [1]));
     let consumed = consumer.stop().await;
     assert_eq!((consumed.handled, consumed.to_retry_topics, consumed.parked), (1, 0, 1));
-    let in_retry_topic = read_topic("consume-survives.survives.retry.1").await;
+    let in_retry_topic = read_topic("consume-survives.survives.retry.1m").await;
     assert_eq!(in_retry_topic.len(), 1, "the first of `a`; the second is kept behind it");
     let due: u64 = header(&in_retry_topic[0], "outbox-due").unwrap().parse().unwrap();
     let failed: u64 = header(&in_retry_topic[0], "outbox-last-failure").unwrap().parse().unwrap();

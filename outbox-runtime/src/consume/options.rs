@@ -33,6 +33,12 @@ pub(crate) struct Ladder {
     pub(crate) later: LaterEvents,
 }
 
+impl Ladder {
+    pub(crate) fn delays(self) -> impl Iterator<Item = Duration> {
+        self.delays.iter().map(|delay| (*delay).min(LONGEST_WAIT))
+    }
+}
+
 /// What the later events of a key do while an earlier one waits in a retry topic: one rule for all handlers of a topic in a
 /// group. If one says [`Wait`](Self::Wait), the events of handlers without retry topics wait as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,8 +109,8 @@ impl HandlerOptions {
         self
     }
 
-    /// Topics in which an event waits after its attempts, each for so long, and is tried once after each:
-    /// `<topic>.<group>.retry.1` and so on. Default: none. At most 30 days each.
+    /// Topics in which an event waits after its attempts, each for so long (at most 30 days), and is tried once after each:
+    /// `<topic>.<group>.retry.10s` and so on, by the delay. Default: none.
     #[must_use]
     pub const fn retry_topics(mut self, delays: &'static [Duration], later: LaterEvents) -> Self {
         self.ladder = if delays.is_empty() { None } else { Some(Ladder { delays, later }) };

@@ -1,12 +1,15 @@
 //! librdkafka's callbacks.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tokio::sync::Notify;
 
 use crate::kafka;
@@ -14,10 +17,15 @@ use crate::kafka;
 /// A topic and a partition of it.
 pub(super) type Place = (String, i32);
 
+/// An error that lasts is told of again after this. librdkafka repeats it every second, and does not say of which partition it is.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(300);
+
 #[derive(Default)]
 pub(super) struct Context {
     /// Whether the brokers were last said to be away: one line per change, not per attempt.
     away: AtomicBool,
+    /// When an error was told of.
+    told: Mutex<HashMap<Option<i32>, Instant>>,
     /// Partitions that went to another member, not yet taken in by the loop. Rebalances happen while it receives.
     revoked: Mutex<Vec<Place>>,
     rebalanced: Notify,
@@ -40,13 +48,36 @@ impl Context {
     }
 
     pub(super) fn receive_failed(&self, error: &KafkaError) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.brokers_are_away(&error.to_string()),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+        use RDKafkaErrorCode as Code;
+        let code = error.rdkafka_error_code();
+        match code {
+            Some(Code::AllBrokersDown) => return self.brokers_are_away(&error.to_string()),
+            // For those who ask to be told (`enable.partition.eof`).
+            Some(Code::PartitionEOF) => return,
+            _ if !self.is_news(code) => return,
+            _ => {}
+        }
+        match code {
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
                 tracing::warn!(%error, "a topic does not exist (yet): the consumer waits for it");
             }
-            _ => tracing::warn!(%error, "could not receive from Kafka: the consumer tries again"),
+            _ => match remedy(code) {
+                Some(remedy) => {
+                    tracing::error!(%error, "could not receive from Kafka: nothing is passed over, and the consumer waits. {remedy}");
+                }
+                None => tracing::warn!(%error, "could not receive from Kafka: the consumer tries again"),
+            },
         }
+    }
+
+    fn is_news(&self, code: Option<RDKafkaErrorCode>) -> bool {
+        let code = code.map(|code| code as i32);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = told.get(&code).is_none_or(|when| when.elapsed() >= TOLD_AGAIN_AFTER);
+        if is_news {
+            told.insert(code, Instant::now());
+        }
+        is_news
     }
 
     fn brokers_are_away(&self, reason: &str) {
@@ -54,6 +85,37 @@ impl Context {
             tracing::warn!(reason, "no Kafka broker answers: the consumer waits. Is the address right?");
         }
     }
+}
+
+/// What is wrong, and what is to be done, where waiting does not help.
+fn remedy(code: Option<RDKafkaErrorCode>) -> Option<&'static str> {
+    use RDKafkaErrorCode as Code;
+    Some(match code? {
+        Code::NotImplemented => {
+            "A batch is compressed in a way that this program's librdkafka was built without. If that is zstd: add `rdkafka = { \
+             version = \"0.39\", features = [\"zstd\"] }` to its Cargo.toml"
+        }
+        Code::TopicAuthorizationFailed => {
+            "This user may not read a topic: `kafka-acls.sh --add --operation Read --operation Describe --topic …`, of the topics for \
+             retries too"
+        }
+        Code::GroupAuthorizationFailed => {
+            "This user may not join the group: `kafka-acls.sh --add --operation Read --group …`"
+        }
+        Code::AutoOffsetReset | Code::NoOffset => {
+            "A partition has no committed offset, or one that the log does not have any more, and `auto.offset.reset=error` says not \
+             to choose another: set one (`kafka-consumer-groups.sh --reset-offsets`)"
+        }
+        Code::BadMessage | Code::BadCompression | Code::InvalidMessage => {
+            "A batch is damaged: compare the replicas of its partition, or pass over it (`kafka-consumer-groups.sh --reset-offsets`)"
+        }
+        Code::MessageSizeTooLarge => "A batch is larger than `receive.message.max.bytes`: raise that",
+        Code::Authentication => "The brokers do not take this user's credentials",
+        Code::InconsistentGroupProtocol => {
+            "The other members of the group have another `partition.assignment.strategy`: stop them all, or set the same"
+        }
+        _ => return None,
+    })
 }
 
 impl ClientContext for Context {
@@ -87,6 +149,27 @@ impl ConsumerContext for Context {
             tracing::debug!(partitions = ?places, "partitions revoked");
             self.revoked.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
             self.rebalanced.notify_one();
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        use RDKafkaErrorCode as Code;
+        let Err(error) = result else { return };
+        match error.rdkafka_error_code() {
+            // Nothing to commit, or a rebalance: the next one has it.
+            Some(
+                Code::NoOffset
+                | Code::RebalanceInProgress
+                | Code::IllegalGeneration
+                | Code::UnknownMemberId
+                | Code::AllBrokersDown
+                | Code::BrokerTransportFailure
+                | Code::WaitingForCoordinator,
+            ) => tracing::debug!(%error, "offsets not committed"),
+            code if self.is_news(code) => {
+                tracing::warn!(%error, "offsets could not be committed: events that were handled come again after a restart");
+            }
+            _ => {}
         }
     }
 }

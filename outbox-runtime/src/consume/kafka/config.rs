@@ -5,21 +5,32 @@ use rdkafka::ClientConfig;
 use crate::error::OutboxError;
 use crate::kafka::Properties;
 
+const METADATA_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
+
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "outbox"),
-    // A new group begins with the first event: the alternative misses those before its first start.
+    // A new group begins with the first event.
     ("auto.offset.reset", "earliest"),
     ("isolation.level", "read_committed"),
-    // A topic that is created later is found soon: librdkafka's own 5 minutes are long to wait for a first event.
-    ("topic.metadata.refresh.interval.ms", "10000"),
-    ("partition.assignment.strategy", "cooperative-sticky"),
+    // A topic or a partition that is created later is found soon: librdkafka's own 5 minutes are long to wait for a first event.
+    (METADATA_INTERVAL, "10000"),
+    // Of each topic, every member has its part. The sticky one shares out the sum of all partitions: a member that comes later gets
+    // those of the retry topics, which are idle.
+    ("partition.assignment.strategy", "range"),
+    // The partitions of a process that was killed are idle for as long. librdkafka's own is 45 s.
+    ("session.timeout.ms", "10000"),
     // Offsets are stored by us, after the commit, and committed to Kafka in the background.
     ("enable.auto.offset.store", "false"),
     ("enable.auto.commit", "true"),
     // What is fetched ahead of a partition is thrown away when it is paused.
     ("queued.min.messages", "1000"),
     ("queued.max.messages.kbytes", "16384"),
+    // Of each broker, one such answer may come on top.
+    ("fetch.max.bytes", "16777216"),
 ];
+
+/// Said by the brokers where they assign the partitions (`group.protocol=consumer`).
+const OF_THE_CLASSIC_PROTOCOL: [&str; 2] = ["partition.assignment.strategy", "session.timeout.ms"];
 
 /// How the producer of retry topics and dead letters is, besides what it has in common with the consumer.
 const PRODUCER: &[(&str, &str)] = &[
@@ -28,22 +39,30 @@ const PRODUCER: &[(&str, &str)] = &[
     // After which we are told, and try again.
     ("message.timeout.ms", "30000"),
     ("linger.ms", "0"),
+    // A message that is too large is refused alone, and not those that would be in its batch.
+    ("batch.num.messages", "1"),
+    // What came compressed fits compressed.
+    ("compression.type", "lz4"),
     // It is the topic that says what is too large.
-    ("message.max.bytes", "100000000"),
-    ("topic.metadata.refresh.interval.ms", "10000"),
+    ("message.max.bytes", "1000000000"),
+    (METADATA_INTERVAL, "10000"),
 ];
 
 /// What begins the properties that say how to reach the brokers.
-const OF_CONNECTIONS: [&str; 9] = [
+const OF_CONNECTIONS: [&str; 13] = [
     "bootstrap.",
     "metadata.broker.list",
+    "metadata.recovery.",
     "security.",
     "sasl.",
     "ssl.",
+    "https.",
     "enable.ssl",
     "socket.",
     "client.",
     "broker.",
+    "reconnect.",
+    "connections.",
 ];
 
 pub(super) fn defaults(bootstrap_servers: String) -> Properties {
@@ -53,21 +72,64 @@ pub(super) fn defaults(bootstrap_servers: String) -> Properties {
 pub(super) fn checked(properties: &Properties, group: &str) -> Result<ClientConfig, OutboxError> {
     let mut properties = properties.clone();
     if properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer")) {
-        // The broker assigns, then.
-        properties.remove("partition.assignment.strategy");
+        for name in OF_THE_CLASSIC_PROTOCOL {
+            if properties.get(name).is_some_and(|value| DEFAULTS.contains(&(name, value))) {
+                properties.remove(name);
+            }
+        }
     }
-    let mut client = properties.client(|name, value| match name {
-        "enable.auto.offset.store" if value != "false" => {
-            Some("an offset stored before the handler's commit skips the event after a crash")
-        }
-        "enable.auto.commit" if value != "true" => {
-            Some("the stored offsets would never reach Kafka, and every restart would begin at the beginning")
-        }
-        "group.id" if value != group => Some("the inbox remembers by the consumer's own group"),
-        _ => None,
-    })?;
+    let mut client = properties.client(|name, value| refusal(name, value.trim(), group))?;
     client.set("group.id", group);
     Ok(client)
+}
+
+/// Why a guarantee would not hold.
+fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
+    let is = |this: &str| value.eq_ignore_ascii_case(this);
+    let is_true = is("true") || is("t") || is("1");
+    let is_false = is("false") || is("f") || is("0");
+    match name {
+        "enable.auto.offset.store" if !is_false => {
+            Some("an offset stored before the handler's commit skips the event after a crash")
+        }
+        "enable.auto.commit" | "auto.commit.enable" if !is_true => {
+            Some("the stored offsets would never reach Kafka, and every restart would begin at the beginning")
+        }
+        "auto.commit.interval.ms" if value.parse() == Ok(0) => Some(
+            "the stored offsets would reach Kafka at a shutdown only: all since the start would come again after a crash",
+        ),
+        "group.id" if value != group => Some("the inbox remembers by the consumer's own group"),
+        "auto.offset.reset" if ["latest", "largest", "end"].into_iter().any(is) => Some(
+            "an event that came before the first commit of its partition's offset, or in place of one that the log has lost, would \
+             be passed over. To begin at the end, once: `kafka-consumer-groups.sh --reset-offsets --to-latest` before the first \
+             start",
+        ),
+        "isolation.level" if !is("read_committed") => {
+            Some("events of transactions that their producer has aborted would be handled")
+        }
+        "check.crcs" if !is_false => Some("librdkafka passes over a batch whose checksum is wrong"),
+        "offset.store.method" if !is("broker") => {
+            Some("offsets in a file are unknown to the other members of the group")
+        }
+        "allow.auto.create.topics" if !is_false => {
+            Some("a topic whose name is mistyped would be created, with whatever number of partitions")
+        }
+        "topic.blacklist" if !value.is_empty() => {
+            Some("topics that are hidden are not consumed, without a word")
+        }
+        "api.version.request" if !is_true => Some(
+            "librdkafka would take the brokers for ones without headers, and the headers say what an event is",
+        ),
+        _ => None,
+    }
+}
+
+/// Has a topic that is not there yet found within a second, unless the user has said how often to look.
+pub(super) fn look_often(client: &mut ClientConfig) {
+    if client.get(METADATA_INTERVAL).is_some_and(|interval| DEFAULTS.contains(&(METADATA_INTERVAL, interval)))
+    {
+        client.set(METADATA_INTERVAL, "1000");
+    }
 }
 
 /// For a client that reaches the same brokers.
@@ -87,4 +149,64 @@ pub(super) fn producer(properties: &Properties) -> ClientConfig {
         client.set(*name, *value);
     }
     client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked_with(settings: &[(&str, &str)]) -> Result<ClientConfig, OutboxError> {
+        let mut properties = defaults("localhost:9092".to_owned());
+        settings.iter().for_each(|(name, value)| properties.set(*name, *value));
+        checked(&properties, "group")
+    }
+
+    #[test]
+    fn what_a_guarantee_rests_on_is_refused_with_the_reason() {
+        for (name, value) in [
+            ("enable.auto.offset.store", "true"),
+            ("enable.auto.commit", "false"),
+            ("auto.commit.interval.ms", "0"),
+            ("group.id", "another"),
+            ("auto.offset.reset", "Latest"),
+            ("isolation.level", "read_uncommitted"),
+            ("check.crcs", "true"),
+            ("offset.store.method", "file"),
+            ("allow.auto.create.topics", "1"),
+            ("topic.blacklist", "orders"),
+            ("api.version.request", "false"),
+        ] {
+            let error = checked_with(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{name}")) && error.contains("` is refused: "), "{error}");
+        }
+        for (name, value) in [
+            ("auto.offset.reset", "error"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("auto.commit.interval.ms", "200"),
+            ("session.timeout.ms", "6000"),
+            ("sasl.password", "secret"),
+        ] {
+            assert_eq!(checked_with(&[(name, value)]).unwrap().get(name), Some(value));
+        }
+    }
+
+    #[test]
+    fn librdkafka_takes_our_settings() {
+        for protocol in ["classic", "consumer"] {
+            checked_with(&[("group.protocol", protocol)]).unwrap().create_native_config().unwrap();
+        }
+        let said = [("group.protocol", "consumer"), ("session.timeout.ms", "7000")];
+        assert_eq!(checked_with(&said).unwrap().get("session.timeout.ms"), Some("7000"), "never silently");
+        producer(&defaults("localhost:9092".to_owned())).create_native_config().unwrap();
+    }
+
+    #[test]
+    fn a_topic_that_is_missing_is_looked_for_more_often_unless_the_user_says_otherwise() {
+        let mut client = checked_with(&[]).unwrap();
+        look_often(&mut client);
+        assert_eq!(client.get(METADATA_INTERVAL), Some("1000"));
+        let mut client = checked_with(&[(METADATA_INTERVAL, "60000")]).unwrap();
+        look_often(&mut client);
+        assert_eq!(client.get(METADATA_INTERVAL), Some("60000"));
+    }
 }

@@ -10,12 +10,12 @@ use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::config;
-use super::forward::{ERROR, ERROR_CLASS, Forwarder, LAST_FAILURE, headers};
+use super::forward::{ERROR, ERROR_CLASS, Forwarder, LAST_FAILURE, PAYLOAD_LEFT_OUT, headers};
 use super::run::owned;
-use super::topics::{dead_letter_topic, retry_topic};
+use super::topics::{dead_letter_topic, replay_topic};
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, Properties};
+use crate::kafka::{Brokers, Properties, aside};
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -68,6 +68,9 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// The payload, as it came.
     pub payload: Option<Vec<u8>>,
+    /// How many bytes its payload has, if it is not here: it was too large for the topic of the dead letters. It is at the place that it
+    /// came from, until Kafka deletes it there.
+    pub payload_left_out: Option<u64>,
     /// All headers: those it came with, and ours.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// The topic that it came from.
@@ -113,7 +116,7 @@ impl DeadLetters {
     pub async fn list(&self) -> Result<Vec<DeadLetter>, OutboxError> {
         let (properties, group) = (self.properties.clone(), self.group.clone());
         let topic = dead_letter_topic(&self.topic, &self.group);
-        let read = tokio::task::spawn_blocking(move || read(&properties, &topic, &group)).await;
+        let read = aside("outbox-kafka-dlt", move || read(&properties, &topic, &group)).await;
         let messages =
             read.unwrap_or(Err(KafkaError::Canceled)).map_err(|error| self.failed("read", error))?;
         let resolved: HashSet<(i32, i64)> = messages
@@ -131,12 +134,20 @@ impl DeadLetters {
     /// of their replaying if they have one key; with the key's events on the topic itself they have no order any more.
     ///
     /// # Errors
-    /// If Kafka does not answer or refuses. It may have been replayed then, and be listed still.
+    /// If its payload was left out, or if Kafka does not answer or refuses. It may have been replayed then, and be listed still.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<(), OutboxError> {
+        if let Some(bytes) = letter.payload_left_out {
+            return Err(OutboxError::config(format!(
+                "this dead letter cannot be replayed: its payload ({bytes} bytes) was too large for the topic of the dead letters, and \
+                 is not there. Nothing was done. It is on `{}`, partition {}, offset {}, until Kafka deletes it there: publish it again \
+                 from the outbox (`Outbox::replay`), or by hand, and discard this",
+                letter.original_topic, letter.original_partition, letter.original_offset
+            )));
+        }
         let message = letter.message();
         let history = History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
         let forwarder = self.forwarder()?;
-        let to = retry_topic(&self.topic, &self.group, 0);
+        let to = replay_topic(&self.topic, &self.group);
         let sent = forwarder.send(&to, None, &message, &headers(&self.group, &history, None, None)).await;
         sent.map_err(|error| self.failed("replay", error))?;
         self.resolve(forwarder, letter, "replayed").await
@@ -199,7 +210,7 @@ fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message
     let mut assignment = TopicPartitionList::new();
     let mut ends = BTreeMap::new();
     for partition in found.partitions() {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER_WITHIN)?;
+        let (low, high) = watermarks(&consumer, topic, partition.id())?;
         if high > low {
             assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
             ends.insert(partition.id(), high);
@@ -226,6 +237,34 @@ fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message
     Ok(messages)
 }
 
+/// Where a partition begins and ends. One that was just created has no leader for a moment.
+fn watermarks(
+    consumer: &BaseConsumer<Brokers>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), KafkaError> {
+    use RDKafkaErrorCode as Code;
+    let begun = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN) {
+            Err(error)
+                if begun.elapsed() < ANSWER_WITHIN
+                    && matches!(
+                        error.rdkafka_error_code(),
+                        Some(
+                            Code::NotLeaderForPartition
+                                | Code::LeaderNotAvailable
+                                | Code::UnknownTopicOrPartition
+                        )
+                    ) =>
+            {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            answer => return answer,
+        }
+    }
+}
+
 impl From<Message> for DeadLetter {
     fn from(message: Message) -> Self {
         let history = message.resumed();
@@ -238,6 +277,7 @@ impl From<Message> for DeadLetter {
             original_partition: history.partition,
             original_offset: history.offset,
             attempts: history.attempts,
+            payload_left_out: message.parsed(PAYLOAD_LEFT_OUT),
             error_class: message.header(ERROR_CLASS).unwrap_or_default().to_owned(),
             error: message.header(ERROR).unwrap_or_default().to_owned(),
             first_failure: history.first_failure,

@@ -12,18 +12,20 @@ use crate::consume::message::{
     ORIGINAL_TOPIC, PREFIX, RETRY, UNREADABLE,
 };
 use crate::error::OutboxError;
-use crate::kafka::{Brokers, Properties};
+use crate::kafka::{Brokers, Client, Properties};
 
 pub(super) const GROUP: &str = "outbox-group";
 pub(super) const ERROR_CLASS: &str = "outbox-error-class";
 pub(super) const ERROR: &str = "outbox-error";
 pub(super) const LAST_FAILURE: &str = "outbox-last-failure";
+/// On a dead letter that was too large for its topic: how many bytes its payload has.
+pub(super) const PAYLOAD_LEFT_OUT: &str = "outbox-payload-left-out";
 
 /// So much of an error goes into a header.
 const LONGEST_ERROR: usize = 2_000;
 
 pub(super) struct Forwarder {
-    producer: FutureProducer<Brokers>,
+    producer: Client<FutureProducer<Brokers>>,
     brokers: Brokers,
 }
 
@@ -47,7 +49,7 @@ impl Forwarder {
             "events that are on their way to a retry topic or to the dead letters wait",
         );
         let producer = config::producer(properties).create_with_context(brokers.clone());
-        Ok(Self { producer: producer.map_err(|error| properties.no_client(error))?, brokers })
+        Ok(Self { producer: Client::new(producer.map_err(|error| properties.no_client(error))?), brokers })
     }
 
     /// Sends a message once, and waits until all in-sync replicas have it.
@@ -76,6 +78,22 @@ impl Forwarder {
         self.producer.send(record, Duration::from_secs(30)).await.map_err(|(error, _)| error)?;
         self.brokers.answered();
         Ok(())
+    }
+}
+
+impl Message {
+    /// What is kept of one that is too large even for the dead letters: what says which event it is, as far as that is short.
+    pub(super) fn bare(&self) -> Self {
+        const SHORT: usize = 1_024;
+        const KEY: usize = 16_384;
+        let is_kept = |(name, value): &&(String, Option<Vec<u8>>)| {
+            let says_which = name.starts_with("ce_") || ["content-type", "traceparent"].contains(&&**name);
+            says_which && name.len() + value.as_ref().map_or(0, Vec::len) <= SHORT
+        };
+        // A producer of its own accord may have sent any number of them.
+        let headers = self.headers.iter().filter(is_kept).take(32).cloned().collect();
+        let key = self.key.clone().filter(|key| key.len() <= KEY);
+        Self { topic: self.topic.clone(), key, headers, payload: None, ..*self }
     }
 }
 

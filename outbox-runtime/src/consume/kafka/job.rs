@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::forward::{Forwarder, LastFailure, headers};
+use super::sending::{Sent, Unwritten};
 use super::topics::{Plan, dead_letter_topic, retry_topic};
 use super::{Consumed, Settings, Undecodable, UnknownEvents};
 use crate::backoff::Backoff;
@@ -18,7 +19,6 @@ use crate::consume::class::{ErrorClass, is_cut_off, is_database_away};
 use crate::consume::message::{History, Message, ORIGINAL_TOPIC, PREFIX};
 use crate::consume::options::HandlerOptions;
 use crate::consume::route::Found;
-use crate::durations::LONGEST_WAIT;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
 use crate::record::CE_TYPE;
@@ -30,6 +30,7 @@ pub(super) struct Shared<DB: OutboxDatabase> {
     pub(super) group: Group<DB>,
     pub(super) plan: Plan,
     pub(super) forwarder: Forwarder,
+    pub(super) unwritten: Unwritten,
     pub(super) settings: Settings,
     /// One for each handler that may run.
     pub(super) slots: Semaphore,
@@ -84,7 +85,7 @@ pub(super) enum Settled {
 }
 
 /// Why a message is not settled.
-enum Interrupted {
+pub(super) enum Interrupted {
     /// The consumer stops.
     Stopped,
     /// It must end.
@@ -103,7 +104,7 @@ impl From<Settled> for Ended {
     }
 }
 
-const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+pub(super) const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The pauses between attempts that another transaction was in the way of.
 const CONFLICT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
@@ -154,10 +155,6 @@ macro_rules! in_transaction {
 
 const NOT_NOTED: &str = "an event that waits could not be noted: its partition waits until it can be";
 
-const NOT_WRITTEN: &str = "\
-an event could not be written to a retry topic or to the dead letters: its partition waits until it can, and nothing is \
-dropped. Does the topic exist, and may this user write to it?";
-
 fn not_read(of: &GroupKey<'_>, error: &OutboxError) {
     let GroupKey { group, topic, key } = *of;
     let key = readable(key);
@@ -181,8 +178,10 @@ macro_rules! tell {
     }};
 }
 
+pub(super) use tell;
+
 /// A key for the log: text as far as it is, and not all of a long one.
-fn readable(key: &[u8]) -> String {
+pub(super) fn readable(key: &[u8]) -> String {
     const LONGEST: usize = 100;
     let (shown, rest) = key.split_at(key.len().min(LONGEST));
     let text = String::from_utf8_lossy(shown).escape_debug().to_string();
@@ -200,11 +199,11 @@ impl<DB: OutboxDatabase> Shared<DB> {
                 Ok(Err(Interrupted::Stopped)) => return Settled::Abandoned,
                 Ok(Err(Interrupted::Hopeless(error))) => return Settled::Hopeless(error),
                 Err(said) => {
-                    let Message { topic, partition, offset, .. } = message;
-                    tracing::error!(
-                        topic,
-                        partition,
-                        offset,
+                    tell!(
+                        error,
+                        self,
+                        message,
+                        &self.plan.history(message),
                         said,
                         "the consumer panicked over a message: it tries it again, and the partition waits"
                     );
@@ -301,7 +300,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
     }
 
     /// The id by which an event is known, for the log.
-    fn id_of(&self, message: &Message, history: &History) -> Option<Uuid> {
+    pub(super) fn id_of(&self, message: &Message, history: &History) -> Option<Uuid> {
         let foreign = match self.group.handler_of(message, history) {
             Found::Handler(handler, _) => handler.options().foreign,
             Found::NotForUs | Found::NoEvent => None,
@@ -403,12 +402,9 @@ impl<DB: OutboxDatabase> Shared<DB> {
                 continue;
             }
             let failure = LastFailure { class: class.as_str(), error: &error };
-            let next = options.ladder.and_then(|ladder| ladder.delays.get(history.retry).copied());
+            let next = options.ladder.and_then(|ladder| ladder.delays().nth(history.retry));
             return match next.filter(|_| class == ErrorClass::Transient) {
-                Some(delay) => {
-                    history.retry += 1;
-                    self.send_to_retry_topic(message, &history, &options, delay, &failure).await
-                }
+                Some(delay) => self.send_to_retry_topic(message, &history, &options, delay, &failure).await,
                 None => self.give_up(message, &history, &options, &failure).await,
             };
         }
@@ -483,15 +479,13 @@ impl<DB: OutboxDatabase> Shared<DB> {
             let failure = LastFailure { class: "undecodable", error: &error };
             return self.give_up(message, &history, options, &failure).await;
         }
-        let History { topic, partition, offset, .. } = &history;
         let mut told = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MOST_UNKNOWN && told.insert((topic.clone(), name.clone())) {
-            tracing::warn!(
-                group = &*self.group.name,
-                topic,
-                partition,
-                offset,
-                name,
+        if told.len() < MOST_UNKNOWN && told.insert((history.topic.clone(), name.clone())) {
+            tell!(
+                warn,
+                self,
+                message,
+                &history,
                 "no handler of this group takes events of this name: they are skipped, and do not come again. If a newer \
                  version of this service takes them, deploy it before what emits them, or keep them as dead letters \
                  (`unknown_events`). This is said once a name"
@@ -540,9 +534,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
         delay: Duration,
         failure: &LastFailure<'_>,
     ) -> Result<Ended, Interrupted> {
-        let delay = delay.min(LONGEST_WAIT);
         let due = SystemTime::now() + delay;
-        let topic = retry_topic(&history.topic, &self.group.name, history.retry);
+        let topic = retry_topic(&history.topic, &self.group.name, delay);
         let names = &self.group.outbox.settings().names;
         let waiting = self.group.waiting(message, history, options.foreign);
         // First noted, then sent: the copy may be settled at once, and takes the note away with it.
@@ -555,8 +548,11 @@ impl<DB: OutboxDatabase> Shared<DB> {
         {
             return self.known(message, history, options).await;
         }
-        self.send(&topic, message, history, &headers(&self.group.name, history, Some(due), Some(failure)))
-            .await?;
+        let sent = History { retry: history.retry + 1, ..history.clone() };
+        let ours = headers(&self.group.name, &sent, Some(due), Some(failure));
+        if self.send(&topic, message, history, &ours).await? == Sent::TooLarge {
+            return self.give_up(message, history, options, failure).await;
+        }
         if let Some(waiting) = &waiting {
             in_transaction!(
                 self,
@@ -565,7 +561,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
             );
         }
         observe::sent_to_retry_topic();
-        tell!(info, self, message, history, retry_topic = topic, ?delay, "event waits in a retry topic");
+        tell!(info, self, message, &sent, retry_topic = topic, ?delay, "event waits in a retry topic");
         Ok(Settled::InRetryTopic.into())
     }
 
@@ -577,7 +573,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
         failure: &LastFailure<'_>,
     ) -> Result<Ended, Interrupted> {
         let topic = dead_letter_topic(&history.topic, &self.group.name);
-        self.send(&topic, message, history, &headers(&self.group.name, history, None, Some(failure))).await?;
+        let ours = headers(&self.group.name, history, None, Some(failure));
+        self.send_dead_letter(&topic, message, history, ours).await?;
         // The later events of its key go on, now that it is kept.
         let later_wait = self.end_waiting(message, history, options).await?;
         observe::dead_letter();
@@ -614,36 +611,14 @@ impl<DB: OutboxDatabase> Shared<DB> {
         Ok(others.later)
     }
 
-    /// Until it is written: its partition stands still for as long.
-    async fn send(
-        &self,
-        topic: &str,
-        message: &Message,
-        history: &History,
-        ours: &[(&'static str, String)],
-    ) -> Result<(), Interrupted> {
-        let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
-        loop {
-            let sent = tokio::select! {
-                sent = self.forwarder.send(topic, None, message, ours) => sent,
-                () = self.stopped() => return Err(Interrupted::Stopped),
-            };
-            match sent {
-                Ok(()) => return Ok(()),
-                Err(error) => tell!(error, self, message, history, to = topic, %error, "{NOT_WRITTEN}"),
-            }
-            self.sleep(away.pause()).await?;
-        }
-    }
-
-    async fn sleep(&self, duration: Duration) -> Result<(), Interrupted> {
+    pub(super) async fn sleep(&self, duration: Duration) -> Result<(), Interrupted> {
         tokio::select! {
             () = sleep(duration) => Ok(()),
             () = self.stopped() => Err(Interrupted::Stopped),
         }
     }
 
-    async fn stopped(&self) {
+    pub(super) async fn stopped(&self) {
         // An error is the end of the loop that would stop us.
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }

@@ -1,5 +1,6 @@
 //! The consumer on Kafka.
 
+mod budget;
 mod client;
 mod config;
 mod dead_letters;
@@ -8,6 +9,8 @@ mod job;
 mod lanes;
 mod partition;
 mod run;
+mod sending;
+mod topic_settings;
 mod topics;
 
 use std::future::Future;
@@ -89,6 +92,7 @@ pub struct Consumer<DB: OutboxDatabase> {
 struct Settings {
     concurrency: usize,
     max_in_flight: usize,
+    max_bytes_in_flight: usize,
     drain_timeout: Duration,
     undecodable: Undecodable,
     unknown_events: UnknownEvents,
@@ -132,6 +136,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
             settings: Settings {
                 concurrency: 8,
                 max_in_flight: 1_000,
+                max_bytes_in_flight: 64 << 20,
                 drain_timeout: Duration::from_secs(10),
                 undecodable: Undecodable::DeadLetter,
                 unknown_events: UnknownEvents::Skip,
@@ -161,12 +166,18 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         self
     }
 
-    /// Any property of librdkafka, in its own names. Ours are `auto.offset.reset=earliest`,
-    /// `isolation.level=read_committed`, `topic.metadata.refresh.interval.ms=10000`, `partition.assignment.strategy=cooperative-sticky` and
-    /// `client.id=outbox`; `group.instance.id` makes the membership static. Those that say how to reach the brokers hold for the
-    /// producer of retries and dead letters too.
-    /// [`run`](Self::run) refuses those on which a guarantee rests: `enable.auto.offset.store`,
-    /// `enable.auto.commit` and `group.id`.
+    /// Any property of librdkafka, in its own names. Ours are `auto.offset.reset=earliest`, `isolation.level=read_committed`,
+    /// `topic.metadata.refresh.interval.ms=10000`, `client.id=outbox`,
+    /// - `partition.assignment.strategy=range`, so that every member has its part of each topic: `cooperative-sticky` interrupts less
+    ///   when members come and go, but shares out the sum of all partitions, those of the retry topics included;
+    /// - `session.timeout.ms=10000`: for as long, the partitions of a process that was killed are idle. Shorter than what
+    ///   suspends a process (a full garbage collection next door, a virtual machine that moves) it makes members come and go.
+    ///   `group.instance.id` makes the membership static.
+    ///
+    /// Those that say how to reach the brokers hold for the producer of retries and dead letters too.
+    /// [`run`](Self::run) refuses those on which a guarantee rests, and says why: `enable.auto.offset.store`,
+    /// `enable.auto.commit`, `auto.commit.interval.ms=0`, `group.id`, `auto.offset.reset=latest`, `isolation.level=read_uncommitted`,
+    /// `check.crcs`, `offset.store.method`, `allow.auto.create.topics`, `topic.blacklist`, `api.version.request`.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.set(name, value);
@@ -186,6 +197,18 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     #[must_use]
     pub fn max_in_flight(mut self, events: usize) -> Self {
         self.settings.max_in_flight = events.max(1);
+        self
+    }
+
+    /// How many bytes of messages may be in hand, of all partitions together. Half of it is for the partition that comes first, and
+    /// half is shared out evenly; a partition that has used up its share is paused. However large it is, one message of each
+    /// partition can be in hand. Default: 64 MiB.
+    ///
+    /// Besides, librdkafka holds what it fetches ahead: 16 MiB (`queued.max.messages.kbytes`), and an answer of each broker, of up to
+    /// 16 MiB (`fetch.max.bytes`). What a handler makes of its event comes on top, [`concurrency`](Self::concurrency) times.
+    #[must_use]
+    pub fn max_bytes_in_flight(mut self, bytes: usize) -> Self {
+        self.settings.max_bytes_in_flight = bytes;
         self
     }
 
@@ -212,8 +235,8 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     }
 
     /// Whether to create the topics for retries and dead letters that are missing: with as many partitions as their topic, the
-    /// broker's own replication factor, and room for our headers (`max.message.bytes=2097152`). Default: yes. If not, and they are missing, [`run`](Self::run) ends with
-    /// an error that names them.
+    /// broker's own replication factor, room for all that their topic takes and our headers, and a retention that is longer than
+    /// the delays. Default: yes. If not, and they are missing, [`run`](Self::run) ends with an error that names them.
     #[must_use]
     pub fn create_topics(mut self, create: bool) -> Self {
         self.settings.create_topics = create;
@@ -237,6 +260,16 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     /// If the settings are wrong, if two handlers take the same event or name different groups, if a topic for retries or dead
     /// letters is missing and cannot be created, or if the inbox's table is missing. Nothing is skipped.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Consumed, OutboxError> {
+        let group = self.group_name().unwrap_or_default();
+        let consumed = self.run_until(shutdown).await;
+        // Of a task that is spawned, nobody may look at the result.
+        if let Err(error) = &consumed {
+            tracing::error!(group, %error, "the consumer has ended");
+        }
+        consumed
+    }
+
+    async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<Consumed, OutboxError> {
         let group = self.group_name()?;
         let config = config::checked(&self.properties, &group)?;
         let routes = Routes::new(self.handlers)?;

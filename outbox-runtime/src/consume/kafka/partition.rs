@@ -1,47 +1,80 @@
 //! What is in hand of a partition, and up to where it is done.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-/// The offsets of a partition that were received and not stored as done, in order.
+use super::budget::Bytes;
+
+/// The messages of a partition that were received and not stored as done, in order.
 #[derive(Debug)]
 pub(super) struct Partition {
     /// Tells this assignment of the partition from any before.
     pub(super) generation: u64,
-    /// Offset, and whether it is done. Offsets may have gaps: transaction markers, compaction.
-    in_hand: VecDeque<(i64, bool)>,
+    in_hand: VecDeque<InHand>,
+    /// Told apart by this, not by offset: after a truncation, another message may be at an offset.
+    next_ticket: u64,
+    last_offset: Option<i64>,
     pub(super) paused: bool,
+    pub(super) bytes: Arc<Bytes>,
+}
+
+/// Offsets may have gaps: transaction markers, compaction.
+#[derive(Debug)]
+struct InHand {
+    ticket: u64,
+    offset: i64,
+    done: bool,
+}
+
+/// A message that was taken in hand.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) ticket: u64,
+    /// Its offset is not above the last one: the log was truncated, or begins anew. This is the first offset that is not done.
+    pub(super) went_back_to: Option<i64>,
 }
 
 impl Partition {
     pub(super) fn new(generation: u64) -> Self {
-        Self { generation, in_hand: VecDeque::new(), paused: false }
+        Self {
+            generation,
+            in_hand: VecDeque::new(),
+            next_ticket: 0,
+            last_offset: None,
+            paused: false,
+            bytes: Arc::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.in_hand.len()
     }
 
-    /// Takes an offset in hand. `false`: it is there already (it was read again after a pause), or is done.
-    pub(super) fn begin(&mut self, offset: i64) -> bool {
-        match self.in_hand.back() {
-            Some((last, _)) if *last >= offset => false,
-            _ => {
-                self.in_hand.push_back((offset, false));
-                true
-            }
+    /// Takes a message in hand. If the offsets have gone back, those below are in hand still. Those from there on are handled
+    /// too, for nowhere else are they any more; but their offsets say nothing about the log as it is now.
+    pub(super) fn begin(&mut self, offset: i64) -> Begun {
+        let went_back = self.last_offset.is_some_and(|last| last >= offset);
+        if went_back {
+            self.in_hand.retain(|of| of.offset < offset);
         }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.last_offset = Some(offset);
+        self.in_hand.push_back(InHand { ticket, offset, done: false });
+        let first = self.in_hand.front().map_or(offset, |first| first.offset);
+        Begun { ticket, went_back_to: went_back.then_some(first) }
     }
 
-    /// Notes that an offset is done; returns the last offset before the first that is not, if that is news.
-    pub(super) fn done(&mut self, offset: i64) -> Option<i64> {
-        let place = self.in_hand.partition_point(|(other, _)| *other < offset);
-        if let Some((other, done)) = self.in_hand.get_mut(place)
-            && *other == offset
+    /// Notes that a message is done; returns the last offset before the first that is not, if that is news.
+    pub(super) fn done(&mut self, ticket: u64) -> Option<i64> {
+        let place = self.in_hand.partition_point(|other| other.ticket < ticket);
+        if let Some(of) = self.in_hand.get_mut(place)
+            && of.ticket == ticket
         {
-            *done = true;
+            of.done = true;
         }
         let mut up_to = None;
-        while let Some((offset, true)) = self.in_hand.front() {
+        while let Some(InHand { offset, done: true, .. }) = self.in_hand.front() {
             up_to = Some(*offset);
             self.in_hand.pop_front();
         }
@@ -53,25 +86,44 @@ impl Partition {
 mod tests {
     use super::*;
 
+    fn begun(partition: &mut Partition, offset: i64) -> u64 {
+        let begun = partition.begin(offset);
+        assert_eq!(begun.went_back_to, None);
+        begun.ticket
+    }
+
     #[test]
     fn an_offset_is_stored_only_when_all_before_it_are_done() {
         let mut partition = Partition::new(1);
-        for offset in [3, 4, 7, 8] {
-            assert!(partition.begin(offset));
-        }
-        assert_eq!(partition.done(4), None);
-        assert_eq!(partition.done(8), None);
-        assert_eq!(partition.done(3), Some(4));
-        assert_eq!(partition.done(3), None, "once");
-        assert_eq!(partition.done(7), Some(8), "over the gap");
+        let [three, four, seven, eight] = [3, 4, 7, 8].map(|offset| begun(&mut partition, offset));
+        assert_eq!(partition.done(four), None);
+        assert_eq!(partition.done(eight), None);
+        assert_eq!(partition.done(three), Some(4));
+        assert_eq!(partition.done(three), None, "once");
+        assert_eq!(partition.done(seven), Some(8), "over the gap");
         assert_eq!(partition.len(), 0);
     }
 
     #[test]
-    fn an_offset_that_is_read_again_is_not_taken_in_hand_twice() {
+    fn when_offsets_go_back_what_is_below_stays_in_hand_and_the_rest_says_nothing_any_more() {
         let mut partition = Partition::new(1);
-        assert!(partition.begin(3) && partition.begin(4));
-        assert!(!partition.begin(3) && !partition.begin(4));
-        assert!(partition.begin(5));
+        let [seventy, ninety, last] = [70, 90, 99].map(|offset| begun(&mut partition, offset));
+        let Begun { ticket: eighty, went_back_to } = partition.begin(80);
+        assert_eq!(went_back_to, Some(70), "the first that is not done");
+        let new_ninety = begun(&mut partition, 90);
+        assert_eq!(partition.done(eighty), None, "70 is not done");
+        assert_eq!(partition.done(ninety), None, "the message that was at 90 once");
+        assert_eq!(partition.done(seventy), Some(80));
+        assert_eq!(partition.done(last), None);
+        assert_eq!(partition.done(new_ninety), Some(90));
+    }
+
+    #[test]
+    fn a_log_that_begins_anew_is_noticed_also_when_nothing_is_in_hand() {
+        let mut partition = Partition::new(1);
+        let ticket = begun(&mut partition, 5);
+        assert_eq!(partition.done(ticket), Some(5));
+        assert_eq!(partition.begin(0).went_back_to, Some(0));
+        assert_eq!(partition.begin(1).went_back_to, None);
     }
 }

@@ -4,31 +4,33 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _};
-use rdkafka::{ClientConfig, Message as _, TopicPartitionList};
-use tokio::sync::{Semaphore, oneshot, watch};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::budget::{Budget, Bytes, Held, InHand};
 use super::client::{Context, Place};
 use super::forward::Forwarder;
 use super::job::{Settled, Shared};
 use super::lanes::Lanes;
-use super::partition::Partition;
+use super::partition::{Begun, Partition};
+use super::sending::Unwritten;
 use super::topics::{Plan, Unprepared};
 use super::{Consumed, Settings, config};
 use crate::backoff::Backoff;
 use crate::consume::attempt::Group;
 use crate::consume::message::Message;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::Properties;
+use crate::kafka::{Client, Properties};
 use crate::record::fnv1a;
 use crate::store::OutboxDatabase;
 use crate::user_code::caught;
@@ -49,14 +51,17 @@ pub(super) async fn run<DB: OutboxDatabase>(
 ) -> Result<Consumed, OutboxError> {
     let refused = |error| properties.no_client(error);
     config.create_native_config().map_err(refused)?;
-    let mut plan = plan;
+    let (mut plan, mut config) = (plan, config);
     let mut shutdown = pin!(shutdown);
     if !prepared(&mut plan, &properties, settings.create_topics, shutdown.as_mut()).await? {
         return Ok(Consumed::default());
     }
+    if !plan.missing().is_empty() {
+        config::look_often(&mut config);
+    }
     // Only now: one that nobody polls gathers errors.
-    let consumer: StreamConsumer<Context> =
-        StreamConsumer::from_config_and_context(&config, Context::default()).map_err(refused)?;
+    let consumer: Client<StreamConsumer<Context>> =
+        Client::new(StreamConsumer::from_config_and_context(&config, Context::default()).map_err(refused)?);
     let topics = plan.subscribed();
     consumer.subscribe(&topics).map_err(|error| {
         OutboxError::new(ErrorKind::Kafka, format!("cannot subscribe to {topics:?}")).with_source(error)
@@ -66,6 +71,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
     let (stop, stopping) = watch::channel(false);
     let shared = Arc::new(Shared {
         forwarder: Forwarder::new(&properties)?,
+        unwritten: Unwritten::default(),
         slots: Semaphore::new(settings.concurrency),
         stop: stopping,
         database_away: AtomicBool::new(false),
@@ -80,8 +86,11 @@ pub(super) async fn run<DB: OutboxDatabase>(
     helpers.spawn(look_after(Arc::clone(&shared)));
     let mut consuming = Consuming {
         consumer,
+        budget: Budget(shared.settings.max_bytes_in_flight),
         shared,
         partitions: HashMap::new(),
+        paused: 0,
+        bytes: Arc::default(),
         generations: 0,
         lanes: Lanes::default(),
         jobs: JoinSet::new(),
@@ -92,13 +101,8 @@ pub(super) async fn run<DB: OutboxDatabase>(
     let result = consuming.drain().await.and(result);
     drop(helpers);
     let Consuming { consumer, shared, .. } = consuming;
-    // Closing commits the stored offsets and leaves the group; it blocks. On a thread that nobody waits for in the end.
-    let (close, closed) = oneshot::channel();
-    std::thread::spawn(move || {
-        drop(consumer);
-        let _ = close.send(());
-    });
-    if timeout(CLOSE_WITHIN, closed).await.is_err() {
+    // This commits the stored offsets and leaves the group.
+    if timeout(CLOSE_WITHIN, consumer.close()).await.is_err() {
         tracing::warn!(
             group = &*shared.group.name,
             "the consumer could not leave its group in time: its last events may come again"
@@ -115,12 +119,11 @@ async fn prepared(
     create: bool,
     mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
 ) -> Result<bool, OutboxError> {
-    let connection = config::connection(properties);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     let mut told = false;
     loop {
         let ensured = tokio::select! {
-            ensured = plan.ensure(&connection, create) => ensured,
+            ensured = plan.ensure(properties, create) => ensured,
             () = shutdown.as_mut() => return Ok(false),
         };
         match ensured {
@@ -155,9 +158,14 @@ async fn look_after<DB: OutboxDatabase>(shared: Arc<Shared<DB>>) {
 }
 
 struct Consuming<DB: OutboxDatabase> {
-    consumer: StreamConsumer<Context>,
+    consumer: Client<StreamConsumer<Context>>,
     shared: Arc<Shared<DB>>,
     partitions: HashMap<Place, Partition>,
+    /// How many of them are paused.
+    paused: usize,
+    budget: Budget,
+    /// In hand of all partitions.
+    bytes: Arc<Bytes>,
     generations: u64,
     /// Of jobs whose messages have keys.
     lanes: Lanes<Job>,
@@ -167,14 +175,16 @@ struct Consuming<DB: OutboxDatabase> {
 
 struct Job {
     message: Message,
+    held: Held,
     generation: u64,
+    ticket: u64,
     lane: Option<u64>,
 }
 
 struct Running {
     place: Place,
     generation: u64,
-    offset: i64,
+    ticket: u64,
     lane: Option<u64>,
     handle: AbortHandle,
 }
@@ -231,27 +241,18 @@ impl<DB: OutboxDatabase> Consuming<DB> {
             *next_generation += 1;
             Partition::new(*next_generation)
         });
-        if !partition.begin(message.offset) {
-            // The offsets have gone back: the topic was made anew, or has lost its end. What is in hand is of no use.
-            self.revoked(&(message.topic.clone(), message.partition));
-            return self.received(message);
-        }
+        let Begun { ticket, went_back_to } = partition.begin(message.offset);
+        let held = Held::new(&message, &partition.bytes, &self.bytes);
         let generation = partition.generation;
-        if partition.len() >= self.shared.settings.max_in_flight && !partition.paused {
-            partition.paused = true;
-            let paused = self.consumer.pause(&only(&message.topic, message.partition));
-            tracing::debug!(
-                topic = message.topic,
-                partition = message.partition,
-                ?paused,
-                "partition paused"
-            );
+        if let Some(first) = went_back_to {
+            self.went_back(&message, first);
         }
+        self.pause_if_full(&message);
         let lane = message.key.as_ref().map(|key| {
             let topic = fnv1a(message.topic.as_bytes());
             fnv1a(&[&topic.to_be_bytes()[..], key].concat())
         });
-        let job = Job { message, generation, lane };
+        let job = Job { message, held, generation, ticket, lane };
         let job = match lane {
             Some(lane) => self.lanes.enter(lane, job),
             None => Some(job),
@@ -262,16 +263,81 @@ impl<DB: OutboxDatabase> Consuming<DB> {
     }
 
     fn start(&mut self, job: Job) {
-        let Job { message, generation, lane } = job;
-        let (place, offset) = ((message.topic.clone(), message.partition), message.offset);
+        let Job { message, held, generation, ticket, lane } = job;
+        let place = (message.topic.clone(), message.partition);
         let shared = Arc::clone(&self.shared);
-        let handle = self.jobs.spawn(async move { shared.settle(&message).await });
-        self.running.insert(handle.id(), Running { place, generation, offset, lane, handle });
+        let handle = self.jobs.spawn(async move {
+            let _held = held;
+            shared.settle(&message).await
+        });
+        self.running.insert(handle.id(), Running { place, generation, ticket, lane, handle });
+    }
+
+    /// The log was truncated, or begins anew. What librdkafka has stored and committed is of the log as it was: it commits nothing
+    /// that is lower by itself, and after a crash what is between would be passed over.
+    fn went_back(&self, message: &Message, first: i64) {
+        let Message { topic, partition, offset, .. } = message;
+        tracing::warn!(
+            topic,
+            partition,
+            offset,
+            "the offsets of a partition have gone back: its topic was deleted and made again, or has lost its end. The consumer \
+             goes on from there"
+        );
+        let mut list = TopicPartitionList::with_capacity(1);
+        let committed = list
+            .add_partition_offset(topic, *partition, Offset::Offset(first))
+            .and_then(|()| self.consumer.store_offsets(&list))
+            .and_then(|()| self.consumer.commit(&list, CommitMode::Async));
+        if let Err(error) = committed {
+            // It went to another member meanwhile.
+            tracing::debug!(%error, topic, partition, "lower offset not committed");
+        }
+    }
+
+    fn in_hand(&self, partition: &Partition) -> InHand {
+        InHand {
+            of_partition: partition.bytes.load(Ordering::Relaxed),
+            of_all: self.bytes.load(Ordering::Relaxed),
+            partitions: self.partitions.len(),
+        }
+    }
+
+    fn pause_if_full(&mut self, message: &Message) {
+        let place = (message.topic.clone(), message.partition);
+        let Some(partition) = self.partitions.get(&place) else { return };
+        let full = partition.len() >= self.shared.settings.max_in_flight
+            || self.budget.is_used_up(self.in_hand(partition));
+        if let Some(partition) = self.partitions.get_mut(&place).filter(|of| full && !of.paused) {
+            partition.paused = true;
+            self.paused += 1;
+            let paused = self.consumer.pause(&only(&place.0, place.1));
+            tracing::debug!(topic = place.0, partition = place.1, ?paused, "partition paused");
+        }
+    }
+
+    fn resume_with_room(&mut self) {
+        if self.paused == 0 {
+            return;
+        }
+        let half = self.shared.settings.max_in_flight / 2;
+        let with_room = self.partitions.iter().filter(|(_, partition)| {
+            partition.paused && partition.len() <= half && self.budget.has_room(self.in_hand(partition))
+        });
+        for place in with_room.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
+            let resumed = self.consumer.resume(&only(&place.0, place.1));
+            tracing::debug!(topic = place.0, partition = place.1, ?resumed, "partition resumed");
+            self.paused -= 1;
+            if let Some(partition) = self.partitions.get_mut(&place) {
+                partition.paused = false;
+            }
+        }
     }
 
     /// Another member has the partition. It gets what is not done here, and the inbox knows what is.
     fn revoked(&mut self, place: &Place) {
-        if self.partitions.remove(place).is_some() {
+        if let Some(partition) = self.partitions.remove(place) {
+            self.paused -= usize::from(partition.paused);
             self.running.values().filter(|job| job.place == *place).for_each(|job| job.handle.abort());
         }
     }
@@ -286,7 +352,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
             Ok((id, settled)) => (id, Ok(settled)),
             Err(error) => (error.id(), Err(error)),
         };
-        let Some(Running { place, generation, offset, lane, .. }) = self.running.remove(&id) else {
+        let Some(Running { place, generation, ticket, lane, .. }) = self.running.remove(&id) else {
             return Ok(());
         };
         let next = lane.and_then(|lane| {
@@ -311,21 +377,15 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         if let Some(job) = next {
             self.start(job);
         }
-        let Some(partition) = self.partitions.get_mut(&place).filter(|of| of.generation == generation) else {
-            return Ok(());
-        };
         let (topic, number) = (&place.0, place.1);
-        if let Some(up_to) = partition.done(offset)
+        if let Some(partition) = self.partitions.get_mut(&place).filter(|of| of.generation == generation)
+            && let Some(up_to) = partition.done(ticket)
             && let Err(error) = self.consumer.store_offset(topic, number, up_to)
         {
             // It went to another member meanwhile: that gets the event again, and finds it in the inbox.
             tracing::debug!(%error, topic, partition = number, "offset not stored");
         }
-        if partition.paused && partition.len() * 2 <= self.shared.settings.max_in_flight {
-            partition.paused = false;
-            let resumed = self.consumer.resume(&only(topic, number));
-            tracing::debug!(topic, partition = number, ?resumed, "partition resumed");
-        }
+        self.resume_with_room();
         Ok(())
     }
 

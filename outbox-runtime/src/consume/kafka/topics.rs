@@ -1,27 +1,36 @@
 //! The topics of a group: those with its events, and for each the retry topics and the dead letters.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::config;
+use super::topic_settings::{Fault, Kind, Source, faults, of_new, spelled};
 use crate::consume::message::{History, Message};
 use crate::consume::route::Routes;
 use crate::error::{ErrorKind, OutboxError};
+use crate::kafka::{Brokers, Client, Properties, aside};
 use crate::store::OutboxDatabase;
 
 /// Kafka's limit for the name of a topic.
 const LONGEST_NAME: usize = 249;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// A message at its topic's limit, and our headers.
-const MAX_MESSAGE_BYTES: &str = "2097152";
 
-/// The topic in which an event of `topic` waits for the `n`th retry: from 1; at 0 are those that are replayed.
-pub(super) fn retry_topic(topic: &str, group: &str, n: usize) -> String {
-    format!("{topic}.{group}.retry.{n}")
+/// The topic in which an event of `topic` waits for so long. Handlers with other delays have other topics: in one, all are due in
+/// the order in which they come.
+pub(super) fn retry_topic(topic: &str, group: &str, delay: Duration) -> String {
+    format!("{topic}.{group}.retry.{}", spelled(delay))
+}
+
+/// The topic of those that are replayed.
+pub(super) fn replay_topic(topic: &str, group: &str) -> String {
+    format!("{topic}.{group}.retry.0")
 }
 
 pub(super) fn dead_letter_topic(topic: &str, group: &str) -> String {
@@ -33,23 +42,33 @@ pub(super) fn dead_letter_topic(topic: &str, group: &str) -> String {
 pub(super) struct Plan {
     group: String,
     own: BTreeSet<&'static str>,
-    /// Retry topic → the topic it is of.
-    retries: HashMap<String, &'static str>,
+    /// Those for retries and dead letters, by name: of which topic they are, and what for.
+    ours: BTreeMap<String, (&'static str, Kind)>,
+    /// Retry topics of delays that were asked for before a change: what is in them must come out.
+    former: HashMap<String, &'static str>,
+    brokers: Option<Brokers>,
+    /// Of its own topics, those that are not there yet.
+    missing: Vec<&'static str>,
 }
+
+type Admin = Arc<Client<AdminClient<Brokers>>>;
+/// Topic → its settings.
+type Found = HashMap<String, ConfigResource>;
 
 impl Plan {
     pub(super) fn new<DB: OutboxDatabase>(routes: &Routes<DB>, group: &str) -> Result<Self, OutboxError> {
         let own = routes.topics();
-        let mut retries = HashMap::new();
+        let mut ours = BTreeMap::new();
         for topic in &own {
-            let rungs =
-                routes.options_of(topic).filter_map(|options| Some(options.ladder?.delays.len())).max();
-            for rung in 0..=rungs.unwrap_or(0) {
-                retries.insert(retry_topic(topic, group, rung), *topic);
+            ours.insert(replay_topic(topic, group), (*topic, Kind::Replays));
+            ours.insert(dead_letter_topic(topic, group), (*topic, Kind::DeadLetters));
+            for delay in
+                routes.options_of(topic).filter_map(|options| options.ladder).flat_map(|of| of.delays())
+            {
+                ours.insert(retry_topic(topic, group, delay), (*topic, Kind::Retry(delay)));
             }
         }
-        let plan = Self { group: group.to_owned(), own, retries };
-        for name in plan.retries.keys().cloned().chain(plan.dead_letters().map(|(_, name)| name)) {
+        for name in ours.keys() {
             let legal = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
             if !legal || name.len() > LONGEST_NAME {
                 return Err(OutboxError::config(format!(
@@ -58,104 +77,199 @@ impl Plan {
                 )));
             }
         }
-        Ok(plan)
+        Ok(Self {
+            group: group.to_owned(),
+            own,
+            ours,
+            former: HashMap::new(),
+            brokers: None,
+            missing: Vec::new(),
+        })
     }
 
     pub(super) fn subscribed(&self) -> Vec<&str> {
-        self.own.iter().copied().chain(self.retries.keys().map(String::as_str)).collect()
+        let retries = self.ours.iter().filter(|(_, (_, kind))| *kind != Kind::DeadLetters);
+        let retries = retries.map(|(name, _)| name.as_str());
+        self.own.iter().copied().chain(retries).chain(self.former.keys().map(String::as_str)).collect()
     }
 
-    fn dead_letters(&self) -> impl Iterator<Item = (&'static str, String)> {
-        self.own.iter().map(|topic| (*topic, dead_letter_topic(topic, &self.group)))
+    /// Topics with events that were not there when it was last looked.
+    pub(super) fn missing(&self) -> &[&'static str] {
+        &self.missing
     }
 
     /// What is known of a message.
     pub(super) fn history(&self, message: &Message) -> History {
-        match self.retries.get(&message.topic) {
+        let of = self.ours.get(&message.topic).map(|(topic, _)| *topic);
+        match of.or_else(|| self.former.get(&message.topic).copied()) {
             // By the topic's own name, whatever the header says: others may write to it too.
-            Some(own) => History { topic: (*own).to_owned(), ..message.resumed() },
+            Some(own) => History { topic: own.to_owned(), ..message.resumed() },
             None => message.fresh(),
         }
     }
 
-    /// Creates what is missing of the topics for retries and dead letters, or says what is.
-    pub(super) async fn ensure(&mut self, connection: &ClientConfig, create: bool) -> Result<(), Unprepared> {
-        let admin: AdminClient<DefaultClientContext> = connection.create().map_err(|error| {
-            let refused = "librdkafka refused the settings; nothing was started";
-            Unprepared::ForGood(OutboxError::config(refused).with_source(error))
-        })?;
-        let admin = std::sync::Arc::new(admin);
-        let asked = std::sync::Arc::clone(&admin);
-        let partitions: BTreeMap<String, i32> = tokio::task::spawn_blocking(move || {
-            let metadata = asked.inner().fetch_metadata(None, ANSWER_WITHIN)?;
-            Ok(metadata
-                .topics()
-                .iter()
-                .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
-                .collect())
-        })
-        .await
-        .unwrap_or_else(|_| Err(KafkaError::Canceled))
-        .map_err(Unprepared::NoAnswer)?;
-        // Those of a longer ladder, before a change: what is in them must come out.
-        for topic in &self.own {
-            let prefix = format!("{topic}.{}.retry.", self.group);
-            let longer = partitions.keys().filter(|name| {
-                name.strip_prefix(&prefix).is_some_and(|number| number.parse::<usize>().is_ok())
-            });
-            for name in longer {
-                self.retries.insert(name.clone(), *topic);
-            }
-        }
-        for topic in self.own.iter().filter(|topic| !partitions.contains_key(**topic)) {
-            tracing::warn!(topic, "the topic does not exist (yet): the consumer waits for it");
-        }
-        let wanted =
-            self.retries.iter().map(|(name, topic)| (*topic, name.clone())).chain(self.dead_letters());
-        let missing: Vec<(String, i32)> = wanted
-            .filter(|(_, name)| !partitions.contains_key(name))
-            .map(|(topic, name)| (name, partitions.get(topic).copied().unwrap_or(-1)))
-            .collect();
-        if missing.is_empty() {
+    /// Creates what is missing of the topics for retries and dead letters, or says what is; and looks through what is there.
+    pub(super) async fn ensure(&mut self, properties: &Properties, create: bool) -> Result<(), Unprepared> {
+        let brokers =
+            self.brokers.get_or_insert_with(|| Brokers::new(properties.brokers(), "the consumer waits"));
+        let admin = config::connection(properties).create_with_context(brokers.clone());
+        let admin = admin.map_err(|error| Unprepared::ForGood(properties.no_client(error)))?;
+        let admin = Arc::new(Client::new(admin));
+        let partitions = partitions(&admin).await.map_err(Unprepared::NoAnswer)?;
+        self.notice(&partitions);
+        let asked = self.own.iter().copied().chain(self.ours.keys().map(String::as_str));
+        let asked = asked.filter(|name| partitions.contains_key(*name)).collect::<Vec<_>>();
+        let found = settings(&admin, &asked).await.map_err(Unprepared::NoAnswer)?;
+        self.check(&found)?;
+        let missing = self.ours.iter().filter(|(name, _)| !partitions.contains_key(*name));
+        let names: Vec<&str> = missing.clone().map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
             return Ok(());
         }
-        let mut names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
-        names.sort_unstable();
         if !create {
-            return Err(Unprepared::ForGood(absent(
-                &names,
-                "they are not to be created (`create_topics(false)`)",
-            )));
+            let why = "they are not to be created (`create_topics(false)`)";
+            return Err(Unprepared::ForGood(absent(&names, why)));
         }
-        let new: Vec<NewTopic<'_>> = missing
-            .iter()
-            .map(|(name, partitions)| {
-                let topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(-1))
-                    .set("max.message.bytes", MAX_MESSAGE_BYTES)
-                    .set("cleanup.policy", "delete");
-                // Dead letters stay until somebody decides on them.
-                if name.ends_with(".dlt") { topic.set("retention.ms", "-1") } else { topic }
-            })
+        let wanted: Vec<_> = missing
+            .map(|(name, (topic, kind))| (name, partitions.get(*topic), of_new(*kind, source(&found, topic))))
             .collect();
-        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
-        let results = admin.create_topics(&new, &options).await.map_err(Unprepared::NoAnswer)?;
-        let refused: Vec<_> = results
-            .into_iter()
-            .filter_map(Result::err)
-            .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
-            .collect();
-        if let Some((_, code)) = refused.first() {
-            let why =
-                refused.iter().map(|(name, code)| format!("{name}: {code}")).collect::<Vec<_>>().join("; ");
-            return Err(if refused.iter().any(|(_, code)| is_for_good(*code)) {
-                Unprepared::ForGood(absent(&names, &format!("Kafka refused to create them ({why})")))
-            } else {
-                Unprepared::NoAnswer(KafkaError::AdminOp(*code))
-            });
-        }
-        tracing::info!(topics = ?names, "topics for retries and dead letters created");
-        Ok(())
+        let new = wanted.iter().map(|(name, partitions, settings)| {
+            let new = NewTopic::new(name, partitions.copied().unwrap_or(-1), TopicReplication::Fixed(-1));
+            settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+        });
+        create_topics(&admin, &names, &new.collect::<Vec<_>>()).await
     }
+
+    /// What there is of its own topics, and of its retry topics before a change.
+    fn notice(&mut self, partitions: &BTreeMap<String, i32>) {
+        for topic in &self.own {
+            let prefix = format!("{topic}.{}.retry.", self.group);
+            let is_former = |name: &&String| {
+                name.strip_prefix(&prefix).is_some_and(|delay| {
+                    delay.starts_with(|c: char| c.is_ascii_digit())
+                        && delay.chars().all(|c| c.is_ascii_alphanumeric())
+                })
+            };
+            for name in partitions.keys().filter(is_former).filter(|name| !self.ours.contains_key(*name)) {
+                self.former.insert(name.clone(), *topic);
+            }
+        }
+        let missing = self.own.iter().copied().filter(|topic| !partitions.contains_key(*topic));
+        let missing: Vec<&str> = missing.collect();
+        for topic in missing.iter().filter(|topic| !self.missing.contains(topic)) {
+            tracing::warn!(
+                group = self.group,
+                topic,
+                "the topic does not exist (yet): the consumer waits for it, and looks every second. Is its name right?"
+            );
+        }
+        self.missing = missing;
+    }
+
+    fn check(&self, found: &Found) -> Result<(), Unprepared> {
+        let mut losing = Vec::new();
+        for (name, (topic, kind)) in &self.ours {
+            let Some(settings) = found.get(name) else { continue };
+            for fault in faults(*kind, source(found, topic), |name| settings.get(name)?.value.as_deref()) {
+                match fault {
+                    Fault::Loses(why) => losing.push(format!("`{name}`: {why}")),
+                    Fault::Narrow(why) => tracing::warn!(topic = name, "{why} (`kafka-configs.sh --alter`)"),
+                }
+            }
+        }
+        if losing.is_empty() {
+            return Ok(());
+        }
+        Err(Unprepared::ForGood(OutboxError::config(format!(
+            "topics for retries and dead letters would lose events: {}. Nothing was consumed. Change them (`kafka-configs.sh --alter \
+             --entity-type topics --entity-name NAME --add-config …`)",
+            losing.join("; ")
+        ))))
+    }
+}
+
+/// All topics, with how many partitions they have.
+async fn partitions(admin: &Admin) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let admin = Arc::clone(admin);
+    let asked = aside("outbox-kafka-topics", move || {
+        let metadata = admin.inner().fetch_metadata(None, ANSWER_WITHIN)?;
+        let topics = metadata.topics().iter();
+        Ok(topics.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect())
+    });
+    asked.await.unwrap_or(Err(KafkaError::Canceled))
+}
+
+/// The settings of topics. What may not be asked is left out.
+async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
+    if topics.is_empty() {
+        return Ok(Found::new());
+    }
+    let asked: Vec<_> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+    let described = match admin.describe_configs(&asked, &options).await {
+        Ok(described) => described,
+        Err(error) if is_no_answer(&error) => return Err(error),
+        Err(error) => vec![Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))],
+    };
+    let mut found = Found::new();
+    for described in described {
+        match described {
+            Ok(resource) => {
+                if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
+                    found.insert(name.clone(), resource);
+                }
+            }
+            Err(code) => tracing::info!(
+                %code,
+                "the settings of some topics cannot be read (it takes the right to DescribeConfigs): whether those for retries and \
+                 dead letters have room for every event is not known"
+            ),
+        }
+    }
+    Ok(found)
+}
+
+fn is_no_answer(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        None | Some(
+            Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::WaitingForCoordinator
+        )
+    )
+}
+
+fn source(found: &Found, topic: &str) -> Source {
+    let value = |name| found.get(topic)?.get(name)?.value.as_deref();
+    Source {
+        max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
+        retention_ms: value("retention.ms").and_then(|value| value.parse().ok()),
+    }
+}
+
+async fn create_topics(admin: &Admin, names: &[&str], new: &[NewTopic<'_>]) -> Result<(), Unprepared> {
+    let options =
+        AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN));
+    let results = admin.create_topics(new, &options).await.map_err(Unprepared::NoAnswer)?;
+    let refused: Vec<_> = results
+        .into_iter()
+        .filter_map(Result::err)
+        .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
+        .collect();
+    if let Some((_, code)) = refused.first() {
+        let why = refused.iter().map(|(name, code)| format!("{name}: {code}")).collect::<Vec<_>>().join("; ");
+        return Err(if refused.iter().any(|(_, code)| is_for_good(*code)) {
+            Unprepared::ForGood(absent(names, &format!("Kafka refused to create them ({why})")))
+        } else {
+            Unprepared::NoAnswer(KafkaError::AdminOp(*code))
+        });
+    }
+    tracing::info!(topics = ?names, "topics for retries and dead letters created");
+    Ok(())
 }
 
 /// Why a consumer cannot start.
@@ -164,7 +278,7 @@ pub(super) enum Unprepared {
     ForGood(OutboxError),
 }
 
-/// What waiting cannot mend.
+/// What waiting does not change.
 fn is_for_good(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -186,7 +300,8 @@ fn absent(names: &[&str], why: &str) -> OutboxError {
         ErrorKind::Config,
         format!(
             "topics for retries and dead letters are missing, and {why}: {}. Nothing was consumed. Create them \
-             (`kafka-topics.sh --create --topic NAME`), with as many partitions as their topic",
+             (`kafka-topics.sh --create --topic NAME`), with as many partitions as their topic, and a `max.message.bytes` of 65536 \
+             more",
             names.join(", ")
         ),
     )
