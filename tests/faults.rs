@@ -134,6 +134,27 @@ async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_
 }
 
 #[tokio::test]
+async fn a_relay_on_tables_that_nobody_emits_into_says_which_others_there_are() {
+    let used = new_outbox().await;
+    commit(&used, 1).await;
+    let mistyped = Outbox::builder(used.pool().clone()).table_prefix("outbx_").build().unwrap();
+    mistyped.migrate().await.unwrap();
+    let log = Log::of_this_program();
+    let relay = tokio::spawn(Relay::new(mistyped, MemoryPublisher::new()).run(std::future::pending()));
+    log.until_it_says(&["nothing was ever emitted", "outbx_", "public.outbox_"]).await;
+    relay.abort();
+}
+
+#[tokio::test]
+async fn an_error_that_ends_a_spawned_relay_is_in_the_log() {
+    let outbox =
+        Outbox::builder(support::postgres(POSTGRES, 4).await).table_prefix("unheard_of_").build().unwrap();
+    let log = Log::of_this_program();
+    drop(tokio::spawn(Relay::new(outbox, MemoryPublisher::new()).run(std::future::pending())));
+    log.until_it_says(&["the relay ended", "unheard_of_"]).await;
+}
+
+#[tokio::test]
 async fn a_wrong_broker_address_is_said_once_and_the_events_wait() {
     let outbox = new_outbox().await;
     commit(&outbox, 1).await;

@@ -172,7 +172,15 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
         commit(&outbox, customers.iter().map(|customer| OrderCreated::new(customer, n))).await;
     }
     // The lane of the poisoned customer waits, with whoever shares it; far more than half of the others do not.
-    let published = within_a_minute(kafka.wait_for(6 * 48)).await;
+    within_a_minute(kafka.wait_for(6 * 48)).await;
+    let of_poisoned = || by_customer(&kafka.published()).remove("poisoned").unwrap_or_default();
+    within_a_minute(async {
+        while of_poisoned().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let published = kafka.published();
     assert_eq!(by_customer(&published).get("poisoned").map(Vec::as_slice), Some(&[0, 1, 2][..]));
 
     poison.store(false, Ordering::SeqCst);
@@ -230,7 +238,9 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
     let (resume, resumed) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let publisher = PausingPublisher { paused, resume: Mutex::new(resumed) };
-    let relay = Relay::new(outbox.clone(), publisher).lease(Duration::from_millis(50));
+    // As a process of its own it has a pool of its own: connections that a paused thread has not given back are no others'.
+    let pool = outbox.pool().options().clone().connect_lazy_with((*outbox.pool().connect_options()).clone());
+    let relay = Relay::new(Outbox::new(pool), publisher).lease(Duration::from_millis(50));
     let relay = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(relay.run(async { _ = stopped.await }))

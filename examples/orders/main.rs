@@ -46,14 +46,17 @@ async fn main() -> Result<(), Failure> {
     };
 
     let database = setting("DATABASE_URL")?;
-    // Lazily: the first to need a connection is `migrate`, whose error says what to look for.
+    // Lazily: the first to need a connection is `migrate` or the relay, and their errors say what to look for.
     let pool = PgPoolOptions::new()
         .max_connections(20)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy(&database)?;
     let outbox = Outbox::new(pool);
-    outbox.migrate().await?;
-    service::create_tables(&outbox).await?;
+    if serves {
+        // Not the relay: with a mistyped schema or prefix it would create tables that nobody writes to.
+        outbox.migrate().await?;
+        service::create_tables(&outbox).await?;
+    }
 
     let stop = on_signal()?;
     let relay = async {

@@ -228,6 +228,21 @@ async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, 
             std::mem::forget(open);
             Ok(HashSet::new())
         }
+        "held-snapshot" => {
+            let mut open = outbox.pool().acquire().await?.detach();
+            open.execute("begin isolation level repeatable read; select count(*) from outbox_progress")
+                .await?;
+            // It stays open as long as this process.
+            std::mem::forget(open);
+            outbox
+                .pool()
+                .execute(
+                    "insert into outbox_progress (lane)
+                     select l.lane from generate_series(1, 72000), outbox_lane l order by 1",
+                )
+                .await?;
+            Ok(HashSet::new())
+        }
         "slow-topic" => {
             topic::create("slow", &[("min.insync.replicas", "2")]).await?;
             let mut tx = outbox.begin().await?;

@@ -168,7 +168,12 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// for the end of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
         // On the heap, or whoever awaits it carries its 20 KB.
-        Box::pin(engine::Engine::new(self, Share::Fair).run(shutdown)).await
+        let result = Box::pin(engine::Engine::new(self, Share::Fair).run(shutdown)).await;
+        if let Err(error) = &result {
+            // Of a spawned task, the result may never be looked at.
+            tracing::error!(%error, "the relay ended: events stay in the outbox until one runs again");
+        }
+        result
     }
 
     /// Publishes what is committed by now and returns how many events that were: for tests, and for jobs that end.

@@ -18,7 +18,7 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
     let mut located = None;
     let mut tick = interval_at(Instant::now() + EVERY, EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failing = false;
+    let (mut failing, mut looked_for_others) = (false, false);
     loop {
         tick.tick().await;
         DB::follow(&pool, outbox.pool());
@@ -32,6 +32,10 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
                 }
             },
         };
+        if !looked_for_others {
+            looked_for_others = true;
+            say_if_unused::<DB>(&pool, &names).await;
+        }
         match DB::reclaim(&pool, &names, settings.retention).await {
             Ok(events) => {
                 failing = false;
@@ -54,5 +58,19 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
             Ok(status) => observe::status(&status),
             Err(error) => tracing::debug!(%error, "the gauges were not read"),
         }
+    }
+}
+
+/// A mistyped schema or prefix: the relay holds all lanes, publishes nothing, and looks healthy.
+async fn say_if_unused<DB: OutboxDatabase>(pool: &sqlx::Pool<DB>, names: &Names) {
+    match DB::others_if_unused(pool, names).await {
+        Ok(others) if !others.is_empty() => tracing::warn!(
+            outbox = names.identity(),
+            others = others.join(", "),
+            "nothing was ever emitted into this outbox, and there are others in the database: the relay publishes the \
+             events of this one only. Are schema and prefix as those who emit have them?"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "other outboxes were not looked for"),
     }
 }

@@ -156,6 +156,12 @@ pub(crate) mod sealed {
             names: &Names,
         ) -> impl Future<Output = Result<Arc<Names>, OutboxError>> + Send;
 
+        /// The other outboxes of this database, if nothing was ever emitted into this one.
+        fn others_if_unused(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<Vec<String>, OutboxError>> + Send;
+
         /// Takes back the space of events that every lane has published, and that are older than `retention`. Returns
         /// about how many.
         fn reclaim(

@@ -276,7 +276,12 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         let plan = topics::Plan::new(&routes, &group)?;
         let group = Group { outbox: self.outbox, name: group.into(), routes };
         // On the heap, or whoever awaits it carries its size.
-        Box::pin(run::run(group, plan, config, self.properties, self.settings, shutdown)).await
+        let result = Box::pin(run::run(group, plan, config, self.properties, self.settings, shutdown)).await;
+        if let Err(error) = &result {
+            // Of a spawned task, the result may never be looked at.
+            tracing::error!(%error, "the consumer ended: events stay on their topics until one runs again");
+        }
+        result
     }
 
     fn group_name(&self) -> Result<String, OutboxError> {

@@ -177,6 +177,10 @@ impl Database for Postgres {
         Ok(Arc::new(session::located(pool, names).await?))
     }
 
+    async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec<String>, OutboxError> {
+        operate::others_if_unused(pool, names).await
+    }
+
     async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
         reclaim::reclaim(pool, names, retention).await
     }

@@ -46,6 +46,25 @@ where pg_visible_in_snapshot(e.xid, l.prev)
   and ($3::timestamptz is null or e.occurred_at >= $3) and ($4::timestamptz is null or e.occurred_at < $4)
 order by e.seq";
 
+const OTHERS_IF_UNUSED: &str = "\
+select n.nspname || '.' || left(e.relname, -length('event'))
+from pg_catalog.pg_class e
+join pg_catalog.pg_namespace n on n.oid = e.relnamespace
+where e.relkind = 'p' and right(e.relname, length('event')) = 'event' and e.oid <> {'event'}::regclass
+  and exists (
+    select from pg_catalog.pg_class l
+    where l.relnamespace = e.relnamespace and l.relname = left(e.relname, -length('event')) || 'lane')
+  and (select s.last_value is null from {sequence})
+order by 1
+limit 10";
+
+pub(super) async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec<String>, OutboxError> {
+    let mut tx = session::begin_reading(pool).await?;
+    let others = sqlx::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
+    tx.rollback().await?;
+    Ok(others)
+}
+
 pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
     let mut tx = session::begin_reading(pool).await?;
     let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> = sqlx::query_as(fill(names, STATUS))

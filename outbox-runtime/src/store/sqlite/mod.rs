@@ -170,6 +170,10 @@ impl Database for Sqlite {
         Ok(Arc::new(names.clone()))
     }
 
+    async fn others_if_unused(pool: &SqlitePool, names: &Names) -> Result<Vec<String>, OutboxError> {
+        operate::others_if_unused(pool, names).await
+    }
+
     async fn reclaim(pool: &SqlitePool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
         operate::reclaim(pool, names, retention).await
     }

@@ -50,6 +50,21 @@ where e.seq <= l.last_seq
   and ($3 is null or e.occurred_at >= $3) and ($4 is null or e.occurred_at < $4)
 order by e.seq";
 
+/// `sqlite_sequence` has a row for each table that was ever inserted into.
+const OTHERS_IF_UNUSED: &str = "\
+select substr(name, 1, length(name) - length('event')) from sqlite_master e
+where type = 'table' and name like '%event' and name <> $1 || 'event'
+  and exists (
+    select 1 from sqlite_master l
+    where l.type = 'table' and l.name = substr(e.name, 1, length(e.name) - length('event')) || 'lane')
+  and not exists (select 1 from sqlite_sequence where name = $1 || 'event')
+order by name
+limit 10";
+
+pub(super) async fn others_if_unused(pool: &SqlitePool, names: &Names) -> Result<Vec<String>, OutboxError> {
+    Ok(sqlx::query_scalar(sql(OTHERS_IF_UNUSED)).bind(&names.prefix).fetch_all(pool).await?)
+}
+
 pub(super) async fn reclaim(
     pool: &SqlitePool,
     names: &Names,
