@@ -3,7 +3,6 @@
 #[macro_use]
 mod support;
 
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use outbox::consume::{Consumer, EventContext, HandlerOptions, handler_fn};
@@ -13,9 +12,9 @@ use outbox::{ErrorKind, Outbox, OutboxTx, Relay};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Postgres};
 use support::consumers::{Scripted, consume, publish, until_handled, with_handled};
+use support::log::Log;
 use support::topics::{create_topic, create_topic_of};
 use support::{HeldPublisher, OrderCreated, POSTGRES, migrated, within_a_minute};
-use tracing_subscriber::layer::SubscriberExt;
 use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion};
@@ -42,54 +41,6 @@ async fn waiting(outbox: &Outbox<Postgres>) -> u64 {
         }
     })
     .await
-}
-
-/// The warnings and errors that a user's log shows: of all tests here, since librdkafka speaks on a thread of its own.
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn of_this_program() -> &'static Self {
-        static LOG: OnceLock<Log> = OnceLock::new();
-        LOG.get_or_init(|| {
-            let lines = Arc::<Mutex<Vec<u8>>>::default();
-            let writer = Arc::clone(&lines);
-            let layer = tracing_subscriber::fmt::layer()
-                .with_ansi(false)
-                .with_writer(move || Writer(Arc::clone(&writer)));
-            let warnings = tracing_subscriber::filter::LevelFilter::WARN;
-            let subscriber = tracing_subscriber::registry().with(warnings).with(layer);
-            tracing::subscriber::set_global_default(subscriber).expect("the first");
-            Self(lines)
-        })
-    }
-
-    /// The lines that have all of `words`.
-    fn lines(&self, words: &[&str]) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
-    }
-
-    async fn until_it_says(&self, words: &[&str]) {
-        within_a_minute(async {
-            while self.lines(words).is_empty() {
-                tokio::time::sleep(Duration::from_millis(10)).await; // between two looks
-            }
-        })
-        .await;
-    }
-}
-
-struct Writer(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 #[macro_use]
 pub mod consumers;
+pub mod log;
 pub mod processes;
 pub mod proxy;
 pub mod random;

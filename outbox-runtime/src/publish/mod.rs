@@ -16,10 +16,12 @@ pub trait Publisher: Send + Sync + 'static {
     /// final one. The relay has many such calls open at once; those of one lane have no key in common.
     ///
     /// The contract, on which the order of events rests:
-    /// - events are sent in the order given;
+    /// - events of one key are sent in the order given, and no event overtakes an earlier one of its key and topic that was
+    ///   refused or may still be;
     /// - `Delivered` means durable: the relay will never send that event again;
     /// - once an event has failed, the later ones are not sent if that can still be helped: they are `NotSent`;
-    /// - while the broker is away, this waits: it is not a failure of the events;
+    /// - while the broker is away, this waits: it is not a failure of the events. While it is there, and takes nothing for
+    ///   the topic of an event, that event is `TopicRefused` in the end;
     /// - when the future is dropped, what is still queued is not sent if that can be helped.
     fn publish(&self, events: &[StoredEvent]) -> impl Future<Output = Vec<DeliveryReport>> + Send;
 
@@ -41,7 +43,8 @@ pub enum DeliveryReport {
     /// It was refused for what it is, as too large: it is tried alone, and parked at once. To try it again soon would only hold
     /// up its lane.
     EventRefused(OutboxError),
-    /// The broker takes nothing for its topic: there is none of that name, or this user may not write to it.
+    /// The broker takes nothing for its topic: there is none of that name, this user may not write to it, or too few of its
+    /// replicas are in sync.
     TopicRefused(OutboxError),
     /// It was not sent, for no fault of its own: an earlier event failed, or the connection to the broker had to be
     /// made anew.
@@ -53,6 +56,11 @@ impl DeliveryReport {
     #[must_use]
     pub fn is_delivered(&self) -> bool {
         matches!(self, Self::Delivered)
+    }
+
+    /// Whether it was refused, for itself or for its topic.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::EventRefused(_) | Self::TopicRefused(_))
     }
 }
 

@@ -67,8 +67,9 @@ struct LaneRetry {
     backoff: Backoff,
     not_before: Instant,
     refusals: u32,
-    /// An event was refused, and the next is sent alone; otherwise the batch failed for no fault of its events.
-    alone: bool,
+    /// The event that was refused in a batch: those up to it are sent alone. `None`: the batch failed for no fault of its
+    /// events.
+    alone_up_to: Option<i64>,
 }
 
 /// The keys that have parked events, by the number of their events which are on the way there.
@@ -165,6 +166,7 @@ pub(super) enum Settlement {
 const MOST_FLIGHTS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE_WITHOUT_FAULT: Duration = Duration::from_secs(1);
 
 impl<C: Clone> HeldLane<C> {
     pub(super) fn new(hold: u64, lease: Lease, cursor: C, parked: Vec<Vec<u8>>) -> Self {
@@ -199,7 +201,7 @@ impl<C: Clone> HeldLane<C> {
             None => Some(rows),
             // What is in flight decides from where to go on.
             Some(_) if self.in_the_air() > 0 => None,
-            Some(retry) if retry.alone => Some(1),
+            Some(retry) if retry.alone_up_to.is_some() => Some(1),
             Some(_) => Some(rows),
         }
     }
@@ -273,7 +275,7 @@ impl<C: Clone> HeldLane<C> {
                 None
             })
             .collect();
-        let alone = self.retry.as_ref().is_some_and(|retry| retry.alone);
+        let alone = self.retry.as_ref().is_some_and(|retry| retry.alone_up_to.is_some());
         Some(Flight {
             hold: self.hold,
             lane: self.lease.lane,
@@ -331,18 +333,22 @@ impl<C: Clone> HeldLane<C> {
         let Flight { events, alone, mut passed_over, held, start, end, .. } = flight;
         let bad = (0..events.len()).find(|i| !reports.get(*i).is_some_and(DeliveryReport::is_delivered));
         let Some(bad) = bad else {
+            let last = events.iter().chain(passed_over.iter().map(|parking| &parking.event));
+            let last = last.map(|event| event.seq).max();
             self.delivered(end, passed_over, held);
-            return Settlement::AllDelivered { after_retry: self.retry.take().is_some() };
+            return Settlement::AllDelivered { after_retry: self.is_over_it(last, now) };
         };
-        let event = &events[bad];
-        let report = reports.into_iter().nth(bad).unwrap_or(DeliveryReport::NotSent);
+        // The refusal of a later event may have cost this one its answer. Together they would only fail again.
+        let refused_at = reports.iter().position(DeliveryReport::is_refusal);
+        let event = &events[refused_at.unwrap_or(bad)];
+        let report = refused_at.and_then(|at| reports.into_iter().nth(at)).unwrap_or(DeliveryReport::NotSent);
         let retry = self.retry.get_or_insert_with(|| LaneRetry {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             not_before: now,
             refusals: 0,
-            alone: false,
+            alone_up_to: None,
         });
-        let refused = !matches!(report, DeliveryReport::NotSent);
+        let refused = refused_at.is_some();
         let attempt = retry.refusals + 1;
         if refused && alone {
             retry.refusals = attempt;
@@ -350,7 +356,7 @@ impl<C: Clone> HeldLane<C> {
         let at_fault = matches!(report, DeliveryReport::EventRefused(_));
         if refused && alone && park_after.is_some_and(|most| at_fault || attempt >= most) {
             let event = event.clone();
-            self.retry = None;
+            self.is_over_it(Some(event.seq), now);
             if matches!(report, DeliveryReport::TopicRefused(_)) {
                 self.refused_topics.insert(event.record.topic.clone().into_owned());
             }
@@ -361,12 +367,18 @@ impl<C: Clone> HeldLane<C> {
             self.delivered(end, passed_over, held);
             return Settlement::Parked { event, report, attempt };
         }
-        retry.not_before = now + retry.backoff.pause();
-        retry.alone |= refused;
+        let pause = retry.backoff.pause();
+        if refused {
+            retry.alone_up_to = retry.alone_up_to.max(Some(event.seq));
+            retry.not_before = now + pause;
+        } else {
+            retry.not_before = now + pause.min(LONGEST_PAUSE_WITHOUT_FAULT);
+        }
+        let up_to = events[bad].seq;
         let (taken, given_up): (Vec<_>, Vec<_>) =
-            passed_over.into_iter().partition(|parking| parking.event.seq < event.seq);
+            passed_over.into_iter().partition(|parking| parking.event.seq < up_to);
         self.parked.saved(&given_up);
-        let cursor = cursor_before(&start, event.seq);
+        let cursor = cursor_before(&start, up_to);
         if bad > 0 || !taken.is_empty() {
             self.delivered(cursor.clone(), taken, held);
         }
@@ -375,6 +387,19 @@ impl<C: Clone> HeldLane<C> {
             Settlement::Refused { event: event.clone(), report, attempt, alone }
         } else {
             Settlement::Interrupted
+        }
+    }
+
+    /// Whether a retry has ended, with all up to the number `last` delivered.
+    fn is_over_it(&mut self, last: Option<i64>, now: Instant) -> bool {
+        match &mut self.retry {
+            Some(retry) if retry.alone_up_to > last => {
+                retry.backoff.reset();
+                retry.not_before = now;
+                retry.refusals = 0;
+                false
+            }
+            retry => retry.take().is_some(),
         }
     }
 

@@ -38,9 +38,18 @@ pub struct Kafka {
     libs: PathBuf,
     dir: PathBuf,
     log: PathBuf,
-    port: u16,
+    node: Node,
     brokers: String,
     daemon: Option<Daemon>,
+}
+
+#[derive(Clone)]
+struct Node {
+    /// What it is, in the words of the property file.
+    role: String,
+    port: u16,
+    controller_port: u16,
+    cluster_id: String,
 }
 
 impl Kafka {
@@ -54,20 +63,39 @@ impl Kafka {
     /// A program is missing, the download fails, or the server does not come up; the message has the
     /// end of its log.
     pub fn start(dir: &Path, options: KafkaOptions) -> Result<Self, Error> {
+        let [port, controller_port] = net::free_ports()?;
+        let node =
+            Node { role: first_node(port, controller_port), port, controller_port, cluster_id: cluster_id() };
+        Self::start_node(dir, node, options)
+    }
+
+    /// Starts a second broker of this server's cluster, so that a topic can have two replicas. It is down when it is killed,
+    /// and not the cluster.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_second(&self, dir: &Path, options: KafkaOptions) -> Result<Self, Error> {
+        let [port] = net::free_ports()?;
+        let Node { controller_port, cluster_id, .. } = self.node.clone();
+        let node = Node { role: second_node(port, controller_port), port, controller_port, cluster_id };
+        Self::start_node(dir, node, options)
+    }
+
+    fn start_node(dir: &Path, node: Node, options: KafkaOptions) -> Result<Self, Error> {
         let libs = fetch()?;
         create_dir_all(dir)?;
-        let [port, controller_port] = net::free_ports()?;
         let mut server = Self {
             libs,
             dir: dir.to_owned(),
             log: dir.join("kafka.log"),
-            port,
-            brokers: format!("127.0.0.1:{port}"),
+            brokers: format!("127.0.0.1:{}", node.port),
+            node,
             daemon: None,
         };
         let data = dir.join("data");
         for (file, text) in [
-            (server.properties(), server_properties(&data, port, controller_port, options)),
+            (server.properties(), server_properties(&data, &server.node.role, options)),
             (server.log_properties(), LOG_PROPERTIES.to_owned()),
         ] {
             fs::write(&file, text)
@@ -85,7 +113,7 @@ impl Kafka {
 
     /// The port on 127.0.0.1, the same after every restart.
     pub fn port(&self) -> u16 {
-        self.port
+        self.node.port
     }
 
     /// The server's log.
@@ -95,7 +123,7 @@ impl Kafka {
 
     /// Whether the server answers now and can lead partitions.
     pub fn answers(&self) -> bool {
-        has_live_broker(self.port).unwrap_or(false)
+        has_live_broker(self.node.port).unwrap_or(false)
     }
 
     /// A crash: SIGKILL to the server, which is gone when this returns.
@@ -164,7 +192,7 @@ impl Kafka {
         }
         remove_dir_all(data)?;
         let mut tool = self.java()?;
-        tool.args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id(), "--config"]);
+        tool.args(["kafka.tools.StorageTool", "format", "--cluster-id", &self.node.cluster_id, "--config"]);
         tool.arg(self.properties());
         run(tool, "format the data directory of Kafka")?;
         fs::write(&formatted, "")
@@ -175,7 +203,7 @@ impl Kafka {
         let mut java = self.java()?;
         java.arg("kafka.Kafka").arg(self.properties());
         let mut daemon = Daemon::spawn(java, &self.log, "KILL")?;
-        let port = self.port;
+        let port = self.node.port;
         wait_until_ready(&mut daemon, || has_live_broker(port).unwrap_or(false))
             .map_err(|reason| Error::server(format_args!("kafka on port {port} {reason}"), &self.log))?;
         self.daemon = Some(daemon);
@@ -227,17 +255,35 @@ appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d %p %c{1}: %m%n
 ";
 
-fn server_properties(data: &Path, port: u16, controller_port: u16, options: KafkaOptions) -> String {
-    let KafkaOptions { auto_create_topics, partitions } = options;
-    // A backslash is the only character of a path that a property file reads otherwise.
-    let data = data.display().to_string().replace('\\', "\\\\");
+fn first_node(port: u16, controller_port: u16) -> String {
     format!(
         "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}"
+    )
+}
+
+fn second_node(port: u16, controller_port: u16) -> String {
+    format!(
+        "\
+process.roles=broker
+node.id=2
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}"
+    )
+}
+
+fn server_properties(data: &Path, node: &str, options: KafkaOptions) -> String {
+    let KafkaOptions { auto_create_topics, partitions } = options;
+    // A backslash is the only character of a path that a property file reads otherwise.
+    let data = data.display().to_string().replace('\\', "\\\\");
+    format!(
+        "\
+{node}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
@@ -300,7 +346,7 @@ mod tests {
     #[test]
     fn the_options_reach_the_property_file() {
         let options = KafkaOptions { auto_create_topics: false, partitions: 3 };
-        let text = server_properties(Path::new("some dir/data"), 1111, 2222, options);
+        let text = server_properties(Path::new("some dir/data"), &first_node(1111, 2222), options);
         let has = |line| text.lines().any(|other| other == line);
 
         assert!(has("listeners=PLAINTEXT://127.0.0.1:1111,CONTROLLER://127.0.0.1:2222"));

@@ -19,13 +19,20 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
+    // How long a broker waits for replicas before it answers that it waited in vain. Meanwhile it answers nothing else on the
+    // connection: with librdkafka's 30 s, one partition holds up all others of its broker.
+    ("request.timeout.ms", "5000"),
     // How long a new topic may stay unknown before its events fail. librdkafka's 30 s would hold up other lanes.
     ("topic.metadata.propagation.max.ms", "5000"),
     // How soon a topic that was missing is found. librdkafka's own 5 minutes are long for a lane to wait.
     ("topic.metadata.refresh.interval.ms", "10000"),
     // Reconnect soon after a broker is back.
     ("reconnect.backoff.max.ms", "2000"),
+    // What each partition acknowledges.
+    (STATISTICS, "1000"),
 ];
+
+const STATISTICS: &str = "statistics.interval.ms";
 
 /// The settings of a [`KafkaPublisher`].
 #[derive(Debug)]
@@ -62,9 +69,13 @@ impl KafkaPublisherBuilder {
     /// | `acks` | `all`, refused otherwise |
     /// | `message.timeout.ms` | `0` (never), refused otherwise |
     /// | `transactional.id` | none, refused otherwise |
-    /// | `partitioner` | `murmur2_random`; `random` is refused |
+    /// | `retries`, `queuing.strategy`, `delivery.report.only.error` | librdkafka's, refused otherwise |
+    /// | `api.version.request`, `api.version.fallback.ms` | librdkafka's, refused otherwise |
+    /// | `statistics.interval.ms` | `1000`, refused otherwise |
+    /// | `partitioner` | `murmur2_random`; `random` and `consistent_random`, which spreads events with an empty key, are refused |
     /// | `compression.type` | `lz4` |
     /// | `linger.ms` | `2` |
+    /// | `request.timeout.ms` | `5000` |
     /// | `topic.metadata.propagation.max.ms` | `5000` |
     /// | `topic.metadata.refresh.interval.ms` | `10000` |
     /// | `reconnect.backoff.max.ms` | `2000` |
@@ -89,9 +100,11 @@ impl KafkaPublisherBuilder {
     }
 }
 
-/// Why a property cannot be had.
+/// Why a property cannot be had. What is not here was looked at, and cannot lose an event, or change the order of a key:
+/// it says how to reach the brokers, how fast things go, or what is too large.
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim().to_ascii_lowercase();
+    let is_false = matches!(&*value, "false" | "f" | "0");
     match name {
         "enable.idempotence" if value != "true" => Some(
             "without it, a retry after a lost answer writes an event twice or after a later one of its key",
@@ -99,22 +112,42 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
         "enable.gapless.guarantee" if value != "true" => {
             Some("without it, events overtake an earlier one of their key that was refused")
         }
-        "acks" | "request.required.acks" if value != "all" && value != "-1" => Some(
+        "acks" if value != "all" && value != "-1" => Some(
             "the relay forgets an event once it is acknowledged; acknowledged by fewer than all in-sync replicas, it is \
              lost when their leader fails",
         ),
-        "message.timeout.ms" | "delivery.timeout.ms" if value != "0" => Some(
+        "message.timeout.ms" if value != "0" => Some(
             "an event that expires while the broker is away would fail although nothing is wrong with it; the relay \
              waits for the broker instead, with bounded memory",
         ),
-        "transactional.id" => Some("the producer is idempotent, not transactional"),
-        "partitioner" if value == "random" => Some(
-            "events of one key would be spread over partitions, and lose their order. Choose one that hashes the key, \
-             such as `murmur2_random` or `consistent_random`",
+        "retries" => Some(
+            "an event that is not tried again while the broker is away would fail although nothing is wrong with it; the \
+             relay waits for the broker instead",
         ),
+        "transactional.id" => Some("the producer is idempotent, not transactional"),
+        "partitioner" if !KEYED.contains(&&*value) => Some(
+            "events of one key, an empty key included, would be spread over partitions, and lose their order. Choose one \
+             that hashes every key: `murmur2_random`, `murmur2`, `consistent`, `fnv1a_random` or `fnv1a`",
+        ),
+        "queuing.strategy" if value != "fifo" => Some("the last event of a key would be sent first"),
+        "delivery.report.only.error" if !is_false => {
+            Some("the relay would never learn that an event was delivered")
+        }
+        STATISTICS if value != "1000" => {
+            Some("the publisher learns from them that a topic takes no events, and shows them nowhere")
+        }
+        "api.version.request" if is_false => {
+            Some("librdkafka would speak to the broker as to one without idempotence")
+        }
+        "api.version.fallback.ms" if value != "0" => {
+            Some("librdkafka would speak to the broker as to one without idempotence and headers")
+        }
         _ => None,
     }
 }
+
+/// Partitioners that put all events of a key into one partition. `consistent_random` does not for the empty key.
+const KEYED: [&str; 5] = ["murmur2_random", "murmur2", "consistent", "fnv1a_random", "fnv1a"];
 
 #[cfg(test)]
 mod tests {
@@ -127,19 +160,84 @@ mod tests {
             ("enable.idempotence", "false"),
             ("enable.gapless.guarantee", "false"),
             ("acks", "1"),
+            ("topic.acks", "1"),
             ("request.required.acks", "0"),
+            ("message.timeout.ms", "1"),
             ("delivery.timeout.ms", "120000"),
+            ("retries", "0"),
+            ("message.send.max.retries", "3"),
             ("transactional.id", "x"),
             ("partitioner", "random"),
+            ("partitioner", "consistent_random"),
+            ("queuing.strategy", "lifo"),
+            ("delivery.report.only.error", "true"),
+            ("statistics.interval.ms", "0"),
+            ("api.version.request", "false"),
+            ("api.version.fallback.ms", "1000"),
         ] {
             let error = KafkaPublisher::builder("localhost:9092").property(name, value).build().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
-            let one_name = match name {
-                "request.required.acks" => "acks",
-                "delivery.timeout.ms" => "message.timeout.ms",
-                name => name,
-            };
-            assert!(error.to_string().contains(one_name) && error.to_string().contains("refused"), "{error}");
+            assert!(error.to_string().contains("is refused: "), "{name}: {error}");
+        }
+        // librdkafka itself refuses these beside an idempotent producer, or altogether.
+        for (name, value) in [
+            ("max.in.flight", "6"),
+            ("max.in.flight.requests.per.connection", "1000"),
+            ("queue.buffering.backpressure.threshold", "2"),
+            ("msg_order_cmp", "x"),
+            ("partitioner_cb", "x"),
+            ("dr_msg_cb", "x"),
+            ("interceptors", "x"),
+            ("plugin.library.paths", "no-such-library"),
+        ] {
+            let built = KafkaPublisher::builder("localhost:9092").property(name, value).build();
+            assert_eq!(built.map(|_| ()).unwrap_err().kind(), ErrorKind::Config, "{name}");
+        }
+    }
+
+    /// Each with a value that is as unfavourable as librdkafka allows.
+    #[test]
+    fn what_cannot_lose_an_event_or_change_the_order_of_a_key_is_not_refused() {
+        for (name, value) in [
+            // Requests of one event: the order of a key does not rest on what is in one request.
+            ("batch.num.messages", "1"),
+            ("batch.size", "1"),
+            ("linger.ms", "0"),
+            ("max.in.flight", "5"),
+            ("message.max.bytes", "1000"),
+            ("message.copy.max.bytes", "0"),
+            ("queue.buffering.max.messages", "1"),
+            // What is larger than the queue is refused, and does not wait for ever.
+            ("queue.buffering.max.kbytes", "1"),
+            ("sticky.partitioning.linger.ms", "0"),
+            ("compression.codec", "gzip"),
+            ("compression.level", "0"),
+            // How soon something is tried again, or found.
+            ("request.timeout.ms", "1"),
+            ("socket.timeout.ms", "300000"),
+            ("socket.max.fails", "0"),
+            ("retry.backoff.ms", "300000"),
+            ("retry.backoff.max.ms", "1"),
+            ("reconnect.backoff.max.ms", "3600000"),
+            ("connections.max.idle.ms", "1000"),
+            ("topic.metadata.refresh.interval.ms", "-1"),
+            ("topic.metadata.propagation.max.ms", "3600000"),
+            ("metadata.max.age.ms", "1"),
+            ("allow.auto.create.topics", "false"),
+            ("topic.blacklist", "^orders$"),
+            ("broker.version.fallback", "0.9.0"),
+            // Overwritten by rdkafka.
+            ("enabled_events", "0"),
+            ("log.queue", "true"),
+            ("enable.random.seed", "false"),
+            ("partitioner", "consistent"),
+            ("acks", "-1"),
+            // Properties of consumers: librdkafka ignores them.
+            ("group.id", "x"),
+            ("enable.auto.commit", "false"),
+        ] {
+            let built = KafkaPublisher::builder("localhost:9092").property(name, value).build();
+            assert!(built.is_ok(), "{name}: {}", built.unwrap_err());
         }
     }
 

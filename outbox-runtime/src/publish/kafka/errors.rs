@@ -1,26 +1,29 @@
 //! What Kafka's refusals mean for an event, and what to do about them.
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::time::Instant;
 
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::stalls::Stalls;
 use crate::error::{ErrorKind, OutboxError};
 use crate::publish::DeliveryReport;
 use crate::record::EventRecord;
 
-/// The report of one event that was not delivered.
-pub(super) fn not_delivered(event: &EventRecord, error: KafkaError) -> DeliveryReport {
-    use RDKafkaErrorCode as Code;
+/// The report of one event that was not delivered. `fatal`: what ended its producer.
+pub(super) fn not_delivered(
+    event: &EventRecord,
+    error: KafkaError,
+    fatal: Option<Code>,
+    stalls: &Stalls,
+) -> DeliveryReport {
     match error.rdkafka_error_code() {
         // After a failure of some event, librdkafka lets go of all that it has: it would have to leave a gap otherwise.
-        Some(
-            Code::PurgeQueue
-            | Code::PurgeInflight
-            | Code::Fatal
-            | Code::GaplessGuarantee
-            | Code::OutOfOrderSequenceNumber
-            | Code::UnknownProducerId
-            | Code::InvalidProducerEpoch
-            | Code::ProducerFenced,
-        ) => DeliveryReport::NotSent,
+        Some(code) if is_aftermath(code) => match fatal {
+            Some(fatal) if !is_aftermath(fatal) => {
+                not_delivered(event, KafkaError::MessageProduction(fatal), None, stalls)
+            }
+            _ => stalled(event, stalls).unwrap_or(DeliveryReport::NotSent),
+        },
         Some(Code::UnknownPartition) if event.partition.is_some() => {
             DeliveryReport::EventRefused(refusal(event, error))
         }
@@ -32,43 +35,89 @@ pub(super) fn not_delivered(event: &EventRecord, error: KafkaError) -> DeliveryR
             | Code::ClusterAuthorizationFailed
             | Code::InvalidTopic,
         ) => DeliveryReport::TopicRefused(refusal(event, error)),
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord) => {
-            DeliveryReport::EventRefused(refusal(event, error))
-        }
+        Some(
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::QueueFull,
+        ) => DeliveryReport::EventRefused(refusal(event, error)),
         _ => DeliveryReport::Refused(refusal(event, error)),
     }
+}
+
+/// The report of an event whose topic takes nothing.
+pub(super) fn stalled(event: &EventRecord, stalls: &Stalls) -> Option<DeliveryReport> {
+    let why = stalls.refusal(&event.topic, Instant::now())?;
+    Some(DeliveryReport::TopicRefused(OutboxError::new(
+        ErrorKind::Kafka,
+        format!("{why} The relay tries again by itself. Nothing is lost: the event stays in the outbox"),
+    )))
+}
+
+/// Whether an event failed only because another one did, or a producer ended.
+fn is_aftermath(code: Code) -> bool {
+    matches!(
+        code,
+        Code::PurgeQueue
+            | Code::PurgeInflight
+            | Code::Fatal
+            | Code::GaplessGuarantee
+            | Code::OutOfOrderSequenceNumber
+            | Code::UnknownProducerId
+            | Code::InvalidProducerEpoch
+            | Code::ProducerFenced
+    )
 }
 
 fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
     let EventRecord { id, topic, .. } = event;
     let what = match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::UnknownPartition) if let Some(partition) = event.partition => format!(
+        Some(Code::UnknownPartition) if let Some(partition) = event.partition => format!(
             "event {id} is for partition {partition} of the topic `{topic}`, which has none of that number. Add partitions \
              (`kafka-topics.sh --alter --topic {topic} --partitions N`), and the relay goes on by itself"
         ),
-        Some(
-            RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition,
-        ) => format!(
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => format!(
             "the topic `{topic}` does not exist, and the broker does not create it by itself. Create it \
              (`kafka-topics.sh --create --topic {topic} --partitions N`), and the relay goes on by itself"
         ),
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => format!(
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => format!(
             "event {id} with its {} bytes is larger than the topic `{topic}` (`max.message.bytes`) or the producer \
              (`message.max.bytes`) accepts. Raise the limit, and the relay goes on by itself; lower \
              `max_event_bytes` of the outbox, and `emit` refuses such an event",
             event.size()
         ),
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            format!(
-                "this user may not write to the topic `{topic}` (an idempotent producer needs WRITE on it, and \
-             IDEMPOTENT_WRITE on the cluster before Kafka 3.0). Grant it, and the relay goes on by itself"
-            )
-        }
-        Some(RDKafkaErrorCode::InvalidTopic) => {
+        Some(Code::QueueFull) => format!(
+            "event {id} with its {} bytes is larger than the producer's whole queue (`queue.buffering.max.kbytes`). Raise \
+             the limit",
+            event.size()
+        ),
+        Some(Code::TopicAuthorizationFailed) => format!(
+            "this user may not write to the topic `{topic}` (it needs the operations WRITE and DESCRIBE on it). Grant them \
+             (`kafka-acls.sh --add --producer --topic {topic} --allow-principal User:NAME`), and the relay goes on by itself"
+        ),
+        Some(Code::ClusterAuthorizationFailed) => "this user may not use an idempotent producer (it needs WRITE on a topic, \
+             and before Kafka 3.0 IDEMPOTENT_WRITE on the cluster). Grant it (`kafka-acls.sh --add --producer \
+             --idempotent …`), and the relay goes on by itself"
+            .to_owned(),
+        Some(Code::InvalidTopic) => {
             format!("the broker says that `{topic}` is no legal topic name. Correct the event's `topic`")
         }
+        Some(Code::InvalidRecord) if event.key.is_none() => format!(
+            "the topic `{topic}` refused event {id}, which has no key: a compacted topic (`cleanup.policy=compact`) takes \
+             none without. Give the event a key (`#[event(key)]`), or set the topic's `cleanup.policy` to `delete`, and the \
+             relay goes on by itself"
+        ),
+        Some(Code::InvalidRecord) => format!(
+            "the broker finds the record of event {id} invalid for the topic `{topic}`. Its own log says why, as do the \
+             topic's settings (`cleanup.policy`, validation of schemas)"
+        ),
+        Some(Code::InvalidTimestamp) => format!(
+            "the broker finds the time of sending of event {id} too far from its own for the topic `{topic}` \
+             (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`). Set the clocks of this machine and of \
+             the brokers, and the relay goes on by itself"
+        ),
+        Some(Code::UnsupportedCompressionType) => format!(
+            "the broker does not know the producer's `compression.type` for the topic `{topic}`. Choose one that it knows, \
+             such as `lz4`"
+        ),
+        Some(Code::PolicyViolation) => format!("a policy of the broker forbids event {id} on the topic `{topic}`"),
         _ => format!("event {id} could not be delivered to the topic `{topic}`; the relay tries again"),
     };
     OutboxError::new(ErrorKind::Kafka, format!("{what}. Nothing is lost: it stays in the outbox"))

@@ -3,18 +3,24 @@
 mod config;
 mod errors;
 mod headers;
+mod order;
 mod producer;
+mod reports;
+mod stalls;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 pub use config::KafkaPublisherBuilder;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::OutboxError;
 use crate::kafka::Brokers;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::producer::Producer;
+use crate::publish::kafka::stalls::Stalls;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 
@@ -22,38 +28,68 @@ use crate::record::StoredEvent;
 ///
 /// Its producer is idempotent and gapless with `acks=all`: a delivered event is on all in-sync replicas, once, and
 /// events of one key stay in order through retries and changes of leader. Partitions are chosen as Java clients do
-/// (`murmur2_random`). Headers follow the CloudEvents Kafka binding in binary mode.
+/// (`murmur2_random`). Headers follow the CloudEvents Kafka binding in binary mode. A record's time is the time of sending; the
+/// header `ce_time` says when the event happened.
+///
+/// While no broker answers, it waits. A topic that takes nothing although brokers answer (too few of its replicas are in sync,
+/// or a partition has no leader) is logged after 5 s, and refused after 15 s: the relay parks its events, and those of other
+/// topics are published. One event of it is tried every 10 s, until it takes one.
 pub struct KafkaPublisher {
     config: ProducerConfig,
     brokers: Brokers,
+    /// The topics that take nothing.
+    stalls: Arc<Stalls>,
     main: Slot,
     /// For events that are sent alone: with one event to a request, and none of the others to lose by a fatal error.
     alone: Slot,
 }
 
-/// A producer that is replaced after a fatal error: librdkafka's answer to what would otherwise be a gap in the order.
+/// A producer that is replaced when it is over: after a fatal error, librdkafka's answer to what would otherwise be a gap in
+/// the order, or when a topic takes nothing.
 #[derive(Default)]
-struct Slot(Mutex<Option<Arc<Producer>>>);
+struct Slot(Mutex<Current>);
+
+#[derive(Default)]
+struct Current {
+    producer: Option<Arc<Producer>>,
+    told: Option<Instant>,
+}
 
 impl Slot {
     fn get(
         &self,
         start: impl FnOnce() -> Result<Producer, OutboxError>,
     ) -> Result<Arc<Producer>, OutboxError> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*slot {
-            Some(producer) if !producer.is_fatal() => Ok(Arc::clone(producer)),
-            _ => {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &current.producer {
+            Some(producer) if !producer.is_over() => Ok(Arc::clone(producer)),
+            over => {
+                let error = over.as_ref().and_then(|producer| producer.fatal_error());
+                current.tell(error);
                 let producer = Arc::new(start()?);
-                if let Some(failed) = slot.replace(Arc::clone(&producer)) {
-                    // Its end joins a thread and talks to brokers.
-                    drop(tokio::task::spawn_blocking(move || drop(failed)));
-                }
+                current.producer = Some(Arc::clone(&producer));
                 Ok(producer)
             }
         }
     }
 }
+
+impl Current {
+    /// Says why the producer ended, unless that is what the refusal of an event leads to. It may end again at once.
+    fn tell(&mut self, error: Option<(RDKafkaErrorCode, String)>) {
+        let Some((code, reason)) = error else { return };
+        let expected = code == RDKafkaErrorCode::GaplessGuarantee;
+        if expected || self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
+            tracing::debug!(%code, reason, "a Kafka producer ended, and is made anew");
+        } else {
+            self.told = Some(Instant::now());
+            tracing::warn!(%code, reason, "a Kafka producer ended, and is made anew: nothing is lost");
+        }
+    }
+}
+
+/// How often it is said that a producer ended.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl KafkaPublisher {
     /// A publisher to the brokers `bootstrap_servers` ("host:port,host:port"), with all settings at their defaults.
@@ -74,7 +110,8 @@ impl KafkaPublisher {
     fn from_config(config: ProducerConfig) -> Result<Self, OutboxError> {
         let meaning = "events stay in the outbox, and the relay keeps trying";
         let brokers = Brokers::new(config.properties.brokers(), meaning);
-        let publisher = Self { config, brokers, main: Slot::default(), alone: Slot::default() };
+        let (stalls, main, alone) = Default::default();
+        let publisher = Self { config, brokers, stalls, main, alone };
         // What librdkafka finds wrong with the settings is said now.
         publisher.main.get(|| publisher.start_main())?;
         Ok(publisher)
@@ -91,25 +128,38 @@ impl KafkaPublisher {
     }
 
     fn start(&self, config: &ClientConfig) -> Result<Producer, OutboxError> {
-        Producer::start(config, self.brokers.clone()).map_err(|error| self.config.properties.no_client(error))
+        Producer::start(config, self.brokers.clone(), Arc::clone(&self.stalls))
+            .map_err(|error| self.config.properties.no_client(error))
     }
 }
 
 impl Publisher for KafkaPublisher {
     async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        match self.main.get(|| self.start_main()) {
-            Ok(producer) => producer.publish(events, &self.config.source).await,
-            Err(error) => {
-                let mut reports: Vec<_> = events.iter().map(|_| DeliveryReport::NotSent).collect();
-                if let Some(first) = reports.first_mut() {
-                    *first = DeliveryReport::Refused(error);
-                }
-                reports
+        let refused = events
+            .iter()
+            .enumerate()
+            .find_map(|(place, event)| Some((place, errors::stalled(&event.record, &self.stalls)?)));
+        let to_send = refused.as_ref().map_or(events, |(place, _)| &events[..*place]);
+        let mut reports = Vec::with_capacity(events.len());
+        if !to_send.is_empty() {
+            match self.main.get(|| self.start_main()) {
+                Ok(producer) => reports = producer.publish(to_send, &self.config.source).await,
+                Err(error) => reports.push(DeliveryReport::Refused(error)),
             }
         }
+        if reports.len() == to_send.len() {
+            reports.extend(refused.map(|(_, report)| report));
+        }
+        reports.resize_with(events.len(), || DeliveryReport::NotSent);
+        reports
     }
 
     async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
+        if let Some(refused) = errors::stalled(&event.record, &self.stalls)
+            && !self.stalls.may_try(&event.record.topic, Instant::now())
+        {
+            return refused;
+        }
         match self.alone.get(|| self.start_alone()) {
             Ok(producer) => {
                 let mut reports = producer.publish(std::slice::from_ref(event), &self.config.source).await;

@@ -1,88 +1,141 @@
-//! A librdkafka producer and the delivery reports of what it is sending.
+//! A librdkafka producer: it sends events, and knows what became of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
-use tokio::sync::Notify;
+use rdkafka::{ClientConfig, Message as _, Statistics};
 
 use super::errors;
 use super::headers::kafka_headers;
+use super::order::Established;
+use super::reports::{Ack, Reports, Sending};
+use super::stalls::{Progress, Stalls};
 use crate::kafka::{self, Brokers};
 use crate::publish::DeliveryReport;
 use crate::record::StoredEvent;
 
 /// How many sends go by before other tasks of the thread get their turn.
 const SENDS_PER_YIELD: usize = 256;
-/// How often a publish that waits asks whether librdkafka has given up.
-const FATAL_CHECK: Duration = Duration::from_secs(1);
 
 pub(super) struct Producer {
-    producer: ThreadedProducer<Context>,
-    reports: Arc<Reports>,
+    /// Taken when it is dropped.
+    client: Option<ThreadedProducer<Context>>,
+    pub(super) reports: Arc<Reports>,
+    established: Established,
+    progress: Arc<Progress>,
+    stalls: Arc<Stalls>,
+    /// Given up because a topic takes nothing: librdkafka cannot let go of the events of one topic alone.
+    abandoned: AtomicBool,
+    looking: AtomicBool,
 }
 
 impl Producer {
-    pub(super) fn start(config: &ClientConfig, brokers: Brokers) -> Result<Self, KafkaError> {
-        let reports = Arc::<Reports>::default();
-        let context = Context { reports: Arc::clone(&reports), brokers };
-        Ok(Self { producer: ThreadedProducer::from_config_and_context(config, context)?, reports })
+    pub(super) fn start(
+        config: &ClientConfig,
+        brokers: Brokers,
+        stalls: Arc<Stalls>,
+    ) -> Result<Self, KafkaError> {
+        let (reports, progress) = (Arc::<Reports>::default(), Arc::<Progress>::default());
+        let context = Context { reports: Arc::clone(&reports), progress: Arc::clone(&progress), brokers };
+        let client = ThreadedProducer::from_config_and_context(config, context)?;
+        Ok(Self {
+            client: Some(client),
+            reports,
+            established: Established::default(),
+            progress,
+            stalls,
+            abandoned: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
+        })
     }
 
-    /// After a fatal error nothing more can be sent: librdkafka would have had to leave a gap.
-    pub(super) fn is_fatal(&self) -> bool {
-        self.producer.client().fatal_error().is_some()
+    /// Nothing more can be sent: after a fatal error, librdkafka would have had to leave a gap.
+    pub(super) fn is_over(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) || self.fatal_error().is_some()
     }
 
-    pub(super) async fn publish(&self, events: &[StoredEvent], source: &str) -> Vec<DeliveryReport> {
-        let mut sending = Sending::begin(self, events.len());
-        for (i, event) in events.iter().enumerate() {
-            if i % SENDS_PER_YIELD == SENDS_PER_YIELD - 1 {
-                tokio::task::yield_now().await;
-            }
-            if let Err(error) = self.send(event, sending.slot(i), source).await {
-                sending.reports.set(sending.slot(i), Err(error));
-                sending.reports.not_sent(sending.first_slot, i + 1);
+    pub(super) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.client.as_ref().and_then(|client| client.client().fatal_error())
+    }
+
+    /// Sends the events of each key in their order.
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        events: &[StoredEvent],
+        source: &str,
+    ) -> Vec<DeliveryReport> {
+        let sending = Sending::begin(self, events.len());
+        let mut waiting: Vec<usize> = (0..events.len()).collect();
+        while !waiting.is_empty() {
+            let (now, later) = self.established.part(events, waiting);
+            let sent = self.send_all(events, &now, &sending, source).await;
+            let delivered = sending.reported().await;
+            self.established.note(sending.acknowledged().into_iter().map(|(i, ack)| (&events[i], ack)));
+            if !sent || !delivered {
                 break;
             }
+            waiting = later;
         }
-        sending
-            .finished()
-            .await
-            .into_iter()
-            .zip(events)
-            .map(|(outcome, event)| match outcome {
-                Some(Ok(())) => DeliveryReport::Delivered,
-                Some(Err(error)) => errors::not_delivered(&event.record, error),
-                None => DeliveryReport::NotSent,
-            })
-            .collect()
+        let outcomes = sending.finish();
+        let fatal = self.fatal_error().map(|(code, _)| code);
+        let reports = outcomes.into_iter().zip(events).map(|(outcome, event)| match outcome {
+            Some(Ok(ack)) => {
+                self.stalls.delivered(&event.record.topic, ack.partition);
+                DeliveryReport::Delivered
+            }
+            Some(Err(error)) => errors::not_delivered(&event.record, error, fatal, &self.stalls),
+            None => DeliveryReport::NotSent,
+        });
+        reports.collect()
     }
 
-    /// Queues one event, waiting while librdkafka's queue is full.
+    /// `false`: an event could not be sent, and those behind it were not.
+    async fn send_all(
+        &self,
+        events: &[StoredEvent],
+        places: &[usize],
+        sending: &Sending<'_>,
+        source: &str,
+    ) -> bool {
+        for (sent, place) in places.iter().enumerate() {
+            if sent % SENDS_PER_YIELD == SENDS_PER_YIELD - 1 {
+                tokio::task::yield_now().await;
+            }
+            let slot = sending.open(*place);
+            if let Err(error) = self.send(&events[*place], slot, source).await {
+                self.reports.set(slot, Err(error));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Queues one event, waiting while librdkafka's queue is full. Its time is the time of sending: brokers delete what is
+    /// old by it, and refuse what is of the future.
     async fn send(&self, event: &StoredEvent, slot: usize, source: &str) -> Result<(), KafkaError> {
+        let Some(client) = &self.client else { return Err(KafkaError::Canceled) };
         let record = &event.record;
         let mut message: BaseRecord<'_, [u8], [u8], usize> =
             BaseRecord::with_opaque_to(&record.topic, slot).headers(kafka_headers(record, source));
         message.key = record.key.as_deref();
         message.payload = record.payload.as_deref();
         message.partition = record.partition;
-        message.timestamp = record
-            .occurred_at
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| i64::try_from(since.as_millis()).ok());
         loop {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Err(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
+            }
+            let empty = client.in_flight_count() == 0;
             let room = self.reports.room.notified();
-            match self.producer.send(message) {
+            match client.send(message) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) if !empty => {
                     message = returned;
                     // A delivery makes room. The time-out is for one that happened just before we looked.
                     let _ = tokio::time::timeout(Duration::from_millis(50), room).await;
@@ -92,124 +145,43 @@ impl Producer {
         }
     }
 
-    fn purge(&self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
-    }
-}
-
-/// One call of `publish`. Given up before its end, what is still queued is not sent any more.
-struct Sending<'a> {
-    producer: &'a Producer,
-    reports: &'a Reports,
-    first_slot: usize,
-    changed: Arc<Notify>,
-    finished: bool,
-}
-
-impl<'a> Sending<'a> {
-    fn begin(producer: &'a Producer, events: usize) -> Self {
-        let changed = Arc::<Notify>::default();
-        let reports = &*producer.reports;
-        let mut batches = reports.batches();
-        let first_slot = batches.next_slot;
-        batches.next_slot = first_slot.wrapping_add(events);
-        let batch = Batch {
-            outcomes: (0..events).map(|_| None).collect(),
-            missing: events,
-            changed: Arc::clone(&changed),
-        };
-        batches.open.insert(first_slot, batch);
-        drop(batches);
-        Self { producer, reports, first_slot, changed, finished: false }
-    }
-
-    fn slot(&self, i: usize) -> usize {
-        self.first_slot.wrapping_add(i)
-    }
-
-    /// Waits until every event has its report.
-    async fn finished(&mut self) -> Vec<Outcome> {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let mut batches = self.reports.batches();
-                if batches.open.get(&self.first_slot).is_none_or(|batch| batch.missing == 0) {
-                    self.finished = true;
-                    return batches
-                        .open
-                        .remove(&self.first_slot)
-                        .map_or_else(Vec::new, |batch| batch.outcomes);
-                }
-            }
-            // librdkafka purges its queue after a fatal error, but not what is in flight; of that, what the broker
-            // refused out of order would wait for a retry for ever.
-            if self.producer.is_fatal() {
-                self.producer.purge();
-            }
-            let _ = tokio::time::timeout(FATAL_CHECK, changed).await;
+    pub(super) fn purge(&self) {
+        if let Some(client) = &self.client {
+            client.purge(PurgeConfig::default().queue().inflight());
         }
     }
+
+    /// Finds topics that take nothing although brokers answer. They are told of, and in the end refused, so that they do not
+    /// hold up the others.
+    pub(super) fn look_for_stalls(self: &Arc<Self>) {
+        let now = Instant::now();
+        let topics = self.progress.stalled(now);
+        let Some(client) = self.client.clone().filter(|_| !topics.is_empty()) else { return };
+        if self.looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let producer = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let ask = |topic: &String| {
+                let answer =
+                    client.client().fetch_metadata(Some(topic), super::stalls::ANSWER_WITHIN).ok()?;
+                Some((topic.clone(), answer))
+            };
+            let answers = topics.iter().map(ask).collect::<Option<BTreeMap<_, _>>>();
+            if producer.progress.judge(answers.as_ref(), &producer.stalls, Instant::now()) {
+                producer.abandoned.store(true, Ordering::Relaxed);
+                producer.purge();
+            }
+            producer.looking.store(false, Ordering::Relaxed);
+        });
+    }
 }
 
-impl Drop for Sending<'_> {
+impl Drop for Producer {
+    /// Its end joins a thread and talks to brokers: that is not for a thread of the runtime.
     fn drop(&mut self) {
-        if !self.finished {
-            self.reports.batches().open.remove(&self.first_slot);
-            self.producer.purge();
-        }
-    }
-}
-
-/// What librdkafka reported of an event, or nothing yet.
-type Outcome = Option<Result<(), KafkaError>>;
-
-/// What is being sent. Events are known to librdkafka by numbers, their slots, which are handed out in blocks; a late
-/// report for a block that was given up falls between those that are open, and is passed over.
-#[derive(Default)]
-struct Reports {
-    batches: Mutex<Batches>,
-    /// A message left librdkafka's queue.
-    room: Notify,
-}
-
-#[derive(Default)]
-struct Batches {
-    next_slot: usize,
-    /// By their first slots.
-    open: BTreeMap<usize, Batch>,
-}
-
-struct Batch {
-    outcomes: Vec<Outcome>,
-    missing: usize,
-    changed: Arc<Notify>,
-}
-
-impl Reports {
-    fn batches(&self) -> MutexGuard<'_, Batches> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, slot: usize, outcome: Result<(), KafkaError>) {
-        let mut batches = self.batches();
-        if let Some((first_slot, batch)) = batches.open.range_mut(..=slot).next_back()
-            && let Some(empty @ None) = batch.outcomes.get_mut(slot - first_slot)
-        {
-            let failed = outcome.is_err();
-            *empty = Some(outcome);
-            batch.missing -= 1;
-            if failed || batch.missing == 0 {
-                batch.changed.notify_one();
-            }
-        }
-        drop(batches);
-        self.room.notify_one();
-    }
-
-    /// Takes the events from the `i`th on out of what is waited for.
-    fn not_sent(&self, first_slot: usize, i: usize) {
-        if let Some(batch) = self.batches().open.get_mut(&first_slot) {
-            batch.missing -= batch.outcomes.len() - i;
+        if let Some(client) = self.client.take() {
+            std::thread::spawn(move || drop(client));
         }
     }
 }
@@ -217,6 +189,7 @@ impl Reports {
 /// librdkafka's callbacks.
 struct Context {
     reports: Arc<Reports>,
+    progress: Arc<Progress>,
     brokers: Brokers,
 }
 
@@ -228,6 +201,10 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         self.brokers.failed(&error, reason);
     }
+
+    fn stats(&self, statistics: Statistics) {
+        self.progress.take_in(&statistics, Instant::now());
+    }
 }
 
 impl ProducerContext for Context {
@@ -235,9 +212,9 @@ impl ProducerContext for Context {
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, slot: usize) {
         let outcome = match delivery {
-            Ok(_) => {
+            Ok(message) => {
                 self.brokers.answered();
-                Ok(())
+                Ok(Ack { partition: message.partition(), at: Instant::now() })
             }
             Err((error, _)) => Err(error.clone()),
         };

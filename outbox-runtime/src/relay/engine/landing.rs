@@ -2,12 +2,13 @@
 
 use tokio::task::JoinError;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{CursorOf, Engine, SAVE_WITHIN, Sent, StoreOf};
 use crate::failpoint::failpoint;
 use crate::observe;
 use crate::publish::{DeliveryReport, Publisher};
-use crate::record::{LANES, Lane};
+use crate::record::{EventRecord, LANES, Lane, StoredEvent};
 use crate::relay::lane::{Flight, Settlement};
 use crate::store::{OutboxDatabase, Share, Store};
 
@@ -81,36 +82,69 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 observe::retried();
                 tracing::debug!(lane = number, "batch interrupted; what was not delivered is sent again");
             }
-            Settlement::Refused { event, report, attempt, alone } => {
+            Settlement::Refused { event, report, alone: false, .. } => {
                 observe::retried();
-                let (event_id, topic) = (event.record.id, &*event.record.topic);
-                if alone {
+                let Told { event_id, name, topic, key, seq } = Told::of(&event);
+                tracing::warn!(
+                    lane = number, seq, %event_id, name, topic, key, error = %report,
+                    "batch not published: its events are tried one by one"
+                );
+            }
+            Settlement::Refused { event, report, attempt, .. } => {
+                observe::retried();
+                let Told { event_id, name, topic, key, seq } = Told::of(&event);
+                if attempt == 1 {
                     tracing::error!(
-                        lane = number, %event_id, topic, attempt, error = %report,
+                        lane = number, seq, %event_id, name, topic, key, error = %report,
                         "event not published: its lane waits and tries again, the others go on"
                     );
-                    if let DeliveryReport::Refused(error)
-                    | DeliveryReport::EventRefused(error)
-                    | DeliveryReport::TopicRefused(error) = report
-                    {
-                        self.refusal = Some(error);
-                    }
                 } else {
-                    tracing::warn!(
-                        lane = number, %event_id, topic, error = %report,
-                        "batch not published: its events are tried one by one"
+                    tracing::debug!(
+                        lane = number, seq, %event_id, name, topic, key, attempt, error = %report,
+                        "event still not published"
                     );
+                }
+                if let DeliveryReport::Refused(error)
+                | DeliveryReport::EventRefused(error)
+                | DeliveryReport::TopicRefused(error) = report
+                {
+                    self.refusal = Some(error);
                 }
             }
             Settlement::Parked { event, report, attempt } => {
                 observe::parked();
+                let Told { event_id, name, topic, key, seq } = Told::of(&event);
                 tracing::error!(
-                    lane = number, event_id = %event.record.id, topic = &*event.record.topic, attempts = attempt,
-                    error = %report, parked_keys,
+                    lane = number, seq, %event_id, name, topic, key, attempts = attempt, error = %report, parked_keys,
                     "event parked, and the later events of its key with it; the other keys go on. It is tried again \
                      from time to time, and at once by `outbox.release_parked(…)`; `outbox.discard_parked(…)` gives it up"
                 );
             }
         }
     }
+}
+
+/// What the log says of an event, so that it is found by any of it.
+pub(super) struct Told<'a> {
+    pub(super) event_id: Uuid,
+    pub(super) name: &'a str,
+    pub(super) topic: &'a str,
+    pub(super) key: String,
+    pub(super) seq: i64,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn of(event: &'a StoredEvent) -> Self {
+        let EventRecord { id, name, topic, key, .. } = &event.record;
+        let key = key.as_deref().map_or_else(|| "(none)".to_owned(), shortened);
+        Self { event_id: *id, name, topic, key, seq: event.seq }
+    }
+}
+
+/// A key as text. One of another kind is told from others by its bytes, and a long one by its beginning.
+fn shortened(key: &[u8]) -> String {
+    const MOST_BYTES: usize = 100;
+    let text = String::from_utf8_lossy(&key[..key.len().min(MOST_BYTES)]);
+    let end = if key.len() > MOST_BYTES { "…" } else { "" };
+    format!("{}{end}", text.escape_debug())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::landing::Told;
 use super::{Answer, Call, Engine, RETRIED_KEYS, Sent};
 use crate::failpoint::failpoint;
 use crate::observe;
@@ -90,7 +91,13 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             failpoint("after-parked-delivery");
         }
         let refused = events.get(delivered).zip(reports.get(delivered)).map(|(event, report)| {
-            tracing::warn!(event_id = %event.record.id, error = %report, "parked event refused again");
+            let Told { event_id, name, topic, key, seq } = Told::of(event);
+            if matches!(report, DeliveryReport::TopicRefused(_)) {
+                // That is said once, for all of them.
+                tracing::debug!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
+            } else {
+                tracing::warn!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
+            }
             (event.seq, report.to_string())
         });
         if self.lanes[lease.lane.index()].as_ref().is_none_or(|lane| lane.lease != lease) {
