@@ -26,7 +26,7 @@
 //!   published again; a `consume::Consumer` makes the changes of each once.
 //! - **Order by key.** Events with equal keys are published in the order of their commits, if each writer held the
 //!   lock of what the key names before it emitted (see [`OutboxTx`]), through retries, restarts and take-overs.
-//! - **Nothing is skipped.** What Kafka refuses is tried again, and then parked with the later events of its key, until it
+//! - **Nothing is skipped.** What Kafka refuses is tried again, and then parked with the later events of its topic and key, until it
 //!   gets through or is given up: see [`Outbox::parked`].
 //!
 //! # Features
@@ -47,10 +47,10 @@
 #[doc(hidden)]
 pub use outbox_runtime::__private;
 pub use outbox_runtime::{
-    BeginOutbox, BeginTransaction, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode, DomainEvent, Encode,
-    ErrorKind, EventDescriptor, EventId, EventKey, EventRecord, EventTime, HeaderValue, Headers, Isolation,
-    Json, LANES, Lane, LaneStatus, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Outcome,
-    ParkedEvent, Relay, Replay, RetryArgument, Status, StoredEvent, TxOptions, event_key,
+    BeginOutbox, BeginTransaction, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode, DiscardedEvent,
+    DomainEvent, Encode, ErrorKind, EventDescriptor, EventId, EventKey, EventRecord, EventTime, HeaderValue,
+    Headers, Isolation, Json, LANES, Lane, LaneStatus, Outbox, OutboxBuilder, OutboxDatabase, OutboxError,
+    OutboxTx, Outcome, ParkedEvent, Relay, Replay, RetryArgument, Status, StoredEvent, TxOptions, event_key,
 };
 #[doc(inline)]
 pub use outbox_runtime::{observe, publish, testing};

@@ -65,6 +65,8 @@ pub enum ErrorKind {
     LeaseLost,
     /// A consumer's handler failed.
     Handler,
+    /// A parked event that is not itself at fault was to be discarded. It is still parked.
+    NotAtFault,
 }
 
 impl OutboxError {
@@ -134,6 +136,16 @@ impl OutboxError {
     pub fn as_database_error(&self) -> Option<&sqlx::Error> {
         let source = self.0.source.as_deref()?;
         source.downcast_ref().or_else(|| source.downcast_ref::<Self>()?.as_database_error())
+    }
+}
+
+impl OutboxError {
+    /// Whether the database refused a statement, and perhaps nothing else: the tables are there, it answers and takes writes.
+    pub(crate) fn is_of_one_statement(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Database | ErrorKind::Conflict)
+            && self
+                .as_database_error()
+                .is_some_and(|error| matches!(error, sqlx::Error::Database(_)) && !is_read_only(error))
     }
 }
 

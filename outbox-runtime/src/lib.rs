@@ -36,7 +36,7 @@ pub use error::{ErrorKind, OutboxError};
 pub use event::{
     DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
 };
-pub use operate::{LaneStatus, ParkedEvent, Replay, Status};
+pub use operate::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::Relay;

@@ -18,7 +18,7 @@
 //! | `outbox_bytes_held` | gauge | bytes | of events in this relay's memory; see [`Relay::memory`](crate::Relay::memory) |
 //! | `outbox_lanes_held` | gauge | lanes | held by this relay |
 //! | `outbox_backlog` | gauge | events | committed, and not saved as published; see [`Status::backlog`](crate::Status::backlog) |
-//! | `outbox_parked` | gauge | events | set aside now |
+//! | `outbox_parked` | gauge | events | set aside now; see [`Status::parked`](crate::Status::parked) |
 //! | `outbox_oldest_pending_seconds` | gauge | seconds | age of the oldest event that is not saved as published |
 
 #[cfg(feature = "metrics")]

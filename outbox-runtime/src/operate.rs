@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use crate::durations::{LONGEST_KEEPING, within};
-use crate::error::OutboxError;
+use crate::error::{ErrorKind, OutboxError};
 use crate::outbox::Outbox;
-use crate::record::{EventRecord, Lane};
-use crate::store::{OutboxDatabase, sealed};
+use crate::record::{EventRecord, KeyDigest, Lane};
+use crate::store::parked::parked_by;
+use crate::store::{Discard, OutboxDatabase, Release, sealed};
 use crate::tx::TxOptions;
 
 /// How far the relays of an outbox are.
@@ -20,14 +21,14 @@ pub struct Status {
     pub backlog: u64,
     /// When the oldest of them occurred.
     pub oldest_pending: Option<SystemTime>,
-    /// Events that are set aside.
+    /// Events that are set aside. Counted up to [`Status::COUNTED`], too.
     pub parked: u64,
     /// The lanes, in order.
     pub lanes: Vec<LaneStatus>,
 }
 
 impl Status {
-    /// How far the backlog of a lane is counted.
+    /// How far the backlog of a lane, and the parked events of all lanes, are counted.
     pub const COUNTED: u64 = 10_000;
 
     pub(crate) fn new(lanes: Vec<LaneStatus>, parked: u64) -> Self {
@@ -60,15 +61,37 @@ pub struct LaneStatus {
 pub struct ParkedEvent {
     /// The event.
     pub event: EventRecord,
+    /// Its lane.
+    pub lane: Lane,
     /// Its number in the outbox's sequence.
     pub seq: i64,
-    /// What refused it, in the broker's words and ours. `None`: an earlier event of its key is parked, and it waits
-    /// behind that.
+    /// The first parked event of its topic and key: this one is not sent before that one is published or discarded. `None`: it
+    /// is the first itself, and what is to be looked at.
+    pub waits_behind: Option<Uuid>,
+    /// What refused it, in the broker's words and ours. `None`: it was not tried yet.
     pub reason: Option<String>,
     /// How often it was refused.
     pub attempts: u32,
     /// When it was set aside, or last refused.
     pub since: SystemTime,
+}
+
+/// A parked event that was given up.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct DiscardedEvent {
+    /// Its id.
+    pub id: Uuid,
+    /// Its number in the outbox's sequence.
+    pub seq: i64,
+    /// Its topic.
+    pub topic: String,
+    /// Its name on the wire.
+    pub name: String,
+    /// What had refused it.
+    pub reason: Option<String>,
+    /// When it was given up.
+    pub at: SystemTime,
 }
 
 /// Which retained events to publish again.
@@ -87,7 +110,7 @@ impl Replay {
         Self::default()
     }
 
-    /// Only these.
+    /// Only these, even if they were [discarded](Outbox::discard_parked).
     #[must_use]
     pub fn ids(mut self, ids: impl IntoIterator<Item = Uuid>) -> Self {
         self.ids = Some(ids.into_iter().collect());
@@ -159,16 +182,21 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         <DB as sealed::Database>::reclaim(self.pool(), &self.settings().names, retention).await
     }
 
-    /// Parked events, the longest parked first, `limit` of them at most.
+    /// Parked events, `limit` of them at most (and never more than 10,000, or 16 MiB unless a single event is larger). Those of
+    /// a topic and key stand together, in their order; keys come in no particular one.
     ///
     /// A relay parks an event that the broker refused [several times](crate::Relay::park_after), and with it the later
-    /// events of its key, so that those stay in order and the other keys go on.
+    /// events of its topic and key, so that those stay in order and the other keys go on.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]
     /// # async fn example(outbox: outbox_runtime::Outbox<sqlx::Sqlite>) -> Result<(), outbox_runtime::OutboxError> {
-    /// for parked in outbox.parked(100).await? {
-    ///     println!("{} on {}: {:?}", parked.event.id, parked.event.topic, parked.reason);
+    /// let mut page = outbox.parked(100).await?;
+    /// while let Some(last) = page.last() {
+    ///     for parked in page.iter().filter(|parked| parked.waits_behind.is_none()) {
+    ///         println!("{} on {}: {:?}", parked.event.id, parked.event.topic, parked.reason);
+    ///     }
+    ///     page = outbox.parked_after(last, 100).await?;
     /// }
     /// # Ok(())
     /// # }
@@ -177,44 +205,107 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn parked(&self, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
-        <DB as sealed::Database>::parked(self.pool(), &self.settings().names, limit).await
+        <DB as sealed::Database>::parked(self.pool(), &self.settings().names, None, limit).await
     }
 
-    /// Has a relay try the parked events of this key again, in order, at once. Returns how many there are.
+    /// The parked events behind `last` in the list of [`parked`](Self::parked). None: that was the end of it.
+    ///
+    /// # Errors
+    /// If the database refuses, or its tables are missing.
+    pub async fn parked_after(
+        &self,
+        last: &ParkedEvent,
+        limit: u32,
+    ) -> Result<Vec<ParkedEvent>, OutboxError> {
+        let after = Some((last.lane, parked_by(&last.event), last.seq));
+        <DB as sealed::Database>::parked(self.pool(), &self.settings().names, after, limit).await
+    }
+
+    /// Has a relay try the parked events with this key again, on whatever topic, in order, at once. Returns how many there are.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn release_parked(&self, key: &[u8]) -> Result<u64, OutboxError> {
-        self.release(Some(key)).await
+        self.release(Release::Key(key)).await
     }
 
-    /// Has a relay try all parked events again, in the order of their keys, at once. Returns how many there are.
+    /// Has a relay try the parked events of this topic and key again, in order, at once. Returns how many there are.
+    ///
+    /// # Errors
+    /// If the database refuses, or its tables are missing.
+    pub async fn release_parked_on(&self, topic: &str, key: &[u8]) -> Result<u64, OutboxError> {
+        let lane = Lane::of(Some(key), Uuid::nil());
+        self.release(Release::OnTopic(lane, KeyDigest::of(topic, key))).await
+    }
+
+    /// Has a relay try all parked events again, those of each key in order, at once. Returns how many there are.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn release_all_parked(&self) -> Result<u64, OutboxError> {
-        self.release(None).await
+        self.release(Release::All).await
     }
 
-    async fn release(&self, key: Option<&[u8]>) -> Result<u64, OutboxError> {
+    async fn release(&self, which: Release<'_>) -> Result<u64, OutboxError> {
         let shared = self.settings();
-        let released = <DB as sealed::Database>::release_parked(&shared.pool, &shared.names, key).await?;
+        let released = <DB as sealed::Database>::release_parked(&shared.pool, &shared.names, which).await?;
         shared.doorbell.ring_for_lanes();
         Ok(released)
     }
 
-    /// Gives up a parked event: it is deleted, and never published. The events behind it go on when they are tried again
-    /// (or [released](Self::release_parked)). Returns whether it was there.
+    /// Gives up a parked event that is the first of its topic and key: it is not published, unless a relay sends it at this very
+    /// moment, nor [replayed](Self::replay), unless by its id. The events behind it go on when they are tried again (or
+    /// [released](Self::release_parked)). Returns whether it was there.
+    ///
+    /// # Errors
+    /// If it [waits behind](ParkedEvent::waits_behind) another event, which is what was refused
+    /// ([`ErrorKind::NotAtFault`]): then nothing is changed. If the database refuses, or its tables are missing.
+    pub async fn discard_parked(&self, id: Uuid) -> Result<bool, OutboxError> {
+        self.discard(id, false).await
+    }
+
+    /// Gives up a parked event as [`discard_parked`](Self::discard_parked) does, even if it merely waits behind another one.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
-    pub async fn discard_parked(&self, id: Uuid) -> Result<bool, OutboxError> {
-        <DB as sealed::Database>::discard_parked(self.pool(), &self.settings().names, id).await
+    pub async fn discard_parked_even_if_it_waits(&self, id: Uuid) -> Result<bool, OutboxError> {
+        self.discard(id, true).await
+    }
+
+    async fn discard(&self, id: Uuid, insist: bool) -> Result<bool, OutboxError> {
+        let shared = self.settings();
+        match <DB as sealed::Database>::discard_parked(&shared.pool, &shared.names, id, insist).await? {
+            Discard::NotParked => Ok(false),
+            Discard::Waits(head) => Err(OutboxError::new(
+                ErrorKind::NotAtFault,
+                format!(
+                    "event {id} was not discarded: it was not refused, but waits behind event {head} of its topic and key.                      Discard that one, or this one by `discard_parked_even_if_it_waits`"
+                ),
+            )),
+            Discard::Done => {
+                tracing::warn!(event_id = %id, "parked event discarded: it will not be published");
+                shared.doorbell.ring_for_lanes();
+                Ok(true)
+            }
+        }
+    }
+
+    /// Parked events that were given up, the latest first, `limit` of them at most (and never more than 10,000). They are
+    /// forgotten when their space is reclaimed, as nothing of them is left to be replayed then.
+    ///
+    /// # Errors
+    /// If the database refuses, or its tables are missing.
+    pub async fn discarded(&self, limit: u32) -> Result<Vec<DiscardedEvent>, OutboxError> {
+        <DB as sealed::Database>::discarded(self.pool(), &self.settings().names, limit).await
     }
 
     /// Publishes retained events again, with their ids, after all that is in the outbox now; a consumer skips those whose
-    /// ids it remembers. Returns how many. They are copied in one transaction, in their order. See
-    /// [`Relay::retention`](crate::Relay::retention) for what is retained.
+    /// ids it remembers. Returns how many. They are copied in one transaction, in their order, and each once, however often it
+    /// was replayed before. Neither those that are parked are, nor those that were discarded, unless [by id](Replay::ids).
+    /// See [`Relay::retention`](crate::Relay::retention) for what is retained.
+    ///
+    /// It all takes place in the database. On Postgres it is given up after ten minutes, or what `statement_timeout` allows if
+    /// that is less; on SQLite, other writers wait for it. Narrow `which` down to what is needed.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.

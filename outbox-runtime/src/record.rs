@@ -117,6 +117,11 @@ impl EventRecord {
             + self.key.as_ref().map_or(0, Vec::len)
             + self.headers.size()
     }
+
+    /// `None`: a keyless event has no order to keep.
+    pub(crate) fn key_digest(&self) -> Option<KeyDigest> {
+        self.key.as_deref().map(|key| KeyDigest::of(&self.topic, key))
+    }
 }
 
 impl EventRecord {
@@ -147,6 +152,22 @@ impl StoredEvent {
         let message =
             format!("its row cannot be read: {why}. Correct the row in the table of the parked events");
         Some(OutboxError::new(ErrorKind::InvalidEvent, message))
+    }
+}
+
+/// What events keep their order by: a topic and key, in 16 bytes. Indexes and memory hold this instead of keys, which may
+/// be longer than an index takes. Two keys with one digest would wait for each other, and no harm is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest(pub(crate) Uuid);
+
+impl KeyDigest {
+    /// It is on disk: it must never change.
+    pub(crate) fn of(topic: &str, key: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(8 + topic.len() + key.len());
+        bytes.extend_from_slice(&(topic.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(topic.as_bytes());
+        bytes.extend_from_slice(key);
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, &bytes))
     }
 }
 
@@ -208,6 +229,16 @@ mod tests {
     }
 
     const LANES_ON_DISK: [i16; 5] = [1, 0, 12, 1, 3];
+
+    #[test]
+    fn the_digest_of_a_key_never_changes_and_tells_topics_apart() {
+        let of = |topic, key: &str| KeyDigest::of(topic, key.as_bytes());
+        assert_eq!(of("orders", "7").0.to_string(), DIGEST_ON_DISK);
+        assert_ne!(of("orders", "7"), of("payments", "7"));
+        assert_ne!(of("orders", "7"), of("orders7", ""));
+    }
+
+    const DIGEST_ON_DISK: &str = "769ac7de-07de-5da8-8d27-3c6f27788ec8";
 
     #[test]
     fn keys_spread_over_all_lanes() {

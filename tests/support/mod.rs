@@ -8,6 +8,7 @@ pub mod log;
 pub mod processes;
 pub mod proxy;
 pub mod random;
+pub mod relays;
 pub mod throttle;
 pub mod topics;
 pub mod writers;

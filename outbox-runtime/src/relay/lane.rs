@@ -1,6 +1,6 @@
 //! What a relay knows of a lane that it leases.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,7 +10,8 @@ use super::reading::Bounds;
 use crate::backoff::Backoff;
 use crate::publish::DeliveryReport;
 use crate::record::{Lane, StoredEvent, fnv1a};
-use crate::store::{LaneBatch, Lease, Parking, Progress, Rest};
+use crate::relay::parked_keys::ParkedKeys;
+use crate::store::{KnownParked, LaneBatch, Lease, Parking, Progress, Rest};
 
 /// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if they have no key in common:
 /// then an event of the later one cannot overtake an earlier event of its key, whatever becomes of the batches. They are
@@ -35,7 +36,7 @@ pub(super) struct HeldLane<C> {
     /// Delivered, and not saved yet.
     pub(super) unsaved: Option<Progress<C>>,
     /// The memory of its parked events.
-    pub(super) parking: Vec<Held>,
+    parking: Vec<Held>,
     /// There is more of it than was asked for.
     pub(super) in_backlog: bool,
     /// Read to the end, when the doorbell had rung so often.
@@ -45,6 +46,8 @@ pub(super) struct HeldLane<C> {
     /// Another relay is to have it.
     pub(super) leaving: bool,
     pub(super) parked: ParkedKeys,
+    /// The database did not take `unsaved`: nothing is sent until it does.
+    saving_fails: Option<SavingFails>,
     retry: Option<LaneRetry>,
     /// Topics that the broker refuses: their events are parked without a try until the parked ones are tried again.
     refused_topics: HashSet<String>,
@@ -60,6 +63,12 @@ struct InFlight<C> {
     landed: Option<(Flight<C>, Vec<DeliveryReport>)>,
 }
 
+#[derive(Debug)]
+struct SavingFails {
+    backoff: Backoff,
+    not_before: Instant,
+}
+
 /// A lane that had an event refused. It is tried again after a pause, alone and one event at a time: so the event at
 /// fault is known for sure, and none overtakes it.
 #[derive(Debug)]
@@ -70,59 +79,6 @@ struct LaneRetry {
     /// The event that was refused in a batch: those up to it are sent alone. `None`: the batch failed for no fault of its
     /// events.
     alone_up_to: Option<i64>,
-}
-
-/// The keys that have parked events, by the number of their events which are on the way there.
-#[derive(Debug, Default)]
-pub(super) struct ParkedKeys(HashMap<Vec<u8>, ParkedKey>);
-
-#[derive(Debug, Default)]
-struct ParkedKey {
-    /// Passed over, and not saved as parked yet.
-    on_the_way: usize,
-    /// Its parked events are being tried again.
-    released: bool,
-}
-
-impl ParkedKeys {
-    pub(super) fn new(keys: Vec<Vec<u8>>) -> Self {
-        Self(keys.into_iter().map(|key| (key, ParkedKey::default())).collect())
-    }
-
-    fn holds(&self, event: &StoredEvent) -> bool {
-        event.record.key.as_ref().is_some_and(|key| self.0.contains_key(key))
-    }
-
-    fn add(&mut self, event: &StoredEvent) {
-        if let Some(key) = &event.record.key {
-            self.0.entry(key.clone()).or_default().on_the_way += 1;
-        }
-    }
-
-    pub(super) fn saved(&mut self, parked: &[Parking]) {
-        for key in parked.iter().filter_map(|parking| parking.event.record.key.as_ref()) {
-            if let Some(parked) = self.0.get_mut(key) {
-                parked.on_the_way = parked.on_the_way.saturating_sub(1);
-            }
-        }
-    }
-
-    pub(super) fn set_released(&mut self, key: &[u8], released: bool) {
-        if let Some(parked) = self.0.get_mut(key) {
-            parked.released = released;
-        }
-    }
-
-    /// Lets the key go on, unless more of its events are on the way to be parked.
-    pub(super) fn unpark(&mut self, key: &[u8]) {
-        if self.0.get(key).is_some_and(|parked| parked.on_the_way == 0) {
-            self.0.remove(key);
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 /// A batch as it is sent: without the events that are passed over.
@@ -169,7 +125,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE_WITHOUT_FAULT: Duration = Duration::from_secs(1);
 
 impl<C: Clone> HeldLane<C> {
-    pub(super) fn new(hold: u64, lease: Lease, cursor: C, parked: Vec<Vec<u8>>) -> Self {
+    pub(super) fn new(hold: u64, lease: Lease, cursor: C, parked: KnownParked) -> Self {
         Self {
             hold,
             lease,
@@ -187,6 +143,7 @@ impl<C: Clone> HeldLane<C> {
             generation: 0,
             leaving: false,
             parked: ParkedKeys::new(parked),
+            saving_fails: None,
             retry: None,
             refused_topics: HashSet::new(),
         }
@@ -229,7 +186,7 @@ impl<C: Clone> HeldLane<C> {
     /// The batch to send now. `most`: what may be with the publisher in several batches.
     pub(super) fn take_off(&mut self, now: Instant, most: Bounds) -> Option<Flight<C>> {
         let blocked = match &self.retry {
-            _ if self.ghosts > 0 => true,
+            _ if self.ghosts > 0 || self.saving_fails.is_some() => true,
             None => false,
             Some(retry) => retry.not_before > now || !self.flights.is_empty(),
         };
@@ -257,16 +214,10 @@ impl<C: Clone> HeldLane<C> {
             .filter_map(|event| {
                 let topic_refused = self.refused_topics.contains(&*event.record.topic);
                 let unread = event.refused_unread();
-                if unread.is_none() && !topic_refused && !self.parked.holds(&event) {
+                if unread.is_none() && !topic_refused && !self.parked.holds(&event.record) {
                     return Some(event);
                 }
-                self.parked.add(&event);
-                let released = event
-                    .record
-                    .key
-                    .as_ref()
-                    .and_then(|key| self.parked.0.get(key))
-                    .is_some_and(|parked| parked.released);
+                let released = self.parked.add(&event.record);
                 let reason = match unread {
                     Some(why) => Some(why.to_string()),
                     None => topic_refused.then(|| format!("the topic `{}` is refused", event.record.topic)),
@@ -275,6 +226,7 @@ impl<C: Clone> HeldLane<C> {
                 None
             })
             .collect();
+        self.parked.next_is_taken();
         let alone = self.retry.as_ref().is_some_and(|retry| retry.alone_up_to.is_some());
         Some(Flight {
             hold: self.hold,
@@ -360,7 +312,7 @@ impl<C: Clone> HeldLane<C> {
             if matches!(report, DeliveryReport::TopicRefused(_)) {
                 self.refused_topics.insert(event.record.topic.clone().into_owned());
             }
-            self.parked.add(&event);
+            self.parked.add(&event.record);
             let reason = Some(report.to_string());
             // It was read alone, so all before the batch's end is this event, or was passed over.
             passed_over.push(Parking { event: event.clone(), reason, attempts: attempt, released: false });
@@ -415,6 +367,57 @@ impl<C: Clone> HeldLane<C> {
         });
         unsaved.cursor = cursor;
         unsaved.parked.append(&mut parked);
+    }
+
+    /// What is to be saved, unless it is too early to try that again.
+    pub(super) fn take_unsaved(&mut self, now: Instant) -> Option<(Progress<C>, Vec<Held>)> {
+        if self.saving_fails.as_ref().is_some_and(|fails| fails.not_before > now) {
+            return None;
+        }
+        let mut progress = self.unsaved.take()?;
+        for parking in &mut progress.parked {
+            parking.released |= self.parked.is_released(&parking.event.record);
+        }
+        Some((progress, std::mem::take(&mut self.parking)))
+    }
+
+    /// When to try again what the database did not take.
+    pub(super) fn save_again(&self) -> Option<Instant> {
+        self.saving_fails.as_ref().filter(|_| self.unsaved.is_some()).map(|fails| fails.not_before)
+    }
+
+    /// Returns whether that failed before.
+    pub(super) fn was_saved(&mut self, progress: &Progress<C>) -> bool {
+        self.parked.saved(&progress.parked);
+        self.saving_fails.take().is_some()
+    }
+
+    /// It stays to be saved, before what was delivered since. Returns when to try again, and whether it is the first time.
+    pub(super) fn was_not_saved(
+        &mut self,
+        mut progress: Progress<C>,
+        held: Vec<Held>,
+        now: Instant,
+    ) -> (Instant, bool) {
+        self.parking.extend(held);
+        if let Some(mut later) = self.unsaved.take() {
+            progress.cursor = later.cursor;
+            progress.parked.append(&mut later.parked);
+        }
+        self.unsaved = Some(progress);
+        let first = self.saving_fails.is_none();
+        let fails = self.saving_fails.get_or_insert_with(|| SavingFails {
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            not_before: now,
+        });
+        fails.not_before = now + fails.backoff.pause();
+        (fails.not_before, first)
+    }
+
+    /// How much is on the way to be parked.
+    pub(super) fn unsaved_bytes(&self) -> u64 {
+        let parked = self.unsaved.iter().flat_map(|progress| &progress.parked);
+        parked.map(|parking| parking.event.record.bytes()).sum()
     }
 
     fn read_again_from(&mut self, cursor: C) {

@@ -3,6 +3,7 @@
 mod engine;
 mod lane;
 mod memory;
+mod parked_keys;
 mod reading;
 mod upkeep;
 
@@ -24,8 +25,9 @@ use crate::store::{OutboxDatabase, Share};
 /// broker is away, it waits and goes on by itself.
 ///
 /// An event that Kafka refuses (its topic does not exist, this user may not write to it) stops its lane for some attempts, one that is too large for one, and is then
-/// *parked*, with the later events of its key: so that their order stays, and all other keys go on. Parked events are
-/// tried again from time to time; see [`Outbox::parked`].
+/// *parked*, with the later events of its topic and key: so that their order stays, and all other keys go on. Parked events are
+/// tried again from time to time; see [`Outbox::parked`]. If the database does not take what is to be parked, only its lane
+/// waits.
 ///
 /// ```no_run
 /// # #[cfg(all(feature = "sqlite", feature = "kafka"))]
@@ -140,7 +142,9 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
-    /// How long after its last refusal a parked event is tried again. Default: 30 s; at least 1 ms, at most 30 days.
+    /// How long after its last refusal a parked event is tried again. Default: 30 s; at least 1 ms, at most 30 days. At first,
+    /// 32 keys are tried each time; once an event gets through, the others follow. Of parked events, about 4 MiB are in memory
+    /// at a time.
     #[must_use]
     pub fn retry_parked(mut self, every: Duration) -> Self {
         self.settings.retry_parked = within(every, Duration::from_millis(1), LONGEST_WAIT);

@@ -4,6 +4,7 @@ pub(crate) mod inbox;
 pub(crate) mod liveness;
 pub(crate) mod migrate;
 pub(crate) mod names;
+pub(crate) mod parked;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
@@ -18,11 +19,12 @@ use uuid::Uuid;
 
 pub(crate) use migrate::Migration;
 pub(crate) use names::{Names, sql};
+pub use parked::{Discard, Parking, Released, Retry, Settled, Then};
 
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
-use crate::operate::{ParkedEvent, Replay, Status};
-use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::operate::{DiscardedEvent, ParkedEvent, Replay, Status};
+use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 use crate::tx::{Doubt, TxOptions};
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`, [`sqlx::Sqlite`] with the
@@ -175,24 +177,35 @@ pub(crate) mod sealed {
             names: &Names,
         ) -> impl Future<Output = Result<Status, OutboxError>> + Send;
 
+        /// By lane, key and number, those behind `after`.
         fn parked(
             pool: &Pool<Self>,
             names: &Names,
+            after: Option<(Lane, KeyDigest, i64)>,
             limit: u32,
         ) -> impl Future<Output = Result<Vec<ParkedEvent>, OutboxError>> + Send;
 
-        /// Marks the parked events of a key, or all, to be tried again, and tells the relays.
+        /// Marks parked keys to be tried again, and tells the relays. Returns how many events they have.
         fn release_parked(
             pool: &Pool<Self>,
             names: &Names,
-            key: Option<&[u8]>,
+            which: Release<'_>,
         ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
 
+        /// Gives up a parked event, even if it merely waits if `insist`, and remembers that.
         fn discard_parked(
             pool: &Pool<Self>,
             names: &Names,
             id: Uuid,
-        ) -> impl Future<Output = Result<bool, OutboxError>> + Send;
+            insist: bool,
+        ) -> impl Future<Output = Result<Discard, OutboxError>> + Send;
+
+        /// Parked events that were given up, the latest first.
+        fn discarded(
+            pool: &Pool<Self>,
+            names: &Names,
+            limit: u32,
+        ) -> impl Future<Output = Result<Vec<DiscardedEvent>, OutboxError>> + Send;
 
         /// Inserts retained events anew.
         fn replay(
@@ -244,27 +257,33 @@ pub trait Store: Send + Sync + 'static {
     /// The cursor before the event `seq` of a batch that began at `start`.
     fn cursor_before(start: &Self::Cursor, seq: i64) -> Self::Cursor;
 
-    /// Saves how far lanes are delivered, and parks the events passed over, for each lane both or nothing. Returns the
-    /// lanes that are lost: their new holder publishes from the cursor that it found.
+    /// Saves how far lanes are delivered, and parks the events passed over, for each lane both or nothing. A lane whose events
+    /// the database does not take fails alone.
     fn save(
         &mut self,
         progress: &[Progress<Self::Cursor>],
-    ) -> impl Future<Output = Result<Vec<Lane>, OutboxError>> + Send;
+    ) -> impl Future<Output = Result<Saved, OutboxError>> + Send;
 
-    /// Parked events of these lanes that are to be tried again, in the order of their keys and then their own.
-    /// `retry`: those refused longer ago than that are to be, too.
+    /// Which of these keys of a lane have parked events. `None`: no key of the lane has any.
+    fn parked_among(
+        &mut self,
+        lane: Lane,
+        keys: Vec<KeyDigest>,
+    ) -> impl Future<Output = Result<Option<Vec<KeyDigest>>, OutboxError>> + Send;
+
+    /// Parked keys of these lanes that are to be tried again, with their first events.
     fn released(
         &mut self,
         held: &[Lease],
         retry: Retry,
-    ) -> impl Future<Output = Result<Vec<StoredEvent>, OutboxError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Released>, OutboxError>> + Send;
 
-    /// Takes delivered events out of the parked ones, and notes a refusal. Returns whether events of that key, or the
-    /// refused one, are still parked. `None`: the lane is lost.
+    /// Takes delivered events out of the parked ones, and notes a refusal. Returns whether events of that key are still
+    /// parked. `None`: the lane is lost.
     fn settle_released(
         &mut self,
         lease: Lease,
-        settled: Settled,
+        settled: &Settled,
     ) -> impl Future<Output = Result<Option<bool>, OutboxError>> + Send;
 
     /// Gives lanes back at once, so that another relay need not wait for the lease to run out.
@@ -299,7 +318,7 @@ pub struct Claimed<C> {
     /// Of those held, the lanes that another relay has taken over.
     pub lost: Vec<Lane>,
     /// Lanes that are ours now: the lease, the saved cursor, the keys that have parked events.
-    pub taken: Vec<(Lease, C, Vec<Vec<u8>>)>,
+    pub taken: Vec<(Lease, C, KnownParked)>,
     /// How many lanes we should hold.
     pub share: usize,
     /// If we asked for all lanes, those that we did not get.
@@ -315,6 +334,20 @@ pub struct HeldElsewhere {
     pub owner: Uuid,
     /// How long its lease lasts, by the database's clock.
     pub for_millis: i64,
+}
+
+/// The keys of a lane that have parked events. `None`: there are too many of them to be held in memory.
+pub type KnownParked = Option<Vec<KeyDigest>>;
+
+/// Which parked keys to try again at once.
+#[derive(Debug, Clone, Copy)]
+pub enum Release<'a> {
+    /// All of them.
+    All,
+    /// Those with this key, on whatever topic.
+    Key(&'a [u8]),
+    /// The key of this digest, in its lane.
+    OnTopic(Lane, KeyDigest),
 }
 
 /// What to read of a lane.
@@ -361,6 +394,15 @@ pub enum Rest {
     TooLarge(u64),
 }
 
+/// What a save came to. All lanes that are not named are saved.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// Lanes that are lost: their new holder publishes from the cursor that it found.
+    pub lost: Vec<Lane>,
+    /// Lanes whose progress could not be saved because their events could not be parked.
+    pub failed: Vec<(Lane, OutboxError)>,
+}
+
 /// How far a lane is delivered.
 #[derive(Debug, Clone)]
 pub struct Progress<C> {
@@ -370,39 +412,6 @@ pub struct Progress<C> {
     pub cursor: C,
     /// Events before it that were not delivered.
     pub parked: Vec<Parking>,
-}
-
-/// An event to be parked.
-#[derive(Debug, Clone)]
-pub struct Parking {
-    /// The event.
-    pub event: StoredEvent,
-    /// What refused it; `None`: an earlier event of its key is parked.
-    pub reason: Option<String>,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Its key is being tried again right now, and so it will be.
-    pub released: bool,
-}
-
-/// Which parked events to try again besides those that were released by hand.
-#[derive(Debug, Clone, Copy)]
-pub struct Retry {
-    /// Those refused longer ago than this.
-    pub after: Duration,
-    /// Of so many keys at most.
-    pub keys: u32,
-}
-
-/// What came of trying parked events of one key again.
-#[derive(Debug, Clone)]
-pub struct Settled {
-    /// The key; `None` for a single event without one.
-    pub key: Option<Vec<u8>>,
-    /// Delivered.
-    pub delivered: Vec<i64>,
-    /// Refused again, and why; those behind it wait.
-    pub refused: Option<(i64, String)>,
 }
 
 /// A key, as a consumer group sees it.

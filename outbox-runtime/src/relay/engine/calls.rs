@@ -1,5 +1,6 @@
 //! What the relay asks of the database, one thing at a time, and what it makes of the answers.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -10,9 +11,12 @@ use crate::error::{ErrorKind, OutboxError, is_read_only};
 use crate::failpoint::failpoint;
 use crate::observe;
 use crate::publish::Publisher;
-use crate::record::{LANES, Lane};
+use crate::record::{KeyDigest, LANES, Lane};
 use crate::relay::lane::HeldLane;
-use crate::store::{Claimed, LaneBatch, LaneRead, Lease, OutboxDatabase, Share, Store};
+use crate::relay::memory::Held;
+use crate::store::{
+    Claimed, KnownParked, LaneBatch, LaneRead, Lease, OutboxDatabase, Progress, Saved, Share, Store,
+};
 
 /// A relay that joins or leaves may have nothing to call the others with. However long their leases, they
 /// notice by then.
@@ -39,11 +43,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         {
             return Some(save);
         }
-        if let Some((lease, settled)) = self.releasing.settled.pop() {
-            return self.call(move |mut store| async move {
-                let left = store.settle_released(lease, settled.clone()).await;
-                (store, left.map(|left| Answer::Settled(lease, settled, left)))
-            });
+        if let Some(settle) = self.settle(now) {
+            return Some(settle);
         }
         if !self.stopping
             && let Some(read) = self.read(now).or_else(|| self.look_for_released(now))
@@ -84,6 +85,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         if self.next_poll <= now {
             self.rings += 1;
             self.next_poll = now + self.settings.poll_interval;
+            // What was released in another process may not have rung here.
+            self.releasing.look |= self.lanes.iter().flatten().any(|lane| !lane.parked.are_none());
         }
         let (rings, rows) = (self.rings, self.settings.batch_rows);
         let wanting = self.lanes.iter().flatten();
@@ -114,28 +117,31 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         self.is_reading = true;
         let generations =
             std::array::from_fn(|index| self.lanes[index].as_ref().map_or(0, |lane| lane.generation));
+        let asks_parked =
+            std::array::from_fn(|index| self.lanes[index].as_ref().is_some_and(|lane| lane.parked.asks()));
         self.call(move |mut store| async move {
-            let batches = store.read(&reads).await;
-            (
-                store,
-                batches.map(|batches| Answer::Read(batches, Asked { generations, asks, rings, begun: now })),
-            )
+            let mut asked = Asked { generations, asks, rings, begun: now, parked: [const { None }; LANES] };
+            let read = async {
+                let batches = store.read(&reads).await?;
+                asked.parked = parked_of(&mut store, &batches, asks_parked).await?;
+                Ok(Answer::Read(batches, Box::new(asked)))
+            };
+            let read = read.await;
+            (store, read)
         })
     }
 
     fn save(&mut self) -> Option<Call<DB>> {
-        let progress: Vec<_> =
-            self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
-        self.save_by = None;
+        let now = Instant::now();
+        let (progress, held): (Vec<_>, Vec<_>) =
+            self.lanes.iter_mut().flatten().filter_map(|lane| lane.take_unsaved(now)).unzip();
+        self.save_by = self.lanes.iter().flatten().filter_map(HeldLane::save_again).min();
         if progress.is_empty() {
             return None;
         }
-        let held: Vec<_> =
-            self.lanes.iter_mut().flatten().flat_map(|lane| std::mem::take(&mut lane.parking)).collect();
         self.call(move |mut store| async move {
-            let lost = store.save(&progress).await;
-            drop(held);
-            (store, lost.map(|lost| Answer::Saved(progress, lost)))
+            let saved = store.save(&progress).await;
+            (store, saved.map(|saved| Answer::Saved(progress, held, saved)))
         })
     }
 
@@ -173,9 +179,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 for lane in Lane::all() {
                     self.forget(lane);
                 }
-                self.releasing.settled.clear();
-                self.releasing.sending.clear();
-                self.releasing.look = true;
+                self.releasing.unsettle();
                 let now = Instant::now();
                 self.database_back = Some(now + self.database.pause());
                 self.next_claim = now;
@@ -191,25 +195,20 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 if batches.iter().any(|batch| !batch.events.is_empty()) {
                     failpoint("after-read");
                 }
-                self.was_read(batches, &asked);
+                self.was_read(batches, *asked);
             }
-            Answer::Saved(progress, lost) => {
+            Answer::Saved(progress, held, saved) => {
                 failpoint("after-save");
-                for progress in progress {
-                    if let Some(lane) = &mut self.lanes[progress.lease.lane.index()] {
-                        lane.parked.saved(&progress.parked);
-                        self.releasing.look |= progress.parked.iter().any(|parking| parking.released);
-                    }
-                }
-                self.lost(&lost);
+                self.saved(progress.into_iter().zip(held).collect(), saved);
             }
-            Answer::Released(events) => self.send_released(events),
+            Answer::Released(released) => self.send_released(released),
             Answer::Settled(lease, settled, left) => self.settled(lease, settled, left),
+            Answer::NotSettled(lease, settled, error) => self.not_settled(lease, settled, &error),
             Answer::GaveBack => failpoint("after-giving-lanes"),
         }
     }
 
-    fn was_read(&mut self, batches: Vec<LaneBatch<CursorOf<DB>>>, asked: &Asked) {
+    fn was_read(&mut self, batches: Vec<LaneBatch<CursorOf<DB>>>, mut asked: Asked) {
         let bytes = batches.iter().flat_map(|batch| &batch.events).map(|event| event.record.bytes()).sum();
         self.reading.took(asked.begun.elapsed(), bytes, self.settings.lease);
         for batch in batches {
@@ -220,10 +219,49 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             if lane.generation != asked.generations[index] || self.stopping {
                 continue;
             }
+            let parked = asked.parked[index].take();
+            if parked.is_none() && lane.parked.asks() && !batch.events.is_empty() {
+                continue;
+            }
             let held = self.memory.hold(&batch.events);
             let full = asked.asks.iter().any(|ask| ask.lane == index && ask.is_full_of(&batch.events));
             lane.was_read(batch, held, full, asked.rings);
+            if let Some(parked) = parked {
+                lane.parked.were_asked(parked);
+            }
         }
+    }
+
+    fn saved(&mut self, progress: Vec<(Progress<CursorOf<DB>>, Vec<Held>)>, saved: Saved) {
+        let Saved { lost, mut failed } = saved;
+        for (progress, held) in progress {
+            let number = progress.lease.lane.number();
+            let Some(lane) = &mut self.lanes[progress.lease.lane.index()] else { continue };
+            let Some(place) = failed.iter().position(|(lane, _)| *lane == progress.lease.lane) else {
+                if lane.was_saved(&progress) {
+                    tracing::info!(lane = number, "events parked after all: the lane resumes");
+                }
+                self.releasing.look |= progress.parked.iter().any(|parking| parking.released);
+                continue;
+            };
+            let (_, error) = failed.swap_remove(place);
+            let (again, first) = lane.was_not_saved(progress, held, Instant::now());
+            self.save_by = Some(self.save_by.map_or(again, |by| by.min(again)));
+            if first {
+                tracing::error!(
+                    lane = number, %error,
+                    "the database did not take the events that were to be parked: they are still in the outbox, and their \
+                     lane waits until it does; the others continue. Does the relay's role have INSERT and UPDATE on the \
+                     outbox's tables?"
+                );
+            } else {
+                tracing::debug!(lane = number, %error, "events still not parked");
+            }
+            if self.share == Share::All {
+                self.refusal = Some(error);
+            }
+        }
+        self.lost(&lost);
     }
 
     pub(super) fn claimed(&mut self, claimed: Claimed<CursorOf<DB>>) {
@@ -271,6 +309,21 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             self.aloft[lane.index()] += forgotten.in_the_air();
         }
     }
+}
+
+/// Of the lanes that ask: which keys of their batches are parked.
+async fn parked_of<S: Store>(
+    store: &mut S,
+    batches: &[LaneBatch<S::Cursor>],
+    asks: [bool; LANES],
+) -> Result<[Option<KnownParked>; LANES], OutboxError> {
+    let mut parked = [const { None }; LANES];
+    for batch in batches.iter().filter(|batch| asks[batch.lane.index()] && !batch.events.is_empty()) {
+        let keys: BTreeSet<KeyDigest> =
+            batch.events.iter().filter_map(|event| event.record.key_digest()).collect();
+        parked[batch.lane.index()] = Some(store.parked_among(batch.lane, keys.into_iter().collect()).await?);
+    }
+    Ok(parked)
 }
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {

@@ -1,5 +1,7 @@
 //! What becomes of the batches that were sent.
 
+use std::time::Duration;
+
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -16,7 +18,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn landed(&mut self, sent: Result<Sent<CursorOf<DB>>, JoinError>) {
         match sent {
             Ok(Sent::Batch(flight, reports)) => self.batch_landed(flight, reports),
-            Ok(Sent::Parked(lease, events, reports, _held)) => self.released_landed(lease, events, &reports),
+            Ok(Sent::Parked(lease, released, reports, _held)) => {
+                self.released_landed(lease, released, &reports);
+            }
             Err(ended) if ended.is_cancelled() => {}
             // The publisher panicked, and with it went what it was sending: everything is read again from what is
             // saved, once its siblings have ended.
@@ -28,6 +32,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 self.aloft = [0; LANES];
                 self.sending.abort_all();
                 self.releasing.sending.clear();
+                self.releasing.settled.clear();
                 self.next_claim = Instant::now();
             }
         }
@@ -49,12 +54,15 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let settlements =
             lane.land(flight, reports, StoreOf::<DB>::cursor_before, park_after, Instant::now());
         if lane.unsaved.is_some() {
-            self.save_by.get_or_insert_with(|| Instant::now() + SAVE_WITHIN);
+            // Whole batches may be passed over, faster than they are saved.
+            let much = lane.unsaved_bytes() >= self.settings.batch_bytes;
+            let within = if much { Duration::ZERO } else { SAVE_WITHIN };
+            let by = Instant::now() + within;
+            self.save_by = Some(self.save_by.map_or(by, |earlier| earlier.min(by)));
         }
         let number = lane.lease.lane.number();
-        let parked_keys = lane.parked.len();
         for settlement in settlements {
-            self.tell(number, settlement, parked_keys);
+            self.tell(number, settlement);
         }
     }
 
@@ -74,7 +82,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 
     /// Says what became of a batch, and keeps the refusal of an event that was sent alone.
-    fn tell(&mut self, number: i16, settlement: Settlement, parked_keys: usize) {
+    fn tell(&mut self, number: i16, settlement: Settlement) {
         match settlement {
             Settlement::AllDelivered { after_retry: true } => tracing::info!(lane = number, "lane goes on"),
             Settlement::AllDelivered { .. } => {}
@@ -115,8 +123,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 observe::parked();
                 let Told { event_id, name, topic, key, seq } = Told::of(&event);
                 tracing::error!(
-                    lane = number, seq, %event_id, name, topic, key, attempts = attempt, error = %report, parked_keys,
-                    "event parked, and the later events of its key with it; the other keys go on. It is tried again \
+                    lane = number, seq, %event_id, name, topic, key, attempts = attempt, error = %report,
+                    "event parked, and the later events of its topic and key with it; the other keys go on. It is tried again \
                      from time to time, and at once by `outbox.release_parked(…)`; `outbox.discard_parked(…)` gives it up"
                 );
             }

@@ -5,7 +5,7 @@ mod calls;
 mod landing;
 mod parked;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,9 +23,10 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
 use crate::outbox::Outbox;
 use crate::publish::{DeliveryReport, Publisher};
-use crate::record::{LANES, Lane, StoredEvent};
+use crate::record::{KeyDigest, LANES, Lane};
 use crate::store::{
-    Claimed, HeldElsewhere, LaneBatch, Lease, OutboxDatabase, Progress, Settled, Share, Store, sealed,
+    Claimed, HeldElsewhere, KnownParked, LaneBatch, Lease, OutboxDatabase, Progress, Released, Saved,
+    Settled, Share, Store, sealed,
 };
 
 type StoreOf<DB> = <DB as sealed::Database>::Store;
@@ -37,8 +38,10 @@ const SAVE_WITHIN: Duration = Duration::from_millis(50);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often lanes are asked for that nobody holds, and which cannot be had, and the pause in between.
 const TRIES_TO_TAKE_LANES: (u32, Duration) = (40, Duration::from_millis(50));
-/// Of how many keys parked events are tried again at once, while none of them is known to get through.
+/// How many keys of refused events are tried again in one round, while none of them is known to get through.
 const RETRIED_KEYS: u32 = 32;
+/// The same, once one got through.
+const RETRIED_KEYS_THEN: u32 = 1_000;
 
 pub(super) struct Engine<DB: OutboxDatabase, P> {
     outbox: Outbox<DB>,
@@ -82,15 +85,27 @@ struct Releasing {
     look: bool,
     next_retry: Instant,
     keys: u32,
-    settled: Vec<(Lease, Settled)>,
-    /// The keys of which events are on the way.
-    sending: HashSet<(Lane, Vec<u8>)>,
+    /// Keys of which events are on the way, or not settled yet: so many bytes of each.
+    sending: HashMap<(Lane, KeyDigest), u64>,
+    settled: VecDeque<(Lease, Settled)>,
+    /// What is being settled now.
+    settling: Option<(Lane, KeyDigest)>,
+    /// The database did not take what came of them: it is tried again later.
+    settle_again: Option<Instant>,
+    settle_backoff: Backoff,
 }
 
 impl Releasing {
-    fn sent(&mut self, lane: Lane, key: Option<Vec<u8>>) {
-        if let Some(key) = key {
-            self.sending.remove(&(lane, key));
+    fn new(next_retry: Instant) -> Self {
+        Self {
+            look: true,
+            next_retry,
+            keys: RETRIED_KEYS,
+            sending: HashMap::new(),
+            settled: VecDeque::new(),
+            settling: None,
+            settle_again: None,
+            settle_backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
         }
     }
 }
@@ -101,10 +116,11 @@ type Call<DB> =
 
 enum Answer<C> {
     Claimed(Claimed<C>),
-    Read(Vec<LaneBatch<C>>, Asked),
-    Saved(Vec<Progress<C>>, Vec<Lane>),
-    Released(Vec<StoredEvent>),
+    Read(Vec<LaneBatch<C>>, Box<Asked>),
+    Saved(Vec<Progress<C>>, Vec<Vec<Held>>, Saved),
+    Released(Vec<Released>),
     Settled(Lease, Settled, Option<bool>),
+    NotSettled(Lease, Settled, OutboxError),
     GaveBack,
 }
 
@@ -114,12 +130,14 @@ struct Asked {
     asks: Vec<Ask>,
     rings: u64,
     begun: Instant,
+    /// Of lanes with too many parked keys to know: which keys of the batch are parked.
+    parked: [Option<KnownParked>; LANES],
 }
 
 /// What was sent.
 enum Sent<C> {
     Batch(Flight<C>, Vec<DeliveryReport>),
-    Parked(Lease, Vec<StoredEvent>, Vec<DeliveryReport>, Held),
+    Parked(Lease, Released, Vec<DeliveryReport>, Held),
 }
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
@@ -144,13 +162,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             next_poll: now + settings.poll_interval,
             next_claim: now,
             save_by: None,
-            releasing: Releasing {
-                look: true,
-                next_retry: now + settings.retry_parked,
-                keys: RETRIED_KEYS,
-                settled: Vec::new(),
-                sending: HashSet::new(),
-            },
+            releasing: Releasing::new(now + settings.retry_parked),
             database: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             database_back: None,
             trouble: None,
@@ -364,6 +376,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 due = due.min(self.releasing.next_retry);
             }
         }
+        due = due.min(self.releasing.settle_again.unwrap_or(far));
         self.save_by.map_or(due, |by| due.min(by))
     }
 
@@ -381,10 +394,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             let held = self.leases();
             let progress: Vec<_> =
                 self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
+            let mut saved = Saved::default();
             if !progress.is_empty() {
-                store.save(&progress).await?;
+                saved = store.save(&progress).await?;
             }
-            store.release(&held, true).await
+            store.release(&held, true).await?;
+            saved.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
         };
         match tokio::time::timeout(LEAVE_TIMEOUT, left).await {
             Ok(Ok(())) => {}

@@ -5,63 +5,60 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::landing::Told;
-use super::{Answer, Call, Engine, RETRIED_KEYS, Sent};
+use super::{Answer, Call, Engine, RETRIED_KEYS, RETRIED_KEYS_THEN, Releasing, Sent};
+use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::observe;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 use crate::relay::lane::HeldLane;
-use crate::store::{Lease, OutboxDatabase, Retry, Settled, Share, Store};
+use crate::store::{Lease, OutboxDatabase, Released, Retry, Settled, Share, Store, Then};
+
+/// Bytes of parked events that are read and sent at once, out of the relay's memory, unless a single one has more.
+const BYTES: u64 = 4 * 1024 * 1024;
+/// Keys of which parked events are sent at once, when more are asked for.
+const KEYS: usize = 64;
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn look_for_released(&mut self, now: Instant) -> Option<Call<DB>> {
         let due = self.releasing.next_retry <= now;
-        if !due && !self.releasing.look || self.share == Share::All {
+        let in_flight: u64 = self.releasing.sending.values().sum();
+        let bytes = BYTES.saturating_sub(in_flight).min(self.memory.room());
+        let room = (bytes > 0 || in_flight == 0) && self.releasing.sending.len() < KEYS;
+        if !due && !self.releasing.look || !room || self.share == Share::All {
             return None;
         }
         self.releasing.look = false;
         let held = self.leases();
-        let mut retry = Retry { after: self.settings.retry_parked, keys: 0 };
+        let except = self.releasing.sending.keys().map(|(_, key)| *key).collect();
+        let mut retry = Retry { after: self.settings.retry_parked, keys: 0, bytes, except };
         if due {
             self.releasing.next_retry = now + self.settings.retry_parked;
             retry.keys = self.releasing.keys;
             self.lanes.iter_mut().flatten().for_each(HeldLane::try_refused_topics_again);
         }
         self.call(move |mut store| async move {
-            let events = store.released(&held, retry).await;
-            (store, events.map(Answer::Released))
+            let released = store.released(&held, retry).await;
+            (store, released.map(Answer::Released))
         })
     }
 
     /// Sends parked events again, those of each key for themselves.
-    pub(super) fn send_released(&mut self, events: Vec<StoredEvent>) {
-        let mut by_key = Vec::<Vec<StoredEvent>>::new();
-        for event in events {
-            match by_key.last_mut() {
-                Some(of_key)
-                    if event.record.key.is_some()
-                        && of_key[0].lane == event.lane
-                        && of_key[0].record.key == event.record.key =>
-                {
-                    of_key.push(event);
-                }
-                _ => by_key.push(vec![event]),
-            }
-        }
-        for events in by_key {
-            let (lane, key) = (events[0].lane, events[0].record.key.clone());
+    pub(super) fn send_released(&mut self, released: Vec<Released>) {
+        for released in released {
+            let Released { lane, key, events } = &released;
             let Some(held) = &mut self.lanes[lane.index()] else { continue };
-            if let Some(key) = key {
-                held.parked.set_released(&key, true);
-                if !self.releasing.sending.insert((lane, key)) {
-                    continue;
-                }
+            let bytes = events.iter().map(|event| event.record.bytes()).sum();
+            if self.releasing.sending.contains_key(&(*lane, *key)) {
+                continue;
             }
+            self.releasing.sending.insert((*lane, *key), bytes);
+            held.parked.set_released(*key, true);
             let (lease, publisher) = (held.lease, Arc::clone(&self.publisher));
-            let bytes = self.memory.hold(&events);
+            let bytes_held = self.memory.hold(events);
             self.sending.spawn(async move {
-                let mut reports = Vec::with_capacity(events.len());
-                for event in &events {
+                let mut reports = Vec::with_capacity(released.events.len());
+                for event in &released.events {
                     let report = match event.refused_unread() {
                         Some(error) => DeliveryReport::EventRefused(error),
                         None => publisher.publish_alone(event).await,
@@ -72,65 +69,114 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                         break;
                     }
                 }
-                Sent::Parked(lease, events, reports, bytes)
+                Sent::Parked(lease, released, reports, bytes_held)
             });
         }
     }
 
-    pub(super) fn released_landed(
-        &mut self,
-        lease: Lease,
-        events: Vec<StoredEvent>,
-        reports: &[DeliveryReport],
-    ) {
-        let key = events[0].record.key.clone();
+    pub(super) fn released_landed(&mut self, lease: Lease, released: Released, reports: &[DeliveryReport]) {
+        let Released { lane, key, events } = released;
         let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
         self.published += delivered as u64;
         observe::delivered(&events[..delivered], Instant::now());
         if delivered > 0 {
             failpoint("after-parked-delivery");
         }
-        let refused = events.get(delivered).zip(reports.get(delivered)).map(|(event, report)| {
-            let Told { event_id, name, topic, key, seq } = Told::of(event);
-            if matches!(report, DeliveryReport::TopicRefused(_)) {
-                // That is said once, for all of them.
-                tracing::debug!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
-            } else {
-                tracing::warn!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
-            }
-            (event.seq, report.to_string())
-        });
-        if self.lanes[lease.lane.index()].as_ref().is_none_or(|lane| lane.lease != lease) {
+        if self.lanes[lane.index()].as_ref().is_none_or(|held| held.lease != lease) {
             // The lane may come back to us, and the key be tried again.
-            self.releasing.sent(lease.lane, key);
+            self.releasing.sending.remove(&(lane, key));
             return;
         }
+        let then = match events.get(delivered).zip(reports.get(delivered)) {
+            None => Then::GoOn,
+            Some((_, DeliveryReport::NotSent)) => Then::NotSent,
+            Some((event, report)) => {
+                tell_refused_again(event, report);
+                Then::Refused(event.seq, report.to_string())
+            }
+        };
         let delivered = events[..delivered].iter().map(|event| event.seq).collect();
-        self.releasing.settled.push((lease, Settled { key, delivered, refused }));
+        // The payloads are not needed any more.
+        self.releasing.sending.insert((lane, key), 0);
+        self.releasing.settled.push_back((lease, Settled { key, delivered, then }));
+    }
+
+    pub(super) fn settle(&mut self, now: Instant) -> Option<Call<DB>> {
+        if self.releasing.settle_again.is_some_and(|again| again > now) {
+            return None;
+        }
+        self.releasing.settle_again = None;
+        let (lease, settled) = self.releasing.settled.pop_front()?;
+        self.releasing.settling = Some((lease.lane, settled.key));
+        self.call(move |mut store| async move {
+            let answer = match store.settle_released(lease, &settled).await {
+                Ok(left) => Ok(Answer::Settled(lease, settled, left)),
+                Err(error) if error.is_of_one_statement() => Ok(Answer::NotSettled(lease, settled, error)),
+                Err(error) => Err(error),
+            };
+            (store, answer)
+        })
     }
 
     pub(super) fn settled(&mut self, lease: Lease, settled: Settled, left: Option<bool>) {
-        let Settled { key, delivered, refused } = settled;
-        self.releasing.sent(lease.lane, key.clone());
+        let Settled { key, delivered, then } = settled;
+        self.releasing.settling = None;
+        self.releasing.settle_backoff.reset();
+        self.releasing.sending.remove(&(lease.lane, key));
+        // There may be more than there was room for.
+        self.releasing.look = true;
         if !delivered.is_empty() {
             // What stood in the way is gone, perhaps for the others too.
             self.releasing.next_retry = Instant::now();
-            self.releasing.keys = u32::MAX;
+            self.releasing.keys = RETRIED_KEYS_THEN;
             tracing::info!(lane = lease.lane.number(), events = delivered.len(), "parked events published");
-        } else if refused.is_some() {
+        } else if matches!(then, Then::Refused(..)) {
             self.releasing.keys = RETRIED_KEYS;
         }
         let Some(left) = left else { return self.lost(&[lease.lane]) };
         let Some(lane) = self.lanes[lease.lane.index()].as_mut().filter(|lane| lane.lease == lease) else {
             return;
         };
-        let Some(key) = key else { return };
-        if refused.is_some() {
-            lane.parked.set_released(&key, false);
-        } else if left {
-            self.releasing.look = true;
-        } else {
-            lane.parked.unpark(&key);
+        match then {
+            Then::Refused(..) | Then::NotSent => lane.parked.set_released(key, false),
+            Then::GoOn if left => {}
+            Then::GoOn => lane.parked.unpark(key),
         }
+    }
+
+    /// They are not sent again meanwhile. What came of other keys is settled before the next try.
+    pub(super) fn not_settled(&mut self, lease: Lease, settled: Settled, error: &OutboxError) {
+        self.releasing.settling = None;
+        tracing::error!(
+            lane = lease.lane.number(), events = ?settled.delivered, %error,
+            "the database did not take what came of parked events: those that were published are not sent again while this \
+             relay runs, and it tries to note it again. Does its role have UPDATE and DELETE on the outbox's tables?"
+        );
+        self.releasing.settled.push_back((lease, settled));
+        self.releasing.settle_again = Some(Instant::now() + self.releasing.settle_backoff.pause());
+    }
+}
+
+impl Releasing {
+    /// What came of keys is not known to the database: they are tried again.
+    pub(super) fn unsettle(&mut self) {
+        for (lease, settled) in self.settled.drain(..) {
+            self.sending.remove(&(lease.lane, settled.key));
+        }
+        if let Some(settling) = self.settling.take() {
+            self.sending.remove(&settling);
+        }
+        self.settle_again = None;
+        self.look = true;
+    }
+}
+
+fn tell_refused_again(event: &StoredEvent, report: &DeliveryReport) {
+    let Told { event_id, name, topic, key, seq } = Told::of(event);
+    if matches!(report, DeliveryReport::TopicRefused(_)) {
+        // That is said once, for all of them.
+        tracing::debug!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
+    } else {
+        tracing::warn!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
     }
 }

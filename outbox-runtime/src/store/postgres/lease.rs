@@ -20,7 +20,7 @@ use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
 use crate::store::liveness::Sign;
-use crate::store::{Claimed, HeldElsewhere, Lease, Names, Progress, Share};
+use crate::store::{Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share};
 
 /// Gives a sign of life, and says which of the lanes are still ours. These are locked: whoever takes lanes over looks for
 /// the sign after it has locked them.
@@ -176,7 +176,7 @@ impl PgStore {
         (dead, their_last): (&[Uuid], &[i64]),
         ours: &[i16],
         wanted: usize,
-    ) -> Result<Vec<(Lease, PgCursor, Vec<Vec<u8>>)>, OutboxError> {
+    ) -> Result<Vec<(Lease, PgCursor, KnownParked)>, OutboxError> {
         let mut tx = connection.begin_with("begin isolation level read committed read write").await?;
         let free: Vec<i16> = sqlx::query_scalar(fill(&self.names, &LOCK_FREE_LANES.replace("{free}", FREE)))
             .bind(self.owner)
@@ -206,11 +206,7 @@ impl PgStore {
             let row = rows.iter().find(|row| row.try_get::<i16, _>("lane").is_ok_and(|of| of == lane));
             let cursor = row.map(saved_cursor).transpose()?.flatten();
             let lease = Lease { lane: Lane::from_number(lane), epoch };
-            taken.push((
-                lease,
-                cursor.ok_or_else(|| window::progress_is_missing(&self.names, lane))?,
-                Vec::new(),
-            ));
+            taken.push((lease, cursor.ok_or_else(|| window::progress_is_missing(&self.names, lane))?, None));
         }
         tx.commit().await?;
         if !taken.is_empty() {
@@ -224,27 +220,45 @@ impl PgStore {
         &self,
         connection: &mut PgConnection,
         progress: &[Progress<PgCursor>],
-    ) -> Result<Vec<Lane>, OutboxError> {
+    ) -> Result<Saved, OutboxError> {
         let (parking, plain): (Vec<_>, Vec<_>) =
             progress.iter().partition(|progress| !progress.parked.is_empty());
-        let mut lost = Vec::new();
+        let mut saved = Saved::default();
         if !plain.is_empty() {
-            lost = self.save_cursors(connection, &plain).await?;
+            saved.lost = self.save_cursors(connection, &plain).await?;
         }
         for progress in parking {
             let mut tx = connection.begin().await?;
-            let lost_now = self.save_cursors(&mut tx, &[progress]).await?;
-            if lost_now.is_empty() {
-                failpoint("before-parking");
-                park::park(&mut tx, &self.names, &progress.parked).await?;
-                failpoint("after-parking");
-                tx.commit().await?;
-            } else {
-                tx.rollback().await?;
-                lost.extend(lost_now);
+            match self.save_and_park(&mut tx, progress).await {
+                Ok(true) => tx.commit().await?,
+                Ok(false) => {
+                    tx.rollback().await?;
+                    saved.lost.push(progress.lease.lane);
+                }
+                // That the connection still takes a statement shows that it was the lane's own failure.
+                Err(error) if error.is_of_one_statement() => {
+                    tx.rollback().await?;
+                    saved.failed.push((progress.lease.lane, error));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(lost)
+        Ok(saved)
+    }
+
+    /// `false`: the lane is lost.
+    async fn save_and_park(
+        &self,
+        connection: &mut PgConnection,
+        progress: &Progress<PgCursor>,
+    ) -> Result<bool, OutboxError> {
+        let lost = self.save_cursors(connection, &[progress]).await?;
+        if lost.is_empty() {
+            failpoint("before-parking");
+            park::park(connection, &self.names, &progress.parked).await?;
+            failpoint("after-parking");
+        }
+        Ok(lost.is_empty())
     }
 
     async fn save_cursors(

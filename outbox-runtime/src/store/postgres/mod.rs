@@ -31,13 +31,13 @@ use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
 use crate::error::{ErrorKind, OutboxError};
-use crate::operate::{ParkedEvent, Replay, Status};
-use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::operate::{DiscardedEvent, ParkedEvent, Replay, Status};
+use crate::record::{EventRecord, KeyDigest, Lane};
 use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
 use crate::store::{
-    Claimed, Content, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress,
-    Retry, Settled, Share, Store, Waiting,
+    Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others,
+    Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting,
 };
 use crate::tx::{Doubt, TxOptions};
 
@@ -189,18 +189,34 @@ impl Database for Postgres {
         operate::status(pool, names).await
     }
 
-    async fn parked(pool: &PgPool, names: &Names, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
-        operate::parked(pool, names, limit).await
+    async fn parked(
+        pool: &PgPool,
+        names: &Names,
+        after: Option<(Lane, KeyDigest, i64)>,
+        limit: u32,
+    ) -> Result<Vec<ParkedEvent>, OutboxError> {
+        operate::parked(pool, names, after, limit).await
     }
 
-    async fn release_parked(pool: &PgPool, names: &Names, key: Option<&[u8]>) -> Result<u64, OutboxError> {
-        let released = operate::release_parked(pool, names, key).await?;
+    async fn release_parked(pool: &PgPool, names: &Names, which: Release<'_>) -> Result<u64, OutboxError> {
+        let released = operate::release_parked(pool, names, which).await?;
         doorbell::call_relays(pool, &session::located(pool, names).await?).await?;
         Ok(released)
     }
 
-    async fn discard_parked(pool: &PgPool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
-        operate::discard_parked(pool, names, id).await
+    async fn discard_parked(
+        pool: &PgPool,
+        names: &Names,
+        id: Uuid,
+        insist: bool,
+    ) -> Result<Discard, OutboxError> {
+        let discard = operate::discard_parked(pool, names, id, insist).await?;
+        doorbell::call_relays(pool, &session::located(pool, names).await?).await?;
+        Ok(discard)
+    }
+
+    async fn discarded(pool: &PgPool, names: &Names, limit: u32) -> Result<Vec<DiscardedEvent>, OutboxError> {
+        operate::discarded(pool, names, limit).await
     }
 
     async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
@@ -344,30 +360,48 @@ impl Store for PgStore {
         start.clone().advanced_to(seq - 1)
     }
 
-    async fn save(&mut self, progress: &[Progress<PgCursor>]) -> Result<Vec<Lane>, OutboxError> {
+    async fn save(&mut self, progress: &[Progress<PgCursor>]) -> Result<Saved, OutboxError> {
         let mut connection = self.connection().await?;
-        let lost = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, progress)).await?;
+        let saved = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, progress)).await?;
         self.connection = Some(connection);
-        Ok(lost)
+        Ok(saved)
     }
 
-    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<StoredEvent>, OutboxError> {
+    async fn parked_among(
+        &mut self,
+        lane: Lane,
+        keys: Vec<KeyDigest>,
+    ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
         let mut connection = self.connection().await?;
-        let events =
-            in_time(STATEMENT_TIMEOUT, park::released(&mut connection, &self.names, held, retry)).await?;
+        let call = park::keys_among(&mut connection, &self.names, lane, &keys);
+        let parked = in_time(STATEMENT_TIMEOUT, call).await?;
         self.connection = Some(connection);
-        Ok(events)
+        Ok(parked)
     }
 
-    async fn settle_released(&mut self, lease: Lease, settled: Settled) -> Result<Option<bool>, OutboxError> {
+    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<Released>, OutboxError> {
         let mut connection = self.connection().await?;
-        let left = in_time(
-            STATEMENT_TIMEOUT,
-            park::settle(&mut connection, &self.names, self.owner, lease, &settled),
-        )
-        .await?;
+        let call = park::released(&mut connection, &self.names, held, &retry);
+        let released = in_time(STATEMENT_TIMEOUT, call).await?;
         self.connection = Some(connection);
-        Ok(left)
+        Ok(released)
+    }
+
+    /// The connection that refused a statement and then ended its transaction is still of use.
+    async fn settle_released(
+        &mut self,
+        lease: Lease,
+        settled: &Settled,
+    ) -> Result<Option<bool>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let call = park::settle(&mut connection, &self.names, self.owner, lease, settled);
+        let left = in_time(STATEMENT_TIMEOUT, call).await;
+        match left {
+            Err(error) if !error.is_of_one_statement() => return Err(error),
+            _ => {}
+        }
+        self.connection = Some(connection);
+        left
     }
 
     async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {

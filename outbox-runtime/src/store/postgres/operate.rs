@@ -1,16 +1,22 @@
 //! What an operator asks.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgPool, Row};
+use sqlx::{Executor, PgPool, Row};
 use uuid::Uuid;
 
 use super::chunk::stored_event;
 use super::fragments::fill;
 use super::session;
 use crate::error::OutboxError;
-use crate::operate::{LaneStatus, ParkedEvent, Replay, Status};
-use crate::record::Lane;
-use crate::store::Names;
+use crate::operate::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::record::{KeyDigest, Lane};
+use crate::store::parked::{PAGE_EVENTS, page};
+use crate::store::{Discard, Names, Release};
+use crate::tx::{Begun, Isolation, TxOptions};
 
 /// By the two ways in which a window's rows are found (see `window.rs`).
 const STATUS: &str = "\
@@ -35,16 +41,79 @@ cross join lateral (
     limit $1) pending) p
 order by lanes.lane";
 
+/// Of an event that is retained several times, because it was replayed before, the first.
 const REPLAY: &str = "\
-insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
-                     kafka_partition)
-select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
-       e.kafka_partition
-from {event} e join {cursors} l on l.lane = e.lane
-where pg_visible_in_snapshot(e.xid, l.prev)
-  and ($1::uuid[] is null or e.id = any ($1)) and ($2::text is null or e.topic = $2)
-  and ($3::timestamptz is null or e.occurred_at >= $3) and ($4::timestamptz is null or e.occurred_at < $4)
-order by e.seq";
+with once as (
+  select distinct on (e.id) e.lane, e.seq
+  from {event} e join {cursors} l on l.lane = e.lane
+  where pg_visible_in_snapshot(e.xid, l.prev)
+    and ($1::uuid[] is null or e.id = any ($1)) and ($2::text is null or e.topic = $2)
+    and ($3::timestamptz is null or e.occurred_at >= $3) and ($4::timestamptz is null or e.occurred_at < $4)
+    and not exists (select from {parked} p where p.id = e.id)
+    and ($1 is not null or not exists (select from {discarded} d where d.id = e.id))
+  order by e.id, e.seq),
+replayed as (
+  insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                       kafka_partition)
+  select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
+         e.kafka_partition
+  from once join {event} e on e.lane = once.lane and e.seq = once.seq
+  order by e.seq
+  returning id),
+taken_back as (delete from {discarded} d using replayed where d.id = replayed.id)
+select count(*) from replayed";
+
+/// The numbers of a page, how large each event is, and the first event of its key. Rows come in the index's order.
+const PAGE: &str = "\
+select e.seq, e.bytes, head.id, head.seq
+from {parked} e
+cross join lateral (
+  select id, seq from {parked} where lane = e.lane and key_digest = e.key_digest order by seq limit 1) head
+where $1::smallint is null or (e.lane, e.key_digest, e.seq) > ($1, $2, $3)
+order by e.lane, e.key_digest, e.seq limit $4";
+
+const PARKED: &str = "\
+select {columns}, e.reason, e.attempts, e.since from {parked} e where e.seq = any ($1)
+order by e.lane, e.key_digest, e.seq";
+
+/// The next keys behind a place. Their locks are taken in the order in which a relay that parks takes them.
+const RELEASE_SOME: &str = "\
+update {parked_key} k set released = true
+from (
+  select lane, key_digest from {parked_key} where (lane, key_digest) > ($1, $2) order by lane, key_digest limit $3
+  for update) next_keys
+where k.lane = next_keys.lane and k.key_digest = next_keys.key_digest
+returning k.lane, k.key_digest";
+
+const RELEASE_KEY: &str = "\
+with of_key as (
+  select key_digest, count(*) as events from {parked} where lane = $1 and key = $2 group by key_digest),
+released as (
+  update {parked_key} k set released = true from of_key where k.lane = $1 and k.key_digest = of_key.key_digest)
+select coalesce(sum(events), 0)::bigint from of_key";
+
+const RELEASE_ON_TOPIC: &str = "\
+with released as (update {parked_key} set released = true where lane = $1 and key_digest = $2)
+select count(*) from {parked} where lane = $1 and key_digest = $2";
+
+/// An event that was replayed and parked again is there more than once.
+const TO_DISCARD: &str = "\
+select p.seq, head.seq, head.id
+from {parked} p
+cross join lateral (
+  select id, seq from {parked} where lane = p.lane and key_digest = p.key_digest order by seq limit 1) head
+where p.id = $1 order by p.seq limit 1 for update of p";
+
+/// A key of which nothing is left is released, for its relay to forget it.
+const DISCARD: &str = "\
+with gone as (delete from {parked} where id = $1 returning seq, lane, key_digest, id, topic, name, reason),
+remembered as (
+  insert into {discarded} (seq, id, topic, name, reason) select seq, id, topic, name, reason from gone
+  on conflict (seq) do nothing)
+update {parked_key} k set released = true
+from gone
+where k.lane = gone.lane and k.key_digest = gone.key_digest
+  and not exists (select from {parked} p where p.lane = k.lane and p.key_digest = k.key_digest and p.id <> $1)";
 
 const OTHERS_IF_UNUSED: &str = "\
 select n.nspname || '.' || left(e.relname, -length('event'))
@@ -72,7 +141,10 @@ pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, Outbo
         .fetch_all(&mut *tx)
         .await?;
     let parked: i64 =
-        sqlx::query_scalar(fill(names, "select count(*) from {parked}")).fetch_one(&mut *tx).await?;
+        sqlx::query_scalar(fill(names, "select count(*) from (select from {parked} limit $1) counted"))
+            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+            .fetch_one(&mut *tx)
+            .await?;
     tx.rollback().await?;
     let lanes = rows
         .into_iter()
@@ -89,59 +161,165 @@ pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, Outbo
 pub(super) async fn parked(
     pool: &PgPool,
     names: &Names,
+    after: Option<(Lane, KeyDigest, i64)>,
     limit: u32,
 ) -> Result<Vec<ParkedEvent>, OutboxError> {
-    const PARKED: &str =
-        "select {columns}, e.reason, e.attempts, e.since from {parked} e order by e.since, e.seq limit $1";
     let mut tx = session::begin_reading(pool).await?;
-    let rows = sqlx::query(fill(names, PARKED)).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+    let found: Vec<(i64, i32, Uuid, i64)> = sqlx::query_as(fill(names, PAGE))
+        .bind(after.map(|(lane, ..)| lane.number()))
+        .bind(after.map(|(_, key, _)| key.0))
+        .bind(after.map(|(.., seq)| seq))
+        .bind(i64::from(limit.min(PAGE_EVENTS)))
+        .fetch_all(&mut *tx)
+        .await?;
+    let found = &found[..page(found.iter().map(|(_, bytes, ..)| u64::from(bytes.unsigned_abs())))];
+    let seqs: Vec<i64> = found.iter().map(|(seq, ..)| *seq).collect();
+    let rows = sqlx::query(fill(names, PARKED)).bind(&seqs).fetch_all(&mut *tx).await?;
     tx.rollback().await?;
+    let heads = found.iter().map(|(seq, _, id, first)| (*seq, (first != seq).then_some(*id)));
+    let heads: BTreeMap<i64, Option<Uuid>> = heads.collect();
     rows.iter()
         .map(|row| {
-            let event = stored_event(row)?;
-            Ok(ParkedEvent {
-                seq: event.seq,
-                event: event.record,
-                reason: row.try_get("reason")?,
-                attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
-                since: row.try_get::<OffsetDateTime, _>("since")?.into(),
-            })
+            let mut parked = parked_event(row)?;
+            parked.waits_behind = heads.get(&parked.seq).copied().flatten();
+            Ok(parked)
         })
         .collect()
+}
+
+fn parked_event(row: &PgRow) -> Result<ParkedEvent, OutboxError> {
+    let event = stored_event(row)?;
+    Ok(ParkedEvent {
+        lane: event.lane,
+        seq: event.seq,
+        event: event.record,
+        waits_behind: None,
+        reason: row.try_get("reason")?,
+        attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
+        since: row.try_get::<OffsetDateTime, _>("since")?.into(),
+    })
 }
 
 pub(super) async fn release_parked(
     pool: &PgPool,
     names: &Names,
-    key: Option<&[u8]>,
+    which: Release<'_>,
 ) -> Result<u64, OutboxError> {
     let mut tx = session::begin(pool).await?;
-    let released =
-        sqlx::query(fill(names, "update {parked} set released = true where $1::bytea is null or key = $1"))
-            .bind(key)
-            .execute(&mut *tx)
-            .await?;
+    tx.execute(session::BY_INDEX).await?;
+    let released: i64 = match which {
+        Release::Key(key) => {
+            let lane = Lane::of(Some(key), Uuid::nil()).number();
+            sqlx::query_scalar(fill(names, RELEASE_KEY)).bind(lane).bind(key).fetch_one(&mut *tx).await?
+        }
+        Release::OnTopic(lane, key) => {
+            sqlx::query_scalar(fill(names, RELEASE_ON_TOPIC))
+                .bind(lane.number())
+                .bind(key.0)
+                .fetch_one(&mut *tx)
+                .await?
+        }
+        Release::All => {
+            tx.rollback().await?;
+            return release_all(pool, names).await;
+        }
+    };
     tx.commit().await?;
-    Ok(released.rows_affected())
+    Ok(released.unsigned_abs())
 }
 
-pub(super) async fn discard_parked(pool: &PgPool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
+/// In many transactions: none of them keeps a relay waiting for long.
+async fn release_all(pool: &PgPool, names: &Names) -> Result<u64, OutboxError> {
+    let mut tx = session::begin_reading(pool).await?;
+    let count = sqlx::query_scalar::<_, i64>(fill(names, "select count(*) from {parked}"));
+    let events = count.fetch_one(&mut *tx).await?;
+    tx.rollback().await?;
+    let mut last = (-1, Uuid::nil());
+    while let Some(next) = release_some(pool, names, last).await? {
+        last = next;
+    }
+    Ok(events.unsigned_abs())
+}
+
+/// Returns the last key that was released, if any was left.
+async fn release_some(
+    pool: &PgPool,
+    names: &Names,
+    after: (i16, Uuid),
+) -> Result<Option<(i16, Uuid)>, OutboxError> {
+    const AT_ONCE: i64 = 1_000;
     let mut tx = session::begin(pool).await?;
-    let discarded =
-        sqlx::query(fill(names, "delete from {parked} where id = $1")).bind(id).execute(&mut *tx).await?;
+    tx.execute(session::BY_INDEX).await?;
+    let released: Vec<(i16, Uuid)> = sqlx::query_as(fill(names, RELEASE_SOME))
+        .bind(after.0)
+        .bind(after.1)
+        .bind(AT_ONCE)
+        .fetch_all(&mut *tx)
+        .await?;
     tx.commit().await?;
-    Ok(discarded.rows_affected() > 0)
+    Ok(released.into_iter().max())
+}
+
+pub(super) async fn discard_parked(
+    pool: &PgPool,
+    names: &Names,
+    id: Uuid,
+    insist: bool,
+) -> Result<Discard, OutboxError> {
+    let mut tx = session::begin(pool).await?;
+    tx.execute(session::BY_INDEX).await?;
+    let found: Option<(i64, i64, Uuid)> =
+        sqlx::query_as(fill(names, TO_DISCARD)).bind(id).fetch_optional(&mut *tx).await?;
+    let refused = match found {
+        None => Some(Discard::NotParked),
+        Some((seq, first, head)) => (seq != first && !insist).then_some(Discard::Waits(head)),
+    };
+    if let Some(refused) = refused {
+        tx.rollback().await?;
+        return Ok(refused);
+    }
+    sqlx::query(fill(names, DISCARD)).bind(id).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Discard::Done)
+}
+
+pub(super) async fn discarded(
+    pool: &PgPool,
+    names: &Names,
+    limit: u32,
+) -> Result<Vec<DiscardedEvent>, OutboxError> {
+    const DISCARDED: &str =
+        "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
+    let mut tx = session::begin_reading(pool).await?;
+    let query = sqlx::query(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
+    let rows = query.fetch_all(&mut *tx).await?;
+    tx.rollback().await?;
+    rows.iter()
+        .map(|row| {
+            Ok(DiscardedEvent {
+                id: row.try_get("id")?,
+                seq: row.try_get("seq")?,
+                topic: row.try_get("topic")?,
+                name: row.try_get("name")?,
+                reason: row.try_get("reason")?,
+                at: row.try_get::<OffsetDateTime, _>("at")?.into(),
+            })
+        })
+        .collect()
 }
 
 pub(super) async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
-    let mut tx = session::begin(pool).await?;
-    let replayed = sqlx::query(fill(names, REPLAY))
+    // A copy of all that is retained takes longer than other statements.
+    const WITHIN: Duration = Duration::from_secs(600);
+    let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
+    let mut tx = Begun::on(pool, Some(session::begin_statement(options))).await?;
+    let replayed: i64 = sqlx::query_scalar(fill(names, REPLAY))
         .bind(which.ids.as_deref())
         .bind(which.topic.as_deref())
         .bind(which.from.map(OffsetDateTime::from))
         .bind(which.until.map(OffsetDateTime::from))
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(replayed.rows_affected())
+    Ok(replayed.unsigned_abs())
 }

@@ -8,18 +8,16 @@ use super::PgCursor;
 use super::chunk::stored_event;
 use super::fragments::fill;
 use crate::error::OutboxError;
-use crate::record::{Lane, StoredEvent};
-use crate::store::{Lease, Names, Parking, Retry, Settled};
-
-/// How many parked events are tried again at once.
-const AT_ONCE: i64 = 1_000;
+use crate::record::{KeyDigest, Lane};
+use crate::store::parked::{Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within};
+use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then};
 
 const PARK: &str = "\
-insert into {parked} (seq, lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, reason,
-                      attempts, released, kafka_partition)
-select * from unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::integer[],
-                     $8::text[], $9::text[]::json[], $10::bytea[], $11::timestamptz[], $12::text[], $13::integer[],
-                     $14::boolean[], $15::integer[])
+insert into {parked} (seq, lane, key_digest, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                      bytes, reason, attempts, kafka_partition)
+select * from unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::uuid[], $5::text[], $6::bytea[], $7::text[],
+                     $8::integer[], $9::text[], $10::text[]::json[], $11::bytea[], $12::timestamptz[], $13::integer[],
+                     $14::text[], $15::integer[], $16::integer[])
 on conflict (seq) do nothing";
 
 /// Of an event that cannot be read, the row is kept as it is.
@@ -28,51 +26,98 @@ update {parked} p set headers = e.headers, version = e.version, occurred_at = e.
 from {event} e
 where e.lane = p.lane and e.seq = p.seq and p.seq = any ($1)";
 
-/// Keys in the order of their longest parked event; an event without one is on its own.
+const PARK_KEYS: &str = "\
+insert into {parked_key} as k (lane, key_digest, released)
+select * from unnest($1::smallint[], $2::uuid[], $3::boolean[])
+on conflict (lane, key_digest) do update set released = true where excluded.released and not k.released";
+
+/// One more than a relay holds in memory.
+const KEYS_OF_LANES: &str = "\
+select l.lane, k.key_digest
+from unnest($1::smallint[]) as l (lane)
+cross join lateral (select key_digest from {parked_key} where lane = l.lane limit $2) k";
+
+/// Each key is searched by itself (hence the limit), however many are parked.
+const KEYS_AMONG: &str = "\
+select exists (select from {parked_key} where lane = $1),
+       array(select k.key_digest from unnest($2::uuid[]) as asked (key_digest)
+             cross join lateral (select key_digest from {parked_key}
+                                 where lane = $1 and key_digest = asked.key_digest limit 1) k)";
+
+/// The keys that were refused the longest ago. A time in the future is of a clock that was set back since. A key that somebody
+/// else releases at this moment need not be waited for.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
-update {parked} p set released = true
-from (
-  select distinct lane, key, case when key is null then seq end as seq
-  from (
-    select lane, key, seq from {parked}
-    where lane = any ($1) and not released and since <= clock_timestamp() - $2 * interval '1 millisecond'
-    order by since limit $3) longest) r
-where p.lane = r.lane and (p.key = r.key or p.seq = r.seq)";
+with due as (
+  select l.lane, longest.key_digest
+  from unnest($1::smallint[]) as l (lane)
+  cross join lateral (
+    (select key_digest, since from {parked_key}
+     where lane = l.lane and not released and since <= clock_timestamp() - $2 * interval '1 millisecond'
+     order by since limit $3)
+    union all
+    (select key_digest, since from {parked_key}
+     where lane = l.lane and not released and since > clock_timestamp() order by since limit $3)) longest
+  order by longest.since limit $3),
+free as (
+  select k.lane, k.key_digest from due join {parked_key} k on k.lane = due.lane and k.key_digest = due.key_digest
+  for update of k skip locked)
+update {parked_key} k set released = true from free where k.lane = free.lane and k.key_digest = free.key_digest";
 
 const RELEASED: &str = "\
-select {columns} from {parked} e where lane = any ($1) and released order by lane, key, seq limit $2";
+select k.lane, k.key_digest, e.seq, e.bytes
+from (
+  select l.lane, released.key_digest, released.since
+  from unnest($1::smallint[]) as l (lane)
+  cross join lateral (
+    select key_digest, since from {parked_key}
+    where lane = l.lane and released and key_digest <> all ($2) order by since limit $3) released
+  order by released.since limit $3) k
+left join lateral (
+  select seq, bytes from {parked} where lane = k.lane and key_digest = k.key_digest order by seq limit $4) e on true
+order by k.since, k.lane, k.key_digest, e.seq";
 
 const STILL_OURS: &str = "select true from {lane} where lane = $1 and epoch = $2 and owner = $3 for share";
 
 const REFUSED_AGAIN: &str = "\
-update {parked}
-set released = false,
-    since = case when seq = $3 then clock_timestamp() else since end,
-    attempts = case when seq = $3 then attempts + 1 else attempts end,
-    reason = case when seq = $3 then $4 else reason end
-where lane = $1 and (key = $2 or seq = $3)";
+update {parked} set attempts = attempts + 1, reason = $2, since = clock_timestamp() where seq = $1";
+
+const TRY_LATER: &str = "\
+update {parked_key} set released = false, since = clock_timestamp() where lane = $1 and key_digest = $2";
+
+const FORGET_KEY: &str = "\
+delete from {parked_key} where lane = $1 and key_digest = $2
+and not exists (select from {parked} where lane = $1 and key_digest = $2)";
 
 /// Which keys of these lanes have parked events.
 pub(super) async fn keys(
     connection: &mut PgConnection,
     names: &Names,
-    taken: &mut [(Lease, PgCursor, Vec<Vec<u8>>)],
+    taken: &mut [(Lease, PgCursor, KnownParked)],
 ) -> Result<(), OutboxError> {
     let lanes: Vec<i16> = taken.iter().map(|(lease, ..)| lease.lane.number()).collect();
-    let keys: Vec<(i16, Vec<u8>)> = sqlx::query_as(fill(
-        names,
-        "select distinct lane, key from {parked} where lane = any ($1) and key is not null",
-    ))
-    .bind(&lanes)
-    .fetch_all(connection)
-    .await?;
-    for (lane, key) in keys {
-        let lane = Lane::from_number(lane);
-        if let Some((.., of_lane)) = taken.iter_mut().find(|(lease, ..)| lease.lane == lane) {
-            of_lane.push(key);
-        }
+    let keys: Vec<(i16, Uuid)> = sqlx::query_as(fill(names, KEYS_OF_LANES))
+        .bind(&lanes)
+        .bind(i64::from(MOST_KNOWN) + 1)
+        .fetch_all(connection)
+        .await?;
+    for (lease, _, known) in taken {
+        let of_lane = keys.iter().filter(|(lane, _)| *lane == lease.lane.number());
+        let keys: Vec<KeyDigest> = of_lane.map(|(_, key)| KeyDigest(*key)).collect();
+        *known = (keys.len() <= MOST_KNOWN as usize).then_some(keys);
     }
     Ok(())
+}
+
+pub(super) async fn keys_among(
+    connection: &mut PgConnection,
+    names: &Names,
+    lane: Lane,
+    keys: &[KeyDigest],
+) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
+    let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+    let (any, parked): (bool, Vec<Uuid>) =
+        sqlx::query_as(fill(names, KEYS_AMONG)).bind(lane.number()).bind(&keys).fetch_one(connection).await?;
+    Ok(any.then(|| parked.into_iter().map(KeyDigest).collect()))
 }
 
 pub(super) async fn park(
@@ -87,6 +132,7 @@ pub(super) async fn park(
     sqlx::query(fill(names, PARK))
         .bind(column(parked, |p| p.event.seq))
         .bind(column(parked, |p| p.event.lane.number()))
+        .bind(column(parked, |p| p.key_digest().0))
         .bind(column(parked, |p| p.event.record.id))
         .bind(column(parked, |p| &*p.event.record.topic))
         .bind(column(parked, |p| p.event.record.key.as_deref()))
@@ -96,10 +142,17 @@ pub(super) async fn park(
         .bind(column(parked, |p| p.event.record.headers.to_json()))
         .bind(column(parked, |p| p.event.record.payload.as_deref()))
         .bind(column(parked, |p| OffsetDateTime::from(p.event.record.occurred_at)))
-        .bind(column(parked, |p| p.reason.as_deref()))
+        .bind(column(parked, Parking::bytes))
+        .bind(column(parked, Parking::reason))
         .bind(column(parked, |p| int(p.attempts)))
-        .bind(column(parked, |p| p.released))
         .bind(column(parked, |p| p.event.record.partition))
+        .execute(&mut *connection)
+        .await?;
+    let keys = keys_of(parked);
+    sqlx::query(fill(names, PARK_KEYS))
+        .bind(keys.keys().map(|(lane, _)| lane.number()).collect::<Vec<_>>())
+        .bind(keys.keys().map(|(_, key)| key.0).collect::<Vec<_>>())
+        .bind(keys.into_values().collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     let unreadable: Vec<i64> = parked
@@ -117,8 +170,8 @@ pub(super) async fn released(
     connection: &mut PgConnection,
     names: &Names,
     held: &[Lease],
-    retry: Retry,
-) -> Result<Vec<StoredEvent>, OutboxError> {
+    retry: &Retry,
+) -> Result<Vec<Released>, OutboxError> {
     let lanes: Vec<i16> = held.iter().map(|lease| lease.lane.number()).collect();
     if retry.keys > 0 {
         sqlx::query(fill(names, RELEASE_THE_LONGEST_PARKED))
@@ -128,8 +181,28 @@ pub(super) async fn released(
             .execute(&mut *connection)
             .await?;
     }
-    let rows = sqlx::query(fill(names, RELEASED)).bind(&lanes).bind(AT_ONCE).fetch_all(connection).await?;
-    rows.iter().map(stored_event).collect()
+    let candidates: Vec<(i16, Uuid, Option<i64>, Option<i32>)> = sqlx::query_as(fill(names, RELEASED))
+        .bind(&lanes)
+        .bind(retry.except.iter().map(|key| key.0).collect::<Vec<_>>())
+        .bind(i64::from(KEYS))
+        .bind(i64::from(OF_A_KEY))
+        .fetch_all(&mut *connection)
+        .await?;
+    let candidates: Vec<Candidate> = candidates
+        .into_iter()
+        .map(|(lane, key, seq, bytes)| {
+            let bytes = u64::from(bytes.unwrap_or(0).unsigned_abs());
+            (Lane::from_number(lane), KeyDigest(key), seq.map(|seq| (seq, bytes)))
+        })
+        .collect();
+    let chosen = within(&candidates, retry.bytes);
+    let seqs: Vec<i64> = chosen.iter().flat_map(|(.., seqs)| seqs.iter().copied()).collect();
+    let rows = sqlx::query(fill(names, "select {columns} from {parked} e where e.seq = any ($1)"))
+        .bind(&seqs)
+        .fetch_all(connection)
+        .await?;
+    let events = rows.iter().map(stored_event).collect::<Result<Vec<_>, _>>()?;
+    Ok(with_events(chosen, events))
 }
 
 pub(super) async fn settle(
@@ -139,7 +212,7 @@ pub(super) async fn settle(
     lease: Lease,
     settled: &Settled,
 ) -> Result<Option<bool>, OutboxError> {
-    let lane = lease.lane.number();
+    let (lane, key) = (lease.lane.number(), settled.key.0);
     let mut tx = connection.begin().await?;
     let ours: Option<bool> = sqlx::query_scalar(fill(names, STILL_OURS))
         .bind(lane)
@@ -151,25 +224,19 @@ pub(super) async fn settle(
         tx.rollback().await?;
         return Ok(None);
     }
-    sqlx::query(fill(names, "delete from {parked} where seq = any ($1)"))
-        .bind(&settled.delivered)
-        .execute(&mut *tx)
-        .await?;
-    if let Some((seq, reason)) = &settled.refused {
-        sqlx::query(fill(names, REFUSED_AGAIN))
-            .bind(lane)
-            .bind(settled.key.as_deref())
-            .bind(seq)
-            .bind(reason)
+    if !settled.delivered.is_empty() {
+        sqlx::query(fill(names, "delete from {parked} where seq = any ($1)"))
+            .bind(&settled.delivered)
             .execute(&mut *tx)
             .await?;
     }
-    let left: bool =
-        sqlx::query_scalar(fill(names, "select exists (select from {parked} where lane = $1 and key = $2)"))
-            .bind(lane)
-            .bind(settled.key.as_deref())
-            .fetch_one(&mut *tx)
-            .await?;
+    if let Then::Refused(seq, reason) = &settled.then {
+        sqlx::query(fill(names, REFUSED_AGAIN)).bind(seq).bind(storable(reason)).execute(&mut *tx).await?;
+    }
+    if !matches!(settled.then, Then::GoOn) {
+        sqlx::query(fill(names, TRY_LATER)).bind(lane).bind(key).execute(&mut *tx).await?;
+    }
+    let forgotten = sqlx::query(fill(names, FORGET_KEY)).bind(lane).bind(key).execute(&mut *tx).await?;
     tx.commit().await?;
-    Ok(Some(left))
+    Ok(Some(forgotten.rows_affected() == 0))
 }

@@ -58,6 +58,9 @@ cross join lateral (
   union all
   (select e.seq from {leaf} e where e.lane = l.lane order by e.seq desc limit 1)) edge";
 
+/// What has left the outbox cannot be replayed any more.
+const FORGET_DISCARDED: &str = "delete from {discarded} where ((seq >> 20) & 15) = $1";
+
 /// One relay at a time: two that have both read a leaf, and then want its lock, would be a deadlock.
 const OUR_TURN: &str =
     "select pg_try_advisory_xact_lock(hashtextextended('outbox reclaim ' || {'event'}::regclass::oid, 0))";
@@ -67,7 +70,7 @@ pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -
     let Leaves { last, old } = note_how_far(pool, names, retention).await?;
     let mut events = 0;
     for leaf in leaves_to_reclaim(last, old) {
-        match reclaim_leaf(pool, names, &format!("{{event_{leaf}}}")).await {
+        match reclaim_leaf(pool, names, leaf).await {
             Ok(of_leaf) => events += of_leaf,
             // A relay that reads, somebody's long query, another relay that reclaims: next time.
             Err(error) if is_in_the_way(&error) => tracing::debug!(%error, leaf, "leaf not reclaimed now"),
@@ -93,8 +96,8 @@ async fn note_how_far(pool: &PgPool, names: &Names, retention: Duration) -> Resu
 }
 
 /// About how many events it had.
-async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: &str) -> Result<u64, sqlx::Error> {
-    let fill = |statement: &str| fill(names, &statement.replace("{leaf}", leaf));
+async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: i64) -> Result<u64, sqlx::Error> {
+    let fill = |statement: &str| fill(names, &statement.replace("{leaf}", &format!("{{event_{leaf}}}")));
     // `READ COMMITTED`, and said so: what decides below must see all that was committed before the lock was given.
     let mut tx = session::begin(pool).await?;
     tx.execute(session::BY_INDEX).await?;
@@ -118,6 +121,7 @@ async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: &str) -> Result<u64, s
         return Ok(0);
     }
     tx.execute(fill("truncate {leaf}")).await?;
+    sqlx::query(fill(FORGET_DISCARDED)).bind(leaf).execute(&mut *tx).await?;
     failpoint("in-reclaim");
     tx.commit().await?;
     failpoint("after-reclaim");

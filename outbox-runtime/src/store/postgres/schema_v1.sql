@@ -85,11 +85,12 @@ create table {heartbeat} (
   primary key (owner, id)
 ) with (autovacuum_enabled = false);
 
--- Events set aside: what the broker refused, and the later events of its key. They are copies, so that the leaf of the
--- ring which they came from can be truncated.
+-- Events set aside: what the broker refused, and the later events of its topic and key. They are copies, so that the leaf
+-- of the ring which they came from can be truncated.
 create table {parked} (
   seq          bigint      primary key,
   lane         smallint    not null,
+  key_digest   uuid        not null,  -- of topic and key, for a key may be too long for an index; without a key, the id
   id           uuid        not null,
   topic        text        not null,
   key          bytea,
@@ -100,12 +101,35 @@ create table {parked} (
   payload      bytea,
   occurred_at  timestamptz not null,
   kafka_partition integer,
+  bytes        integer     not null,  -- what it takes in memory
   reason       text,
   attempts     integer     not null,
-  since        timestamptz not null default now(),
-  released     boolean     not null
+  since        timestamptz not null default now()
 );
-create index {"parked_lane_key"} on {parked} (lane, key, seq);
+create index {"parked_key_seq"} on {parked} (lane, key_digest, seq);
+create index {"parked_id"} on {parked} (id);
+
+-- The keys that events are parked of. One that is released is tried again at once.
+create table {parked_key} (
+  lane       smallint    not null,
+  key_digest uuid        not null,
+  since      timestamptz not null default now(),  -- when it was parked, or last refused
+  released   boolean     not null,
+  primary key (lane, key_digest)
+);
+create index {"parked_key_since"} on {parked_key} (lane, since) where not released;
+create index {"parked_released"} on {parked_key} (lane, since) where released;
+
+-- Parked events that were given up, for as long as they could be replayed.
+create table {discarded} (
+  seq    bigint      primary key,
+  id     uuid        not null,
+  topic  text        not null,
+  name   text        not null,
+  reason text,
+  at     timestamptz not null default now()
+);
+create index {"discarded_id"} on {discarded} (id);
 
 -- Where the sequence stood at a time: how old a leaf is.
 create table {mark} (

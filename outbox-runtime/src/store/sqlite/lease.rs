@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
 use crate::store::liveness::Sign;
-use crate::store::{Claimed, HeldElsewhere, Lease, Names, Progress, Share, sql};
+use crate::store::{Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share, sql};
 
 const SAY_ALIVE: &str = "\
 insert into {relay} (owner, shares, sign, alive_until, lease_millis) values ($1, $2, 1, $3, $4)
@@ -117,7 +117,7 @@ impl SqliteStore {
         dead: &[(Uuid, i64)],
         ours: &[Lane],
         wanted: usize,
-    ) -> Result<Vec<(Lease, i64, Vec<Vec<u8>>)>, OutboxError> {
+    ) -> Result<Vec<(Lease, i64, KnownParked)>, OutboxError> {
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
         // Those that have given no sign since.
         let signs = self.signs(&mut tx, unix_millis()).await?;
@@ -175,20 +175,43 @@ impl SqliteStore {
         Ok(signs.into_iter().map(sign).collect())
     }
 
-    pub(super) async fn save_cursors(&self, progress: &[Progress<i64>]) -> Result<Vec<Lane>, OutboxError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let mut lost = Vec::new();
-        for Progress { lease, cursor, parked } in progress {
-            if !self.save_cursor(&mut tx, *lease, *cursor).await? {
-                lost.push(lease.lane);
-            } else if !parked.is_empty() {
-                failpoint("before-parking");
-                park::park(&mut tx, &self.names, parked).await?;
-                failpoint("after-parking");
+    pub(super) async fn save_cursors(&self, progress: &[Progress<i64>]) -> Result<Saved, OutboxError> {
+        let (parking, plain): (Vec<_>, Vec<_>) =
+            progress.iter().partition(|progress| !progress.parked.is_empty());
+        let mut saved = Saved::default();
+        if !plain.is_empty() {
+            let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+            for progress in plain {
+                if !self.save_cursor(&mut tx, progress.lease, progress.cursor).await? {
+                    saved.lost.push(progress.lease.lane);
+                }
+            }
+            tx.commit().await?;
+        }
+        for progress in parking {
+            match self.save_and_park(progress).await {
+                Ok(true) => {}
+                Ok(false) => saved.lost.push(progress.lease.lane),
+                Err(error) if error.is_of_one_statement() => {
+                    saved.failed.push((progress.lease.lane, error));
+                }
+                Err(error) => return Err(error),
             }
         }
+        Ok(saved)
+    }
+
+    /// `false`: the lane is lost.
+    async fn save_and_park(&self, progress: &Progress<i64>) -> Result<bool, OutboxError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let ours = self.save_cursor(&mut tx, progress.lease, progress.cursor).await?;
+        if ours {
+            failpoint("before-parking");
+            park::park(&mut tx, &self.names, &progress.parked).await?;
+            failpoint("after-parking");
+        }
         tx.commit().await?;
-        Ok(lost)
+        Ok(ours)
     }
 
     async fn save_cursor(

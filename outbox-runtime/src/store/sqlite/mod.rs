@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
-use crate::operate::{ParkedEvent, Replay, Status};
-use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::operate::{DiscardedEvent, ParkedEvent, Replay, Status};
+use crate::record::{EventRecord, KeyDigest, Lane};
 use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
 use crate::store::{
-    Claimed, Content, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others, Progress,
-    Retry, Settled, Share, Store, Waiting,
+    Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others,
+    Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting,
 };
 use crate::tx::{Doubt, TxOptions};
 
@@ -182,20 +182,38 @@ impl Database for Sqlite {
         operate::status(pool, names).await
     }
 
-    async fn parked(pool: &SqlitePool, names: &Names, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
-        operate::parked(pool, names, limit).await
+    async fn parked(
+        pool: &SqlitePool,
+        names: &Names,
+        after: Option<(Lane, KeyDigest, i64)>,
+        limit: u32,
+    ) -> Result<Vec<ParkedEvent>, OutboxError> {
+        operate::parked(pool, names, after, limit).await
     }
 
     async fn release_parked(
         pool: &SqlitePool,
         names: &Names,
-        key: Option<&[u8]>,
+        which: Release<'_>,
     ) -> Result<u64, OutboxError> {
-        operate::release_parked(pool, names, key).await
+        operate::release_parked(pool, names, which).await
     }
 
-    async fn discard_parked(pool: &SqlitePool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
-        operate::discard_parked(pool, names, id).await
+    async fn discard_parked(
+        pool: &SqlitePool,
+        names: &Names,
+        id: Uuid,
+        insist: bool,
+    ) -> Result<Discard, OutboxError> {
+        operate::discard_parked(pool, names, id, insist).await
+    }
+
+    async fn discarded(
+        pool: &SqlitePool,
+        names: &Names,
+        limit: u32,
+    ) -> Result<Vec<DiscardedEvent>, OutboxError> {
+        operate::discarded(pool, names, limit).await
     }
 
     async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
@@ -247,16 +265,28 @@ impl Store for SqliteStore {
         seq - 1
     }
 
-    async fn save(&mut self, progress: &[Progress<i64>]) -> Result<Vec<Lane>, OutboxError> {
+    async fn save(&mut self, progress: &[Progress<i64>]) -> Result<Saved, OutboxError> {
         self.save_cursors(progress).await
     }
 
-    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<StoredEvent>, OutboxError> {
-        self.released_events(held, retry).await
+    async fn parked_among(
+        &mut self,
+        lane: Lane,
+        keys: Vec<KeyDigest>,
+    ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
+        self.keys_among(lane, &keys).await
     }
 
-    async fn settle_released(&mut self, lease: Lease, settled: Settled) -> Result<Option<bool>, OutboxError> {
-        self.settle(lease, &settled).await
+    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<Released>, OutboxError> {
+        self.released_events(held, &retry).await
+    }
+
+    async fn settle_released(
+        &mut self,
+        lease: Lease,
+        settled: &Settled,
+    ) -> Result<Option<bool>, OutboxError> {
+        self.settle(lease, settled).await
     }
 
     async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {

@@ -1,8 +1,10 @@
 //! What an operator asks, and how space comes back: published rows are deleted, a few at a time.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
-use sqlx::{Row, SqlitePool};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Executor, Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::read::stored_event;
@@ -10,9 +12,10 @@ use super::write::unix_micros;
 use super::{millis, unix_millis};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
-use crate::operate::{LaneStatus, ParkedEvent, Replay, Status};
-use crate::record::Lane;
-use crate::store::{Names, sql};
+use crate::operate::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::record::{KeyDigest, Lane};
+use crate::store::parked::{PAGE_EVENTS, page};
+use crate::store::{Discard, Names, Release, sql};
 
 /// How many rows one transaction deletes: the business waits for it.
 const DELETED_AT_ONCE: u32 = 1_000;
@@ -33,22 +36,67 @@ delete from {event} where seq in (
   where e.seq <= l.last_seq and e.seq <= (select max(seq) from {mark} where at <= $1)
   order by e.seq limit $2)";
 
+/// What has left the outbox cannot be replayed any more.
+const FORGET_DISCARDED: &str =
+    "delete from {discarded} where not exists (select 1 from {event} e where e.seq = {discarded}.seq)";
+
 const STATUS: &str = "\
 select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.alive_until > $2) as owner,
        (select count(*) from (select 1 from {event} e where e.lane = l.lane and e.seq > l.last_seq limit $1)) as backlog,
        (select e.occurred_at from {event} e where e.lane = l.lane and e.seq > l.last_seq order by e.seq limit 1) as oldest
 from {lane} l order by l.lane";
 
+/// Of an event that is retained several times, because it was replayed before, the first.
+const TO_REPLAY: &str = "\
+select min(e.seq) from {event} e join {lane} l on l.lane = e.lane
+where e.seq <= l.last_seq
+  and ($1 is null or e.id = $1) and ($2 is null or e.topic = $2)
+  and ($3 is null or e.occurred_at >= $3) and ($4 is null or e.occurred_at < $4)
+  and not exists (select 1 from {parked} p where p.id = e.id)
+  and ($1 is not null or not exists (select 1 from {discarded} d where d.id = e.id))
+group by e.id";
+
 const REPLAY: &str = "\
 insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
                      kafka_partition)
 select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
        e.kafka_partition
-from {event} e join {lane} l on l.lane = e.lane
-where e.seq <= l.last_seq
-  and ($1 is null or e.id = $1) and ($2 is null or e.topic = $2)
-  and ($3 is null or e.occurred_at >= $3) and ($4 is null or e.occurred_at < $4)
-order by e.seq";
+from {event} e where e.seq in ";
+
+const TAKE_BACK: &str = "delete from {discarded} where id = (select id from {event} where seq = $1)";
+
+/// The numbers of a page, how large each event is, and the first event of its key.
+const PAGE: &str = "\
+select e.seq, e.bytes, (
+  select head.id from {parked} head
+  where head.lane = e.lane and head.key_digest = e.key_digest and head.seq < e.seq order by head.seq limit 1)
+from {parked} e
+where $1 is null or (e.lane, e.key_digest, e.seq) > ($1, $2, $3)
+order by e.lane, e.key_digest, e.seq limit $4";
+
+const RELEASE_KEY: &str = "\
+update {parked_key} set released = 1
+where lane = $1 and key_digest in (select key_digest from {parked} where lane = $1 and key = $2)";
+
+const RELEASE_ON_TOPIC: &str = "update {parked_key} set released = 1 where lane = $1 and key_digest = $2";
+
+/// An event that was replayed and parked again is there more than once.
+const TO_DISCARD: &str = "\
+select p.lane, p.key_digest, (
+  select head.id from {parked} head
+  where head.lane = p.lane and head.key_digest = p.key_digest and head.seq < p.seq order by head.seq limit 1)
+from {parked} p where p.id = $1 order by p.seq limit 1";
+
+const REMEMBER: &str = "\
+insert into {discarded} (seq, id, topic, name, reason, at)
+select seq, id, topic, name, reason, $2 from {parked} where id = $1
+on conflict (seq) do nothing";
+
+/// A key of which nothing is left is released, for its relay to forget it.
+const RELEASE_IF_EMPTY: &str = "\
+update {parked_key} set released = 1
+where lane = $1 and key_digest = $2
+  and not exists (select 1 from {parked} where lane = $1 and key_digest = $2)";
 
 /// `sqlite_sequence` has a row for each table that was ever inserted into.
 const OTHERS_IF_UNUSED: &str = "\
@@ -90,6 +138,9 @@ pub(super) async fn reclaim(
             break;
         }
     }
+    if events > 0 {
+        sqlx::query(sql(names.fill(FORGET_DISCARDED))).execute(pool).await?;
+    }
     Ok(events)
 }
 
@@ -100,7 +151,10 @@ pub(super) async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, O
         .fetch_all(pool)
         .await?;
     let parked: u32 =
-        sqlx::query_scalar(sql(names.fill("select count(*) from {parked}"))).fetch_one(pool).await?;
+        sqlx::query_scalar(sql(names.fill("select count(*) from (select 1 from {parked} limit $1)")))
+            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+            .fetch_one(pool)
+            .await?;
     let lanes = rows
         .into_iter()
         .map(|(lane, owner, backlog, oldest)| LaneStatus {
@@ -116,64 +170,174 @@ pub(super) async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, O
 pub(super) async fn parked(
     pool: &SqlitePool,
     names: &Names,
+    after: Option<(Lane, KeyDigest, i64)>,
     limit: u32,
 ) -> Result<Vec<ParkedEvent>, OutboxError> {
-    let rows = sqlx::query(sql(names.fill("select * from {parked} order by since, seq limit $1")))
-        .bind(limit)
+    let found: Vec<(i64, i64, Option<Uuid>)> = sqlx::query_as(sql(names.fill(PAGE)))
+        .bind(after.map(|(lane, ..)| lane.number()))
+        .bind(after.map(|(_, key, _)| key.0))
+        .bind(after.map(|(.., seq)| seq))
+        .bind(limit.min(PAGE_EVENTS))
         .fetch_all(pool)
         .await?;
-    rows.iter()
-        .map(|row| {
-            let event = stored_event(row)?;
-            let since: i64 = row.try_get("since")?;
-            Ok(ParkedEvent {
-                seq: event.seq,
-                event: event.record,
-                reason: row.try_get("reason")?,
-                attempts: row.try_get("attempts")?,
-                since: UNIX_EPOCH + Duration::from_millis(since.unsigned_abs()),
-            })
-        })
-        .collect()
+    let room = page(found.iter().map(|(_, bytes, _)| bytes.unsigned_abs()));
+    let mut page = Vec::with_capacity(room);
+    for (seq, _, waits_behind) in &found[..room] {
+        let row = sqlx::query(sql(names.fill("select * from {parked} where seq = $1")))
+            .bind(seq)
+            .fetch_optional(pool)
+            .await?;
+        if let Some(row) = row {
+            page.push(ParkedEvent { waits_behind: *waits_behind, ..parked_event(&row)? });
+        }
+    }
+    Ok(page)
+}
+
+fn parked_event(row: &SqliteRow) -> Result<ParkedEvent, OutboxError> {
+    let event = stored_event(row)?;
+    Ok(ParkedEvent {
+        lane: event.lane,
+        seq: event.seq,
+        event: event.record,
+        waits_behind: None,
+        reason: row.try_get("reason")?,
+        attempts: row.try_get("attempts")?,
+        since: at(row.try_get("since")?),
+    })
+}
+
+fn at(millis: i64) -> std::time::SystemTime {
+    UNIX_EPOCH + Duration::from_millis(millis.unsigned_abs())
 }
 
 pub(super) async fn release_parked(
     pool: &SqlitePool,
     names: &Names,
-    key: Option<&[u8]>,
+    which: Release<'_>,
 ) -> Result<u64, OutboxError> {
-    let released =
-        sqlx::query(sql(names.fill("update {parked} set released = 1 where $1 is null or key = $1")))
-            .bind(key)
-            .execute(pool)
-            .await?;
-    Ok(released.rows_affected())
-}
-
-pub(super) async fn discard_parked(pool: &SqlitePool, names: &Names, id: Uuid) -> Result<bool, OutboxError> {
-    let discarded =
-        sqlx::query(sql(names.fill("delete from {parked} where id = $1"))).bind(id).execute(pool).await?;
-    Ok(discarded.rows_affected() > 0)
-}
-
-/// Of a list of ids, a statement for each: SQLite has no arrays.
-pub(super) async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
-    let ids: Vec<Option<Uuid>> = match &which.ids {
-        Some(ids) => ids.iter().copied().map(Some).collect(),
-        None => vec![None],
-    };
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let mut replayed = 0;
+    let events: i64 = match which {
+        Release::All => {
+            tx.execute(sql(names.fill("update {parked_key} set released = 1"))).await?;
+            let count = sql(names.fill("select count(*) from {parked}"));
+            sqlx::query_scalar(count).fetch_one(&mut *tx).await?
+        }
+        Release::Key(key) => {
+            let lane = Lane::of(Some(key), Uuid::nil()).number();
+            sqlx::query(sql(names.fill(RELEASE_KEY))).bind(lane).bind(key).execute(&mut *tx).await?;
+            let count = sql(names.fill("select count(*) from {parked} where lane = $1 and key = $2"));
+            sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
+        }
+        Release::OnTopic(lane, key) => {
+            let (lane, key) = (lane.number(), key.0);
+            sqlx::query(sql(names.fill(RELEASE_ON_TOPIC))).bind(lane).bind(key).execute(&mut *tx).await?;
+            let count = sql(names.fill("select count(*) from {parked} where lane = $1 and key_digest = $2"));
+            sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
+        }
+    };
+    tx.commit().await?;
+    Ok(events.unsigned_abs())
+}
+
+pub(super) async fn discard_parked(
+    pool: &SqlitePool,
+    names: &Names,
+    id: Uuid,
+    insist: bool,
+) -> Result<Discard, OutboxError> {
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let found: Option<(i16, Uuid, Option<Uuid>)> =
+        sqlx::query_as(sql(names.fill(TO_DISCARD))).bind(id).fetch_optional(&mut *tx).await?;
+    let discard = match found {
+        None => Discard::NotParked,
+        Some((.., Some(head))) if !insist => Discard::Waits(head),
+        Some((lane, key, _)) => {
+            discard_all_of(&mut tx, names, id).await?;
+            let release = sqlx::query(sql(names.fill(RELEASE_IF_EMPTY)));
+            release.bind(lane).bind(key).execute(&mut *tx).await?;
+            Discard::Done
+        }
+    };
+    tx.commit().await?;
+    Ok(discard)
+}
+
+async fn discard_all_of(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(sql(names.fill(REMEMBER))).bind(id).bind(unix_millis()).execute(&mut *connection).await?;
+    sqlx::query(sql(names.fill("delete from {parked} where id = $1"))).bind(id).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn discarded(
+    pool: &SqlitePool,
+    names: &Names,
+    limit: u32,
+) -> Result<Vec<DiscardedEvent>, OutboxError> {
+    let rows = sqlx::query(sql(names.fill("select * from {discarded} order by at desc, seq desc limit $1")))
+        .bind(limit.min(PAGE_EVENTS))
+        .fetch_all(pool)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(DiscardedEvent {
+                id: row.try_get("id")?,
+                seq: row.try_get("seq")?,
+                topic: row.try_get("topic")?,
+                name: row.try_get("name")?,
+                reason: row.try_get("reason")?,
+                at: at(row.try_get("at")?),
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let replayed = match &which.ids {
+        Some(ids) => replay_ids(&mut tx, names, which, ids).await?,
+        None => {
+            let statement = names.fill(&format!("{REPLAY} ({TO_REPLAY}) order by e.seq"));
+            sqlx::query(sql(statement))
+                .bind(None::<Uuid>)
+                .bind(which.topic.as_deref())
+                .bind(which.from.map(unix_micros))
+                .bind(which.until.map(unix_micros))
+                .execute(&mut *tx)
+                .await?
+                .rows_affected()
+        }
+    };
+    tx.commit().await?;
+    Ok(replayed)
+}
+
+/// Statements for each: SQLite has no arrays.
+async fn replay_ids(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    which: &Replay,
+    ids: &[Uuid],
+) -> Result<u64, sqlx::Error> {
+    let mut seqs = BTreeSet::new();
     for id in ids {
-        replayed += sqlx::query(sql(names.fill(REPLAY)))
+        let found: Option<i64> = sqlx::query_scalar(sql(names.fill(TO_REPLAY)))
             .bind(id)
             .bind(which.topic.as_deref())
             .bind(which.from.map(unix_micros))
             .bind(which.until.map(unix_micros))
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
+            .fetch_optional(&mut *connection)
+            .await?;
+        seqs.extend(found);
     }
-    tx.commit().await?;
-    Ok(replayed)
+    for seq in &seqs {
+        let copy = names.fill(&format!("{REPLAY} ($1)"));
+        sqlx::query(sql(copy)).bind(seq).execute(&mut *connection).await?;
+        sqlx::query(sql(names.fill(TAKE_BACK))).bind(seq).execute(&mut *connection).await?;
+    }
+    Ok(seqs.len() as u64)
 }

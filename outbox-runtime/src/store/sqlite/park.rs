@@ -1,21 +1,20 @@
 //! Parked events: copies, written in one transaction with the cursor that passes over them.
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use uuid::Uuid;
 
 use super::read::stored_event;
 use super::write::unix_micros;
 use super::{SqliteStore, millis, unix_millis};
 use crate::error::OutboxError;
-use crate::record::{Lane, StoredEvent};
-use crate::store::{Lease, Names, Parking, Retry, Settled, sql};
-
-/// How many parked events of a lane are tried again at once.
-const AT_ONCE: u32 = 1_000;
+use crate::record::{KeyDigest, Lane};
+use crate::store::parked::{Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within};
+use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then, sql};
 
 const PARK: &str = "\
-insert into {parked} (seq, lane, id, topic, key, name, version, content_type, headers, payload, occurred_at, reason,
-                      attempts, since, released, kafka_partition)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+insert into {parked} (seq, lane, key_digest, id, topic, key, name, version, content_type, headers, payload, occurred_at,
+                      bytes, reason, attempts, since, kafka_partition)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 on conflict (seq) do nothing";
 
 /// Of an event that cannot be read, the row is kept as it is.
@@ -25,36 +24,50 @@ set (id, topic, key, name, version, content_type, headers, payload, occurred_at,
     (select id, topic, key, name, version, content_type, headers, payload, occurred_at, kafka_partition from {event} where seq = $1)
 where seq = $1";
 
-/// Keys in the order of their longest parked event; an event without one is on its own.
+const PARK_KEY: &str = "\
+insert into {parked_key} (lane, key_digest, since, released) values ($1, $2, $3, $4)
+on conflict (lane, key_digest) do update set released = 1 where excluded.released";
+
+/// The keys that were refused the longest ago. A time in the future is of a clock that was set back since.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
-update {parked} set released = 1
-where lane = $1 and exists (
-  select 1 from (
-    select key, seq from {parked} where lane = $1 and not released and since <= $2 order by since limit $3) longest
-  where longest.key = {parked}.key or longest.seq = {parked}.seq)";
+update {parked_key} set released = 1
+where lane = $1 and key_digest in (
+  select key_digest from {parked_key}
+  where lane = $1 and released = 0 and (since <= $2 or since > $3) order by since limit $4)";
+
+const RELEASED: &str = "\
+select k.key_digest, e.seq, e.bytes
+from (
+  select key_digest, since from {parked_key} where lane = $1 and released = 1 order by since limit $2) k
+left join {parked} e on e.lane = $1 and e.key_digest = k.key_digest and e.seq in (
+  select seq from {parked} where lane = $1 and key_digest = k.key_digest order by seq limit $3)
+order by k.since, k.key_digest, e.seq";
 
 const STILL_OURS: &str = "select 1 from {lane} where lane = $1 and epoch = $2 and owner = $3";
 
 const REFUSED_AGAIN: &str = "\
-update {parked}
-set released = 0,
-    since = case when seq = $3 then $5 else since end,
-    attempts = case when seq = $3 then attempts + 1 else attempts end,
-    reason = case when seq = $3 then $4 else reason end
-where lane = $1 and (key = $2 or seq = $3)";
+update {parked} set attempts = attempts + 1, reason = $2, since = $3 where seq = $1";
+
+const TRY_LATER: &str = "\
+update {parked_key} set released = 0, since = $3 where lane = $1 and key_digest = $2";
+
+const FORGET_KEY: &str = "\
+delete from {parked_key} where lane = $1 and key_digest = $2
+and not exists (select 1 from {parked} where lane = $1 and key_digest = $2)";
 
 /// Which keys of the lane have parked events.
 pub(super) async fn keys(
     connection: &mut SqliteConnection,
     names: &Names,
     lane: Lane,
-) -> Result<Vec<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar(sql(
-        names.fill("select distinct key from {parked} where lane = $1 and key is not null")
-    ))
-    .bind(lane.number())
-    .fetch_all(connection)
-    .await
+) -> Result<KnownParked, sqlx::Error> {
+    let keys: Vec<Uuid> =
+        sqlx::query_scalar(sql(names.fill("select key_digest from {parked_key} where lane = $1 limit $2")))
+            .bind(lane.number())
+            .bind(i64::from(MOST_KNOWN) + 1)
+            .fetch_all(connection)
+            .await?;
+    Ok((keys.len() <= MOST_KNOWN as usize).then(|| keys.into_iter().map(KeyDigest).collect()))
 }
 
 pub(super) async fn park(
@@ -62,11 +75,12 @@ pub(super) async fn park(
     names: &Names,
     parked: &[Parking],
 ) -> Result<(), sqlx::Error> {
-    for Parking { event, reason, attempts, released } in parked {
-        let record = &event.record;
+    for parking in parked {
+        let (event, record) = (&parking.event, &parking.event.record);
         sqlx::query(sql(names.fill(PARK)))
             .bind(event.seq)
             .bind(event.lane.number())
+            .bind(parking.key_digest().0)
             .bind(record.id)
             .bind(record.topic.as_ref())
             .bind(record.key.as_deref())
@@ -76,10 +90,10 @@ pub(super) async fn park(
             .bind(record.headers.to_json())
             .bind(record.payload.as_deref())
             .bind(unix_micros(record.occurred_at))
-            .bind(reason.as_deref())
-            .bind(attempts)
+            .bind(parking.bytes())
+            .bind(parking.reason())
+            .bind(parking.attempts)
             .bind(unix_millis())
-            .bind(released)
             .bind(record.partition)
             .execute(&mut *connection)
             .await?;
@@ -87,41 +101,100 @@ pub(super) async fn park(
             sqlx::query(sql(names.fill(KEEP_UNREADABLE))).bind(event.seq).execute(&mut *connection).await?;
         }
     }
+    for ((lane, key), released) in keys_of(parked) {
+        sqlx::query(sql(names.fill(PARK_KEY)))
+            .bind(lane.number())
+            .bind(key.0)
+            .bind(unix_millis())
+            .bind(released)
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 
 impl SqliteStore {
+    pub(super) async fn keys_among(
+        &self,
+        lane: Lane,
+        keys: &[KeyDigest],
+    ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
+        let any: Option<i64> =
+            sqlx::query_scalar(sql(self.names.fill("select 1 from {parked_key} where lane = $1 limit 1")))
+                .bind(lane.number())
+                .fetch_optional(&self.pool)
+                .await?;
+        if any.is_none() {
+            return Ok(None);
+        }
+        let mut parked = Vec::new();
+        for some in keys.chunks(AT_ONCE) {
+            let mut query: QueryBuilder<Sqlite> =
+                QueryBuilder::new(self.names.fill("select key_digest from {parked_key} where lane = "));
+            query.push_bind(lane.number()).push(" and key_digest in (");
+            let mut list = query.separated(", ");
+            for key in some {
+                list.push_bind(key.0);
+            }
+            list.push_unseparated(")");
+            let found: Vec<Uuid> = query.build_query_scalar().fetch_all(&self.pool).await?;
+            parked.extend(found.into_iter().map(KeyDigest));
+        }
+        Ok(Some(parked))
+    }
+
     pub(super) async fn released_events(
         &self,
         held: &[Lease],
-        retry: Retry,
-    ) -> Result<Vec<StoredEvent>, OutboxError> {
-        let mut events = Vec::new();
+        retry: &Retry,
+    ) -> Result<Vec<Released>, OutboxError> {
+        let mut candidates = Vec::new();
         for lease in held {
             if retry.keys > 0 {
+                let now = unix_millis();
                 sqlx::query(sql(self.names.fill(RELEASE_THE_LONGEST_PARKED)))
                     .bind(lease.lane.number())
-                    .bind(unix_millis() - millis(retry.after))
+                    .bind(now - millis(retry.after))
+                    .bind(now)
                     .bind(retry.keys)
                     .execute(&self.pool)
                     .await?;
             }
-            let rows = sqlx::query(sql(self
-                .names
-                .fill("select * from {parked} where lane = $1 and released order by key, seq limit $2")))
-            .bind(lease.lane.number())
-            .bind(AT_ONCE)
+            candidates.extend(self.candidates(lease.lane, &retry.except).await?);
+        }
+        let mut released = Vec::new();
+        for (lane, key, seqs) in within(&candidates, retry.bytes) {
+            let mut events = Vec::with_capacity(seqs.len());
+            for seq in &seqs {
+                let row = sqlx::query(sql(self.names.fill("select * from {parked} where seq = $1")))
+                    .bind(seq)
+                    .fetch_optional(&self.pool)
+                    .await?;
+                events.extend(row.map(|row| stored_event(&row)).transpose()?);
+            }
+            released.extend(with_events(vec![(lane, key, seqs)], events));
+        }
+        Ok(released)
+    }
+
+    async fn candidates(&self, lane: Lane, except: &[KeyDigest]) -> Result<Vec<Candidate>, OutboxError> {
+        let rows: Vec<(Uuid, Option<i64>, Option<i64>)> = sqlx::query_as(sql(self.names.fill(RELEASED)))
+            .bind(lane.number())
+            .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
+            .bind(OF_A_KEY)
             .fetch_all(&self.pool)
             .await?;
-            for row in &rows {
-                events.push(stored_event(row)?);
-            }
-        }
-        Ok(events)
+        Ok(rows
+            .into_iter()
+            .map(|(key, seq, bytes)| {
+                (lane, KeyDigest(key), seq.map(|seq| (seq, bytes.unwrap_or(0).unsigned_abs())))
+            })
+            .filter(|(_, key, _)| !except.contains(key))
+            .collect())
     }
 
     pub(super) async fn settle(&self, lease: Lease, settled: &Settled) -> Result<Option<bool>, OutboxError> {
-        let lane = lease.lane.number();
+        let (lane, key) = (lease.lane.number(), settled.key.0);
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let ours: Option<i64> = sqlx::query_scalar(sql(self.names.fill(STILL_OURS)))
             .bind(lane)
@@ -139,24 +212,24 @@ impl SqliteStore {
                 .execute(&mut *tx)
                 .await?;
         }
-        if let Some((seq, reason)) = &settled.refused {
+        if let Then::Refused(seq, reason) = &settled.then {
             sqlx::query(sql(self.names.fill(REFUSED_AGAIN)))
-                .bind(lane)
-                .bind(settled.key.as_deref())
                 .bind(seq)
-                .bind(reason)
+                .bind(storable(reason))
                 .bind(unix_millis())
                 .execute(&mut *tx)
                 .await?;
         }
-        let left: bool = sqlx::query_scalar(sql(self
-            .names
-            .fill("select exists (select 1 from {parked} where lane = $1 and key = $2)")))
-        .bind(lane)
-        .bind(settled.key.as_deref())
-        .fetch_one(&mut *tx)
-        .await?;
+        if !matches!(settled.then, Then::GoOn) {
+            let later = sqlx::query(sql(self.names.fill(TRY_LATER)));
+            later.bind(lane).bind(key).bind(unix_millis()).execute(&mut *tx).await?;
+        }
+        let forget = sqlx::query(sql(self.names.fill(FORGET_KEY)));
+        let forgotten = forget.bind(lane).bind(key).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(Some(left))
+        Ok(Some(forgotten.rows_affected() == 0))
     }
 }
+
+/// Keys in one statement: SQLite has no arrays, and a bound for parameters.
+const AT_ONCE: usize = 500;

@@ -34,10 +34,11 @@ create table {relay} (
   lease_millis integer not null
 ) without rowid;
 
--- Events set aside: what the broker refused, and the later events of its key.
+-- Events set aside: what the broker refused, and the later events of its topic and key.
 create table {parked} (
   seq          integer primary key,
   lane         integer not null,
+  key_digest   blob    not null,  -- of topic and key; without a key, the id
   id           blob    not null,
   topic        text    not null,
   key          blob,
@@ -48,12 +49,35 @@ create table {parked} (
   payload      blob,
   occurred_at  integer not null,
   kafka_partition integer,
+  bytes        integer not null,  -- what it takes in memory
   reason       text,
   attempts     integer not null,
-  since        integer not null,  -- milliseconds since 1970
-  released     integer not null
+  since        integer not null   -- milliseconds since 1970
 );
-create index {"parked_lane_key"} on {parked} (lane, key, seq);
+create index {"parked_key_seq"} on {parked} (lane, key_digest, seq);
+create index {"parked_id"} on {parked} (id);
+
+-- The keys that events are parked of. One that is released is tried again at once.
+create table {parked_key} (
+  lane       integer not null,
+  key_digest blob    not null,
+  since      integer not null,  -- when it was parked, or last refused: milliseconds since 1970
+  released   integer not null,
+  primary key (lane, key_digest)
+) without rowid;
+create index {"parked_key_since"} on {parked_key} (lane, since) where released = 0;
+create index {"parked_released"} on {parked_key} (lane, since) where released = 1;
+
+-- Parked events that were given up, for as long as they could be replayed.
+create table {discarded} (
+  seq    integer primary key,
+  id     blob    not null,
+  topic  text    not null,
+  name   text    not null,
+  reason text,
+  at     integer not null  -- milliseconds since 1970
+);
+create index {"discarded_id"} on {discarded} (id);
 
 -- Where the sequence stood at a time (milliseconds since 1970): how old an event in the outbox is.
 create table {mark} (

@@ -1,0 +1,217 @@
+//! The keys of a lane that have parked events: none of their events may overtake those.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::record::{EventRecord, KeyDigest};
+use crate::store::parked::MOST_KNOWN;
+use crate::store::{KnownParked, Parking};
+
+/// All parked keys of a lane, while they are few. Of many, only those that something is on the way of, and the relay asks
+/// the database which keys of each batch are parked.
+#[derive(Debug, Default)]
+pub(super) struct ParkedKeys {
+    known: HashMap<KeyDigest, ParkedKey>,
+    /// `known` is not all of them.
+    asks: bool,
+    /// If it asks: those in the batch that is to be sent next.
+    in_next: HashSet<KeyDigest>,
+}
+
+#[derive(Debug, Default)]
+struct ParkedKey {
+    /// Events that are passed over, and not saved as parked yet.
+    on_the_way: u32,
+    /// Its parked events are being tried again.
+    released: bool,
+}
+
+impl ParkedKeys {
+    pub(super) fn new(known: KnownParked) -> Self {
+        Self {
+            asks: known.is_none(),
+            known: known.into_iter().flatten().map(|key| (key, ParkedKey::default())).collect(),
+            in_next: HashSet::new(),
+        }
+    }
+
+    /// Whether the database is to be asked about each batch that is read.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        !self.asks && self.known.is_empty()
+    }
+
+    /// Takes in which keys of the batch to be sent next are parked. `None`: the lane has no parked key.
+    pub(super) fn were_asked(&mut self, parked: KnownParked) {
+        self.asks &= parked.is_some();
+        self.in_next = parked.into_iter().flatten().collect();
+    }
+
+    /// The key of an event that must not be sent, as earlier ones of it are parked.
+    pub(super) fn holds(&self, record: &EventRecord) -> bool {
+        if self.known.is_empty() && self.in_next.is_empty() {
+            return false;
+        }
+        record.key_digest().is_some_and(|key| self.known.contains_key(&key) || self.in_next.contains(&key))
+    }
+
+    /// An event is on the way to be parked. Returns whether its key is being tried again.
+    pub(super) fn add(&mut self, record: &EventRecord) -> bool {
+        let Some(key) = record.key_digest() else { return false };
+        let parked = self.known.entry(key).or_default();
+        parked.on_the_way += 1;
+        parked.released
+    }
+
+    /// Whether its key is being tried again.
+    pub(super) fn is_released(&self, record: &EventRecord) -> bool {
+        let key = record.key_digest().filter(|_| !self.known.is_empty());
+        key.and_then(|key| self.known.get(&key)).is_some_and(|parked| parked.released)
+    }
+
+    /// The batch was taken, all of which `holds` was asked about.
+    pub(super) fn next_is_taken(&mut self) {
+        self.in_next.clear();
+        if self.known.len() > MOST_KNOWN as usize {
+            self.asks = true;
+            self.known.retain(|_, parked| parked.on_the_way > 0 || parked.released);
+        }
+    }
+
+    /// These are parked, or not on the way any more.
+    pub(super) fn saved(&mut self, parked: &[Parking]) {
+        for key in parked.iter().filter_map(|parking| parking.event.record.key_digest()) {
+            if let Some(parked) = self.known.get_mut(&key) {
+                parked.on_the_way = parked.on_the_way.saturating_sub(1);
+            }
+            self.forget_if_idle(key);
+        }
+    }
+
+    pub(super) fn set_released(&mut self, key: KeyDigest, released: bool) {
+        self.known.entry(key).or_default().released = released;
+        self.forget_if_idle(key);
+    }
+
+    /// Lets the key go on, unless more of its events are on the way to be parked.
+    pub(super) fn unpark(&mut self, key: KeyDigest) {
+        if self.known.get(&key).is_some_and(|parked| parked.on_the_way > 0) {
+            return;
+        }
+        self.known.remove(&key);
+        self.in_next.remove(&key);
+    }
+
+    /// The database knows it. The next batch may have been read before it did.
+    fn forget_if_idle(&mut self, key: KeyDigest) {
+        let idle = |parked: &ParkedKey| parked.on_the_way == 0 && !parked.released;
+        if self.asks && self.known.get(&key).is_some_and(idle) {
+            self.known.remove(&key);
+            self.in_next.insert(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::Headers;
+    use crate::record::{Lane, StoredEvent};
+
+    fn record(topic: &'static str, key: &str) -> EventRecord {
+        EventRecord {
+            id: Uuid::now_v7(),
+            topic: topic.into(),
+            key: Some(key.into()),
+            name: "n".into(),
+            version: 1,
+            content_type: "application/json".into(),
+            headers: Headers::new(),
+            payload: None,
+            occurred_at: SystemTime::UNIX_EPOCH,
+            partition: None,
+        }
+    }
+
+    fn key(record: &EventRecord) -> KeyDigest {
+        record.key_digest().unwrap()
+    }
+
+    fn parking(record: &EventRecord) -> [Parking; 1] {
+        let lane = Lane::of(record.key.as_deref(), record.id);
+        let event = StoredEvent { lane, seq: 1, record: record.clone(), unreadable: None };
+        [Parking { event, reason: None, attempts: 0, released: false }]
+    }
+
+    #[test]
+    fn a_parked_key_holds_the_events_of_its_topic_only() {
+        let parked = ParkedKeys::new(Some(vec![key(&record("orders", "7"))]));
+        assert!(parked.holds(&record("orders", "7")));
+        assert!(!parked.holds(&record("orders", "8")) && !parked.holds(&record("payments", "7")));
+        assert!(!parked.holds(&EventRecord { key: None, ..record("orders", "7") }));
+    }
+
+    #[test]
+    fn a_key_with_events_on_the_way_stays_parked_when_the_others_are_delivered() {
+        let record = record("orders", "7");
+        let mut parked = ParkedKeys::new(Some(vec![key(&record)]));
+        parked.set_released(key(&record), true);
+        assert!(parked.add(&record), "it is tried again with those before it");
+        parked.unpark(key(&record));
+        assert!(parked.holds(&record));
+        parked.saved(&parking(&record));
+        parked.unpark(key(&record));
+        assert!(!parked.holds(&record) && parked.are_none());
+    }
+
+    #[test]
+    fn of_too_many_parked_keys_only_those_on_the_way_are_held() {
+        let mut parked = ParkedKeys::new(Some(Vec::new()));
+        let records: Vec<_> = (0..=MOST_KNOWN).map(|n| record("orders", &n.to_string())).collect();
+        for record in &records {
+            parked.add(record);
+            parked.saved(&parking(record));
+        }
+        assert!(parked.holds(&records[0]) && !parked.asks());
+        let on_the_way = record("orders", "on the way");
+        parked.add(&on_the_way);
+        parked.next_is_taken();
+        assert!(parked.asks() && !parked.are_none());
+        assert_eq!(parked.known.len(), 1);
+        assert!(parked.holds(&on_the_way));
+    }
+
+    #[test]
+    fn a_batch_that_was_read_before_a_key_was_parked_does_not_overtake_it() {
+        let record = record("orders", "7");
+        let mut parked = ParkedKeys::new(None);
+        parked.add(&record);
+        // A batch is read, for which the database does not know the key yet; then it is saved as parked.
+        parked.were_asked(Some(Vec::new()));
+        parked.saved(&parking(&record));
+        assert!(parked.known.is_empty());
+        assert!(parked.holds(&record), "an event of the batch");
+        parked.next_is_taken();
+        parked.were_asked(Some(vec![key(&record)]));
+        assert!(parked.holds(&record), "an event of the next one");
+        parked.unpark(key(&record));
+        assert!(!parked.holds(&record), "all were delivered before it is sent");
+    }
+
+    #[test]
+    fn a_lane_without_parked_keys_does_not_ask_any_more() {
+        let record = record("orders", "7");
+        let mut parked = ParkedKeys::new(None);
+        parked.add(&record);
+        parked.were_asked(None);
+        assert!(!parked.asks());
+        parked.saved(&parking(&record));
+        assert!(parked.holds(&record), "but it knows what it parked since");
+    }
+}
