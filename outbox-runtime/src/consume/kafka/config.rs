@@ -19,6 +19,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("partition.assignment.strategy", "range"),
     // The partitions of a process that was killed are idle for as long. librdkafka's own is 45 s.
     ("session.timeout.ms", "10000"),
+    // A topic whose name is mistyped would be created, with whatever number of partitions.
+    ("allow.auto.create.topics", "false"),
     // Offsets are stored by us, after the commit, and committed to Kafka in the background.
     ("enable.auto.offset.store", "false"),
     ("enable.auto.commit", "true"),
@@ -111,9 +113,6 @@ fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
         "offset.store.method" if !is("broker") => {
             Some("offsets in a file are unknown to the other members of the group")
         }
-        "allow.auto.create.topics" if !is_false => {
-            Some("a topic whose name is mistyped would be created, with whatever number of partitions")
-        }
         "topic.blacklist" if !value.is_empty() => {
             Some("topics that are hidden are not consumed, without a word")
         }
@@ -172,7 +171,6 @@ mod tests {
             ("isolation.level", "read_uncommitted"),
             ("check.crcs", "true"),
             ("offset.store.method", "file"),
-            ("allow.auto.create.topics", "1"),
             ("topic.blacklist", "orders"),
             ("api.version.request", "false"),
         ] {
@@ -184,6 +182,7 @@ mod tests {
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("auto.commit.interval.ms", "200"),
             ("session.timeout.ms", "6000"),
+            ("allow.auto.create.topics", "true"),
             ("sasl.password", "secret"),
         ] {
             assert_eq!(checked_with(&[(name, value)]).unwrap().get(name), Some(value));

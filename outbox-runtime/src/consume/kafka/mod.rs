@@ -167,7 +167,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     }
 
     /// Any property of librdkafka, in its own names. Ours are `auto.offset.reset=earliest`, `isolation.level=read_committed`,
-    /// `topic.metadata.refresh.interval.ms=10000`, `client.id=outbox`,
+    /// `topic.metadata.refresh.interval.ms=10000`, `allow.auto.create.topics=false`, `client.id=outbox`,
     /// - `partition.assignment.strategy=range`, so that every member has its part of each topic: `cooperative-sticky` interrupts less
     ///   when members come and go, but shares out the sum of all partitions, those of the retry topics included;
     /// - `session.timeout.ms=10000`: for as long, the partitions of a process that was killed are idle. Shorter than what
@@ -177,7 +177,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     /// Those that say how to reach the brokers hold for the producer of retries and dead letters too.
     /// [`run`](Self::run) refuses those on which a guarantee rests, and says why: `enable.auto.offset.store`,
     /// `enable.auto.commit`, `auto.commit.interval.ms=0`, `group.id`, `auto.offset.reset=latest`, `isolation.level=read_uncommitted`,
-    /// `check.crcs`, `offset.store.method`, `allow.auto.create.topics`, `topic.blacklist`, `api.version.request`.
+    /// `check.crcs`, `offset.store.method`, `topic.blacklist`, `api.version.request`.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.set(name, value);
