@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use outbox::testing::MemoryPublisher;
@@ -14,6 +15,7 @@ on_every_store! {
     a_drain_says_who_holds_the_lanes_and_until_when
     the_shortest_and_the_longest_durations_are_harmless
     a_relay_that_stops_at_once_leaves_nothing_leased
+    a_relay_that_reads_without_a_pause_ends_a_drain_and_gives_lanes_up
 }
 
 const DEAD: [&str; 2] = [
@@ -153,4 +155,33 @@ async fn a_relay_that_stops_at_once_leaves_nothing_leased<DB: OutboxDatabase>(ou
         within_a_minute(relay).await.unwrap().unwrap();
         nothing_is_leased(&outbox).await;
     }
+}
+
+/// Each read takes longer than the poll interval, so the next one is always due.
+async fn a_relay_that_reads_without_a_pause_ends_a_drain_and_gives_lanes_up<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    let relay = || Relay::new(outbox.clone(), MemoryPublisher::new()).poll_interval(Duration::ZERO);
+    commit(&outbox, [OrderCreated::new("a", 1)]).await;
+    assert_eq!(within_a_minute(relay().drain()).await.unwrap(), 1);
+
+    let owners = async |count: usize| {
+        within_a_minute(async {
+            loop {
+                let lanes = outbox.status().await.unwrap().lanes;
+                let owners: HashSet<_> = lanes.iter().filter_map(|lane| lane.owner).collect();
+                if lanes.iter().all(|lane| lane.owner.is_some()) && owners.len() == count {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let first = tokio::spawn(relay().run(std::future::pending()));
+    owners(1).await;
+    let second = tokio::spawn(relay().run(std::future::pending()));
+    owners(2).await;
+    first.abort();
+    second.abort();
 }

@@ -447,7 +447,7 @@ impl<C: Clone> HeldLane<C> {
     pub(super) fn not_before(&self) -> Option<Instant> {
         self.retry
             .as_ref()
-            .filter(|_| self.next.is_some() && self.in_the_air() == 0)
+            .filter(|_| self.next.is_some() && self.in_the_air() == 0 && self.saving_fails.is_none())
             .map(|retry| retry.not_before)
     }
 

@@ -46,12 +46,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         if let Some(settle) = self.settle(now) {
             return Some(settle);
         }
-        if !self.stopping
-            && let Some(read) = self.read(now).or_else(|| self.look_for_released(now))
-        {
-            return Some(read);
-        }
-        let in_a_hurry = self.stopping || self.lanes.iter().flatten().any(|lane| lane.leaving);
+        let may_go = |lane: &HeldLane<_>| lane.leaving && lane.in_the_air() == 0;
+        let in_a_hurry = self.stopping || self.lanes.iter().flatten().any(may_go);
         if in_a_hurry && let Some(save) = self.save() {
             return Some(save);
         }
@@ -71,7 +67,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 (store, released.map(|()| Answer::GaveBack))
             });
         }
-        None
+        // In turn: a backlog is read without a pause.
+        match self.stopping {
+            true => None,
+            false if self.has_read => self.look_for_released(now).or_else(|| self.read(now)),
+            false => self.read(now).or_else(|| self.look_for_released(now)),
+        }
     }
 
     pub(super) fn call<F>(&mut self, call: impl FnOnce(StoreOf<DB>) -> F) -> Option<Call<DB>>
@@ -82,7 +83,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 
     fn read(&mut self, now: Instant) -> Option<Call<DB>> {
-        if self.next_poll <= now {
+        // A drain looks once: of what is committed later, there may be no end.
+        if self.next_poll <= now && self.share == Share::Fair {
             self.rings += 1;
             self.next_poll = now + self.settings.poll_interval;
             // What was released in another process may not have rung here.
@@ -115,6 +117,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             return None;
         }
         self.is_reading = true;
+        self.has_read = true;
         let generations =
             std::array::from_fn(|index| self.lanes[index].as_ref().map_or(0, |lane| lane.generation));
         let asks_parked =

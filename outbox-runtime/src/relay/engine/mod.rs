@@ -61,6 +61,8 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     reading: Reading,
     /// The call that is open is a read.
     is_reading: bool,
+    /// A read came after the last look for parked events that are to be tried again.
+    has_read: bool,
     /// How often the doorbell rang, or the poll came due.
     rings: u64,
     next_poll: Instant,
@@ -158,6 +160,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             memory: Memory::new(settings.memory),
             reading: Reading::new(bounds, settings.memory),
             is_reading: false,
+            has_read: false,
             rings: 0,
             next_poll: now + settings.poll_interval,
             next_claim: now,
@@ -371,8 +374,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             return due.min(back);
         }
         if !self.stopping {
-            due = due.min(self.next_claim).min(self.next_poll);
+            due = due.min(self.next_claim);
             if self.share == Share::Fair {
+                due = due.min(self.next_poll);
+            }
+            // Without room, it waits until something has landed.
+            if self.room_for_released().is_some() {
                 due = due.min(self.releasing.next_retry);
             }
         }
@@ -394,12 +401,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             let held = self.leases();
             let progress: Vec<_> =
                 self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
-            let mut saved = Saved::default();
+            let mut saved = Ok(Saved::default());
             if !progress.is_empty() {
-                saved = store.save(&progress).await?;
+                saved = store.save(&progress).await;
             }
             store.release(&held, true).await?;
-            saved.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+            saved?.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
         };
         match tokio::time::timeout(LEAVE_TIMEOUT, left).await {
             Ok(Ok(())) => {}

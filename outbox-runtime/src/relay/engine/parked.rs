@@ -20,15 +20,22 @@ const BYTES: u64 = 4 * 1024 * 1024;
 const KEYS: usize = 64;
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
-    pub(super) fn look_for_released(&mut self, now: Instant) -> Option<Call<DB>> {
-        let due = self.releasing.next_retry <= now;
+    /// How many bytes of parked events may be sent besides those that are. `None`: no key at all.
+    pub(super) fn room_for_released(&self) -> Option<u64> {
         let in_flight: u64 = self.releasing.sending.values().sum();
         let bytes = BYTES.saturating_sub(in_flight).min(self.memory.room());
         let room = (bytes > 0 || in_flight == 0) && self.releasing.sending.len() < KEYS;
-        if !due && !self.releasing.look || !room || self.share == Share::All {
+        (room && self.share == Share::Fair).then_some(bytes)
+    }
+
+    pub(super) fn look_for_released(&mut self, now: Instant) -> Option<Call<DB>> {
+        let due = self.releasing.next_retry <= now;
+        if !due && !self.releasing.look {
             return None;
         }
+        let bytes = self.room_for_released()?;
         self.releasing.look = false;
+        self.has_read = false;
         let held = self.leases();
         let except = self.releasing.sending.keys().map(|(_, key)| *key).collect();
         let mut retry = Retry { after: self.settings.retry_parked, keys: 0, bytes, except };

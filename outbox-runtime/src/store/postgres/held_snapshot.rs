@@ -84,3 +84,14 @@ async fn a_snapshot_held_open_does_not_make_saves_and_leases_dearer() {
     holder.execute("rollback").await.unwrap();
     pool.execute(sql(scene.names.fill("drop schema {schema} cascade"))).await.unwrap();
 }
+
+#[tokio::test]
+async fn progress_is_saved_over_no_other_connection_than_the_one_it_was_read_over() {
+    let url = std::env::var("DATABASE_URL")
+        .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
+    let pool = PgPool::connect(&url).await.unwrap();
+    // It takes the connection out of its store.
+    let mut scene = Scene::new(&pool).await;
+    scene.store.save(&scene.progress).await.unwrap_err();
+    pool.execute(sql(scene.names.fill("drop schema {schema} cascade"))).await.unwrap();
+}

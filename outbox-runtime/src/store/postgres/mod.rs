@@ -360,8 +360,14 @@ impl Store for PgStore {
         start.clone().advanced_to(seq - 1)
     }
 
+    /// Over no other connection than the one that the windows were opened over (see [`window`]).
     async fn save(&mut self, progress: &[Progress<PgCursor>]) -> Result<Saved, OutboxError> {
-        let mut connection = self.connection().await?;
+        let Some(mut connection) = self.connection.take() else {
+            return Err(OutboxError::new(
+                ErrorKind::Database,
+                "the connection was lost over which these events were read",
+            ));
+        };
         let saved = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, progress)).await?;
         self.connection = Some(connection);
         Ok(saved)
