@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, EventDescriptor, Json, Outbox, Relay};
 use rdkafka::Message as _;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use serde::Serialize;
 use sqlx::Sqlite;
 use support::log::Log;
 use support::random::{Random, seed};
-use support::topics::{create_topic_of, read_topic_of};
+use support::topics::{create_topic_of, raise_limit, read_topic_of};
 use support::{kafka, migrated, within_a_minute};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -88,13 +88,6 @@ async fn create_replicated(brokers: &str, topic: &str) {
         }
     })
     .await;
-}
-
-async fn raise_limit(brokers: &str, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let raise = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", "10000000");
-    admin.alter_configs([&raise], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
 }
 
 async fn commit(outbox: &Outbox<Sqlite>, events: impl IntoIterator<Item = Sized>) {

@@ -50,6 +50,8 @@ const GROUPS: [(&str, &[&str], bool); 3] = [
 ];
 
 const RUNGS: &[Duration] = &[Duration::from_millis(300), Duration::from_millis(600), Duration::from_secs(1)];
+/// As the names of retry topics have them.
+const RUNG_NAMES: [&str; 3] = ["300ms", "600ms", "1s"];
 
 fn options(group: &str) -> HandlerOptions {
     let quick = HandlerOptions::new().backoff(Duration::from_millis(20), Duration::from_millis(200));
@@ -242,9 +244,11 @@ async fn dealt_with(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> B
         .await
         .unwrap();
     let mut ids: BTreeSet<String> = ids.iter().map(Uuid::to_string).collect();
-    let retries = if group == "stock" { 0 } else { RUNGS.len() };
-    let topics =
-        (1..=retries).map(|n| format!("{topic}.{group}.retry.{n}")).chain([format!("{topic}.{group}.dlt")]);
+    let rungs: &[&str] = if group == "stock" { &[] } else { &RUNG_NAMES };
+    let topics = rungs
+        .iter()
+        .map(|delay| format!("{topic}.{group}.retry.{delay}"))
+        .chain([format!("{topic}.{group}.dlt")]);
     for topic in topics {
         ids.extend(on(brokers, topic).await.iter().map(id));
     }

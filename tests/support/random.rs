@@ -27,6 +27,17 @@ impl Random {
         self.below(100) < percent
     }
 
+    /// Text that no compression makes much smaller, with fewer bytes than `limit`.
+    pub fn text(&mut self, limit: u64) -> String {
+        let length = self.below(limit) as usize;
+        let mut text = String::with_capacity(length + 16);
+        while text.len() < length {
+            text.push_str(&format!("{:016x}", self.next()));
+        }
+        text.truncate(length);
+        text
+    }
+
     /// Part of a load: something that takes its time.
     pub async fn dawdle(&mut self, most_millis: u64) {
         tokio::time::sleep(Duration::from_micros(self.below(most_millis * 1000))).await;

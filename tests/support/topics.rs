@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
@@ -44,6 +44,12 @@ pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config:
         created = create().await;
     }
     created.unwrap();
+}
+
+/// Has the topic take messages of ten megabytes.
+pub async fn raise_limit(brokers: &str, topic: &str) {
+    let raise = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", "10000000");
+    admin_of(brokers).alter_configs([&raise], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
 }
 
 /// Deletes a topic, and none of those of its consumers.

@@ -50,7 +50,7 @@ async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Resu
         let mut order = OrderCreated::new(key.to_string(), value);
         if random.below(200) == 0 {
             // In the header and in the payload: up to what an event may have.
-            order.tenant = Some("x".repeat(random.below(470_000) as usize));
+            order.tenant = Some(random.text(470_000));
         }
         tx.emit(order).expect("an event within the limit");
         tx.commit().await.expect("an insert");
