@@ -29,10 +29,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     // Reconnect soon after a broker is back.
     ("reconnect.backoff.max.ms", "2000"),
     // What each partition acknowledges.
-    (STATISTICS, "1000"),
+    (STATISTICS, EVERY_SECOND),
 ];
 
 const STATISTICS: &str = "statistics.interval.ms";
+const EVERY_SECOND: &str = "1000";
 
 /// The settings of a [`KafkaPublisher`].
 #[derive(Debug)]
@@ -69,9 +70,10 @@ impl KafkaPublisherBuilder {
     /// | `acks` | `all`, refused otherwise |
     /// | `message.timeout.ms` | `0` (never), refused otherwise |
     /// | `transactional.id` | none, refused otherwise |
-    /// | `retries`, `queuing.strategy`, `delivery.report.only.error` | librdkafka's, refused otherwise |
+    /// | `retries` | `2147483647` (librdkafka's), refused otherwise |
+    /// | `queuing.strategy`, `delivery.report.only.error` | librdkafka's, refused otherwise |
     /// | `api.version.request`, `api.version.fallback.ms` | librdkafka's, refused otherwise |
-    /// | `statistics.interval.ms` | `1000`, refused otherwise |
+    /// | `statistics.interval.ms` | `1000` always: the publisher reads them, and shows them nowhere |
     /// | `partitioner` | `murmur2_random`; `random` and `consistent_random`, which spreads events with an empty key, are refused |
     /// | `compression.type` | `lz4` |
     /// | `linger.ms` | `2` |
@@ -91,7 +93,9 @@ impl KafkaPublisherBuilder {
     /// If there are no brokers, if librdkafka does not know a property or its value, or if a property would break
     /// a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
-        let client = self.properties.client(refusal)?;
+        let mut client = self.properties.client(refusal)?;
+        // Nobody else sees them, and by rarer ones a partition that has just acknowledged would look like one that stalls.
+        client.set(STATISTICS, EVERY_SECOND);
         KafkaPublisher::from_config(ProducerConfig {
             source: self.source,
             properties: self.properties,
@@ -104,12 +108,13 @@ impl KafkaPublisherBuilder {
 /// it says how to reach the brokers, how fast things go, or what is too large.
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim().to_ascii_lowercase();
+    let is_true = matches!(&*value, "true" | "t" | "1");
     let is_false = matches!(&*value, "false" | "f" | "0");
     match name {
-        "enable.idempotence" if value != "true" => Some(
+        "enable.idempotence" if !is_true => Some(
             "without it, a retry after a lost answer writes an event twice or after a later one of its key",
         ),
-        "enable.gapless.guarantee" if value != "true" => {
+        "enable.gapless.guarantee" if !is_true => {
             Some("without it, events overtake an earlier one of their key that was refused")
         }
         "acks" if value != "all" && value != "-1" => Some(
@@ -120,7 +125,7 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
             "an event that expires while the broker is away would fail although nothing is wrong with it; the relay \
              waits for the broker instead, with bounded memory",
         ),
-        "retries" => Some(
+        "retries" if value != "2147483647" => Some(
             "an event that is not tried again while the broker is away would fail although nothing is wrong with it; the \
              relay waits for the broker instead",
         ),
@@ -132,9 +137,6 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
         "queuing.strategy" if value != "fifo" => Some("the last event of a key would be sent first"),
         "delivery.report.only.error" if !is_false => {
             Some("the relay would never learn that an event was delivered")
-        }
-        STATISTICS if value != "1000" => {
-            Some("the publisher learns from them that a topic takes no events, and shows them nowhere")
         }
         "api.version.request" if is_false => {
             Some("librdkafka would speak to the broker as to one without idempotence")
@@ -171,7 +173,6 @@ mod tests {
             ("partitioner", "consistent_random"),
             ("queuing.strategy", "lifo"),
             ("delivery.report.only.error", "true"),
-            ("statistics.interval.ms", "0"),
             ("api.version.request", "false"),
             ("api.version.fallback.ms", "1000"),
         ] {
@@ -232,6 +233,9 @@ mod tests {
             ("enable.random.seed", "false"),
             ("partitioner", "consistent"),
             ("acks", "-1"),
+            ("enable.idempotence", "1"),
+            ("retries", "2147483647"),
+            ("statistics.interval.ms", "0"),
             // Properties of consumers: librdkafka ignores them.
             ("group.id", "x"),
             ("enable.auto.commit", "false"),

@@ -17,7 +17,7 @@ use super::headers::kafka_headers;
 use super::order::Established;
 use super::reports::{Ack, Reports, Sending};
 use super::stalls::{Progress, Stalls};
-use crate::kafka::{self, Brokers};
+use crate::kafka::{self, Brokers, aside};
 use crate::publish::DeliveryReport;
 use crate::record::StoredEvent;
 
@@ -34,6 +34,15 @@ pub(super) struct Producer {
     /// Given up because a topic takes nothing: librdkafka cannot let go of the events of one topic alone.
     abandoned: AtomicBool,
     looking: AtomicBool,
+}
+
+/// While it lives, no other looks for stalls.
+struct Looking(Arc<Producer>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.looking.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Producer {
@@ -98,7 +107,7 @@ impl Producer {
 
     /// `false`: an event could not be sent, and those behind it were not.
     async fn send_all(
-        &self,
+        self: &Arc<Self>,
         events: &[StoredEvent],
         places: &[usize],
         sending: &Sending<'_>,
@@ -119,7 +128,12 @@ impl Producer {
 
     /// Queues one event, waiting while librdkafka's queue is full. Its time is the time of sending: brokers delete what is
     /// old by it, and refuse what is of the future.
-    async fn send(&self, event: &StoredEvent, slot: usize, source: &str) -> Result<(), KafkaError> {
+    async fn send(
+        self: &Arc<Self>,
+        event: &StoredEvent,
+        slot: usize,
+        source: &str,
+    ) -> Result<(), KafkaError> {
         let Some(client) = &self.client else { return Err(KafkaError::Canceled) };
         let record = &event.record;
         let mut message: BaseRecord<'_, [u8], [u8], usize> =
@@ -137,6 +151,8 @@ impl Producer {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) if !empty => {
                     message = returned;
+                    // The queue may be full of one topic's events, and all calls wait here for room in it.
+                    self.look_for_stalls();
                     // A delivery makes room. The time-out is for one that happened just before we looked.
                     let _ = tokio::time::timeout(Duration::from_millis(50), room).await;
                 }
@@ -160,8 +176,10 @@ impl Producer {
         if self.looking.swap(true, Ordering::Relaxed) {
             return;
         }
-        let producer = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        let looking = Looking(Arc::clone(self));
+        // Not on a thread of the runtime, whose end would wait for the brokers' answers.
+        drop(aside("outbox-kafka-stalls", move || {
+            let producer = &looking.0;
             let ask = |topic: &String| {
                 let answer =
                     client.client().fetch_metadata(Some(topic), super::stalls::ANSWER_WITHIN).ok()?;
@@ -172,8 +190,7 @@ impl Producer {
                 producer.abandoned.store(true, Ordering::Relaxed);
                 producer.purge();
             }
-            producer.looking.store(false, Ordering::Relaxed);
-        });
+        }));
     }
 }
 
