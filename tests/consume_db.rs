@@ -142,6 +142,28 @@ async fn a_key_as_long_as_kafka_takes_waits_like_any_other() {
     assert_eq!((consumed.to_retry_topics, consumed.parked), (1, 1));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_wait_are_handled_in_order_also_when_their_handler_has_no_retry_topics_any_more() {
+    event_on_topic!(Created, "consume-db-no-retries");
+    create_topic(Created::TOPIC, 1, &[]).await;
+    let outbox = consumer_outbox().await;
+    publish(&outbox, (1..=3).map(|n| Created::new("a", n))).await;
+    let before = Scripted::<Created>::new(
+        "no-retries",
+        QUICK.retry_topics(SHORT, LaterEvents::Wait),
+        |_, _, attempt| async move { if attempt == 1 { TRANSIENT } else { std::future::pending().await } },
+    );
+    let consumer = consume(&outbox, &before);
+    until_waiting(&outbox, 3).await;
+    consumer.stop().await;
+
+    let after = Scripted::<Created>::new("no-retries", QUICK, |_, _, _| async { Ok(()) });
+    let consumer = consume(&outbox, &after);
+    assert_eq!(until_handled(&outbox, "no-retries", 3).await, pairs("a", 1..=3));
+    consumer.stop().await;
+    until_waiting(&outbox, 0).await;
+}
+
 #[derive(Debug, Serialize, Deserialize, DomainEvent)]
 #[event(topic = "consume-db-policy", name = "order.paid", version = 1)]
 struct Paid {

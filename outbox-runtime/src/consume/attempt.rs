@@ -128,7 +128,7 @@ impl<DB: OutboxDatabase> Group<DB> {
 
         let waiting = self.waiting(message, history, options.foreign);
         // Another member may be at the same event: that is waited for.
-        let admitted = self.admit(&mut tx, &context, waiting.as_ref(), message.topic == history.topic);
+        let admitted = self.admit(&mut tx, &context, waiting.as_ref(), message);
         let admitted = self.in_time(options.timeout.saturating_add(GRACE), admitted).await;
         let later_wait = match admitted.map_err(database)? {
             Admitted::Yes { later_wait } => later_wait,
@@ -205,7 +205,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         tx: &mut OutboxTx<'static, DB>,
         context: &EventContext,
         waiting: Option<&Waiting<'_>>,
-        on_its_own_topic: bool,
+        message: &Message,
     ) -> Result<Admitted, OutboxError> {
         let names = &self.outbox.settings().names;
         if !DB::insert_inbox(tx, names, &self.name, context.id).await? {
@@ -213,8 +213,12 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
         // It may be noted as waiting wherever it comes from: a process may have died before it sent it to its retry topic.
         let Some(waiting) = waiting else { return Ok(Admitted::Yes { later_wait: false }) };
-        let Others { earlier, later, in_retry_topic } = DB::end_waiting(tx, names, waiting).await?;
-        if in_retry_topic && on_its_own_topic {
+        let Others { noted, earlier, later, in_retry_topic } = DB::end_waiting(tx, names, waiting).await?;
+        if message.kept && !noted {
+            // Another member went on with the key too, and has settled it: it may be a dead letter, and later ones handled.
+            return Ok(Admitted::No(Attempted::Duplicate));
+        }
+        if in_retry_topic && message.topic == waiting.of.topic {
             // It has come again: its copy in the retry topic is the one that counts.
             return Ok(Admitted::No(Attempted::WasSent));
         }
@@ -286,7 +290,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         })
     }
 
-    /// How the message is noted while it waits, if its key is kept in order.
+    /// How the message is noted while it waits, if its key is kept in order, or was when it began to wait.
     pub(crate) fn waiting<'m>(
         &'m self,
         message: &'m Message,
@@ -294,7 +298,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         foreign: Option<ForeignId>,
     ) -> Option<Waiting<'m>> {
         let History { topic, partition, offset, .. } = history;
-        let key = message.key.as_deref().filter(|_| self.routes.keep_order(topic))?;
+        let may_wait = self.routes.keep_order(topic) || message.has_waited(history);
+        let key = message.key.as_deref().filter(|_| may_wait)?;
         let event_id = message.id(history, foreign)?;
         let of = GroupKey { group: &self.name, topic, key };
         Some(Waiting { of, event_id, partition: *partition, offset: *offset })

@@ -38,6 +38,8 @@ pub(crate) struct Message {
     /// How many more headers it has, whose names are not UTF-8: they cannot be had.
     pub(crate) unreadable_headers: usize,
     pub(crate) payload: Option<Vec<u8>>,
+    /// It was kept in the database, which is the only place where it is.
+    pub(crate) kept: bool,
 }
 
 /// Where a message was first, and what has happened to it since.
@@ -99,6 +101,12 @@ impl Message {
             first_failure: time(FIRST_FAILURE),
             due: time(DUE),
         }
+    }
+
+    /// Whether it comes from the database or from a retry topic: others of its key may have waited since, whatever the rule is
+    /// now.
+    pub(super) fn has_waited(&self, history: &History) -> bool {
+        self.kept || self.topic != history.topic
     }
 
     /// The name and version by which a handler is found; `None` if no outbox wrote this.

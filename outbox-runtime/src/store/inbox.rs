@@ -116,13 +116,13 @@ macro_rules! inbox_functions {
             let own = event(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
             let Some(own) = own else {
                 let (any, _) = others(connection, names, &waiting.of, i64::MAX).await?;
-                return Ok(Others { in_retry_topic: false, earlier: any, later: any });
+                return Ok(Others { noted: false, in_retry_topic: false, earlier: any, later: any });
             };
             // From here on, the answer stays true until the transaction ends.
             lock(connection, names, &waiting.of).await?;
             let (earlier, later) = others(connection, names, &waiting.of, own.try_get(0)?).await?;
             let state: String = own.try_get(1)?;
-            Ok(Others { in_retry_topic: state == "sent", earlier, later })
+            Ok(Others { noted: true, in_retry_topic: state == "sent", earlier, later })
         }
 
         pub(super) async fn park_waiting(

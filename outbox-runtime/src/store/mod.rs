@@ -450,6 +450,8 @@ pub struct Waiting<'a> {
 /// Which other events of a key wait, and where this one did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Others {
+    /// It was noted itself.
+    pub noted: bool,
     /// It was noted as being in a retry topic.
     pub in_retry_topic: bool,
     /// One that waits since before this one did, or any if this one did not.

@@ -230,8 +230,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
 
     /// Settles what is kept in the database of a key, in its order, up to an event that is in a retry topic. The message that led
     /// here is not done before: if the process dies, it comes again, and leads here again. What is left behind all the same, is
-    /// found by [`Self::sweep`].
-    async fn go_on(&self, topic: &str, key: &[u8]) -> Result<(), Interrupted> {
+    /// found by [`Self::left_behind`].
+    pub(super) async fn go_on(&self, topic: &str, key: &[u8]) -> Result<(), Interrupted> {
         let of = GroupKey { group: &self.group.name, topic, key };
         let Some(_driving) = Driving::begin(&self.driving, &of) else { return Ok(()) };
         let mut last = None;
@@ -259,6 +259,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
                 key: Some(key.to_vec()),
                 headers: serde_json::from_slice(&content.headers).unwrap_or_default(),
                 payload: content.payload,
+                kept: true,
                 ..Message::default()
             };
             let history = message.resumed();
@@ -273,8 +274,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
         }
     }
 
-    /// Goes on with the keys that nobody came back for: a process died, or the retry topic has lost the event they wait for.
-    pub(super) async fn sweep(&self) -> Result<(), OutboxError> {
+    /// The topics and keys that nobody came back for: a process died, or the retry topic has lost the event they wait for.
+    pub(super) async fn left_behind(&self) -> Result<Vec<(String, Vec<u8>)>, OutboxError> {
         let names = &self.group.outbox.settings().names;
         let look = async {
             let mut tx = self.group.begin(SWEEP.0).await?;
@@ -282,20 +283,13 @@ impl<DB: OutboxDatabase> Shared<DB> {
             tx.rollback().await?;
             Ok(left_behind)
         };
-        let left_behind = self.group.in_time(SWEEP.1, look).await?;
-        for (topic, key) in left_behind {
-            match self.go_on(&topic, &key).await {
-                Ok(()) => {}
-                Err(Interrupted::Stopped) => break,
-                Err(Interrupted::Hopeless(error)) => return Err(error),
-            }
-        }
-        Ok(())
+        self.group.in_time(SWEEP.1, look).await
     }
 
-    /// Forgets what was handled long ago.
+    /// Forgets what was handled long ago, but no event while it may still wait in a retry topic.
     pub(super) async fn forget(&self) -> Result<u64, OutboxError> {
-        let forget = self.group.outbox.forget_handled(&self.group.name, self.settings.inbox_retention);
+        let retention = self.settings.inbox_retention.max(self.plan.longest_delay() * 2);
+        let forget = self.group.outbox.forget_handled(&self.group.name, retention);
         self.group.in_time(FORGOTTEN_WITHIN, forget).await
     }
 
@@ -538,6 +532,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         let topic = retry_topic(&history.topic, &self.group.name, delay);
         let names = &self.group.outbox.settings().names;
         let waiting = self.group.waiting(message, history, options.foreign);
+        let waiting = waiting.filter(|_| self.group.routes.keep_order(&history.topic));
         // First noted, then sent: the copy may be settled at once, and takes the note away with it.
         if let Some(waiting) = &waiting
             && !in_transaction!(

@@ -33,10 +33,12 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Client, Properties};
 use crate::record::fnv1a;
 use crate::store::OutboxDatabase;
-use crate::user_code::caught;
+use crate::user_code::{Guarded, caught};
 
 /// So often the tables are looked through for what was left behind, and for what is old enough to be forgotten.
 const EVERY: Duration = Duration::from_secs(60);
+/// So many keys that were left behind are gone on with at a time.
+const MOST_GOING_ON: usize = 100;
 /// So long a close may take: without brokers, librdkafka would wait for the session to time out.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE_AFTER_AN_ERROR: Duration = Duration::from_millis(10);
@@ -142,17 +144,30 @@ async fn prepared(
     }
 }
 
-/// From time to time: goes on with what was left behind, and forgets what is old.
+/// From time to time: goes on with what was left behind, and forgets what is old. It goes on with each key for itself: one whose
+/// handler is tried for ever must not keep it from the others. What panics, a callback of the pool for example, is run again.
 async fn look_after<DB: OutboxDatabase>(shared: Arc<Shared<DB>>) {
+    let mut going_on = JoinSet::new();
     loop {
-        if let Err(error) = shared.sweep().await {
-            tracing::debug!(%error, "what was left behind was not looked for");
+        match Guarded::new(Box::pin(shared.left_behind())).await {
+            Ok(Ok(left_behind)) => {
+                let room = MOST_GOING_ON.saturating_sub(going_on.len());
+                for (topic, key) in left_behind.into_iter().take(room) {
+                    let shared = Arc::clone(&shared);
+                    // If it stops, another look finds the key.
+                    going_on.spawn(async move { drop(shared.go_on(&topic, &key).await) });
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "what was left behind was not looked for"),
+            Err(said) => tracing::error!(said, "the consumer panicked over what was left behind"),
         }
         sleep(EVERY).await;
-        match shared.forget().await {
-            Ok(0) => {}
-            Ok(events) => tracing::debug!(events, "the inbox has forgotten what was handled long ago"),
-            Err(error) => tracing::debug!(%error, "the inbox was not looked through"),
+        while going_on.try_join_next().is_some() {}
+        match Guarded::new(Box::pin(shared.forget())).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(events)) => tracing::debug!(events, "the inbox has forgotten what was handled long ago"),
+            Ok(Err(error)) => tracing::debug!(%error, "the inbox was not looked through"),
+            Err(said) => tracing::error!(said, "the consumer panicked over its inbox"),
         }
     }
 }
@@ -437,6 +452,7 @@ pub(super) fn owned(message: &BorrowedMessage<'_>) -> Message {
         headers,
         unreadable_headers,
         payload: message.payload().map(<[u8]>::to_vec),
+        kept: false,
     }
 }
 

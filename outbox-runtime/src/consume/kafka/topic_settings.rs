@@ -12,6 +12,16 @@ pub(super) enum Kind {
     DeadLetters,
 }
 
+impl Kind {
+    /// How long an event waits in it.
+    pub(super) fn delay(self) -> Duration {
+        match self {
+            Self::Retry(delay) => delay,
+            Self::Replays | Self::DeadLetters => Duration::ZERO,
+        }
+    }
+}
+
 /// What is known of the topic that the events come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Source {
@@ -102,10 +112,7 @@ pub(super) fn faults<'f>(kind: Kind, source: Source, found: impl Fn(&str) -> Opt
 }
 
 fn delay_ms(kind: Kind) -> u64 {
-    match kind {
-        Kind::Retry(delay) => u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-        Kind::Replays | Kind::DeadLetters => 0,
-    }
+    u64::try_from(kind.delay().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// As a topic's name has it, and as `#[event_handler]` takes it: `10s`, `1h30m`.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
@@ -14,6 +14,7 @@ use super::config;
 use super::topic_settings::{Fault, Kind, Source, faults, of_new, spelled};
 use crate::consume::message::{History, Message};
 use crate::consume::route::Routes;
+use crate::durations::LONGEST_WAIT;
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, Client, Properties, aside};
 use crate::store::OutboxDatabase;
@@ -100,12 +101,22 @@ impl Plan {
 
     /// What is known of a message.
     pub(super) fn history(&self, message: &Message) -> History {
-        let of = self.ours.get(&message.topic).map(|(topic, _)| *topic);
-        match of.or_else(|| self.former.get(&message.topic).copied()) {
-            // By the topic's own name, whatever the header says: others may write to it too.
-            Some(own) => History { topic: own.to_owned(), ..message.resumed() },
+        let of = self.ours.get(&message.topic).map(|(topic, kind)| (*topic, kind.delay()));
+        match of.or_else(|| Some((*self.former.get(&message.topic)?, LONGEST_WAIT))) {
+            // By the topic's own name, whatever the header says: others may write to it too. The clock of who sent it may be
+            // wrong, but from now on it waits for as long as its topic says at most.
+            Some((own, longest)) => {
+                let resumed = message.resumed();
+                let due = resumed.due.map(|due| due.min(SystemTime::now() + longest));
+                History { topic: own.to_owned(), due, ..resumed }
+            }
             None => message.fresh(),
         }
+    }
+
+    /// The longest that an event waits in a retry topic.
+    pub(super) fn longest_delay(&self) -> Duration {
+        self.ours.values().map(|(_, kind)| kind.delay()).max().unwrap_or_default()
     }
 
     /// Creates what is missing of the topics for retries and dead letters, or says what is; and looks through what is there.
