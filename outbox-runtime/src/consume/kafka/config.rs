@@ -51,7 +51,7 @@ const PRODUCER: &[(&str, &str)] = &[
 ];
 
 /// What begins the properties that say how to reach the brokers.
-const OF_CONNECTIONS: [&str; 13] = [
+const OF_CONNECTIONS: [&str; 14] = [
     "bootstrap.",
     "metadata.broker.list",
     "metadata.recovery.",
@@ -60,6 +60,7 @@ const OF_CONNECTIONS: [&str; 13] = [
     "ssl.",
     "https.",
     "enable.ssl",
+    "enable.sasl",
     "socket.",
     "client.",
     "broker.",

@@ -245,7 +245,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
 
     /// For how long the inbox remembers. Default: 15 days; at least an hour, at most 100 years. With Kafka's defaults a quiet topic keeps a message for up to twice
     /// 7 days (`retention.ms`, and `segment.ms` for the segment that is being written): what the inbox has forgotten cannot come again then. An event that does come again after this is handled again; where topics keep messages for longer, or are replayed from
-    /// the beginning, so must this be.
+    /// the beginning, so must this be. It is never less than twice the longest delay of a retry topic.
     #[must_use]
     pub fn inbox_retention(mut self, retention: Duration) -> Self {
         self.settings.inbox_retention = within(retention, Duration::from_secs(60 * 60), LONGEST_KEEPING);
@@ -264,7 +264,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         let consumed = self.run_until(shutdown).await;
         // Of a task that is spawned, nobody may look at the result.
         if let Err(error) = &consumed {
-            tracing::error!(group, %error, "the consumer has ended");
+            tracing::error!(group, %error, "the consumer ended: events stay on their topics until one runs again");
         }
         consumed
     }
@@ -276,12 +276,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         let plan = topics::Plan::new(&routes, &group)?;
         let group = Group { outbox: self.outbox, name: group.into(), routes };
         // On the heap, or whoever awaits it carries its size.
-        let result = Box::pin(run::run(group, plan, config, self.properties, self.settings, shutdown)).await;
-        if let Err(error) = &result {
-            // Of a spawned task, the result may never be looked at.
-            tracing::error!(%error, "the consumer ended: events stay on their topics until one runs again");
-        }
-        result
+        Box::pin(run::run(group, plan, config, self.properties, self.settings, shutdown)).await
     }
 
     fn group_name(&self) -> Result<String, OutboxError> {
