@@ -446,3 +446,29 @@ async fn a_parked_event_whose_delivery_cannot_be_noted_is_not_sent_again_and_aga
     running.stop().await;
     assert_eq!(by_customer(&kafka.published())["poisoned"], [1, 2, 3, 4, 5], "nothing twice");
 }
+
+#[tokio::test]
+async fn a_lock_on_the_parked_events_stops_only_the_lane_that_needs_them() {
+    let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
+    let mut tx = outbox.pool().begin().await.unwrap();
+    tx.execute("lock table outbox_parked in share mode").await.unwrap();
+    let kafka = MemoryPublisher::new();
+    refuse_order(&kafka, 1);
+    let running = Running::start(quick(&outbox, kafka.clone()));
+    commit(&outbox, [OrderCreated::new("poisoned", 1)]).await;
+    let customers: Vec<String> = (0..64).map(|n| format!("customer-{n}")).collect();
+    within_a_minute(async {
+        for n in 1..=100 {
+            let events = customers.iter().map(|customer| OrderCreated::new(customer, n as i64));
+            commit(&outbox, events).await;
+            kafka.wait_for(n * 48).await;
+        }
+    })
+    .await;
+    assert_eq!(outbox.status().await.unwrap().parked, 0);
+    tx.rollback().await.unwrap();
+    until_parked(&outbox, 1).await;
+    let published = within_a_minute(kafka.wait_for(100 * 64)).await;
+    running.stop().await;
+    assert_eq!(published.len(), 100 * 64, "nothing twice");
+}

@@ -228,7 +228,7 @@ impl PgStore {
             saved.lost = self.save_cursors(connection, &plain).await?;
         }
         for progress in parking {
-            let mut tx = connection.begin().await?;
+            let mut tx = connection.begin_with(self.begin_for_one_lane()).await?;
             match self.save_and_park(&mut tx, progress).await {
                 Ok(true) => tx.commit().await?,
                 Ok(false) => {

@@ -37,7 +37,7 @@ use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
 use crate::store::{
     Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others,
-    Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting,
+    Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting, sql,
 };
 use crate::tx::{Doubt, TxOptions};
 
@@ -294,6 +294,12 @@ impl PgStore {
         Ok(connection)
     }
 
+    /// Begins what concerns one lane: a lock that somebody holds on the parked events must not keep the others waiting.
+    fn begin_for_one_lane(&self) -> SqlStr {
+        let millis = (self.lease / 8).as_millis().clamp(10, 1_000);
+        sql(format!("begin; set local lock_timeout = {millis}"))
+    }
+
     fn lease_millis(&self) -> i64 {
         i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
     }
@@ -400,7 +406,10 @@ impl Store for PgStore {
         settled: &Settled,
     ) -> Result<Option<bool>, OutboxError> {
         let mut connection = self.connection().await?;
-        let call = park::settle(&mut connection, &self.names, self.owner, lease, settled);
+        let call = async {
+            let tx = connection.begin_with(self.begin_for_one_lane()).await?;
+            park::settle(tx, &self.names, self.owner, lease, settled).await
+        };
         let left = in_time(STATEMENT_TIMEOUT, call).await;
         match left {
             Err(error) if !error.is_of_one_statement() => return Err(error),

@@ -1,7 +1,7 @@
 //! Parked events: copies, written in one transaction with the cursor that passes over them.
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{Connection, PgConnection};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::PgCursor;
@@ -206,14 +206,13 @@ pub(super) async fn released(
 }
 
 pub(super) async fn settle(
-    connection: &mut PgConnection,
+    mut tx: Transaction<'_, Postgres>,
     names: &Names,
     owner: Uuid,
     lease: Lease,
     settled: &Settled,
 ) -> Result<Option<bool>, OutboxError> {
     let (lane, key) = (lease.lane.number(), settled.key.0);
-    let mut tx = connection.begin().await?;
     let ours: Option<bool> = sqlx::query_scalar(fill(names, STILL_OURS))
         .bind(lane)
         .bind(lease.epoch)
