@@ -22,6 +22,8 @@ use crate::store::OutboxDatabase;
 /// Kafka's limit for the name of a topic.
 const LONGEST_NAME: usize = 249;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// What is asked of topics that exist is good to know, and no condition: it is asked twice.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The topic in which an event of `topic` waits for so long. Handlers with other delays have other topics: in one, all are due in
 /// the order in which they come.
@@ -216,11 +218,16 @@ async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
         return Ok(Found::new());
     }
     let asked: Vec<_> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
-    let described = match admin.describe_configs(&asked, &options).await {
+    let options = AdminOptions::new().request_timeout(Some(SETTINGS_WITHIN));
+    let mut described = admin.describe_configs(&asked, &options).await;
+    if described.as_ref().is_err_and(is_timeout) {
+        described = admin.describe_configs(&asked, &options).await;
+    }
+    let described = match described {
         Ok(described) => described,
-        Err(error) if is_no_answer(&error) => return Err(error),
-        Err(error) => vec![Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))],
+        // Brokers have just answered: one that is silent to this does not know the question, as librdkafka's own.
+        Err(error) if is_no_answer(&error) && !is_timeout(&error) => return Err(error),
+        Err(error) => vec![Err(code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown))],
     };
     let mut found = Found::new();
     for described in described {
@@ -232,18 +239,31 @@ async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
             }
             Err(code) => tracing::info!(
                 %code,
-                "the settings of some topics cannot be read (it takes the right to DescribeConfigs): whether those for retries and \
-                 dead letters have room for every event is not known"
+                "the settings of some topics cannot be read (it takes the right to DescribeConfigs, and a broker that \
+                 knows the request): whether those for retries and dead letters have room for every event is not known"
             ),
         }
     }
     Ok(found)
 }
 
+/// rdkafka knows no code of a request that failed as a whole.
+fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    }
+}
+
+fn is_timeout(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code_of(error), Some(Code::OperationTimedOut | Code::RequestTimedOut))
+}
+
 fn is_no_answer(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
-        error.rdkafka_error_code(),
+        code_of(error),
         None | Some(
             Code::OperationTimedOut
                 | Code::RequestTimedOut
