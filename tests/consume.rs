@@ -39,7 +39,7 @@ async fn waiting(outbox: &Outbox<Postgres>) -> i64 {
     sqlx::query_scalar("select count(*) from outbox_waiting").fetch_one(outbox.pool()).await.unwrap()
 }
 
-/// The offset from which the group goes on.
+/// The offset at which the group continues.
 fn committed(topic: &str, group: &str) -> i64 {
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", kafka()).set("group.id", group).create().unwrap();

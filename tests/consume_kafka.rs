@@ -101,7 +101,7 @@ async fn members_that_join_one_after_another_share_the_partitions_of_each_topic(
     }
 }
 
-/// The offset from which the group goes on.
+/// The offset at which the group continues.
 fn committed(topic: &str, group: &str) -> Option<i64> {
     let mut list = rdkafka::TopicPartitionList::new();
     list.add_partition(topic, 0);

@@ -1,4 +1,4 @@
-//! Progress is append-only: a snapshot or a lock that somebody holds for hours costs space, and no time.
+//! Progress is append-only: a snapshot or a lock that is held for hours costs space, and no time.
 
 mod support;
 

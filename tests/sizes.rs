@@ -125,7 +125,7 @@ async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<
     assert!(most <= MEMORY / 2 + MOST_BYTES as u64, "{most} bytes were with the publisher at once");
 }
 
-/// Rows as no `emit` writes them: they are parked, and published once somebody has corrected them.
+/// Rows as no `emit` writes them: they are parked, and published once they are corrected.
 async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<DB: OutboxDatabase>(
     outbox: Outbox<DB>,
 ) where

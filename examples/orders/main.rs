@@ -53,7 +53,7 @@ async fn main() -> Result<(), Failure> {
         .connect_lazy(&database)?;
     let outbox = Outbox::new(pool);
     if serves {
-        // Not the relay: with a mistyped schema or prefix it would create tables that nobody writes to.
+        // Not the relay: with a mistyped schema or prefix it would create tables that no service writes to.
         outbox.migrate().await?;
         service::create_tables(&outbox).await?;
     }

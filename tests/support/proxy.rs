@@ -137,7 +137,7 @@ impl Proxy {
         self.shared.silent.send_replace(Silence::default());
     }
 
-    /// All pass, and what was held goes on.
+    /// All pass, and what was held is forwarded.
     pub fn thaw(&self) {
         self.heal();
         for connection in self.shared.connections.lock().unwrap().iter() {

@@ -42,7 +42,7 @@ pub fn quick<DB: OutboxDatabase, P: Publisher>(outbox: &Outbox<DB>, publisher: P
         .retry_parked(Duration::from_secs(3600))
 }
 
-/// Waits until so many events are parked.
+/// Waits until `count` events are parked.
 pub async fn until_parked<DB: OutboxDatabase>(outbox: &Outbox<DB>, count: usize) -> Vec<ParkedEvent> {
     within_a_minute(async {
         loop {

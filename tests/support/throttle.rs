@@ -1,4 +1,4 @@
-//! A TCP proxy that lets a client read so many bytes a second from its server, over all connections together.
+//! A TCP proxy that limits the bytes a second that a client reads, over all connections together.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Clients of librdkafka whose end blocks nobody.
+//! Clients of librdkafka that are closed on a thread of their own.
 
 use std::ops::Deref;
 use std::thread;

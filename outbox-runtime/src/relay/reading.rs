@@ -120,7 +120,7 @@ impl Reading {
         }
     }
 
-    /// A read of so many `bytes` took so long. It is to take a fraction of the lease: the next claim waits for it.
+    /// A read of `bytes` took this long. It is to take a fraction of the lease: the next claim waits for it.
     pub(super) fn took(&mut self, took: Duration, bytes: u64, lease: Duration) {
         if took > lease / 4 {
             self.bytes = (self.bytes.min(bytes.max(1)) / 2).max(LEAST_BYTES);

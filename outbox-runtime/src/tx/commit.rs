@@ -63,7 +63,7 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     }
 }
 
-/// The events of a statement have so many bytes: Postgres takes a gigabyte at most, and both sides hold all of it.
+/// The most bytes that the events of a statement have: Postgres takes a gigabyte at most, and both sides hold all of it.
 const BYTES_PER_STATEMENT: usize = 16 << 20;
 
 /// All events, in order. A part has one at least.

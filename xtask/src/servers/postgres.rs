@@ -185,8 +185,8 @@ impl Postgres {
         }
     }
 
-    /// Sets the clock of a server with [`PgOptions::clock`] to so many seconds after the machine's, or before
-    /// it; running sessions see it at once. The server's own timers go on.
+    /// Sets the clock of a server with [`PgOptions::clock`] to `seconds` after the machine's, or before it;
+    /// running sessions see it at once. The server's own timers go on.
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@ impl Drop for Held {
     }
 }
 
-/// What is in hand when it is asked whether a partition goes on.
+/// What is in hand when it is decided whether a partition is paused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InHand {
     pub(super) of_partition: usize,

@@ -274,7 +274,7 @@ impl<DB: OutboxDatabase> Shared<DB> {
         }
     }
 
-    /// The topics and keys that nobody came back for: a process died, or the retry topic has lost the event they wait for.
+    /// The topics and keys whose waiting events no process continues with: one died, or the retry topic has lost the event they wait for.
     pub(super) async fn left_behind(&self) -> Result<Vec<(String, Vec<u8>)>, OutboxError> {
         let names = &self.group.outbox.settings().names;
         let look = async {

@@ -262,7 +262,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Consumed, OutboxError> {
         let group = self.group_name().unwrap_or_default();
         let consumed = self.run_until(shutdown).await;
-        // Of a task that is spawned, nobody may look at the result.
+        // The result of a spawned task may be dropped unread.
         if let Err(error) = &consumed {
             tracing::error!(group, %error, "the consumer ended: events stay on their topics until one runs again");
         }

@@ -37,7 +37,7 @@ use crate::user_code::{Guarded, caught};
 
 /// So often the tables are looked through for what was left behind, and for what is old enough to be forgotten.
 const EVERY: Duration = Duration::from_secs(60);
-/// So many keys that were left behind are gone on with at a time.
+/// The most stranded keys that are continued with at a time.
 const MOST_GOING_ON: usize = 100;
 /// So long a close may take: without brokers, librdkafka would wait for the session to time out.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -144,7 +144,7 @@ async fn prepared(
     }
 }
 
-/// From time to time: goes on with what was left behind, and forgets what is old. It goes on with each key for itself: one whose
+/// From time to time: continues with stranded keys, and forgets what is old. Each key is continued with by itself: one whose
 /// handler is tried for ever must not keep it from the others. What panics, a callback of the pool for example, is run again.
 async fn look_after<DB: OutboxDatabase>(shared: Arc<Shared<DB>>) {
     let mut going_on = JoinSet::new();

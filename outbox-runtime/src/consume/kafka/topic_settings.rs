@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(super) enum Kind {
     /// Dead letters that are tried once more.
     Replays,
-    /// Events that wait for so long.
+    /// Events that wait for that time.
     Retry(Duration),
     DeadLetters,
 }
@@ -55,7 +55,7 @@ const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 pub(super) fn of_new(kind: Kind, source: Source) -> [(&'static str, String); 5] {
     let limit = source.max_message_bytes.unwrap_or(UNKNOWN_LIMIT).saturating_add(OURS);
     let retention = match (kind, source.retention_ms) {
-        // Until somebody decides on them.
+        // Until an operator decides on them.
         (Kind::DeadLetters, _) => -1,
         (_, Some(..0)) => -1,
         // As long as it would have been on its source, once its time has come.

@@ -25,7 +25,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// What is asked of topics that exist is good to know, and no condition: it is asked twice.
 const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 
-/// The topic in which an event of `topic` waits for so long. Handlers with other delays have other topics: in one, all are due in
+/// The topic in which an event of `topic` waits for `delay`. Handlers with other delays have other topics: in one, all are due in
 /// the order in which they come.
 pub(super) fn retry_topic(topic: &str, group: &str, delay: Duration) -> String {
     format!("{topic}.{group}.retry.{}", spelled(delay))

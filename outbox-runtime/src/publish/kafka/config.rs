@@ -94,7 +94,7 @@ impl KafkaPublisherBuilder {
     /// a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
         let mut client = self.properties.client(refusal)?;
-        // Nobody else sees them, and by rarer ones a partition that has just acknowledged would look like one that stalls.
+        // They are for this publisher alone, and by rarer ones a partition that has just acknowledged would look like one that stalls.
         client.set(STATISTICS, EVERY_SECOND);
         KafkaPublisher::from_config(ProducerConfig {
             source: self.source,

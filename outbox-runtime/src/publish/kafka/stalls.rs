@@ -76,7 +76,7 @@ impl Progress {
         self.seen().take_in(partitions, now);
     }
 
-    /// The topics that have taken nothing for so long that they are to be asked about: some, if they are many.
+    /// The topics that have taken nothing for long enough to be asked about: some, if they are many.
     pub(super) fn stalled(&self, now: Instant) -> BTreeSet<String> {
         let mut seen = self.seen();
         let stalled = seen.partitions.iter().filter(|(_, of)| of.stalls(TOLD_AFTER, now));

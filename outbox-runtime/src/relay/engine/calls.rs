@@ -359,7 +359,7 @@ impl Trouble {
         }
     }
 
-    /// A wrong password, a database that does not exist, missing tables: at the start, nobody is about to change them.
+    /// A wrong password, a database that does not exist, missing tables: at the start, waiting would not change them.
     fn ends_a_start(self) -> bool {
         matches!(self, Self::Refused | Self::NoTables)
     }

@@ -34,9 +34,9 @@ type CursorOf<DB> = <StoreOf<DB> as Store>::Cursor;
 
 /// So often progress is saved: after a crash, so much is published again.
 const SAVE_WITHIN: Duration = Duration::from_millis(50);
-/// For so long a relay that stops waits for the database at most, however short its `drain_timeout` is.
+/// The longest time that a relay which stops waits for the database, however short its `drain_timeout` is.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often lanes are asked for that nobody holds, and which cannot be had, and the pause in between.
+/// How often free lanes that cannot be had are asked for, and the pause in between.
 const TRIES_TO_TAKE_LANES: (u32, Duration) = (40, Duration::from_millis(50));
 /// How many keys of refused events are tried again in one round, while none of them is known to get through.
 const RETRIED_KEYS: u32 = 32;
@@ -87,7 +87,7 @@ struct Releasing {
     look: bool,
     next_retry: Instant,
     keys: u32,
-    /// Keys of which events are on the way, or not settled yet: so many bytes of each.
+    /// Keys of which events are on the way, or not settled yet, and the bytes of each.
     sending: HashMap<(Lane, KeyDigest), u64>,
     settled: VecDeque<(Lease, Settled)>,
     /// What is being settled now.

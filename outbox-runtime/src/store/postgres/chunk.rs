@@ -53,7 +53,7 @@ cross join lateral (
 
 /// Bounds the bytes of all rows of a lane.
 const SUM: &str = "sum(e.size) over (order by e.seq rows unbounded preceding)";
-/// Bounds those of each row: cheaper, and as good where so many rows of the size seen lately fit in any case.
+/// Bounds those of each row: cheaper, and as good where all rows of the size seen lately fit in any case.
 const EACH: &str = "e.size";
 
 pub(super) async fn read(
@@ -169,7 +169,7 @@ pub(super) fn row_of(row: &PgRow) -> Result<BoundedRow, OutboxError> {
 
 /// By place, not by name: this is the relay's hottest loop.
 ///
-/// What somebody else wrote may be anything that the columns take. It is no error, which would stop all lanes: the event is
+/// What was written by hand may be anything that the columns take. It is no error, which would stop all lanes: the event is
 /// marked, and set aside.
 pub(super) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
     let version: i32 = row.try_get(6)?;

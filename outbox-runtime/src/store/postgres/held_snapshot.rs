@@ -1,4 +1,4 @@
-//! What a relay's writes cost while somebody holds a snapshot open: as much after many as at first. Counted in blocks, not
+//! What a relay's writes cost while a snapshot is held open: as much after many as at first. Counted in blocks, not
 //! in time.
 
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use crate::record::{LANES, Lane};
 use crate::store::liveness::Sign;
 use crate::store::{Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share};
 
-/// Gives a sign of life, and says which of the lanes are still ours. These are locked: whoever takes lanes over looks for
+/// Gives a sign of life, and says which of the lanes are still ours. These are locked: a relay that takes lanes over looks for
 /// the sign after it has locked them.
 const RENEW_LEASES: &str = "\
 with registered as (
@@ -53,7 +53,7 @@ where r.owner = any ($1) and not exists (select from {lane} l where l.owner = r.
   and not exists (
     select from {heartbeat} h where h.owner = r.owner and h.alive_until > clock_timestamp() - interval '1 minute')";
 
-/// Nobody holds it, or we do (and have forgotten it), or a dead relay (`$2`, `$3`: its latest sign) from which no later
+/// No relay holds it, or we do (and have forgotten it), or a dead relay (`$2`, `$3`: its latest sign) from which no later
 /// sign has come.
 const FREE: &str = "\
 (l.owner is null or l.owner = $1 or not exists (select from {relay} r where r.owner = l.owner)
@@ -338,8 +338,8 @@ async fn elsewhere(
     Ok(held.into_iter().map(held_elsewhere).collect())
 }
 
-/// Somebody deleted rows. They say who holds a lane, and how far it is published is said elsewhere: nothing is lost with
-/// them, but nobody would publish these lanes.
+/// Rows were deleted. They say who holds a lane, and how far it is published is said elsewhere: nothing is lost with
+/// them, but no relay would publish these lanes.
 async fn put_lanes_back(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
     let lanes: Vec<i16> = sqlx::query_scalar(fill(names, PUT_LANES_BACK)).fetch_all(connection).await?;
     if !lanes.is_empty() {

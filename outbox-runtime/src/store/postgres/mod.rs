@@ -294,7 +294,7 @@ impl PgStore {
         Ok(connection)
     }
 
-    /// Begins what concerns one lane: a lock that somebody holds on the parked events must not keep the others waiting.
+    /// Begins what concerns one lane: a lock on the parked events must not keep the others waiting.
     fn begin_for_one_lane(&self) -> SqlStr {
         let millis = (self.lease / 8).as_millis().clamp(10, 1_000);
         sql(format!("begin; set local lock_timeout = {millis}"))

@@ -72,7 +72,7 @@ pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -
     for leaf in leaves_to_reclaim(last, old) {
         match reclaim_leaf(pool, names, leaf).await {
             Ok(of_leaf) => events += of_leaf,
-            // A relay that reads, somebody's long query, another relay that reclaims: next time.
+            // A relay that reads, a long query, another relay that reclaims: next time.
             Err(error) if is_in_the_way(&error) => tracing::debug!(%error, leaf, "leaf not reclaimed now"),
             Err(error) => return Err(error.into()),
         }

@@ -29,11 +29,11 @@ const SETTINGS: [(&str, &str); 25] = [
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),
-    // What the relay writes need not be on disk before it goes on: what a crash takes back is published again.
+    // What the relay writes need not be on disk before it continues: what a crash takes back is published again.
     ("synchronous_commit", "off"),
     // Names are qualified by the schema that the user's own connections see.
     ("search_path", "pg_catalog"),
-    // An error instead of events that nobody sees.
+    // An error instead of events that stay unseen.
     ("row_security", "off"),
     ("standard_conforming_strings", "on"),
     ("client_min_messages", "warning"),

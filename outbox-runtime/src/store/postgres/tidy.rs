@@ -4,7 +4,7 @@
 //! waited for the lock reads by a snapshot taken after it, as Postgres takes the locks of a statement before its snapshot.
 //! An older snapshot (of a transaction that is not READ COMMITTED, and we have none) finds no rows: see `{cursors}`.
 //!
-//! A lock that somebody holds on these tables for long, as `pg_dump` does, only means that they grow until it is gone:
+//! A lock held on these tables for long, as `pg_dump` does, only means that they grow until it is released:
 //! about 150 bytes for each lane whose progress is saved, at most 20 times a second. Reading stays as fast.
 
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub(super) async fn tidy(
             continue;
         }
         tx.execute(session::BY_INDEX).await?;
-        // Not waited for: while we wait, nobody could save.
+        // Not waited for: while we wait, no relay could save.
         if let Err(error) = tx.execute(fill("lock table {table} in access exclusive mode nowait")).await {
             tx.rollback().await?;
             let code = error.as_database_error().and_then(|error| error.code());

@@ -59,7 +59,7 @@ impl SqliteStore {
     }
 }
 
-/// What somebody else wrote may be anything that the columns take. It is no error, which would stop all lanes: the event is
+/// What was written by hand may be anything that the columns take. It is no error, which would stop all lanes: the event is
 /// marked, and set aside.
 pub(super) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
     let mut unreadable = None;
