@@ -267,7 +267,7 @@ pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(is_conflict_of_database)
 }
 
-pub(crate) fn is_conflict_of_database(error: &dyn sqlx::error::DatabaseError) -> bool {
+fn is_conflict_of_database(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(
         error.code().as_deref(),
         Some("40001" | "40P01" | "5" | "261" | "517" | "773" | "6" | "262" | "518")

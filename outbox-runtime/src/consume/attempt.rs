@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::class::{ErrorClass, is_conflict_behind, is_cut_off, is_database_away, is_pool_exhausted};
+use super::class::{ErrorClass, is_cut_off, is_database_away, is_pool_exhausted};
 use super::handler::{AnyHandler, Decoded, EventContext, Failed, Undecodable};
 use super::message::{History, Message};
 use super::options::{ForeignId, HandlerOptions};
 use super::route::{Found, Named, Routes};
-use crate::error::{ErrorKind, OutboxError};
+use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
 use crate::outbox::Outbox;
 use crate::record::{CE_TYPE, TRACEPARENT};
 use crate::store::{GroupKey, Others, OutboxDatabase, Waiting};
@@ -245,7 +245,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         let Failed { class, error } = failed;
         // The handler's own error may hide what the database said. If it calls that permanent, it knows better.
         let hidden = class == ErrorClass::Transient && tx.saw_conflict();
-        let conflict = hidden || is_conflict_behind(error.as_dyn());
+        let conflict = hidden || is_caused_by_conflict(error.as_dyn());
         let away = is_database_away(error.as_dyn());
         let remedy = if is_pool_exhausted(error.as_dyn()) { FOR_AN_EXHAUSTED_POOL } else { "" };
         let error = format!("{error}{remedy}");

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use sqlx::error::DatabaseError;
 
-use crate::error::{ErrorKind, OutboxError, is_conflict, is_conflict_of_database};
+use crate::error::OutboxError;
 use crate::user_code::causes;
 
 /// Whether an event that a handler failed on is worth another attempt.
@@ -98,21 +98,6 @@ pub(super) fn is_database_away(error: &(dyn Error + 'static)) -> bool {
 /// Whether the handler asked a pool for a connection, and sqlx's short words for that it got none are all that it says.
 pub(super) fn is_pool_exhausted(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|error| matches!(error.downcast_ref(), Some(sqlx::Error::PoolTimedOut)))
-}
-
-/// Whether the database refused because of another transaction, and so nothing is known about the event.
-pub(super) fn is_conflict_behind(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|error| {
-        if let Some(error) = error.downcast_ref::<OutboxError>() {
-            error.kind() == ErrorKind::Conflict
-        } else if let Some(error) = error.downcast_ref::<sqlx::Error>() {
-            is_conflict(error)
-        } else {
-            error
-                .downcast_ref::<Box<dyn DatabaseError>>()
-                .is_some_and(|error| is_conflict_of_database(&**error))
-        }
-    })
 }
 
 /// Whether Postgres ended a statement of ours after its time: `query_canceled` and `lock_not_available`. It has waited for
