@@ -1,5 +1,6 @@
-//! The future of an annotated method, dropped at every await: no event without its order, no transaction left open,
-//! a pool that works. (sqlx 0.9.0 alone leaves a transaction open when `begin` is dropped: launchbadge/sqlx #4385.)
+//! The future of an annotated method, dropped at every await: no event without its order, no
+//! transaction left open, a pool that works. (sqlx 0.9.0 alone leaves a transaction open when
+//! `begin` is dropped: launchbadge/sqlx #4385.)
 
 mod support;
 
@@ -13,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use support::{OTHER_POSTGRES, OrderCreated, POSTGRES, migrated};
 
-/// Polls `future` until it has returned `Pending` `awaits` times, then drops it. `Some`: it finished before.
+/// Polls `future` until it has returned `Pending` `awaits` times, then drops it. `Some`: it
+/// finished before.
 async fn dropped_after<T>(future: impl Future<Output = T>, awaits: usize) -> Option<T> {
     let mut future = pin!(future);
     let mut pending = 0;
@@ -64,7 +66,9 @@ async fn through_this_thread(server: PgConnectOptions) -> PgConnectOptions {
     tokio::spawn(async move {
         while let Ok((mut client, _)) = proxy.accept().await {
             let mut server = TcpStream::connect(upstream.clone()).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut client, &mut server).await },
+            );
         }
     });
     server
@@ -77,12 +81,17 @@ async fn through_this_thread(server: PgConnectOptions) -> PgConnectOptions {
 async fn dropped_at_every_await_leaves_nothing_behind(server: &str) {
     // Looks at the connection under test from outside.
     let observer = support::postgres(server, 1).await;
-    // One connection: what one call leaves on it, the next one meets. Its answers come through a task of this
-    // thread, which cannot run while the method is polled: so each round trip is an await that is pending.
+    // One connection: what one call leaves on it, the next one meets. Its answers come through a
+    // task of this thread, which cannot run while the method is polled: so each round trip is an
+    // await that is pending.
     let address = through_this_thread((*observer.connect_options()).clone()).await;
     let pool = PgPoolOptions::new().max_connections(1).connect_with(address).await.unwrap();
     let outbox = migrated(Outbox::new(pool)).await;
-    outbox.pool().execute("create table orders (n bigint); create table lines (n bigint)").await.unwrap();
+    outbox
+        .pool()
+        .execute("create table orders (n bigint); create table lines (n bigint)")
+        .await
+        .unwrap();
     let (mut finished, mut dropped) = (0, 0);
     for awaits in 0.. {
         match dropped_after(place_order(&outbox, awaits), awaits as usize).await {
@@ -103,7 +112,11 @@ async fn dropped_at_every_await_leaves_nothing_behind(server: &str) {
         .fetch_one(outbox.pool())
         .await
         .expect("the pool is usable");
-        assert_eq!((orders, lines, orders), (order_events, line_events, line_events), "after await {awaits}");
+        assert_eq!(
+            (orders, lines, orders),
+            (order_events, line_events, line_events),
+            "after await {awaits}"
+        );
         let in_transaction: i64 = sqlx::query_scalar(
             "select count(*) from pg_stat_activity
              where datname = current_database() and state like 'idle in transaction%'",
@@ -136,7 +149,11 @@ async fn an_annotated_method_dropped_at_every_await_leaves_nothing_behind_on_the
 async fn an_annotated_method_dropped_at_every_await_leaves_nothing_behind_on_sqlite() {
     let (pool, _directory) = support::sqlite(1).await;
     let outbox = migrated(Outbox::new(pool)).await;
-    outbox.pool().execute("create table orders (n bigint); create table lines (n bigint)").await.unwrap();
+    outbox
+        .pool()
+        .execute("create table orders (n bigint); create table lines (n bigint)")
+        .await
+        .unwrap();
     let (mut finished, mut dropped) = (0, 0);
     for awaits in 0.. {
         match dropped_after(place_sqlite_order(&outbox, awaits), awaits as usize).await {
@@ -157,7 +174,11 @@ async fn an_annotated_method_dropped_at_every_await_leaves_nothing_behind_on_sql
         .fetch_one(outbox.pool())
         .await
         .expect("the pool is usable");
-        assert_eq!((orders, lines, orders), (order_events, line_events, line_events), "after await {awaits}");
+        assert_eq!(
+            (orders, lines, orders),
+            (order_events, line_events, line_events),
+            "after await {awaits}"
+        );
         if finished == 3 {
             break;
         }
@@ -187,7 +208,8 @@ async fn a_panic_in_the_body_rolls_back_and_leaves_the_pool_usable() {
 
 #[tokio::test]
 async fn an_error_swallowed_in_the_body_does_not_commit_half() {
-    // Postgres aborts a transaction at its first error; whoever ignores that gets an error from us, not a silent loss.
+    // Postgres aborts a transaction at its first error; whoever ignores that gets an error from us,
+    // not a silent loss.
     #[transactional_outbox(tx in outbox)]
     async fn swallows(outbox: &Outbox<Postgres>) -> Result<(), OutboxError> {
         sqlx::query("insert into orders (n) values (1)").execute(&mut *tx).await?;
@@ -209,7 +231,8 @@ async fn an_error_swallowed_in_the_body_does_not_commit_half() {
 macro_rules! given_up_at_every_await {
     ($observer:expr, $outbox:expr, $call:expr) => {
         for awaits in 0.. {
-            let finished = dropped_after($call, awaits).await.map(|result| result.map(drop).unwrap());
+            let finished =
+                dropped_after($call, awaits).await.map(|result| result.map(drop).unwrap());
             $outbox.pool().execute("select 1").await.expect("the pool is usable");
             let in_transaction: i64 = sqlx::query_scalar(
                 "select count(*) from pg_stat_activity

@@ -113,7 +113,8 @@ fn given_up<F: Future>(future: F) {
     assert!(future.poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
-/// sqlx rolls back all of it then, and each statement that followed would be a transaction of its own.
+/// sqlx rolls back all of it then, and each statement that followed would be a transaction of its
+/// own.
 #[tokio::test]
 async fn a_transaction_whose_savepoint_was_given_up_as_it_began_commits_nothing() {
     let outbox = outbox_on(support::postgres(OTHER_POSTGRES, 2).await).await;
@@ -150,8 +151,10 @@ async fn on_sqlite_a_transaction_that_a_statement_rolled_back_publishes_nothing(
     tx.execute("insert or rollback into orders values (1)").await.unwrap_err();
     let error = tx.commit().await.unwrap_err();
     assert!(error.to_string().contains("or rollback"), "{error}");
-    let events: i64 =
-        sqlx::query_scalar("select count(*) from outbox_event").fetch_one(outbox.pool()).await.unwrap();
+    let events: i64 = sqlx::query_scalar("select count(*) from outbox_event")
+        .fetch_one(outbox.pool())
+        .await
+        .unwrap();
     assert_eq!(events, 0);
     let mut tx = outbox.begin().await.unwrap();
     tx.execute("insert or rollback into orders values (1)").await.unwrap_err();
@@ -170,7 +173,9 @@ async fn on_sqlite_a_transaction_that_a_statement_rolled_back_publishes_nothing(
 #[tokio::test]
 async fn a_missing_table_of_the_user_is_not_blamed_on_the_outbox() {
     let outbox = outbox().await;
-    for statement in ["select from customers", "select from outbox_events", "select from elsewhere.orders"] {
+    for statement in
+        ["select from customers", "select from outbox_events", "select from elsewhere.orders"]
+    {
         let mut tx = outbox.begin().await.unwrap();
         let error = OutboxError::from(tx.execute(statement).await.unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Database, "{error}");
@@ -180,7 +185,10 @@ async fn a_missing_table_of_the_user_is_not_blamed_on_the_outbox() {
     let other = Outbox::builder(outbox.pool().clone()).table_prefix("shop_").build().unwrap();
     let error = other.status().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotMigrated);
-    assert!(error.to_string().starts_with("the database refused: relation \"shop_lane\""), "{error}");
+    assert!(
+        error.to_string().starts_with("the database refused: relation \"shop_lane\""),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -189,13 +197,20 @@ async fn errors_of_migrate_speak_of_tables() {
     let role = format!("nothing_{}", uuid::Uuid::now_v7().simple());
     admin.execute(sqlx::AssertSqlSafe(format!("create role {role} login"))).await.unwrap();
     let options = (*admin.connect_options()).clone().username(&role);
-    let error = Outbox::new(PgPool::connect_with(options).await.unwrap()).migrate().await.unwrap_err();
+    let error =
+        Outbox::new(PgPool::connect_with(options).await.unwrap()).migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
-    assert!(error.to_string().contains("tables could not be looked at or created by this role"), "{error}");
+    assert!(
+        error.to_string().contains("tables could not be looked at or created by this role"),
+        "{error}"
+    );
     assert!(!error.to_string().contains("its events"), "{error}");
 }
 
-async fn asks_for_two(outbox: &Outbox<Postgres>, _: &mut OutboxTx<'_, Postgres>) -> Result<(), OutboxError> {
+async fn asks_for_two(
+    outbox: &Outbox<Postgres>,
+    _: &mut OutboxTx<'_, Postgres>,
+) -> Result<(), OutboxError> {
     sqlx::query("select 1").execute(outbox.pool()).await?;
     Ok(())
 }

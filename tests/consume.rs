@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use outbox::consume::{
-    Consumer, DeadLetters, EventContext, ForeignId, HandlerOptions, LaterEvents, Undecodable, handler_fn,
+    Consumer, DeadLetters, EventContext, ForeignId, HandlerOptions, LaterEvents, Undecodable,
+    handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
@@ -19,8 +20,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use support::consumers::{
-    PERMANENT, Running, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, header, produce, publish,
-    until_dead_letters, until_handled,
+    PERMANENT, Running, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, header, produce,
+    publish, until_dead_letters, until_handled,
 };
 use support::topics::{admin, create_topic, read_topic};
 use support::{kafka, within_a_minute};
@@ -36,13 +37,19 @@ fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String,
 
 /// How many events wait in a retry topic, or behind one that does.
 async fn waiting(outbox: &Outbox<Postgres>) -> i64 {
-    sqlx::query_scalar("select count(*) from outbox_waiting").fetch_one(outbox.pool()).await.unwrap()
+    sqlx::query_scalar("select count(*) from outbox_waiting")
+        .fetch_one(outbox.pool())
+        .await
+        .unwrap()
 }
 
 /// The offset at which the group continues.
 fn committed(topic: &str, group: &str) -> i64 {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", kafka()).set("group.id", group).create().unwrap();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka())
+        .set("group.id", group)
+        .create()
+        .unwrap();
     let mut list = rdkafka::TopicPartitionList::new();
     list.add_partition(topic, 0);
     let committed = consumer.committed_offsets(list, Duration::from_secs(30)).unwrap();
@@ -78,22 +85,24 @@ async fn a_failing_event_holds_up_its_key_in_order_and_no_other() {
     publish(&outbox, (1..=3).flat_map(|n| [Created::new("a", n), Created::new("b", n)])).await;
     // The first event of `a` fails at first, and until all of `b` is handled.
     let of_b = Arc::new(AtomicUsize::new(0));
-    let handler = Scripted::<Created>::new("in-place", QUICK.retry_forever(), move |customer, n, attempt| {
-        let of_b = Arc::clone(&of_b);
-        async move {
-            if customer == "b" {
-                of_b.fetch_add(1, Ordering::SeqCst);
-            } else if n == 1 && (attempt == 1 || of_b.load(Ordering::SeqCst) < 3) {
-                return TRANSIENT;
+    let handler =
+        Scripted::<Created>::new("in-place", QUICK.retry_forever(), move |customer, n, attempt| {
+            let of_b = Arc::clone(&of_b);
+            async move {
+                if customer == "b" {
+                    of_b.fetch_add(1, Ordering::SeqCst);
+                } else if n == 1 && (attempt == 1 || of_b.load(Ordering::SeqCst) < 3) {
+                    return TRANSIENT;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-    });
+        });
 
     let consumer = consume(&outbox, &handler);
     let handled = until_handled(&outbox, "in-place", 6).await;
     consumer.stop().await;
-    let (of_a, of_b): (Vec<_>, Vec<_>) = handled.into_iter().partition(|(customer, _)| customer == "a");
+    let (of_a, of_b): (Vec<_>, Vec<_>) =
+        handled.into_iter().partition(|(customer, _)| customer == "a");
     assert_eq!(of_a, pairs("a", 1..=3), "in order, each once");
     assert_eq!(of_b, pairs("b", 1..=3), "in order, each once");
     assert!(handler.attempts_of("a", 1).len() > 1, "it was retried");
@@ -108,7 +117,8 @@ async fn no_offset_runs_ahead_of_an_event_that_is_not_done() {
     event_on_topic!(Created, "consume-offsets");
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
-    let events = |numbers: std::ops::Range<i64>| numbers.map(|n| Created::new(format!("customer-{n}"), n));
+    let events =
+        |numbers: std::ops::Range<i64>| numbers.map(|n| Created::new(format!("customer-{n}"), n));
     publish(&outbox, events(0..5)).await;
     publish(&outbox, events(5..6)).await;
     publish(&outbox, events(6..20)).await;
@@ -139,7 +149,11 @@ async fn panics_and_time_outs_are_failed_attempts_that_leave_nothing_behind() {
     event_on_topic!(Created, "consume-panics");
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
-    publish(&outbox, [Created::new("panics", 1), Created::new("hangs", 1), Created::new("well", 1)]).await;
+    publish(
+        &outbox,
+        [Created::new("panics", 1), Created::new("hangs", 1), Created::new("well", 1)],
+    )
+    .await;
     let options = QUICK.timeout(Duration::from_millis(300));
     let handler = Scripted::<Created>::new("panics", options, |customer, _, attempt| async move {
         match (&*customer, attempt) {
@@ -188,15 +202,22 @@ async fn what_is_given_up_is_a_dead_letter_with_all_that_is_known_of_it() {
     )
     .await;
     produce(Created::TOPIC, "foreign", "hello", &[]).await;
-    produce(Created::TOPIC, "other", "{}", &[("ce_type", "order.cancelled"), ("ce_dataversion", "1")]).await;
+    produce(
+        Created::TOPIC,
+        "other",
+        "{}",
+        &[("ce_type", "order.cancelled"), ("ce_dataversion", "1")],
+    )
+    .await;
     publish(&outbox, [Created::new("well", 1)]).await;
-    let handler = Scripted::<Created>::new("dead", QUICK.attempts(3), |customer, _, _| async move {
-        match &*customer {
-            "hopeless" => PERMANENT,
-            "unlucky" => TRANSIENT,
-            _ => Ok(()),
-        }
-    });
+    let handler =
+        Scripted::<Created>::new("dead", QUICK.attempts(3), |customer, _, _| async move {
+            match &*customer {
+                "hopeless" => PERMANENT,
+                "unlucky" => TRANSIENT,
+                _ => Ok(()),
+            }
+        });
 
     let consumer = consume(&outbox, &handler);
     let letters = until_dead_letters(Created::TOPIC, "dead", 5).await;
@@ -205,10 +226,18 @@ async fn what_is_given_up_is_a_dead_letter_with_all_that_is_known_of_it() {
     assert_eq!((consumed.dead_letters, consumed.passed_over), (5, 1));
     assert_eq!(committed(Created::TOPIC, "dead"), 7);
 
-    let of = |key: &str| letters.iter().find(|letter| letter.key.as_deref() == Some(key.as_bytes())).unwrap();
+    let of = |key: &str| {
+        letters.iter().find(|letter| letter.key.as_deref() == Some(key.as_bytes())).unwrap()
+    };
     let (hopeless, unlucky) = (of("hopeless"), of("unlucky"));
-    assert_eq!((&*hopeless.error_class, hopeless.attempts, &*hopeless.error), ("permanent", 1, "never"));
-    assert_eq!((&*unlucky.error_class, unlucky.attempts, &*unlucky.error), ("transient", 3, "not now"));
+    assert_eq!(
+        (&*hopeless.error_class, hopeless.attempts, &*hopeless.error),
+        ("permanent", 1, "never")
+    );
+    assert_eq!(
+        (&*unlucky.error_class, unlucky.attempts, &*unlucky.error),
+        ("transient", 3, "not now")
+    );
     assert_eq!(
         (&*unlucky.original_topic, unlucky.original_partition, unlucky.original_offset),
         (Created::TOPIC, 0, 1)
@@ -279,7 +308,11 @@ async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
     event_on_topic!(Created, "consume-ladder");
     create_topic(Created::TOPIC, 2, &[]).await;
     let outbox = consumer_outbox().await;
-    publish(&outbox, [Created::new("never", 1), Created::new("later", 1), Created::new("later", 2)]).await;
+    publish(
+        &outbox,
+        [Created::new("never", 1), Created::new("later", 1), Created::new("later", 2)],
+    )
+    .await;
     let options = QUICK.attempts(2).retry_topics(SHORT, LaterEvents::Overtake);
     let handler = Scripted::<Created>::new("ladder", options, |customer, n, attempt| async move {
         match (&*customer, n, attempt) {
@@ -293,7 +326,11 @@ async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
     let letters = until_dead_letters(Created::TOPIC, "ladder", 1).await;
     let consumed = consumer.stop().await;
     assert_eq!(handled, pairs("later", [2, 1]), "the later one has overtaken");
-    assert_eq!(handler.attempts_of("later", 1), [1, 2, 3, 4], "two in place, and one after each retry topic");
+    assert_eq!(
+        handler.attempts_of("later", 1),
+        [1, 2, 3, 4],
+        "two in place, and one after each retry topic"
+    );
     assert_eq!(handler.attempts_of("never", 1), [1, 2, 3, 4]);
     assert_eq!((letters[0].attempts, &*letters[0].original_topic), (4, Created::TOPIC));
     assert_eq!((consumed.to_retry_topics, consumed.dead_letters), (4, 1));
@@ -324,7 +361,8 @@ async fn later_events_wait_behind_one_in_a_retry_topic_and_other_keys_do_not() {
     publish(&outbox, (6..=8).map(|n| Created::new("a", n))).await;
     let all = until_handled(&outbox, "wait", 13).await;
     let consumed = consumer.stop().await;
-    let of = |customer: &str| all.iter().filter(|(c, _)| c == customer).cloned().collect::<Vec<_>>();
+    let of =
+        |customer: &str| all.iter().filter(|(c, _)| c == customer).cloned().collect::<Vec<_>>();
     assert_eq!(of("a"), pairs("a", 1..=8), "in order, each once");
     assert_eq!(of("b"), pairs("b", 1..=5));
     let first_of_a = handled.iter().position(|(customer, _)| customer == "a").unwrap();
@@ -362,8 +400,10 @@ async fn an_event_in_a_retry_topic_outlives_its_consumer() {
     let minute = QUICK.retry_topics(MINUTE, LaterEvents::Wait);
     let handler = Scripted::<Created>::new("survives", minute, |_, _, _| async { TRANSIENT });
     let consumer = consume(&outbox, &handler);
-    within_a_minute(async { while read_topic("consume-survives.survives.retry.1m").await.is_empty() {} })
-        .await;
+    within_a_minute(async {
+        while read_topic("consume-survives.survives.retry.1m").await.is_empty() {}
+    })
+    .await;
     consumer.abort().await;
 
     // Not due for a minute: a new consumer leaves it alone, and parks what comes behind it.
@@ -387,7 +427,10 @@ async fn an_event_in_a_retry_topic_outlives_its_consumer() {
     assert_eq!(in_retry_topic.len(), 1, "the first of `a`; the second is kept behind it");
     let due: u64 = header(&in_retry_topic[0], "outbox-due").unwrap().parse().unwrap();
     let failed: u64 = header(&in_retry_topic[0], "outbox-last-failure").unwrap().parse().unwrap();
-    assert!(due >= failed + 59_000, "a minute after it failed, but for the time of writing that down");
+    assert!(
+        due >= failed + 59_000,
+        "a minute after it failed, but for the time of writing that down"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -410,7 +453,11 @@ async fn a_handler_slower_than_the_poll_interval_keeps_its_partition() {
     let consumer = Running::start(consumer);
     until_handled(&outbox, "slow", 10).await;
     let consumed = consumer.stop().await;
-    assert_eq!((consumed.handled, consumed.duplicates), (10, 0), "no partition was lost and read again");
+    assert_eq!(
+        (consumed.handled, consumed.duplicates),
+        (10, 0),
+        "no partition was lost and read again"
+    );
     assert_eq!(handler.attempts.lock().unwrap().len(), 10);
     assert_eq!(committed(Created::TOPIC, "slow"), 10);
 }
@@ -476,8 +523,9 @@ async fn what_is_not_an_event_can_be_skipped_instead() {
     produce(Created::TOPIC, "garbage", "{", &[]).await;
     publish(&outbox, [Created::new("well", 1)]).await;
     let handler = Scripted::<Created>::new("skipped", QUICK, |_, _, _| async { Ok(()) });
-    let consumer =
-        Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler)).undecodable(Undecodable::Skip);
+    let consumer = Consumer::new(outbox.clone(), kafka())
+        .handler(Arc::clone(&handler))
+        .undecodable(Undecodable::Skip);
     let consumer = Running::start(consumer);
     until_handled(&outbox, "skipped", 1).await;
     let consumed = consumer.stop().await;
@@ -524,7 +572,8 @@ async fn a_handler_of_the_new_version_takes_the_old_one() {
     let outbox = consumer_outbox().await;
     publish(&outbox, [PriceV1 { item: "apple".to_owned(), euros: 2 }]).await;
     publish(&outbox, [Price { item: "apple".to_owned(), cents: 199 }]).await;
-    let consumer = Consumer::new(outbox.clone(), kafka()).group("versions").handler(handler_fn(note));
+    let consumer =
+        Consumer::new(outbox.clone(), kafka()).group("versions").handler(handler_fn(note));
     let consumer = Running::start(consumer);
     let handled = until_handled(&outbox, "versions", 2).await;
     consumer.stop().await;
@@ -538,17 +587,21 @@ async fn partitions_that_move_between_members_are_handled_once_and_in_order() {
     let outbox = consumer_outbox().await;
     const EACH: i64 = 40;
     let customers = || (0..12).map(|n| format!("customer-{n}"));
-    publish(&outbox, (1..=EACH).flat_map(|n| customers().map(move |customer| Created::new(customer, n))))
-        .await;
+    publish(
+        &outbox,
+        (1..=EACH).flat_map(|n| customers().map(move |customer| Created::new(customer, n))),
+    )
+    .await;
     let handler = Scripted::<Created>::new("rebalance", QUICK, |_, n, attempt| async move {
         tokio::task::yield_now().await;
         if n % 10 == 0 && attempt == 1 { TRANSIENT } else { Ok(()) }
     });
 
-    // Members join, leave and die while the events are handled.
-    // Few in flight: partitions are paused all the while, also when they go to another member and come back.
+    // Members join, leave and die while the events are handled. Few in flight: partitions are
+    // paused all the while, also when they go to another member and come back.
     let member = || {
-        let consumer = Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler)).max_in_flight(4);
+        let consumer =
+            Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler)).max_in_flight(4);
         Running::start(consumer.property("session.timeout.ms", "6000"))
     };
     let mut members = vec![member()];
@@ -613,7 +666,8 @@ async fn what_a_dead_process_left_behind_is_gone_on_with() {
     event_on_topic!(Created, "consume-left");
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
-    // As it is when a process dies between its commit of the first event and the second: nobody will come back for it.
+    // As it is when a process dies between its commit of the first event and the second: nobody
+    // will come back for it.
     for n in [2, 3] {
         let id = uuid::Uuid::now_v7();
         let headers: Vec<(&str, Option<Vec<u8>>)> = vec![
@@ -679,9 +733,15 @@ async fn the_inbox_forgets_what_is_old_and_nothing_else() {
     .await
     .unwrap();
     let week = Duration::from_secs(7 * 24 * 60 * 60);
-    assert_eq!(outbox.forget_handled("old", week).await.unwrap(), 3_000, "those of 7, 8 and 9 days ago");
+    assert_eq!(
+        outbox.forget_handled("old", week).await.unwrap(),
+        3_000,
+        "those of 7, 8 and 9 days ago"
+    );
     assert_eq!(outbox.forget_handled("old", week).await.unwrap(), 0);
-    let left: i64 =
-        sqlx::query_scalar("select count(*) from outbox_inbox").fetch_one(outbox.pool()).await.unwrap();
+    let left: i64 = sqlx::query_scalar("select count(*) from outbox_inbox")
+        .fetch_one(outbox.pool())
+        .await
+        .unwrap();
     assert_eq!(left, 17_000);
 }

@@ -17,13 +17,14 @@ use xtask::servers::{Kafka, KafkaOptions};
 /// How many threads of this process close a client. Linux cuts their name.
 fn closing() -> usize {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let names =
-        threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    let names = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
     names.filter(|name| name.trim() == "outbox-kafka-cl").count()
 }
 
 #[tokio::test]
-async fn an_aborted_consumer_leaves_its_thread_while_it_still_says_good_bye_to_brokers_that_are_away() {
+async fn an_aborted_consumer_leaves_its_thread_while_it_still_says_good_bye_to_brokers_that_are_away()
+ {
     event_on_topic!(Created, "closing-aborted");
     let scratch = ScratchDir::new("closing").unwrap();
     let mut kafka = Kafka::start(scratch.path(), KafkaOptions::default()).unwrap();
@@ -32,8 +33,12 @@ async fn an_aborted_consumer_leaves_its_thread_while_it_still_says_good_bye_to_b
     let mut tx = outbox.begin().await.unwrap();
     tx.emit(Created::new("a", 1)).unwrap();
     tx.commit().await.unwrap();
-    Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap()).drain().await.unwrap();
-    let handler = Scripted::<Created>::new("aborted", HandlerOptions::new(), |_, _, _| async { Ok(()) });
+    Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap())
+        .drain()
+        .await
+        .unwrap();
+    let handler =
+        Scripted::<Created>::new("aborted", HandlerOptions::new(), |_, _, _| async { Ok(()) });
     let consumer = Consumer::new(outbox.clone(), kafka.brokers()).handler(handler);
     let consumer = tokio::spawn(consumer.run(std::future::pending()));
     until_handled(&outbox, "aborted", 1).await;
@@ -46,7 +51,8 @@ async fn an_aborted_consumer_leaves_its_thread_while_it_still_says_good_bye_to_b
 
     kafka.kill();
     consumer.abort();
-    // There is one thread for all tasks: this one is on while the consumer waits for its session to end.
+    // There is one thread for all tasks: this one is on while the consumer waits for its session to
+    // end.
     assert!(consumer.await.unwrap_err().is_cancelled());
     assert!(closing() > 0, "closed before the task's end was told");
 }

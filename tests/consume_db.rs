@@ -1,4 +1,5 @@
-//! What consumers promise of their database: the order of keys that wait in it, conflicts, and connections that go dead.
+//! What consumers promise of their database: the order of keys that wait in it, conflicts, and
+//! connections that go dead.
 
 #[macro_use]
 mod support;
@@ -44,8 +45,11 @@ async fn until_waiting(outbox: &Outbox<Postgres>, count: i64) {
 
 /// Until the brokers have forgotten how far the group was in a topic that is deleted.
 async fn until_forgotten(topic: &str, group: &str) {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", kafka()).set("group.id", group).create().unwrap();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka())
+        .set("group.id", group)
+        .create()
+        .unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
     within_a_minute(async {
@@ -143,7 +147,8 @@ async fn a_key_as_long_as_kafka_takes_waits_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_wait_are_handled_in_order_also_when_their_handler_has_no_retry_topics_any_more() {
+async fn events_that_wait_are_handled_in_order_also_when_their_handler_has_no_retry_topics_any_more()
+ {
     event_on_topic!(Created, "consume-db-no-retries");
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
@@ -151,7 +156,9 @@ async fn events_that_wait_are_handled_in_order_also_when_their_handler_has_no_re
     let before = Scripted::<Created>::new(
         "no-retries",
         QUICK.retry_topics(SHORT, LaterEvents::Wait),
-        |_, _, attempt| async move { if attempt == 1 { TRANSIENT } else { std::future::pending().await } },
+        |_, _, attempt| async move {
+            if attempt == 1 { TRANSIENT } else { std::future::pending().await }
+        },
     );
     let consumer = consume(&outbox, &before);
     until_waiting(&outbox, 3).await;
@@ -192,7 +199,11 @@ async fn pay(
 }
 
 #[outbox::event_handler(group = "policy")]
-async fn ship(tx: &mut OutboxTx<'_, Postgres>, event: Shipped, _: &EventContext) -> Result<(), sqlx::Error> {
+async fn ship(
+    tx: &mut OutboxTx<'_, Postgres>,
+    event: Shipped,
+    _: &EventContext,
+) -> Result<(), sqlx::Error> {
     note(tx, &event.customer, 2).await
 }
 
@@ -221,12 +232,15 @@ async fn the_events_of_a_handler_without_retry_topics_wait_behind_those_of_one_t
 
 #[tokio::test]
 async fn handlers_that_disagree_on_the_order_of_a_key_are_refused_and_named() {
-    let overtaking = handler_fn(ship::call).options(QUICK.retry_topics(SHORT, LaterEvents::Overtake));
+    let overtaking =
+        handler_fn(ship::call).options(QUICK.retry_topics(SHORT, LaterEvents::Overtake));
     let outbox = consumer_outbox().await;
     let consumer = Consumer::new(outbox, kafka()).handler(pay).handler(overtaking);
     let error = within_a_minute(consumer.run(std::future::pending())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    for hint in ["consume-db-policy", "consume_db::pay", "consume_db::ship", "\"wait\"", "\"overtake\""] {
+    for hint in
+        ["consume-db-policy", "consume_db::pay", "consume_db::ship", "\"wait\"", "\"overtake\""]
+    {
         assert!(error.to_string().contains(hint), "{error}");
     }
 }

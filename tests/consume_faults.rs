@@ -1,5 +1,5 @@
-//! What is no fault of an event costs it no attempt: conflicts with other transactions, databases that are busy, and
-//! connections that go dead without a word.
+//! What is no fault of an event costs it no attempt: conflicts with other transactions, databases
+//! that are busy, and connections that go dead without a word.
 
 #[macro_use]
 mod support;
@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use outbox::consume::{Consumer, EventContext, EventHandler, HandlerOptions, LaterEvents, handler_fn};
+use outbox::consume::{
+    Consumer, EventContext, EventHandler, HandlerOptions, LaterEvents, handler_fn,
+};
 use outbox::testing::MemoryPublisher;
 use outbox::{Outbox, OutboxTx, Relay};
 use sqlx::postgres::PgPoolOptions;
@@ -25,7 +27,8 @@ use tokio::sync::{Barrier, oneshot};
 const QUICK: HandlerOptions =
     HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
 const SHORT: &[Duration] = &[Duration::from_millis(200)];
-const SERIALIZATION_FAILURE: &str = "do $$ begin raise exception 'refused' using errcode = '40001'; end $$";
+const SERIALIZATION_FAILURE: &str =
+    "do $$ begin raise exception 'refused' using errcode = '40001'; end $$";
 
 fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String, i64)> {
     numbers.into_iter().map(|n| (customer.to_owned(), n)).collect()
@@ -41,7 +44,11 @@ async fn through_a_proxy(outbox: &Outbox<Postgres>) -> (Outbox<Postgres>, Proxy)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_default_is_serializable_a_hot_row_makes_no_dead_letters() {
     event_on_topic!(Created, "consume-serializable");
-    async fn count(tx: &mut OutboxTx<'_, Postgres>, _: Created, _: &EventContext) -> Result<(), sqlx::Error> {
+    async fn count(
+        tx: &mut OutboxTx<'_, Postgres>,
+        _: Created,
+        _: &EventContext,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query("update counter set n = n + 1").execute(tx).await.map(drop)
     }
     create_topic(Created::TOPIC, 2, &[]).await;
@@ -49,17 +56,21 @@ async fn where_the_default_is_serializable_a_hot_row_makes_no_dead_letters() {
     outbox.pool().execute("create table counter as select 0::bigint as n").await.unwrap();
     publish(&outbox, (0..400).map(|n| Created::new(format!("customer-{}", n % 20), n))).await;
     let name = outbox.pool().connect_options().get_database().unwrap().to_owned();
-    let hostile = format!("alter database {name} set default_transaction_isolation = 'serializable'");
+    let hostile =
+        format!("alter database {name} set default_transaction_isolation = 'serializable'");
     outbox.pool().execute(sqlx::AssertSqlSafe(hostile)).await.unwrap();
     let options = (*outbox.pool().connect_options()).clone();
-    let outbox = Outbox::new(PgPoolOptions::new().max_connections(10).connect_with(options).await.unwrap());
+    let outbox =
+        Outbox::new(PgPoolOptions::new().max_connections(10).connect_with(options).await.unwrap());
 
     let handler = handler_fn(count).options(QUICK.attempts(3));
-    let consumer =
-        Running::start(Consumer::new(outbox.clone(), kafka()).group("serializable").handler(handler));
+    let consumer = Running::start(
+        Consumer::new(outbox.clone(), kafka()).group("serializable").handler(handler),
+    );
     within_a_minute(async {
         loop {
-            let done = sqlx::query_scalar("select count(*) from outbox_inbox").fetch_one(outbox.pool());
+            let done =
+                sqlx::query_scalar("select count(*) from outbox_inbox").fetch_one(outbox.pool());
             if let Ok(400_i64) = done.await {
                 return;
             }
@@ -69,7 +80,8 @@ async fn where_the_default_is_serializable_a_hot_row_makes_no_dead_letters() {
     .await;
     let consumed = consumer.stop().await;
     assert_eq!((consumed.handled, consumed.dead_letters), (400, 0));
-    let counted: i64 = sqlx::query_scalar("select n from counter").fetch_one(outbox.pool()).await.unwrap();
+    let counted: i64 =
+        sqlx::query_scalar("select n from counter").fetch_one(outbox.pool()).await.unwrap();
     assert_eq!(counted, 400);
 }
 
@@ -117,9 +129,13 @@ async fn a_deadlock_is_no_attempt() {
         .await
         .unwrap();
     publish(&outbox, [Crossed::new("a", 0), Crossed::new("b", 1)]).await;
-    let handler =
-        Arc::new(Deadlocks { both: Barrier::new(2), tries: AtomicU32::new(0), attempts: Mutex::default() });
-    let consumer = Running::start(Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler)));
+    let handler = Arc::new(Deadlocks {
+        both: Barrier::new(2),
+        tries: AtomicU32::new(0),
+        attempts: Mutex::default(),
+    });
+    let consumer =
+        Running::start(Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler)));
     within_a_minute(async {
         while sqlx::query_scalar::<_, i64>("select count(*) from outbox_inbox")
             .fetch_one(outbox.pool())
@@ -145,14 +161,16 @@ async fn an_event_that_is_always_in_the_way_of_others_is_given_up_in_the_end() {
         _: &EventContext,
     ) -> Result<(), String> {
         // The error hides what the database said.
-        let done = if event.n == 1 { tx.execute(SERIALIZATION_FAILURE).await.map(drop) } else { Ok(()) };
+        let done =
+            if event.n == 1 { tx.execute(SERIALIZATION_FAILURE).await.map(drop) } else { Ok(()) };
         done.map_err(|_| "hidden".to_owned())
     }
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     publish(&outbox, [Created::new("a", 1), Created::new("a", 2)]).await;
     let handler = handler_fn(refused).options(QUICK.attempts(1));
-    let consumer = Running::start(Consumer::new(outbox, kafka()).group("conflicts").handler(handler));
+    let consumer =
+        Running::start(Consumer::new(outbox, kafka()).group("conflicts").handler(handler));
     let letters = until_dead_letters(Created::TOPIC, "conflicts", 1).await;
     assert_eq!((letters[0].attempts, &*letters[0].error), (1, "hidden"));
     let consumed = consumer.stop().await;
@@ -176,15 +194,21 @@ async fn a_sqlite_file_that_another_holds_costs_no_attempt_and_keys_wait_in_it()
     }
     create_topic(Created::TOPIC, 1, &[]).await;
     let elsewhere = consumer_outbox().await;
-    publish(&elsewhere, (1..=3).flat_map(|n| [Created::new("a", n), Created::new("b", n + 1)])).await;
+    publish(&elsewhere, (1..=3).flat_map(|n| [Created::new("a", n), Created::new("b", n + 1)]))
+        .await;
     let (pool, _directory) = support::sqlite(4).await;
     pool.execute("create table handled (customer text, n integer)").await.unwrap();
     let outbox = migrated(Outbox::new(pool.clone())).await;
     let options = (*pool.connect_options()).clone().busy_timeout(Duration::from_millis(50));
-    let busy = sqlx::sqlite::SqlitePoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
+    let busy = sqlx::sqlite::SqlitePoolOptions::new()
+        .max_connections(4)
+        .connect_with(options)
+        .await
+        .unwrap();
 
     let holder = pool.begin_with("begin immediate").await.unwrap();
-    let handler = handler_fn(note).options(QUICK.attempts(1).retry_topics(SHORT, LaterEvents::Wait));
+    let handler =
+        handler_fn(note).options(QUICK.attempts(1).retry_topics(SHORT, LaterEvents::Wait));
     let (stop, stopped) = oneshot::channel::<()>();
     let consumer = Consumer::new(Outbox::new(busy), kafka()).group("sqlite").handler(handler);
     let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
@@ -204,7 +228,8 @@ async fn a_sqlite_file_that_another_holds_costs_no_attempt_and_keys_wait_in_it()
     .await;
     drop(stop);
     let consumed = within_a_minute(consumer).await.unwrap().unwrap();
-    let of = |name| handled.iter().filter(|(customer, _)| customer == name).cloned().collect::<Vec<_>>();
+    let of =
+        |name| handled.iter().filter(|(customer, _)| customer == name).cloned().collect::<Vec<_>>();
     assert_eq!((of("a"), of("b")), (pairs("a", 1..=3), pairs("b", 2..=4)));
     assert_eq!((consumed.handled, consumed.to_retry_topics, consumed.dead_letters), (6, 1, 0));
 }
@@ -237,7 +262,8 @@ impl EventHandler<Postgres> for Emits {
         if self.fails_first && event.n == 1 && context.attempt == 1 {
             return Err(sqlx::Error::RowNotFound);
         }
-        tx.emit(OrderCreated::new(self.group, event.n)).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        tx.emit(OrderCreated::new(self.group, event.n))
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
         Ok(())
     }
 }
@@ -287,8 +313,9 @@ async fn a_connection_that_goes_dead_at_any_statement_holds_no_event_up_and_does
             let consumer = Running::start(Consumer::new(through, kafka()).handler(handler));
             within_a_minute(silenced).await;
             let handled = until_handled(&outbox, group, 6).await;
-            let of =
-                |name| handled.iter().filter(|(customer, _)| customer == name).cloned().collect::<Vec<_>>();
+            let of = |name| {
+                handled.iter().filter(|(customer, _)| customer == name).cloned().collect::<Vec<_>>()
+            };
             assert_eq!((of("a"), of("b")), (pairs("a", 1..=3), pairs("b", 1..=3)), "{group}");
             let consumed = consumer.stop().await;
             assert_eq!(consumed.dead_letters, 0, "{group}");
@@ -310,14 +337,17 @@ async fn a_doorbell_whose_connection_goes_dead_connects_again() {
     let outbox = migrated(Outbox::new(support::postgres(support::POSTGRES, 4).await)).await;
     let (relays, proxy) = through_a_proxy(&outbox).await;
     let listening = proxy.silence_one(Moment::After("LISTEN"));
-    let relay = tokio::spawn(Relay::new(relays, MemoryPublisher::new()).run(std::future::pending()));
+    let relay =
+        tokio::spawn(Relay::new(relays, MemoryPublisher::new()).run(std::future::pending()));
     within_a_minute(listening).await;
     within_a_minute(proxy.silence_one(Moment::Before("LISTEN"))).await;
     within_a_minute(proxy.silence_one(Moment::After("LISTEN"))).await;
     relay.abort();
 
     let (writer, proxy) = through_a_proxy(&outbox).await;
-    for moment in [Moment::Before("pg_notify"), Moment::After("pg_notify"), Moment::Before("pg_notify")] {
+    for moment in
+        [Moment::Before("pg_notify"), Moment::After("pg_notify"), Moment::Before("pg_notify")]
+    {
         let silenced = proxy.silence_one(moment);
         let ringing = async {
             loop {
@@ -374,13 +404,25 @@ async fn every_line_of_the_log_on_an_event_says_which() {
     until_handled(&outbox, "log", 1).await;
     consumer.stop().await;
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let words =
-        ["event not handled", "event waits in a retry topic", "event waits for an earlier", "event given up"];
+    let words = [
+        "event not handled",
+        "event waits in a retry topic",
+        "event waits for an earlier",
+        "event given up",
+    ];
     for word in words {
-        let line = text.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {text}"));
-        for field in
-            ["id=", "name=\"order.created\"", "key=alice", "topic=\"consume-log\"", "partition=0", "offset="]
-        {
+        let line = text
+            .lines()
+            .find(|line| line.contains(word))
+            .unwrap_or_else(|| panic!("{word}: {text}"));
+        for field in [
+            "id=",
+            "name=\"order.created\"",
+            "key=alice",
+            "topic=\"consume-log\"",
+            "partition=0",
+            "offset=",
+        ] {
             assert!(line.contains(field), "{field}: {line}");
         }
     }

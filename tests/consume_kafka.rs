@@ -1,4 +1,5 @@
-//! What consumers make of Kafka's own rules, on a real one: how work is shared, what topics take, offsets that go back.
+//! What consumers make of Kafka's own rules, on a real one: how work is shared, what topics take,
+//! offsets that go back.
 
 #[macro_use]
 mod support;
@@ -53,7 +54,8 @@ fn shares_of_stable(group: &str, members: usize) -> Option<Vec<BTreeMap<String, 
     let groups = member_of("nobody").fetch_group_list(Some(group), TIMEOUT).ok()?;
     let found = groups.groups().first()?;
     let is_stable = found.state() == "Stable" && found.members().len() == members;
-    is_stable.then(|| found.members().iter().map(|member| share(member.assignment().unwrap())).collect())
+    is_stable
+        .then(|| found.members().iter().map(|member| share(member.assignment().unwrap())).collect())
 }
 
 /// Reads an assignment of Kafka's consumer protocol.
@@ -64,7 +66,8 @@ fn share(assignment: &[u8]) -> BTreeMap<String, usize> {
         rest = after;
         taken.to_vec()
     };
-    let number = |bytes: Vec<u8>| bytes.into_iter().fold(0, |number, byte| number << 8 | usize::from(byte));
+    let number =
+        |bytes: Vec<u8>| bytes.into_iter().fold(0, |number, byte| number << 8 | usize::from(byte));
     (0..number(take(4)))
         .map(|_| {
             let length = number(take(2));
@@ -143,7 +146,8 @@ async fn a_topic_that_is_deleted_and_made_again_under_a_consumer_is_consumed_fro
     assert_eq!(committed(Created::TOPIC, "anew"), Some(3), "the place in the topic as it is now");
 }
 
-/// A message of an outbox, as large as is asked for: it cannot be compressed to less than half of that.
+/// A message of an outbox, as large as is asked for: it cannot be compressed to less than half of
+/// that.
 async fn produce_large(topic: &str, key: &str, n: i64, bytes: usize) {
     let noise = (0..bytes / 32).map(|n| Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes()));
     let noise: String = noise.map(|noise| noise.simple().to_string()).collect();
@@ -153,10 +157,15 @@ async fn produce_large(topic: &str, key: &str, n: i64, bytes: usize) {
         .set("message.max.bytes", "10000000")
         .create()
         .unwrap();
-    let headers =
-        [("ce_id", &*Uuid::now_v7().to_string()), ("ce_type", "order.created"), ("ce_dataversion", "3")]
-            .into_iter()
-            .fold(OwnedHeaders::new(), |with, (key, value)| with.insert(Header { key, value: Some(value) }));
+    let headers = [
+        ("ce_id", &*Uuid::now_v7().to_string()),
+        ("ce_type", "order.created"),
+        ("ce_dataversion", "3"),
+    ]
+    .into_iter()
+    .fold(OwnedHeaders::new(), |with, (key, value)| {
+        with.insert(Header { key, value: Some(value) })
+    });
     let record = FutureRecord::to(topic).key(key).payload(&payload).headers(headers);
     producer.send(record, TIMEOUT).await.unwrap();
 }
@@ -205,7 +214,8 @@ async fn what_no_topic_takes_keeps_its_place_among_the_dead_letters_and_its_part
     assert_eq!((letter.name.as_deref(), &*letter.error), (Some("order.created"), "not now"));
     assert_eq!(committed(Created::TOPIC, "narrow"), Some(2));
 
-    let error = DeadLetters::new(kafka(), Created::TOPIC, "narrow").replay(letter).await.unwrap_err();
+    let error =
+        DeadLetters::new(kafka(), Created::TOPIC, "narrow").replay(letter).await.unwrap_err();
     assert!(error.to_string().contains("`kafka-narrow`, partition 0, offset 0"), "{error}");
 }
 
@@ -254,8 +264,10 @@ async fn events_that_wait_for_an_hour_do_not_hold_up_those_that_wait_for_less() 
     publish(&outbox, (1..=4).map(|n| Created::new(format!("c{n}"), n))).await;
     publish(&outbox, [Paid { customer: "c1".to_owned(), n: 1 }]).await;
     const HOUR: &[Duration] = &[Duration::from_secs(3_600)];
-    let (hour, short) =
-        (QUICK.retry_topics(HOUR, LaterEvents::Overtake), QUICK.retry_topics(SHORT, LaterEvents::Overtake));
+    let (hour, short) = (
+        QUICK.retry_topics(HOUR, LaterEvents::Overtake),
+        QUICK.retry_topics(SHORT, LaterEvents::Overtake),
+    );
     let slow = Scripted::<Created>::new("delays", hour, |_, _, _| async { TRANSIENT });
     let quick = Scripted::<Paid>::new("delays", short, |_, _, attempt| async move {
         if attempt == 1 { TRANSIENT } else { Ok(()) }
@@ -297,7 +309,8 @@ async fn a_partition_that_stands_still_leaves_the_others_their_share_of_the_byte
 /// The customers whose events are not on the partition of `still`, once they are all handled.
 async fn partition_of_others(outbox: &outbox::Outbox<sqlx::Postgres>) -> BTreeSet<String> {
     let messages = support::topics::read_topic("kafka-budget").await;
-    let still = messages.iter().find(|message| rdkafka::Message::key(*message) == Some(b"still")).unwrap();
+    let still =
+        messages.iter().find(|message| rdkafka::Message::key(*message) == Some(b"still")).unwrap();
     let still = rdkafka::Message::partition(still);
     let moving: BTreeSet<String> = messages
         .iter()
@@ -307,7 +320,8 @@ async fn partition_of_others(outbox: &outbox::Outbox<sqlx::Postgres>) -> BTreeSe
     assert!(moving.len() > 5, "{moving:?}");
     within_a_minute(async {
         loop {
-            let handled = handled_by(outbox, "budget").await.into_iter().map(|(customer, _)| customer);
+            let handled =
+                handled_by(outbox, "budget").await.into_iter().map(|(customer, _)| customer);
             if moving.is_subset(&handled.collect()) {
                 return moving;
             }

@@ -36,14 +36,18 @@ async fn until_full() {
 }
 
 async fn produce_all(topic: &str) {
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap();
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap();
     let padding = "x".repeat(BYTES);
     for n in 0..EVENTS {
-        let payload = format!(r#"{{"customer":"c{n}","tenant":"t","n":{n},"padding":"{padding}"}}"#);
+        let payload =
+            format!(r#"{{"customer":"c{n}","tenant":"t","n":{n},"padding":"{padding}"}}"#);
         let id = Uuid::now_v7().to_string();
         let headers = [("ce_id", &*id), ("ce_type", "order.created"), ("ce_dataversion", "3")]
             .into_iter()
-            .fold(OwnedHeaders::new(), |with, (key, value)| with.insert(Header { key, value: Some(value) }));
+            .fold(OwnedHeaders::new(), |with, (key, value)| {
+                with.insert(Header { key, value: Some(value) })
+            });
         let key = format!("c{n}");
         let record = FutureRecord::to(topic).key(&key).payload(&payload).headers(headers);
         producer.send(record, Duration::from_secs(30)).await.unwrap();

@@ -1,5 +1,5 @@
-//! The whole system as a user runs it — `examples/orders` and `examples/inventory` as processes, Postgres, Kafka — with
-//! each of its parts killed, many times, while orders come in over HTTP.
+//! The whole system as a user runs it — `examples/orders` and `examples/inventory` as processes,
+//! Postgres, Kafka — with each of its parts killed, many times, while orders come in over HTTP.
 
 mod support;
 
@@ -61,9 +61,13 @@ fn skipped_by(process: &str, logs: &Path) -> usize {
 
 /// How many messages the topic has.
 fn messages_on_topic(brokers: &str) -> i64 {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "counts").create().unwrap();
-    let watermarks = (0..6).map(|p| consumer.fetch_watermarks("orders", p, Duration::from_secs(30)).unwrap());
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "counts")
+        .create()
+        .unwrap();
+    let watermarks =
+        (0..6).map(|p| consumer.fetch_watermarks("orders", p, Duration::from_secs(30)).unwrap());
     watermarks.map(|(low, high)| high - low).sum()
 }
 
@@ -72,17 +76,22 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
     let mut random = Random::new(seed(), 0);
     let scratch = ScratchDir::new("crash").unwrap();
     let mut postgres =
-        Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions::default()).unwrap();
+        Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions::default())
+            .unwrap();
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
     create_topic_of(kafka.brokers(), "orders", 6, &[]).await;
 
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     let (database, brokers) = (postgres.url().to_owned(), kafka.brokers().to_owned());
-    let environment =
-        [("DATABASE_URL", database.as_str()), ("KAFKA_BROKERS", &brokers), ("ORDERS_ADDRESS", &address)];
-    let start =
-        |name, example, role: &[&str]| Process::start(name, example, role, &environment, scratch.path());
+    let environment = [
+        ("DATABASE_URL", database.as_str()),
+        ("KAFKA_BROKERS", &brokers),
+        ("ORDERS_ADDRESS", &address),
+    ];
+    let start = |name, example, role: &[&str]| {
+        Process::start(name, example, role, &environment, scratch.path())
+    };
     let mut processes = [
         start("service", "orders", &["serve"]),
         start("relay-1", "orders", &["relay"]),
@@ -164,8 +173,9 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
 
     // Nothing is killed any more: what was ordered is reserved, soon.
     let pool = PgPool::connect(&database).await.unwrap();
-    let count =
-        async |rows: &'static str| -> i64 { sqlx::query_scalar(rows).fetch_one(&pool).await.unwrap() };
+    let count = async |rows: &'static str| -> i64 {
+        sqlx::query_scalar(rows).fetch_one(&pool).await.unwrap()
+    };
     let orders = count("select count(*) from orders").await;
     let deadline = Instant::now() + Duration::from_secs(120);
     while count("select count(*) from reservation").await < orders && Instant::now() < deadline {
@@ -173,8 +183,12 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
         tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
     }
 
-    let ordered: BTreeSet<Uuid> =
-        sqlx::query_scalar("select id from orders").fetch_all(&pool).await.unwrap().into_iter().collect();
+    let ordered: BTreeSet<Uuid> = sqlx::query_scalar("select id from orders")
+        .fetch_all(&pool)
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
     let reserved: Vec<(Uuid, String, i64)> =
         sqlx::query_as("select order_id, customer, number from reservation order by place")
             .fetch_all(&pool)
@@ -197,6 +211,13 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
     );
     assert_eq!(orders as usize, ORDERS, "each order posted is placed once");
     assert_eq!(reserved.len(), ORDERS, "each order is reserved, once");
-    assert_eq!(reserved.iter().map(|(id, ..)| *id).collect::<BTreeSet<_>>(), ordered, "and no other");
-    assert_eq!(violations, 0, "the orders of each customer are reserved in the order of their placing");
+    assert_eq!(
+        reserved.iter().map(|(id, ..)| *id).collect::<BTreeSet<_>>(),
+        ordered,
+        "and no other"
+    );
+    assert_eq!(
+        violations, 0,
+        "the orders of each customer are reserved in the order of their placing"
+    );
 }

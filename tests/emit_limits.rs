@@ -1,4 +1,5 @@
-//! What cannot go all the way is refused where it is emitted, with an error of ours; everything else arrives as it is.
+//! What cannot go all the way is refused where it is emitted, with an error of ours; everything
+//! else arrives as it is.
 
 #[macro_use]
 mod support;
@@ -8,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::testing::MemoryPublisher;
 use outbox::{
-    Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, DomainEvent, Encode, ErrorKind, EventDescriptor, Headers,
-    Outbox, OutboxDatabase, Relay,
+    Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, DomainEvent, Encode, ErrorKind, EventDescriptor,
+    Headers, Outbox, OutboxDatabase, Relay,
 };
 use rdkafka::Message as _;
 use rdkafka::message::Headers as _;
@@ -102,7 +103,9 @@ fn years(years: u64) -> Duration {
     Duration::from_secs(years * 365 * 24 * 60 * 60)
 }
 
-async fn what_no_database_or_broker_takes_is_refused_at_emit<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn what_no_database_or_broker_takes_is_refused_at_emit<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let epoch = SystemTime::UNIX_EPOCH;
     let refused = [
         ("topic", described(|of| of.topic = "")),
@@ -137,7 +140,10 @@ async fn what_no_database_or_broker_takes_is_refused_at_emit<DB: OutboxDatabase>
         let error = tx.emit(event).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidEvent, "{hint}: {error}");
         let text = error.to_string();
-        assert!(text.contains(hint) && text.contains("was not emitted") && text.len() < 1_000, "{text}");
+        assert!(
+            text.contains(hint) && text.contains("was not emitted") && text.len() < 1_000,
+            "{text}"
+        );
         assert!(!text.contains('\0'), "{text:?}");
     }
     // The transaction is as it was.
@@ -166,7 +172,8 @@ fn of_size(random: &mut Random, size: usize) -> Odd {
         if left < own {
             break;
         }
-        let value = if n >= 20 { left - own } else { random.below((left - own) as u64 + 1) as usize };
+        let value =
+            if n >= 20 { left - own } else { random.below((left - own) as u64 + 1) as usize };
         event.headers.insert(name, &*"v".repeat(value));
         left -= own + value;
     }
@@ -218,7 +225,8 @@ async fn odd_values_of_headers_arrive_as_they_are<DB: OutboxDatabase>(outbox: Ou
     }
     tx.commit().await.unwrap();
     let published = drained(&outbox).await;
-    let arrived: Vec<_> = published.iter().map(|record| record.headers.get("x-odd").unwrap()).collect();
+    let arrived: Vec<_> =
+        published.iter().map(|record| record.headers.get("x-odd").unwrap()).collect();
     assert_eq!(arrived, values);
 }
 
@@ -272,14 +280,18 @@ async fn what_emit_accepts_kafka_accepts_whatever_it_consists_of() {
 
     let messages = read_topic("odd-events").await;
     assert_eq!(messages.len(), 6);
-    let with =
-        |is: &dyn Fn(&rdkafka::message::OwnedMessage) -> bool| messages.iter().filter(|m| is(m)).count();
+    let with = |is: &dyn Fn(&rdkafka::message::OwnedMessage) -> bool| {
+        messages.iter().filter(|m| is(m)).count()
+    };
     assert_eq!(with(&|m| m.key() == Some(b"") && m.payload() == Some(b"")), 1, "empty is not null");
     assert_eq!(with(&|m| m.key().is_none() && m.payload().map(<[u8]>::len) == Some(limit)), 1);
     assert_eq!(with(&|m| m.key().map(<[u8]>::len) == Some(limit)), 1);
     assert_eq!(with(&|m| m.headers().unwrap().count() > count), 1);
     let odd = |m: &rdkafka::message::OwnedMessage| {
-        m.headers().unwrap().iter().any(|header| header.key == "x-odd" && header.value == Some(b"a\0b"))
+        m.headers()
+            .unwrap()
+            .iter()
+            .any(|header| header.key == "x-odd" && header.value == Some(b"a\0b"))
     };
     assert_eq!(with(&odd), 1);
 }

@@ -1,5 +1,6 @@
-//! A relay that dies at each boundary where a crash would hurt most (`outbox-runtime/src/failpoint.rs`): as a process, on each
-//! store and a real Kafka. Its successor publishes what is left; nothing is lost, and the order of each key stands.
+//! A relay that dies at each boundary where a crash would hurt most
+//! (`outbox-runtime/src/failpoint.rs`): as a process, on each store and a real Kafka. Its successor
+//! publishes what is left; nothing is lost, and the order of each key stands.
 
 mod support;
 
@@ -38,7 +39,8 @@ trait Stored: OutboxDatabase {
     /// A new database: its pool, its URL, and what it lives as long as.
     async fn create() -> (Pool<Self>, String, Option<tempfile::TempDir>);
     async fn open(url: &str) -> Pool<Self>;
-    /// Makes room between what is published and what comes, where space is reclaimed in large pieces.
+    /// Makes room between what is published and what comes, where space is reclaimed in large
+    /// pieces.
     async fn next_piece(_: &Outbox<Self>) {}
 }
 
@@ -94,7 +96,13 @@ impl<DB: Stored> Scene<DB> {
         let create = || support::topics::create_topic(TOPIC, 3, &[("max.message.bytes", "4000")]);
         TOPIC_EXISTS.get_or_init(create).await;
         let (pool, url, directory) = DB::create().await;
-        Self { name, failpoint, outbox: migrated(Outbox::new(pool)).await, url, _directory: directory }
+        Self {
+            name,
+            failpoint,
+            outbox: migrated(Outbox::new(pool)).await,
+            url,
+            _directory: directory,
+        }
     }
 
     fn customer(&self, n: i64) -> String {
@@ -105,13 +113,15 @@ impl<DB: Stored> Scene<DB> {
         for n in numbers {
             let mut tx = self.outbox.begin().await.unwrap();
             for customer in 0..customers {
-                tx.emit(Ordered { customer: self.customer(customer), n, ballast: String::new() }).unwrap();
+                tx.emit(Ordered { customer: self.customer(customer), n, ballast: String::new() })
+                    .unwrap();
             }
             tx.commit().await.unwrap();
         }
     }
 
-    /// Events 1 to 5 of one customer, of which the third is too large for the topic: incompressible, or it would not be.
+    /// Events 1 to 5 of one customer, of which the third is too large for the topic:
+    /// incompressible, or it would not be.
     async fn commit_a_poison_event(&self) {
         let noise: String = (0..400).map(|_| Uuid::now_v7().simple().to_string()).collect();
         for n in 1..=5 {
@@ -122,7 +132,8 @@ impl<DB: Stored> Scene<DB> {
         }
     }
 
-    /// A relay as a process, which dies at the failpoint: this test again, that finds its database in the environment.
+    /// A relay as a process, which dies at the failpoint: this test again, that finds its database
+    /// in the environment.
     fn start_doomed(&self) -> Doomed {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", self.name, "--nocapture"])
@@ -163,7 +174,8 @@ impl<DB: Stored> Scene<DB> {
         let mut arrived = BTreeMap::<String, Vec<i64>>::new();
         let mut seen = BTreeSet::new();
         for message in read_topic(TOPIC).await {
-            let payload: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+            let payload: serde_json::Value =
+                serde_json::from_slice(message.payload().unwrap()).unwrap();
             let customer = payload["customer"].as_str().unwrap();
             let n = payload["n"].as_i64().unwrap();
             if customer.starts_with(&prefix) && seen.insert((customer.to_owned(), n)) {
@@ -174,8 +186,9 @@ impl<DB: Stored> Scene<DB> {
     }
 
     async fn all_arrived(&self, customers: i64, last: i64) {
-        let expected: BTreeMap<String, Vec<i64>> =
-            (0..customers).map(|customer| (self.customer(customer), (1..=last).collect())).collect();
+        let expected: BTreeMap<String, Vec<i64>> = (0..customers)
+            .map(|customer| (self.customer(customer), (1..=last).collect()))
+            .collect();
         let mut arrived = self.arrived().await;
         arrived.remove(&self.customer(99));
         assert_eq!(arrived, expected, "all events, in the order of their keys");
@@ -191,8 +204,14 @@ struct Doomed(Child);
 impl Doomed {
     async fn dies(mut self) {
         let status =
-            tokio::task::spawn_blocking(move || within(Duration::from_secs(60), &mut self.0)).await.unwrap();
-        assert_eq!(status.signal(), Some(SIGABRT), "it dies at the failpoint, and of nothing else: {status}");
+            tokio::task::spawn_blocking(move || within(Duration::from_secs(60), &mut self.0))
+                .await
+                .unwrap();
+        assert_eq!(
+            status.signal(),
+            Some(SIGABRT),
+            "it dies at the failpoint, and of nothing else: {status}"
+        );
     }
 }
 
@@ -254,8 +273,14 @@ async fn dies_while_it_parks<DB: Stored>(scene: Scene<DB>) {
 async fn dies_after_it_delivered_a_parked_event<DB: Stored>(scene: Scene<DB>) {
     scene.commit_a_poison_event().await;
     scene.recover(3).await;
-    let head =
-        scene.outbox.parked(10).await.unwrap().into_iter().find(|parked| parked.reason.is_some()).unwrap();
+    let head = scene
+        .outbox
+        .parked(10)
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|parked| parked.reason.is_some())
+        .unwrap();
     assert!(scene.outbox.discard_parked(head.event.id).await.unwrap());
     assert_eq!(scene.outbox.release_all_parked().await.unwrap(), 2);
     scene.start_doomed().dies().await;

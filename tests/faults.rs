@@ -46,18 +46,23 @@ async fn waiting(outbox: &Outbox<Postgres>) -> u64 {
 #[tokio::test]
 async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_relay_goes_on() {
     let scratch = ScratchDir::new("no-topic").unwrap();
-    let kafka =
-        Kafka::start(scratch.path(), KafkaOptions { auto_create_topics: false, ..KafkaOptions::default() })
-            .unwrap();
+    let kafka = Kafka::start(
+        scratch.path(),
+        KafkaOptions { auto_create_topics: false, ..KafkaOptions::default() },
+    )
+    .unwrap();
     let outbox = new_outbox().await;
     commit(&outbox, 1).await;
-    let drain =
-        async || Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap()).drain().await;
+    let drain = async || {
+        Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap()).drain().await
+    };
     let error = within_a_minute(drain()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Kafka);
-    for hint in
-        ["`order-events` does not exist", "kafka-topics.sh --create --topic order-events", "Nothing is lost"]
-    {
+    for hint in [
+        "`order-events` does not exist",
+        "kafka-topics.sh --create --topic order-events",
+        "Nothing is lost",
+    ] {
         assert!(error.to_string().contains(hint), "{error}");
     }
 
@@ -69,10 +74,12 @@ async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_
     log.until_it_says(&["event not published", "order-events", "does not exist"]).await;
     create_topic_of(kafka.brokers(), "order-events", 3, &[]).await;
     within_a_minute(async {
-        while sqlx::query_scalar::<_, i64>("select count(*) from outbox_progress where prev_floor > 0")
-            .fetch_one(outbox.pool())
-            .await
-            .unwrap()
+        while sqlx::query_scalar::<_, i64>(
+            "select count(*) from outbox_progress where prev_floor > 0",
+        )
+        .fetch_one(outbox.pool())
+        .await
+        .unwrap()
             == 0
         {
             tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
@@ -91,15 +98,18 @@ async fn a_relay_on_tables_that_nobody_emits_into_says_which_others_there_are() 
     let mistyped = Outbox::builder(used.pool().clone()).table_prefix("outbx_").build().unwrap();
     mistyped.migrate().await.unwrap();
     let log = Log::of_this_program();
-    let relay = tokio::spawn(Relay::new(mistyped, MemoryPublisher::new()).run(std::future::pending()));
+    let relay =
+        tokio::spawn(Relay::new(mistyped, MemoryPublisher::new()).run(std::future::pending()));
     log.until_it_says(&["nothing was ever emitted", "outbx_", "public.outbox_"]).await;
     relay.abort();
 }
 
 #[tokio::test]
 async fn an_error_that_ends_a_spawned_relay_is_in_the_log() {
-    let outbox =
-        Outbox::builder(support::postgres(POSTGRES, 4).await).table_prefix("unheard_of_").build().unwrap();
+    let outbox = Outbox::builder(support::postgres(POSTGRES, 4).await)
+        .table_prefix("unheard_of_")
+        .build()
+        .unwrap();
     let log = Log::of_this_program();
     drop(tokio::spawn(Relay::new(outbox, MemoryPublisher::new()).run(std::future::pending())));
     log.until_it_says(&["the relay ended", "unheard_of_"]).await;
@@ -145,14 +155,19 @@ async fn a_broker_that_dies_and_comes_back_gets_every_event() {
 async fn a_database_that_dies_and_comes_back_is_waited_for() {
     let scratch = ScratchDir::new("database-dies").unwrap();
     let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
-    let pool =
-        PgPoolOptions::new().acquire_timeout(Duration::from_secs(5)).connect(postgres.url()).await.unwrap();
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
+            .unwrap();
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_secs(5))
+        .connect(postgres.url())
+        .await
+        .unwrap();
     let outbox = migrated(Outbox::new(pool)).await;
     let kafka = MemoryPublisher::new();
     let log = Log::of_this_program();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
     commit(&outbox, 1).await;
     within_a_minute(kafka.wait_for(1)).await;
 
@@ -180,13 +195,19 @@ async fn a_consumer_waits_for_a_database_that_is_away_and_counts_no_attempt() {
     create_topic(Created::TOPIC, 3, &[]).await;
     let scratch = ScratchDir::new("consumer-database").unwrap();
     let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
-    let pool =
-        PgPoolOptions::new().acquire_timeout(Duration::from_secs(2)).connect(postgres.url()).await.unwrap();
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
+            .unwrap();
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_secs(2))
+        .connect(postgres.url())
+        .await
+        .unwrap();
     let outbox = with_handled(migrated(Outbox::new(pool)).await).await;
     let log = Log::of_this_program();
     let handler =
-        Scripted::<Created>::new("faults", HandlerOptions::new().attempts(1), |_, _, _| async { Ok(()) });
+        Scripted::<Created>::new("faults", HandlerOptions::new().attempts(1), |_, _, _| async {
+            Ok(())
+        });
     let consumer = consume(&outbox, &handler);
     publish(&outbox, [Created::new("a", 1)]).await;
     until_handled(&outbox, "faults", 1).await;
@@ -201,18 +222,23 @@ async fn a_consumer_waits_for_a_database_that_is_away_and_counts_no_attempt() {
     let handled = until_handled(&outbox, "faults", 20).await;
     let consumed = consumer.stop().await;
 
-    assert_eq!(handled, (1..=20).map(|n| ("a".to_owned(), n)).collect::<Vec<_>>(), "in order, each once");
+    assert_eq!(
+        handled,
+        (1..=20).map(|n| ("a".to_owned(), n)).collect::<Vec<_>>(),
+        "in order, each once"
+    );
     assert_eq!(consumed.dead_letters, 0, "although one attempt is all that an event has");
     assert_eq!(log.lines(&words).len(), 1, "{:?}", log.lines(&words));
 }
 
-/// A server that crashes hands out again the transaction ids that it had not logged: a snapshot that was taken before,
-/// and not saved, would take the rows of those transactions for old ones.
+/// A server that crashes hands out again the transaction ids that it had not logged: a snapshot
+/// that was taken before, and not saved, would take the rows of those transactions for old ones.
 #[tokio::test]
 async fn transaction_ids_that_a_crash_hands_out_again_lose_no_event() {
     let scratch = ScratchDir::new("reused-ids").unwrap();
     let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
+            .unwrap();
     let outbox = migrated(Outbox::new(PgPool::connect(postgres.url()).await.unwrap())).await;
     let kafka = HeldPublisher::default();
     let relay = Relay::new(outbox.clone(), kafka.clone()).lease(Duration::from_secs(3600));
@@ -233,7 +259,8 @@ async fn transaction_ids_that_a_crash_hands_out_again_lose_no_event() {
     outbox.ring();
     within_a_minute(kafka.got(2)).await;
 
-    // The relay has read event 2, in a window above the 50 ids; the server crashes before the window is closed.
+    // The relay has read event 2, in a window above the 50 ids; the server crashes before the
+    // window is closed.
     postgres.kill();
     postgres.restart().unwrap();
     within_a_minute(async { while outbox.begin().await.is_err() {} }).await;
@@ -261,8 +288,10 @@ async fn a_database_that_does_not_exist_is_an_error_of_whoever_asks_first() {
 
 #[tokio::test]
 async fn a_database_that_nobody_serves_is_an_error_of_migrate() {
-    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).username("nobody");
-    let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(500)).connect_lazy_with(options);
+    let options =
+        PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1).username("nobody");
+    let pool =
+        PgPoolOptions::new().acquire_timeout(Duration::from_millis(500)).connect_lazy_with(options);
     let error = Outbox::new(pool).migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
     assert!(error.to_string().contains("Is the database up"), "{error}");
@@ -297,9 +326,13 @@ async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
 async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
     let scratch = ScratchDir::new("standby").unwrap();
     let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
-    let pool =
-        PgPoolOptions::new().acquire_timeout(Duration::from_secs(20)).connect(postgres.url()).await.unwrap();
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
+            .unwrap();
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_secs(20))
+        .connect(postgres.url())
+        .await
+        .unwrap();
     let outbox = migrated(Outbox::new(pool)).await;
     let kafka = MemoryPublisher::new();
     let log = Log::of_this_program();
@@ -307,7 +340,8 @@ async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
     commit(&outbox, 1).await;
     within_a_minute(kafka.wait_for(1)).await;
 
-    let data: String = sqlx::query_scalar("show data_directory").fetch_one(outbox.pool()).await.unwrap();
+    let data: String =
+        sqlx::query_scalar("show data_directory").fetch_one(outbox.pool()).await.unwrap();
     postgres.kill();
     std::fs::write(std::path::Path::new(&data).join("standby.signal"), "").unwrap();
     postgres.restart().unwrap();
@@ -334,7 +368,8 @@ async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
 #[tokio::test]
 async fn credentials_that_are_rotated_while_the_relay_runs_are_taken_up() {
     let admin = support::postgres(POSTGRES, 2).await;
-    let (old, new) = (format!("old_{}", Uuid::now_v7().simple()), format!("new_{}", Uuid::now_v7().simple()));
+    let (old, new) =
+        (format!("old_{}", Uuid::now_v7().simple()), format!("new_{}", Uuid::now_v7().simple()));
     for role in [&old, &new] {
         let create = format!("create role {role} login superuser");
         sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.unwrap();

@@ -1,9 +1,10 @@
-//! Everything at once, on real servers: writers that commit late, roll back and prepare, events of all sizes,
-//! of which the topic refuses the larger ones until its limit is raised in the end; a
-//! transaction and a snapshot held open all the while; a database with another default isolation; two relay processes
-//! that are killed, suspended past their leases, cut off from the database, or connected to one that goes silent; a
-//! database whose clock is set forward and back; a broker that crashes; a ring of leaves that is reclaimed. What is on
-//! the topic is read independently: nothing is lost, and the order of each key stands.
+//! Everything at once, on real servers: writers that commit late, roll back and prepare, events of
+//! all sizes, of which the topic refuses the larger ones until its limit is raised in the end; a
+//! transaction and a snapshot held open all the while; a database with another default isolation;
+//! two relay processes that are killed, suspended past their leases, cut off from the database, or
+//! connected to one that goes silent; a database whose clock is set forward and back; a broker that
+//! crashes; a ring of leaves that is reclaimed. What is on the topic is read independently: nothing
+//! is lost, and the order of each key stands.
 //!
 //! `cargo xtask fuzz --pg 14..18 --minutes 10` runs it for longer and on every version of Postgres.
 
@@ -38,14 +39,16 @@ fn versions() -> Vec<PgVersion> {
         .split(',')
         .map(|number| {
             let known = PgVersion::ALL.into_iter().find(|version| version.to_string() == number);
-            known
-                .unwrap_or_else(|| panic!("OUTBOX_FUZZ_PG={asked}: `{number}` is none of 14, 15, 16, 17, 18"))
+            known.unwrap_or_else(|| {
+                panic!("OUTBOX_FUZZ_PG={asked}: `{number}` is none of 14, 15, 16, 17, 18")
+            })
         })
         .collect()
 }
 
 fn minutes() -> u64 {
-    std::env::var("OUTBOX_FUZZ_MINUTES").map_or(0, |minutes| minutes.parse().expect("a number of minutes"))
+    std::env::var("OUTBOX_FUZZ_MINUTES")
+        .map_or(0, |minutes| minutes.parse().expect("a number of minutes"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +142,8 @@ impl Servers {
     }
 }
 
-/// Only the relays have the database's defaults: the writers say that they wait for each other's locks.
+/// Only the relays have the database's defaults: the writers say that they wait for each other's
+/// locks.
 async fn pool_of_writers(url: &str, isolation: &str) -> PgPool {
     let options: PgConnectOptions = url.parse().unwrap();
     let pool = PgPoolOptions::new().max_connections(WRITERS as u32 + 4);
@@ -167,7 +171,8 @@ async fn round(version: PgVersion, seed: u64) {
     let mut servers = Servers { postgres, kafka, proxy, relays, paused: None };
 
     // No row version that is newer than this can be removed while it lasts.
-    let mut snapshot = outbox.pool().begin_with("begin isolation level repeatable read").await.unwrap();
+    let mut snapshot =
+        outbox.pool().begin_with("begin isolation level repeatable read").await.unwrap();
     snapshot.execute("select count(*) from aggregate").await.unwrap();
     // Begun first, and committed last.
     let mut long = outbox.begin().await.unwrap();
@@ -207,9 +212,13 @@ async fn round(version: PgVersion, seed: u64) {
     );
 }
 
-/// All but the keys of events that are too large is published, and once the topic takes those, they are as well.
-/// Returns how many events were parked.
-async fn until_published(outbox: &Outbox<sqlx::Postgres>, servers: &mut Servers, brokers: &str) -> u64 {
+/// All but the keys of events that are too large is published, and once the topic takes those, they
+/// are as well. Returns how many events were parked.
+async fn until_published(
+    outbox: &Outbox<sqlx::Postgres>,
+    servers: &mut Servers,
+    brokers: &str,
+) -> u64 {
     let mut wait = async |all: bool| {
         // A connection that has gone silent is noticed after half a minute.
         within(Duration::from_secs(300), async {
@@ -240,7 +249,8 @@ async fn arrivals(brokers: String) -> Vec<Arrival> {
     messages
         .iter()
         .map(|message| {
-            let id = message.headers().unwrap().iter().find(|header| header.key == "ce_id").unwrap();
+            let id =
+                message.headers().unwrap().iter().find(|header| header.key == "ce_id").unwrap();
             let id = std::str::from_utf8(id.value.unwrap()).unwrap().parse().unwrap();
             (id, serde_json::from_slice(message.payload().unwrap()).unwrap())
         })

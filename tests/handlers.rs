@@ -84,7 +84,9 @@ async fn emitted<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<i64> {
     kafka.published().iter().map(|record: &EventRecord| order(record).n).collect()
 }
 
-async fn a_message_takes_effect_once_however_often_it_comes<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_message_takes_effect_once_however_often_it_comes<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let (handler, message) = (test(&outbox, HandlerOptions::new()), message(1));
     assert_eq!(handler.deliver(&message).await.unwrap(), Delivery::Handled);
     for _ in 0..3 {
@@ -93,7 +95,9 @@ async fn a_message_takes_effect_once_however_often_it_comes<DB: OutboxDatabase>(
     assert_eq!(emitted(&outbox).await, [1]);
 }
 
-async fn an_attempt_that_is_not_committed_leaves_nothing_behind<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn an_attempt_that_is_not_committed_leaves_nothing_behind<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let (handler, message) = (test(&outbox, HandlerOptions::new()), message(1));
     assert_eq!(handler.deliver_without_commit(&message).await.unwrap(), Delivery::RolledBack);
     assert_eq!(emitted(&outbox).await, [] as [i64; 0]);
@@ -115,7 +119,11 @@ async fn a_failure_says_whether_trying_again_can_help<DB: OutboxDatabase>(outbox
         assert!(error.contains(hint), "{error}");
     }
     assert_eq!(emitted(&outbox).await, [] as [i64; 0], "all of them are rolled back");
-    assert_eq!(handler.deliver(&message(1)).await.unwrap(), Delivery::Handled, "the pool is usable");
+    assert_eq!(
+        handler.deliver(&message(1)).await.unwrap(),
+        Delivery::Handled,
+        "the pool is usable"
+    );
 }
 
 async fn what_is_not_an_event_of_the_handler_is_told_apart<DB: OutboxDatabase>(outbox: Outbox<DB>) {
@@ -145,7 +153,9 @@ async fn two_groups_handle_a_message_each<DB: OutboxDatabase>(outbox: Outbox<DB>
     assert_eq!(emitted(&outbox).await, [1, 1]);
 }
 
-async fn a_foreign_message_is_recognised_by_what_the_handler_names<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_foreign_message_is_recognised_by_what_the_handler_names<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let handler = test(&outbox, HandlerOptions::new().foreign(ForeignId::Header("x-request")));
     let foreign = |request: &str, n: i64| {
         let payload = format!(r#"{{"customer":"a","tenant":null,"n":{n}}}"#);
@@ -165,7 +175,11 @@ async fn the_inbox_forgets_what_is_old<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     tokio::time::sleep(Duration::from_millis(5)).await; // until it is older than nothing
     assert_eq!(outbox.forget_handled("other", Duration::ZERO).await.unwrap(), 0);
     assert_eq!(outbox.forget_handled("g", Duration::ZERO).await.unwrap(), 1);
-    assert_eq!(handler.deliver(&message).await.unwrap(), Delivery::Handled, "the limit of the promise");
+    assert_eq!(
+        handler.deliver(&message).await.unwrap(),
+        Delivery::Handled,
+        "the limit of the promise"
+    );
 }
 
 async fn messages_may_come_out_of_order<DB: OutboxDatabase>(outbox: Outbox<DB>) {

@@ -46,7 +46,8 @@ async fn the_space_of_progress_comes_back_under_a_running_relay_and_nothing_is_p
     let outbox = new_outbox().await;
     let kafka = MemoryPublisher::new();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
     for n in 0..100 {
         commit(&outbox, [OrderCreated::new("a", n)]).await;
         if n % 40 == 20 {
@@ -73,9 +74,11 @@ async fn a_dump_that_locks_the_tables_delays_the_space_and_no_event() {
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     assert_eq!(drained(&outbox).await, [1]);
     let mut dump = outbox.pool().acquire().await.unwrap().detach();
-    dump.execute("begin isolation level repeatable read; lock table outbox_progress in access share mode")
-        .await
-        .unwrap();
+    dump.execute(
+        "begin isolation level repeatable read; lock table outbox_progress in access share mode",
+    )
+    .await
+    .unwrap();
     much_progress(&outbox).await;
 
     outbox.reclaim(Duration::ZERO).await.unwrap();
@@ -90,7 +93,8 @@ async fn a_dump_that_locks_the_tables_delays_the_space_and_no_event() {
     assert_eq!(drained(&outbox).await, [3]);
 }
 
-/// To a snapshot from before a TRUNCATE, the table is empty: that must not mean that everything is published, or nothing.
+/// To a snapshot from before a TRUNCATE, the table is empty: that must not mean that everything is
+/// published, or nothing.
 #[tokio::test]
 async fn where_no_progress_is_seen_nothing_is_reclaimed_and_nothing_is_published_again() {
     let outbox = new_outbox().await;
@@ -133,7 +137,8 @@ async fn a_relay_that_is_no_longer_the_holder_cannot_save() {
     let held = support::HeldPublisher::default();
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), held.clone()).run(async { _ = stopped.await }));
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), held.clone()).run(async { _ = stopped.await }));
     within_a_minute(held.got(1)).await;
     // Another takes its lanes, and is about to commit that.
     let url = support::server(POSTGRES);
@@ -149,9 +154,10 @@ async fn a_relay_that_is_no_longer_the_holder_cannot_save() {
     drop(stop);
     other.execute("commit").await.unwrap();
     within_a_minute(relay).await.unwrap().unwrap();
-    let saved: i64 = sqlx::query_scalar("select count(*) from outbox_progress where prev_floor > 0")
-        .fetch_one(outbox.pool())
-        .await
-        .unwrap();
+    let saved: i64 =
+        sqlx::query_scalar("select count(*) from outbox_progress where prev_floor > 0")
+            .fetch_one(outbox.pool())
+            .await
+            .unwrap();
     assert_eq!(saved, 0);
 }

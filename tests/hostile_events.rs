@@ -1,4 +1,5 @@
-//! Whatever an event, its headers or the user's own code do: nothing ends a consumer, and nothing is handled as what it is not.
+//! Whatever an event, its headers or the user's own code do: nothing ends a consumer, and nothing
+//! is handled as what it is not.
 
 #[macro_use]
 mod support;
@@ -8,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outbox::consume::{
-    Consumer, DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, UnknownEvents,
-    handler_fn,
+    Consumer, DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions,
+    UnknownEvents, handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{Codec, CodecError, Decode, DomainEvent, Encode, Outbox, OutboxDatabase, OutboxTx};
@@ -57,7 +58,9 @@ async fn handle_order<DB: OutboxDatabase>(
     Ok(())
 }
 
-async fn a_payload_that_is_read_as_another_event_is_undecodable<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_payload_that_is_read_as_another_event_is_undecodable<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let handler = HandlerTest::new(outbox, handler_fn(handle_order::<DB>)).unwrap();
     let cancelled = TestMessage::of(&Order::Cancelled { id: 1 }).unwrap();
     assert_eq!(handler.deliver(&cancelled).await.unwrap(), Delivery::Handled);
@@ -69,16 +72,20 @@ async fn a_payload_that_is_read_as_another_event_is_undecodable<DB: OutboxDataba
 
 async fn a_foreign_message_may_be_any_event_of_its_handler<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let options = HandlerOptions::new().foreign(ForeignId::Place);
-    let handler = HandlerTest::new(outbox, handler_fn(handle_order::<DB>).options(options)).unwrap();
+    let handler =
+        HandlerTest::new(outbox, handler_fn(handle_order::<DB>).options(options)).unwrap();
     for payload in [r#"{"id":1}"#, r#"{"id":1,"cents":5}"#] {
         let foreign = TestMessage::foreign("order-events", None, payload);
         assert_eq!(handler.deliver(&foreign).await.unwrap(), Delivery::Handled);
     }
 }
 
-async fn a_header_that_is_not_text_is_not_taken_for_a_missing_one<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_header_that_is_not_text_is_not_taken_for_a_missing_one<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let options = HandlerOptions::new().foreign(ForeignId::Place);
-    let handler = HandlerTest::new(outbox, handler_fn(handle_order::<DB>).options(options)).unwrap();
+    let handler =
+        HandlerTest::new(outbox, handler_fn(handle_order::<DB>).options(options)).unwrap();
     let cancelled = || TestMessage::of(&Order::Cancelled { id: 1 }).unwrap();
     for (message, hint) in [
         (cancelled().header("ce_type", b"\xff"), "`ce_type` is not text"),
@@ -241,7 +248,9 @@ const ERRORS: &[(&str, &str)] = &[
     ("endless", "endless endless"),
 ];
 
-async fn a_panic_of_the_users_code_is_a_failure_like_others<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_panic_of_the_users_code_is_a_failure_like_others<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let handler = HandlerTest::new(outbox, BadHandler).unwrap();
     let message = |bad: &str| TestMessage::of(&BadEvent::new(bad)).unwrap();
     let others = [
@@ -254,7 +263,9 @@ async fn a_panic_of_the_users_code_is_a_failure_like_others<DB: OutboxDatabase>(
         let Delivery::Failed { error, .. } = delivery else { panic!("{bad}: {delivery:?}") };
         assert!(error.contains(hint) && error.len() < 5_000, "{bad}: {error}");
     }
-    for (bad, hint) in [("codec panics", "in the codec"), ("codec's error", "its `Display` panicked")] {
+    for (bad, hint) in
+        [("codec panics", "in the codec"), ("codec's error", "its `Display` panicked")]
+    {
         let delivery = handler.deliver(&message("well").payload(bad)).await.unwrap();
         let Delivery::Undecodable(why) = delivery else { panic!("{bad}: {delivery:?}") };
         assert!(why.contains(hint), "{why}");
@@ -273,10 +284,11 @@ fn bad_name() -> &'static str {
 }
 
 async fn produce_raw(topic: &str, key: &str, payload: &[u8], headers: &[(&str, &[u8])]) {
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap();
-    let with = headers
-        .iter()
-        .fold(OwnedHeaders::new(), |with, (key, value)| with.insert(Header { key, value: Some(*value) }));
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap();
+    let with = headers.iter().fold(OwnedHeaders::new(), |with, (key, value)| {
+        with.insert(Header { key, value: Some(*value) })
+    });
     let record = FutureRecord::to(topic).key(key).payload(payload).headers(with);
     producer.send(record, Duration::from_secs(30)).await.unwrap();
 }
@@ -297,13 +309,17 @@ async fn headers_with_names_that_are_not_utf_8_make_a_dead_letter_and_end_nothin
     ];
     produce_raw(Created::TOPIC, "bad", payload, headers).await;
     publish(&outbox, [Created::new("well", 1)]).await;
-    let handler = Scripted::<Created>::new("names", HandlerOptions::new(), |_, _, _| async { Ok(()) });
+    let handler =
+        Scripted::<Created>::new("names", HandlerOptions::new(), |_, _, _| async { Ok(()) });
     let consumer = consume(&outbox, &handler);
     assert_eq!(until_handled(&outbox, "names", 1).await, [("well".to_owned(), 1)]);
     let letters = until_dead_letters(Created::TOPIC, "names", 1).await;
 
     let [letter] = &*letters else { panic!("{letters:?}") };
-    assert_eq!((letter.key.as_deref(), letter.payload.as_deref()), (Some(&b"bad"[..]), Some(&payload[..])));
+    assert_eq!(
+        (letter.key.as_deref(), letter.payload.as_deref()),
+        (Some(&b"bad"[..]), Some(&payload[..]))
+    );
     assert!(letter.error.contains("1 of its headers are not UTF-8"), "{}", letter.error);
     let value = |name: &str| {
         let header = letter.headers.iter().find(|(known, _)| known == name);
@@ -335,9 +351,11 @@ async fn nothing_that_the_users_code_does_ends_a_consumer() {
         let headers: &[(&str, &[u8])] = &[("ce_id", id.as_bytes()), ("ce_type", b"BadEvent")];
         produce_raw("bad-events", "k", bad.as_bytes(), headers).await;
     }
-    let consumer = Running::start(Consumer::<Postgres>::new(outbox, kafka()).handler(Arc::new(BadHandler)));
+    let consumer =
+        Running::start(Consumer::<Postgres>::new(outbox, kafka()).handler(Arc::new(BadHandler)));
     let letters = until_dead_letters("bad-events", "bad", bad.len()).await;
-    let payloads: Vec<_> = letters.iter().map(|letter| letter.payload.as_deref().unwrap()).collect();
+    let payloads: Vec<_> =
+        letters.iter().map(|letter| letter.payload.as_deref().unwrap()).collect();
     assert_eq!(payloads, bad.iter().map(|bad| bad.as_bytes()).collect::<Vec<_>>());
     assert_eq!(consumer.stop().await.dead_letters, bad.len() as u64);
 }
@@ -380,7 +398,8 @@ async fn a_skipped_event_is_told_once_a_name_with_its_place() {
         produce_named(Created::TOPIC, n, name).await;
     }
     publish(&outbox, [Created::new("well", 1)]).await;
-    let handler = Scripted::<Created>::new("skips", HandlerOptions::new(), |_, _, _| async { Ok(()) });
+    let handler =
+        Scripted::<Created>::new("skips", HandlerOptions::new(), |_, _, _| async { Ok(()) });
     let consumer = consume(&outbox, &handler);
     until_handled(&outbox, "skips", 1).await;
     assert_eq!(consumer.stop().await.passed_over, 4);
@@ -398,7 +417,8 @@ async fn an_event_whose_name_is_new_can_be_kept_until_its_handler_is_deployed() 
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     produce_named(Created::TOPIC, 1, "order.new").await;
-    let handler = Scripted::<Created>::new("keeps", HandlerOptions::new(), |_, _, _| async { Ok(()) });
+    let handler =
+        Scripted::<Created>::new("keeps", HandlerOptions::new(), |_, _, _| async { Ok(()) });
     let consumer = Consumer::new(outbox.clone(), kafka())
         .handler(Arc::clone(&handler))
         .unknown_events(UnknownEvents::DeadLetter);
@@ -407,7 +427,8 @@ async fn an_event_whose_name_is_new_can_be_kept_until_its_handler_is_deployed() 
     assert!(letters[0].error.contains("`order.new`"), "{}", letters[0].error);
     assert_eq!(consumer.stop().await.dead_letters, 1);
 
-    // Replayed too soon, to members that skip what they do not know: it is a dead letter again, for it was this group's.
+    // Replayed too soon, to members that skip what they do not know: it is a dead letter again, for
+    // it was this group's.
     let dead_letters = DeadLetters::new(kafka(), Created::TOPIC, "keeps");
     dead_letters.replay(&letters[0]).await.unwrap();
     let consumer = consume(&outbox, &handler);

@@ -1,4 +1,5 @@
-//! Defaults of a server, a database or a role that are not ours: nothing of the outbox rests on them.
+//! Defaults of a server, a database or a role that are not ours: nothing of the outbox rests on
+//! them.
 
 mod support;
 
@@ -32,16 +33,21 @@ async fn drain(outbox: &Outbox<Postgres>) -> u64 {
     Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap()
 }
 
-/// Of an old leaf's last event, which commits while reclaiming waits for the leaf's lock: with the snapshot of before, the
-/// leaf looks published, and is truncated.
+/// Of an old leaf's last event, which commits while reclaiming waits for the leaf's lock: with the
+/// snapshot of before, the leaf looks published, and is truncated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reclaiming_sees_what_commits_while_it_waits_for_the_lock() {
-    let pool =
-        support::postgres_with(POSTGRES, &[("default_transaction_isolation", "repeatable read")], 8).await;
+    let pool = support::postgres_with(
+        POSTGRES,
+        &[("default_transaction_isolation", "repeatable read")],
+        8,
+    )
+    .await;
     let outbox = migrated(Outbox::new(pool)).await;
     let kafka = MemoryPublisher::new();
     for n in 0..3 {
-        let mut open = outbox.pool().begin_with("begin isolation level read committed").await.unwrap();
+        let mut open =
+            outbox.pool().begin_with("begin isolation level read committed").await.unwrap();
         let mut tx = outbox.attach(&mut open).await.unwrap();
         tx.emit(OrderCreated::new("late", n)).unwrap();
         tx.commit().await.unwrap();
@@ -88,7 +94,8 @@ async fn processes_that_migrate_at_once_all_succeed() {
 #[transactional_outbox(tx in outbox)]
 async fn settings_of_business(outbox: &Outbox<Postgres>) -> Result<(String, String), OutboxError> {
     tx.emit(OrderCreated::new("a", 1))?;
-    let read = "select current_setting('transaction_isolation'), current_setting('transaction_read_only')";
+    let read =
+        "select current_setting('transaction_isolation'), current_setting('transaction_read_only')";
     Ok(sqlx::query_as(read).fetch_one(&mut *tx).await?)
 }
 
@@ -142,7 +149,10 @@ async fn a_handler_states_what_it_rests_on_and_loosens_nothing() {
         ("statement_timeout", "1h"),
         ("idle_in_transaction_session_timeout", "1d"),
     ];
-    assert_eq!(found_by_a_handler(&others).await, ["read committed", "off", "local", "5min", "310s"]);
+    assert_eq!(
+        found_by_a_handler(&others).await,
+        ["read committed", "off", "local", "5min", "310s"]
+    );
 }
 
 /// The relay waits for a lock for longer than the role's statements may take.
@@ -176,8 +186,8 @@ async fn a_relay_is_not_ended_by_timeouts_of_the_role() {
     assert_eq!(within_a_minute(draining).await.unwrap(), 1);
 }
 
-/// The pool's connections find the tables by a `search_path` that no other connection has; where the others look, there is
-/// another outbox.
+/// The pool's connections find the tables by a `search_path` that no other connection has; where
+/// the others look, there is another outbox.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_relay_reads_the_tables_that_the_pool_writes_and_hears_its_doorbell() {
     let public = migrated(Outbox::new(support::postgres(POSTGRES, 2).await)).await;
@@ -219,7 +229,8 @@ async fn the_relay_reads_the_tables_that_the_pool_writes_and_hears_its_doorbell(
 async fn what_is_published_survives_a_crash_of_the_server() {
     let scratch = ScratchDir::new("asynchronous-commit").unwrap();
     let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default()).unwrap();
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
+            .unwrap();
     let options: PgConnectOptions = postgres.url().parse().unwrap();
     let admin = PgPool::connect_with(options.clone()).await.unwrap();
     admin.execute("alter system set wal_writer_delay = '10s'").await.unwrap();

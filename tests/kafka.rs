@@ -40,7 +40,9 @@ async fn drain(outbox: &Outbox<Postgres>) -> Result<u64, OutboxError> {
 async fn an_event_arrives_with_its_key_and_the_headers_of_cloudevents() {
     event_on_topic!(Created, "kafka-headers");
     let outbox = Outbox::builder(support::postgres(POSTGRES, 4).await)
-        .trace_context(|| Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()))
+        .trace_context(|| {
+            Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned())
+        })
         .build()
         .unwrap();
     outbox.migrate().await.unwrap();
@@ -53,7 +55,10 @@ async fn an_event_arrives_with_its_key_and_the_headers_of_cloudevents() {
     let messages = read_topic("kafka-headers").await;
     let [message] = &messages[..] else { panic!("{messages:?}") };
     assert_eq!(message.key(), Some(&b"customer \0 1"[..]));
-    assert_eq!(message.payload(), Some(&br#"{"customer":"customer \u0000 1","tenant":"acme","n":7}"#[..]));
+    assert_eq!(
+        message.payload(),
+        Some(&br#"{"customer":"customer \u0000 1","tenant":"acme","n":7}"#[..])
+    );
     let names: Vec<&str> = message.headers().unwrap().iter().map(|header| header.key).collect();
     assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len(), "each once: {names:?}");
     for (name, value) in [
@@ -119,11 +124,12 @@ async fn place_order(
     slow: bool,
     refused: bool,
 ) -> Result<(), OutboxError> {
-    let n: i64 =
-        sqlx::query_scalar("update customer set orders = orders + 1 where name = $1 returning orders")
-            .bind(customer)
-            .fetch_one(&mut *tx)
-            .await?;
+    let n: i64 = sqlx::query_scalar(
+        "update customer set orders = orders + 1 where name = $1 returning orders",
+    )
+    .bind(customer)
+    .fetch_one(&mut *tx)
+    .await?;
     if slow {
         sqlx::query("select pg_sleep(0.05)").execute(&mut *tx).await?; // the load: a transaction that takes its time
     }
@@ -179,7 +185,8 @@ async fn every_committed_order_and_no_other_is_published_in_the_order_of_its_cus
 
     let mut by_customer = BTreeMap::<String, Vec<i64>>::new();
     for message in read_topic("kafka-writers").await {
-        let order: ConcurrentlyCreated = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        let order: ConcurrentlyCreated =
+            serde_json::from_slice(message.payload().unwrap()).unwrap();
         by_customer.entry(order.customer).or_default().push(order.n);
     }
     assert_eq!(by_customer.values().map(Vec::len).sum::<usize>(), 8 * 120 - refused);
@@ -197,15 +204,21 @@ async fn an_event_too_large_for_its_topic_waits_with_its_lane_and_nothing_overta
     let noise: String = (0..400).map(|_| Uuid::now_v7().simple().to_string()).collect();
     commit(
         &outbox,
-        [Created::new("big", 1), Created { tenant: noise, ..Created::new("big", 2) }, Created::new("big", 3)],
+        [
+            Created::new("big", 1),
+            Created { tenant: noise, ..Created::new("big", 2) },
+            Created::new("big", 3),
+        ],
     )
     .await;
     let small = 40;
     commit(&outbox, (0..small).map(|n| Created::new(format!("small-{n}"), n))).await;
 
-    // Each event in a request of its own, with several in flight: the third is on its way when the second is refused.
-    let publisher =
-        KafkaPublisher::builder(kafka()).property("batch.num.messages", "1").property("linger.ms", "0");
+    // Each event in a request of its own, with several in flight: the third is on its way when the
+    // second is refused.
+    let publisher = KafkaPublisher::builder(kafka())
+        .property("batch.num.messages", "1")
+        .property("linger.ms", "0");
     let relay = Relay::new(outbox.clone(), publisher.build().unwrap());
     let error = within_a_minute(relay.drain()).await.unwrap_err();
     assert_eq!(numbers_of("kafka-too-large", "big").await, [1]);
@@ -214,8 +227,8 @@ async fn an_event_too_large_for_its_topic_waits_with_its_lane_and_nothing_overta
         assert!(error.to_string().contains(hint), "{error}");
     }
 
-    let raise =
-        AlterConfig::new(ResourceSpecifier::Topic("kafka-too-large")).set("max.message.bytes", "1000000");
+    let raise = AlterConfig::new(ResourceSpecifier::Topic("kafka-too-large"))
+        .set("max.message.bytes", "1000000");
     admin().alter_configs([&raise], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
     // The broker takes a moment to heed it.
     within_a_minute(async { while drain(&outbox).await.is_err() {} }).await;
@@ -230,7 +243,8 @@ async fn numbers_of(topic: &'static str, customer: &str) -> Vec<i64> {
     let mut numbers = Vec::new();
     for message in read_topic(topic).await {
         if message.key() == Some(customer.as_bytes()) {
-            let payload: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+            let payload: serde_json::Value =
+                serde_json::from_slice(message.payload().unwrap()).unwrap();
             let n = payload["n"].as_i64().unwrap();
             if !numbers.contains(&n) {
                 numbers.push(n);
@@ -261,12 +275,17 @@ async fn an_event_that_comes_twice_changes_things_once() {
     commit(&outbox, (0..10).map(|n| Created::new("a", n))).await;
     assert_eq!(drain(&outbox).await.unwrap(), 10);
     // A relay that died before it saved its progress: its successor publishes all of it again.
-    outbox.pool().execute("insert into outbox_progress (lane) select lane from outbox_lane").await.unwrap();
+    outbox
+        .pool()
+        .execute("insert into outbox_progress (lane) select lane from outbox_lane")
+        .await
+        .unwrap();
     commit(&outbox, [Created::new("a", 10)]).await;
     assert_eq!(drain(&outbox).await.unwrap(), 11);
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer = Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
+    let consumer =
+        Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
     let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
     let handled = until_handled(&outbox, "twice", 11).await;
     drop(stop);
@@ -274,10 +293,13 @@ async fn an_event_that_comes_twice_changes_things_once() {
     assert_eq!(handled, (0..=10).map(|n| ("a".to_owned(), n)).collect::<Vec<_>>());
     assert_eq!((consumed.handled, consumed.duplicates), (11, 10));
 
-    // The whole topic again, as after lost offsets: another Kafka group would be another consumer, so the same
-    // group's offsets are set back.
-    let offsets: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", kafka()).set("group.id", "twice").create().unwrap();
+    // The whole topic again, as after lost offsets: another Kafka group would be another consumer,
+    // so the same group's offsets are set back.
+    let offsets: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka())
+        .set("group.id", "twice")
+        .create()
+        .unwrap();
     let mut beginning = TopicPartitionList::new();
     for partition in 0..3 {
         beginning.add_partition_offset("kafka-twice", partition, Offset::Offset(0)).unwrap();
@@ -287,7 +309,8 @@ async fn an_event_that_comes_twice_changes_things_once() {
     commit(&outbox, [Created::new("a", 11)]).await;
     drain(&outbox).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer = Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
+    let consumer =
+        Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
     let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
     let handled = until_handled(&outbox, "twice", 12).await;
     drop(stop);
@@ -339,7 +362,8 @@ async fn a_failed_handler_is_rolled_back_and_retried_and_what_it_emits_is_publis
 
     let shipping = Arc::new(Shipping { attempts: AtomicUsize::new(0), traces: Mutex::default() });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer = Consumer::new(outbox.clone(), kafka()).group("shipping").handler(Arc::clone(&shipping));
+    let consumer =
+        Consumer::new(outbox.clone(), kafka()).group("shipping").handler(Arc::clone(&shipping));
     let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
     let handled = until_handled(&outbox, "shipping", 2).await;
     drop(stop);

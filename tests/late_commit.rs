@@ -1,5 +1,5 @@
-//! Postgres: what commits late, or never, or in pieces. Each would be lost, doubled or turned round by a relay that
-//! reads `where seq > last`.
+//! Postgres: what commits late, or never, or in pieces. Each would be lost, doubled or turned round
+//! by a relay that reads `where seq > last`.
 
 mod support;
 
@@ -25,7 +25,12 @@ async fn open_with_event(
     open
 }
 
-async fn insert(outbox: &Outbox<Postgres>, open: &mut Transaction<'_, Postgres>, customer: &str, n: i64) {
+async fn insert(
+    outbox: &Outbox<Postgres>,
+    open: &mut Transaction<'_, Postgres>,
+    customer: &str,
+    n: i64,
+) {
     let mut tx = outbox.attach(open).await.unwrap();
     tx.emit(OrderCreated::new(customer, n)).unwrap();
     tx.commit().await.unwrap();
@@ -188,7 +193,8 @@ async fn a_commit_in_another_process_wakes_the_relay() {
     relay.abort();
 }
 
-/// As after a dump restored into a new cluster: whose transaction ids are lower, or happen to be higher by now.
+/// As after a dump restored into a new cluster: whose transaction ids are lower, or happen to be
+/// higher by now.
 async fn another_cluster_stops_the_relay_with_the_way_out(disguise: &'static str) {
     let outbox = new_outbox().await;
     commit(&outbox, "a", 1).await;
@@ -207,14 +213,14 @@ async fn another_cluster_stops_the_relay_with_the_way_out(disguise: &'static str
 
 #[tokio::test]
 async fn transaction_ids_that_started_over_stop_the_relay_with_the_way_out() {
-    let disguise =
-        "insert into outbox_progress (lane, prev) select lane, '900000000000:900000000000:' from outbox_lane";
+    let disguise = "insert into outbox_progress (lane, prev) select lane, '900000000000:900000000000:' from outbox_lane";
     another_cluster_stops_the_relay_with_the_way_out(disguise).await;
 }
 
 #[tokio::test]
 async fn progress_of_another_cluster_stops_the_relay_with_the_way_out() {
-    another_cluster_stops_the_relay_with_the_way_out("update outbox_lane set sysid = sysid - 1").await;
+    another_cluster_stops_the_relay_with_the_way_out("update outbox_lane set sysid = sysid - 1")
+        .await;
 }
 
 /// `pg_upgrade` keeps the ids, and makes a new cluster of them.
@@ -225,7 +231,8 @@ async fn an_upgraded_cluster_goes_on_where_it_was() {
     drained(&outbox).await;
     outbox.pool().execute("update outbox_lane set sysid = sysid - 1").await.unwrap();
     commit(&outbox, "a", 2).await;
-    let error = Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err().to_string();
+    let error =
+        Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err().to_string();
     let remedy = error.split('"').nth(1).expect("the statement to run, in quotes").to_owned();
     outbox.pool().execute(sqlx::AssertSqlSafe(remedy)).await.unwrap();
     assert_eq!(drained(&outbox).await, events([("a", 2)]));
@@ -253,8 +260,12 @@ async fn schema_and_prefix_are_quoted() {
 
 #[tokio::test]
 async fn the_printed_migration_is_what_migrate_does() {
-    let outbox = Outbox::builder(support::postgres(POSTGRES, 4).await).schema("own").build().unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(outbox.migration_sql())).execute(outbox.pool()).await.unwrap();
+    let outbox =
+        Outbox::builder(support::postgres(POSTGRES, 4).await).schema("own").build().unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(outbox.migration_sql()))
+        .execute(outbox.pool())
+        .await
+        .unwrap();
     outbox.migrate().await.unwrap();
     commit(&outbox, "a", 1).await;
     assert_eq!(drained(&outbox).await, events([("a", 1)]));

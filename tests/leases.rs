@@ -94,7 +94,8 @@ async fn rows_of_lanes_that_are_missing_stop_the_relay_with_the_way_out_on_sqlit
 }
 
 async fn a_drain_says_who_holds_the_lanes_and_until_when<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let relay = Relay::new(outbox.clone(), MemoryPublisher::new()).lease(Duration::from_secs(1_000));
+    let relay =
+        Relay::new(outbox.clone(), MemoryPublisher::new()).lease(Duration::from_secs(1_000));
     let relay = tokio::spawn(relay.run(std::future::pending()));
     let owner = within_a_minute(async {
         loop {
@@ -121,10 +122,17 @@ async fn nothing_is_leased<DB: OutboxDatabase>(outbox: &Outbox<DB>) {
 
 type Setter<R> = fn(R, Duration) -> R;
 
-async fn the_shortest_and_the_longest_durations_are_harmless<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn the_shortest_and_the_longest_durations_are_harmless<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     for duration in [Duration::ZERO, Duration::MAX] {
-        let setters: [Setter<Relay<DB, MemoryPublisher>>; 5] =
-            [Relay::poll_interval, Relay::lease, Relay::drain_timeout, Relay::retry_parked, Relay::retention];
+        let setters: [Setter<Relay<DB, MemoryPublisher>>; 5] = [
+            Relay::poll_interval,
+            Relay::lease,
+            Relay::drain_timeout,
+            Relay::retry_parked,
+            Relay::retention,
+        ];
         for (n, set) in setters.into_iter().enumerate() {
             let kafka = MemoryPublisher::new();
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -1,6 +1,7 @@
 //! What the macros accept, and what they say when they do not.
 //!
-//! After a change of an error's text: `TRYBUILD=overwrite cargo test --test macros`, and read the difference.
+//! After a change of an error's text: `TRYBUILD=overwrite cargo test --test macros`, and read the
+//! difference.
 
 use std::fmt::Write;
 
@@ -27,7 +28,9 @@ const LIKELY_MISTAKES: [(&str, &str); 10] = [
 
 #[test]
 fn the_page_of_likely_mistakes_shows_the_errors_they_bring() {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let read = |path: &str| {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
     let mut page = "# Ten likely mistakes, and what the compiler says\n\n\
         Made from the tests of the macros (`tests/ui/fail`, where there are a hundred more).\n"
         .to_owned();
@@ -52,7 +55,8 @@ fn the_page_of_likely_mistakes_shows_the_errors_they_bring() {
     );
 }
 
-/// Expansions in a crate that denies what clippy can find. rustc's own lints are in `ui/pass/lints_denied.rs`.
+/// Expansions in a crate that denies what clippy can find. rustc's own lints are in
+/// `ui/pass/lints_denied.rs`.
 mod expansions_trip_no_lint_of_clippy {
     #![deny(
         clippy::all,

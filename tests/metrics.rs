@@ -25,8 +25,9 @@ async fn what_a_relay_does_is_counted() {
         tx.emit(OrderCreated::new(customer, 1)).unwrap();
     }
     tx.commit().await.unwrap();
-    let relay =
-        Relay::new(outbox.clone(), kafka.clone()).park_after(1).retry_parked(Duration::from_secs(3600));
+    let relay = Relay::new(outbox.clone(), kafka.clone())
+        .park_after(1)
+        .retry_parked(Duration::from_secs(3600));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
     within_a_minute(kafka.wait_for(2)).await;
@@ -49,12 +50,17 @@ async fn what_a_relay_does_is_counted() {
             ("outbox_parked_total", DebugValue::Counter(events)) => parked = events,
             ("outbox_bytes_held", DebugValue::Gauge(bytes)) => held = Some(bytes.0),
             (name, DebugValue::Histogram(_)) => histograms.push(name.to_owned()),
-            ("outbox_lanes_held", DebugValue::Gauge(lanes)) => assert!((lanes.0 - 16.0).abs() < f64::EPSILON),
+            ("outbox_lanes_held", DebugValue::Gauge(lanes)) => {
+                assert!((lanes.0 - 16.0).abs() < f64::EPSILON)
+            }
             _ => {}
         }
     }
     histograms.sort_unstable();
     assert_eq!((published, parked), (2, 1));
     assert_eq!(held, Some(0.0), "what was held is given back");
-    assert_eq!(histograms, ["outbox_batch_events", "outbox_delivery_seconds", "outbox_publish_lag_seconds"]);
+    assert_eq!(
+        histograms,
+        ["outbox_batch_events", "outbox_delivery_seconds", "outbox_publish_lag_seconds"]
+    );
 }

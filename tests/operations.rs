@@ -1,5 +1,5 @@
-//! What an operator relies on: relays share the lanes, what is refused is parked and can be released or discarded, what is
-//! published can be replayed, and its space comes back.
+//! What an operator relies on: relays share the lanes, what is refused is parked and can be
+//! released or discarded, what is published can be replayed, and its space comes back.
 
 #[macro_use]
 mod support;
@@ -11,7 +11,9 @@ use outbox::testing::MemoryPublisher;
 use outbox::{LANES, Outbox, OutboxDatabase, Relay, Replay};
 use sqlx::{Executor, Postgres};
 use support::relays::{Running, quick, until_parked};
-use support::{OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute};
+use support::{
+    OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute,
+};
 use uuid::Uuid;
 
 on_every_store! {
@@ -27,7 +29,10 @@ on_every_store! {
     the_status_counts_what_is_not_published
 }
 
-fn relay<DB: OutboxDatabase>(outbox: &Outbox<DB>, kafka: &MemoryPublisher) -> Relay<DB, MemoryPublisher> {
+fn relay<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    kafka: &MemoryPublisher,
+) -> Relay<DB, MemoryPublisher> {
     quick(outbox, kafka.clone())
 }
 
@@ -50,7 +55,9 @@ async fn lanes_are_held_by<DB: OutboxDatabase>(outbox: &Outbox<DB>, shares: &[us
     .await;
 }
 
-async fn relays_share_the_lanes_and_nothing_is_published_twice_when_they_come_and_go<DB: OutboxDatabase>(
+async fn relays_share_the_lanes_and_nothing_is_published_twice_when_they_come_and_go<
+    DB: OutboxDatabase,
+>(
     outbox: Outbox<DB>,
 ) {
     let kafka = MemoryPublisher::new();
@@ -84,7 +91,11 @@ async fn relays_share_the_lanes_and_nothing_is_published_twice_when_they_come_an
     third.stop().await;
     assert_eq!(published.len(), 64 * last as usize, "nothing twice");
     let expected: Vec<i64> = (1..=last).collect();
-    assert!(by_customer(&published).values().all(|ns| *ns == expected), "{:?}", by_customer(&published));
+    assert!(
+        by_customer(&published).values().all(|ns| *ns == expected),
+        "{:?}",
+        by_customer(&published)
+    );
 }
 
 async fn the_lanes_of_a_relay_that_died_are_taken_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
@@ -107,8 +118,12 @@ fn refuse_one(kafka: &MemoryPublisher) {
     });
 }
 
-/// Commits orders 1 to 5 of 65 customers, one of them poisoned, and waits until all but its last three are published.
-async fn one_is_parked<DB: OutboxDatabase>(outbox: &Outbox<DB>, kafka: &MemoryPublisher) -> Running {
+/// Commits orders 1 to 5 of 65 customers, one of them poisoned, and waits until all but its last
+/// three are published.
+async fn one_is_parked<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    kafka: &MemoryPublisher,
+) -> Running {
     refuse_one(kafka);
     let running = Running::start(relay(outbox, kafka));
     let customers: Vec<String> =
@@ -119,13 +134,18 @@ async fn one_is_parked<DB: OutboxDatabase>(outbox: &Outbox<DB>, kafka: &MemoryPu
     let published = within_a_minute(kafka.wait_for(64 * 5 + 2)).await;
     let by_customer = by_customer(&published);
     assert_eq!(by_customer["poisoned"], [1, 2]);
-    assert!(by_customer.iter().all(|(customer, ns)| customer == "poisoned" || *ns == [1, 2, 3, 4, 5]));
+    assert!(
+        by_customer.iter().all(|(customer, ns)| customer == "poisoned" || *ns == [1, 2, 3, 4, 5])
+    );
     let parked = until_parked(outbox, 3).await;
     let of: BTreeSet<_> = parked
         .iter()
         .map(|parked| (order(&parked.event).n, parked.reason.clone(), parked.attempts))
         .collect();
-    assert_eq!(of, BTreeSet::from([(3, Some("too large".to_owned()), 2), (4, None, 0), (5, None, 0)]));
+    assert_eq!(
+        of,
+        BTreeSet::from([(3, Some("too large".to_owned()), 2), (4, None, 0), (5, None, 0)])
+    );
     running
 }
 
@@ -157,7 +177,9 @@ async fn a_refused_event_is_parked_with_the_later_ones_of_its_key_and_the_other_
     assert_eq!(by_customer(&published)["poisoned"], [1, 2, 3, 4, 5, 6, 7]);
 }
 
-async fn parked_events_stay_parked_when_another_relay_takes_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn parked_events_stay_parked_when_another_relay_takes_over<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
     one_is_parked(&outbox, &kafka).await.abort().await;
     kafka.accept_all();
@@ -168,15 +190,23 @@ async fn parked_events_stay_parked_when_another_relay_takes_over<DB: OutboxDatab
     within_a_minute(kafka.wait_for(64 * 5 + 6)).await;
     running.stop().await;
     let mut seen = BTreeSet::new();
-    let first: Vec<_> = kafka.published().into_iter().filter(|record| seen.insert(record.id)).collect();
+    let first: Vec<_> =
+        kafka.published().into_iter().filter(|record| seen.insert(record.id)).collect();
     assert_eq!(by_customer(&first)["poisoned"], [1, 2, 3, 4, 5, 6]);
 }
 
-async fn a_discarded_event_is_given_up_and_those_behind_it_go_on<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_discarded_event_is_given_up_and_those_behind_it_go_on<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
     let running = one_is_parked(&outbox, &kafka).await;
-    let head =
-        outbox.parked(1_000).await.unwrap().into_iter().find(|parked| parked.reason.is_some()).unwrap();
+    let head = outbox
+        .parked(1_000)
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|parked| parked.reason.is_some())
+        .unwrap();
     assert!(outbox.discard_parked(head.event.id).await.unwrap());
     assert!(!outbox.discard_parked(head.event.id).await.unwrap());
     outbox.release_parked(b"poisoned").await.unwrap();
@@ -209,9 +239,13 @@ struct OnRefusedTopic {
     n: i64,
 }
 
-async fn a_parked_event_without_a_key_stands_in_nobodys_way<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_parked_event_without_a_key_stands_in_nobodys_way<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
-    kafka.refuse(|record| (record.payload.as_deref() == Some(br#"{"n":0}"#)).then(|| "no".to_owned()));
+    kafka.refuse(|record| {
+        (record.payload.as_deref() == Some(br#"{"n":0}"#)).then(|| "no".to_owned())
+    });
     let running = Running::start(relay(&outbox, &kafka));
     let mut tx = outbox.begin().await.unwrap();
     for n in 0..100 {
@@ -226,7 +260,9 @@ async fn a_parked_event_without_a_key_stands_in_nobodys_way<DB: OutboxDatabase>(
     running.stop().await;
 }
 
-async fn the_events_of_a_refused_topic_do_not_stop_those_of_another<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn the_events_of_a_refused_topic_do_not_stop_those_of_another<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
     kafka.refuse(|record| (record.topic == "refused-events").then(|| "no such topic".to_owned()));
     let running = Running::start(relay(&outbox, &kafka));
@@ -268,14 +304,22 @@ async fn published_events_are_retained_and_can_be_replayed<DB: OutboxDatabase>(o
 
     assert_eq!(outbox.replay(Replay::all().topic("none")).await.unwrap(), 0);
     assert_eq!(outbox.replay(Replay::all().occurred_before(before)).await.unwrap(), 0);
-    assert_eq!(outbox.replay(Replay::all().ids([published[3].id, published[7].id])).await.unwrap(), 2);
+    assert_eq!(
+        outbox.replay(Replay::all().ids([published[3].id, published[7].id])).await.unwrap(),
+        2
+    );
     let again = drained().await;
     assert_eq!(by_customer(&again)["a"], [10, 3, 7], "after what was there");
     assert_eq!(again[1], published[3], "the same event, id and all");
 
-    let all = outbox.replay(Replay::all().topic("order-events").occurred_from(before)).await.unwrap();
+    let all =
+        outbox.replay(Replay::all().topic("order-events").occurred_from(before)).await.unwrap();
     assert_eq!(all, 11, "each once, whatever was replayed before");
-    assert_eq!(by_customer(&drained().await)["a"], (0..=10).collect::<Vec<_>>(), "in their first order");
+    assert_eq!(
+        by_customer(&drained().await)["a"],
+        (0..=10).collect::<Vec<_>>(),
+        "in their first order"
+    );
 }
 
 async fn the_status_counts_what_is_not_published<DB: OutboxDatabase>(outbox: Outbox<DB>) {
@@ -307,7 +351,11 @@ async fn on_sqlite_published_rows_are_deleted_and_others_stay() {
     assert_eq!(outbox.reclaim(Duration::ZERO).await.unwrap(), 0, "none is published");
     assert_eq!(drain(&outbox).await, 10);
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    assert_eq!(outbox.reclaim(Duration::from_secs(3600)).await.unwrap(), 0, "all are younger than that");
+    assert_eq!(
+        outbox.reclaim(Duration::from_secs(3600)).await.unwrap(),
+        0,
+        "all are younger than that"
+    );
     assert_eq!(outbox.reclaim(Duration::ZERO).await.unwrap(), 10);
     assert_eq!(drain(&outbox).await, 1);
 }
@@ -324,7 +372,11 @@ async fn a_leaf_is_truncated_when_all_of_it_is_published_and_old_enough() {
     assert_eq!(outbox.reclaim(Duration::ZERO).await.unwrap(), 0, "it is the current leaf");
     next_leaf(&outbox).await;
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    assert_eq!(outbox.reclaim(Duration::from_secs(3600)).await.unwrap(), 0, "it is younger than that");
+    assert_eq!(
+        outbox.reclaim(Duration::from_secs(3600)).await.unwrap(),
+        0,
+        "it is younger than that"
+    );
     assert_eq!(outbox.reclaim(Duration::ZERO).await.unwrap(), 10);
     assert_eq!(drain(&outbox).await, 1, "the other leaf is whole");
 }
@@ -389,7 +441,8 @@ async fn a_row_that_arrives_in_a_leaf_after_its_truncation_is_published() {
     assert_eq!(drain(&outbox).await, 1);
 }
 
-/// With the lock of every leaf that may be reclaimed held by the reclaiming transaction, the business still inserts.
+/// With the lock of every leaf that may be reclaimed held by the reclaiming transaction, the
+/// business still inserts.
 #[tokio::test]
 async fn inserts_never_wait_for_reclaiming() {
     let outbox = on_postgres().await;
@@ -398,7 +451,11 @@ async fn inserts_never_wait_for_reclaiming() {
     commit(&outbox, [OrderCreated::new("a", 2)]).await;
     let mut reclaiming = outbox.pool().begin().await.unwrap();
     reclaiming.execute("lock table outbox_event_0 in access exclusive mode").await.unwrap();
-    within_a_minute(commit(&outbox, (3..100).map(|n| OrderCreated::new(format!("customer-{n}"), n)))).await;
+    within_a_minute(commit(
+        &outbox,
+        (3..100).map(|n| OrderCreated::new(format!("customer-{n}"), n)),
+    ))
+    .await;
     reclaiming.rollback().await.unwrap();
     assert_eq!(drain(&outbox).await, 99);
 }

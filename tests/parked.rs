@@ -1,5 +1,5 @@
-//! What is set aside, and what an operator does with it: it holds up nothing but its own topic and key, costs a bounded amount
-//! of memory, and nothing innocent is discarded by accident.
+//! What is set aside, and what an operator does with it: it holds up nothing but its own topic and
+//! key, costs a bounded amount of memory, and nothing innocent is discarded by accident.
 
 #[macro_use]
 mod support;
@@ -14,7 +14,9 @@ use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, Outbox, OutboxDatabase, ParkedEvent, Relay, Replay, StoredEvent};
 use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
 use support::relays::{Running, quick, until_parked};
-use support::{OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute};
+use support::{
+    OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute,
+};
 use uuid::Uuid;
 
 on_every_store! {
@@ -76,8 +78,12 @@ fn refuse_order(kafka: &MemoryPublisher, n: i64) {
     });
 }
 
-/// Commits orders 1 to 5 of the customer "poisoned", of which the third is refused. Three are parked then.
-async fn one_is_parked<DB: OutboxDatabase>(outbox: &Outbox<DB>, kafka: &MemoryPublisher) -> Vec<ParkedEvent> {
+/// Commits orders 1 to 5 of the customer "poisoned", of which the third is refused. Three are
+/// parked then.
+async fn one_is_parked<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    kafka: &MemoryPublisher,
+) -> Vec<ParkedEvent> {
     refuse_order(kafka, 3);
     let running = Running::start(quick(outbox, kafka.clone()));
     for n in 1..=5 {
@@ -98,7 +104,9 @@ async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> BTreeMap<String, Ve
     by_customer(&kafka.published())
 }
 
-async fn a_refused_event_parks_its_key_on_its_topic_and_on_no_other<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_refused_event_parks_its_key_on_its_topic_and_on_no_other<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 1);
     let running = Running::start(quick(&outbox, kafka.clone()));
@@ -131,7 +139,8 @@ async fn a_key_too_long_for_an_index_is_parked_and_no_lane_begins_again<DB: Outb
     let long = format!("poisoned {noise}");
     let running = Running::start(quick(&outbox, kafka.clone()));
     for n in 1..=3 {
-        let customers = (0..64).map(|customer| OrderCreated::new(format!("customer-{customer}"), n));
+        let customers =
+            (0..64).map(|customer| OrderCreated::new(format!("customer-{customer}"), n));
         commit(&outbox, customers.chain([OrderCreated::new(long.clone(), n)])).await;
     }
     until_parked(&outbox, 3).await;
@@ -160,10 +169,12 @@ async fn what_cannot_be_parked_stops_its_own_lane_only<DB: Raw>(outbox: Outbox<D
     for n in 1..=30 {
         commit(&outbox, customers.iter().map(|customer| OrderCreated::new(customer, n))).await;
     }
-    // The lane of the poisoned customer waits, with those who share it; far more than half of the others do not.
+    // The lane of the poisoned customer waits, with those who share it; far more than half of the
+    // others do not.
     within_a_minute(kafka.wait_for(30 * 48)).await;
     assert_eq!(outbox.status().await.unwrap().parked, 0);
-    DB::run(&outbox, "alter table outbox_parked drop constraint sabotage", "drop trigger sabotage").await;
+    DB::run(&outbox, "alter table outbox_parked drop constraint sabotage", "drop trigger sabotage")
+        .await;
     until_parked(&outbox, 1).await;
     let published = within_a_minute(kafka.wait_for(30 * 64)).await;
     running.stop().await;
@@ -171,7 +182,9 @@ async fn what_cannot_be_parked_stops_its_own_lane_only<DB: Raw>(outbox: Outbox<D
     assert!(by_customer(&published).values().all(|ns| ns.is_sorted()));
 }
 
-async fn no_event_overtakes_its_key_among_more_parked_keys_than_a_relay_knows<DB: Raw>(outbox: Outbox<DB>) {
+async fn no_event_overtakes_its_key_among_more_parked_keys_than_a_relay_knows<DB: Raw>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
     one_is_parked(&outbox, &kafka).await;
     DB::run(
@@ -187,7 +200,8 @@ async fn no_event_overtakes_its_key_among_more_parked_keys_than_a_relay_knows<DB
     kafka.accept_all();
     let running = Running::start(quick(&outbox, kafka.clone()));
     for n in 6..=8 {
-        let customers = (0..64).map(|customer| OrderCreated::new(format!("customer-{customer}"), n));
+        let customers =
+            (0..64).map(|customer| OrderCreated::new(format!("customer-{customer}"), n));
         commit(&outbox, customers.chain([OrderCreated::new("poisoned", n)])).await;
     }
     within_a_minute(kafka.wait_for(2 + 3 * 64)).await;
@@ -233,14 +247,20 @@ async fn until_parked_in_all<DB: OutboxDatabase>(outbox: &Outbox<DB>, count: u64
     .await;
 }
 
-async fn parked_events_are_listed_by_key_and_in_order_with_what_they_wait_behind<DB: OutboxDatabase>(
+async fn parked_events_are_listed_by_key_and_in_order_with_what_they_wait_behind<
+    DB: OutboxDatabase,
+>(
     outbox: Outbox<DB>,
 ) {
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 3);
     let running = Running::start(quick(&outbox, kafka.clone()));
     for n in 1..=5 {
-        commit(&outbox, ["poisoned-a", "poisoned-b"].map(|customer| OrderCreated::new(customer, n))).await;
+        commit(
+            &outbox,
+            ["poisoned-a", "poisoned-b"].map(|customer| OrderCreated::new(customer, n)),
+        )
+        .await;
     }
     until_parked(&outbox, 6).await;
     // Refused again, the first of each key was set aside after those behind it.
@@ -308,7 +328,9 @@ async fn a_key_of_which_all_is_discarded_is_free_at_once<DB: OutboxDatabase>(out
     assert_eq!(by_customer(&published)["poisoned"], [2]);
 }
 
-async fn a_discarded_event_is_not_replayed_unless_by_its_id<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_discarded_event_is_not_replayed_unless_by_its_id<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
     let parked = one_is_parked(&outbox, &kafka).await;
     let id = parked[0].event.id;
@@ -321,7 +343,10 @@ async fn a_discarded_event_is_not_replayed_unless_by_its_id<DB: OutboxDatabase>(
 
     let discarded = outbox.discarded(10).await.unwrap();
     assert_eq!((discarded.len(), discarded[0].id, discarded[0].seq), (1, id, parked[0].seq));
-    assert_eq!((&*discarded[0].topic, discarded[0].reason.as_deref()), ("order-events", Some("no")));
+    assert_eq!(
+        (&*discarded[0].topic, discarded[0].reason.as_deref()),
+        ("order-events", Some("no"))
+    );
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 4);
     assert_eq!(drained(&outbox).await["poisoned"], [1, 2, 4, 5]);
     assert_eq!(outbox.replay(Replay::all().ids([id])).await.unwrap(), 1);
@@ -347,7 +372,9 @@ async fn a_discarded_event_is_remembered_until_its_space_is_reclaimed<DB: Raw>(o
     assert_eq!(outbox.discarded(10).await.unwrap(), []);
 }
 
-async fn events_are_replayed_once_however_often_they_were_before<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn events_are_replayed_once_however_often_they_were_before<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let all: Vec<i64> = (0..10).collect();
     commit(&outbox, all.iter().map(|n| OrderCreated::new("a", *n))).await;
     drained(&outbox).await;
@@ -386,7 +413,9 @@ impl Publisher for Unable {
     }
 }
 
-async fn a_parked_event_that_was_not_sent_counts_no_attempt<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_parked_event_that_was_not_sent_counts_no_attempt<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let parked = one_is_parked(&outbox, &MemoryPublisher::new()).await;
     outbox.release_all_parked().await.unwrap();
     let unable = Unable::default();

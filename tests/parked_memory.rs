@@ -1,4 +1,5 @@
-//! What is parked costs a relay a bounded amount of memory. A program of its own: the memory of a process is measured.
+//! What is parked costs a relay a bounded amount of memory. A program of its own: the memory of a
+//! process is measured.
 
 mod support;
 

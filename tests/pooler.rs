@@ -1,4 +1,5 @@
-//! Services behind a transaction pooler, PgBouncer, which gives each transaction another session of the server.
+//! Services behind a transaction pooler, PgBouncer, which gives each transaction another session of
+//! the server.
 
 mod support;
 
@@ -25,7 +26,8 @@ struct Servers {
 fn servers() -> Servers {
     let directory = ScratchDir::new("pooler").unwrap();
     let postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, directory.path(), PgOptions::default()).unwrap();
+        xtask::servers::Postgres::start(PgVersion::V15, directory.path(), PgOptions::default())
+            .unwrap();
     let pooler = PgBouncer::start(directory.path(), &postgres).unwrap();
     Servers { postgres, pooler, _directory: directory }
 }
@@ -127,8 +129,10 @@ async fn a_relay_behind_a_transaction_pooler_says_that_it_needs_a_direct_connect
     assert!(error.to_string().contains("transaction pooler"), "{error}");
     // Nothing is lost: a relay with a connection of its own publishes what that one had not saved.
     let direct = Outbox::new(pool(servers.postgres.url(), 2).await);
-    let committed: i64 =
-        sqlx::query_scalar("select count(*) from outbox_event").fetch_one(direct.pool()).await.unwrap();
+    let committed: i64 = sqlx::query_scalar("select count(*) from outbox_event")
+        .fetch_one(direct.pool())
+        .await
+        .unwrap();
     Relay::new(direct, kafka.clone()).drain().await.unwrap();
     let ids: HashSet<_> = kafka.published().iter().map(|record| record.id).collect();
     assert_eq!(ids.len() as i64, committed);

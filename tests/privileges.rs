@@ -1,4 +1,5 @@
-//! The grants of docs/postgres.md suffice for each part, and a service that emits needs each of its own.
+//! The grants of docs/postgres.md suffice for each part, and a service that emits needs each of its
+//! own.
 
 #[macro_use]
 mod support;
@@ -28,7 +29,8 @@ fn statements(role: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// A database with the tables in the schema `shop`, and the outbox of a role that has all rights of the page but one.
+/// A database with the tables in the schema `shop`, and the outbox of a role that has all rights of
+/// the page but one.
 async fn outbox_of(role: &str, without: Option<usize>) -> (Outbox<Postgres>, PgPool) {
     let admin = support::postgres(POSTGRES, 4).await;
     let owner = Outbox::builder(admin.clone()).schema("shop").build().unwrap();
@@ -101,7 +103,8 @@ async fn nothing(
 /// `waiting` is for the order of keys: below, on Kafka.
 #[tokio::test]
 async fn a_consumer_does_not_work_without_its_inbox() {
-    let inbox = statements("consumer", "").iter().position(|grant| grant.contains("inbox")).unwrap();
+    let inbox =
+        statements("consumer", "").iter().position(|grant| grant.contains("inbox")).unwrap();
     let (outbox, _admin) = outbox_of("consumer", Some(inbox)).await;
     outbox.migrate().await.unwrap();
     let test = HandlerTest::new(outbox, handler_fn(nothing)).unwrap();
@@ -120,7 +123,8 @@ async fn a_consumer_that_keeps_the_order_of_keys_has_enough_with_what_the_page_s
     create_topic(Created::TOPIC, 1, &[]).await;
     let (outbox, admin) = outbox_of("consumer", None).await;
     let business = with_handled(Outbox::new(admin)).await;
-    let grants = "grant insert on handled to public; grant usage on sequence handled_place_seq to public";
+    let grants =
+        "grant insert on handled to public; grant usage on sequence handled_place_seq to public";
     business.pool().execute(grants).await.unwrap();
     const SHORT: &[Duration] = &[Duration::from_millis(100)];
     let options = HandlerOptions::new().attempts(1).retry_topics(SHORT, LaterEvents::Wait);
@@ -128,7 +132,8 @@ async fn a_consumer_that_keeps_the_order_of_keys_has_enough_with_what_the_page_s
         if n == 1 && attempt == 1 { TRANSIENT } else { Ok(()) }
     });
     let consumer = consume(&outbox, &handler);
-    publish(&support::consumers::consumer_outbox().await, (1..=3).map(|n| Created::new("a", n))).await;
+    publish(&support::consumers::consumer_outbox().await, (1..=3).map(|n| Created::new("a", n)))
+        .await;
     let handled = until_handled(&business, "privileges", 3).await;
     consumer.stop().await;
     assert_eq!(handled, (1..=3).map(|n| ("a".to_owned(), n)).collect::<Vec<_>>());
@@ -140,8 +145,9 @@ async fn a_relay_has_enough_with_what_the_page_says() {
     let (owner, kafka) = (owner(&admin), MemoryPublisher::new());
     outbox.migrate().await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay =
-        Relay::new(outbox.clone(), kafka.clone()).park_after(1).retry_parked(Duration::from_millis(50));
+    let relay = Relay::new(outbox.clone(), kafka.clone())
+        .park_after(1)
+        .retry_parked(Duration::from_millis(50));
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
     commit(&owner, [OrderCreated::new("a", 1)]).await;
     within_a_minute(kafka.wait_for(1)).await;
@@ -151,7 +157,8 @@ async fn a_relay_has_enough_with_what_the_page_says() {
     kafka.accept_all();
     within_a_minute(kafka.wait_for(2)).await;
     within_a_minute(async { while owner.status().await.unwrap().parked > 0 {} }).await;
-    let next = "select setval('shop.outbox_seq', ((last_value >> 20) + 1) << 20) from shop.outbox_seq";
+    let next =
+        "select setval('shop.outbox_seq', ((last_value >> 20) + 1) << 20) from shop.outbox_seq";
     admin.execute(next).await.unwrap();
     commit(&owner, [OrderCreated::new("a", 2)]).await;
     within_a_minute(kafka.wait_for(3)).await;

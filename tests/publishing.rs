@@ -1,5 +1,5 @@
-//! What a publisher does on a real Kafka when a broker refuses events or takes none: nothing of a key is on the topic after
-//! an event that is not, and what is wrong is said.
+//! What a publisher does on a real Kafka when a broker refuses events or takes none: nothing of a
+//! key is on the topic after an event that is not, and what is wrong is said.
 
 mod support;
 
@@ -70,7 +70,11 @@ fn kind(topic: &'static str) -> &'static EventDescriptor {
     Box::leak(Box::new(kind))
 }
 
-async fn topic(brokers: &str, partitions: i32, config: &[(&str, &str)]) -> &'static EventDescriptor {
+async fn topic(
+    brokers: &str,
+    partitions: i32,
+    config: &[(&str, &str)],
+) -> &'static EventDescriptor {
     let name = name();
     create_topic_of(brokers, name, partitions, config).await;
     kind(name)
@@ -107,12 +111,14 @@ impl Running {
     /// With a fresh publisher, which no broker knows.
     fn start(outbox: &Outbox<Sqlite>, brokers: &str, properties: &[(&str, &str)]) -> Self {
         let publisher = KafkaPublisher::builder(brokers).property("compression.type", "none");
-        let publisher =
-            properties.iter().fold(publisher, |publisher, (name, value)| publisher.property(*name, *value));
+        let publisher = properties
+            .iter()
+            .fold(publisher, |publisher, (name, value)| publisher.property(*name, *value));
         let (stop, stopped) = oneshot::channel::<()>();
+        let relay = Relay::new(outbox.clone(), publisher.build().unwrap())
+            .retry_parked(Duration::from_secs(3600));
         let relay =
-            Relay::new(outbox.clone(), publisher.build().unwrap()).retry_parked(Duration::from_secs(3600));
-        let relay = tokio::spawn(relay.lease(Duration::from_secs(1)).run(async { _ = stopped.await }));
+            tokio::spawn(relay.lease(Duration::from_secs(1)).run(async { _ = stopped.await }));
         Self { stop, relay }
     }
 
@@ -145,7 +151,8 @@ async fn until_settled(outbox: &Outbox<Sqlite>) {
 async fn first_occurrences(brokers: &str, topic: &'static str) -> BTreeMap<String, Vec<usize>> {
     let mut keys = BTreeMap::<String, Vec<usize>>::new();
     for message in read_topic_of(brokers.to_owned(), topic).await {
-        let payload: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        let payload: serde_json::Value =
+            serde_json::from_slice(message.payload().unwrap()).unwrap();
         let numbers = keys.entry(payload["key"].as_str().unwrap().to_owned()).or_default();
         let n = payload["n"].as_u64().unwrap() as usize;
         if !numbers.contains(&n) {
@@ -192,7 +199,8 @@ async fn nothing_of_a_key_overtakes_the_first_event_of_a_fresh_producer_when_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_producer_is_fresh() {
+async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_producer_is_fresh()
+{
     const KEYS: usize = 60;
     const LIMIT: usize = 20_000;
     let mut random = Random::new(seed(), 0);
@@ -208,7 +216,8 @@ async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_
     for round in 0..rounds {
         let (batch, linger) =
             (["1", "3", "10000"][random.below(3) as usize], ["0", "5"][random.below(2) as usize]);
-        let properties = [("batch.num.messages", batch), ("linger.ms", linger), ("batch.size", "20000")];
+        let properties =
+            [("batch.num.messages", batch), ("linger.ms", linger), ("batch.size", "20000")];
         let relay = Running::start(&outbox, &brokers, &properties);
         for _ in 0..random.below(4) + 1 {
             // A few keys, so that many of their events are on their way together.
@@ -261,13 +270,18 @@ async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_
     .await;
     relay.stop().await;
     for (key, numbers) in first_occurrences(&brokers, kind.topic).await {
-        assert_eq!(numbers, (1..=emitted[key.parse::<usize>().unwrap()]).collect::<Vec<_>>(), "key {key}");
+        assert_eq!(
+            numbers,
+            (1..=emitted[key.parse::<usize>().unwrap()]).collect::<Vec<_>>(),
+            "key {key}"
+        );
     }
     println!("{all} events of {KEYS} keys, {parked} of them parked for a while, none out of order");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_others_are_published() {
+async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_others_are_published()
+{
     const EVENTS: usize = 3_000;
     let log = Log::of_this_program();
     let scratch = ScratchDir::new("stuck").unwrap();
@@ -291,12 +305,18 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
     let relay = Relay::new(outbox.clone(), publisher).retry_parked(Duration::from_secs(1));
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
 
-    log.until_it_says(&["WARN", stuck.topic, "leader 1, 1 of 2 replicas in sync", "min.insync.replicas"])
-        .await;
+    log.until_it_says(&[
+        "WARN",
+        stuck.topic,
+        "leader 1, 1 of 2 replicas in sync",
+        "min.insync.replicas",
+    ])
+    .await;
     until_settled(&outbox).await;
     let in_order = |keys: &BTreeMap<String, Vec<usize>>| {
         assert_eq!(keys.len(), 50);
-        keys.values().for_each(|numbers| assert_eq!(*numbers, (1..=EVENTS / 50).collect::<Vec<_>>()));
+        keys.values()
+            .for_each(|numbers| assert_eq!(*numbers, (1..=EVENTS / 50).collect::<Vec<_>>()));
     };
     in_order(&first_occurrences(&brokers, free.topic).await);
     assert_eq!(outbox.status().await.unwrap().parked, EVENTS as u64);
@@ -310,7 +330,9 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
             tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
         }
     };
-    tokio::time::timeout(Duration::from_secs(600), released).await.expect("the parked events are published");
+    tokio::time::timeout(Duration::from_secs(600), released)
+        .await
+        .expect("the parked events are published");
     in_order(&first_occurrences(&brokers, stuck.topic).await);
     drop(stop);
     within_a_minute(relay).await.unwrap().unwrap();
@@ -321,8 +343,10 @@ async fn a_record_has_the_time_of_sending_and_says_in_ce_time_when_it_happened()
     const HOUR: Duration = Duration::from_secs(3600);
     let (pool, _directory) = support::sqlite(4).await;
     let outbox = migrated(Outbox::new(pool)).await;
-    let strict =
-        [("message.timestamp.before.max.ms", "3600000"), ("message.timestamp.after.max.ms", "3600000")];
+    let strict = [
+        ("message.timestamp.before.max.ms", "3600000"),
+        ("message.timestamp.after.max.ms", "3600000"),
+    ];
     let kind = topic(&kafka(), 1, &strict).await;
     let before = SystemTime::now();
     // Retention would delete the first two at once; the broker would refuse the last.

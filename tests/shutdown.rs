@@ -75,5 +75,9 @@ async fn a_second_signal_ends_a_relay_that_waits_for_its_broker_and_nothing_is_l
     relay.signal("-TERM");
 
     assert_eq!(within_a_minute(relay.ended()).await, Some(130));
-    assert_eq!(scene.outbox.status().await.unwrap().backlog, 2, "the events are still in the outbox");
+    assert_eq!(
+        scene.outbox.status().await.unwrap().backlog,
+        2,
+        "the events are still in the outbox"
+    );
 }

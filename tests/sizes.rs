@@ -1,4 +1,5 @@
-//! Events of every size: they arrive, in order, and neither the relay's memory nor its reads grow with them.
+//! Events of every size: they arrive, in order, and neither the relay's memory nor its reads grow
+//! with them.
 //!
 //! `OUTBOX_SEED=…` replays the sizes of an earlier run.
 
@@ -56,7 +57,8 @@ impl DocumentStored {
     }
 }
 
-/// Mostly small, some large, a few of the largest size that there is; now and then the bulk is in the key or in a header.
+/// Mostly small, some large, a few of the largest size that there is; now and then the bulk is in
+/// the key or in a header.
 fn document(random: &mut Random, n: usize) -> DocumentStored {
     let most = [100, 2_000, 30_000, 200_000][random.below(4) as usize];
     let text = |random: &mut Random, most| "y".repeat(random.below(most) as usize);
@@ -69,7 +71,11 @@ fn document(random: &mut Random, n: usize) -> DocumentStored {
     };
     let author = if random.chance(20) { text(random, most) } else { String::new() };
     let event = DocumentStored { document, n, author, text: String::new() };
-    if random.chance(3) { event.of_size(MOST_BYTES) } else { event.of_size(random.below(most) as usize) }
+    if random.chance(3) {
+        event.of_size(MOST_BYTES)
+    } else {
+        event.of_size(random.below(most) as usize)
+    }
 }
 
 /// Answers after a while, and knows the most bytes that it had at once.
@@ -92,12 +98,15 @@ impl Publisher for SlowPublisher {
     }
 }
 
-async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<DB: OutboxDatabase>(
+async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<
+    DB: OutboxDatabase,
+>(
     outbox: Outbox<DB>,
 ) where
     for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
 {
-    let outbox = Outbox::builder(outbox.pool().clone()).max_event_bytes(MOST_BYTES).build().unwrap();
+    let outbox =
+        Outbox::builder(outbox.pool().clone()).max_event_bytes(MOST_BYTES).build().unwrap();
     let mut random = Random::new(seed(), 0);
     let mut committed = BTreeMap::<String, Vec<DocumentStored>>::new();
     for n in 0..300 {
@@ -116,7 +125,8 @@ async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<
     assert_eq!(within_a_minute(relay.drain()).await.unwrap(), 300);
     let mut arrived = BTreeMap::<String, Vec<DocumentStored>>::new();
     for record in kafka.published.published() {
-        let event: DocumentStored = serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();
+        let event: DocumentStored =
+            serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();
         assert_eq!(record.headers.get("author"), Some(&*event.author));
         arrived.entry(event.document.clone()).or_default().push(event);
     }
@@ -126,7 +136,9 @@ async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<
 }
 
 /// Rows as no `emit` writes them: they are parked, and published once they are corrected.
-async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<DB: OutboxDatabase>(
+async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<
+    DB: OutboxDatabase,
+>(
     outbox: Outbox<DB>,
 ) where
     for<'c> &'c mut DB::Connection: sqlx::Executor<'c, Database = DB>,
@@ -144,8 +156,11 @@ async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(outbox.pool()).await.unwrap();
     };
     const KEYS: usize = 30;
-    support::commit(&outbox, (0..2 * KEYS).map(|n| OrderCreated::new((n % KEYS).to_string(), n as i64)))
-        .await;
+    support::commit(
+        &outbox,
+        (0..2 * KEYS).map(|n| OrderCreated::new((n % KEYS).to_string(), n as i64)),
+    )
+    .await;
     for (place, bad) in bad.iter().enumerate() {
         execute(format!(
             "update outbox_event set {bad} where seq = (select min(seq) + {place} from outbox_event)"
@@ -165,7 +180,8 @@ async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<
     let parked = outbox.parked(100).await.unwrap();
     let reasons: Vec<_> = parked.iter().filter_map(|parked| parked.reason.as_deref()).collect();
     assert!(
-        reasons.len() == bad.len() && reasons.iter().all(|reason| reason.contains("cannot be read")),
+        reasons.len() == bad.len()
+            && reasons.iter().all(|reason| reason.contains("cannot be read")),
         "{reasons:?}"
     );
 
@@ -181,8 +197,8 @@ async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<
     assert!(by_key.iter().all(|(key, ns)| in_order(key, ns)) && by_key.len() == KEYS, "{by_key:?}");
 }
 
-/// Relays that asked for as many rows of each lane as of small events would be cut off at each attempt, and lose their leases:
-/// 43 MB are more than this connection carries in 30 s.
+/// Relays that asked for as many rows of each lane as of small events would be cut off at each
+/// attempt, and lose their leases: 43 MB are more than this connection carries in 30 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn relays_publish_a_backlog_of_large_events_once_over_a_slow_connection() {
     const EVENTS: usize = 144;
@@ -192,15 +208,17 @@ async fn relays_publish_a_backlog_of_large_events_once_over_a_slow_connection() 
     for n in 0..EVENTS {
         let mut tx = outbox.begin().await.unwrap();
         // The database must not make them small again.
-        let text: String = (0..300_000 / 8).map(|_| format!("{:08x}", random.next() as u32)).collect();
+        let text: String =
+            (0..300_000 / 8).map(|_| format!("{:08x}", random.next() as u32)).collect();
         let document = format!("document-{}", n % 48);
         tx.emit(DocumentStored { document, n, author: String::new(), text }).unwrap();
         tx.commit().await.unwrap();
     }
     let options = (*outbox.pool().connect_options()).clone();
-    let slow = Throttle::start(format!("{}:{}", options.get_host(), options.get_port()), 1_000_000).await;
-    let pool =
-        sqlx::postgres::PgPoolOptions::new().connect_lazy_with(options.host("127.0.0.1").port(slow.port()));
+    let slow =
+        Throttle::start(format!("{}:{}", options.get_host(), options.get_port()), 1_000_000).await;
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .connect_lazy_with(options.host("127.0.0.1").port(slow.port()));
     let kafka = MemoryPublisher::new();
     let outbox = Outbox::<Postgres>::new(pool);
     let (stop, stopped) = tokio::sync::watch::channel(());
@@ -222,7 +240,8 @@ async fn relays_publish_a_backlog_of_large_events_once_over_a_slow_connection() 
     assert_eq!(published.len(), EVENTS, "no lane changed hands while it was read");
     let mut of_document = BTreeMap::<String, Vec<usize>>::new();
     for record in published {
-        let event: DocumentStored = serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();
+        let event: DocumentStored =
+            serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap();
         of_document.entry(event.document).or_default().push(event.n);
     }
     assert_eq!(of_document.len(), 48);

@@ -1,6 +1,7 @@
-//! Consumers in the rough, on real servers: three groups on two topics, in four processes that leave, join and are killed, with a
-//! broker that crashes, handlers that fail, and garbage among the messages. In the end, by counting in the database and on
-//! the topics: the effect of every event is there once for each group, or the event is in that group's dead letters.
+//! Consumers in the rough, on real servers: three groups on two topics, in four processes that
+//! leave, join and are killed, with a broker that crashes, handlers that fail, and garbage among
+//! the messages. In the end, by counting in the database and on the topics: the effect of every
+//! event is there once for each group, or the event is in that group's dead letters.
 //!
 //! `cargo xtask soak --seconds 180` runs it for longer.
 
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use outbox::consume::{Consumer, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents};
+use outbox::consume::{
+    Consumer, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents,
+};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Decode, DomainEvent, Outbox, OutboxTx, Relay};
 use rdkafka::ClientConfig;
@@ -49,12 +52,14 @@ const GROUPS: [(&str, &[&str], bool); 3] = [
     ("stats", &[Ordered::TOPIC, Paid::TOPIC], false),
 ];
 
-const RUNGS: &[Duration] = &[Duration::from_millis(300), Duration::from_millis(600), Duration::from_secs(1)];
+const RUNGS: &[Duration] =
+    &[Duration::from_millis(300), Duration::from_millis(600), Duration::from_secs(1)];
 /// As the names of retry topics have them.
 const RUNG_NAMES: [&str; 3] = ["300ms", "600ms", "1s"];
 
 fn options(group: &str) -> HandlerOptions {
-    let quick = HandlerOptions::new().backoff(Duration::from_millis(20), Duration::from_millis(200));
+    let quick =
+        HandlerOptions::new().backoff(Duration::from_millis(20), Duration::from_millis(200));
     match group {
         "mail" => quick.retry_topics(RUNGS, LaterEvents::Wait),
         "stats" => quick.retry_topics(RUNGS, LaterEvents::Overtake),
@@ -87,15 +92,17 @@ impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Effe
         context: &EventContext,
     ) -> Result<(), Refused> {
         let (customer, n) = event.number();
-        sqlx::query("insert into effect (consumer, topic, customer, n, id) values ($1, $2, $3, $4, $5)")
-            .bind(self.group)
-            .bind(&context.topic)
-            .bind(customer)
-            .bind(n)
-            .bind(context.id)
-            .execute(tx)
-            .await
-            .map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
+        sqlx::query(
+            "insert into effect (consumer, topic, customer, n, id) values ($1, $2, $3, $4, $5)",
+        )
+        .bind(self.group)
+        .bind(&context.topic)
+        .bind(customer)
+        .bind(n)
+        .bind(context.id)
+        .execute(tx)
+        .await
+        .map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
         if Random::new(context.id.as_u64_pair().1, 1).chance(1) {
             return Err(Refused(ErrorClass::Permanent, "never"));
         }
@@ -137,7 +144,8 @@ async fn consume_until_told() {
     tracing_subscriber::fmt().with_ansi(false).with_env_filter("warn,outbox_runtime=info").init();
     let outbox = Outbox::new(pool(&std::env::var("DATABASE_URL").unwrap()).await);
     let brokers = std::env::var("KAFKA_BROKERS").unwrap();
-    let mut told = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+    let mut told =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut running = tokio::task::JoinSet::new();
     for (group, topics, _) in GROUPS {
@@ -218,8 +226,11 @@ fn id(message: &OwnedMessage) -> String {
 
 /// Where a group goes on, for each partition.
 fn committed(brokers: &str, group: &str, topic: &str) -> Vec<i64> {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", group).create().unwrap();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", group)
+        .create()
+        .unwrap();
     let mut list = rdkafka::TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         list.add_partition(topic, partition);
@@ -235,14 +246,16 @@ fn committed(brokers: &str, group: &str, topic: &str) -> Vec<i64> {
     committed.elements().iter().map(|of| of.offset().to_raw().unwrap_or(-1)).collect()
 }
 
-/// The ids that a group has dealt with: its effects, its dead letters, and what waits in its retry topics.
+/// The ids that a group has dealt with: its effects, its dead letters, and what waits in its retry
+/// topics.
 async fn dealt_with(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> BTreeSet<String> {
-    let ids: Vec<Uuid> = sqlx::query_scalar("select id from effect where consumer = $1 and topic = $2")
-        .bind(group)
-        .bind(topic)
-        .fetch_all(pool)
-        .await
-        .unwrap();
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("select id from effect where consumer = $1 and topic = $2")
+            .bind(group)
+            .bind(topic)
+            .fetch_all(pool)
+            .await
+            .unwrap();
     let mut ids: BTreeSet<String> = ids.iter().map(Uuid::to_string).collect();
     let rungs: &[&str] = if group == "stock" { &[] } else { &RUNG_NAMES };
     let topics = rungs
@@ -294,7 +307,8 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     let mut random = Random::new(seed(), 0);
     let scratch = ScratchDir::new("soak").unwrap();
     let postgres =
-        Server::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions::default()).unwrap();
+        Server::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions::default())
+            .unwrap();
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers().to_owned();
     for topic in [Ordered::TOPIC, Paid::TOPIC] {
@@ -339,11 +353,13 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
 
     let (stop_relay, relay_stopped) = tokio::sync::oneshot::channel::<()>();
     let publisher = KafkaPublisher::new(&brokers).unwrap();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), publisher).run(async { _ = relay_stopped.await }));
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), publisher).run(async { _ = relay_stopped.await }));
     let writing = Arc::new(AtomicBool::new(true));
     let written = Arc::new(AtomicI64::new(0));
     let writer = tokio::spawn({
-        let (outbox, writing, written) = (outbox.clone(), Arc::clone(&writing), Arc::clone(&written));
+        let (outbox, writing, written) =
+            (outbox.clone(), Arc::clone(&writing), Arc::clone(&written));
         let mut random = Random::new(random.next(), 1);
         async move {
             let mut numbers = BTreeMap::<(bool, u64), i64>::new();
@@ -354,14 +370,18 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
                     let n = numbers.entry((pays, customer)).or_default();
                     *n += 1;
                     let name = format!("customer-{customer}");
-                    let emitted =
-                        if pays { tx.emit(Paid::new(name, *n)) } else { tx.emit(Ordered::new(name, *n)) };
+                    let emitted = if pays {
+                        tx.emit(Paid::new(name, *n))
+                    } else {
+                        tx.emit(Ordered::new(name, *n))
+                    };
                     emitted.unwrap();
                     written.fetch_add(1, Ordering::SeqCst);
                 }
                 if random.chance(10) {
                     // What is an event by its headers, and garbage inside: one in a hundred.
-                    tx.emit(Garbage { customer: format!("customer-{}", random.below(CUSTOMERS)) }).unwrap();
+                    tx.emit(Garbage { customer: format!("customer-{}", random.below(CUSTOMERS)) })
+                        .unwrap();
                 }
                 tx.commit().await.unwrap();
                 tokio::time::sleep(Duration::from_millis(40)).await; // the rate of the load
@@ -395,7 +415,9 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
                 crashes += 1;
             }
         }
-        if !checked && end.saturating_duration_since(Instant::now()) < Duration::from_secs(seconds) / 2 {
+        if !checked
+            && end.saturating_duration_since(Instant::now()) < Duration::from_secs(seconds) / 2
+        {
             // All die at once: what they have committed is done.
             (0..PROCESSES).for_each(|member| members.kill(member));
             leaving.drain(..).for_each(|mut child| drop(child.wait()));
@@ -442,7 +464,9 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     }
     let ended: Vec<_> = (0..PROCESSES).filter_map(|member| members.tell(member)).collect();
     for mut child in ended {
-        assert!(tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap().success());
+        assert!(
+            tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap().success()
+        );
     }
     drop(stop_relay);
     relay.await.unwrap().unwrap();
@@ -478,17 +502,20 @@ struct Garbage {
 /// How many events of a topic are neither an effect of the group nor among its dead letters.
 async fn open_in(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> i64 {
     let all: BTreeSet<String> = on(brokers, topic.to_owned()).await.iter().map(id).collect();
-    let dead: BTreeSet<String> = on(brokers, format!("{topic}.{group}.dlt")).await.iter().map(id).collect();
-    let effects: i64 = sqlx::query_scalar("select count(*) from effect where consumer = $1 and topic = $2")
-        .bind(group)
-        .bind(topic)
-        .fetch_one(pool)
-        .await
-        .unwrap();
+    let dead: BTreeSet<String> =
+        on(brokers, format!("{topic}.{group}.dlt")).await.iter().map(id).collect();
+    let effects: i64 =
+        sqlx::query_scalar("select count(*) from effect where consumer = $1 and topic = $2")
+            .bind(group)
+            .bind(topic)
+            .fetch_one(pool)
+            .await
+            .unwrap();
     all.len() as i64 - dead.len() as i64 - effects
 }
 
-/// Counts what came of a topic in a group, and fails if anything was lost, done twice, or done out of order.
+/// Counts what came of a topic in a group, and fails if anything was lost, done twice, or done out
+/// of order.
 async fn assert_settled(
     pool: &PgPool,
     brokers: &str,

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use outbox::publish::{DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
 use outbox::{
-    DomainEvent, ErrorKind, EventDescriptor, EventRecord, Headers, Json, Outbox, OutboxDatabase, Relay,
-    StoredEvent,
+    DomainEvent, ErrorKind, EventDescriptor, EventRecord, Headers, Json, Outbox, OutboxDatabase,
+    Relay, StoredEvent,
 };
 use support::{HeldPublisher, OrderCreated, by_customer, commit, order, within_a_minute};
 
@@ -72,7 +72,10 @@ async fn a_committed_event_is_published_as_it_was_emitted<DB: OutboxDatabase>(ou
     let published = drained(&outbox).await;
     let [record] = &published[..] else { panic!("{published:?}") };
     assert_eq!(record.id, id);
-    assert_eq!((&*record.topic, &*record.name, record.version), ("order-events", "order.created", 1));
+    assert_eq!(
+        (&*record.topic, &*record.name, record.version),
+        ("order-events", "order.created", 1)
+    );
     assert_eq!(record.key.as_deref(), Some(&b"c1"[..]));
     assert_eq!(record.headers.iter().collect::<Vec<_>>(), [("tenant", "acme")]);
     assert_eq!(record.content_type, "application/json");
@@ -80,7 +83,9 @@ async fn a_committed_event_is_published_as_it_was_emitted<DB: OutboxDatabase>(ou
     assert!(record.occurred_at >= before && record.occurred_at <= SystemTime::now());
 }
 
-async fn events_are_published_in_the_order_of_their_commits<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn events_are_published_in_the_order_of_their_commits<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     for n in 0..40 {
         commit(&outbox, ["a", "b", "c"].map(|customer| OrderCreated::new(customer, n))).await;
     }
@@ -90,7 +95,9 @@ async fn events_are_published_in_the_order_of_their_commits<DB: OutboxDatabase>(
     assert!(by_customer.values().all(|ns| *ns == expected), "{by_customer:?}");
 }
 
-async fn a_rolled_back_or_dropped_transaction_publishes_nothing<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_rolled_back_or_dropped_transaction_publishes_nothing<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let mut tx = outbox.begin().await.unwrap();
     tx.emit(OrderCreated::new("a", 1)).unwrap();
     tx.rollback().await.unwrap();
@@ -101,7 +108,9 @@ async fn a_rolled_back_or_dropped_transaction_publishes_nothing<DB: OutboxDataba
     assert_eq!(by_customer(&drained(&outbox).await)["a"], [3]);
 }
 
-async fn a_failed_savepoint_takes_its_events_along_and_no_others<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_failed_savepoint_takes_its_events_along_and_no_others<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let mut tx = outbox.begin().await.unwrap();
     tx.emit(OrderCreated::new("a", 1)).unwrap();
     let mut inner = tx.savepoint().await.unwrap();
@@ -141,7 +150,8 @@ async fn a_relay_killed_before_it_saved_leaves_its_events_to_the_next<DB: Outbox
     let _ = task.await;
 
     let kafka = MemoryPublisher::new();
-    let successor = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let successor =
+        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
     let published = within_a_minute(kafka.wait_for(5)).await;
     assert_eq!(by_customer(&published)["a"], [0, 1, 2, 3, 4]);
     successor.abort();
@@ -171,7 +181,8 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
     for n in 0..6 {
         commit(&outbox, customers.iter().map(|customer| OrderCreated::new(customer, n))).await;
     }
-    // The lane of the poisoned customer waits, with whoever shares it; far more than half of the others do not.
+    // The lane of the poisoned customer waits, with whoever shares it; far more than half of the
+    // others do not.
     within_a_minute(kafka.wait_for(6 * 48)).await;
     let of_poisoned = || by_customer(&kafka.published()).remove("poisoned").unwrap_or_default();
     within_a_minute(async {
@@ -198,7 +209,8 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
 async fn a_second_relay_stands_by_and_takes_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let first = MemoryPublisher::new();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), first.clone()).run(async { _ = stopped.await }));
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), first.clone()).run(async { _ = stopped.await }));
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     within_a_minute(first.wait_for(1)).await;
 
@@ -211,12 +223,16 @@ async fn a_second_relay_stands_by_and_takes_over<DB: OutboxDatabase>(outbox: Out
     commit(&outbox, [OrderCreated::new("a", 2)]).await;
     Relay::new(outbox.clone(), second.clone()).drain().await.unwrap();
     assert_eq!(
-        (by_customer(&first.published())["a"].as_slice(), by_customer(&second.published())["a"].as_slice()),
+        (
+            by_customer(&first.published())["a"].as_slice(),
+            by_customer(&second.published())["a"].as_slice()
+        ),
         (&[1][..], &[2][..])
     );
 }
 
-/// Stops its whole thread, as a paused process does: on a runtime of that thread, the relay cannot even renew its lease.
+/// Stops its whole thread, as a paused process does: on a runtime of that thread, the relay cannot
+/// even renew its lease.
 struct PausingPublisher {
     paused: tokio::sync::mpsc::UnboundedSender<()>,
     resume: Mutex<std::sync::mpsc::Receiver<()>>,
@@ -230,7 +246,9 @@ impl Publisher for PausingPublisher {
     }
 }
 
-async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<DB: OutboxDatabase>(
+async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
+    DB: OutboxDatabase,
+>(
     outbox: Outbox<DB>,
 ) {
     commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
@@ -238,8 +256,13 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
     let (resume, resumed) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let publisher = PausingPublisher { paused, resume: Mutex::new(resumed) };
-    // As a process of its own it has a pool of its own: connections that a paused thread has not given back are no others'.
-    let pool = outbox.pool().options().clone().connect_lazy_with((*outbox.pool().connect_options()).clone());
+    // As a process of its own it has a pool of its own: connections that a paused thread has not
+    // given back are no others'.
+    let pool = outbox
+        .pool()
+        .options()
+        .clone()
+        .connect_lazy_with((*outbox.pool().connect_options()).clone());
     let relay = Relay::new(Outbox::new(pool), publisher).lease(Duration::from_millis(50));
     let relay = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -249,8 +272,10 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
 
     // Its lease runs out; the successor publishes the five events, and five more.
     let successor = MemoryPublisher::new();
-    within_a_minute(async { while Relay::new(outbox.clone(), successor.clone()).drain().await.is_err() {} })
-        .await;
+    within_a_minute(async {
+        while Relay::new(outbox.clone(), successor.clone()).drain().await.is_err() {}
+    })
+    .await;
     commit(&outbox, (5..10).map(|n| OrderCreated::new("a", n))).await;
     Relay::new(outbox.clone(), successor.clone()).drain().await.unwrap();
     assert_eq!(by_customer(&successor.published())["a"], (0..10).collect::<Vec<_>>());
@@ -278,8 +303,15 @@ async fn a_commit_wakes_the_relay<DB: OutboxDatabase>(outbox: Outbox<DB>) {
 }
 
 async fn any_bytes_survive_in_keys_and_headers<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let awkward =
-        ["", "\0", "nul \0 inside", "quote ' and \" and \\", "ünï¢ode 🦀", "{\"json\":1}", "\r\n\t"];
+    let awkward = [
+        "",
+        "\0",
+        "nul \0 inside",
+        "quote ' and \" and \\",
+        "ünï¢ode 🦀",
+        "{\"json\":1}",
+        "\r\n\t",
+    ];
     for (n, text) in awkward.iter().enumerate() {
         commit(
             &outbox,
@@ -332,7 +364,9 @@ impl DomainEvent for Unserializable {
     fn headers(&self, _: &mut Headers) {}
 }
 
-async fn a_payload_that_cannot_be_serialized_is_an_error_of_emit<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_payload_that_cannot_be_serialized_is_an_error_of_emit<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let mut tx = outbox.begin().await.unwrap();
     tx.emit(OrderCreated::new("a", 1)).unwrap();
     let error = tx.emit(Unserializable).unwrap_err();
@@ -364,7 +398,8 @@ async fn a_shutdown_waits_for_what_is_in_flight<DB: OutboxDatabase>(outbox: Outb
     commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
     let kafka = HeldPublisher::default();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
     within_a_minute(kafka.got(5)).await;
     drop(stop);
     tokio::task::yield_now().await;
@@ -376,8 +411,11 @@ async fn a_shutdown_waits_for_what_is_in_flight<DB: OutboxDatabase>(outbox: Outb
 
 async fn a_batch_larger_than_the_byte_limit_arrives_whole<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let big = "x".repeat(10_000);
-    commit(&outbox, (0..20).map(|n| OrderCreated { customer: "a".into(), tenant: Some(big.clone()), n }))
-        .await;
+    commit(
+        &outbox,
+        (0..20).map(|n| OrderCreated { customer: "a".into(), tenant: Some(big.clone()), n }),
+    )
+    .await;
     let kafka = MemoryPublisher::new();
     let published = Relay::new(outbox, kafka.clone()).batch_per_lane(7, 100).drain().await.unwrap();
     assert_eq!(published, 20);

@@ -55,7 +55,9 @@ async fn published<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> 
     kafka.published()
 }
 
-async fn a_tombstone_is_stored_parked_and_replayed_as_it_is<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_tombstone_is_stored_parked_and_replayed_as_it_is<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let kafka = MemoryPublisher::new();
     kafka.refuse(|_| Some("no".to_owned()));
     for several in [false, true] {
@@ -143,7 +145,9 @@ async fn take_both<DB: OutboxDatabase>(
     Ok(())
 }
 
-async fn a_null_payload_is_delivered_to_a_handler_that_takes_it_and_to_no_other<DB: OutboxDatabase>(
+async fn a_null_payload_is_delivered_to_a_handler_that_takes_it_and_to_no_other<
+    DB: OutboxDatabase,
+>(
     outbox: Outbox<DB>,
 ) {
     let tombstone = TestMessage::tombstone::<Customer>(&7_u32).unwrap();
@@ -152,22 +156,31 @@ async fn a_null_payload_is_delivered_to_a_handler_that_takes_it_and_to_no_other<
     assert_eq!(takes.deliver(&tombstone).await.unwrap(), Delivery::Duplicate);
     assert_eq!(takes.deliver(&TestMessage::of(&ann()).unwrap()).await.unwrap(), Delivery::Handled);
     let broken = TestMessage::of(&ann()).unwrap().payload("null");
-    assert!(matches!(takes.deliver(&broken).await.unwrap(), Delivery::Undecodable(_)), "null is no event");
+    assert!(
+        matches!(takes.deliver(&broken).await.unwrap(), Delivery::Undecodable(_)),
+        "null is no event"
+    );
 
     let takes_none = HandlerTest::new(outbox, handler_fn(take_events::<DB>)).unwrap();
-    let delivery = takes_none.deliver(&TestMessage::tombstone::<Customer>(&8_u32).unwrap()).await.unwrap();
+    let delivery =
+        takes_none.deliver(&TestMessage::tombstone::<Customer>(&8_u32).unwrap()).await.unwrap();
     let Delivery::Undecodable(why) = delivery else { panic!("{delivery:?}") };
     assert!(why.contains("tombstone") && why.contains("`Option`"), "{why}");
 }
 
-async fn a_foreign_tombstone_reaches_the_handler_that_takes_such<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+async fn a_foreign_tombstone_reaches_the_handler_that_takes_such<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
     let foreign = || TestMessage::foreign("customer-state", Some(b"7"), "").without_payload();
     let options = HandlerOptions::new().foreign(ForeignId::Place);
     let takes = handler_fn(take_both::<DB>).options(options);
     let takes = HandlerTest::new(outbox.clone(), takes).unwrap();
     assert_eq!(takes.deliver(&foreign()).await.unwrap(), Delivery::Handled);
     let takes_no_foreign = HandlerTest::new(outbox.clone(), handler_fn(take_both::<DB>)).unwrap();
-    assert!(matches!(takes_no_foreign.deliver(&foreign()).await.unwrap(), Delivery::Undecodable(_)));
+    assert!(matches!(
+        takes_no_foreign.deliver(&foreign()).await.unwrap(),
+        Delivery::Undecodable(_)
+    ));
     let takes_none = handler_fn(take_events::<DB>).options(options);
     let takes_none = HandlerTest::new(outbox, takes_none).unwrap();
     assert_eq!(takes_none.deliver(&foreign()).await.unwrap(), Delivery::PassedOver);
@@ -205,7 +218,8 @@ async fn tombstones_and_partitions_go_through_kafka() {
     assert!(in_partition(3).iter().any(|message| message.payload().is_none()));
 
     let seen = Seen::default();
-    let consumer = Consumer::<Postgres>::new(outbox.clone(), kafka()).handler(keep(Arc::clone(&seen)));
+    let consumer =
+        Consumer::<Postgres>::new(outbox.clone(), kafka()).handler(keep(Arc::clone(&seen)));
     let consumer = Running::start(consumer);
     within_a_minute(async {
         while seen.lock().unwrap().len() < 7 {
@@ -246,5 +260,8 @@ async fn an_event_for_a_partition_that_is_not_there_is_parked_with_the_reason() 
     relay.abort();
     let [parked] = &*parked else { panic!("{parked:?}") };
     let reason = parked.reason.as_deref().unwrap();
-    assert!(reason.contains("partition 7") && reason.contains("partitions-that-are-there"), "{reason}");
+    assert!(
+        reason.contains("partition 7") && reason.contains("partitions-that-are-there"),
+        "{reason}"
+    );
 }

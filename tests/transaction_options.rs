@@ -6,17 +6,22 @@ use std::fmt;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use outbox::{BeginTransaction, ErrorKind, Outbox, OutboxError, OutboxTx, TxOptions, transactional_outbox};
+use outbox::{
+    BeginTransaction, ErrorKind, Outbox, OutboxError, OutboxTx, TxOptions, transactional_outbox,
+};
 use sqlx::{Executor, PgConnection, Postgres, Sqlite};
 use support::{OrderCreated, POSTGRES, migrated};
 use tokio::sync::{Barrier, Mutex};
 
 /// What Postgres says to one of two transactions that cannot both be.
-const SERIALIZATION_FAILURE: &str = "do $$ begin raise exception 'not now' using errcode = '40001'; end $$";
+const SERIALIZATION_FAILURE: &str =
+    "do $$ begin raise exception 'not now' using errcode = '40001'; end $$";
 
 async fn outbox() -> Outbox<Postgres> {
     let pool = support::postgres(POSTGRES, 4).await;
-    pool.execute("create table account (name text primary key, euros bigint not null)").await.unwrap();
+    pool.execute("create table account (name text primary key, euros bigint not null)")
+        .await
+        .unwrap();
     pool.execute("insert into account values ('a', 10), ('b', 10)").await.unwrap();
     migrated(Outbox::new(pool)).await
 }
@@ -60,15 +65,17 @@ async fn others_see_the_name_of_a_transaction_while_it_runs_and_not_after() {
     let outbox = outbox().await;
     let expected = ("place order's row".to_owned(), "repeatable read".to_owned());
     assert_eq!(named(&outbox).await.unwrap(), expected);
-    let left: i64 =
-        sqlx::query_scalar("select count(*) from pg_stat_activity where application_name like 'place%'")
-            .fetch_one(outbox.pool())
-            .await
-            .unwrap();
+    let left: i64 = sqlx::query_scalar(
+        "select count(*) from pg_stat_activity where application_name like 'place%'",
+    )
+    .fetch_one(outbox.pool())
+    .await
+    .unwrap();
     assert_eq!(left, 0);
 }
 
-/// Moves a euro, and first locks the account it comes from: two that move in opposite directions deadlock.
+/// Moves a euro, and first locks the account it comes from: two that move in opposite directions
+/// deadlock.
 #[transactional_outbox(tx in outbox, retry = 5)]
 async fn transfer(
     outbox: &Outbox<Postgres>,
@@ -81,11 +88,17 @@ async fn transfer(
     // Taken from the argument: a second attempt must have it again.
     let to = accounts.pop().unwrap();
     let from = accounts.pop().unwrap();
-    sqlx::query("update account set euros = euros - 1 where name = $1").bind(from).execute(&mut *tx).await?;
+    sqlx::query("update account set euros = euros - 1 where name = $1")
+        .bind(from)
+        .execute(&mut *tx)
+        .await?;
     if first_attempt {
         both_hold_one.wait().await;
     }
-    sqlx::query("update account set euros = euros + 1 where name = $1").bind(to).execute(&mut *tx).await?;
+    sqlx::query("update account set euros = euros + 1 where name = $1")
+        .bind(to)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 
@@ -101,8 +114,10 @@ async fn the_victim_of_a_deadlock_runs_again_and_leaves_nothing_of_its_first_att
     back.unwrap();
     assert_eq!(attempts.into_inner(), 3, "one of the two ran twice");
     assert_eq!(events(&outbox).await, 2, "the event of the victim's first attempt is not there");
-    let euros: Vec<i64> =
-        sqlx::query_scalar("select euros from account order by name").fetch_all(outbox.pool()).await.unwrap();
+    let euros: Vec<i64> = sqlx::query_scalar("select euros from account order by name")
+        .fetch_all(outbox.pool())
+        .await
+        .unwrap();
     assert_eq!(euros, [10, 10]);
 }
 
@@ -115,11 +130,16 @@ async fn sum_up(
     attempts: &AtomicU32,
 ) -> Result<i64, OutboxError> {
     let first_attempt = attempts.fetch_add(1, Ordering::Relaxed) < 2;
-    let sum: i64 = sqlx::query_scalar("select sum(euros)::bigint from account").fetch_one(&mut *tx).await?;
+    let sum: i64 =
+        sqlx::query_scalar("select sum(euros)::bigint from account").fetch_one(&mut *tx).await?;
     if first_attempt {
         both_have_read.wait().await;
     }
-    sqlx::query("insert into account values ($1, $2)").bind(name).bind(sum).execute(&mut *tx).await?;
+    sqlx::query("insert into account values ($1, $2)")
+        .bind(name)
+        .bind(sum)
+        .execute(&mut *tx)
+        .await?;
     tx.emit(OrderCreated::new("sum", sum))?;
     Ok(sum)
 }
@@ -128,8 +148,10 @@ async fn sum_up(
 async fn transactions_that_serializable_refuses_run_again_and_see_each_other() {
     let outbox = outbox().await;
     let (barrier, attempts) = (Barrier::new(2), AtomicU32::new(0));
-    let (c, d) =
-        tokio::join!(sum_up(&outbox, "c", &barrier, &attempts), sum_up(&outbox, "d", &barrier, &attempts));
+    let (c, d) = tokio::join!(
+        sum_up(&outbox, "c", &barrier, &attempts),
+        sum_up(&outbox, "d", &barrier, &attempts)
+    );
     let mut sums = [c.unwrap(), d.unwrap()];
     sums.sort_unstable();
     assert_eq!(sums, [20, 40], "as if one had run after the other");
@@ -269,7 +291,8 @@ async fn after_the_last_retry_the_error_is_the_callers() {
 async fn what_would_fail_again_is_not_run_again() {
     let outbox = outbox().await;
     let attempts = AtomicU32::new(0);
-    let error = always(&outbox, &attempts, "insert into account values ('a', 1)").await.unwrap_err();
+    let error =
+        always(&outbox, &attempts, "insert into account values ('a', 1)").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
     assert_eq!(attempts.into_inner(), 1);
 }
@@ -279,7 +302,8 @@ async fn at_commit(outbox: &Outbox<Postgres>, statements: &str) {
     let function = format!(
         "create function at_commit() returns trigger language plpgsql as $$ begin {statements} return null; end $$"
     );
-    let trigger = "create constraint trigger at_commit after insert on account deferrable initially deferred
+    let trigger =
+        "create constraint trigger at_commit after insert on account deferrable initially deferred
                    for each row execute function at_commit()";
     outbox.pool().execute(sqlx::AssertSqlSafe(function)).await.unwrap();
     outbox.pool().execute(trigger).await.unwrap();
@@ -306,7 +330,8 @@ async fn a_commit_that_may_have_happened_is_not_run_again() {
     let outbox = outbox().await;
     at_commit(&outbox, "perform pg_terminate_backend(pg_backend_pid());").await;
     let attempts = AtomicU32::new(0);
-    let error = always(&outbox, &attempts, "insert into account values ('c', 1)").await.unwrap_err();
+    let error =
+        always(&outbox, &attempts, "insert into account values ('c', 1)").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CommitUnknown, "{error}");
     assert_eq!(attempts.into_inner(), 1);
 }
@@ -321,7 +346,10 @@ struct LetsGo {
 impl BeginTransaction for LetsGo {
     type Database = Sqlite;
 
-    async fn begin_transaction(&self, options: TxOptions) -> Result<OutboxTx<'static, Sqlite>, OutboxError> {
+    async fn begin_transaction(
+        &self,
+        options: TxOptions,
+    ) -> Result<OutboxTx<'static, Sqlite>, OutboxError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let result = self.outbox.begin_with(options).await;
         if result.is_err()
@@ -346,7 +374,8 @@ async fn a_busy_sqlite_is_tried_again() {
         .filename(directory.path().join("busy.db"))
         .create_if_missing(true)
         .busy_timeout(std::time::Duration::ZERO);
-    let outbox = migrated(Outbox::new(sqlx::SqlitePool::connect_with(options).await.unwrap())).await;
+    let outbox =
+        migrated(Outbox::new(sqlx::SqlitePool::connect_with(options).await.unwrap())).await;
     let source = LetsGo {
         blocker: Mutex::new(Some(outbox.begin().await.unwrap())),
         outbox: outbox.clone(),

@@ -32,7 +32,11 @@ macro_rules! order_service_on {
             use super::*;
 
             #[transactional_outbox(tx in outbox)]
-            pub async fn place(outbox: &Outbox<$database>, n: i64, then: Then) -> Result<i64, OrderError> {
+            pub async fn place(
+                outbox: &Outbox<$database>,
+                n: i64,
+                then: Then,
+            ) -> Result<i64, OrderError> {
                 insert(tx, n).await?;
                 tx.emit(OrderCreated::new("outer", n))?;
                 if then == Then::ReturnEarly {

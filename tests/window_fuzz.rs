@@ -1,9 +1,11 @@
-//! The proof by experiment of `store/postgres/window.rs`: writers that commit late, roll back, use savepoints and
-//! prepared transactions, and draw their transaction id before they wait for a lock; relays that read small chunks, join,
-//! leave, are killed and restarted; leaves of the ring that fill up and are reclaimed. Every committed event is published, in
-//! the order in which its key's lock changed hands; and, while the relay lives, once.
+//! The proof by experiment of `store/postgres/window.rs`: writers that commit late, roll back, use
+//! savepoints and prepared transactions, and draw their transaction id before they wait for a lock;
+//! relays that read small chunks, join, leave, are killed and restarted; leaves of the ring that
+//! fill up and are reclaimed. Every committed event is published, in the order in which its key's
+//! lock changed hands; and, while the relay lives, once.
 //!
-//! The seed is printed; `OUTBOX_SEED=… cargo xtask test --test window_fuzz` takes the same decisions again.
+//! The seed is printed; `OUTBOX_SEED=… cargo xtask test --test window_fuzz` takes the same
+//! decisions again.
 
 mod support;
 
@@ -81,7 +83,8 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
                 }
                 random.dawdle(60).await;
                 if random.chance(50) {
-                    let (stop, relay) = relays.swap_remove(random.below(relays.len() as u64) as usize);
+                    let (stop, relay) =
+                        relays.swap_remove(random.below(relays.len() as u64) as usize);
                     if random.chance(30) {
                         drop(stop);
                         relay.await.unwrap().unwrap();
@@ -91,8 +94,10 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
                         kills += 1;
                     }
                 }
-                reclaimed +=
-                    outbox.reclaim(Duration::ZERO).await.expect("no conflict that it does not wait out");
+                reclaimed += outbox
+                    .reclaim(Duration::ZERO)
+                    .await
+                    .expect("no conflict that it does not wait out");
             }
             for (_, relay) in relays {
                 relay.abort();

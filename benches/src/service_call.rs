@@ -1,7 +1,8 @@
-//! A service call through `#[transactional_outbox]`, next to the same SQL written by hand with sqlx alone.
+//! A service call through `#[transactional_outbox]`, next to the same SQL written by hand with sqlx
+//! alone.
 //!
-//! The two take turns, in pairs; what is printed is the ratio of their throughputs in a pair. `DATABASE_URL` names a
-//! Postgres whose database may be written to.
+//! The two take turns, in pairs; what is printed is the ratio of their throughputs in a pair.
+//! `DATABASE_URL` names a Postgres whose database may be written to.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -81,7 +82,8 @@ async fn main() -> Result<(), Failure> {
     for connections in [1, 8] {
         let pool = PgPoolOptions::new().max_connections(connections).connect(&url).await?;
         pool.execute("drop schema public cascade; create schema public").await?;
-        pool.execute("create table orders (id bigserial primary key, customer bigint not null)").await?;
+        pool.execute("create table orders (id bigserial primary key, customer bigint not null)")
+            .await?;
         let outbox = Outbox::new(pool);
         outbox.migrate().await?;
         measure(outbox, i64::from(connections)).await?;
@@ -89,7 +91,8 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// One turn: the calls, shared among as many tasks as there are connections. Returns calls per second.
+/// One turn: the calls, shared among as many tasks as there are connections. Returns calls per
+/// second.
 async fn turn<F, C>(tasks: i64, call: F) -> Result<f64, Failure>
 where
     F: Fn(i64) -> C + Clone + Send + 'static,
@@ -146,7 +149,8 @@ async fn measure(outbox: Outbox<Postgres>, tasks: i64) -> Result<(), Failure> {
         samples.sort_by(f64::total_cmp);
     }
     // The 95 % interval of a median, by order statistics: n/2 +- 0.98 sqrt(n).
-    let around = |offset: f64| ratios[(PAIRS as f64 / 2.0 + offset * 0.98 * (PAIRS as f64).sqrt()) as usize];
+    let around =
+        |offset: f64| ratios[(PAIRS as f64 / 2.0 + offset * 0.98 * (PAIRS as f64).sqrt()) as usize];
     println!(
         "  {tasks} connection(s)   annotated {:6.0}/s   by hand {:6.0}/s   ratio {:.3}, 95 % between {:.3} and {:.3}   \
          budget 0.97 ({PAIRS} pairs of {CALLS})",

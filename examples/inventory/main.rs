@@ -61,7 +61,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     outbox
         .pool()
         .execute(
-            // `place` shows the order in which they were reserved; nothing but the inbox prevents a second row.
+            // `place` shows the order in which they were reserved; nothing but the inbox prevents a
+            // second row.
             "create table if not exists reservation
                (place bigserial, order_id uuid not null, customer text not null, number bigint not null)",
         )
@@ -71,7 +72,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let consumed = Consumer::new(outbox, setting("KAFKA_BROKERS")?)
         .handler(reserve)
         .property("allow.auto.create.topics", "true")
-        // How long the partitions of an instance that was killed wait for another. librdkafka's default is 45 s.
+        // How long the partitions of an instance that was killed wait for another. librdkafka's
+        // default is 45 s.
         .property("session.timeout.ms", "10000")
         .run(async {
             tokio::select! {
@@ -80,6 +82,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             }
         })
         .await?;
-    println!("{} orders reserved, {} came again and were skipped", consumed.handled, consumed.duplicates);
+    println!(
+        "{} orders reserved, {} came again and were skipped",
+        consumed.handled, consumed.duplicates
+    );
     Ok(())
 }

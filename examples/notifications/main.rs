@@ -1,5 +1,5 @@
-//! A notification service: sends an e-mail for each order that `examples/orders` publishes, and shows what becomes of
-//! those that cannot be sent.
+//! A notification service: sends an e-mail for each order that `examples/orders` publishes, and
+//! shows what becomes of those that cannot be sent.
 //!
 //! ```sh
 //! eval "$(cargo xtask up)"
@@ -8,7 +8,8 @@
 //! cargo run --package outbox-cli -- dead-letters list --topic orders --group notifications
 //! ```
 //!
-//! The customer `nobody` has no mailbox: a dead letter at once. For `busy` it takes two retry topics until it is one.
+//! The customer `nobody` has no mailbox: a dead letter at once. For `busy` it takes two retry
+//! topics until it is one.
 
 use std::error::Error;
 use std::time::Duration;
@@ -45,8 +46,8 @@ enum NotifyError {
     Database(#[from] sqlx::Error),
 }
 
-/// While an e-mail waits in a retry topic, the later ones of its customer wait behind it: nobody reads of the second order
-/// before the first.
+/// While an e-mail waits in a retry topic, the later ones of its customer wait behind it: nobody
+/// reads of the second order before the first.
 #[event_handler(group = "notifications", attempts = 2, retry_topics = ["5s", "1m"], later_events = "wait")]
 async fn confirm(
     tx: &mut OutboxTx<'_, Postgres>,
@@ -59,9 +60,10 @@ async fn confirm(
         .bind(&order.customer)
         .execute(tx)
         .await?;
-    // The row is there once, whatever happens. The e-mail is not part of the transaction: if the commit behind it fails, or
-    // the process dies before it, the event comes again, and is sent again. The remedy is the provider's: it sends but one
-    // e-mail for an idempotency key, and the id of the event is the same whenever the event comes.
+    // The row is there once, whatever happens. The e-mail is not part of the transaction: if the
+    // commit behind it fails, or the process dies before it, the event comes again, and is sent
+    // again. The remedy is the provider's: it sends but one e-mail for an idempotency key, and the
+    // id of the event is the same whenever the event comes.
     mail.send(&order.customer, &format!("We have your order: {}", order.item), context.id).await
 }
 
@@ -69,7 +71,12 @@ async fn confirm(
 struct MailClient;
 
 impl MailClient {
-    async fn send(&self, to: &str, subject: &str, idempotency_key: Uuid) -> Result<(), NotifyError> {
+    async fn send(
+        &self,
+        to: &str,
+        subject: &str,
+        idempotency_key: Uuid,
+    ) -> Result<(), NotifyError> {
         tokio::time::sleep(Duration::from_millis(20)).await; // the network
         match to {
             "nobody" => return Err(NotifyError::NoMailbox(to.to_owned())),

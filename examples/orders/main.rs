@@ -6,7 +6,8 @@
 //! curl -d '{"customer": "alice", "item": "apples"}' -H 'content-type: application/json' localhost:3000/orders
 //! ```
 //!
-//! `cargo run --example orders -- serve` and `cargo run --example orders -- relay` are the two as separate processes.
+//! `cargo run --example orders -- serve` and `cargo run --example orders -- relay` are the two as
+//! separate processes.
 
 mod service;
 
@@ -41,19 +42,23 @@ async fn main() -> Result<(), Failure> {
         Some("serve") => (true, false),
         Some("relay") => (false, true),
         Some(other) => {
-            return Err(format!("`{other}` is neither `serve` nor `relay`; without it, both").into());
+            return Err(
+                format!("`{other}` is neither `serve` nor `relay`; without it, both").into()
+            );
         }
     };
 
     let database = setting("DATABASE_URL")?;
-    // Lazily: the first to need a connection is `migrate` or the relay, and their errors say what to look for.
+    // Lazily: the first to need a connection is `migrate` or the relay, and their errors say what
+    // to look for.
     let pool = PgPoolOptions::new()
         .max_connections(20)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy(&database)?;
     let outbox = Outbox::new(pool);
     if serves {
-        // Not the relay: with a mistyped schema or prefix it would create tables that no service writes to.
+        // Not the relay: with a mistyped schema or prefix it would create tables that no service
+        // writes to.
         outbox.migrate().await?;
         service::create_tables(&outbox).await?;
     }
@@ -61,7 +66,8 @@ async fn main() -> Result<(), Failure> {
     let stop = on_signal()?;
     let relay = async {
         if relays {
-            let publisher = KafkaPublisher::builder(setting("KAFKA_BROKERS")?).source("/orders").build()?;
+            let publisher =
+                KafkaPublisher::builder(setting("KAFKA_BROKERS")?).source("/orders").build()?;
             Relay::new(outbox.clone(), publisher).run(stopped(stop.clone())).await?;
         }
         Ok::<_, Failure>(())
@@ -96,11 +102,16 @@ async fn place_order(
 ) -> Result<(StatusCode, Json<Order>), (StatusCode, String)> {
     match service.place_order(order).await {
         Ok(order) => Ok((StatusCode::CREATED, Json(order))),
-        Err(error @ OrderError::NotSold(_)) => Err((StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+        Err(error @ OrderError::NotSold(_)) => {
+            Err((StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+        }
         Err(error) => {
             tracing::error!(%error, "order not placed");
             // Asked again with the same id, the order is placed once.
-            Err((StatusCode::SERVICE_UNAVAILABLE, "the order could not be placed, try again".to_owned()))
+            Err((
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the order could not be placed, try again".to_owned(),
+            ))
         }
     }
 }
@@ -111,7 +122,8 @@ fn setting(name: &str) -> Result<String, Failure> {
     })
 }
 
-/// A flag that Ctrl-C or SIGTERM sets, for all who wait. A second one ends the process at once: nothing is lost by that.
+/// A flag that Ctrl-C or SIGTERM sets, for all who wait. A second one ends the process at once:
+/// nothing is lost by that.
 fn on_signal() -> Result<watch::Receiver<bool>, Failure> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;

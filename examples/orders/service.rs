@@ -77,7 +77,12 @@ impl OrderService {
             .bind(&order.item)
             .execute(&mut *tx)
             .await?;
-        tx.emit(OrderPlaced { order_id: order.id, customer: &order.customer, number, item: &order.item })?;
+        tx.emit(OrderPlaced {
+            order_id: order.id,
+            customer: &order.customer,
+            number,
+            item: &order.item,
+        })?;
         Ok(Order { id: order.id, customer: order.customer, number, item: order.item })
     }
 }
@@ -97,7 +102,10 @@ pub async fn create_tables(outbox: &Outbox<Postgres>) -> Result<(), sqlx::Error>
     tx.execute("set local client_min_messages = warning").await?;
     // Two processes may start at once, and `if not exists` alone does not make that safe.
     tx.execute("select pg_advisory_xact_lock(hashtext('orders example'))").await?;
-    tx.execute("create table if not exists customer (name text primary key, orders bigint not null)").await?;
+    tx.execute(
+        "create table if not exists customer (name text primary key, orders bigint not null)",
+    )
+    .await?;
     tx.execute(
         "create table if not exists orders
            (id uuid primary key, customer text not null, number bigint not null, item text not null)",

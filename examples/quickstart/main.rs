@@ -1,11 +1,11 @@
 //! The whole of outbox in one terminal: `cargo run --example quickstart`.
 //!
-//! A service takes orders; it is killed before it has published, and again before it has noted that it had; an
-//! inventory service still counts each order once. Nothing is simulated: the service is a process of its own, which
-//! this one starts, kills and starts again.
+//! A service takes orders; it is killed before it has published, and again before it has noted that
+//! it had; an inventory service still counts each order once. Nothing is simulated: the service is
+//! a process of its own, which this one starts, kills and starts again.
 //!
-//! It needs nothing but this repository: a SQLite file, and the Kafka broker that is built into librdkafka. With
-//! `DATABASE_URL` (Postgres) and `KAFKA_BROKERS` set, it runs on those.
+//! It needs nothing but this repository: a SQLite file, and the Kafka broker that is built into
+//! librdkafka. With `DATABASE_URL` (Postgres) and `KAFKA_BROKERS` set, it runs on those.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};

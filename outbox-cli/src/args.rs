@@ -43,9 +43,9 @@ pub enum DeadLetters {
     },
     /// Have the group handle some again, and no other group
     ///
-    /// They go to the topic `<topic>.<group>.retry.0`, which the group's consumers read, in the order given here. Each is
-    /// tried as often as a new event, and handled once. They have no order with the later events of their keys, which
-    /// may be handled already.
+    /// They go to the topic `<topic>.<group>.retry.0`, which the group's consumers read, in the
+    /// order given here. Each is tried as often as a new event, and handled once. They have no
+    /// order with the later events of their keys, which may be handled already.
     Replay {
         #[command(flatten)]
         of: Of,
@@ -78,7 +78,8 @@ pub struct Of {
     /// The consumer group that gave them up
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub group: String,
-    /// A property of librdkafka that says how to reach the brokers, such as `security.protocol=ssl`; several are allowed
+    /// A property of librdkafka that says how to reach the brokers, such as
+    /// `security.protocol=ssl`; several are allowed
     #[arg(long = "property", value_name = "NAME=VALUE", value_parser = PropertyParser)]
     pub properties: Vec<Property>,
 }
@@ -181,10 +182,12 @@ impl TypedValueParser for PropertyParser {
 mod tests {
     use super::*;
 
-    const OF: [&str; 6] = ["--brokers", "localhost:9092", "--topic", "orders", "--group", "inventory"];
+    const OF: [&str; 6] =
+        ["--brokers", "localhost:9092", "--topic", "orders", "--group", "inventory"];
 
     fn understood(command: &str, more: &[&str]) -> Result<DeadLetters, clap::Error> {
-        let words = ["outbox", "dead-letters", command].into_iter().chain(OF).chain(more.iter().copied());
+        let words =
+            ["outbox", "dead-letters", command].into_iter().chain(OF).chain(more.iter().copied());
         let Command::DeadLetters(command) = Cli::understand(words.map(OsString::from))?.command;
         Ok(command)
     }
@@ -199,7 +202,9 @@ mod tests {
         let place: Place = "3:4294967296".parse().unwrap();
         assert_eq!(place, Place { partition: 3, offset: 4_294_967_296 });
         assert_eq!(place.to_string(), "3:4294967296");
-        for wrong in ["", "3", ":", "3:", ":4", "-1:4", "3:-4", "3:4:5", "3 : 4", "0x3:4", "2147483648:0"] {
+        for wrong in
+            ["", "3", ":", "3:", ":4", "-1:4", "3:-4", "3:4:5", "3 : 4", "0x3:4", "2147483648:0"]
+        {
             assert!(wrong.parse::<Place>().unwrap_err().contains("`0:42`"), "{wrong}");
         }
     }

@@ -23,7 +23,10 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     // Whoever read us has seen enough: `outbox dead-letters list … | head`.
-    if failure.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe) {
+    if failure
+        .downcast_ref()
+        .is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe)
+    {
         return ExitCode::SUCCESS;
     }
     // Where nobody listens there is still the exit code.

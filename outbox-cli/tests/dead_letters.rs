@@ -100,13 +100,18 @@ impl Scene {
     fn fails(&self, command: &str, more: &[&str], code: i32) -> String {
         let Output { status, stdout, stderr } = self.run(command, more);
         let stderr = String::from_utf8(stderr).unwrap();
-        assert_eq!((status.code(), &*stdout), (Some(code), &b""[..]), "{command} {more:?}: {stderr}");
+        assert_eq!(
+            (status.code(), &*stdout),
+            (Some(code), &b""[..]),
+            "{command} {more:?}: {stderr}"
+        );
         stderr
     }
 
     fn listed_places(&self) -> Vec<String> {
         let listed = self.prints("list", &["--json"]);
-        let letters = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let letters =
+            listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         letters.map(|letter| letter["place"].as_str().unwrap().to_owned()).collect()
     }
 

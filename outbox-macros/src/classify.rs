@@ -138,12 +138,18 @@ impl Said {
             }
             unknown => {
                 let (_, help) = errors::suggestion(unknown, words);
-                return Err(syn::Error::new(word.span(), format!("unknown class `{unknown}`\n{help}")));
+                return Err(syn::Error::new(
+                    word.span(),
+                    format!("unknown class `{unknown}`\n{help}"),
+                ));
             }
         };
         flag(&word, input)?;
         if self.class.replace(class).is_some() {
-            return Err(syn::Error::new(word.span(), "an error has one class\nhelp: remove one of the two"));
+            return Err(syn::Error::new(
+                word.span(),
+                "an error has one class\nhelp: remove one of the two",
+            ));
         }
         Ok(())
     }

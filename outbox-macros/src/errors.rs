@@ -6,8 +6,8 @@ use std::fmt::Display;
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 
-/// Collects the errors of one item. They are taken with [`into_vec`](Self::into_vec); dropping a collector
-/// which was never asked would lose them, and is a bug of ours.
+/// Collects the errors of one item. They are taken with [`into_vec`](Self::into_vec); dropping a
+/// collector which was never asked would lose them, and is a bug of ours.
 pub(crate) struct Errors(RefCell<Option<Vec<syn::Error>>>);
 
 impl Errors {
@@ -105,8 +105,14 @@ mod tests {
     fn nearest_word_is_suggested_and_a_far_one_is_not() {
         let known = ["topic", "name"];
         for typo in ["topik", "tpoic", "topics", "opic"] {
-            assert_eq!(suggestion(typo, &known), (Some("topic"), "help: did you mean `topic`?".to_owned()));
+            assert_eq!(
+                suggestion(typo, &known),
+                (Some("topic"), "help: did you mean `topic`?".to_owned())
+            );
         }
-        assert_eq!(suggestion("partition", &known), (None, "help: known here: `topic`, `name`".to_owned()));
+        assert_eq!(
+            suggestion("partition", &known),
+            (None, "help: known here: `topic`, `name`".to_owned())
+        );
     }
 }

@@ -18,15 +18,19 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    // Input:  #[doc = "…"] pub async fn f(&self) -> Ret { BODY }
-    // Output: Function { head: `#[doc = "…"] pub async fn f(&self) -> Ret`, attrs, sig, body: `{ BODY }` }
+    // Input: #[doc = "…"] pub async fn f(&self) -> Ret { BODY } Output: Function { head: `#[doc =
+    // "…"] pub async fn f(&self) -> Ret`, attrs, sig, body: `{ BODY }` }
     //
     // `refusal` says to an item that is no function what the attribute is for.
-    pub(crate) fn parse(item: TokenStream, refusal: impl Fn(&Ident) -> String) -> syn::Result<Self> {
+    pub(crate) fn parse(
+        item: TokenStream,
+        refusal: impl Fn(&Ident) -> String,
+    ) -> syn::Result<Self> {
         let mut head: Vec<TokenTree> = item.into_iter().collect();
         let body = head.pop_if(|last| braces(last).is_some()).as_ref().and_then(braces);
         let tail = match body {
-            None => head.pop_if(|last| matches!(last, TokenTree::Punct(punct) if punct.as_char() == ';')),
+            None => head
+                .pop_if(|last| matches!(last, TokenTree::Punct(punct) if punct.as_char() == ';')),
             Some(_) => None,
         };
         let head: TokenStream = head.into_iter().collect();
@@ -78,8 +82,19 @@ fn parse_head(
 
 /// The keyword of an item which is not a function.
 fn other_item(input: ParseStream<'_>) -> Option<Ident> {
-    const OTHER: [&str; 11] =
-        ["struct", "enum", "union", "impl", "trait", "mod", "const", "static", "type", "use", "macro_rules"];
+    const OTHER: [&str; 11] = [
+        "struct",
+        "enum",
+        "union",
+        "impl",
+        "trait",
+        "mod",
+        "const",
+        "static",
+        "type",
+        "use",
+        "macro_rules",
+    ];
     let ahead = input.fork();
     ahead.parse::<Option<Token![unsafe]>>().ok()?;
     let keyword = ahead.call(Ident::parse_any).ok()?;

@@ -21,8 +21,8 @@ impl<T> Once<T> {
         self.0.as_ref().and_then(|(_, value)| value.as_ref())
     }
 
-    /// The key as the user typed it, to underline it. It is there also where the value is wrong, so that what was
-    /// wrong is not missing as well.
+    /// The key as the user typed it, to underline it. It is there also where the value is wrong, so
+    /// that what was wrong is not missing as well.
     pub(crate) fn key(&self) -> Option<&Ident> {
         self.0.as_ref().map(|(key, _)| key)
     }
@@ -44,7 +44,8 @@ impl<T> Once<T> {
     }
 }
 
-/// Calls `entry` for each entry of a list with commas. A mistake costs the entry it is in, and not those after it.
+/// Calls `entry` for each entry of a list with commas. A mistake costs the entry it is in, and not
+/// those after it.
 pub(crate) fn list(
     errors: &Errors,
     input: ParseStream<'_>,
@@ -79,15 +80,24 @@ pub(crate) fn word(input: ParseStream<'_>) -> Option<Ident> {
 }
 
 /// The `= VALUE` after `key`.
-pub(crate) fn value<T: Value>(key: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<T> {
+pub(crate) fn value<T: Value>(
+    key: &Ident,
+    input: ParseStream<'_>,
+    example: &str,
+) -> syn::Result<T> {
     if !input.peek(Token![=]) {
-        return Err(syn::Error::new(key.span(), format!("`{key}` needs a value\nhelp: write `{example}`")));
+        return Err(syn::Error::new(
+            key.span(),
+            format!("`{key}` needs a value\nhelp: write `{example}`"),
+        ));
     }
     input.parse::<Token![=]>()?;
     let begin = input.fork();
     match T::parse(input) {
         // What follows is a word where a comma was forgotten, and part of the value elsewhere.
-        Ok(value) if input.is_empty() || input.peek(Token![,]) || input.peek(Ident::peek_any) => Ok(value),
+        Ok(value) if input.is_empty() || input.peek(Token![,]) || input.peek(Ident::peek_any) => {
+            Ok(value)
+        }
         _ => Err(begin.error(format!("`{key}` takes {}\nhelp: write `{example}`", T::EXPECTED))),
     }
 }

@@ -1,7 +1,8 @@
 //! The macros of [`outbox`](https://docs.rs/outbox): depend on that crate, which exports them.
 //!
-//! Each macro is one pipeline, with a file for each step: parse what the user wrote → a model that borrows it and is
-//! valid by construction → expand. All mistakes of an item are reported at once, each at the token to change.
+//! Each macro is one pipeline, with a file for each step: parse what the user wrote → a model that
+//! borrows it and is valid by construction → expand. All mistakes of an item are reported at once,
+//! each at the token to change.
 
 #![forbid(unsafe_code)]
 // A macro that panics shows the user a message of ours about nothing of theirs.
@@ -21,8 +22,8 @@ mod transactional;
 
 use proc_macro::TokenStream;
 
-/// Makes a struct or an enum a domain event: something that can be emitted in a transaction, and that a relay then
-/// publishes to Kafka.
+/// Makes a struct or an enum a domain event: something that can be emitted in a transaction, and
+/// that a relay then publishes to Kafka.
 ///
 /// ```
 /// use outbox::DomainEvent;
@@ -57,41 +58,49 @@ use proc_macro::TokenStream;
 /// | `id` | field | none: the event's id; the field's type is an `EventId`, such as `Uuid` | `emit` makes a UUIDv7 |
 /// | `occurred_at` | field | none: when it happened; the field's type is an `EventTime`, such as `SystemTime` | the time of `emit` |
 ///
-/// - Events with equal keys are delivered in the order in which they were committed. Several `key` fields make one
-///   key, in the order of their declaration.
-/// - Every variant of an enum is an event of its own, with a name, version, topic and key of its own.
-/// - A consumer of version 3 reads version 1 as well, if 3 says `upcast_from` 2, and 2 says `upcast_from` 1. That each is
-///   the version before, of the same topic and name, is checked.
-/// - Raw identifiers are named without their `r#`. Attributes of other derives, such as `#[serde(…)]`, are left alone.
+/// - Events with equal keys are delivered in the order in which they were committed. Several `key`
+///   fields make one key, in the order of their declaration.
+/// - Every variant of an enum is an event of its own, with a name, version, topic and key of its
+///   own.
+/// - A consumer of version 3 reads version 1 as well, if 3 says `upcast_from` 2, and 2 says
+///   `upcast_from` 1. That each is the version before, of the same topic and name, is checked.
+/// - Raw identifiers are named without their `r#`. Attributes of other derives, such as
+///   `#[serde(…)]`, are left alone.
 ///
 /// # What it expands to
 ///
-/// An implementation of `DomainEvent`, and a macro that nobody calls: its name is the whole crate's, so that two types
-/// which are one event are an error. In full, but for the paths (`::outbox::__private::DomainEvent`):
+/// An implementation of `DomainEvent`, and a macro that nobody calls: its name is the whole
+/// crate's, so that two types which are one event are an error. In full, but for the paths
+/// (`::outbox::__private::DomainEvent`):
 ///
 #[doc = include_str!("../docs/domain_event.md")]
 ///
-/// On a type with type parameters it has the bounds that the fields and the codec need, as a derive of serde does.
+/// On a type with type parameters it has the bounds that the fields and the codec need, as a derive
+/// of serde does.
 ///
 /// # Guarantees
 ///
-/// - An illegal topic, a reserved header, a missing or optional key and a version 0 do not compile. All mistakes of
-///   an item are reported at once, each where it is to be mended. A `const` topic is checked by the compiler's
-///   evaluation of it; on a generic event, when the event is first emitted.
-/// - No two types or variants of a crate have the same literal topic, name and version, by which consumers tell
-///   events apart. Where two are meant, as for the borrowed form that a consumer reads, the second says `duplicate`.
+/// - An illegal topic, a reserved header, a missing or optional key and a version 0 do not compile.
+///   All mistakes of an item are reported at once, each where it is to be mended. A `const` topic
+///   is checked by the compiler's evaluation of it; on a generic event, when the event is first
+///   emitted.
+/// - No two types or variants of a crate have the same literal topic, name and version, by which
+///   consumers tell events apart. Where two are meant, as for the borrowed form that a consumer
+///   reads, the second says `duplicate`.
 ///
 /// # Limits
 ///
 /// - A key cannot be an `Option`: an event without a key has no order.
 /// - Unions, and enums without variants, cannot be events.
-/// - That two *crates* of a program declare one event is not seen, nor that two `const` topics are equal.
+/// - That two *crates* of a program declare one event is not seen, nor that two `const` topics are
+///   equal.
 #[proc_macro_derive(DomainEvent, attributes(event))]
 pub fn derive_domain_event(input: TokenStream) -> TokenStream {
     event::derive(input.into()).into()
 }
 
-/// Runs an async function or method in a database transaction, and writes the events it emits in the same one.
+/// Runs an async function or method in a database transaction, and writes the events it emits in
+/// the same one.
 ///
 /// ```
 /// use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
@@ -113,7 +122,8 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// `Ok` inserts the events and commits; `Err` rolls back, data and events alike, and so does dropping the future.
+/// `Ok` inserts the events and commits; `Err` rolls back, data and events alike, and so does
+/// dropping the future.
 ///
 /// # `#[transactional_outbox(tx in EXPR)]`
 ///
@@ -126,22 +136,27 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// | `name = "…"` | what Postgres calls the transaction while it runs (`application_name` in `pg_stat_activity` and in the server's log), up to 63 characters of ASCII; without it the connection's own |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported; `::outbox` without it |
 ///
-/// `EXPR` is borrowed: `&(EXPR)`. Two forms are an outer transaction: the name of a parameter declared as `&mut …`
-/// (`tx in tx` too), and an expression that itself begins with `&mut`. The savepoint's failure drops its rows *and* its
-/// events, and leaves the outer transaction usable; it takes no options. A helper without the attribute that takes
-/// `tx: &mut OutboxTx<'_, DB>` is simply part of its caller's transaction.
+/// `EXPR` is borrowed: `&(EXPR)`. Two forms are an outer transaction: the name of a parameter
+/// declared as `&mut …` (`tx in tx` too), and an expression that itself begins with `&mut`. The
+/// savepoint's failure drops its rows *and* its events, and leaves the outer transaction usable; it
+/// takes no options. A helper without the attribute that takes `tx: &mut OutboxTx<'_, DB>` is
+/// simply part of its caller's transaction.
 ///
 /// # `retry`
 ///
-/// - A conflict is recognised in what the database answers to a query on `tx`, and in the error that the body returns, by
-///   its `source()`s (of `anyhow::Error`, `eyre::Report` and `Box<dyn Error>` too).
-/// - Every attempt begins anew: the failed one is rolled back, with its events, and each has a clone of every argument.
-///   What is not `Clone` does not compile, nor do `&mut` arguments, `&mut self` and `self`, which would carry what a
-///   failed attempt did into the next. Of `self: Arc<Self>` the body has what it borrows.
+/// - A conflict is recognised in what the database answers to a query on `tx`, and in the error
+///   that the body returns, by its `source()`s (of `anyhow::Error`, `eyre::Report` and `Box<dyn
+///   Error>` too).
+/// - Every attempt begins anew: the failed one is rolled back, with its events, and each has a
+///   clone of every argument. What is not `Clone` does not compile, nor do `&mut` arguments, `&mut
+///   self` and `self`, which would carry what a failed attempt did into the next. Of `self:
+///   Arc<Self>` the body has what it borrows.
 /// - What the body does outside of the transaction, it does again.
-/// - Between two attempts is a pause of 5 ms at first, doubled each time up to a second, of which a random half to all is
-///   taken. After the last one, the error is the caller's, of the kind `ErrorKind::Conflict` if it is an `OutboxError`.
-/// - A commit whose answer was lost (`ErrorKind::CommitUnknown`) is not run again: it may have happened.
+/// - Between two attempts is a pause of 5 ms at first, doubled each time up to a second, of which a
+///   random half to all is taken. After the last one, the error is the caller's, of the kind
+///   `ErrorKind::Conflict` if it is an `OutboxError`.
+/// - A commit whose answer was lost (`ErrorKind::CommitUnknown`) is not run again: it may have
+///   happened.
 ///
 /// # What it expands to
 ///
@@ -149,27 +164,31 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 ///
 #[doc = include_str!("../docs/transactional_outbox.md")]
 ///
-/// The body is a closure so that the compiler knows how long `tx` lives, and it is called on the spot, so that the
-/// compiler knows whether its future is `Send`. `outcome.never()` is never `Some`: it tells the compiler the type which
-/// `?` and `return` are about. With `isolation = "serializable", retry = 3`:
+/// The body is a closure so that the compiler knows how long `tx` lives, and it is called on the
+/// spot, so that the compiler knows whether its future is `Send`. `outcome.never()` is never
+/// `Some`: it tells the compiler the type which `?` and `return` are about. With `isolation =
+/// "serializable", retry = 3`:
 ///
 #[doc = include_str!("../docs/transactional_outbox_retry.md")]
 ///
 /// # Guarantees
 ///
-/// - The body is not parsed: `?`, `return`, closures, nested `async` blocks and macros mean what they mean without the
-///   attribute.
-/// - The body has a `&mut` of the transaction, so it can neither commit early nor keep it. Outside of the function there is
-///   no `tx`, so emitting outside of a transaction does not compile.
-/// - The future is `Send` if the body's is, and nothing is allocated that the manual API would not allocate.
-/// - A mistake is one error, at the token to change; the function is still there for the rest of the program.
+/// - The body is not parsed: `?`, `return`, closures, nested `async` blocks and macros mean what
+///   they mean without the attribute.
+/// - The body has a `&mut` of the transaction, so it can neither commit early nor keep it. Outside
+///   of the function there is no `tx`, so emitting outside of a transaction does not compile.
+/// - The future is `Send` if the body's is, and nothing is allocated that the manual API would not
+///   allocate.
+/// - A mistake is one error, at the token to change; the function is still there for the rest of
+///   the program.
 ///
 /// # Where it goes
 ///
-/// On free functions, inherent methods, and methods of traits: native async ones where they are implemented or have a
-/// default body, those under `#[async_trait]`, and functions whose body ends in `Box::pin(async move { … })` or
-/// `async move { … }` and whose return type says so. Generics, lifetimes, `impl Trait` arguments and returns, and
-/// `#[tracing::instrument]` on either side all work.
+/// On free functions, inherent methods, and methods of traits: native async ones where they are
+/// implemented or have a default body, those under `#[async_trait]`, and functions whose body ends
+/// in `Box::pin(async move { … })` or `async move { … }` and whose return type says so. Generics,
+/// lifetimes, `impl Trait` arguments and returns, and `#[tracing::instrument]` on either side all
+/// work.
 ///
 /// # Limits
 ///
@@ -181,7 +200,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
     transactional::attribute(args.into(), item.into()).into()
 }
 
-/// Makes an async function the handler of an event: something that a `Consumer` runs in a transaction, once for each event.
+/// Makes an async function the handler of an event: something that a `Consumer` runs in a
+/// transaction, once for each event.
 ///
 /// ```
 /// use outbox::{DomainEvent, OutboxTx, consume::Classify, event_handler};
@@ -208,8 +228,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// }
 /// ```
 ///
-/// The function becomes a type of its name, which is an `EventHandler`: `consumer.handler(reserve)`. The function itself is its
-/// `reserve::call`.
+/// The function becomes a type of its name, which is an `EventHandler`:
+/// `consumer.handler(reserve)`. The function itself is its `reserve::call`.
 ///
 /// # Arguments of the function
 ///
@@ -220,8 +240,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `context: &EventContext` | optional: where it came from, its headers, the attempt |
 /// | `service: &S` | optional: what the handler needs besides. The handler is then `reserve(service)` |
 ///
-/// It returns `Result<(), E>`: `Ok` commits; `Err` rolls back, and the event is tried again, unless `E` is `Classify` and says
-/// that this is of no use.
+/// It returns `Result<(), E>`: `Ok` commits; `Err` rolls back, and the event is tried again, unless
+/// `E` is `Classify` and says that this is of no use.
 ///
 /// # `#[event_handler(…)]`
 ///
@@ -236,8 +256,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `foreign = "…"` | messages without the headers of an event are for this handler, recognised by their `"place"`, their `"key"`, or a `"header NAME"` | they are dead letters |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 ///
-/// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. An event that every attempt failed on is a dead letter, on
-/// `<topic>.<group>.dlt`; nothing need be said for that.
+/// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. An event that every attempt failed
+/// on is a dead letter, on `<topic>.<group>.dlt`; nothing need be said for that.
 ///
 /// # What it expands to
 ///
@@ -249,24 +269,29 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// # Where it goes
 ///
-/// On functions outside of `impl` and `trait`. Attributes stay on the function; documentation, `#[cfg]`, `#[allow]` and
-/// `#[deprecated]` hold for its type too. `#[tracing::instrument]` works on either side, and knows the name of the function
-/// above `#[event_handler]`; below, it is `call`.
+/// On functions outside of `impl` and `trait`. Attributes stay on the function; documentation,
+/// `#[cfg]`, `#[allow]` and `#[deprecated]` hold for its type too. `#[tracing::instrument]` works
+/// on either side, and knows the name of the function above `#[event_handler]`; below, it is
+/// `call`.
 ///
 /// # Limits
 ///
-/// - A handler is not generic, and its event and its state own what they have: both are named in an implementation.
-/// - The transaction names its database, which an alias can hide only as an argument: `&mut Tx<'_, Postgres>`.
+/// - A handler is not generic, and its event and its state own what they have: both are named in an
+///   implementation.
+/// - The transaction names its database, which an alias can hide only as an argument: `&mut Tx<'_,
+///   Postgres>`.
 /// - A handler is known by the name `EventContext` to take the context.
-/// - As of any unit or tuple struct, a variable cannot have the name of a handler which is in scope.
+/// - As of any unit or tuple struct, a variable cannot have the name of a handler which is in
+///   scope.
 #[proc_macro_attribute]
 pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
     handler::attribute(args.into(), item.into()).into()
 }
 
-/// Says of an error type, by variant, whether trying again can help: `#[classify(permanent)]` where it cannot,
-/// `#[classify(transient)]` where it can, which holds for all that say nothing. On the type it holds for its variants. With
-/// `#[classify(crate = path)]` on the type, the crate `outbox` is found where it is re-exported.
+/// Says of an error type, by variant, whether trying again can help: `#[classify(permanent)]` where
+/// it cannot, `#[classify(transient)]` where it can, which holds for all that say nothing. On the
+/// type it holds for its variants. With `#[classify(crate = path)]` on the type, the crate `outbox`
+/// is found where it is re-exported.
 ///
 /// ```
 /// use outbox::consume::{Classify, ErrorClass};

@@ -7,8 +7,8 @@ pub(crate) fn pretty(tokens: TokenStream) -> String {
     prettyplease::unparse(&syn::parse2(tokens).unwrap())
 }
 
-/// The expansion as the documentation shows it: Markdown, and without the paths that keep it from what a user may have
-/// called the same.
+/// The expansion as the documentation shows it: Markdown, and without the paths that keep it from
+/// what a user may have called the same.
 pub(crate) fn documented(tokens: TokenStream) -> String {
     let mut code = pretty(tokens);
     for path in [
@@ -28,7 +28,8 @@ pub(crate) fn documented(tokens: TokenStream) -> String {
 
 /// Each way to lose one token, or to have one too many, wherever it is.
 pub(crate) fn broken(tokens: &TokenStream) -> Vec<TokenStream> {
-    const INTRUDERS: [&str; 12] = ["x", "in", "=", ",", ";", "&", "<", "->", "'a", "\"\"", "1", "{}"];
+    const INTRUDERS: [&str; 12] =
+        ["x", "in", "=", ",", ";", "&", "<", "->", "'a", "\"\"", "1", "{}"];
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
     let mut broken = Vec::new();
     for (i, token) in tokens.iter().enumerate() {
@@ -43,17 +44,16 @@ pub(crate) fn broken(tokens: &TokenStream) -> Vec<TokenStream> {
             broken.push(around(intruder.into_iter().chain([token.clone()]).collect()));
         }
         if let TokenTree::Group(group) = token {
-            broken.extend(
-                self::broken(&group.stream())
-                    .into_iter()
-                    .map(|inner| around(TokenTree::Group(Group::new(group.delimiter(), inner)).into())),
-            );
+            broken.extend(self::broken(&group.stream()).into_iter().map(|inner| {
+                around(TokenTree::Group(Group::new(group.delimiter(), inner)).into())
+            }));
         }
     }
     broken
 }
 
-/// Everything an editor sees while `tokens` is typed from left to right, with each open delimiter closed at once.
+/// Everything an editor sees while `tokens` is typed from left to right, with each open delimiter
+/// closed at once.
 pub(crate) fn prefixes(tokens: &TokenStream) -> Vec<TokenStream> {
     let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
     let mut prefixes = vec![TokenStream::new()];

@@ -18,8 +18,8 @@ pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
     quote!(#outbox::__private)
 }
 
-/// The same as [`private`] with every token of ours located at `span`, so that an error about the item it
-/// leads to is shown there.
+/// The same as [`private`] with every token of ours located at `span`, so that an error about the
+/// item it leads to is shown there.
 pub(crate) fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
     match krate {
         Some(path) => quote::quote_spanned!(span=> #path::__private),
@@ -27,14 +27,15 @@ pub(crate) fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
     }
 }
 
-/// `span`'s location, with the hygiene of our own code: the compiler shows errors there, while lints see an
-/// expansion and local variables cannot meet those of the user.
+/// `span`'s location, with the hygiene of our own code: the compiler shows errors there, while
+/// lints see an expansion and local variables cannot meet those of the user.
 pub(crate) fn ours(span: Span) -> Span {
     span.resolved_at(Span::mixed_site())
 }
 
-/// Where `tokens` begin and end, with the hygiene of our own code. Spans cannot be joined on stable Rust; an
-/// expression of ours that begins with the one and ends with the other underlines the whole.
+/// Where `tokens` begin and end, with the hygiene of our own code. Spans cannot be joined on stable
+/// Rust; an expression of ours that begins with the one and ends with the other underlines the
+/// whole.
 pub(crate) fn ends(tokens: impl ToTokens) -> (Span, Span) {
     let mut tokens = tokens.into_token_stream().into_iter();
     let Some(first) = tokens.next() else { return (Span::mixed_site(), Span::mixed_site()) };
@@ -43,8 +44,8 @@ pub(crate) fn ends(tokens: impl ToTokens) -> (Span, Span) {
     (ours(begin), ours(end))
 }
 
-/// The user's `ident` as we say it, at `span`, which is one of [`ours`]: in our edition, where words of an older one
-/// are keywords.
+/// The user's `ident` as we say it, at `span`, which is one of [`ours`]: in our edition, where
+/// words of an older one are keywords.
 pub(crate) fn respanned(ident: &Ident, span: Span) -> Ident {
     const LATE_KEYWORDS: [&str; 5] = ["async", "await", "dyn", "gen", "try"];
     let word = ident.to_string();

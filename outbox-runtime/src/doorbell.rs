@@ -1,4 +1,5 @@
-//! The wake-up of the relay after a commit. A ring may be lost, and costs only time then: the relay polls as well.
+//! The wake-up of the relay after a commit. A ring may be lost, and costs only time then: the relay
+//! polls as well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,7 +36,8 @@ impl Doorbell {
         self.here.notify_one();
     }
 
-    /// Whether a ring is of use to relays of other processes. What changes meanwhile costs time only.
+    /// Whether a ring is of use to relays of other processes. What changes meanwhile costs time
+    /// only.
     pub(crate) fn is_for_others(&self) -> bool {
         !self.all_lanes_here.load(Ordering::Relaxed)
     }
@@ -49,7 +51,8 @@ impl Doorbell {
         self.elsewhere.notify_one();
     }
 
-    /// Has the relay of this process look for lanes to take or to give, and for parked events to try again.
+    /// Has the relay of this process look for lanes to take or to give, and for parked events to
+    /// try again.
     pub(crate) fn ring_for_lanes(&self) {
         self.lanes.notify_one();
     }

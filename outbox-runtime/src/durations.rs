@@ -1,5 +1,5 @@
-//! Durations from outside, brought within bounds once, in their setter: [`Duration::MAX`] added to a point in time panics,
-//! and a pause of nothing is a loop that never rests.
+//! Durations from outside, brought within bounds once, in their setter: [`Duration::MAX`] added to
+//! a point in time panics, and a pause of nothing is a loop that never rests.
 
 use std::time::Duration;
 

@@ -7,9 +7,11 @@ use std::fmt;
 use crate::codec::CodecError;
 use crate::user_code::causes;
 
-/// What went wrong, what it means for your events, and what to do next: all three are in its message.
+/// What went wrong, what it means for your events, and what to do next: all three are in its
+/// message.
 ///
-/// Give your own error type a `From<OutboxError>`, and `?` and `#[transactional_outbox]` do the rest:
+/// Give your own error type a `From<OutboxError>`, and `?` and `#[transactional_outbox]` do the
+/// rest:
 ///
 /// ```
 /// # use outbox_runtime::OutboxError;
@@ -38,14 +40,16 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The database refused or could not be reached. The transaction was rolled back, with its events.
+    /// The database refused or could not be reached. The transaction was rolled back, with its
+    /// events.
     Database,
-    /// The database refused because another transaction was in the way: a serialization failure or a deadlock in
-    /// Postgres, a lock held too long in SQLite. The transaction was rolled back, with its events; run again from its
-    /// beginning, it may well succeed. `retry = N` of `#[transactional_outbox]` does that.
+    /// The database refused because another transaction was in the way: a serialization failure or
+    /// a deadlock in Postgres, a lock held too long in SQLite. The transaction was rolled back,
+    /// with its events; run again from its beginning, it may well succeed. `retry = N` of
+    /// `#[transactional_outbox]` does that.
     Conflict,
-    /// `COMMIT` itself failed or its answer was lost: the transaction may or may not have been committed,
-    /// its data and its events alike.
+    /// `COMMIT` itself failed or its answer was lost: the transaction may or may not have been
+    /// committed, its data and its events alike.
     CommitUnknown,
     /// The outbox's tables are not there, or are of an older version.
     NotMigrated,
@@ -53,7 +57,8 @@ pub enum ErrorKind {
     Serialize,
     /// A payload could not be read back as the event it should be.
     Deserialize,
-    /// The event has a topic, name, version, id, time or header that Kafka or a database cannot take. It was not emitted.
+    /// The event has a topic, name, version, id, time or header that Kafka or a database cannot
+    /// take. It was not emitted.
     InvalidEvent,
     /// The event is larger than the limit. It was not emitted.
     EventTooLarge,
@@ -140,19 +145,21 @@ impl OutboxError {
 }
 
 impl OutboxError {
-    /// Whether the database refused a statement, and perhaps nothing else: the tables are there, it answers and takes writes.
+    /// Whether the database refused a statement, and perhaps nothing else: the tables are there, it
+    /// answers and takes writes.
     pub(crate) fn is_of_one_statement(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Database | ErrorKind::Conflict)
-            && self
-                .as_database_error()
-                .is_some_and(|error| matches!(error, sqlx::Error::Database(_)) && !is_read_only(error))
+            && self.as_database_error().is_some_and(|error| {
+                matches!(error, sqlx::Error::Database(_)) && !is_read_only(error)
+            })
     }
 }
 
 impl fmt::Display for OutboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        // Logs often print only the outermost message; what the database or Kafka said belongs in it.
+        // Logs often print only the outermost message; what the database or Kafka said belongs in
+        // it.
         match &self.0.source {
             Some(source) if !self.0.source_is_said => write!(f, ": {source}"),
             _ => Ok(()),
@@ -160,7 +167,8 @@ impl fmt::Display for OutboxError {
     }
 }
 
-/// The message as well: it is what a `main` that returns the error, and an `unwrap` in a test, print.
+/// The message as well: it is what a `main` that returns the error, and an `unwrap` in a test,
+/// print.
 impl fmt::Debug for OutboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)
@@ -169,7 +177,8 @@ impl fmt::Debug for OutboxError {
 
 impl Error for OutboxError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // The source's own words are in `Display` already: a reporter goes on with what is behind it.
+        // The source's own words are in `Display` already: a reporter goes on with what is behind
+        // it.
         self.0.source.as_deref().and_then(Error::source)
     }
 }
@@ -240,9 +249,11 @@ impl From<OutboxError> for std::io::Error {
     }
 }
 
-/// `42P01` is Postgres's `undefined_table`; `3F000` its `invalid_schema_name`. SQLite has only words.
+/// `42P01` is Postgres's `undefined_table`; `3F000` its `invalid_schema_name`. SQLite has only
+/// words.
 fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
-    matches!(error.code().as_deref(), Some("42P01" | "3F000")) || error.message().starts_with("no such table")
+    matches!(error.code().as_deref(), Some("42P01" | "3F000"))
+        || error.message().starts_with("no such table")
 }
 
 /// Whether the words of the database name a table or a schema of an outbox that this process has.
@@ -250,8 +261,8 @@ fn is_of_an_outbox(words: &str) -> bool {
     crate::store::names::are_named_in(words)
 }
 
-/// Whether the server takes no writes: `25006` is Postgres's `read_only_sql_transaction`, and a standby refuses to begin a
-/// transaction that is to write with `0A000`.
+/// Whether the server takes no writes: `25006` is Postgres's `read_only_sql_transaction`, and a
+/// standby refuses to begin a transaction that is to write with `0A000`.
 pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| match error.code().as_deref() {
         Some("25006") => true,
@@ -261,8 +272,8 @@ pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the database refused for another transaction's sake. `40001` and `40P01` are Postgres's
-/// `serialization_failure` and `deadlock_detected`; the numbers are SQLite's `SQLITE_BUSY` and `SQLITE_LOCKED` with
-/// their extended codes.
+/// `serialization_failure` and `deadlock_detected`; the numbers are SQLite's `SQLITE_BUSY` and
+/// `SQLITE_LOCKED` with their extended codes.
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(is_conflict_of_database)
 }

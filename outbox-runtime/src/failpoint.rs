@@ -1,6 +1,7 @@
 //! Places where a crash would hurt most, by name: `tests/failpoints.rs` kills a relay at each.
 
-/// Ends the process if `OUTBOX_FAILPOINT` names this place, as a crash does: no destructor runs, nothing is flushed.
+/// Ends the process if `OUTBOX_FAILPOINT` names this place, as a crash does: no destructor runs,
+/// nothing is flushed.
 #[cfg(feature = "failpoints")]
 pub(crate) fn failpoint(name: &str) {
     if std::env::var_os("OUTBOX_FAILPOINT").is_some_and(|chosen| chosen == name) {

@@ -1,4 +1,5 @@
-//! The runtime of the crate [`outbox`](https://docs.rs/outbox): depend on that one, whose documentation is the manual.
+//! The runtime of the crate [`outbox`](https://docs.rs/outbox): depend on that one, whose
+//! documentation is the manual.
 
 #![forbid(unsafe_code)]
 // Whatever a user, a database or a broker does, it is an error, not a panic.

@@ -1,5 +1,5 @@
-//! What relays and consumers tell of their work: log lines by `tracing`, and, with the feature `metrics`, the metrics below by the crate
-//! `metrics`, for whatever exporter the program installs.
+//! What relays and consumers tell of their work: log lines by `tracing`, and, with the feature
+//! `metrics`, the metrics below by the crate `metrics`, for whatever exporter the program installs.
 //!
 //! | metric | kind | unit | |
 //! |---|---|---|---|
@@ -123,7 +123,8 @@ pub(crate) fn status(status: &Status) {
     {
         metrics::gauge!("outbox_backlog").set(status.backlog as f64);
         metrics::gauge!("outbox_parked").set(status.parked as f64);
-        let age = status.oldest_pending.and_then(|oldest| SystemTime::now().duration_since(oldest).ok());
+        let age =
+            status.oldest_pending.and_then(|oldest| SystemTime::now().duration_since(oldest).ok());
         metrics::gauge!("outbox_oldest_pending_seconds").set(age.unwrap_or_default().as_secs_f64());
     }
     let _ = status;

@@ -1,4 +1,5 @@
-//! What an operator asks of an outbox: how far its relays are, what is parked, what to publish again.
+//! What an operator asks of an outbox: how far its relays are, what is parked, what to publish
+//! again.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,8 +17,8 @@ use crate::tx::TxOptions;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Events that are committed, and not saved as published, without the parked ones. Counted up to
-    /// [`Status::COUNTED`] of a lane: more are not told apart from so many.
+    /// Events that are committed, and not saved as published, without the parked ones. Counted up
+    /// to [`Status::COUNTED`] of a lane: more are not told apart from so many.
     pub backlog: u64,
     /// When the oldest of them occurred.
     pub oldest_pending: Option<SystemTime>,
@@ -65,8 +66,8 @@ pub struct ParkedEvent {
     pub lane: Lane,
     /// Its number in the outbox's sequence.
     pub seq: i64,
-    /// The first parked event of its topic and key: this one is not sent before that one is published or discarded. `None`: it
-    /// is the first itself, and what is to be looked at.
+    /// The first parked event of its topic and key: this one is not sent before that one is
+    /// published or discarded. `None`: it is the first itself, and what is to be looked at.
     pub waits_behind: Option<Uuid>,
     /// What refused it, in the broker's words and ours. `None`: it was not tried yet.
     pub reason: Option<String>,
@@ -104,7 +105,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// All that are retained. Narrow it down by the methods below: an event must meet all that are given.
+    /// All that are retained. Narrow it down by the methods below: an event must meet all that are
+    /// given.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
@@ -140,7 +142,8 @@ impl Replay {
 }
 
 impl<DB: OutboxDatabase> Outbox<DB> {
-    /// How far the relays are. On Postgres it reads up to [`Status::COUNTED`] index entries for each lane.
+    /// How far the relays are. On Postgres it reads up to [`Status::COUNTED`] index entries for
+    /// each lane.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -148,12 +151,17 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         <DB as sealed::Database>::status(self.pool(), &self.settings().names).await
     }
 
-    /// Forgets what the consumer group `group` handled longer ago than `retention`, as its running consumers do from time to
-    /// time: for handlers that no [`Consumer`](crate::consume) runs. Returns how many events that were.
+    /// Forgets what the consumer group `group` handled longer ago than `retention`, as its running
+    /// consumers do from time to time: for handlers that no [`Consumer`](crate::consume) runs.
+    /// Returns how many events that were.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
-    pub async fn forget_handled(&self, group: &str, retention: Duration) -> Result<u64, OutboxError> {
+    pub async fn forget_handled(
+        &self,
+        group: &str,
+        retention: Duration,
+    ) -> Result<u64, OutboxError> {
         /// In one statement, so that none holds locks for long.
         const AT_ONCE: u32 = 5_000;
         let names = &self.settings().names;
@@ -162,7 +170,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         loop {
             let mut tx = self.begin_with(TxOptions::of_consumer(Duration::from_secs(60))).await?;
             let now =
-                <DB as sealed::Database>::forget_inbox(&mut tx, names, group, retention, AT_ONCE).await?;
+                <DB as sealed::Database>::forget_inbox(&mut tx, names, group, retention, AT_ONCE)
+                    .await?;
             tx.commit().await?;
             forgotten += now;
             if now < u64::from(AT_ONCE) {
@@ -171,9 +180,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         }
     }
 
-    /// Takes back the space of events that are published, and older than `retention`, as a running relay does every few
-    /// seconds: for jobs, and for a database whose relays are all stopped. Returns how many events. On Postgres space comes
-    /// back in blocks of about a million.
+    /// Takes back the space of events that are published, and older than `retention`, as a running
+    /// relay does every few seconds: for jobs, and for a database whose relays are all stopped.
+    /// Returns how many events. On Postgres space comes back in blocks of about a million.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -182,11 +191,13 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         <DB as sealed::Database>::reclaim(self.pool(), &self.settings().names, retention).await
     }
 
-    /// Parked events, `limit` of them at most (and never more than 10,000, or 16 MiB unless a single event is larger). Those of
-    /// a topic and key stand together, in their order; keys come in no particular one.
+    /// Parked events, `limit` of them at most (and never more than 10,000, or 16 MiB unless a
+    /// single event is larger). Those of a topic and key stand together, in their order; keys come
+    /// in no particular one.
     ///
-    /// A relay parks an event that the broker refused [several times](crate::Relay::park_after), and with it the later
-    /// events of its topic and key, so that those stay in order and the other keys go on.
+    /// A relay parks an event that the broker refused [several times](crate::Relay::park_after),
+    /// and with it the later events of its topic and key, so that those stay in order and the other
+    /// keys go on.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]
@@ -208,7 +219,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         <DB as sealed::Database>::parked(self.pool(), &self.settings().names, None, limit).await
     }
 
-    /// The parked events behind `last` in the list of [`parked`](Self::parked). None: that was the end of it.
+    /// The parked events behind `last` in the list of [`parked`](Self::parked). None: that was the
+    /// end of it.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -221,7 +233,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         <DB as sealed::Database>::parked(self.pool(), &self.settings().names, after, limit).await
     }
 
-    /// Has a relay try the parked events with this key again, on whatever topic, in order, at once. Returns how many there are.
+    /// Has a relay try the parked events with this key again, on whatever topic, in order, at once.
+    /// Returns how many there are.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -229,7 +242,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.release(Release::Key(key)).await
     }
 
-    /// Has a relay try the parked events of this topic and key again, in order, at once. Returns how many there are.
+    /// Has a relay try the parked events of this topic and key again, in order, at once. Returns
+    /// how many there are.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -238,7 +252,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.release(Release::OnTopic(lane, KeyDigest::of(topic, key))).await
     }
 
-    /// Has a relay try all parked events again, those of each key in order, at once. Returns how many there are.
+    /// Has a relay try all parked events again, those of each key in order, at once. Returns how
+    /// many there are.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -248,23 +263,27 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     async fn release(&self, which: Release<'_>) -> Result<u64, OutboxError> {
         let shared = self.settings();
-        let released = <DB as sealed::Database>::release_parked(&shared.pool, &shared.names, which).await?;
+        let released =
+            <DB as sealed::Database>::release_parked(&shared.pool, &shared.names, which).await?;
         shared.doorbell.ring_for_lanes();
         Ok(released)
     }
 
-    /// Gives up a parked event that is the first of its topic and key: it is not published, unless a relay sends it at this very
-    /// moment, nor [replayed](Self::replay), unless by its id. The events behind it go on when they are tried again (or
-    /// [released](Self::release_parked)). Returns whether it was there.
+    /// Gives up a parked event that is the first of its topic and key: it is not published, unless
+    /// a relay sends it at this very moment, nor [replayed](Self::replay), unless by its id. The
+    /// events behind it go on when they are tried again (or [released](Self::release_parked)).
+    /// Returns whether it was there.
     ///
     /// # Errors
     /// If it [waits behind](ParkedEvent::waits_behind) another event, which is what was refused
-    /// ([`ErrorKind::NotAtFault`]): then nothing is changed. If the database refuses, or its tables are missing.
+    /// ([`ErrorKind::NotAtFault`]): then nothing is changed. If the database refuses, or its tables
+    /// are missing.
     pub async fn discard_parked(&self, id: Uuid) -> Result<bool, OutboxError> {
         self.discard(id, false).await
     }
 
-    /// Gives up a parked event as [`discard_parked`](Self::discard_parked) does, even if it merely waits behind another one.
+    /// Gives up a parked event as [`discard_parked`](Self::discard_parked) does, even if it merely
+    /// waits behind another one.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -274,7 +293,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     async fn discard(&self, id: Uuid, insist: bool) -> Result<bool, OutboxError> {
         let shared = self.settings();
-        match <DB as sealed::Database>::discard_parked(&shared.pool, &shared.names, id, insist).await? {
+        match <DB as sealed::Database>::discard_parked(&shared.pool, &shared.names, id, insist)
+            .await?
+        {
             Discard::NotParked => Ok(false),
             Discard::Waits(head) => Err(OutboxError::new(
                 ErrorKind::NotAtFault,
@@ -290,8 +311,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         }
     }
 
-    /// Parked events that were given up, the latest first, `limit` of them at most (and never more than 10,000). They are
-    /// forgotten when their space is reclaimed, as nothing of them is left to be replayed then.
+    /// Parked events that were given up, the latest first, `limit` of them at most (and never more
+    /// than 10,000). They are forgotten when their space is reclaimed, as nothing of them is left
+    /// to be replayed then.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -299,18 +321,21 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         <DB as sealed::Database>::discarded(self.pool(), &self.settings().names, limit).await
     }
 
-    /// Publishes retained events again, with their ids, after all that is in the outbox now; a consumer skips those whose
-    /// ids it remembers. Returns how many. They are copied in one transaction, in their order, and each once, however often it
-    /// was replayed before. Neither those that are parked are, nor those that were discarded, unless [by id](Replay::ids).
-    /// See [`Relay::retention`](crate::Relay::retention) for what is retained.
+    /// Publishes retained events again, with their ids, after all that is in the outbox now; a
+    /// consumer skips those whose ids it remembers. Returns how many. They are copied in one
+    /// transaction, in their order, and each once, however often it was replayed before. Neither
+    /// those that are parked are, nor those that were discarded, unless [by id](Replay::ids). See
+    /// [`Relay::retention`](crate::Relay::retention) for what is retained.
     ///
-    /// It all takes place in the database. On Postgres it is given up after ten minutes, or what `statement_timeout` allows if
-    /// that is less; on SQLite, other writers wait for it. Narrow `which` down to what is needed.
+    /// It all takes place in the database. On Postgres it is given up after ten minutes, or what
+    /// `statement_timeout` allows if that is less; on SQLite, other writers wait for it. Narrow
+    /// `which` down to what is needed.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn replay(&self, which: Replay) -> Result<u64, OutboxError> {
-        let replayed = <DB as sealed::Database>::replay(self.pool(), &self.settings().names, &which).await?;
+        let replayed =
+            <DB as sealed::Database>::replay(self.pool(), &self.settings().names, &which).await?;
         self.ring();
         Ok(replayed)
     }

@@ -11,8 +11,8 @@ use crate::error::OutboxError;
 use crate::store::{Names, OutboxDatabase, sealed};
 use crate::tx::{Doubt, Enclosing, Link, OutboxTx, TxOptions, begin_on_pool};
 
-/// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to clone; share one
-/// per database among the services and the relay of a process.
+/// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to
+/// clone; share one per database among the services and the relay of a process.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
@@ -36,7 +36,8 @@ pub(crate) struct Shared<DB: OutboxDatabase> {
     notifier: Option<Notifier>,
 }
 
-/// The task that rings in other processes. Started at the first ring: only then is there surely a runtime.
+/// The task that rings in other processes. Started at the first ring: only then is there surely a
+/// runtime.
 #[derive(Default)]
 struct Notifier(Mutex<Option<JoinHandle<()>>>);
 
@@ -48,13 +49,14 @@ impl Drop for Notifier {
     }
 }
 
-/// The largest event that `emit` takes unless [`OutboxBuilder::max_event_bytes`] says otherwise: payload, key and
-/// headers together. librdkafka's own limit is 1,000,000 bytes (`message.max.bytes`); the rest is for the headers
-/// that the relay adds.
+/// The largest event that `emit` takes unless [`OutboxBuilder::max_event_bytes`] says otherwise:
+/// payload, key and headers together. librdkafka's own limit is 1,000,000 bytes
+/// (`message.max.bytes`); the rest is for the headers that the relay adds.
 pub const DEFAULT_MAX_EVENT_BYTES: usize = 950_000;
 
 impl<DB: OutboxDatabase> Outbox<DB> {
-    /// An outbox in the tables `outbox_…` of the pool's database, with all settings at their defaults.
+    /// An outbox in the tables `outbox_…` of the pool's database, with all settings at their
+    /// defaults.
     pub fn new(pool: Pool<DB>) -> Self {
         Self::from_parts(pool, Names::default(), DEFAULT_MAX_EVENT_BYTES, None, true)
     }
@@ -94,17 +96,19 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         &self.0.pool
     }
 
-    /// Creates the outbox's tables, or brings them to this version. Does nothing when they are; safe when several
-    /// processes call it at once.
+    /// Creates the outbox's tables, or brings them to this version. Does nothing when they are;
+    /// safe when several processes call it at once.
     ///
     /// # Errors
-    /// If the database refuses, or if the tables are of a newer version than this program. Nothing is changed then.
+    /// If the database refuses, or if the tables are of a newer version than this program. Nothing
+    /// is changed then.
     pub async fn migrate(&self) -> Result<(), OutboxError> {
         DB::migrate(&self.0.pool, &self.0.names).await
     }
 
-    /// The SQL that [`migrate`](Self::migrate) would run on an empty database, for teams who run their own
-    /// migrations: it leaves the tables as `migrate` does, and `migrate` then finds nothing to do.
+    /// The SQL that [`migrate`](Self::migrate) would run on an empty database, for teams who run
+    /// their own migrations: it leaves the tables as `migrate` does, and `migrate` then finds
+    /// nothing to do.
     #[must_use]
     pub fn migration_sql(&self) -> String {
         crate::store::migrate::script::<DB>(&self.0.names)
@@ -128,7 +132,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// ```
     ///
     /// # Errors
-    /// If the database gives no connection, or does not begin. Dropping the future leaves the pool usable.
+    /// If the database gives no connection, or does not begin. Dropping the future leaves the pool
+    /// usable.
     pub async fn begin(&self) -> Result<OutboxTx<'static, DB>, OutboxError> {
         self.begin_with(TxOptions::new()).await
     }
@@ -146,9 +151,13 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// ```
     ///
     /// # Errors
-    /// As [`begin`](Self::begin). What the database refuses because another transaction was in the way, here or later, is
-    /// an error of the kind [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): begin again, and do all of it again.
-    pub async fn begin_with(&self, options: TxOptions) -> Result<OutboxTx<'static, DB>, OutboxError> {
+    /// As [`begin`](Self::begin). What the database refuses because another transaction was in the
+    /// way, here or later, is an error of the kind
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): begin again, and do all of it again.
+    pub async fn begin_with(
+        &self,
+        options: TxOptions,
+    ) -> Result<OutboxTx<'static, DB>, OutboxError> {
         let connection = begin_on_pool(&self.0.pool, DB::begin_statement(options)).await?;
         let mut tx = OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, self.shared());
         tx.watch_conflicts(options.watch);
@@ -156,11 +165,11 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(tx)
     }
 
-    /// Joins a transaction that sqlx has open: in a savepoint of it, with the outbox's events. After
-    /// [`OutboxTx::commit`] they are part of the sqlx transaction, and live or die with it.
+    /// Joins a transaction that sqlx has open: in a savepoint of it, with the outbox's events.
+    /// After [`OutboxTx::commit`] they are part of the sqlx transaction, and live or die with it.
     ///
-    /// The outbox does not learn when that one commits: call [`ring`](Self::ring) after it, or let the relay find
-    /// the events at its next poll.
+    /// The outbox does not learn when that one commits: call [`ring`](Self::ring) after it, or let
+    /// the relay find the events at its next poll.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]
@@ -189,7 +198,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         use sqlx_core::transaction::TransactionManager;
 
         let connection: &'c mut DB::Connection = &mut *transaction;
-        // In SQLite a savepoint outside of a transaction is one of its own, and would commit the events alone.
+        // In SQLite a savepoint outside of a transaction is one of its own, and would commit the
+        // events alone.
         if DB::asks_before_commit(Doubt { now: true, ever: true }, true) {
             DB::confirm(connection).await?;
         }
@@ -197,10 +207,12 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(OutboxTx::new(Link::Borrowed(connection), Enclosing::SqlxTransaction, self.shared()))
     }
 
-    /// Wakes the relays, here and in other processes. Transactions that the outbox commits itself ring already.
+    /// Wakes the relays, here and in other processes. Transactions that the outbox commits itself
+    /// ring already.
     pub fn ring(&self) {
         self.0.doorbell.ring_here();
-        let Some(notifier) = self.0.notifier.as_ref().filter(|_| self.0.doorbell.is_for_others()) else {
+        let Some(notifier) = self.0.notifier.as_ref().filter(|_| self.0.doorbell.is_for_others())
+        else {
             return;
         };
         let mut task = notifier.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,15 +259,16 @@ pub struct OutboxBuilder<DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> OutboxBuilder<DB> {
-    /// The schema of the outbox's tables (Postgres). Default: none, so the connection's `search_path` decides.
+    /// The schema of the outbox's tables (Postgres). Default: none, so the connection's
+    /// `search_path` decides.
     #[must_use]
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.names.schema = Some(schema.into());
         self
     }
 
-    /// What the names of the outbox's tables begin with. Default: `outbox_`. Two outboxes in one schema need
-    /// different prefixes.
+    /// What the names of the outbox's tables begin with. Default: `outbox_`. Two outboxes in one
+    /// schema need different prefixes.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.names.prefix = prefix.into();
@@ -263,26 +276,27 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
     }
 
     /// The largest event that `emit` takes, in bytes of payload, key and headers. Default:
-    /// [`DEFAULT_MAX_EVENT_BYTES`]. Raise it only together with `message.max.bytes` of the relay's publisher and
-    /// `max.message.bytes` of the topics: an event that Kafka refuses is parked. At most 500,000,000 bytes: half of what
-    /// librdkafka and Postgres can take at all.
+    /// [`DEFAULT_MAX_EVENT_BYTES`]. Raise it only together with `message.max.bytes` of the relay's
+    /// publisher and `max.message.bytes` of the topics: an event that Kafka refuses is parked. At
+    /// most 500,000,000 bytes: half of what librdkafka and Postgres can take at all.
     #[must_use]
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes.min(500_000_000);
         self
     }
 
-    /// Where `emit` gets the W3C `traceparent` of the current trace from. Default: nowhere, and events that a
-    /// consumer's handler emits continue the trace of the event it handles.
+    /// Where `emit` gets the W3C `traceparent` of the current trace from. Default: nowhere, and
+    /// events that a consumer's handler emits continue the trace of the event it handles.
     #[must_use]
     pub fn trace_context(mut self, current_traceparent: fn() -> Option<String>) -> Self {
         self.trace_context = Some(current_traceparent);
         self
     }
 
-    /// Whether commits wake the relays of other processes (Postgres: a `NOTIFY` after the commit, from a connection
-    /// of its own, at most one in 5 ms, and none while the relay of this process has all lanes). Default: yes. Behind a
-    /// transaction pooler `NOTIFY` works as well, but the relay's `LISTEN` needs a direct connection.
+    /// Whether commits wake the relays of other processes (Postgres: a `NOTIFY` after the commit,
+    /// from a connection of its own, at most one in 5 ms, and none while the relay of this process
+    /// has all lanes). Default: yes. Behind a transaction pooler `NOTIFY` works as well, but the
+    /// relay's `LISTEN` needs a direct connection.
     #[must_use]
     pub fn notify_other_processes(mut self, notify: bool) -> Self {
         self.notify = notify;
@@ -296,7 +310,9 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
     pub fn build(self) -> Result<Outbox<DB>, OutboxError> {
         let Self { pool, names, max_event_bytes, trace_context, notify } = self;
         let has_nul = |name: &str| name.contains('\0');
-        if has_nul(&names.prefix) || names.schema.as_deref().is_some_and(|s| s.is_empty() || has_nul(s)) {
+        if has_nul(&names.prefix)
+            || names.schema.as_deref().is_some_and(|s| s.is_empty() || has_nul(s))
+        {
             return Err(OutboxError::config(
                 "the schema of the outbox is empty, or it or the prefix contains a NUL",
             ));

@@ -43,7 +43,8 @@ pub struct EventRecord {
     pub content_type: Cow<'static, str>,
     /// The event's own headers, and `traceparent` if there was a trace.
     pub headers: Headers,
-    /// The payload, as the codec wrote it. `None`: a tombstone, which deletes the key of a compacted topic.
+    /// The payload, as the codec wrote it. `None`: a tombstone, which deletes the key of a
+    /// compacted topic.
     pub payload: Option<Vec<u8>>,
     /// When it happened; the stores keep microseconds.
     pub occurred_at: SystemTime,
@@ -52,8 +53,8 @@ pub struct EventRecord {
 }
 
 impl EventRecord {
-    /// An event as [`emit`](crate::OutboxTx::emit) makes it. What the type does not say can be changed here, for
-    /// [`emit_record`](crate::OutboxTx::emit_record).
+    /// An event as [`emit`](crate::OutboxTx::emit) makes it. What the type does not say can be
+    /// changed here, for [`emit_record`](crate::OutboxTx::emit_record).
     ///
     /// # Errors
     /// If it cannot be serialized.
@@ -78,8 +79,8 @@ impl EventRecord {
         })
     }
 
-    /// A tombstone: a message without a payload, by which a compacted topic forgets what it has of this key. It has the name and
-    /// version of `E`, and none of its own headers.
+    /// A tombstone: a message without a payload, by which a compacted topic forgets what it has of
+    /// this key. It has the name and version of `E`, and none of its own headers.
     ///
     /// # Errors
     /// If `E` is several events, of which none is meant.
@@ -149,14 +150,16 @@ impl StoredEvent {
     /// Why an event is set aside without a try, if it cannot be read.
     pub(crate) fn refused_unread(&self) -> Option<OutboxError> {
         let why = self.unreadable.as_deref()?;
-        let message =
-            format!("its row cannot be read: {why}. Correct the row in the table of the parked events");
+        let message = format!(
+            "its row cannot be read: {why}. Correct the row in the table of the parked events"
+        );
         Some(OutboxError::new(ErrorKind::InvalidEvent, message))
     }
 }
 
-/// What events keep their order by: a topic and key, in 16 bytes. Indexes and memory hold this instead of keys, which may
-/// be longer than an index takes. Two keys with one digest would wait for each other, and no harm is done.
+/// What events keep their order by: a topic and key, in 16 bytes. Indexes and memory hold this
+/// instead of keys, which may be longer than an index takes. Two keys with one digest would wait
+/// for each other, and no harm is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest(pub(crate) Uuid);
 
@@ -179,8 +182,8 @@ pub struct Lane(i16);
 pub const LANES: usize = 16;
 
 impl Lane {
-    /// The lane of a key: equal keys, equal lane, in every program and version. A keyless event has no order to
-    /// keep, and is spread by its id.
+    /// The lane of a key: equal keys, equal lane, in every program and version. A keyless event has
+    /// no order to keep, and is spread by its id.
     pub(crate) fn of(key: Option<&[u8]>, id: Uuid) -> Self {
         let hash = fnv1a(key.unwrap_or(id.as_bytes()));
         // FNV-1a's high bits mix better than its low ones: fold them in.
@@ -201,7 +204,8 @@ impl Lane {
         self.0 as usize
     }
 
-    /// A number read from a database; one that no lane has is taken for the first, and its rows are not lost.
+    /// A number read from a database; one that no lane has is taken for the first, and its rows are
+    /// not lost.
     pub(crate) fn from_number(number: i16) -> Self {
         if (0..LANES as i16).contains(&number) { Self(number) } else { Self(0) }
     }
@@ -209,9 +213,9 @@ impl Lane {
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo). Its result is on disk: it must never change.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! What the user's code may do to ours. It may panic: in a handler, in a codec, and in what they return, whose `Display`,
-//! `source` and `Drop` are the user's too. Its texts may be endless, and so may be the chain of its causes.
+//! What the user's code may do to ours. It may panic: in a handler, in a codec, and in what they
+//! return, whose `Display`, `source` and `Drop` are the user's too. Its texts may be endless, and
+//! so may be the chain of its causes.
 
 use std::any::Any;
 use std::error::Error;
@@ -36,7 +37,8 @@ fn drop_caught<T>(value: T) {
     }
 }
 
-/// A value of the user's, whose `Drop` may panic. As a future, it ends if the user's panics, with what that said.
+/// A value of the user's, whose `Drop` may panic. As a future, it ends if the user's panics, with
+/// what that said.
 pub(crate) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
@@ -113,7 +115,8 @@ impl fmt::Debug for UserError {
     }
 }
 
-/// An error and its causes, the outermost first. A chain of causes may be a ring, and `source` may panic.
+/// An error and its causes, the outermost first. A chain of causes may be a ring, and `source` may
+/// panic.
 pub(crate) fn causes<'e>(
     error: &'e (dyn Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outbox::consume::{
-    Consumed, Consumer, DeadLetter, DeadLetters, ErrorClass, EventContext, EventHandler, HandlerOptions,
+    Consumed, Consumer, DeadLetter, DeadLetters, ErrorClass, EventContext, EventHandler,
+    HandlerOptions,
 };
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Decode, DomainEvent, Outbox, OutboxError, OutboxTx, Relay};
@@ -200,7 +201,11 @@ pub async fn handled_by(outbox: &Outbox<Postgres>, group: &str) -> Vec<(String, 
         .unwrap()
 }
 
-pub async fn until_handled(outbox: &Outbox<Postgres>, group: &str, count: usize) -> Vec<(String, i64)> {
+pub async fn until_handled(
+    outbox: &Outbox<Postgres>,
+    group: &str,
+    count: usize,
+) -> Vec<(String, i64)> {
     within_a_minute(async {
         loop {
             let handled = handled_by(outbox, group).await;
@@ -228,7 +233,10 @@ pub async fn until_dead_letters(topic: &str, group: &str, count: usize) -> Vec<D
 }
 
 /// Publishes events as a service does: by an outbox and a relay.
-pub async fn publish<E: DomainEvent>(outbox: &Outbox<Postgres>, events: impl IntoIterator<Item = E>) {
+pub async fn publish<E: DomainEvent>(
+    outbox: &Outbox<Postgres>,
+    events: impl IntoIterator<Item = E>,
+) {
     let mut tx = outbox.begin().await.unwrap();
     for event in events {
         tx.emit(event).unwrap();
@@ -244,9 +252,9 @@ pub async fn produce(topic: &str, key: &str, payload: &str, headers: &[(&str, &s
         .set("partitioner", "murmur2_random")
         .create()
         .unwrap();
-    let with = headers
-        .iter()
-        .fold(OwnedHeaders::new(), |with, (key, value)| with.insert(Header { key, value: Some(*value) }));
+    let with = headers.iter().fold(OwnedHeaders::new(), |with, (key, value)| {
+        with.insert(Header { key, value: Some(*value) })
+    });
     let record = FutureRecord::to(topic).key(key).payload(payload).headers(with);
     producer.send(record, Duration::from_secs(30)).await.unwrap();
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tracing_subscriber::layer::SubscriberExt;
 
-/// The warnings and errors that a user's log shows: of all tests of a program, since librdkafka speaks on a thread of its own.
+/// The warnings and errors that a user's log shows: of all tests of a program, since librdkafka
+/// speaks on a thread of its own.
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
@@ -27,7 +28,10 @@ impl Log {
     /// The lines that have all of `words`.
     pub fn lines(&self, words: &[&str]) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
+        text.lines()
+            .filter(|line| words.iter().all(|word| line.contains(word)))
+            .map(str::to_owned)
+            .collect()
     }
 
     pub async fn until_it_says(&self, words: &[&str]) {
@@ -37,7 +41,11 @@ impl Log {
             }
         };
         let said = tokio::time::timeout(Duration::from_secs(60), says).await;
-        assert!(said.is_ok(), "the log does not say {words:?} within a minute: {:#?}", self.lines(&[]));
+        assert!(
+            said.is_ok(),
+            "the log does not say {words:?} within a minute: {:#?}",
+            self.lines(&[])
+        );
     }
 }
 

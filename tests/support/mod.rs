@@ -71,8 +71,8 @@ pub fn kafka() -> String {
     server("KAFKA_BROKERS")
 }
 
-/// Defaults that a DBA may have chosen, each of which something could rest on that does not state it. All databases on
-/// [`OTHER_POSTGRES`] have them.
+/// Defaults that a DBA may have chosen, each of which something could rest on that does not state
+/// it. All databases on [`OTHER_POSTGRES`] have them.
 pub const HOSTILE: &[(&str, &str)] = &[
     ("default_transaction_isolation", "serializable"),
     ("default_transaction_read_only", "on"),
@@ -104,8 +104,8 @@ pub async fn postgres(variable: &str, connections: u32) -> PgPool {
     postgres_with(variable, &[], connections).await
 }
 
-/// The same with these defaults. The pool's own connections may write, and find their tables, by what each is told when it
-/// connects: other connections to the database do not know of it.
+/// The same with these defaults. The pool's own connections may write, and find their tables, by
+/// what each is told when it connects: other connections to the database do not know of it.
 pub async fn postgres_with(variable: &str, defaults: &[(&str, &str)], connections: u32) -> PgPool {
     let url = server(variable);
     let options: sqlx::postgres::PgConnectOptions = url.parse().expect("a Postgres URL");
@@ -189,7 +189,10 @@ impl OrderCreated {
 }
 
 /// One transaction with these events.
-pub async fn commit<DB: OutboxDatabase>(outbox: &Outbox<DB>, events: impl IntoIterator<Item = OrderCreated>) {
+pub async fn commit<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    events: impl IntoIterator<Item = OrderCreated>,
+) {
     let mut tx = outbox.begin().await.unwrap();
     for event in events {
         tx.emit(event).unwrap();

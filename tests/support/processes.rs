@@ -41,7 +41,8 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// SIGSTOP and SIGCONT: a machine that is suspended, and wakes up in a world that went on without it.
+    /// SIGSTOP and SIGCONT: a machine that is suspended, and wakes up in a world that went on
+    /// without it.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
@@ -82,6 +83,10 @@ impl Drop for Process {
 fn example_program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
-    assert!(program.exists(), "{} is missing: `cargo build --examples` builds it", program.display());
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo build --examples` builds it",
+        program.display()
+    );
     program
 }

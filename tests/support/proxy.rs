@@ -1,4 +1,5 @@
-//! A TCP proxy between a client and a server that fails as networks do: without a word, or by a reset.
+//! A TCP proxy between a client and a server that fails as networks do: without a word, or by a
+//! reset.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -28,8 +29,9 @@ pub enum Moment {
 
 /// In front of one server. Dropped, it closes all its connections.
 ///
-/// A silent connection stays open and forwards nothing: neither side learns of it, not even that the other has closed.
-/// It stays silent until [`cut`](Self::cut) or [`thaw`](Self::thaw); [`heal`](Self::heal) lets *new* connections pass.
+/// A silent connection stays open and forwards nothing: neither side learns of it, not even that
+/// the other has closed. It stays silent until [`cut`](Self::cut) or [`thaw`](Self::thaw);
+/// [`heal`](Self::heal) lets *new* connections pass.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -121,9 +123,9 @@ impl Proxy {
         }
     }
 
-    /// The first connection on which the text passes to the server goes silent then; others pass. Returns the wait for
-    /// that. The text must be what is on the wire: sqlx sends a prepared statement once a connection
-    /// (`statement-cache-capacity=0` in the URL has it sent each time).
+    /// The first connection on which the text passes to the server goes silent then; others pass.
+    /// Returns the wait for that. The text must be what is on the wire: sqlx sends a prepared
+    /// statement once a connection (`statement-cache-capacity=0` in the URL has it sent each time).
     pub fn silence_one(&self, moment: Moment) -> impl Future<Output = ()> + Send + 'static {
         let mut fired = self.shared.fired.subscribe();
         let mut moments = self.shared.moments.lock().unwrap();
@@ -189,7 +191,8 @@ async fn forward(client: TcpStream, state: watch::Sender<Silence>, shared: Arc<S
     let mut cut = state.subscribe();
     let forwarding = async {
         let Ok(server) = TcpStream::connect(&shared.server).await else { return };
-        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+        let ((from_client, to_client), (from_server, to_server)) =
+            (client.into_split(), server.into_split());
         tokio::join!(
             pump(from_client, to_server, Way::ToServer, &state, &shared),
             pump(from_server, to_client, Way::ToClient, &state, &shared),

@@ -43,7 +43,10 @@ pub fn quick<DB: OutboxDatabase, P: Publisher>(outbox: &Outbox<DB>, publisher: P
 }
 
 /// Waits until `count` events are parked.
-pub async fn until_parked<DB: OutboxDatabase>(outbox: &Outbox<DB>, count: usize) -> Vec<ParkedEvent> {
+pub async fn until_parked<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    count: usize,
+) -> Vec<ParkedEvent> {
     within_a_minute(async {
         loop {
             let parked = outbox.parked(1_000).await.unwrap();

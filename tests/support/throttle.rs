@@ -62,7 +62,8 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, link: Option<A
         if let Some(link) = &link {
             let mut free = link.free.lock().await;
             let rate = link.bytes_per_second.load(Ordering::SeqCst);
-            *free = (*free).max(Instant::now()) + Duration::from_micros(read as u64 * 1_000_000 / rate);
+            *free =
+                (*free).max(Instant::now()) + Duration::from_micros(read as u64 * 1_000_000 / rate);
             sleep_until(*free).await;
         }
         if to.write_all(&buffer[..read]).await.is_err() {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
@@ -30,12 +32,15 @@ pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config:
     delete_topic_of(brokers, name).await;
     let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let new = config.iter().fold(new, |new, (key, value)| new.set(key, value));
-    let create =
-        async || admin_of(brokers).create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0);
+    let create = async || {
+        admin_of(brokers).create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0)
+    };
     let mut created = create().await;
-    // Of an earlier run of the test on the same servers, with those of its consumers: `<topic>.<group>.…`.
+    // Of an earlier run of the test on the same servers, with those of its consumers:
+    // `<topic>.<group>.…`.
     while let Err((_, RDKafkaErrorCode::TopicAlreadyExists)) = created {
-        let metadata = admin_of(brokers).inner().fetch_metadata(None, Duration::from_secs(30)).unwrap();
+        let metadata =
+            admin_of(brokers).inner().fetch_metadata(None, Duration::from_secs(30)).unwrap();
         let topics = metadata.topics().iter().map(|topic| topic.name());
         let is_old = |other: &&str| {
             other.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -48,8 +53,11 @@ pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config:
 
 /// Has the topic take messages of ten megabytes.
 pub async fn raise_limit(brokers: &str, topic: &str) {
-    let raise = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", "10000000");
-    admin_of(brokers).alter_configs([&raise], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let raise =
+        AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", "10000000");
+    admin_of(brokers).alter_configs([&raise], &AdminOptions::new()).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
 }
 
 /// Deletes a topic, and none of those of its consumers.
@@ -60,7 +68,9 @@ pub async fn delete_topic(name: &str) {
 /// Creates a topic that was deleted a moment ago.
 pub async fn create_again(name: &str) {
     let new = NewTopic::new(name, 1, TopicReplication::Fixed(1));
-    while let Err((_, error)) = admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0) {
+    while let Err((_, error)) =
+        admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0)
+    {
         assert_eq!(error, RDKafkaErrorCode::TopicAlreadyExists);
         delete_topic(name).await;
     }
@@ -72,7 +82,8 @@ async fn delete_topics(brokers: &str, names: &[&str]) {
     tokio::time::sleep(Duration::from_millis(50)).await; // until the next look
 }
 
-/// What an earlier run has left on the same Kafka: the topic, and those for its retries and dead letters.
+/// What an earlier run has left on the same Kafka: the topic, and those for its retries and dead
+/// letters.
 async fn delete_topic_of(brokers: &str, name: &str) {
     let admin = admin_of(brokers);
     let of_topic = |other: &str| {
@@ -123,7 +134,8 @@ pub async fn read_topic_of(brokers: String, topic: &'static str) -> Vec<OwnedMes
         while !ends.is_empty() {
             let message = consumer.poll(timeout).expect("a message within 30 s").unwrap().detach();
             let (partition, next) = (message.partition(), message.offset() + 1);
-            // Another test may be writing to it: what comes after the end must not be counted for another partition.
+            // Another test may be writing to it: what comes after the end must not be counted for
+            // another partition.
             if ends.get(&partition).is_some_and(|end| next >= *end) {
                 ends.remove(&partition);
             }

@@ -1,5 +1,5 @@
-//! Writers that commit late, roll back, use savepoints and prepared transactions, and draw their transaction id before they
-//! wait for a lock; and what must be true of their events afterwards.
+//! Writers that commit late, roll back, use savepoints and prepared transactions, and draw their
+//! transaction id before they wait for a lock; and what must be true of their events afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,11 +17,16 @@ const KEYS: u64 = 20;
 /// The key of a transaction that somebody may hold open.
 pub const LONG_KEY: i64 = KEYS as i64;
 
-/// One business transaction: some keys, each under its lock, with an event of its new value. Returns how many events
-/// it committed.
-async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Result<usize, sqlx::Error> {
+/// One business transaction: some keys, each under its lock, with an event of its new value.
+/// Returns how many events it committed.
+async fn write(
+    outbox: &Outbox<Postgres>,
+    random: &mut Random,
+    id: &str,
+) -> Result<usize, sqlx::Error> {
     if random.chance(1) {
-        // The rest of the block is used up: over to the next leaf of the ring, and around it more than once.
+        // The rest of the block is used up: over to the next leaf of the ring, and around it more
+        // than once.
         super::next_leaf(outbox).await;
     }
     // It locks and then reads, which is its own business, and is no conflict.
@@ -41,11 +46,12 @@ async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Resu
         if in_savepoint {
             open.execute("savepoint s").await?;
         }
-        let value: i64 =
-            sqlx::query_scalar("update aggregate set value = value + 1 where key = $1 returning value")
-                .bind(key as i64)
-                .fetch_one(&mut *open)
-                .await?;
+        let value: i64 = sqlx::query_scalar(
+            "update aggregate set value = value + 1 where key = $1 returning value",
+        )
+        .bind(key as i64)
+        .fetch_one(&mut *open)
+        .await?;
         let mut tx = outbox.attach(&mut open).await.expect("a savepoint");
         let mut order = OrderCreated::new(key.to_string(), value);
         if random.below(200) == 0 {
@@ -79,7 +85,12 @@ async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Resu
 }
 
 /// Runs writers until so many `events` are `committed`; returns how many there are then.
-pub async fn run(outbox: &Outbox<Postgres>, seed: u64, events: usize, committed: &Arc<AtomicUsize>) -> usize {
+pub async fn run(
+    outbox: &Outbox<Postgres>,
+    seed: u64,
+    events: usize,
+    committed: &Arc<AtomicUsize>,
+) -> usize {
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         let (outbox, committed) = (outbox.clone(), Arc::clone(committed));
@@ -122,11 +133,14 @@ pub type Arrival = (Uuid, OrderCreated);
 pub fn arrivals(published: &[EventRecord]) -> Vec<Arrival> {
     published
         .iter()
-        .map(|record| (record.id, serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap()))
+        .map(|record| {
+            (record.id, serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap())
+        })
         .collect()
 }
 
-/// All that was committed arrived, in the order of its key, and nothing else. Returns how many arrived again.
+/// All that was committed arrived, in the order of its key, and nothing else. Returns how many
+/// arrived again.
 pub async fn assert_all_in_order(
     outbox: &Outbox<Postgres>,
     arrivals: Vec<Arrival>,

@@ -1,4 +1,5 @@
-//! Debian packages without root: found with lists of our own, downloaded and unpacked, never installed.
+//! Debian packages without root: found with lists of our own, downloaded and unpacked, never
+//! installed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,8 +11,8 @@ use crate::paths::create_dir_all;
 use crate::process::run;
 use crate::tools::is_installed;
 
-/// Unpacks `package`, and what it needs that the machine does not have, into `root`. `work` is for what is
-/// needed meanwhile.
+/// Unpacks `package`, and what it needs that the machine does not have, into `root`. `work` is for
+/// what is needed meanwhile.
 ///
 /// Scripts of the packages do not run: what they would do for us, the caller does.
 pub(crate) fn unpack(package: &str, work: &Path, root: &Path) -> Result<(), Error> {
@@ -45,7 +46,8 @@ pub(crate) fn unpack(package: &str, work: &Path, root: &Path) -> Result<(), Erro
         extract.arg("-x").arg(&archive).arg(root);
         run(extract, "unpack a Debian package")?;
     }
-    let root = root.canonicalize().map_err(|error| Error::io("find the unpacked packages", error))?;
+    let root =
+        root.canonicalize().map_err(|error| Error::io("find the unpacked packages", error))?;
     keep_links_inside(&root, &root)
 }
 
@@ -56,20 +58,22 @@ fn apt(work: &Path, arguments: &[&str]) -> Command {
         apt.arg("-o").arg(format!("{option}={}", apt_dir.join(dir).display()));
     }
     // Locks are of directories that only root may write; the user `_apt` cannot write into ours.
-    apt.args(["-q", "-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User=root"]).args(arguments);
+    apt.args(["-q", "-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User=root"])
+        .args(arguments);
     apt
 }
 
 /// The packages of the lines `Inst NAME (VERSION …)`.
 fn to_install(simulated: &str) -> Vec<String> {
-    let names = simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
+    let names =
+        simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next());
     names.map(str::to_owned).collect()
 }
 
 /// Packages link to absolute paths, which lead into `root` here.
 fn keep_links_inside(dir: &Path, root: &Path) -> Result<(), Error> {
-    let entries =
-        fs::read_dir(dir).map_err(|error| Error::io(format_args!("read {}", dir.display()), error))?;
+    let entries = fs::read_dir(dir)
+        .map_err(|error| Error::io(format_args!("read {}", dir.display()), error))?;
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_symlink() {
             let Some(inside) = target_inside(&path, root) else { continue };

@@ -1,4 +1,5 @@
-//! One error for the whole crate: every cause is for a person to read, none is handled by a program.
+//! One error for the whole crate: every cause is for a person to read, none is handled by a
+//! program.
 
 use std::fmt;
 use std::fs;
@@ -33,7 +34,9 @@ impl Error {
             "dpkg-deb" => "dpkg",
             other => other,
         };
-        Self::new(format!("`{program}` was not found. Install it (Debian: `apt-get install {package}`)"))
+        Self::new(format!(
+            "`{program}` was not found. Install it (Debian: `apt-get install {package}`)"
+        ))
     }
 
     /// A server did not do what it should; the end of its log tells why.
@@ -64,7 +67,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// The same text as [`Display`](fmt::Display): it is what a test prints when it unwraps or returns the error.
+/// The same text as [`Display`](fmt::Display): it is what a test prints when it unwraps or returns
+/// the error.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -1,4 +1,5 @@
-//! The servers' programs, fetched once into `target/servers/dist`: by Maven, or from Debian's packages.
+//! The servers' programs, fetched once into `target/servers/dist`: by Maven, or from Debian's
+//! packages.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ pub(crate) struct Artifact {
 
 /// What to do with the artifacts.
 ///
-/// Maven itself unpacks: neither `unzip` nor a JDK's `jar` is needed, nor a crate that reads archives.
+/// Maven itself unpacks: neither `unzip` nor a JDK's `jar` is needed, nor a crate that reads
+/// archives.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
     /// Keep the jars, those they depend on included.
@@ -62,8 +64,8 @@ pub(crate) fn fetched(name: &str) -> Option<PathBuf> {
     Some(dist_dir().join(name)).filter(|dist| dist.is_dir())
 }
 
-/// The directory `name`, made by `fetch` unless it is there. `fetch` works in a directory of its own, and
-/// returns what of it is to be kept.
+/// The directory `name`, made by `fetch` unless it is there. `fetch` works in a directory of its
+/// own, and returns what of it is to be kept.
 pub(crate) fn fetch_once(
     name: &str,
     fetch: impl FnOnce(&Path) -> Result<PathBuf, Error>,
@@ -73,7 +75,8 @@ pub(crate) fn fetch_once(
     }
     let dist_dir = dist_dir();
     create_dir_all(&dist_dir)?;
-    // One lock for all: two Mavens at a time can spoil their common repository in the home directory.
+    // One lock for all: two Mavens at a time can spoil their common repository in the home
+    // directory.
     let lock = dist_dir.join("fetch.lock");
     let _lock = File::create(&lock)
         .and_then(|file| file.lock().map(|()| file))

@@ -23,20 +23,24 @@ pub(crate) fn is_recent(java: &Path) -> bool {
 
 /// Of `java.specification.version = 17`; versions up to 8 are called 1.8.
 fn major_version(settings: &str) -> Option<u32> {
-    let line = settings.lines().find_map(|line| line.trim().strip_prefix("java.specification.version = "))?;
+    let line = settings
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("java.specification.version = "))?;
     line.split('.').next()?.parse().ok()
 }
 
 /// The home of the Java in an unpacked system.
 pub(crate) fn home(root: &Path) -> Option<PathBuf> {
-    let installed = fs::read_dir(root.join("usr/lib/jvm")).ok()?.flatten().map(|entry| entry.path());
-    let mut homes: Vec<PathBuf> = installed.filter(|home| home.join("bin/java").is_file()).collect();
+    let installed =
+        fs::read_dir(root.join("usr/lib/jvm")).ok()?.flatten().map(|entry| entry.path());
+    let mut homes: Vec<PathBuf> =
+        installed.filter(|home| home.join("bin/java").is_file()).collect();
     homes.sort();
     homes.pop()
 }
 
-/// Gives an unpacked Java the certificate authorities that this machine trusts. Debian's script, which does
-/// this when the package is installed, writes to `/etc`.
+/// Gives an unpacked Java the certificate authorities that this machine trusts. Debian's script,
+/// which does this when the package is installed, writes to `/etc`.
 pub(crate) fn trust(root: &Path) -> Result<(), Error> {
     let Some(home) = home(root) else { return Ok(()) };
     let store = home.join("lib/security/cacerts");
@@ -51,7 +55,14 @@ pub(crate) fn trust(root: &Path) -> Result<(), Error> {
         let file = root.join("certificate.pem");
         fs::write(&file, certificate).map_err(|error| Error::io("write a certificate", error))?;
         let mut keytool = Command::new(home.join("bin/keytool"));
-        keytool.args(["-importcert", "-noprompt", "-trustcacerts", "-storepass", "changeit", "-alias"]);
+        keytool.args([
+            "-importcert",
+            "-noprompt",
+            "-trustcacerts",
+            "-storepass",
+            "changeit",
+            "-alias",
+        ]);
         keytool.arg(n.to_string()).arg("-file").arg(&file).arg("-keystore").arg(&store);
         // One that this Java cannot read is one authority less.
         let _ = run(keytool, "import a certificate");
@@ -75,7 +86,8 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read_from_what_java_says_of_itself() {
-        let settings = |version| format!("Property settings:\n    java.specification.version = {version}\n");
+        let settings =
+            |version| format!("Property settings:\n    java.specification.version = {version}\n");
         assert_eq!(major_version(&settings("17")), Some(17));
         assert_eq!(major_version(&settings("1.8")), Some(1));
         assert_eq!(major_version("openjdk version"), None);

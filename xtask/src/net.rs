@@ -10,9 +10,9 @@ use crate::Error;
 
 /// `N` different ports on which nobody listens.
 ///
-/// They lie below the range from which systems take the ports of outgoing connections. A killed server
-/// must get its port back, and in that range a client which keeps reconnecting to it can be given that
-/// very port, connects to itself, and holds the port.
+/// They lie below the range from which systems take the ports of outgoing connections. A killed
+/// server must get its port back, and in that range a client which keeps reconnecting to it can be
+/// given that very port, connects to itself, and holds the port.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;
@@ -45,7 +45,8 @@ pub(crate) fn random() -> u64 {
 
 pub(crate) fn connect(port: u16) -> io::Result<TcpStream> {
     let timeout = Duration::from_secs(2);
-    let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), timeout)?;
+    let stream =
+        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     Ok(stream)

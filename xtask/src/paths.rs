@@ -44,9 +44,9 @@ pub(crate) fn remove_dir_all(path: &Path) -> Result<(), Error> {
 
 /// A fresh directory below `target/servers/run`, for the data and logs of disposable servers.
 ///
-/// It is removed on drop, unless the thread is panicking: then the servers' logs in it may tell why.
-/// What stays behind, also after a SIGKILL, is removed by a later [`ScratchDir::new`], one hour after
-/// it was made at the earliest.
+/// It is removed on drop, unless the thread is panicking: then the servers' logs in it may tell
+/// why. What stays behind, also after a SIGKILL, is removed by a later [`ScratchDir::new`], one
+/// hour after it was made at the earliest.
 ///
 /// Declare it before the servers which live in it: locals are dropped in reverse order.
 #[derive(Debug)]
@@ -78,19 +78,24 @@ impl ScratchDir {
         loop {
             let n = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{name}-{}-{n}", process::id()));
-            // `create` refuses whatever exists, a symbolic link too: nobody can prepare the place in
-            // a shared temporary directory.
+            // `create` refuses whatever exists, a symbolic link too: nobody can prepare the place
+            // in a shared temporary directory.
             match fs::DirBuilder::new().mode(0o755).create(&path) {
                 Ok(()) => {}
                 // An earlier process had the same pid.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 Err(error) => {
-                    return Err(Error::io(format_args!("create the directory {}", path.display()), error));
+                    return Err(Error::io(
+                        format_args!("create the directory {}", path.display()),
+                        error,
+                    ));
                 }
             }
             let owner = File::create(path.join(OWNER))
                 .and_then(|file| file.lock().map(|()| file))
-                .map_err(|error| Error::io(format_args!("lock {}", path.join(OWNER).display()), error))?;
+                .map_err(|error| {
+                    Error::io(format_args!("lock {}", path.join(OWNER).display()), error)
+                })?;
             return Ok(Self { path, _owner: owner });
         }
     }
@@ -138,7 +143,10 @@ fn sweep(parent: &Path, name: &str) {
 
 fn is_leftover(owner: &Path) -> bool {
     File::open(owner).is_ok_and(|file| {
-        let age = file.metadata().and_then(|m| m.modified()).map(|made| made.elapsed().unwrap_or_default());
+        let age = file
+            .metadata()
+            .and_then(|m| m.modified())
+            .map(|made| made.elapsed().unwrap_or_default());
         age.is_ok_and(|age| age > LEFTOVERS_STAY) && file.try_lock().is_ok()
     })
 }

@@ -22,9 +22,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts `command` in the background, in a process group of its own: Ctrl-C reaches only this process,
-    /// which then stops its servers in order.
-    pub(crate) fn spawn(mut command: Command, log: &Path, orphan_signal: &str) -> Result<Self, Error> {
+    /// Starts `command` in the background, in a process group of its own: Ctrl-C reaches only this
+    /// process, which then stops its servers in order.
+    pub(crate) fn spawn(
+        mut command: Command,
+        log: &Path,
+        orphan_signal: &str,
+    ) -> Result<Self, Error> {
         let program = command.get_program().to_string_lossy().into_owned();
         let (stdout, stderr) = open_log(log)?;
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
@@ -97,9 +101,10 @@ fn open_log(log: &Path) -> Result<(File, File), Error> {
 
 /// A small shell which signals a process as soon as this one is gone, in whatever way.
 ///
-/// It reads from a pipe whose other end only this process has: the end of that file is the end of this
-/// process. The kernel's own parent-death signal is no substitute: it fires when the *thread* that started
-/// the child ends, and tests start servers in threads which end before the test binary does.
+/// It reads from a pipe whose other end only this process has: the end of that file is the end of
+/// this process. The kernel's own parent-death signal is no substitute: it fires when the *thread*
+/// that started the child ends, and tests start servers in threads which end before the test binary
+/// does.
 pub(crate) struct Watchdog {
     shell: Child,
 }
@@ -127,8 +132,8 @@ impl Watchdog {
     }
 }
 
-/// Runs a command to its end, or to the end of this process: an orphaned download would write into the
-/// directory of the next one. The output is part of the error when it fails.
+/// Runs a command to its end, or to the end of this process: an orphaned download would write into
+/// the directory of the next one. The output is part of the error when it fails.
 pub(crate) fn run(mut command: Command, purpose: &str) -> Result<String, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command

@@ -33,12 +33,15 @@ fn parse_stat(line: &str) -> Option<Stat> {
     })
 }
 
-/// The processor time, in user and kernel mode, of all children that this process has waited for, and of theirs.
+/// The processor time, in user and kernel mode, of all children that this process has waited for,
+/// and of theirs.
 pub(crate) fn cpu_seconds_of_children() -> Result<f64, Error> {
-    let line = fs::read_to_string("/proc/self/stat")
-        .map_err(|error| Error::io("read the processor time from /proc/self/stat (Linux only)", error))?;
-    let ticks = children_ticks(&line)
-        .ok_or_else(|| Error::new(format!("/proc/self/stat has another form than expected: {line}")))?;
+    let line = fs::read_to_string("/proc/self/stat").map_err(|error| {
+        Error::io("read the processor time from /proc/self/stat (Linux only)", error)
+    })?;
+    let ticks = children_ticks(&line).ok_or_else(|| {
+        Error::new(format!("/proc/self/stat has another form than expected: {line}"))
+    })?;
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
@@ -49,8 +52,8 @@ pub(crate) fn cpu_seconds_of_tree(root: i32) -> Result<f64, Error> {
         let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(11);
         Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
     };
-    let stat =
-        line(root).map_err(|error| Error::io("read the processor time of a server (Linux only)", error))?;
+    let stat = line(root)
+        .map_err(|error| Error::io("read the processor time of a server (Linux only)", error))?;
     let mut ticks = own(&stat).unwrap_or(0) + children_ticks(&stat).unwrap_or(0);
     for child in Pid::from_raw(root).map(children).unwrap_or_default() {
         ticks += line(child.pid).ok().and_then(|line| own(&line)).unwrap_or(0);
@@ -94,7 +97,8 @@ pub(crate) fn children(parent: Pid) -> Vec<Identity> {
 impl Identity {
     pub(crate) fn is_running(self) -> bool {
         // A zombie holds nothing any more, and in a container nobody may ever collect it.
-        stat(self.pid).is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
+        stat(self.pid)
+            .is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
     }
 
     pub(crate) fn kill(self) {

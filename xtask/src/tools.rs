@@ -1,5 +1,5 @@
-//! The programs that fetch and run the servers: the machine's own, or else Debian's packages, unpacked
-//! below `target/servers/dist` without root.
+//! The programs that fetch and run the servers: the machine's own, or else Debian's packages,
+//! unpacked below `target/servers/dist` without root.
 
 use std::env;
 use std::fs;
@@ -60,8 +60,8 @@ impl Tool {
         self.command_below(&self.fetched()?)
     }
 
-    /// A command that runs it as `user`. `spare` is a directory which that user may enter: a program that it
-    /// cannot reach is copied there.
+    /// A command that runs it as `user`. `spare` is a directory which that user may enter: a
+    /// program that it cannot reach is copied there.
     pub(crate) fn command_as(self, user: Option<User>, spare: &Path) -> Result<Command, Error> {
         let mut command = self.command()?;
         let Some(user) = user else { return Ok(command) };
@@ -79,7 +79,8 @@ impl Tool {
     fn command_below(self, root: &Path) -> Result<Command, Error> {
         let program = self.below(root).ok_or_else(|| self.absent("its packages do not have it"))?;
         let mut command = Command::new(program);
-        command.env("LD_LIBRARY_PATH", env::join_paths(library_directories(root)).unwrap_or_default());
+        command
+            .env("LD_LIBRARY_PATH", env::join_paths(library_directories(root)).unwrap_or_default());
         Ok(self.in_its_environment(command))
     }
 
@@ -96,7 +97,8 @@ impl Tool {
     }
 
     fn on_this_machine(self) -> Option<PathBuf> {
-        let found = search_path().map(|dir| dir.join(self.program())).find(|path| path.is_file())?;
+        let found =
+            search_path().map(|dir| dir.join(self.program())).find(|path| path.is_file())?;
         (self != Self::Java || java::is_recent(&found)).then_some(found)
     }
 
@@ -117,7 +119,9 @@ impl Tool {
             Self::Java => vec![java::home(root)?.join("bin/java")],
             Self::Maven => vec![root.join("usr/share/maven/bin/mvn")],
             Self::Xz => vec![root.join("usr/bin/xz"), root.join("bin/xz")],
-            Self::PgBouncer => vec![root.join("usr/sbin/pgbouncer"), root.join("usr/bin/pgbouncer")],
+            Self::PgBouncer => {
+                vec![root.join("usr/sbin/pgbouncer"), root.join("usr/bin/pgbouncer")]
+            }
             Self::FakeTime => vec![root.join("usr/bin/faketime")],
         };
         candidates.into_iter().find(|path| path.is_file())
@@ -141,7 +145,8 @@ impl Tool {
 pub(crate) fn faketime_library() -> Result<PathBuf, Error> {
     let tool = Tool::FakeTime;
     let root = if tool.on_this_machine().is_some() { PathBuf::from("/") } else { tool.fetched()? };
-    let mut candidates = library_directories(&root).map(|dir| dir.join("faketime/libfaketime.so.1"));
+    let mut candidates =
+        library_directories(&root).map(|dir| dir.join("faketime/libfaketime.so.1"));
     let found = candidates.find(|path| path.is_file());
     found.ok_or_else(|| tool.absent("its packages have no library"))
 }

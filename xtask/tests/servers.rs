@@ -86,8 +86,11 @@ fn stopped_servers_are_used_again_with_their_data() -> Result<(), Error> {
     postgres.stop();
     assert!(!is_open(port));
 
-    let again =
-        Postgres::start(PgVersion::V15, dir.path(), PgOptions { fsync: true, ..PgOptions::default() })?;
+    let again = Postgres::start(
+        PgVersion::V15,
+        dir.path(),
+        PgOptions { fsync: true, ..PgOptions::default() },
+    )?;
 
     assert!(again.answers());
     Ok(())
@@ -115,7 +118,8 @@ fn a_directory_closed_to_others_serves_and_stays_closed() -> Result<(), Error> {
     let closed = dir.path().join("closed");
     fs::DirBuilder::new().mode(0o700).create(&closed).unwrap();
 
-    let mut postgres = Postgres::start(PgVersion::V15, &closed.join("below"), PgOptions::default())?;
+    let mut postgres =
+        Postgres::start(PgVersion::V15, &closed.join("below"), PgOptions::default())?;
     postgres.kill();
     postgres.restart()?;
 

@@ -1,5 +1,5 @@
-//! The relay of `outbox-core`, a transactional outbox on crates.io, on the same servers and events: rows are claimed by
-//! `skip locked`, sent one after the other, and marked. Prints one JSON object.
+//! The relay of `outbox-core`, a transactional outbox on crates.io, on the same servers and events:
+//! rows are claimed by `skip locked`, sent one after the other, and marked. Prints one JSON object.
 
 use std::error::Error;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! The loop that one writes by hand, written well: it reads 20,000 rows from a cursor while the last ones are sent, sends
-//! without waiting, and saves its progress when all before it is delivered. It loses what commits late, keeps no order
-//! through refusals, and cannot be run twice.
+//! The loop that one writes by hand, written well: it reads 20,000 rows from a cursor while the
+//! last ones are sent, sends without waiting, and saves its progress when all before it is
+//! delivered. It loses what commits late, keeps no order through refusals, and cannot be run twice.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,14 +28,18 @@ pub(crate) struct BareEvent {
     occurred_at: OffsetDateTime,
 }
 
-pub(crate) async fn read(connection: &mut PgConnection, after: i64) -> Result<Vec<BareEvent>, Failure> {
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    after: i64,
+) -> Result<Vec<BareEvent>, Failure> {
     let rows = sqlx::query(READ).bind(after).bind(ROWS).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             // It takes all of an event, as a relay for any topic and name must.
             let (_, _, _): (&str, &str, &str) = (row.try_get(2)?, row.try_get(4)?, row.try_get(6)?);
             let _: i32 = row.try_get(5)?;
-            let _: std::collections::BTreeMap<String, String> = serde_json::from_str(row.try_get(7)?)?;
+            let _: std::collections::BTreeMap<String, String> =
+                serde_json::from_str(row.try_get(7)?)?;
             Ok(BareEvent {
                 seq: row.try_get(0)?,
                 id: row.try_get(1)?,
@@ -56,8 +60,12 @@ pub(crate) async fn publish(
         let time = event.occurred_at.format(&Rfc3339)?;
         let mut id = Uuid::encode_buffer();
         let id = event.id.hyphenated().encode_lower(&mut id);
-        send(producer, delivered, &Event { id, key: &event.key, payload: &event.payload, time: &time })
-            .await?;
+        send(
+            producer,
+            delivered,
+            &Event { id, key: &event.key, payload: &event.payload, time: &time },
+        )
+        .await?;
         if n % 256 == 0 {
             tokio::task::yield_now().await;
         }

@@ -24,7 +24,10 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
     let outbox = outbox(1).await?;
     outbox.pool().execute("drop schema public cascade; create schema public").await?;
     outbox.migrate().await?;
-    outbox.pool().execute("create table handled (customer bigint not null, number bigint not null)").await?;
+    outbox
+        .pool()
+        .execute("create table handled (customer bigint not null, number bigint not null)")
+        .await?;
     topic::create(TOPIC, &[]).await?;
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers()?)
@@ -109,7 +112,11 @@ impl EventHandler<Postgres> for Handled {
         _: &EventContext,
     ) -> Result<(), sqlx::Error> {
         self.begin.get_or_init(Instant::now);
-        sqlx::query(INSERT).bind(event.customer as i64).bind(event.number as i64).execute(tx).await?;
+        sqlx::query(INSERT)
+            .bind(event.customer as i64)
+            .bind(event.number as i64)
+            .execute(tx)
+            .await?;
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.done.notify_one();
         }

@@ -22,7 +22,8 @@ pub(crate) async fn fill_outbox(events: u64) -> Result<(), Failure> {
 
 async fn filled(events: u64) -> Result<Outbox<Postgres>, Failure> {
     let outbox = outbox(2).await?;
-    let tables = "drop publication if exists debezium; drop schema public cascade; create schema public";
+    let tables =
+        "drop publication if exists debezium; drop schema public cascade; create schema public";
     outbox.pool().execute(tables).await?;
     outbox.migrate().await?;
     for first in (0..events).step_by(IN_ONE_TRANSACTION as usize) {
@@ -62,7 +63,10 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
 
 /// Has the backlog published once more.
 pub(crate) async fn rewind(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
-    outbox.pool().execute("insert into outbox_progress (lane) select lane from outbox_lane").await?;
+    outbox
+        .pool()
+        .execute("insert into outbox_progress (lane) select lane from outbox_lane")
+        .await?;
     Ok(())
 }
 
@@ -70,7 +74,8 @@ pub(crate) async fn rewind(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
 pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
     let outbox = outbox(2).await?;
     rewind(&outbox).await?;
-    let times = Arc::new(Times { tenth: events / 10, delivered: AtomicU64::new(0), at: Mutex::default() });
+    let times =
+        Arc::new(Times { tenth: events / 10, delivered: AtomicU64::new(0), at: Mutex::default() });
     let publisher = Timed { kafka: KafkaPublisher::new(brokers()?)?, times: Arc::clone(&times) };
     let relay = Relay::new(outbox, publisher);
     let begin = Instant::now();
@@ -103,7 +108,8 @@ impl Times {
         }
     }
 
-    /// Events a second, from the first report to the end of the first tenth, and from the end of the ninth to the last report.
+    /// Events a second, from the first report to the end of the first tenth, and from the end of
+    /// the ninth to the last report.
     fn first_and_last_tenth(&self) -> Result<[f64; 2], Failure> {
         let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = |from: &(u64, Instant), to: &(u64, Instant)| {

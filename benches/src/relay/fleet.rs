@@ -51,7 +51,8 @@ pub(crate) async fn scale_out(relays: u64, events: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The disk space and the dead rows of the outbox's tables, after what reclaiming gives back if `reclaim`.
+/// The disk space and the dead rows of the outbox's tables, after what reclaiming gives back if
+/// `reclaim`.
 pub(crate) async fn sizes(reclaim: bool) -> Result<(), Failure> {
     let outbox = outbox(1).await?;
     if reclaim {
@@ -72,8 +73,8 @@ pub(crate) async fn sizes(reclaim: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A relay with nothing to do, that looks often: the processor time of its session at the database, and what it adds to the
-/// log and to the transaction ids.
+/// A relay with nothing to do, that looks often: the processor time of its session at the database,
+/// and what it adds to the log and to the transaction ids.
 pub(crate) async fn idle(seconds: u64) -> Result<(), Failure> {
     let outbox = outbox(1).await?;
     let publisher = KafkaPublisher::new(brokers()?)?;
@@ -118,8 +119,12 @@ impl Idle {
         .fetch_one(outbox.pool())
         .await?;
         let nanos = |pid: &i32| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-            stat.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(f64::NAN)
+            let stat =
+                std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+            stat.split_whitespace()
+                .next()
+                .and_then(|nanos| nanos.parse::<f64>().ok())
+                .unwrap_or(f64::NAN)
         };
         Ok(Self { wal, xids, transactions, nanos: sessions.iter().map(nanos).sum() })
     }

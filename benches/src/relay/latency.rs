@@ -1,5 +1,5 @@
-//! From the commit of an event to its arrival at a consumer: writer, relay and consumer in one process, each on its own
-//! connections, at a given rate.
+//! From the commit of an event to its arrival at a consumer: writer, relay and consumer in one
+//! process, each on its own connections, at a given rate.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +47,10 @@ struct Noting(KafkaPublisher, ReadAt);
 
 impl Publisher for Noting {
     async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        note(&self.1, events.iter().map(|event| event.record.payload.as_deref().unwrap_or_default()));
+        note(
+            &self.1,
+            events.iter().map(|event| event.record.payload.as_deref().unwrap_or_default()),
+        );
         self.0.publish(events).await
     }
 
@@ -56,7 +59,8 @@ impl Publisher for Noting {
     }
 }
 
-/// Reads the topic from its end, and notes when each number arrives, until nothing came for a while after `done`.
+/// Reads the topic from its end, and notes when each number arrives, until nothing came for a while
+/// after `done`.
 fn consume(
     numbers: usize,
     ready: std::sync::mpsc::Sender<()>,
@@ -82,7 +86,8 @@ fn consume(
         match consumer.poll(Duration::from_millis(500)) {
             Some(message) => {
                 let message = message?;
-                let Number { number } = serde_json::from_slice(message.payload().unwrap_or_default())?;
+                let Number { number } =
+                    serde_json::from_slice(message.payload().unwrap_or_default())?;
                 if let Some(slot) = arrived.get_mut(number as usize) {
                     slot.get_or_insert_with(Instant::now);
                 }
@@ -93,8 +98,8 @@ fn consume(
     }
 }
 
-/// Has `commit` called at `rate`, or as often as can be if that is 0, for `seconds`, and prints the latencies of all
-/// customers but the `held_up`.
+/// Has `commit` called at `rate`, or as often as can be if that is 0, for `seconds`, and prints the
+/// latencies of all customers but the `held_up`.
 async fn measure<F, C>(
     rate: u64,
     seconds: u64,
@@ -125,7 +130,8 @@ where
         writers.spawn(async move {
             let mut n = writer;
             while n < total {
-                // At its time, not at a distance from the last: a slow commit must not thin out the load.
+                // At its time, not at a distance from the last: a slow commit must not thin out the
+                // load.
                 if rate > 0 {
                     let due = begin + Duration::from_secs_f64(n as f64 / rate as f64);
                     tokio::time::sleep_until(due.into()).await;
@@ -164,7 +170,8 @@ where
             None => lost += 1,
             Some(_) if commit < begin + WARM_UP => {}
             Some(arrival) => {
-                let since = |then: Instant| then.saturating_duration_since(commit).as_secs_f64() * 1000.0;
+                let since =
+                    |then: Instant| then.saturating_duration_since(commit).as_secs_f64() * 1000.0;
                 latencies.push(since(arrival));
                 reads.extend(read_at.get(&n).copied().map(since));
             }
@@ -230,8 +237,10 @@ async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, 
         }
         "held-snapshot" => {
             let mut open = outbox.pool().acquire().await?.detach();
-            open.execute("begin isolation level repeatable read; select count(*) from outbox_progress")
-                .await?;
+            open.execute(
+                "begin isolation level repeatable read; select count(*) from outbox_progress",
+            )
+            .await?;
             // It stays open as long as this process.
             std::mem::forget(open);
             outbox
@@ -274,7 +283,8 @@ async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, 
             let outbox = outbox.clone();
             tokio::spawn(async move {
                 loop {
-                    // The rest of the leaf is used up; those before it are full, published, and free.
+                    // The rest of the leaf is used up; those before it are full, published, and
+                    // free.
                     sqlx::query(
                         "select setval('outbox_seq', ((last_value >> 20) + 1) << 20) from outbox_seq",
                     )
@@ -292,7 +302,10 @@ async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, 
     }
 }
 
-fn every_100_ms<E: DomainEvent + Send>(outbox: &Outbox<Postgres>, event: impl Fn() -> E + Send + 'static) {
+fn every_100_ms<E: DomainEvent + Send>(
+    outbox: &Outbox<Postgres>,
+    event: impl Fn() -> E + Send + 'static,
+) {
     let outbox = outbox.clone();
     tokio::spawn(async move {
         loop {
@@ -356,7 +369,8 @@ pub(crate) async fn bare(rate: u64, seconds: u64) -> Result<(), Failure> {
         let (bell, pool, read_at) = (Arc::clone(&bell), pool.clone(), Arc::clone(&read_at));
         async move {
             let (producer, delivered) = producer()?;
-            let (mut reading, mut saving) = (pool.acquire().await?.detach(), pool.acquire().await?.detach());
+            let (mut reading, mut saving) =
+                (pool.acquire().await?.detach(), pool.acquire().await?.detach());
             let (mut after, mut sent) = (0, 0);
             let (progress, mut to_save) = mpsc::unbounded_channel::<(u64, i64)>();
             let watched = Arc::clone(&delivered);
@@ -381,7 +395,8 @@ pub(crate) async fn bare(rate: u64, seconds: u64) -> Result<(), Failure> {
                         progress.send((sent, after))?;
                     }
                     None => {
-                        let _ = tokio::time::timeout(Duration::from_millis(250), bell.notified()).await;
+                        let _ =
+                            tokio::time::timeout(Duration::from_millis(250), bell.notified()).await;
                     }
                 }
             }

@@ -1,5 +1,5 @@
-//! What `cargo xtask bench relay` measures: the relay, and what stands beside it. Each contender is a process of its own,
-//! so that its processor time and memory are its own. Prints one JSON object.
+//! What `cargo xtask bench relay` measures: the relay, and what stands beside it. Each contender is
+//! a process of its own, so that its processor time and memory are its own. Prints one JSON object.
 
 mod bare;
 mod consume;
@@ -43,8 +43,10 @@ const ITEMS: &str = "\
     a pound of flour, four onions, a head of garlic, two lemons, a jar of honey, a bag of oats, and a bar of chocolate";
 
 pub(crate) async fn outbox(connections: u32) -> Result<Outbox<Postgres>, Failure> {
-    let pool =
-        PgPoolOptions::new().max_connections(connections).connect(&std::env::var("DATABASE_URL")?).await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        .connect(&std::env::var("DATABASE_URL")?)
+        .await?;
     Ok(Outbox::new(pool))
 }
 
@@ -63,7 +65,8 @@ pub(crate) fn peak_mib() -> f64 {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let text = |place: usize| arguments.get(place).map(String::as_str).ok_or("an argument is missing");
+    let text =
+        |place: usize| arguments.get(place).map(String::as_str).ok_or("an argument is missing");
     let number = |place: usize| -> Result<u64, Failure> { Ok(text(place)?.parse::<u64>()?) };
     match arguments.first().map(String::as_str) {
         Some("fill") => drain::fill(number(1)?).await,
@@ -73,7 +76,8 @@ async fn main() -> Result<(), Failure> {
         Some("drain-outbox") => drain::drain(number(1)?).await,
         Some("latency-bare") => latency::bare(number(1)?, number(2)?).await,
         Some("latency-outbox") => {
-            latency::outbox(number(1)?, number(2)?, arguments.get(3).map_or("", String::as_str)).await
+            latency::outbox(number(1)?, number(2)?, arguments.get(3).map_or("", String::as_str))
+                .await
         }
         Some("latency-debezium") => latency::debezium(number(1)?, number(2)?).await,
         Some("debezium-prepare") => debezium::prepare(text(1)?).await,

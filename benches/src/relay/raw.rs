@@ -57,7 +57,8 @@ pub(crate) fn producer() -> Result<(Producer, Arc<Delivered>), Failure> {
         config.set(name, value);
     }
     config.set("bootstrap.servers", brokers()?);
-    let producer = ThreadedProducer::from_config_and_context(&config, Count(Arc::clone(&delivered)))?;
+    let producer =
+        ThreadedProducer::from_config_and_context(&config, Count(Arc::clone(&delivered)))?;
     Ok((producer, delivered))
 }
 
@@ -92,7 +93,9 @@ pub(crate) async fn send(
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
                 record = returned;
-                let _ = tokio::time::timeout(Duration::from_millis(10), delivered.changed.notified()).await;
+                let _ =
+                    tokio::time::timeout(Duration::from_millis(10), delivered.changed.notified())
+                        .await;
             }
             Err((error, _)) => return Err(error.into()),
         }

@@ -26,12 +26,17 @@ impl Ends {
         let metadata = self.consumer.fetch_metadata(Some(&self.topic), TIMEOUT)?;
         let mut sum = 0;
         for partition in metadata.topics()[0].partitions() {
-            sum += self.consumer.fetch_watermarks(&self.topic, partition.id(), TIMEOUT)?.1.unsigned_abs();
+            sum += self
+                .consumer
+                .fetch_watermarks(&self.topic, partition.id(), TIMEOUT)?
+                .1
+                .unsigned_abs();
         }
         Ok(sum)
     }
 
-    /// Waits until there are so many; returns how many there were at first, and for how long it waited.
+    /// Waits until there are so many; returns how many there were at first, and for how long it
+    /// waited.
     pub(crate) fn wait(&self, until: u64) -> Result<(u64, f64), Failure> {
         let begin = Instant::now();
         let at_first = self.sum()?;

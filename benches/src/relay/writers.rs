@@ -16,7 +16,8 @@ const INSERT_ORDER: &str = "insert into orders (customer) values ($1) returning 
 
 #[transactional_outbox(tx in outbox)]
 async fn annotated(outbox: &Outbox<Postgres>, customer: u64) -> Result<(), OutboxError> {
-    let order: i64 = sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
+    let order: i64 =
+        sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
     tx.emit(OrderCreated::new(customer, order.unsigned_abs()))?;
     Ok(())
 }
@@ -31,7 +32,8 @@ async fn without_event(outbox: &Outbox<Postgres>, customer: u64) -> Result<(), F
 /// With an event in the same table, and a ring, so that the relay has the same to do.
 async fn by_hand(outbox: &Outbox<Postgres>, customer: u64, ring: bool) -> Result<(), Failure> {
     let mut tx = outbox.pool().begin().await?;
-    let order: i64 = sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
+    let order: i64 =
+        sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
     sqlx::query(
         "insert into outbox_event (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
          values ($1, $2, 'orders', $3, 'order.created', 1, 'application/json', '{}', $4, now())",

@@ -28,11 +28,15 @@ pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure>
             }
         }
         Command::Show { of, places } => {
-            let shown =
-                chosen(places, list(of).await?).map_err(|unknown| unknown_places(of, "shown", &unknown))?;
+            let shown = chosen(places, list(of).await?)
+                .map_err(|unknown| unknown_places(of, "shown", &unknown))?;
             for (i, (place, letter)) in shown.iter().enumerate() {
                 let gap = if i == 0 { "" } else { "\n" };
-                write!(out, "{gap}{}", render::everything(&of.dead_letter_topic(), *place, letter))?;
+                write!(
+                    out,
+                    "{gap}{}",
+                    render::everything(&of.dead_letter_topic(), *place, letter)
+                )?;
             }
         }
         Command::Replay { of, which } => {
@@ -44,7 +48,14 @@ pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure>
             let dead_letters = of.dead_letters();
             each(&letters, &REPLAY, out, async |letter| dead_letters.replay(letter).await).await?;
             if !letters.is_empty() {
-                say(out, format_args!("the consumers of `{}` get them by `{}`", of.group, of.replay_topic()));
+                say(
+                    out,
+                    format_args!(
+                        "the consumers of `{}` get them by `{}`",
+                        of.group,
+                        of.replay_topic()
+                    ),
+                );
             }
         }
         Command::Discard { of, which, .. } => {
@@ -54,7 +65,8 @@ pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure>
             };
             let letters = which_of(which, of, &DISCARD).await?;
             let dead_letters = of.dead_letters();
-            each(&letters, &DISCARD, out, async |letter| dead_letters.discard(letter).await).await?;
+            each(&letters, &DISCARD, out, async |letter| dead_letters.discard(letter).await)
+                .await?;
         }
     }
     Ok(())
@@ -82,7 +94,8 @@ async fn which_of(which: &Which, of: &Of, deed: &Deed) -> Result<Listed<DeadLett
 /// Those at these places, in the order of these, each once; or the places where there is none.
 fn chosen<T>(places: &[Place], listed: Listed<T>) -> Result<Listed<T>, Vec<Place>> {
     let mut listed: BTreeMap<Place, T> = listed.into_iter().collect();
-    let unknown: Vec<Place> = places.iter().filter(|place| !listed.contains_key(place)).copied().collect();
+    let unknown: Vec<Place> =
+        places.iter().filter(|place| !listed.contains_key(place)).copied().collect();
     if !unknown.is_empty() {
         return Err(unknown);
     }
@@ -106,7 +119,8 @@ struct Deed {
     in_doubt: &'static str,
 }
 
-/// Does it to one after the other, and stops at the first that fails: what was done and what was not is said in any case.
+/// Does it to one after the other, and stops at the first that fails: what was done and what was
+/// not is said in any case.
 async fn each<T, E: Display>(
     letters: &[(Place, T)],
     deed: &Deed,
@@ -188,7 +202,10 @@ mod tests {
 
     #[test]
     fn with_an_unknown_place_none_is_chosen() {
-        assert_eq!(chosen(&[place(0), place(9), place(7)], four()).unwrap_err(), [place(9), place(7)]);
+        assert_eq!(
+            chosen(&[place(0), place(9), place(7)], four()).unwrap_err(),
+            [place(9), place(7)]
+        );
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! Dead letters as text. What is in them was written by others: no byte of it reaches a terminal as a control sequence.
+//! Dead letters as text. What is in them was written by others: no byte of it reaches a terminal as
+//! a control sequence.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,7 +24,10 @@ fn row(place: Place, letter: &DeadLetter) -> [String; 7] {
     [
         place.to_string(),
         event(letter),
-        letter.key.as_deref().map_or_else(absent, |key| shortened(&one_line(&text(key)), LONGEST_KEY)),
+        letter
+            .key
+            .as_deref()
+            .map_or_else(absent, |key| shortened(&one_line(&text(key)), LONGEST_KEY)),
         letter.attempts.to_string(),
         one_line(&letter.error_class),
         seconds(letter.last_failure),
@@ -59,7 +63,10 @@ pub fn everything(topic: &str, place: Place, letter: &DeadLetter) -> String {
     line("id", &letter.event_id.map_or_else(absent, |id| id.to_string()));
     line("key", &letter.key.as_deref().map_or_else(absent, |key| one_line(&text(key))));
     let DeadLetter { original_topic, original_partition, original_offset, .. } = letter;
-    line("came from", &format!("{original_partition}:{original_offset} on {}", one_line(original_topic)));
+    line(
+        "came from",
+        &format!("{original_partition}:{original_offset} on {}", one_line(original_topic)),
+    );
     line("attempts", &letter.attempts.to_string());
     line("class", &one_line(&letter.error_class));
     line("first failure", &millis(letter.first_failure));
@@ -72,7 +79,9 @@ pub fn everything(topic: &str, place: Place, letter: &DeadLetter) -> String {
     block(&mut shown, "headers", &headers.collect::<Vec<_>>().join("\n"));
     match letter.payload.as_deref() {
         None => shown.push_str("payload        none\n"),
-        Some(payload) => block(&mut shown, &format!("payload, {} bytes", payload.len()), &text(payload)),
+        Some(payload) => {
+            block(&mut shown, &format!("payload, {} bytes", payload.len()), &text(payload))
+        }
     }
     shown
 }
@@ -175,8 +184,12 @@ fn millis(time: Option<SystemTime>) -> String {
 }
 
 /// A time that RFC 3339 cannot say was not written by an outbox.
-fn rfc3339(time: Option<SystemTime>, rounded: impl Fn(OffsetDateTime) -> Option<OffsetDateTime>) -> String {
-    let nanos = time.and_then(|time| i128::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok());
+fn rfc3339(
+    time: Option<SystemTime>,
+    rounded: impl Fn(OffsetDateTime) -> Option<OffsetDateTime>,
+) -> String {
+    let nanos =
+        time.and_then(|time| i128::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok());
     let time = nanos.and_then(|nanos| OffsetDateTime::from_unix_timestamp_nanos(nanos).ok());
     time.and_then(rounded).and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(absent)
 }

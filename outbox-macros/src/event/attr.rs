@@ -1,13 +1,16 @@
-//! Parses `#[event(…)]`: which keys are where, and the form of their values. What the values may be, and
-//! which keys go together, is decided in [`model`](super::model).
+//! Parses `#[event(…)]`: which keys are where, and the form of their values. What the values may
+//! be, and which keys go together, is decided in [`model`](super::model).
 
 use syn::parse::ParseStream;
-use syn::{Attribute, Data, DeriveInput, Field, Fields, Ident, LitInt, LitStr, Meta, Path, Token, Variant};
+use syn::{
+    Attribute, Data, DeriveInput, Field, Fields, Ident, LitInt, LitStr, Meta, Path, Token, Variant,
+};
 
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, Value, flag, value};
 use crate::symbol::{
-    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC, UPCAST_FROM, VERSION,
+    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC,
+    UPCAST_FROM, VERSION,
 };
 
 /// The item and all of its `#[event(…)]` attributes.
@@ -35,7 +38,8 @@ pub(super) struct Attrs {
     pub(super) duplicate: Once<()>,
     pub(super) upcast_from: Once<Path>,
     pub(super) krate: Once<Path>,
-    /// Something here may have been the topic or the key: that they are missing is not another mistake.
+    /// Something here may have been the topic or the key: that they are missing is not another
+    /// mistake.
     pub(super) garbled: bool,
 }
 
@@ -115,7 +119,9 @@ impl Level {
         let elsewhere = match self {
             _ if Self::Field.keys().contains(&&*word) => Some("put it on a field"),
             Self::Field if Self::Struct.keys().contains(&&*word) => Some("put it on the type"),
-            Self::Enum if word == NAME => Some("each variant is an event of its own: put it on the variants"),
+            Self::Enum if word == NAME => {
+                Some("each variant is an event of its own: put it on the variants")
+            }
             Self::Enum | Self::Variant if word == UPCAST_FROM => {
                 Some("make the variant an event of its own, a struct")
             }
@@ -123,7 +129,9 @@ impl Level {
             _ => None,
         };
         let (meant, message) = match elsewhere {
-            Some(place) => (None, format!("`{word}` does not go on {}\nhelp: {place}", self.noun())),
+            Some(place) => {
+                (None, format!("`{word}` does not go on {}\nhelp: {place}", self.noun()))
+            }
             None => {
                 let (meant, help) = errors::suggestion(&word, self.keys());
                 (meant, format!("unknown key `{word}`\n{help}"))
@@ -140,7 +148,9 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         NAME => attrs.name.set(key, value(key, input, "name = \"order.created\"")),
         VERSION => attrs.version.set(key, value(key, input, "version = 1")),
         CODEC => attrs.codec.set(key, value(key, input, "codec = outbox::Json")),
-        UPCAST_FROM => attrs.upcast_from.set(key, value(key, input, "upcast_from = OrderCreatedV1")),
+        UPCAST_FROM => {
+            attrs.upcast_from.set(key, value(key, input, "upcast_from = OrderCreatedV1"))
+        }
         CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
@@ -168,9 +178,9 @@ fn fields<'a>(errors: &Errors, fields: &'a Fields) -> Vec<(&'a Field, FieldAttrs
     fields.iter().map(parse).collect()
 }
 
-/// Calls `each` with every key of every `#[event(…)]`, as it is known and as it was typed; `each` parses the value.
-/// A mistake costs the entry it is in, and not those after it. Returns whether there was something that is no key, or a
-/// `key` that is not on a field.
+/// Calls `each` with every key of every `#[event(…)]`, as it is known and as it was typed; `each`
+/// parses the value. A mistake costs the entry it is in, and not those after it. Returns whether
+/// there was something that is no key, or a `key` that is not on a field.
 fn entries(
     errors: &Errors,
     level: Level,
@@ -182,7 +192,10 @@ fn entries(
         let Meta::List(list) = &attribute.meta else {
             errors.over(
                 attribute,
-                format!("this says nothing about the event\nhelp: write `#[event({})]`", level.example()),
+                format!(
+                    "this says nothing about the event\nhelp: write `#[event({})]`",
+                    level.example()
+                ),
             );
             continue;
         };
@@ -190,7 +203,9 @@ fn entries(
             grammar::list(errors, input, |input| {
                 let Some(key) = grammar::word(input) else {
                     garbled = true;
-                    return Err(input.error(format!("expected a key\nhelp: write `{}`", level.example())));
+                    return Err(
+                        input.error(format!("expected a key\nhelp: write `{}`", level.example()))
+                    );
                 };
                 let word = key.to_string();
                 if level.keys().contains(&&*word) {
@@ -214,6 +229,10 @@ fn entries(
 impl Value for TopicValue {
     const EXPECTED: &'static str = "a string literal or the path of a `const`";
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        if input.peek(LitStr) { input.parse().map(Self::Literal) } else { input.parse().map(Self::Const) }
+        if input.peek(LitStr) {
+            input.parse().map(Self::Literal)
+        } else {
+            input.parse().map(Self::Const)
+        }
     }
 }

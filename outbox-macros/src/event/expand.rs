@@ -64,8 +64,9 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
     }
 }
 
-// Two types of one crate that are the same event define this macro twice, which is an error of the compiler: no other
-// name that a derive can define is the whole crate's. So the name is the message.
+// Two types of one crate that are the same event define this macro twice, which is an error of the
+// compiler: no other name that a derive can define is the whole crate's. So the name is the
+// message.
 //
 // Output:
 //     macro_rules! two_events_are__order_created__version_1__of_topic__order_events__… { () => {}; }
@@ -99,8 +100,8 @@ fn fnv1a(bytes: Vec<u8>) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What stands in for the implementation when the attributes are wrong, so that every `emit` of this event
-/// is not one more error.
+/// What stands in for the implementation when the attributes are wrong, so that every `emit` of
+/// this event is not one more error.
 pub(super) fn stub(item: &Item<'_>) -> TokenStream {
     if item.shapes.is_empty() {
         return TokenStream::new();
@@ -141,9 +142,12 @@ fn codec(codec: Option<&syn::Path>, krate: Option<&syn::Path>, ident: &Ident) ->
 }
 
 fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> TokenStream {
-    // A topic that Kafka refuses fails the evaluation of this call: it is shown at the `const` that was named.
+    // A topic that Kafka refuses fails the evaluation of this call: it is shown at the `const` that
+    // was named.
     let (topic, new) = match kind.topic {
-        Topic::Literal(literal) => (literal.to_token_stream(), quote!(#private::EventDescriptor::new)),
+        Topic::Literal(literal) => {
+            (literal.to_token_stream(), quote!(#private::EventDescriptor::new))
+        }
         Topic::Const(path) => {
             let (begin, _) = ends(path);
             let private = private_at(event.krate, begin);
@@ -204,8 +208,11 @@ fn headers(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
             },
             &quote!({}),
         );
-        let body =
-            if event.kinds.iter().any(|kind| kind.variant.is_some()) { quote!({ #body }) } else { body };
+        let body = if event.kinds.iter().any(|kind| kind.variant.is_some()) {
+            quote!({ #body })
+        } else {
+            body
+        };
         quote!(fn headers(&self, #headers: &mut #private::Headers) #body)
     })
 }
@@ -220,7 +227,11 @@ fn id(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
 }
 
 fn occurred_at(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
-    let body = optional(event, |kind| kind.occurred_at.as_ref(), &quote!(#private::EventTime::event_time))?;
+    let body = optional(
+        event,
+        |kind| kind.occurred_at.as_ref(),
+        &quote!(#private::EventTime::event_time),
+    )?;
     Some(quote! {
         fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
             #body
@@ -266,8 +277,8 @@ fn follows(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
     })
 }
 
-/// The body of a method which gives one field, where there is one. The method's default does where no kind
-/// has it.
+/// The body of a method which gives one field, where there is one. The method's default does where
+/// no kind has it.
 fn optional<'a>(
     event: &'a Event<'_>,
     part: impl Fn(&'a Kind<'a>) -> Option<&'a Part<'a>>,
@@ -286,8 +297,8 @@ fn optional<'a>(
 // Input (struct):  the parts `a` and `b`
 // Output:          some([&self.a, &self.b])
 //
-// Input (enum):    the parts `a` of `A`, and none of `B`
-// Output:          match self { Self::A { a: field0, .. } => some([field0]), Self::B { .. } => none }
+// Input (enum): the parts `a` of `A`, and none of `B` Output: match self { Self::A { a: field0, ..
+// } => some([field0]), Self::B { .. } => none }
 fn per_kind<'a>(
     event: &'a Event<'_>,
     parts: impl Fn(&'a Kind<'a>) -> Vec<&'a Part<'a>>,
@@ -347,14 +358,15 @@ fn member(part: &Part<'_>, span: Span) -> TokenTree {
     }
 }
 
-/// The name as we say it: `#[deprecated]` on the user's field or variant is about the user's own uses.
+/// The name as we say it: `#[deprecated]` on the user's field or variant is about the user's own
+/// uses.
 fn located(ident: &Ident) -> Ident {
     respanned(ident, ours(ident.span()))
 }
 
-/// The type's own where clause, and a bound for whatever depends on a type parameter. On a type without
-/// parameters a bound would be an error by itself where it does not hold; there the code that needs it
-/// brings the better error.
+/// The type's own where clause, and a bound for whatever depends on a type parameter. On a type
+/// without parameters a bound would be an error by itself where it does not hold; there the code
+/// that needs it brings the better error.
 fn where_clause(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
     let mut bounds = Vec::new();
     for kind in &event.kinds {
@@ -366,7 +378,9 @@ fn where_clause(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream>
         let headers = kind.headers.iter().map(|header| &header.part);
         bounds.extend(headers.filter_map(|part| of(part, quote!(#private::HeaderValue))));
         bounds.extend(kind.id.iter().filter_map(|part| of(part, quote!(#private::EventId))));
-        bounds.extend(kind.occurred_at.iter().filter_map(|part| of(part, quote!(#private::EventTime))));
+        bounds.extend(
+            kind.occurred_at.iter().filter_map(|part| of(part, quote!(#private::EventTime))),
+        );
     }
     if let Some(from) = event.upcast_from.filter(|from| mentions_parameter(from, event.generics)) {
         bounds.push(quote!(#from: #private::DomainEvent + ::core::convert::Into<Self>));
@@ -382,22 +396,28 @@ fn predicates(
     bounds: Vec<TokenStream>,
 ) -> Option<TokenStream> {
     let encode = generics.type_params().next().map(|_| quote!(#codec: #private::Encode<Self>));
-    let given =
-        generics.where_clause.iter().flat_map(|clause| &clause.predicates).map(ToTokens::to_token_stream);
+    let given = generics
+        .where_clause
+        .iter()
+        .flat_map(|clause| &clause.predicates)
+        .map(ToTokens::to_token_stream);
     let all: Vec<_> = given.chain(encode).chain(bounds).collect();
     (!all.is_empty()).then(|| quote!(where #(#all),*))
 }
 
 fn mentions_parameter(ty: &impl ToTokens, generics: &Generics) -> bool {
-    generics.type_params().any(|parameter| mentions(ty.to_token_stream(), &parameter.ident.to_string()))
+    generics
+        .type_params()
+        .any(|parameter| mentions(ty.to_token_stream(), &parameter.ident.to_string()))
 }
 
-/// An associated constant is evaluated only when it is used: this use makes an illegal `topic = some::CONST` an
-/// error although nothing emits the event yet. Of a generic event there is nothing to evaluate.
+/// An associated constant is evaluated only when it is used: this use makes an illegal `topic =
+/// some::CONST` an error although nothing emits the event yet. Of a generic event there is nothing
+/// to evaluate.
 fn evaluated(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
     let has_const = event.kinds.iter().any(|kind| matches!(kind.topic, Topic::Const(_)));
-    let generic =
-        event.generics.type_params().next().is_some() || event.generics.const_params().next().is_some();
+    let generic = event.generics.type_params().next().is_some()
+        || event.generics.const_params().next().is_some();
     (has_const && !generic).then(|| {
         let ident = event.ident;
         let lifetimes = event.generics.lifetimes().map(|_| syn::Lifetime::new("'static", Span::mixed_site()));

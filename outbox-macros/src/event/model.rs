@@ -2,7 +2,9 @@
 
 use proc_macro2::Span;
 use syn::ext::IdentExt;
-use syn::{Data, Field, GenericArgument, Generics, Ident, LitInt, LitStr, Path, PathArguments, Type};
+use syn::{
+    Data, Field, GenericArgument, Generics, Ident, LitInt, LitStr, Path, PathArguments, Type,
+};
 
 use super::attr::{Attrs, FieldAttrs, Item, Shape, TopicValue};
 use super::{header, topic};
@@ -71,13 +73,17 @@ impl<'a> Event<'a> {
                 );
             }
             Data::Enum(data) if data.variants.is_empty() => {
-                errors.at(input.ident.span(), "an enum without variants has no event\nhelp: add a variant");
+                errors.at(
+                    input.ident.span(),
+                    "an enum without variants has no event\nhelp: add a variant",
+                );
             }
             _ => {}
         }
         let common = Common::new(errors, item);
         // Not a `filter_map`: the mistakes of all kinds are to be found.
-        let kinds: Vec<_> = item.shapes.iter().map(|shape| Kind::new(errors, item, shape, &common)).collect();
+        let kinds: Vec<_> =
+            item.shapes.iter().map(|shape| Kind::new(errors, item, shape, &common)).collect();
         let kinds = kinds.into_iter().collect::<Option<Vec<_>>>()?;
         check_distinct(errors, &kinds);
         if let (Some(key), [Kind { version: 1, .. }]) = (item.attrs.upcast_from.key(), &*kinds) {
@@ -118,7 +124,8 @@ impl<'a> Common<'a> {
     fn new(errors: &Errors, item: &'a Item<'a>) -> Self {
         let Item { input, attrs, shapes } = item;
         let ident = &input.ident;
-        let garbled = attrs.garbled || shapes.iter().any(|shape| shape.own().is_some_and(|own| own.garbled));
+        let garbled =
+            attrs.garbled || shapes.iter().any(|shape| shape.own().is_some_and(|own| own.garbled));
         let topic_missing = !garbled
             && attrs.topic.key().is_none()
             && !shapes.is_empty()
@@ -153,12 +160,18 @@ impl<'a> Common<'a> {
 }
 
 impl<'a> Kind<'a> {
-    fn new(errors: &Errors, item: &'a Item<'a>, shape: &'a Shape<'a>, common: &Common<'a>) -> Option<Self> {
+    fn new(
+        errors: &Errors,
+        item: &'a Item<'a>,
+        shape: &'a Shape<'a>,
+        common: &Common<'a>,
+    ) -> Option<Self> {
         let variant = shape.variant.as_ref().map(|(variant, _)| &variant.ident);
         let own = shape.own();
         let ident = variant.unwrap_or(&item.input.ident);
 
-        let own_topic = own.and_then(|own| own.topic.get()).map(|topic| checked_topic(errors, topic));
+        let own_topic =
+            own.and_then(|own| own.topic.get()).map(|topic| checked_topic(errors, topic));
         let topic = own_topic.or(common.topic);
         let topic_given =
             own.is_some_and(|own| own.topic.key().is_some()) || item.attrs.topic.key().is_some();
@@ -171,7 +184,8 @@ impl<'a> Kind<'a> {
         let given_name = own.unwrap_or(&item.attrs).name.get();
         let name = match given_name {
             Some(name) if name.value().is_empty() => {
-                errors.at(name.span(), "the event's name is empty\nhelp: name it, or remove `name`");
+                errors
+                    .at(name.span(), "the event's name is empty\nhelp: name it, or remove `name`");
                 None
             }
             Some(name) => Some(name.value()),
@@ -181,7 +195,8 @@ impl<'a> Kind<'a> {
         let headers = headers(errors, shape);
         let id = at_most_one(errors, shape, "id", |attrs| attrs.id.key());
         let occurred_at = at_most_one(errors, shape, "time", |attrs| attrs.occurred_at.key());
-        let duplicate = own.and_then(|own| own.duplicate.key()).or(item.attrs.duplicate.key()).is_some();
+        let duplicate =
+            own.and_then(|own| own.duplicate.key()).or(item.attrs.duplicate.key()).is_some();
         Some(Self {
             variant,
             topic: topic??,
@@ -198,8 +213,10 @@ impl<'a> Kind<'a> {
 }
 
 fn no_topic(errors: &Errors, ident: &Ident) {
-    errors
-        .at(ident.span(), format!("`{ident}` has no topic\nhelp: add `#[event(topic = \"order-events\")]`"));
+    errors.at(
+        ident.span(),
+        format!("`{ident}` has no topic\nhelp: add `#[event(topic = \"order-events\")]`"),
+    );
 }
 
 fn checked_topic<'a>(errors: &Errors, value: &'a TopicValue) -> Option<Topic<'a>> {
@@ -250,11 +267,9 @@ fn marked<'a, 's>(
 where
     'a: 's,
 {
-    shape
-        .fields
-        .iter()
-        .enumerate()
-        .filter_map(move |(position, (field, attrs))| key(attrs).map(|key| (key, Part::new(position, field))))
+    shape.fields.iter().enumerate().filter_map(move |(position, (field, attrs))| {
+        key(attrs).map(|key| (key, Part::new(position, field)))
+    })
 }
 
 fn keys<'a>(
@@ -310,7 +325,10 @@ fn headers<'a>(errors: &Errors, shape: &'a Shape<'a>) -> Vec<Header<'a>> {
             (Some(literal), _) => (literal.value(), literal.span()),
             (None, Some(_)) => (part.name(), key.span()),
             (None, None) => {
-                errors.at(key.span(), "this header has no name\nhelp: name it: `header = \"x-tenant\"`");
+                errors.at(
+                    key.span(),
+                    "this header has no name\nhelp: name it: `header = \"x-tenant\"`",
+                );
                 continue;
             }
         };
@@ -319,7 +337,9 @@ fn headers<'a>(errors: &Errors, shape: &'a Shape<'a>) -> Vec<Header<'a>> {
         } else if headers.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
             errors.at(
                 span,
-                format!("there is a header `{name}` already\nhelp: give one of the two another name"),
+                format!(
+                    "there is a header `{name}` already\nhelp: give one of the two another name"
+                ),
             );
         }
         headers.push(Header { name, part });
@@ -369,7 +389,8 @@ fn check_distinct(errors: &Errors, kinds: &[Kind<'_>]) {
     }
 }
 
-/// Whether the type is spelled `Option<…>`. One behind an alias is refused by its missing `EventKey`.
+/// Whether the type is spelled `Option<…>`. One behind an alias is refused by its missing
+/// `EventKey`.
 fn is_option(ty: &Type) -> bool {
     match ty {
         Type::Group(group) => is_option(&group.elem),

@@ -281,7 +281,8 @@ fn tuple_with_a_raw_name() {
     );
 }
 
-/// They are keywords in the edition of this crate, and what is written for the user has its edition.
+/// They are keywords in the edition of this crate, and what is written for the user has its
+/// edition.
 #[test]
 fn names_that_are_keywords_only_in_later_editions_are_escaped() {
     let expanded = derive(quote! {

@@ -1,4 +1,5 @@
-//! Kafka's rule for topic names (`org.apache.kafka.common.internals.Topic`), checked where the name is typed.
+//! Kafka's rule for topic names (`org.apache.kafka.common.internals.Topic`), checked where the name
+//! is typed.
 
 const LONGEST: usize = 249;
 
@@ -40,7 +41,9 @@ mod tests {
         for legal in ["a", "order-events", "Orders.v1_0", "...", &"x".repeat(249)] {
             assert_eq!(check(legal), Ok(()), "{legal}");
         }
-        for illegal in ["", ".", "..", "order events", "ordré", "a/b", "a:b", "a\n", &"x".repeat(250)] {
+        for illegal in
+            ["", ".", "..", "order events", "ordré", "a/b", "a:b", "a\n", &"x".repeat(250)]
+        {
             assert!(check(illegal).is_err(), "{illegal}");
         }
     }

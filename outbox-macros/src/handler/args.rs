@@ -56,17 +56,22 @@ impl Args {
             GROUP => self.group.set(&key, value(&key, input, "group = \"inventory\"")),
             ATTEMPTS => self.attempts.set(&key, value(&key, input, "attempts = 5")),
             PAUSE => self.pause.set(&key, value(&key, input, "pause = \"100ms\"")),
-            LONGEST_PAUSE => self.longest_pause.set(&key, value(&key, input, "longest_pause = \"10s\"")),
+            LONGEST_PAUSE => {
+                self.longest_pause.set(&key, value(&key, input, "longest_pause = \"10s\""))
+            }
             RETRY_TOPICS => {
                 self.retry_topics.set(&key, value(&key, input, "retry_topics = [\"10s\", \"5m\"]"))
             }
-            LATER_EVENTS => self.later_events.set(&key, value(&key, input, "later_events = \"wait\"")),
+            LATER_EVENTS => {
+                self.later_events.set(&key, value(&key, input, "later_events = \"wait\""))
+            }
             TIMEOUT => self.timeout.set(&key, value(&key, input, "timeout = \"30s\"")),
             FOREIGN => self.foreign.set(&key, value(&key, input, "foreign = \"place\"")),
             CRATE => self.krate.set(&key, value(&key, input, "crate = my_crate::outbox")),
-            unknown => {
-                Err(syn::Error::new(key.span(), format!("unknown option `{unknown}`\n{}", help(&key))))
-            }
+            unknown => Err(syn::Error::new(
+                key.span(),
+                format!("unknown option `{unknown}`\n{}", help(&key)),
+            )),
         }
     }
 }
@@ -74,7 +79,9 @@ impl Args {
 /// What was meant by an option of other libraries, or of none.
 fn help(key: &Ident) -> String {
     let help = match &*key.to_string() {
-        "topic" | "topics" => "the topic is said on the event: `#[event(topic = \"order-events\")]`",
+        "topic" | "topics" => {
+            "the topic is said on the event: `#[event(topic = \"order-events\")]`"
+        }
         "group_id" | "consumer_group" => "write `group = \"inventory\"`",
         "retry" | "retries" | "max_retries" | "max_attempts" | "backoff" | "delay" => {
             "write `attempts = 5` for those in place, `pause = \"100ms\"` for the first pause between them,\n      \
@@ -95,7 +102,11 @@ fn help(key: &Ident) -> String {
 impl Value for Attempts {
     const EXPECTED: &'static str = "a whole number from 1, or \"unlimited\"";
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        if input.peek(LitStr) { input.parse().map(Self::Word) } else { input.parse().map(Self::Number) }
+        if input.peek(LitStr) {
+            input.parse().map(Self::Word)
+        } else {
+            input.parse().map(Self::Number)
+        }
     }
 }
 

@@ -99,9 +99,11 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
 /// The function, under its new name.
 fn function_itself(handler: &Handler<'_>, attrs: &[&Attribute]) -> TokenStream {
     let (vis, body) = (&handler.function.vis, handler.body);
-    let Signature { asyncness, fn_token, ident, inputs, output, generics, .. } = &handler.function.sig;
+    let Signature { asyncness, fn_token, ident, inputs, output, generics, .. } =
+        &handler.function.sig;
     // A forgotten one has been reported.
-    let asyncness = Token![async](asyncness.as_ref().map_or(fn_token.span, |asyncness| asyncness.span));
+    let asyncness =
+        Token![async](asyncness.as_ref().map_or(fn_token.span, |asyncness| asyncness.span));
     let call = Ident::new("call", ident.span());
     let where_clause = &generics.where_clause;
     // One that awaits nothing must be async too.
@@ -113,7 +115,11 @@ fn function_itself(handler: &Handler<'_>, attrs: &[&Attribute]) -> TokenStream {
 }
 
 /// The call of the function, as it was declared.
-fn call(handler: &Handler<'_>, [tx, event, context]: [&Ident; 3], private: &TokenStream) -> TokenStream {
+fn call(
+    handler: &Handler<'_>,
+    [tx, event, context]: [&Ident; 3],
+    private: &TokenStream,
+) -> TokenStream {
     if handler.output.is_none() || handler.tx.database.is_none() || !handler.tx.is_lent {
         return quote!(::core::unreachable!());
     }
@@ -131,7 +137,8 @@ fn call(handler: &Handler<'_>, [tx, event, context]: [&Ident; 3], private: &Toke
     quote_spanned!(at_name=> #private::HandlerResult::into_result(Self::call(#tx, #event #(, #rest)*).await))
 }
 
-/// That the return type is a `Result`, and its error. As a bound, it is one error if it is not, which underlines all of it.
+/// That the return type is a `Result`, and its error. As a bound, it is one error if it is not,
+/// which underlines all of it.
 fn result(output: &Type, krate: Option<&Path>) -> (Option<TokenStream>, TokenStream) {
     let (begin, end) = ends(output);
     let private = private_at(krate, begin);
@@ -143,18 +150,25 @@ fn result(output: &Type, krate: Option<&Path>) -> (Option<TokenStream>, TokenStr
 struct Attributes<'a> {
     of_type: Vec<&'a Attribute>,
     of_impl: Vec<TokenStream>,
-    /// All but `#[deprecated]`: that is about those who use the handler, not about its implementation.
+    /// All but `#[deprecated]`: that is about those who use the handler, not about its
+    /// implementation.
     of_function: Vec<&'a Attribute>,
 }
 
 impl<'a> Attributes<'a> {
     fn new(attrs: &'a [Attribute]) -> Self {
-        let is = |attr: &Attribute, words: &[&str]| words.iter().any(|word| attr.path().is_ident(word));
+        let is =
+            |attr: &Attribute, words: &[&str]| words.iter().any(|word| attr.path().is_ident(word));
         let cfgs = attrs.iter().filter(|attr| is(attr, &["cfg"])).map(|cfg| quote!(#cfg));
-        let deprecated =
-            attrs.iter().find(|attr| is(attr, &["deprecated"])).map(|_| quote!(#[allow(deprecated)]));
+        let deprecated = attrs
+            .iter()
+            .find(|attr| is(attr, &["deprecated"]))
+            .map(|_| quote!(#[allow(deprecated)]));
         Self {
-            of_type: attrs.iter().filter(|attr| is(attr, &["allow", "cfg", "deprecated", "doc"])).collect(),
+            of_type: attrs
+                .iter()
+                .filter(|attr| is(attr, &["allow", "cfg", "deprecated", "doc"]))
+                .collect(),
             of_impl: cfgs.chain(deprecated).collect(),
             of_function: attrs.iter().filter(|attr| !is(attr, &["cfg", "deprecated"])).collect(),
         }
@@ -184,7 +198,9 @@ fn options(options: &Options, private: &TokenStream) -> TokenStream {
             Later::Wait => quote!(Wait),
             Later::Overtake => quote!(Overtake),
         };
-        chain.extend(quote!(.retry_topics(const { &[#(#delays),*] }, #private::LaterEvents::#later)));
+        chain.extend(
+            quote!(.retry_topics(const { &[#(#delays),*] }, #private::LaterEvents::#later)),
+        );
     }
     if let Some(timeout) = options.timeout {
         let timeout = duration(timeout);

@@ -1,5 +1,5 @@
-//! `#[event_handler]`: parse ([`args`], [`function`](crate::function)) → [`model`] with its [`options`], valid by construction →
-//! [`expand`].
+//! `#[event_handler]`: parse ([`args`], [`function`](crate::function)) → [`model`] with its
+//! [`options`], valid by construction → [`expand`].
 
 mod args;
 mod expand;
@@ -17,7 +17,8 @@ pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let args = args::Args::parse(&errors, args);
     let function = errors.ok(Function::parse(item.clone(), for_functions_only));
-    let handler = function.as_ref().and_then(|function| model::Handler::new(&errors, &args, function));
+    let handler =
+        function.as_ref().and_then(|function| model::Handler::new(&errors, &args, function));
     let mut output = errors::to_tokens(&errors.into_vec());
     // A mistake in an option does not keep the handler from being one.
     output.extend(match &handler {
@@ -29,7 +30,9 @@ pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
 
 fn for_functions_only(other: &Ident) -> String {
     let help = match &*other.to_string() {
-        "struct" | "enum" => "put it on an async function, or implement `EventHandler` for this type",
+        "struct" | "enum" => {
+            "put it on an async function, or implement `EventHandler` for this type"
+        }
         _ => "put it on the function that handles an event",
     };
     format!("`#[event_handler]` is for async functions, not for `{other}`\nhelp: {help}")

@@ -2,7 +2,9 @@
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{FnArg, GenericArgument, Path, PathArguments, PathSegment, ReturnType, Safety, Signature, Type};
+use syn::{
+    FnArg, GenericArgument, Path, PathArguments, PathSegment, ReturnType, Safety, Signature, Type,
+};
 
 use super::args::Args;
 use super::options::Options;
@@ -29,7 +31,8 @@ pub(super) struct Tx<'a> {
     pub(super) ty: &'a Type,
     /// Its `DB`. `None` if it is not named, which has been reported.
     pub(super) database: Option<&'a Type>,
-    /// Whether a consumer can call the function with its transaction; if not, that has been reported.
+    /// Whether a consumer can call the function with its transaction; if not, that has been
+    /// reported.
     pub(super) is_lent: bool,
 }
 
@@ -45,8 +48,8 @@ const SIGNATURE: &str = "help: write `async fn name(tx: &mut OutboxTx<'_, Postgr
                          \x20     and behind these `context: &EventContext` and a state `service: &Service`, if you need them";
 
 impl<'a> Handler<'a> {
-    /// `None` if there is nothing to expand; every reason is then in `errors`. What keeps the function from being called, but
-    /// not its name from being that of a handler, is no reason.
+    /// `None` if there is nothing to expand; every reason is then in `errors`. What keeps the
+    /// function from being called, but not its name from being that of a handler, is no reason.
     pub(super) fn new(errors: &Errors, args: &'a Args, function: &'a Function) -> Option<Self> {
         let sig = &function.sig;
         let options = Options::new(errors, args);
@@ -58,17 +61,23 @@ impl<'a> Handler<'a> {
             );
             return None;
         }
-        let plain =
-            check_attributes(errors, function) & check_qualifiers(errors, sig) & check_generics(errors, sig);
+        let plain = check_attributes(errors, function)
+            & check_qualifiers(errors, sig)
+            & check_generics(errors, sig);
         let body = function.body.as_ref();
         if body.is_none() {
-            errors
-                .at(sig.ident.span(), format!("`{}` has no body\nhelp: write it here: `{{ … }}`", sig.ident));
+            errors.at(
+                sig.ident.span(),
+                format!("`{}` has no body\nhelp: write it here: `{{ … }}`", sig.ident),
+            );
         }
         let output = output(errors, sig);
         let mut types = types(sig);
         let Some(tx) = types.next() else {
-            errors.at(sig.ident.span(), format!("a handler takes its transaction and an event\n{SIGNATURE}"));
+            errors.at(
+                sig.ident.span(),
+                format!("a handler takes its transaction and an event\n{SIGNATURE}"),
+            );
             return None;
         };
         let tx = self::tx(errors, tx)?;
@@ -156,19 +165,23 @@ fn check_generics(errors: &Errors, sig: &Signature) -> bool {
 }
 
 fn output<'a>(errors: &Errors, sig: &'a Signature) -> Option<&'a Type> {
-    const HELP: &str =
-        "help: return `Result<(), E>`: `Ok` commits, `Err` rolls back, and the event is tried again";
+    const HELP: &str = "help: return `Result<(), E>`: `Ok` commits, `Err` rolls back, and the event is tried again";
     match &sig.output {
         ReturnType::Type(_, ty) if !matches!(peeled(ty), Type::ImplTrait(_)) => return Some(ty),
         // What it gives is a future: that it is not async has been said.
         ReturnType::Type(..) if sig.asyncness.is_none() => {}
         ReturnType::Type(_, ty) => {
-            errors
-                .over(ty, format!("whether the event is handled cannot be told from an `impl` type\n{HELP}"));
+            errors.over(
+                ty,
+                format!("whether the event is handled cannot be told from an `impl` type\n{HELP}"),
+            );
         }
         ReturnType::Default => errors.at(
             sig.ident.span(),
-            format!("`{}` returns nothing, so it cannot say whether the event is handled\n{HELP}", sig.ident),
+            format!(
+                "`{}` returns nothing, so it cannot say whether the event is handled\n{HELP}",
+                sig.ident
+            ),
         ),
     }
     None
@@ -267,7 +280,9 @@ fn extra<'a>(ty: &'a Type, before: &[Extra<'_>]) -> Result<Extra<'a>, &'static s
         return Err("a handler has one state\nhelp: make one struct of the two, and take that");
     }
     if is_unsized(inner) {
-        return Err("the handler has its state, whose type must have a size\nhelp: take `&Arc<…>` of it");
+        return Err(
+            "the handler has its state, whose type must have a size\nhelp: take `&Arc<…>` of it",
+        );
     }
     if borrows(inner) {
         return Err(
@@ -289,7 +304,8 @@ fn is_unsized(ty: &Type) -> bool {
     }
 }
 
-/// Whether there is a lifetime in it that only the compiler knows. What stands in parentheses may be a `Fn(&T)`.
+/// Whether there is a lifetime in it that only the compiler knows. What stands in parentheses may
+/// be a `Fn(&T)`.
 fn borrows(ty: &Type) -> bool {
     fn any(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {
@@ -298,5 +314,6 @@ fn borrows(ty: &Type) -> bool {
             _ => false,
         })
     }
-    matches!(ty, Type::Reference(reference) if reference.lifetime.is_none()) || any(ty.to_token_stream())
+    matches!(ty, Type::Reference(reference) if reference.lifetime.is_none())
+        || any(ty.to_token_stream())
 }

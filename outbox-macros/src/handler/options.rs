@@ -37,7 +37,8 @@ pub(super) enum Foreign {
     Header(String),
 }
 
-/// The first and the longest, where the other one alone is given: those of the runtime's `HandlerOptions`.
+/// The first and the longest, where the other one alone is given: those of the runtime's
+/// `HandlerOptions`.
 const DEFAULT_PAUSES: (u64, u64) = (100, 10_000);
 
 impl Options {
@@ -55,8 +56,8 @@ impl Options {
 
 fn group(errors: &Errors, group: &LitStr) -> Option<String> {
     let name = group.value();
-    let legal =
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    let legal = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if !legal {
         errors.at(
             group.span(),
@@ -86,8 +87,8 @@ fn attempts(errors: &Errors, given: &Attempts) -> Option<Limit> {
 }
 
 fn pauses(errors: &Errors, args: &Args) -> Option<(u64, u64)> {
-    let [first, longest] =
-        [&args.pause, &args.longest_pause].map(|given| given.get().and_then(|time| millis(errors, time)));
+    let [first, longest] = [&args.pause, &args.longest_pause]
+        .map(|given| given.get().and_then(|time| millis(errors, time)));
     match (first, longest) {
         (Some(first), Some(longest)) if longest < first => {
             if let Some(given) = args.longest_pause.get() {
@@ -125,7 +126,10 @@ fn ladder(errors: &Errors, args: &Args) -> Option<(Vec<u64>, Later)> {
         "wait" => Some(Later::Wait),
         "overtake" => Some(Later::Overtake),
         other => {
-            errors.at(given.span(), format!("`{other}` is nothing that later events can do\n{CHOICE}"));
+            errors.at(
+                given.span(),
+                format!("`{other}` is nothing that later events can do\n{CHOICE}"),
+            );
             None
         }
     });
@@ -179,13 +183,18 @@ fn millis(errors: &Errors, time: &LitStr) -> Option<u64> {
         "d" => Some(86_400_000),
         _ => None,
     };
-    let millis =
-        number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    let millis = number
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor));
     let millis = millis.filter(|millis| *millis > 0);
     if millis.is_none() {
         errors.at(
             time.span(),
-            format!("`{text}` is not a time\nhelp: write \"500ms\", \"10s\", \"5m\", \"2h\" or \"1d\""),
+            format!(
+                "`{text}` is not a time\nhelp: write \"500ms\", \"10s\", \"5m\", \"2h\" or \"1d\""
+            ),
         );
     }
     millis

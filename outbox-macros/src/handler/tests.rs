@@ -18,7 +18,12 @@ fn expands(args: TokenStream, item: TokenStream, expected: Expect) {
 #[test]
 fn documentation_shows_real_expansions() {
     let expanded = attribute(
-        quote!(group = "inventory", attempts = 3, retry_topics = ["10s", "5m"], later_events = "wait"),
+        quote!(
+            group = "inventory",
+            attempts = 3,
+            retry_topics = ["10s", "5m"],
+            later_events = "wait"
+        ),
         quote! {
             pub async fn reserve(tx: &mut OutboxTx<'_, Postgres>, order: OrderCreated) -> Result<(), ReserveError> {
                 sqlx::query("insert into reservation (order_id) values ($1)").bind(order.id).execute(tx).await?;

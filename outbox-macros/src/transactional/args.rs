@@ -1,4 +1,5 @@
-//! The arguments: `tx in EXPR`, then options. What the options may be is decided in [`model`](super::model).
+//! The arguments: `tx in EXPR`, then options. What the options may be is decided in
+//! [`model`](super::model).
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
@@ -55,20 +56,26 @@ impl Args {
             return self.source(key, input);
         }
         match &*key.to_string() {
-            ISOLATION => self.isolation.set(&key, value(&key, input, "isolation = \"serializable\"")),
+            ISOLATION => {
+                self.isolation.set(&key, value(&key, input, "isolation = \"serializable\""))
+            }
             RETRY => self.retry.set(&key, value(&key, input, "retry = 3")),
             NAME => self.name.set(&key, value(&key, input, "name = \"create_order\"")),
             CRATE => self.krate.set(&key, value(&key, input, "crate = my_crate::outbox")),
             unknown if input.peek(Token![=]) => {
                 let (meant, mut help) = errors::suggestion(unknown, &OPTIONS);
                 if meant.is_none() && self.tx.is_none() {
-                    help.push_str(&format!("\n      if it is the transaction, write `{unknown} in …`"));
+                    help.push_str(&format!(
+                        "\n      if it is the transaction, write `{unknown} in …`"
+                    ));
                 }
                 Err(syn::Error::new(key.span(), format!("unknown option `{unknown}`\n{help}")))
             }
             _ => Err(syn::Error::new(
                 key.span(),
-                format!("expected `tx in EXPR`\nhelp: name the transaction and its outbox: `{EXAMPLE}`"),
+                format!(
+                    "expected `tx in EXPR`\nhelp: name the transaction and its outbox: `{EXAMPLE}`"
+                ),
             )),
         }
     }
@@ -82,7 +89,9 @@ impl Args {
         }
         // The name alone is worth keeping: the body uses it.
         let tx_span = tx.span();
-        if tx == "_" || tx.unraw() != tx || syn::parse2::<Ident>(TokenTree::Ident(tx.clone()).into()).is_err()
+        if tx == "_"
+            || tx.unraw() != tx
+            || syn::parse2::<Ident>(TokenTree::Ident(tx.clone()).into()).is_err()
         {
             return Err(syn::Error::new(
                 tx_span,

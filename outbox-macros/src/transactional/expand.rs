@@ -75,7 +75,8 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
     let private = private(method.krate);
     let [outcome, transaction, error, run, result, attempts, begun, refused] =
-        ["outcome", "transaction", "error", "run", "result", "attempts", "begun", "refused"].map(local);
+        ["outcome", "transaction", "error", "run", "result", "attempts", "begun", "refused"]
+            .map(local);
     let ret = inferable(method.output.to_token_stream());
     let vtable = vtable(&ret, &private);
     let Some(retry) = &method.options.retry else {
@@ -125,9 +126,15 @@ fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
     }
 }
 
-/// The body as what runs on a transaction. It is a closure, not a block, so that the compiler says of a `tx` that the body
-/// passes on, to a spawned task for instance, that it "is a reference that is only valid in the closure body".
-fn closure(method: &Method<'_>, ret: &TokenStream, body: &Group, captures: &TokenStream) -> TokenStream {
+/// The body as what runs on a transaction. It is a closure, not a block, so that the compiler says
+/// of a `tx` that the body passes on, to a spawned task for instance, that it "is a reference that
+/// is only valid in the closure body".
+fn closure(
+    method: &Method<'_>,
+    ret: &TokenStream,
+    body: &Group,
+    captures: &TokenStream,
+) -> TokenStream {
     let tx = method.tx;
     let [outcome, result] = ["outcome", "result"].map(local);
     let (at_ret, _) = ends(ret);
@@ -149,8 +156,8 @@ fn closure(method: &Method<'_>, ret: &TokenStream, body: &Group, captures: &Toke
             #result
         }
     };
-    // `mut` so that `&mut tx` is right, as it is where a transaction begins by hand; at the place of the name, since
-    // an error about the one is shown at both.
+    // `mut` so that `&mut tx` is right, as it is where a transaction begins by hand; at the place
+    // of the name, since an error about the one is shown at both.
     let tx = quote_spanned!(tx.span()=> #[allow(unused_mut)] mut #tx);
     quote!(#captures |#tx| #block)
 }
@@ -163,7 +170,8 @@ fn clone_of(argument: &Argument<'_>, method: &Method<'_>) -> TokenStream {
     let private = private_at(method.krate, begin);
     let mut original = (*ident).clone();
     original.set_span(end.resolved_at(ident.span()));
-    // The parameter's own `mut` is for the body, which has the clone: `&mut` here keeps it from being unused.
+    // The parameter's own `mut` is for the body, which has the clone: `&mut` here keeps it from
+    // being unused.
     let mutable = is_mut.then(|| quote!(mut));
     let borrowed = quote_spanned!(begin=> (&#mutable #original));
     let clone = quote_spanned!(begin=> #private::RetryArgument::of_attempt #borrowed);
@@ -178,11 +186,12 @@ fn vtable(ret: &TokenStream, private: &TokenStream) -> TokenStream {
     quote!(#open #ret as #private::Outcome #close)
 }
 
-/// All of it is located at the last name in `EXPR`: what cannot begin a transaction is reported for the argument and
-/// for the `.await`, and is one error only where the two are in one place.
+/// All of it is located at the last name in `EXPR`: what cannot begin a transaction is reported for
+/// the argument and for the `.await`, and is one error only where the two are in one place.
 fn begin(method: &Method<'_>, given: Option<TokenStream>) -> TokenStream {
     let (Source::Shared(expr) | Source::Exclusive(expr) | Source::Reborrow(expr)) = &method.source;
-    let names = expr.to_token_stream().into_iter().filter(|token| matches!(token, TokenTree::Ident(_)));
+    let names =
+        expr.to_token_stream().into_iter().filter(|token| matches!(token, TokenTree::Ident(_)));
     let at = ours(names.last().map_or_else(|| method.tx.span(), |name| name.span()));
     let source = match &method.source {
         Source::Shared(_) => quote_spanned!(at=> &(#expr)),
@@ -208,8 +217,8 @@ fn options(method: &Method<'_>, private: &TokenStream) -> TokenStream {
     quote!(#private::TxOptions::new() #(#isolation)* #(#name)*)
 }
 
-/// What stands in for the method when it cannot be expanded, so that one mistake is one error: the item as it was,
-/// but for a `tx` which its body uses and an `async` which its body needs.
+/// What stands in for the method when it cannot be expanded, so that one mistake is one error: the
+/// item as it was, but for a `tx` which its body uses and an `async` which its body needs.
 pub(super) fn stub(found: &[syn::Error], args: &Args, function: &Function) -> TokenStream {
     let Some(body) = &function.body else {
         let mut output = to_tokens(found);
@@ -289,8 +298,8 @@ fn located(group: &Group) -> Group {
 // Input:  Result<impl Iterator<Item = u8> + '_, Error>
 // Output: Result<_, Error>
 //
-// `impl Trait` cannot be written in a body. Each is replaced up to the end of its bounds: a `,` or `>` that
-// belongs to the list around it.
+// `impl Trait` cannot be written in a body. Each is replaced up to the end of its bounds: a `,` or
+// `>` that belongs to the list around it.
 fn inferable(ty: TokenStream) -> TokenStream {
     let mut output = TokenStream::new();
     let mut tokens = ty.into_iter().peekable();
@@ -301,7 +310,8 @@ fn inferable(ty: TokenStream) -> TokenStream {
                 let mut depth = 0_usize;
                 let mut before = ' ';
                 while let Some(token) = tokens.peek() {
-                    let punct = if let TokenTree::Punct(punct) = token { punct.as_char() } else { ' ' };
+                    let punct =
+                        if let TokenTree::Punct(punct) = token { punct.as_char() } else { ' ' };
                     match punct {
                         '<' => depth += 1,
                         // Of `Fn() -> T`.

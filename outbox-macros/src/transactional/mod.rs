@@ -1,4 +1,5 @@
-//! `#[transactional_outbox]`: parse ([`args`], [`function`](crate::function)) → [`model`] with its [`options`], valid by construction → [`expand`].
+//! `#[transactional_outbox]`: parse ([`args`], [`function`](crate::function)) → [`model`] with its
+//! [`options`], valid by construction → [`expand`].
 
 mod args;
 mod expand;
@@ -16,7 +17,8 @@ pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let args = args::Args::parse(&errors, args);
     let function = errors.ok(Function::parse(item.clone(), for_functions_only));
-    let method = function.as_ref().and_then(|function| model::Method::new(&errors, &args, function));
+    let method =
+        function.as_ref().and_then(|function| model::Method::new(&errors, &args, function));
     let found = errors.into_vec();
     match (method, &function) {
         // A mistake in an option does not keep the method from being what it will be.

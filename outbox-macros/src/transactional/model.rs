@@ -2,8 +2,8 @@
 
 use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 use syn::{
-    Expr, FnArg, GenericArgument, Pat, Path, PathArguments, PathSegment, ReturnType, Signature, Type,
-    TypeParamBound,
+    Expr, FnArg, GenericArgument, Pat, Path, PathArguments, PathSegment, ReturnType, Signature,
+    Type, TypeParamBound,
 };
 
 use super::args::Args;
@@ -37,8 +37,8 @@ pub(super) enum Source<'a> {
 pub(super) enum Body<'a> {
     /// The braces of an `async fn`.
     Async(&'a Group),
-    /// `{ before (async move { … } after) }`: a function that returns a boxed future, as `#[async_trait]` writes it.
-    /// Or `{ before async move { … } }`.
+    /// `{ before (async move { … } after) }`: a function that returns a boxed future, as
+    /// `#[async_trait]` writes it. Or `{ before async move { … } }`.
     Future {
         braces: &'a Group,
         before: TokenStream,
@@ -53,10 +53,9 @@ impl<'a> Method<'a> {
     /// `None` if there is nothing to expand; every reason is then in `errors`.
     pub(super) fn new(errors: &Errors, args: &'a Args, function: &'a Function) -> Option<Self> {
         let sig = &function.sig;
-        let twice = function
-            .attrs
-            .iter()
-            .find(|attr| attr.path().segments.last().is_some_and(|last| last.ident == TRANSACTIONAL_OUTBOX));
+        let twice = function.attrs.iter().find(|attr| {
+            attr.path().segments.last().is_some_and(|last| last.ident == TRANSACTIONAL_OUTBOX)
+        });
         if let Some(twice) = twice {
             errors.over(
                 twice,
@@ -94,7 +93,8 @@ fn check_qualifiers(errors: &Errors, sig: &Signature) -> bool {
     if let Some(constness) = &sig.constness {
         errors.at(constness.span, "a `const fn` cannot begin a transaction\nhelp: remove `const`");
     } else if let Some(abi) = &sig.abi {
-        errors.over(abi, "an `extern` function cannot be async\nhelp: call a Rust function from it");
+        errors
+            .over(abi, "an `extern` function cannot be async\nhelp: call a Rust function from it");
     } else if let Some(variadic) = &sig.variadic {
         errors.over(variadic, "a variadic function cannot be async\nhelp: name the parameters");
     } else {
@@ -110,7 +110,9 @@ fn source<'a>(expr: &'a Expr, sig: &Signature) -> Source<'a> {
     }
     match plain {
         Expr::Reference(reference) if reference.mutability.is_some() => Source::Exclusive(expr),
-        Expr::Path(path) if path.path.get_ident().is_some_and(|ident| is_exclusive_parameter(ident, sig)) => {
+        Expr::Path(path)
+            if path.path.get_ident().is_some_and(|ident| is_exclusive_parameter(ident, sig)) =>
+        {
             Source::Reborrow(expr)
         }
         _ => Source::Shared(expr),
@@ -174,19 +176,24 @@ fn async_output<'a>(errors: &Errors, sig: &'a Signature) -> Option<&'a Type> {
         ReturnType::Default => {
             errors.at(
                 sig.ident.span(),
-                format!("`{}` returns nothing, so it cannot say whether to commit\n{HELP}", sig.ident),
+                format!(
+                    "`{}` returns nothing, so it cannot say whether to commit\n{HELP}",
+                    sig.ident
+                ),
             );
             None
         }
         ReturnType::Type(_, ty) if matches!(peeled(ty), Type::ImplTrait(_)) => {
-            errors.over(ty, format!("whether to commit cannot be told from an `impl` type\n{HELP}"));
+            errors
+                .over(ty, format!("whether to commit cannot be told from an `impl` type\n{HELP}"));
             None
         }
         ReturnType::Type(_, ty) => Some(ty),
     }
 }
 
-/// The `Ret` of `Pin<Box<dyn Future<Output = Ret> + …>>`, `BoxFuture<'_, Ret>` or `impl Future<Output = Ret> + …`.
+/// The `Ret` of `Pin<Box<dyn Future<Output = Ret> + …>>`, `BoxFuture<'_, Ret>` or `impl
+/// Future<Output = Ret> + …`.
 fn future_output(sig: &Signature) -> Option<&Type> {
     fn last(ty: &Type) -> Option<&PathSegment> {
         match peeled(ty) {
@@ -220,16 +227,18 @@ fn future_output(sig: &Signature) -> Option<&Type> {
     if outer.ident == "BoxFuture" || outer.ident == "LocalBoxFuture" {
         return argument(outer);
     }
-    let boxed =
-        argument(outer).filter(|_| outer.ident == "Pin").and_then(last).filter(|last| last.ident == "Box")?;
+    let boxed = argument(outer)
+        .filter(|_| outer.ident == "Pin")
+        .and_then(last)
+        .filter(|last| last.ident == "Box")?;
     match argument(boxed).map(peeled)? {
         Type::TraitObject(object) => output(&object.bounds),
         _ => None,
     }
 }
 
-// Input:  { BEFORE Box::pin(async move { BLOCK }) }
-// Output: Future { before: `BEFORE Box::pin`, call: `( … )`, head: `async move`, block: `{ BLOCK }`, after: `` }
+// Input: { BEFORE Box::pin(async move { BLOCK }) } Output: Future { before: `BEFORE Box::pin`,
+// call: `( … )`, head: `async move`, block: `{ BLOCK }`, after: `` }
 fn boxed_future(braces: &Group) -> Option<Body<'_>> {
     let mut before: Vec<TokenTree> = braces.stream().into_iter().collect();
     let TokenTree::Group(last) = before.pop()? else { return None };

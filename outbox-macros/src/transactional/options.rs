@@ -24,7 +24,8 @@ pub(super) struct Retry<'a> {
     pub(super) times: u32,
     /// What every attempt gets a clone of.
     pub(super) arguments: Vec<Argument<'a>>,
-    /// There is a `self` that cannot be copied for each attempt: what the body needs of it is borrowed.
+    /// There is a `self` that cannot be copied for each attempt: what the body needs of it is
+    /// borrowed.
     pub(super) borrows_self: bool,
 }
 
@@ -53,7 +54,9 @@ impl<'a> Options<'a> {
         let key = args.retry.key().or(args.isolation.key()).or(args.name.key());
         if let Some(key) = key {
             let why = match &*key.to_string() {
-                "retry" => "the database rolls back the whole transaction, and only that can run again",
+                "retry" => {
+                    "the database rolls back the whole transaction, and only that can run again"
+                }
                 "isolation" => "a savepoint has the isolation of its transaction",
                 _ => "a savepoint is shown under the name of its transaction",
             };
@@ -114,9 +117,10 @@ fn check_name(errors: &Errors, literal: &LitStr) -> bool {
 
 fn check_times(errors: &Errors, literal: &LitInt) -> Option<u32> {
     match literal.base10_parse() {
-        Ok(0) => {
-            errors.at(literal.span(), "`retry = 0` retries nothing\nhelp: write `retry = 3`, or remove it")
-        }
+        Ok(0) => errors.at(
+            literal.span(),
+            "`retry = 0` retries nothing\nhelp: write `retry = 3`, or remove it",
+        ),
         Ok(times) => return Some(times),
         Err(_) => {
             errors.at(
@@ -154,7 +158,8 @@ impl<'a> Retry<'a> {
                         );
                         sound = false;
                     }
-                    retry.borrows_self = by_type.is_some_and(|ty| !matches!(peeled(ty), Type::Reference(_)));
+                    retry.borrows_self =
+                        by_type.is_some_and(|ty| !matches!(peeled(ty), Type::Reference(_)));
                 }
                 FnArg::Typed(typed) => {
                     if is_exclusive(&typed.ty) {

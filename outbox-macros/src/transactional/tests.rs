@@ -192,7 +192,8 @@ fn documentation_shows_real_expansions() {
     };
     let plain = attribute(quote!(tx in self.outbox), create_order.clone());
     expect_file!["../../docs/transactional_outbox.md"].assert_eq(&documented(plain));
-    let retry = attribute(quote!(tx in self.outbox, isolation = "serializable", retry = 3), create_order);
+    let retry =
+        attribute(quote!(tx in self.outbox, isolation = "serializable", retry = 3), create_order);
     expect_file!["../../docs/transactional_outbox_retry.md"].assert_eq(&documented(retry));
 }
 

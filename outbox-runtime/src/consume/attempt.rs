@@ -76,8 +76,8 @@ pub(crate) enum Interruption {
 }
 
 impl Interruption {
-    /// How often in a row it does not count. Then it is a failed attempt, or an event that always leads to it would be tried
-    /// for ever.
+    /// How often in a row it does not count. Then it is a failed attempt, or an event that always
+    /// leads to it would be tried for ever.
     pub(crate) const fn most(self) -> u64 {
         match self {
             Self::BeforeHandler => u64::MAX,
@@ -87,8 +87,8 @@ impl Interruption {
     }
 }
 
-/// The longest wait for an answer of the database to what is ours, unless locks are waited for: a connection and its
-/// `BEGIN`, and the commit.
+/// The longest wait for an answer of the database to what is ours, unless locks are waited for: a
+/// connection and its `BEGIN`, and the commit.
 const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 /// How much later than the database itself an answer is given up.
 const GRACE: Duration = Duration::from_secs(5);
@@ -108,12 +108,17 @@ const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`
 
 impl<DB: OutboxDatabase> Group<DB> {
     /// The handler of a message.
-    pub(crate) fn handler_of<'g>(&'g self, message: &'g Message, history: &History) -> Found<'g, DB> {
+    pub(crate) fn handler_of<'g>(
+        &'g self,
+        message: &'g Message,
+        history: &History,
+    ) -> Found<'g, DB> {
         self.routes.find(&history.topic, message)
     }
 
-    /// Handles a message, once, in one transaction. Every wait for the database has an end: a connection may have gone dead
-    /// without a word. A transaction that is left is dropped with its connection.
+    /// Handles a message, once, in one transaction. Every wait for the database has an end: a
+    /// connection may have gone dead without a word. A transaction that is left is dropped with its
+    /// connection.
     pub(crate) async fn attempt_until(
         &self,
         message: &Message,
@@ -193,9 +198,12 @@ impl<DB: OutboxDatabase> Group<DB> {
         Ok(Some(Prepared { options: handler.options(), context, event }))
     }
 
-    /// A transaction of a consumer, whose statements take `limit` at most. Which events wait is decided by statements that
-    /// see what was committed before them, not before the transaction.
-    pub(crate) async fn begin(&self, limit: Duration) -> Result<OutboxTx<'static, DB>, OutboxError> {
+    /// A transaction of a consumer, whose statements take `limit` at most. Which events wait is
+    /// decided by statements that see what was committed before them, not before the transaction.
+    pub(crate) async fn begin(
+        &self,
+        limit: Duration,
+    ) -> Result<OutboxTx<'static, DB>, OutboxError> {
         self.outbox.begin_with(TxOptions { watch: true, ..TxOptions::of_consumer(limit) }).await
     }
 
@@ -211,39 +219,52 @@ impl<DB: OutboxDatabase> Group<DB> {
         if !DB::insert_inbox(tx, names, &self.name, context.id).await? {
             return Ok(Admitted::No(Attempted::Duplicate));
         }
-        // It may be noted as waiting wherever it comes from: a process may have died before it sent it to its retry topic.
+        // It may be noted as waiting wherever it comes from: a process may have died before it sent
+        // it to its retry topic.
         let Some(waiting) = waiting else { return Ok(Admitted::Yes { later_wait: false }) };
-        let Others { noted, earlier, later, in_retry_topic } = DB::end_waiting(tx, names, waiting).await?;
+        let Others { noted, earlier, later, in_retry_topic } =
+            DB::end_waiting(tx, names, waiting).await?;
         if message.kept && !noted {
-            // Another member went on with the key too, and has settled it: it may be a dead letter, and later ones handled.
+            // Another member went on with the key too, and has settled it: it may be a dead letter,
+            // and later ones handled.
             return Ok(Admitted::No(Attempted::Duplicate));
         }
         if in_retry_topic && message.topic == waiting.of.topic {
             // It has come again: its copy in the retry topic is the one that counts.
             return Ok(Admitted::No(Attempted::WasSent));
         }
-        Ok(if earlier { Admitted::No(Attempted::MustWait) } else { Admitted::Yes { later_wait: later } })
+        Ok(if earlier {
+            Admitted::No(Attempted::MustWait)
+        } else {
+            Admitted::Yes { later_wait: later }
+        })
     }
 
     /// If no answer comes, it was committed or not: the event is tried again, and the inbox knows.
     async fn commit(&self, tx: OutboxTx<'static, DB>, answer: Duration) -> Result<(), Failure> {
         let conflict = tx.saw_conflict();
         let committed = tx.commit();
-        // What the database refuses may be the handler's doing: a deferred constraint, an event too large for a column.
+        // What the database refuses may be the handler's doing: a deferred constraint, an event too
+        // large for a column.
         match self.in_time(answer, committed).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotMigrated => Err(Failure::Hopeless(error)),
-            Err(error) if is_database_away(&error) => Err(self.lost(error.to_string(), answer).await),
+            Err(error) if is_database_away(&error) => {
+                Err(self.lost(error.to_string(), answer).await)
+            }
             Err(error) if conflict || error.kind() == ErrorKind::Conflict => {
                 Err(Failure::Interrupted { by: Interruption::Conflict, error: error.to_string() })
             }
-            Err(error) => Err(Failure::Handler { class: ErrorClass::Transient, error: error.to_string() }),
+            Err(error) => {
+                Err(Failure::Handler { class: ErrorClass::Transient, error: error.to_string() })
+            }
         }
     }
 
     async fn failed(&self, tx: OutboxTx<'static, DB>, failed: Failed, answer: Duration) -> Failure {
         let Failed { class, error } = failed;
-        // The handler's own error may hide what the database said. If it calls that permanent, it knows better.
+        // The handler's own error may hide what the database said. If it calls that permanent, it
+        // knows better.
         let hidden = class == ErrorClass::Transient && tx.saw_conflict();
         let conflict = hidden || is_caused_by_conflict(error.as_dyn());
         let away = is_database_away(error.as_dyn());
@@ -258,7 +279,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
-    /// The connection was lost. If another can be had at once, it was not the database, but perhaps the event.
+    /// The connection was lost. If another can be had at once, it was not the database, but perhaps
+    /// the event.
     async fn lost(&self, error: String, answer: Duration) -> Failure {
         match self.in_time(answer, self.outbox.begin()).await {
             Ok(_) => Failure::Interrupted { by: Interruption::LostConnection, error },
@@ -274,7 +296,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         self.in_time(ROLLED_BACK_WITHIN, tx.rollback()).await.is_ok()
     }
 
-    /// The database's answer, unless its connection seems to be dead. A file answers in the time that its user set.
+    /// The database's answer, unless its connection seems to be dead. A file answers in the time
+    /// that its user set.
     pub(crate) async fn in_time<T>(
         &self,
         bound: Duration,
@@ -285,12 +308,14 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
         timeout(bound, answer).await.unwrap_or_else(|_| {
             let error = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-            let silent = "the database does not answer; the connection is closed, and another opened";
+            let silent =
+                "the database does not answer; the connection is closed, and another opened";
             Err(OutboxError::new(ErrorKind::Database, silent).with_source(error))
         })
     }
 
-    /// How the message is noted while it waits, if its key is kept in order, or was when it began to wait.
+    /// How the message is noted while it waits, if its key is kept in order, or was when it began
+    /// to wait.
     pub(crate) fn waiting<'m>(
         &'m self,
         message: &'m Message,
@@ -354,7 +379,8 @@ enum Admitted {
     No(Attempted),
 }
 
-/// Before a handler has run. A database that is away is waited for; tables that are missing are not.
+/// Before a handler has run. A database that is away is waited for; tables that are missing are
+/// not.
 fn database(error: OutboxError) -> Failure {
     match error.kind() {
         ErrorKind::NotMigrated => Failure::Hopeless(error),

@@ -10,9 +10,11 @@ use crate::user_code::causes;
 /// Whether an event that a handler failed on is worth another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// It may succeed later: a service that does not answer, a row that is not there yet. Tried again.
+    /// It may succeed later: a service that does not answer, a row that is not there yet. Tried
+    /// again.
     Transient,
-    /// It will fail whenever it is tried: an order for something that does not exist. A dead letter at once.
+    /// It will fail whenever it is tried: an order for something that does not exist. A dead letter
+    /// at once.
     Permanent,
 }
 
@@ -27,10 +29,11 @@ impl ErrorClass {
     }
 }
 
-/// An error that knows whether trying again can help. Derive it: `#[derive(Classify)]`, and `#[classify(permanent)]` on the
-/// variants that no attempt will mend.
+/// An error that knows whether trying again can help. Derive it: `#[derive(Classify)]`, and
+/// `#[classify(permanent)]` on the variants that no attempt will mend.
 ///
-/// `#[event_handler]` asks it of the handler's error type. Errors of types that do not implement it are transient.
+/// `#[event_handler]` asks it of the handler's error type. Errors of types that do not implement it
+/// are transient.
 ///
 /// ```
 /// use outbox_runtime::consume::{Classify, ErrorClass};
@@ -54,8 +57,8 @@ pub trait Classify {
     fn class(&self) -> ErrorClass;
 }
 
-/// Asks an error for its class, if it has one: `(&Classified(&error)).class()` is `Classify`'s where that is implemented, for
-/// the compiler looks there first.
+/// Asks an error for its class, if it has one: `(&Classified(&error)).class()` is `Classify`'s
+/// where that is implemented, for the compiler looks there first.
 #[derive(Debug)]
 pub struct Classified<'e, E>(pub &'e E);
 
@@ -90,18 +93,21 @@ pub(super) fn is_database_away(error: &(dyn Error + 'static)) -> bool {
             is_away(error)
         } else {
             // What a variant `#[error(transparent)] Database(sqlx::Error)` shows as its source.
-            error.downcast_ref::<Box<dyn DatabaseError>>().is_some_and(|error| refuses_everybody(&**error))
+            error
+                .downcast_ref::<Box<dyn DatabaseError>>()
+                .is_some_and(|error| refuses_everybody(&**error))
         }
     })
 }
 
-/// Whether the handler asked a pool for a connection, and sqlx's short words for that it got none are all that it says.
+/// Whether the handler asked a pool for a connection, and sqlx's short words for that it got none
+/// are all that it says.
 pub(super) fn is_pool_exhausted(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|error| matches!(error.downcast_ref(), Some(sqlx::Error::PoolTimedOut)))
 }
 
-/// Whether Postgres ended a statement of ours after its time: `query_canceled` and `lock_not_available`. It has waited for
-/// another transaction.
+/// Whether Postgres ended a statement of ours after its time: `query_canceled` and
+/// `lock_not_available`. It has waited for another transaction.
 pub(super) fn is_cut_off(error: &OutboxError) -> bool {
     let error = error.as_database_error().and_then(|error| error.as_database_error());
     error.and_then(|error| error.code()).is_some_and(|code| matches!(&*code, "57014" | "55P03"))
@@ -120,13 +126,18 @@ fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Postgres's connection failures, shutdowns (`57P0x`) and lack of connections; what SQLite says to a full disk or a failing
-/// one.
+/// Postgres's connection failures, shutdowns (`57P0x`) and lack of connections; what SQLite says to
+/// a full disk or a failing one.
 fn refuses_everybody(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| {
-        // SQLite's codes are numbers, of which the lower byte is the kind: SQLITE_FULL and SQLITE_IOERR.
-        let sqlite = code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 13 | 10)) && code.len() < 5;
-        sqlite || code.starts_with("08") || code.starts_with("57P") || matches!(&*code, "53100" | "53300")
+        // SQLite's codes are numbers, of which the lower byte is the kind: SQLITE_FULL and
+        // SQLITE_IOERR.
+        let sqlite =
+            code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 13 | 10)) && code.len() < 5;
+        sqlite
+            || code.starts_with("08")
+            || code.starts_with("57P")
+            || matches!(&*code, "53100" | "53300")
     })
 }
 

@@ -64,7 +64,9 @@ const fn same(mut a: &[u8], mut b: &[u8]) -> bool {
     loop {
         match (a, b) {
             ([], []) => return true,
-            ([first, rest @ ..], [other, others @ ..]) if *first == *other => (a, b) = (rest, others),
+            ([first, rest @ ..], [other, others @ ..]) if *first == *other => {
+                (a, b) = (rest, others)
+            }
             _ => return false,
         }
     }

@@ -23,8 +23,8 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Handles the events of one type, in a transaction that also notes them in the inbox.
 ///
-/// Write `#[event_handler(…)]` on an async function, wrap one with [`handler_fn`], or implement it for a struct that holds what
-/// the handler needs: all three are the same.
+/// Write `#[event_handler(…)]` on an async function, wrap one with [`handler_fn`], or implement it
+/// for a struct that holds what the handler needs: all three are the same.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle events of `{DB}`",
     note = "write `#[outbox::event_handler(…)]` on an async function, or implement `outbox::consume::EventHandler<{DB}>`"
@@ -35,7 +35,8 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
     /// Why an event could not be handled. `?` works on what converts into it.
     type Error: Into<BoxError>;
 
-    /// How often and when an event is tried again, and more. Asked once, when the consumer is built.
+    /// How often and when an event is tried again, and more. Asked once, when the consumer is
+    /// built.
     fn options(&self) -> HandlerOptions {
         HandlerOptions::new()
     }
@@ -46,8 +47,8 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
         ErrorClass::Transient
     }
 
-    /// Makes the event's changes, on `tx`. `Ok` commits them together with the inbox; `Err` rolls both back, and the
-    /// event is tried again, later, or becomes a dead letter.
+    /// Makes the event's changes, on `tx`. `Ok` commits them together with the inbox; `Err` rolls
+    /// both back, and the event is tried again, later, or becomes a dead letter.
     fn handle<'a>(
         &'a self,
         tx: &'a mut OutboxTx<'static, DB>,
@@ -56,8 +57,9 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'a;
 }
 
-/// What a handler takes: an event, or an `Option` of one. `None` is a tombstone, a message without a payload, by which a compacted
-/// topic forgets a key: [`EventContext::key`] says which. To other handlers a tombstone is undecodable.
+/// What a handler takes: an event, or an `Option` of one. `None` is a tombstone, a message without
+/// a payload, by which a compacted topic forgets a key: [`EventContext::key`] says which. To other
+/// handlers a tombstone is undecodable.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")] mod example {
@@ -141,7 +143,8 @@ impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
     }
 }
 
-/// Where an event came from, and what came with it. Of an event in a retry topic: where it was first.
+/// Where an event came from, and what came with it. Of an event in a retry topic: where it was
+/// first.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EventContext {
@@ -163,13 +166,13 @@ pub struct EventContext {
     pub key: Option<Vec<u8>>,
     /// All headers that are text, CloudEvents' own among them.
     pub headers: Headers,
-    /// Which attempt this is, from 1. Those in place are counted from the event's delivery, those before a retry topic in the
-    /// event's headers.
+    /// Which attempt this is, from 1. Those in place are counted from the event's delivery, those
+    /// before a retry topic in the event's headers.
     pub attempt: u32,
 }
 
-/// A handler that is a function: `async fn(&mut OutboxTx<'_, DB>, Event, &EventContext) -> Result<(), _>`, with the default
-/// options.
+/// A handler that is a function: `async fn(&mut OutboxTx<'_, DB>, Event, &EventContext) ->
+/// Result<(), _>`, with the default options.
 pub fn handler_fn<F, DB, E, Error>(function: F) -> HandlerFn<F, DB, E, Error>
 where
     F: for<'a> AsyncHandler<'a, DB, E, Error>,
@@ -363,15 +366,19 @@ fn decoded<E: DomainEvent>(named: Named<'_>, payload: &[u8]) -> Result<Guarded<E
 where
     E::Codec: Decode<E>,
 {
-    let known = E::DESCRIPTORS.iter().any(|event| (event.name, event.version) == (named.name, named.version));
+    let known = E::DESCRIPTORS
+        .iter()
+        .any(|event| (event.name, event.version) == (named.name, named.version));
     let decoded = if known {
         <E::Codec as Decode<E>>::decode(payload)
     } else {
         E::older_version(named.version, payload).ok_or(Undecodable::Version)?
     };
-    let event =
-        Guarded::new(decoded.map_err(|error| Undecodable::Payload(UserError::new(error).to_string()))?);
-    // The payload may look like another event of the handler's type too: an untagged enum takes the first that fits.
+    let event = Guarded::new(
+        decoded.map_err(|error| Undecodable::Payload(UserError::new(error).to_string()))?,
+    );
+    // The payload may look like another event of the handler's type too: an untagged enum takes the
+    // first that fits.
     if !named.foreign
         && let Some(value) = event.get()
     {

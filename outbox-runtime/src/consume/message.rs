@@ -51,7 +51,8 @@ pub(crate) struct History {
     pub(crate) timestamp: Option<i64>,
     /// How often it was tried.
     pub(crate) attempts: u32,
-    /// How often it was sent to a retry topic because it failed. It may be in another one: behind an earlier event of its key.
+    /// How often it was sent to a retry topic because it failed. It may be in another one: behind
+    /// an earlier event of its key.
     pub(crate) retry: usize,
     pub(crate) first_failure: Option<SystemTime>,
     /// Not to be tried before.
@@ -90,7 +91,8 @@ impl Message {
     /// Of a message on one of our retry topics, whose headers are ours.
     pub(crate) fn resumed(&self) -> History {
         let fresh = self.fresh();
-        let time = |name| self.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
+        let time =
+            |name| self.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
         History {
             topic: self.header(ORIGINAL_TOPIC).map_or(fresh.topic, str::to_owned),
             partition: self.parsed(ORIGINAL_PARTITION).unwrap_or(fresh.partition),
@@ -103,16 +105,18 @@ impl Message {
         }
     }
 
-    /// Whether it comes from the database or from a retry topic: others of its key may have waited since, whatever the rule is
-    /// now.
+    /// Whether it comes from the database or from a retry topic: others of its key may have waited
+    /// since, whatever the rule is now.
     pub(super) fn has_waited(&self, history: &History) -> bool {
         self.kept || self.topic != history.topic
     }
 
     /// The name and version by which a handler is found; `None` if no outbox wrote this.
     pub(super) fn name(&self) -> Option<(&str, u32)> {
-        // The version is an extension of ours: what another producer of CloudEvents writes has none.
-        let version = if self.has_header(CE_VERSION) { self.parsed(CE_VERSION).unwrap_or(0) } else { 1 };
+        // The version is an extension of ours: what another producer of CloudEvents writes has
+        // none.
+        let version =
+            if self.has_header(CE_VERSION) { self.parsed(CE_VERSION).unwrap_or(0) } else { 1 };
         Some((self.header(CE_TYPE)?, version))
     }
 
@@ -121,10 +125,14 @@ impl Message {
         let own = self.parsed(CE_ID);
         own.or_else(|| {
             let (kind, what) = match foreign? {
-                // With the record's time: offsets begin anew with a topic that is deleted and created again.
+                // With the record's time: offsets begin anew with a topic that is deleted and
+                // created again.
                 ForeignId::Place => {
                     let History { partition, offset, timestamp, .. } = history;
-                    ("place", format!("{partition}/{offset}/{}", timestamp.unwrap_or(-1)).into_bytes())
+                    (
+                        "place",
+                        format!("{partition}/{offset}/{}", timestamp.unwrap_or(-1)).into_bytes(),
+                    )
                 }
                 ForeignId::Header(name) => {
                     let (_, value) = self.headers.iter().rev().find(|(known, _)| known == name)?;
@@ -137,7 +145,13 @@ impl Message {
         })
     }
 
-    pub(super) fn context(&self, history: &History, id: Uuid, name: &str, version: u32) -> EventContext {
+    pub(super) fn context(
+        &self,
+        history: &History,
+        id: Uuid,
+        name: &str,
+        version: u32,
+    ) -> EventContext {
         let headers: Headers = self
             .headers
             .iter()
@@ -198,7 +212,11 @@ mod tests {
         assert_eq!(one(ForeignId::Header("y")), None, "nothing to recognise it by");
         assert_eq!(message(&[]).id(&message(&[]).fresh(), None), None);
         let id = Uuid::now_v7();
-        assert_eq!(at(1, &[(CE_ID, &id.to_string())])(ForeignId::Place), Some(id), "its own id first");
+        assert_eq!(
+            at(1, &[(CE_ID, &id.to_string())])(ForeignId::Place),
+            Some(id),
+            "its own id first"
+        );
     }
 
     #[test]

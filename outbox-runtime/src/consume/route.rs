@@ -21,8 +21,8 @@ struct OfTopic {
     names: HashMap<&'static str, BTreeMap<u32, usize>>,
     /// The handler of messages that no outbox wrote, with the name and version to take them for.
     foreign: Option<(usize, &'static str, u32)>,
-    /// Whether all its events wait for an earlier one of their key in a retry topic: what orders a key is one rule for all
-    /// handlers of the topic, the strictest.
+    /// Whether all its events wait for an earlier one of their key in a retry topic: what orders a
+    /// key is one rule for all handlers of the topic, the strictest.
     keeps_order: bool,
 }
 
@@ -59,7 +59,9 @@ impl<DB: OutboxDatabase> Routes<DB> {
                     )));
                 }
             }
-            if let (Some(_), Some(event)) = (handler.options().foreign, handler.descriptors().first()) {
+            if let (Some(_), Some(event)) =
+                (handler.options().foreign, handler.descriptors().first())
+            {
                 let of_topic = topics.entry(event.topic).or_default();
                 if of_topic.foreign.replace((i, event.name, event.version)).is_some() {
                     return Err(OutboxError::config(format!(
@@ -70,7 +72,9 @@ impl<DB: OutboxDatabase> Routes<DB> {
             }
         }
         if topics.is_empty() {
-            return Err(OutboxError::config("a consumer without handlers: add one with `.handler(…)`"));
+            return Err(OutboxError::config(
+                "a consumer without handlers: add one with `.handler(…)`",
+            ));
         }
         for (topic, of_topic) in &mut topics {
             of_topic.keeps_order = Self::one_rule(topic, of_topic, &handlers)?;
@@ -84,12 +88,12 @@ impl<DB: OutboxDatabase> Routes<DB> {
         of_topic: &OfTopic,
         handlers: &[Box<dyn AnyHandler<DB>>],
     ) -> Result<bool, OutboxError> {
-        let taking: BTreeSet<usize> = of_topic.names.values().flat_map(BTreeMap::values).copied().collect();
+        let taking: BTreeSet<usize> =
+            of_topic.names.values().flat_map(BTreeMap::values).copied().collect();
         let saying = |later: LaterEvents| {
-            let saying = taking
-                .iter()
-                .map(|i| &*handlers[*i])
-                .filter(move |handler| handler.options().ladder.is_some_and(|ladder| ladder.later == later));
+            let saying = taking.iter().map(|i| &*handlers[*i]).filter(move |handler| {
+                handler.options().ladder.is_some_and(|ladder| ladder.later == later)
+            });
             saying.map(|handler| format!("`{}`", handler.name())).collect::<Vec<_>>()
         };
         let (waiting, overtaking) = (saying(LaterEvents::Wait), saying(LaterEvents::Overtake));
@@ -117,7 +121,9 @@ impl<DB: OutboxDatabase> Routes<DB> {
     /// The options of the handlers of this topic.
     pub(crate) fn options_of(&self, topic: &str) -> impl Iterator<Item = &HandlerOptions> {
         let of_topic = self.topics.get(topic);
-        let named = of_topic.into_iter().flat_map(|of| of.names.values().flat_map(BTreeMap::values).copied());
+        let named = of_topic
+            .into_iter()
+            .flat_map(|of| of.names.values().flat_map(BTreeMap::values).copied());
         named.map(|i| self.handlers[i].options())
     }
 
@@ -126,18 +132,26 @@ impl<DB: OutboxDatabase> Routes<DB> {
         handlers.any(|i| self.handlers[*i].takes_tombstones())
     }
 
-    /// The handler of a message that was first on `topic`. One of another version takes it if there is none of its own: it may
-    /// know how to read it.
+    /// The handler of a message that was first on `topic`. One of another version takes it if there
+    /// is none of its own: it may know how to read it.
     pub(crate) fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Found<'r, DB> {
-        let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else { return Found::NotForUs };
+        let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else {
+            return Found::NotForUs;
+        };
         let Some((name, version)) = message.name() else {
             let foreign = of_topic.foreign.filter(|_| !message.has_header(CE_TYPE));
             let is_tombstone = message.payload.is_none();
             return match foreign {
-                // Of a compacted topic: a key that is no more, of which no handler here wants to know.
+                // Of a compacted topic: a key that is no more, of which no handler here wants to
+                // know.
                 _ if is_tombstone && !self.take_tombstones(of_topic) => Found::NotForUs,
-                Some((i, name, version)) if !is_tombstone || self.handlers[i].takes_tombstones() => {
-                    Found::Handler(&*self.handlers[i], Named { topic, name, version, foreign: true })
+                Some((i, name, version))
+                    if !is_tombstone || self.handlers[i].takes_tombstones() =>
+                {
+                    Found::Handler(
+                        &*self.handlers[i],
+                        Named { topic, name, version, foreign: true },
+                    )
                 }
                 _ => Found::NoEvent,
             };

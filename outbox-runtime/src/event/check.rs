@@ -1,5 +1,5 @@
-//! What of an event the outbox, its databases or Kafka cannot take. It is refused when it is emitted: later, it would fail the
-//! commit with the words of a database, or be parked.
+//! What of an event the outbox, its databases or Kafka cannot take. It is refused when it is
+//! emitted: later, it would fail the commit with the words of a database, or be parked.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,8 @@ use crate::record::{CE_PREFIX, CONTENT_TYPE, EventRecord, OUTBOX_PREFIX, TRACEPA
 const FIRST_YEAR: Duration = Duration::from_secs(62_167_219_200);
 const LAST_YEAR: Duration = Duration::from_secs(253_402_300_800);
 
-/// The longest name of an event and of its content type, in bytes: room for it is left beside the event's own limit.
+/// The longest name of an event and of its content type, in bytes: room for it is left beside the
+/// event's own limit.
 const LONGEST_NAME: usize = 1_000;
 
 /// Refuses an event that cannot go all the way.
@@ -42,7 +43,10 @@ pub(crate) fn check(record: &EventRecord, max_event_bytes: usize) -> Result<(), 
 
 fn problem(record: &EventRecord) -> Option<String> {
     if let Some(problem) = topic::problem(&record.topic) {
-        return Some(format!("cannot be written to Kafka: {problem} (it is `{}`)", shown(&record.topic)));
+        return Some(format!(
+            "cannot be written to Kafka: {problem} (it is `{}`)",
+            shown(&record.topic)
+        ));
     }
     for (what, text) in [("name", &record.name), ("content type", &record.content_type)] {
         if text.is_empty() || text.len() > LONGEST_NAME || text.contains(char::is_control) {
@@ -75,10 +79,9 @@ fn problem(record: &EventRecord) -> Option<String> {
                 .to_owned(),
         );
     }
-    record
-        .headers
-        .iter()
-        .find_map(|(name, _)| Some(format!("has the header `{}`, {}", shown(name), header_problem(name)?)))
+    record.headers.iter().find_map(|(name, _)| {
+        Some(format!("has the header `{}`, {}", shown(name), header_problem(name)?))
+    })
 }
 
 /// The rules of `#[event(header)]`, for names that are made at run time.

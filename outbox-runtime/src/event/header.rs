@@ -20,7 +20,8 @@ pub trait HeaderValue {
 /// The lengths of a header's name and value, as Kafka writes them: up to 5 bytes each.
 const KAFKAS_OWN: usize = 10;
 
-/// The headers of one event, in the order in which they were added. Names are unique; values are text.
+/// The headers of one event, in the order in which they were added. Names are unique; values are
+/// text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(Cow<'static, str>, String)>);
 
@@ -31,8 +32,13 @@ impl Headers {
         Self(Vec::new())
     }
 
-    /// Adds a header, or replaces the value of the one with this name. A value of `None` changes nothing.
-    pub fn insert(&mut self, name: impl Into<Cow<'static, str>>, value: &(impl HeaderValue + ?Sized)) {
+    /// Adds a header, or replaces the value of the one with this name. A value of `None` changes
+    /// nothing.
+    pub fn insert(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: &(impl HeaderValue + ?Sized),
+    ) {
         let Some(value) = value.header_value() else { return };
         let name = name.into();
         let value = value.into_owned();

@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 /// A type that can be (a part of) an event's key.
 ///
-/// The bytes must be the same for equal values, in every program and version: they decide the partition and
-/// the lane, and so the order. Text is written as it is, numbers in decimal, a UUID in its hyphenated form, so
-/// that keys are readable in Kafka's tools and equal to those of producers in other languages.
+/// The bytes must be the same for equal values, in every program and version: they decide the
+/// partition and the lane, and so the order. Text is written as it is, numbers in decimal, a UUID
+/// in its hyphenated form, so that keys are readable in Kafka's tools and equal to those of
+/// producers in other languages.
 ///
 /// Implement it for your own id types:
 ///
@@ -32,8 +33,8 @@ pub trait EventKey {
     fn write_key(&self, out: &mut Vec<u8>);
 }
 
-/// The bytes of a key made of `parts`: a single part as it is; several joined by `:`, with `:` and `\` inside
-/// a part escaped by `\`, so that different parts never make the same key.
+/// The bytes of a key made of `parts`: a single part as it is; several joined by `:`, with `:` and
+/// `\` inside a part escaped by `\`, so that different parts never make the same key.
 #[must_use]
 pub fn event_key(parts: &[&dyn EventKey]) -> Vec<u8> {
     let mut key = Vec::new();

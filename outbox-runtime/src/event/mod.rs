@@ -27,8 +27,8 @@ pub trait DomainEvent {
     /// How the payload is written: [`Json`](crate::Json) unless `codec = …` says otherwise.
     type Codec: Encode<Self>;
 
-    /// Every (topic, name, version) that a value of this type can be: one for a struct, one per variant for
-    /// an enum. The catalogue of a program is known from these without running it.
+    /// Every (topic, name, version) that a value of this type can be: one for a struct, one per
+    /// variant for an enum. The catalogue of a program is known from these without running it.
     const DESCRIPTORS: &'static [EventDescriptor];
 
     /// The media type of the payload: the codec's.
@@ -37,8 +37,8 @@ pub trait DomainEvent {
     /// The descriptor of this very value: one of [`DESCRIPTORS`](Self::DESCRIPTORS).
     fn descriptor(&self) -> &'static EventDescriptor;
 
-    /// The Kafka key. Events with equal keys are delivered in the order in which they were committed.
-    /// `None`: the event is keyless, and has no order with any other.
+    /// The Kafka key. Events with equal keys are delivered in the order in which they were
+    /// committed. `None`: the event is keyless, and has no order with any other.
     fn key(&self) -> Option<Vec<u8>>;
 
     /// Adds the event's own headers.
@@ -56,8 +56,8 @@ pub trait DomainEvent {
         None
     }
 
-    /// Reads the payload of an older version of this event, for a consumer. `None`: there is no such version, or no way from
-    /// it to this one. `#[event(upcast_from = …)]` writes it.
+    /// Reads the payload of an older version of this event, for a consumer. `None`: there is no
+    /// such version, or no way from it to this one. `#[event(upcast_from = …)]` writes it.
     fn older_version(version: u32, payload: &[u8]) -> Option<Result<Self, CodecError>>
     where
         Self: Sized,
@@ -119,7 +119,8 @@ impl EventDescriptor {
     /// A descriptor, as the derive writes it.
     ///
     /// # Panics
-    /// If Kafka would refuse the topic, or the version is 0 or above `i32::MAX`. The derive calls this in a constant: there it is an error of the compiler.
+    /// If Kafka would refuse the topic, or the version is 0 or above `i32::MAX`. The derive calls
+    /// this in a constant: there it is an error of the compiler.
     #[must_use]
     #[allow(clippy::panic)] // evaluated by the compiler: the panic is the compile error
     pub const fn new(
@@ -147,7 +148,8 @@ impl EventDescriptor {
     note = "an id is a `Uuid`, or a type of your own that implements `outbox::EventId`"
 )]
 pub trait EventId {
-    /// The id, by which consumers tell whether they have handled the event: never the same for two events.
+    /// The id, by which consumers tell whether they have handled the event: never the same for two
+    /// events.
     fn event_id(&self) -> Uuid;
 }
 
@@ -163,8 +165,8 @@ impl<T: EventId> EventId for &T {
     }
 }
 
-/// A type that can be the time of an event: a [`SystemTime`], or what becomes one, as the times of `chrono`
-/// (`DateTime<Utc>`) and of `time` (`OffsetDateTime`) do.
+/// A type that can be the time of an event: a [`SystemTime`], or what becomes one, as the times of
+/// `chrono` (`DateTime<Utc>`) and of `time` (`OffsetDateTime`) do.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the time of an event",
     label = "this field is marked `#[event(occurred_at)]`",

@@ -12,8 +12,8 @@ const ANSWER: u8 = 0;
 const AWAY: u8 = 1;
 const REFUSE: u8 = 2;
 
-/// The brokers, as they were last said to be. It is librdkafka's context for clients that need no other: rdkafka's own logs
-/// an error for every attempt to connect.
+/// The brokers, as they were last said to be. It is librdkafka's context for clients that need no
+/// other: rdkafka's own logs an error for every attempt to connect.
 #[derive(Debug, Clone)]
 pub(crate) struct Brokers(Arc<Inner>);
 
@@ -27,7 +27,11 @@ struct Inner {
 
 impl Brokers {
     pub(crate) fn new(addresses: &str, meaning: &'static str) -> Self {
-        Self(Arc::new(Inner { addresses: addresses.to_owned(), meaning, last: AtomicU8::new(ANSWER) }))
+        Self(Arc::new(Inner {
+            addresses: addresses.to_owned(),
+            meaning,
+            last: AtomicU8::new(ANSWER),
+        }))
     }
 
     /// Takes in an error of the client itself.
@@ -36,7 +40,11 @@ impl Brokers {
         let (brokers, meaning) = (&*self.0.addresses, self.0.meaning);
         match error.rdkafka_error_code() {
             Some(Code::AllBrokersDown) if self.changes(ANSWER, AWAY) => {
-                tracing::warn!(brokers, reason, "no Kafka broker answers: {meaning}. Is the address right?");
+                tracing::warn!(
+                    brokers,
+                    reason,
+                    "no Kafka broker answers: {meaning}. Is the address right?"
+                );
             }
             Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL)
                 if self.changes(ANSWER, REFUSE) || self.changes(AWAY, REFUSE) =>
@@ -54,7 +62,8 @@ impl Brokers {
     /// Takes in that one of them answered.
     pub(crate) fn answered(&self) {
         let last = &self.0.last;
-        if last.load(Ordering::Relaxed) != ANSWER && last.swap(ANSWER, Ordering::Relaxed) != ANSWER {
+        if last.load(Ordering::Relaxed) != ANSWER && last.swap(ANSWER, Ordering::Relaxed) != ANSWER
+        {
             tracing::info!(brokers = &*self.0.addresses, "Kafka answers again");
         }
     }

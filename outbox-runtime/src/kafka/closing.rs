@@ -5,8 +5,9 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// A client of librdkafka. Its end talks to brokers and joins threads: without brokers, a consumer's takes until its session
-/// times out. So it ends on a thread of its own, also where a task is aborted or a runtime is dropped.
+/// A client of librdkafka. Its end talks to brokers and joins threads: without brokers, a
+/// consumer's takes until its session times out. So it ends on a thread of its own, also where a
+/// task is aborted or a runtime is dropped.
 #[derive(Debug)]
 pub(crate) struct Client<C: Send + 'static>(Option<C>);
 
@@ -39,7 +40,8 @@ impl<C: Send + 'static> Deref for Client<C> {
     }
 }
 
-/// Runs what blocks on a thread that no runtime waits for. If there can be no thread, or `blocks` panics, the sender is dropped.
+/// Runs what blocks on a thread that no runtime waits for. If there can be no thread, or `blocks`
+/// panics, the sender is dropped.
 pub(crate) fn aside<T: Send + 'static>(
     name: &str,
     blocks: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,5 @@
-//! What the publisher, the consumer and the dead letters have in common: how they are told of Kafka, and what they say of it.
+//! What the publisher, the consumer and the dead letters have in common: how they are told of
+//! Kafka, and what they say of it.
 
 mod brokers;
 mod closing;

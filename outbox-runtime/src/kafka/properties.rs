@@ -1,5 +1,5 @@
-//! The properties of librdkafka that a client is given. Some are secret, and a mistyped name hides which: so no value is
-//! shown anywhere, but of a few names.
+//! The properties of librdkafka that a client is given. Some are secret, and a mistyped name hides
+//! which: so no value is shown anywhere, but of a few names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,8 @@ use crate::error::OutboxError;
 
 const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
 
-/// librdkafka has several names for one property, and takes the value that it is given last. So one name is kept.
+/// librdkafka has several names for one property, and takes the value that it is given last. So one
+/// name is kept.
 const ALIASES: &[(&str, &str)] = &[
     ("metadata.broker.list", BOOTSTRAP_SERVERS),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
@@ -27,7 +28,8 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Whose values may be shown.
-const SHOWN: &[&str] = &[BOOTSTRAP_SERVERS, "client.id", "group.id", "sasl.mechanisms", "security.protocol"];
+const SHOWN: &[&str] =
+    &[BOOTSTRAP_SERVERS, "client.id", "group.id", "sasl.mechanisms", "security.protocol"];
 
 /// Properties by their names: a name has one spelling, and the value that was set last.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,7 +88,8 @@ impl Properties {
         Ok(client)
     }
 
-    /// The error of a client that could not be made: librdkafka's words, without the values in them.
+    /// The error of a client that could not be made: librdkafka's words, without the values in
+    /// them.
     pub(crate) fn no_client(&self, error: KafkaError) -> OutboxError {
         let words = match error {
             KafkaError::ClientConfig(_, words, name, _) => words.replace(&name, shown(&name)),
@@ -97,7 +100,9 @@ impl Properties {
         // Of `sasl.oauthbearer.config`, librdkafka quotes what it does not understand.
         let words = words.split("beginning at:").next().unwrap_or_default().trim_end();
         let mut words = words.to_owned();
-        for (name, value) in self.iter().filter(|(name, value)| !SHOWN.contains(name) && !value.is_empty()) {
+        for (name, value) in
+            self.iter().filter(|(name, value)| !SHOWN.contains(name) && !value.is_empty())
+        {
             words = words.replace(&format!("\"{value}\""), "\"…\"");
             // A short value may be part of any word.
             if value.len() >= 4 && ["sasl.", "ssl."].iter().any(|of| name.starts_with(of)) {
@@ -120,14 +125,16 @@ impl fmt::Debug for Properties {
 
 fn one_name(name: String) -> String {
     // librdkafka reads `topic.acks` as `acks`.
-    let of_topics =
-        name.strip_prefix("topic.").filter(|rest| !rest.starts_with("metadata.") && *rest != "blacklist");
+    let of_topics = name
+        .strip_prefix("topic.")
+        .filter(|rest| !rest.starts_with("metadata.") && *rest != "blacklist");
     let name = of_topics.unwrap_or(&name);
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
     alias.map_or(name, |(_, name)| *name).to_owned()
 }
 
-/// A name without what cannot be part of one: who writes `sasl.password=…` as a name does not find it in the log.
+/// A name without what cannot be part of one: who writes `sasl.password=…` as a name does not find
+/// it in the log.
 fn shown(name: &str) -> &str {
     let of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.split(|c| !of_a_name(c)).next().unwrap_or_default()
@@ -135,16 +142,22 @@ fn shown(name: &str) -> &str {
 
 /// What to do about what this build of librdkafka lacks.
 fn remedy(words: &str) -> String {
-    let lacks = ["not available at build time", "not supported in this build", "recompile librdkafka"];
+    let lacks =
+        ["not available at build time", "not supported in this build", "recompile librdkafka"];
     if !lacks.iter().any(|lacks| words.contains(lacks)) {
         return String::new();
     }
     let lower = words.to_ascii_lowercase();
-    let feature =
-        [("zstd", "zstd"), ("gssapi", "gssapi"), ("cyrus", "gssapi"), ("curl", "curl"), ("ssl", "ssl")]
-            .into_iter()
-            .find(|(word, _)| lower.contains(word))
-            .map_or("ssl", |(_, feature)| feature);
+    let feature = [
+        ("zstd", "zstd"),
+        ("gssapi", "gssapi"),
+        ("cyrus", "gssapi"),
+        ("curl", "curl"),
+        ("ssl", "ssl"),
+    ]
+    .into_iter()
+    .find(|(word, _)| lower.contains(word))
+    .map_or("ssl", |(_, feature)| feature);
     format!(
         ". Turn it on with a feature of the crate `rdkafka`: `rdkafka = {{ version = \"0.39\", default-features = false, \
          features = [\"{feature}\"] }}` in your Cargo.toml"
@@ -200,7 +213,10 @@ mod tests {
             ("ssl.ca.location", "/etc/ssl/ca.pem", "\"ssl\""),
         ] {
             let told = told(name, value);
-            assert!(told.contains(name.split('.').next().unwrap()) && told.contains(feature), "{told}");
+            assert!(
+                told.contains(name.split('.').next().unwrap()) && told.contains(feature),
+                "{told}"
+            );
         }
     }
 

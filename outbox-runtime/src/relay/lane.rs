@@ -13,12 +13,14 @@ use crate::record::{Lane, StoredEvent, fnv1a};
 use crate::relay::parked_keys::ParkedKeys;
 use crate::store::{KnownParked, LaneBatch, Lease, Parking, Progress, Rest};
 
-/// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if they have no key in common:
-/// then an event of the later one cannot overtake an earlier event of its key, whatever becomes of the batches. They are
-/// taken in, as delivered or not, in their order.
+/// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if
+/// they have no key in common: then an event of the later one cannot overtake an earlier event of
+/// its key, whatever becomes of the batches. They are taken in, as delivered or not, in their
+/// order.
 #[derive(Debug)]
 pub(super) struct HeldLane<C> {
-    /// Tells this holding of the lane from any before, even if a failed database forgot the epoch of one.
+    /// Tells this holding of the lane from any before, even if a failed database forgot the epoch
+    /// of one.
     pub(super) hold: u64,
     pub(super) lease: Lease,
     /// Up to where it is read.
@@ -31,7 +33,8 @@ pub(super) struct HeldLane<C> {
     /// With the publisher, in order.
     flights: VecDeque<InFlight<C>>,
     next_flight: u64,
-    /// With the publisher, and of no use any more, since a batch before them failed. They are waited for.
+    /// With the publisher, and of no use any more, since a batch before them failed. They are
+    /// waited for.
     ghosts: usize,
     /// Delivered, and not saved yet.
     pub(super) unsaved: Option<Progress<C>>,
@@ -41,7 +44,8 @@ pub(super) struct HeldLane<C> {
     pub(super) in_backlog: bool,
     /// Read to the end, when the doorbell had rung so often.
     pub(super) quiet_since: Option<u64>,
-    /// Changes when the lane is read again from an earlier place: what was being read is of no use then.
+    /// Changes when the lane is read again from an earlier place: what was being read is of no use
+    /// then.
     pub(super) generation: u64,
     /// Another relay is to have it.
     pub(super) leaving: bool,
@@ -49,7 +53,8 @@ pub(super) struct HeldLane<C> {
     /// The database did not take `unsaved`: nothing is sent until it does.
     saving_fails: Option<SavingFails>,
     retry: Option<LaneRetry>,
-    /// Topics that the broker refuses: their events are parked without a try until the parked ones are tried again.
+    /// Topics that the broker refuses: their events are parked without a try until the parked ones
+    /// are tried again.
     refused_topics: HashSet<String>,
 }
 
@@ -69,15 +74,15 @@ struct SavingFails {
     not_before: Instant,
 }
 
-/// A lane that had an event refused. It is tried again after a pause, alone and one event at a time: so the event at
-/// fault is known for sure, and none overtakes it.
+/// A lane that had an event refused. It is tried again after a pause, alone and one event at a
+/// time: so the event at fault is known for sure, and none overtakes it.
 #[derive(Debug)]
 struct LaneRetry {
     backoff: Backoff,
     not_before: Instant,
     refusals: u32,
-    /// The event that was refused in a batch: those up to it are sent alone. `None`: the batch failed for no fault of its
-    /// events.
+    /// The event that was refused in a batch: those up to it are sent alone. `None`: the batch
+    /// failed for no fault of its events.
     alone_up_to: Option<i64>,
 }
 
@@ -177,8 +182,12 @@ impl<C: Clone> HeldLane<C> {
                 self.next = Some(batch);
             }
         } else {
-            self.next_keys =
-                batch.events.iter().filter_map(|event| event.record.key.as_deref()).map(fnv1a).collect();
+            self.next_keys = batch
+                .events
+                .iter()
+                .filter_map(|event| event.record.key.as_deref())
+                .map(fnv1a)
+                .collect();
             self.next = Some(batch);
         }
     }
@@ -206,7 +215,13 @@ impl<C: Clone> HeldLane<C> {
         self.next_flight += 1;
         let number = self.next_flight;
         let keys = std::mem::take(&mut self.next_keys);
-        self.flights.push_back(InFlight { number, keys, events: batch.events.len(), bytes, landed: None });
+        self.flights.push_back(InFlight {
+            number,
+            keys,
+            events: batch.events.len(),
+            bytes,
+            landed: None,
+        });
         let LaneBatch { events, start, end, .. } = self.next.take()?;
         let mut passed_over = Vec::new();
         let events = events
@@ -220,7 +235,8 @@ impl<C: Clone> HeldLane<C> {
                 let released = self.parked.add(&event.record);
                 let reason = match unread {
                     Some(why) => Some(why.to_string()),
-                    None => topic_refused.then(|| format!("the topic `{}` is refused", event.record.topic)),
+                    None => topic_refused
+                        .then(|| format!("the topic `{}` is refused", event.record.topic)),
                 };
                 passed_over.push(Parking { event, reason, attempts: 0, released });
                 None
@@ -242,8 +258,9 @@ impl<C: Clone> HeldLane<C> {
         })
     }
 
-    /// Takes in the reports of a flight, and of those behind it that had to wait for it: what to save, and from where to go
-    /// on. `park_after`: refusals of an event alone after which it is parked.
+    /// Takes in the reports of a flight, and of those behind it that had to wait for it: what to
+    /// save, and from where to go on. `park_after`: refusals of an event alone after which it is
+    /// parked.
     pub(super) fn land(
         &mut self,
         flight: Flight<C>,
@@ -252,14 +269,18 @@ impl<C: Clone> HeldLane<C> {
         park_after: Option<u32>,
         now: Instant,
     ) -> Vec<Settlement> {
-        let Some(landed) = self.flights.iter_mut().find(|in_flight| in_flight.number == flight.number) else {
+        let Some(landed) =
+            self.flights.iter_mut().find(|in_flight| in_flight.number == flight.number)
+        else {
             self.ghosts = self.ghosts.saturating_sub(1);
             self.parked.saved(&flight.passed_over);
             return Vec::new();
         };
         landed.landed = Some((flight, reports));
         let mut settlements = Vec::new();
-        while let Some((flight, reports)) = self.flights.front_mut().and_then(|first| first.landed.take()) {
+        while let Some((flight, reports)) =
+            self.flights.front_mut().and_then(|first| first.landed.take())
+        {
             self.flights.pop_front();
             let settlement = self.settle(flight, reports, &cursor_before, park_after, now);
             let failed = matches!(settlement, Settlement::Refused { .. } | Settlement::Interrupted);
@@ -283,17 +304,21 @@ impl<C: Clone> HeldLane<C> {
         now: Instant,
     ) -> Settlement {
         let Flight { events, alone, mut passed_over, held, start, end, .. } = flight;
-        let bad = (0..events.len()).find(|i| !reports.get(*i).is_some_and(DeliveryReport::is_delivered));
+        let bad =
+            (0..events.len()).find(|i| !reports.get(*i).is_some_and(DeliveryReport::is_delivered));
         let Some(bad) = bad else {
             let last = events.iter().chain(passed_over.iter().map(|parking| &parking.event));
             let last = last.map(|event| event.seq).max();
             self.delivered(end, passed_over, held);
             return Settlement::AllDelivered { after_retry: self.is_over_it(last, now) };
         };
-        // The refusal of a later event may have cost this one its answer. Together they would only fail again.
+        // The refusal of a later event may have cost this one its answer. Together they would only
+        // fail again.
         let refused_at = reports.iter().position(DeliveryReport::is_refusal);
         let event = &events[refused_at.unwrap_or(bad)];
-        let report = refused_at.and_then(|at| reports.into_iter().nth(at)).unwrap_or(DeliveryReport::NotSent);
+        let report = refused_at
+            .and_then(|at| reports.into_iter().nth(at))
+            .unwrap_or(DeliveryReport::NotSent);
         let retry = self.retry.get_or_insert_with(|| LaneRetry {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             not_before: now,
@@ -315,7 +340,12 @@ impl<C: Clone> HeldLane<C> {
             self.parked.add(&event.record);
             let reason = Some(report.to_string());
             // It was read alone, so all before the batch's end is this event, or was passed over.
-            passed_over.push(Parking { event: event.clone(), reason, attempts: attempt, released: false });
+            passed_over.push(Parking {
+                event: event.clone(),
+                reason,
+                attempts: attempt,
+                released: false,
+            });
             self.delivered(end, passed_over, held);
             return Settlement::Parked { event, report, attempt };
         }
@@ -392,7 +422,8 @@ impl<C: Clone> HeldLane<C> {
         self.saving_fails.take().is_some()
     }
 
-    /// It stays to be saved, before what was delivered since. Returns when to try again, and whether it is the first time.
+    /// It stays to be saved, before what was delivered since. Returns when to try again, and
+    /// whether it is the first time.
     pub(super) fn was_not_saved(
         &mut self,
         mut progress: Progress<C>,
@@ -447,7 +478,9 @@ impl<C: Clone> HeldLane<C> {
     pub(super) fn not_before(&self) -> Option<Instant> {
         self.retry
             .as_ref()
-            .filter(|_| self.next.is_some() && self.in_the_air() == 0 && self.saving_fails.is_none())
+            .filter(|_| {
+                self.next.is_some() && self.in_the_air() == 0 && self.saving_fails.is_none()
+            })
             .map(|retry| retry.not_before)
     }
 

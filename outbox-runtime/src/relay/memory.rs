@@ -23,7 +23,8 @@ impl Memory {
         Self { limit, used: Arc::default() }
     }
 
-    /// How many bytes of events may still be read. While some are held, a small rest is none: it would be read in crumbs.
+    /// How many bytes of events may still be read. While some are held, a small rest is none: it
+    /// would be read in crumbs.
     pub(super) fn room(&self) -> u64 {
         let used = self.used.load(Ordering::Relaxed);
         match self.limit.saturating_sub(used) {

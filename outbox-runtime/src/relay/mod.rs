@@ -18,16 +18,18 @@ use crate::store::{OutboxDatabase, Share};
 
 /// Publishes committed events, in order, at least once.
 ///
-/// Run it inside the service or as a process of its own, and as many as you like: they share the sixteen lanes of the
-/// outbox evenly. When one joins or leaves, lanes change hands at once; those of one that died, when its lease runs out.
-/// A relay reads what was committed, sends it without waiting for one event before the next, and saves its progress only
-/// when the broker has acknowledged: after a crash, what was not saved is published again. While the database or the
+/// Run it inside the service or as a process of its own, and as many as you like: they share the
+/// sixteen lanes of the outbox evenly. When one joins or leaves, lanes change hands at once; those
+/// of one that died, when its lease runs out. A relay reads what was committed, sends it without
+/// waiting for one event before the next, and saves its progress only when the broker has
+/// acknowledged: after a crash, what was not saved is published again. While the database or the
 /// broker is away, it waits and goes on by itself.
 ///
-/// An event that Kafka refuses (its topic does not exist, this user may not write to it) stops its lane for some attempts, one that is too large for one, and is then
-/// *parked*, with the later events of its topic and key: so that their order stays, and all other keys go on. Parked events are
-/// tried again from time to time; see [`Outbox::parked`]. If the database does not take what is to be parked, only its lane
-/// waits.
+/// An event that Kafka refuses (its topic does not exist, this user may not write to it) stops its
+/// lane for some attempts, one that is too large for one, and is then *parked*, with the later
+/// events of its topic and key: so that their order stays, and all other keys go on. Parked events
+/// are tried again from time to time; see [`Outbox::parked`]. If the database does not take what is
+/// to be parked, only its lane waits.
 ///
 /// ```no_run
 /// # #[cfg(all(feature = "sqlite", feature = "kafka"))]
@@ -88,28 +90,31 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         Self { outbox, publisher, settings: Settings::default() }
     }
 
-    /// How long it waits for a ring of the doorbell before it looks by itself. Default: 250 ms; at least 1 ms, at most 30
-    /// days. The ring normally comes first; this is how late an event can be when the ring was lost.
+    /// How long it waits for a ring of the doorbell before it looks by itself. Default: 250 ms; at
+    /// least 1 ms, at most 30 days. The ring normally comes first; this is how late an event can be
+    /// when the ring was lost.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = within(interval, Duration::from_millis(1), LONGEST_WAIT);
         self
     }
 
-    /// How long a relay that died keeps its lanes. Default: 5 s; at least 50 ms, at most a day. Renewed every third of it, or
-    /// every 2 s if that is sooner. Shorter: a faster take-over; longer: more tolerance for a database that answers slowly.
+    /// How long a relay that died keeps its lanes. Default: 5 s; at least 50 ms, at most a day.
+    /// Renewed every third of it, or every 2 s if that is sooner. Shorter: a faster take-over;
+    /// longer: more tolerance for a database that answers slowly.
     ///
-    /// It runs out by the database's clock. If that is set back, another relay waits for one lease by its own clock
-    /// instead; if it is set forward, lanes change hands once, and what was in flight may be published twice.
+    /// It runs out by the database's clock. If that is set back, another relay waits for one lease
+    /// by its own clock instead; if it is set forward, lanes change hands once, and what was in
+    /// flight may be published twice.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = within(lease, Duration::from_millis(50), LONGEST_LEASE);
         self
     }
 
-    /// The most that it reads of a lane at once, and the most of a lane that is with the publisher: events, and their bytes
-    /// (a single larger event is read all the same). Default: 1,500 events, 1 MiB. The bytes are at most a 64th of
-    /// [`memory`](Self::memory).
+    /// The most that it reads of a lane at once, and the most of a lane that is with the publisher:
+    /// events, and their bytes (a single larger event is read all the same). Default: 1,500 events,
+    /// 1 MiB. The bytes are at most a 64th of [`memory`](Self::memory).
     #[must_use]
     pub fn batch_per_lane(mut self, events: u32, bytes: u64) -> Self {
         self.settings.batch_rows = events.max(1);
@@ -117,59 +122,64 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         self
     }
 
-    /// The most bytes of events that it holds, in all lanes together: read, to be sent next, in flight, to be parked. Each event
-    /// counts twice, for the publisher has a copy of its own. Default: 64 MiB; at least 1 MiB. Only a single event for which
-    /// there is no room is read all the same, so the bound is this much and twice the largest event.
+    /// The most bytes of events that it holds, in all lanes together: read, to be sent next, in
+    /// flight, to be parked. Each event counts twice, for the publisher has a copy of its own.
+    /// Default: 64 MiB; at least 1 MiB. Only a single event for which there is no room is read all
+    /// the same, so the bound is this much and twice the largest event.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.settings.memory = bytes.max(1024 * 1024);
         self
     }
 
-    /// How long a shutdown waits for the acknowledgement of what is in flight. Default: 10 s; at most 30 days. What was not
-    /// acknowledged by then stays in the outbox, and may be published twice.
+    /// How long a shutdown waits for the acknowledgement of what is in flight. Default: 10 s; at
+    /// most 30 days. What was not acknowledged by then stays in the outbox, and may be published
+    /// twice.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = within(timeout, Duration::ZERO, LONGEST_WAIT);
         self
     }
 
-    /// After how many refusals of an event, tried alone, it is parked. Default: 5. Its lane waits so long. One that is refused
-    /// for its size is parked after the first.
+    /// After how many refusals of an event, tried alone, it is parked. Default: 5. Its lane waits
+    /// so long. One that is refused for its size is parked after the first.
     #[must_use]
     pub fn park_after(mut self, refusals: u32) -> Self {
         self.settings.park_after = refusals.max(1);
         self
     }
 
-    /// How long after its last refusal a parked event is tried again. Default: 30 s; at least 1 ms, at most 30 days. At first,
-    /// 32 keys are tried each time; once an event gets through, the others follow. Of parked events, about 4 MiB are in memory
-    /// at a time.
+    /// How long after its last refusal a parked event is tried again. Default: 30 s; at least 1 ms,
+    /// at most 30 days. At first, 32 keys are tried each time; once an event gets through, the
+    /// others follow. Of parked events, about 4 MiB are in memory at a time.
     #[must_use]
     pub fn retry_parked(mut self, every: Duration) -> Self {
         self.settings.retry_parked = within(every, Duration::from_millis(1), LONGEST_WAIT);
         self
     }
 
-    /// How long published events are kept, to be [replayed](Outbox::replay). Default: not at all; at most 100 years. Their space comes back
-    /// in blocks: on Postgres a block is about a million events, and there are sixteen; what is published is reclaimed
-    /// sooner than this when they run out.
+    /// How long published events are kept, to be [replayed](Outbox::replay). Default: not at all;
+    /// at most 100 years. Their space comes back in blocks: on Postgres a block is about a million
+    /// events, and there are sixteen; what is published is reclaimed sooner than this when they run
+    /// out.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
         self
     }
 
-    /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves its progress and
-    /// gives its lanes back, so that another relay goes on at once. That takes no longer than
-    /// [`drain_timeout`](Self::drain_timeout), and 5 s more if the database does not answer. Dropping the future ends the relay at once, as a crash would: nothing is lost,
-    /// what was in flight is published again, and its lanes are free when their lease runs out.
+    /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves
+    /// its progress and gives its lanes back, so that another relay goes on at once. That takes no
+    /// longer than [`drain_timeout`](Self::drain_timeout), and 5 s more if the database does not
+    /// answer. Dropping the future ends the relay at once, as a crash would: nothing is lost, what
+    /// was in flight is published again, and its lanes are free when their lease runs out.
     ///
     /// # Errors
-    /// At the start: the outbox's tables are missing or too new, the database refuses the credentials. At any time: a
-    /// transaction pooler is in between, the database's transaction ids started over. A relay that has worked once waits
-    /// for everything else, also for new credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and
-    /// for the end of a failover, and logs (by `tracing`) when that begins and when it ends.
+    /// At the start: the outbox's tables are missing or too new, the database refuses the
+    /// credentials. At any time: a transaction pooler is in between, the database's transaction ids
+    /// started over. A relay that has worked once waits for everything else, also for new
+    /// credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and for the end
+    /// of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
         // On the heap, or whoever awaits it carries its 20 KB.
         let result = Box::pin(engine::Engine::new(self, Share::Fair).run(shutdown)).await;
@@ -180,11 +190,12 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         result
     }
 
-    /// Publishes what is committed by now and returns how many events that were: for tests, and for jobs that end.
+    /// Publishes what is committed by now and returns how many events that were: for tests, and for
+    /// jobs that end.
     ///
     /// # Errors
-    /// As [`run`](Self::run), and also when an event is refused, when the database is away, or when another relay
-    /// holds lanes: the error names it, the lanes, and until when.
+    /// As [`run`](Self::run), and also when an event is refused, when the database is away, or when
+    /// another relay holds lanes: the error names it, the lanes, and until when.
     pub async fn drain(self) -> Result<u64, OutboxError> {
         Box::pin(engine::Engine::new(self, Share::All).drain()).await
     }

@@ -6,8 +6,8 @@ use crate::record::{EventRecord, KeyDigest};
 use crate::store::parked::MOST_KNOWN;
 use crate::store::{KnownParked, Parking};
 
-/// All parked keys of a lane, while they are few. Of many, only those that something is on the way of, and the relay asks
-/// the database which keys of each batch are parked.
+/// All parked keys of a lane, while they are few. Of many, only those that something is on the way
+/// of, and the relay asks the database which keys of each batch are parked.
 #[derive(Debug, Default)]
 pub(super) struct ParkedKeys {
     known: HashMap<KeyDigest, ParkedKey>,
@@ -43,7 +43,8 @@ impl ParkedKeys {
         !self.asks && self.known.is_empty()
     }
 
-    /// Takes in which keys of the batch to be sent next are parked. `None`: the lane has no parked key.
+    /// Takes in which keys of the batch to be sent next are parked. `None`: the lane has no parked
+    /// key.
     pub(super) fn were_asked(&mut self, parked: KnownParked) {
         self.asks &= parked.is_some();
         self.in_next = parked.into_iter().flatten().collect();
@@ -54,7 +55,9 @@ impl ParkedKeys {
         if self.known.is_empty() && self.in_next.is_empty() {
             return false;
         }
-        record.key_digest().is_some_and(|key| self.known.contains_key(&key) || self.in_next.contains(&key))
+        record
+            .key_digest()
+            .is_some_and(|key| self.known.contains_key(&key) || self.in_next.contains(&key))
     }
 
     /// An event is on the way to be parked. Returns whether its key is being tried again.
@@ -192,7 +195,8 @@ mod tests {
         let record = record("orders", "7");
         let mut parked = ParkedKeys::new(None);
         parked.add(&record);
-        // A batch is read, for which the database does not know the key yet; then it is saved as parked.
+        // A batch is read, for which the database does not know the key yet; then it is saved as
+        // parked.
         parked.were_asked(Some(Vec::new()));
         parked.saved(&parking(&record));
         assert!(parked.known.is_empty());

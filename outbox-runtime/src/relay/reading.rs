@@ -1,5 +1,5 @@
-//! How much to ask of the database at once. What is learnt here survives errors and the loss of lanes: a relay that forgot
-//! how large its events are would fail at them again.
+//! How much to ask of the database at once. What is learnt here survives errors and the loss of
+//! lanes: a relay that forgot how large its events are would fail at them again.
 
 use std::time::Duration;
 
@@ -77,8 +77,9 @@ impl Reading {
         self.of_lane
     }
 
-    /// What to ask of the lanes that are to be read, each with the most rows that it wants. Those that waited longest come
-    /// first; the first gets what its next event takes, even if that is more than there is room for: it is then read alone.
+    /// What to ask of the lanes that are to be read, each with the most rows that it wants. Those
+    /// that waited longest come first; the first gets what its next event takes, even if that is
+    /// more than there is room for: it is then read alone.
     pub(super) fn plan(&self, mut wanting: Vec<(usize, u32)>, memory: &Memory) -> Vec<Ask> {
         let mut left = memory.room();
         if left == 0 || wanting.is_empty() {
@@ -86,7 +87,8 @@ impl Reading {
         }
         left = left.min(self.bytes);
         wanting.sort_by_key(|(lane, _)| self.lanes[*lane].served);
-        let share = (left / wanting.len() as u64).clamp(LEAST_OF_LANE, self.of_lane.bytes.max(LEAST_OF_LANE));
+        let share = (left / wanting.len() as u64)
+            .clamp(LEAST_OF_LANE, self.of_lane.bytes.max(LEAST_OF_LANE));
         let mut asks = Vec::with_capacity(wanting.len());
         for (lane, most) in wanting {
             let learnt = self.lanes[lane];
@@ -102,14 +104,20 @@ impl Reading {
     }
 
     /// Takes in what was read of a lane.
-    pub(super) fn learn(&mut self, lane: usize, sizes: impl ExactSizeIterator<Item = u64>, rest: Rest) {
+    pub(super) fn learn(
+        &mut self,
+        lane: usize,
+        sizes: impl ExactSizeIterator<Item = u64>,
+        rest: Rest,
+    ) {
         self.answers += 1;
         let learnt = &mut self.lanes[lane];
         let events = sizes.len() as u64;
         if events > 0 || rest == Rest::Nothing {
             learnt.served = self.answers;
         }
-        let (sum, largest) = sizes.fold((0, 0), |(sum, largest), size| (sum + size, size.max(largest)));
+        let (sum, largest) =
+            sizes.fold((0, 0), |(sum, largest), size| (sum + size, size.max(largest)));
         if let Some(average) = sum.checked_div(events) {
             (learnt.average, learnt.largest) = (average, largest);
         }
@@ -120,7 +128,8 @@ impl Reading {
         }
     }
 
-    /// A read of `bytes` took this long. It is to take a fraction of the lease: the next claim waits for it.
+    /// A read of `bytes` took this long. It is to take a fraction of the lease: the next claim
+    /// waits for it.
     pub(super) fn took(&mut self, took: Duration, bytes: u64, lease: Duration) {
         if took > lease / 4 {
             self.bytes = (self.bytes.min(bytes.max(1)) / 2).max(LEAST_BYTES);
@@ -136,8 +145,8 @@ impl Reading {
 }
 
 impl Learnt {
-    /// How many events to ask for. Of even sizes, as many as fit in any case, which is had by a cheaper statement; otherwise
-    /// more than are likely to fit, and the database says which do.
+    /// How many events to ask for. Of even sizes, as many as fit in any case, which is had by a
+    /// cheaper statement; otherwise more than are likely to fit, and the database says which do.
     fn rows(&self, bytes: u64) -> u32 {
         let rows = match self {
             Self { average: 0, .. } => u64::from(FIRST_ROWS),
@@ -203,8 +212,9 @@ mod tests {
     #[test]
     fn a_slow_read_makes_the_next_smaller_and_fast_ones_make_them_larger() {
         let (mut reading, memory) = reading();
-        let asked =
-            |reading: &mut Reading| -> u64 { reading.plan(all(), &memory).iter().map(|ask| ask.bytes).sum() };
+        let asked = |reading: &mut Reading| -> u64 {
+            reading.plan(all(), &memory).iter().map(|ask| ask.bytes).sum()
+        };
         for _ in 0..10 {
             let bytes = asked(&mut reading);
             reading.took(Duration::ZERO, bytes, LEASE);

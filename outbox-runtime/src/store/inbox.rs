@@ -1,5 +1,6 @@
-//! What a consumer group has handled, and what waits for an earlier event of its key: the statements that all stores share, and
-//! the functions that run them, written out for each (a generic one would need more bounds on sqlx's types than it has lines).
+//! What a consumer group has handled, and what waits for an earlier event of its key: the
+//! statements that all stores share, and the functions that run them, written out for each (a
+//! generic one would need more bounds on sqlx's types than it has lines).
 
 pub(crate) const INSERT: &str =
     "insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing";
@@ -9,7 +10,8 @@ pub(crate) const BEGIN_WAITING: &str = "\
 insert into {waiting} (consumer_group, topic, key_digest, event_id, key, source_partition, source_offset, state)
 values ($1, $2, $3, $4, $5, $6, $7, 'failed')
 on conflict (consumer_group, topic, key_digest, event_id) do nothing";
-/// No row, if its copy was settled faster than this: one that came after would be waited for in vain.
+/// No row, if its copy was settled faster than this: one that came after would be waited for in
+/// vain.
 pub(crate) const SENT_WAITING: &str = "\
 update {waiting} set state = 'sent', headers = null, payload = null, since = {now}
 where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
@@ -25,7 +27,8 @@ exists (
 pub(crate) const PLACE: &str = "\
 select place from {waiting}
 where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
-/// Keys whose first event is kept here, and has been for a while: nothing may be left that would come back for it.
+/// Keys whose first event is kept here, and has been for a while: nothing may be left that would
+/// come back for it.
 pub(crate) const LEFT_BEHIND: &str = "\
 select topic, key from {waiting} w
 where consumer_group = $1 and state = 'kept' and {old}
@@ -45,15 +48,15 @@ select event_id, source_partition, source_offset, state, headers, payload
 from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
-/// The functions of a store's inbox. Its module has the statements `FORGET` and `FORGET_WAITING`; `NOW` and `OLD`, for
-/// this moment and for a row of a minute ago; `millis`, which makes of a time what they compare with; and `lock`, which
-/// keeps others from a key until the transaction ends.
+/// The functions of a store's inbox. Its module has the statements `FORGET` and `FORGET_WAITING`;
+/// `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`, which makes of a time
+/// what they compare with; and `lock`, which keeps others from a key until the transaction ends.
 macro_rules! inbox_functions {
     ($connection:ty) => {
         use sqlx::Row as _;
         use $crate::store::inbox::{
-            BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT, PARK, PLACE,
-            SENT_WAITING,
+            BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT,
+            PARK, PLACE, SENT_WAITING,
         };
         use $crate::store::{Content, FirstWaiting, GroupKey, Names, Others, Waiting, sql};
 
@@ -116,7 +119,12 @@ macro_rules! inbox_functions {
             let own = event(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
             let Some(own) = own else {
                 let (any, _) = others(connection, names, &waiting.of, i64::MAX).await?;
-                return Ok(Others { noted: false, in_retry_topic: false, earlier: any, later: any });
+                return Ok(Others {
+                    noted: false,
+                    in_retry_topic: false,
+                    earlier: any,
+                    later: any,
+                });
             };
             // From here on, the answer stays true until the transaction ends.
             lock(connection, names, &waiting.of).await?;
@@ -138,7 +146,10 @@ macro_rules! inbox_functions {
             if earlier {
                 let park = event(PARK, names, waiting);
                 let park = park.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
-                park.bind(&*content.headers).bind(content.payload.as_deref()).execute(connection).await?;
+                park.bind(&*content.headers)
+                    .bind(content.payload.as_deref())
+                    .execute(connection)
+                    .await?;
             }
             Ok(earlier)
         }

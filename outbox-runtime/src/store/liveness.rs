@@ -1,9 +1,10 @@
 //! Which relays are alive.
 //!
-//! A relay gives a sign of life every third of its lease, and holds its lanes as long as it does. Its sign says until when
-//! the lease lasts, by the database's clock. A clock that is set back would make the lease of a dead relay last for
-//! hours, so this clock is not believed alone: a relay that has given no new sign for as long as its lease, by the clock
-//! of the one who looks, is dead too.
+//! A relay gives a sign of life every third of its lease, and holds its lanes as long as it does.
+//! Its sign says until when the lease lasts, by the database's clock. A clock that is set back
+//! would make the lease of a dead relay last for hours, so this clock is not believed alone: a
+//! relay that has given no new sign for as long as its lease, by the clock of the one who looks, is
+//! dead too.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -56,7 +57,9 @@ mod tests {
         let mut liveness = Liveness::default();
         let start = Instant::now();
         let mut is_dead = |number, in_time, seconds| {
-            !liveness.dead(&[sign(number, in_time)], start + Duration::from_secs(seconds)).is_empty()
+            !liveness
+                .dead(&[sign(number, in_time)], start + Duration::from_secs(seconds))
+                .is_empty()
         };
         assert!(is_dead(1, false, 0), "by the database's clock");
         assert!(!is_dead(2, true, 100));

@@ -13,7 +13,10 @@ pub struct Migration {
 }
 
 /// The migrations that a database at `applied` still lacks.
-pub(crate) fn missing(all: &'static [Migration], applied: i32) -> Result<&'static [Migration], OutboxError> {
+pub(crate) fn missing(
+    all: &'static [Migration],
+    applied: i32,
+) -> Result<&'static [Migration], OutboxError> {
     let known = all.last().map_or(0, |migration| migration.version);
     if applied > known {
         return Err(OutboxError::new(

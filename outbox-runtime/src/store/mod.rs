@@ -1,4 +1,5 @@
-//! The store seam: what a database must offer to hold an outbox. SQL lives below here and nowhere else.
+//! The store seam: what a database must offer to hold an outbox. SQL lives below here and nowhere
+//! else.
 
 pub(crate) mod inbox;
 pub(crate) mod liveness;
@@ -27,8 +28,8 @@ use crate::operate::{DiscardedEvent, ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 use crate::tx::{Doubt, TxOptions};
 
-/// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`, [`sqlx::Sqlite`] with the
-/// feature `sqlite`.
+/// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`,
+/// [`sqlx::Sqlite`] with the feature `sqlite`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a database that `outbox` can use",
     note = "turn on the feature `postgres` or `sqlite` of the crate `outbox`"
@@ -60,7 +61,8 @@ pub(crate) mod sealed {
         /// Whether the database accepts these names.
         fn check_names(names: &Names) -> Result<(), OutboxError>;
 
-        /// Inserts the events of one transaction, in order, with one statement (or as few as it takes).
+        /// Inserts the events of one transaction, in order, with one statement (or as few as it
+        /// takes).
         fn insert_events(
             connection: &mut Self::Connection,
             names: &Names,
@@ -75,8 +77,8 @@ pub(crate) mod sealed {
             event_id: Uuid,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-        /// Forgets what the group handled longer ago than `retention`, and what has waited for longer: so many rows at most.
-        /// Returns how many that were.
+        /// Forgets what the group handled longer ago than `retention`, and what has waited for
+        /// longer: so many rows at most. Returns how many that were.
         fn forget_inbox(
             connection: &mut Self::Connection,
             names: &Names,
@@ -85,9 +87,9 @@ pub(crate) mod sealed {
             most: u32,
         ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
-        /// Notes that an event failed and is about to be sent to a retry topic: the later ones of its key wait from now on.
-        /// `false`, noting nothing: the group has handled it meanwhile, somewhere else. Within a transaction, that waits
-        /// for whatever handles it right now.
+        /// Notes that an event failed and is about to be sent to a retry topic: the later ones of
+        /// its key wait from now on. `false`, noting nothing: the group has handled it meanwhile,
+        /// somewhere else. Within a transaction, that waits for whatever handles it right now.
         fn begin_waiting(
             connection: &mut Self::Connection,
             names: &Names,
@@ -101,14 +103,16 @@ pub(crate) mod sealed {
             waiting: &Waiting<'_>,
         ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-        /// Notes that an event waits no more. Within a transaction: if it did wait, no other parks behind it until that ends.
+        /// Notes that an event waits no more. Within a transaction: if it did wait, no other parks
+        /// behind it until that ends.
         fn end_waiting(
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
         ) -> impl Future<Output = Result<Others, sqlx::Error>> + Send;
 
-        /// Keeps an event until the earlier ones of its key are done. `false`: none is left. Within a transaction.
+        /// Keeps an event until the earlier ones of its key are done. `false`: none is left. Within
+        /// a transaction.
         fn park_waiting(
             connection: &mut Self::Connection,
             names: &Names,
@@ -126,9 +130,11 @@ pub(crate) mod sealed {
         /// Whether a commit must [`confirm`](Self::confirm) first.
         fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool;
 
-        /// An error if the transaction is over or aborted, which the database would roll back and call committed.
-        fn confirm(connection: &mut Self::Connection)
-        -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+        /// An error if the transaction is over or aborted, which the database would roll back and
+        /// call committed.
+        fn confirm(
+            connection: &mut Self::Connection,
+        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
         /// Whether sqlx counts a rollback when it is asked for, and not only when it is done.
         const COUNTS_ROLLBACKS_AT_ONCE: bool;
@@ -141,12 +147,16 @@ pub(crate) mod sealed {
         ) -> impl Future<Output = Result<Option<FirstWaiting>, sqlx::Error>> + Send;
 
         /// Applies the migrations that are missing. Two processes may call it at once.
-        fn migrate(pool: &Pool<Self>, names: &Names) -> impl Future<Output = Result<(), OutboxError>> + Send;
+        fn migrate(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<(), OutboxError>> + Send;
 
         /// Opens the read side for a relay.
         fn open_store(pool: &Pool<Self>, names: &Arc<Names>, lease: Duration) -> Self::Store;
 
-        /// A pool for what a relay does beside the business, so that neither waits for the other's connections.
+        /// A pool for what a relay does beside the business, so that neither waits for the other's
+        /// connections.
         fn own_pool(pool: &Pool<Self>) -> Pool<Self>;
 
         /// Has such a pool connect as `pool` does now.
@@ -164,8 +174,8 @@ pub(crate) mod sealed {
             names: &Names,
         ) -> impl Future<Output = Result<Vec<String>, OutboxError>> + Send;
 
-        /// Takes back the space of events that every lane has published, and that are older than `retention`. Returns
-        /// about how many.
+        /// Takes back the space of events that every lane has published, and that are older than
+        /// `retention`. Returns about how many.
         fn reclaim(
             pool: &Pool<Self>,
             names: &Names,
@@ -185,7 +195,8 @@ pub(crate) mod sealed {
             limit: u32,
         ) -> impl Future<Output = Result<Vec<ParkedEvent>, OutboxError>> + Send;
 
-        /// Marks parked keys to be tried again, and tells the relays. Returns how many events they have.
+        /// Marks parked keys to be tried again, and tells the relays. Returns how many events they
+        /// have.
         fn release_parked(
             pool: &Pool<Self>,
             names: &Names,
@@ -214,7 +225,8 @@ pub(crate) mod sealed {
             which: &Replay,
         ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
 
-        /// Tells relays in other processes whenever `doorbell` was rung for them. Runs until dropped.
+        /// Tells relays in other processes whenever `doorbell` was rung for them. Runs until
+        /// dropped.
         fn notify_others(
             pool: &Pool<Self>,
             names: &Arc<Names>,
@@ -230,25 +242,28 @@ pub(crate) mod sealed {
     }
 }
 
-/// The read side: lanes under lease, read in order from a cursor that is saved once their events are delivered.
+/// The read side: lanes under lease, read in order from a cursor that is saved once their events
+/// are delivered.
 ///
-/// It keeps nothing of a lane but what it says here: the relay passes in the lease and the cursor to go on from. An error
-/// of any of these means that the relay forgets all its lanes and [claims](Self::claim) them again: cursors are not used
-/// over the failure of a connection (why: `postgres/window.rs`).
+/// It keeps nothing of a lane but what it says here: the relay passes in the lease and the cursor
+/// to go on from. An error of any of these means that the relay forgets all its lanes and
+/// [claims](Self::claim) them again: cursors are not used over the failure of a connection (why:
+/// `postgres/window.rs`).
 pub trait Store: Send + Sync + 'static {
     /// A place in a lane, between two events.
     type Cursor: Clone + Send + Sync + std::fmt::Debug + 'static;
 
-    /// Renews the leases of the lanes `held`, and takes free ones up to our share. A relay that held none before starts
-    /// from what this returns.
+    /// Renews the leases of the lanes `held`, and takes free ones up to our share. A relay that
+    /// held none before starts from what this returns.
     fn claim(
         &mut self,
         held: &[Lease],
         share: Share,
     ) -> impl Future<Output = Result<Claimed<Self::Cursor>, OutboxError>> + Send;
 
-    /// The next events of these lanes. A lane without news comes back without events; one that could not be read in this
-    /// call, too, but for [`LaneBatch::rest`]. No more bytes are asked of the database than the lanes' bounds allow.
+    /// The next events of these lanes. A lane without news comes back without events; one that
+    /// could not be read in this call, too, but for [`LaneBatch::rest`]. No more bytes are asked of
+    /// the database than the lanes' bounds allow.
     fn read(
         &mut self,
         lanes: &[LaneRead<Self::Cursor>],
@@ -257,8 +272,8 @@ pub trait Store: Send + Sync + 'static {
     /// The cursor before the event `seq` of a batch that began at `start`.
     fn cursor_before(start: &Self::Cursor, seq: i64) -> Self::Cursor;
 
-    /// Saves how far lanes are delivered, and parks the events passed over, for each lane both or nothing. A lane whose events
-    /// the database does not take fails alone.
+    /// Saves how far lanes are delivered, and parks the events passed over, for each lane both or
+    /// nothing. A lane whose events the database does not take fails alone.
     fn save(
         &mut self,
         progress: &[Progress<Self::Cursor>],
@@ -278,8 +293,8 @@ pub trait Store: Send + Sync + 'static {
         retry: Retry,
     ) -> impl Future<Output = Result<Vec<Released>, OutboxError>> + Send;
 
-    /// Takes delivered events out of the parked ones, and notes a refusal. Returns whether events of that key are still
-    /// parked. `None`: the lane is lost.
+    /// Takes delivered events out of the parked ones, and notes a refusal. Returns whether events
+    /// of that key are still parked. `None`: the lane is lost.
     fn settle_released(
         &mut self,
         lease: Lease,
@@ -336,7 +351,8 @@ pub struct HeldElsewhere {
     pub for_millis: i64,
 }
 
-/// The keys of a lane that have parked events. `None`: there are too many of them to be held in memory.
+/// The keys of a lane that have parked events. `None`: there are too many of them to be held in
+/// memory.
 pub type KnownParked = Option<Vec<KeyDigest>>;
 
 /// Which parked keys to try again at once.
@@ -359,10 +375,11 @@ pub struct LaneRead<C> {
     pub from: C,
     /// Events at most.
     pub rows: u32,
-    /// Bytes at most, as [`EventRecord::bytes`] counts them. An event that does not fit is not returned, even if it is the
-    /// first one: [`LaneBatch::rest`] then says how large it is.
+    /// Bytes at most, as [`EventRecord::bytes`] counts them. An event that does not fit is not
+    /// returned, even if it is the first one: [`LaneBatch::rest`] then says how large it is.
     pub bytes: u64,
-    /// The largest event that was read lately; 0: not known. A guess that lets the store choose a cheaper statement.
+    /// The largest event that was read lately; 0: not known. A guess that lets the store choose a
+    /// cheaper statement.
     pub largest: u64,
 }
 
@@ -426,15 +443,15 @@ pub struct GroupKey<'a> {
 }
 
 impl GroupKey<'_> {
-    /// What stands for the key in indexes, which do not take keys of any length. Keys with the same digest would wait for
-    /// each other, and nothing else would come of it.
+    /// What stands for the key in indexes, which do not take keys of any length. Keys with the same
+    /// digest would wait for each other, and nothing else would come of it.
     pub(crate) fn digest(&self) -> Uuid {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, self.key)
     }
 }
 
-/// An event whose key may have to wait for it. It is known by its id: places begin anew with a topic that is deleted and
-/// created again.
+/// An event whose key may have to wait for it. It is known by its id: places begin anew with a
+/// topic that is deleted and created again.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting<'a> {
     /// Its key.

@@ -3,7 +3,8 @@ use std::sync::{Mutex, PoisonError};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-/// Where the outbox's tables are: `schema` (or wherever unqualified names lead) and what their names begin with.
+/// Where the outbox's tables are: `schema` (or wherever unqualified names lead) and what their
+/// names begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     pub(crate) schema: Option<String>,
@@ -35,8 +36,8 @@ impl Names {
         self.qualified("")
     }
 
-    /// Fills a template: `{event}` becomes the table's qualified name, `{'seq'}` that name as a string literal,
-    /// `{"event_lane_seq"}` the local name.
+    /// Fills a template: `{event}` becomes the table's qualified name, `{'seq'}` that name as a
+    /// string literal, `{"event_lane_seq"}` the local name.
     pub(crate) fn fill(&self, template: &str) -> String {
         let mut filled = String::with_capacity(template.len() + 64);
         let mut rest = template;
@@ -47,9 +48,12 @@ impl Names {
                 rest = after;
                 continue;
             };
-            if let Some(object) = object.strip_prefix('\'').and_then(|object| object.strip_suffix('\'')) {
+            if let Some(object) =
+                object.strip_prefix('\'').and_then(|object| object.strip_suffix('\''))
+            {
                 filled.push_str(&literal(&self.qualified(object)));
-            } else if let Some(object) = object.strip_prefix('"').and_then(|object| object.strip_suffix('"'))
+            } else if let Some(object) =
+                object.strip_prefix('"').and_then(|object| object.strip_suffix('"'))
             {
                 filled.push_str(&self.local(object));
             } else if object == "schema" {
@@ -64,7 +68,8 @@ impl Names {
     }
 }
 
-/// The names of this process's outboxes, by which an error about a missing table is told from one about the user's.
+/// The names of this process's outboxes, by which an error about a missing table is told from one
+/// about the user's.
 static IN_USE: Mutex<Vec<Names>> = Mutex::new(Vec::new());
 
 impl Names {
@@ -81,9 +86,14 @@ impl Names {
     }
 }
 
-/// Whether the words of a database name a table or the schema of an outbox of this process, in whatever language it speaks.
+/// Whether the words of a database name a table or the schema of an outbox of this process, in
+/// whatever language it speaks.
 pub(crate) fn are_named_in(words: &str) -> bool {
-    IN_USE.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|names| names.are_named_in(words))
+    IN_USE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .any(|names| names.are_named_in(words))
 }
 
 /// What the schemas create.
@@ -99,14 +109,16 @@ fn objects() -> impl Iterator<Item = &'static str> {
             .into_iter()
             .flat_map(move |create| schema.split(create).skip(1))
     });
-    created.filter_map(|object| object.split_once('}').map(|(object, _)| object)).chain(["migration"])
+    created
+        .filter_map(|object| object.split_once('}').map(|(object, _)| object))
+        .chain(["migration"])
 }
 
 fn is_word_of(word: &str, words: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    words
-        .match_indices(word)
-        .any(|(at, _)| !words[..at].ends_with(is_part) && !words[at + word.len()..].starts_with(is_part))
+    words.match_indices(word).any(|(at, _)| {
+        !words[..at].ends_with(is_part) && !words[at + word.len()..].starts_with(is_part)
+    })
 }
 
 fn quoted(identifier: &str) -> String {
@@ -119,7 +131,8 @@ pub(super) fn literal(text: &str) -> String {
     if text.contains('\\') { format!(" E{}", quoted.replace('\\', "\\\\")) } else { quoted }
 }
 
-/// A statement that is safe to run: the template is ours, and every name in it is quoted by [`Names::fill`].
+/// A statement that is safe to run: the template is ours, and every name in it is quoted by
+/// [`Names::fill`].
 pub(crate) fn sql(statement: impl Into<Cow<'static, str>>) -> SqlStr {
     AssertSqlSafe(statement.into()).into_sql_str()
 }
@@ -138,16 +151,20 @@ mod tests {
         ] {
             assert!(names.are_named_in(ours), "{ours}");
         }
-        for other in
-            ["relation \"event\" does not exist", "no such table: myshop_event", "table shop_events", "shop_"]
-        {
+        for other in [
+            "relation \"event\" does not exist",
+            "no such table: myshop_event",
+            "table shop_events",
+            "shop_",
+        ] {
             assert!(!names.are_named_in(other), "{other}");
         }
     }
 
     #[test]
     fn a_hostile_schema_stays_one_identifier() {
-        let names = Names { schema: Some("a\"; drop table x; --".to_owned()), prefix: "o'p_".to_owned() };
+        let names =
+            Names { schema: Some("a\"; drop table x; --".to_owned()), prefix: "o'p_".to_owned() };
         assert_eq!(
             names.fill("from {event} nextval({'seq'}) index {\"i\"}"),
             "from \"a\"\"; drop table x; --\".\"o'p_event\" \

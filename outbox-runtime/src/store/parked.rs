@@ -7,13 +7,15 @@ use uuid::Uuid;
 
 use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 
-/// Parked keys of one lane that a relay holds in memory. With more of them, it asks about each batch that it reads.
+/// Parked keys of one lane that a relay holds in memory. With more of them, it asks about each
+/// batch that it reads.
 pub(crate) const MOST_KNOWN: u32 = 10_000;
 /// Events of one key that are tried again in one round.
 pub(super) const OF_A_KEY: u32 = 100;
 /// Keys that are tried again in one round.
 pub(super) const KEYS: u32 = 64;
-/// Payloads, keys and headers in one page of a list, in bytes. The first event is listed whatever its size.
+/// Payloads, keys and headers in one page of a list, in bytes. The first event is listed whatever
+/// its size.
 pub(super) const PAGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Events in one page of a list.
 pub(super) const PAGE_EVENTS: u32 = 10_000;
@@ -55,7 +57,8 @@ pub(crate) fn parked_by(record: &EventRecord) -> KeyDigest {
 pub(super) fn keys_of(parked: &[Parking]) -> BTreeMap<(Lane, KeyDigest), bool> {
     let mut keys = BTreeMap::new();
     for parking in parked {
-        *keys.entry((parking.event.lane, parking.key_digest())).or_insert(false) |= parking.released;
+        *keys.entry((parking.event.lane, parking.key_digest())).or_insert(false) |=
+            parking.released;
     }
     keys
 }
@@ -126,8 +129,9 @@ pub enum Discard {
 /// An event of a released key, by its number and size; `None` for a key without events.
 pub(super) type Candidate = (Lane, KeyDigest, Option<(i64, u64)>);
 
-/// The keys to try now and the numbers of their events, of candidates that are in order: as many events as `bytes` allow.
-/// The first comes whatever its size. Of a key that does not fit as a whole, the first events; of the later keys, nothing.
+/// The keys to try now and the numbers of their events, of candidates that are in order: as many
+/// events as `bytes` allow. The first comes whatever its size. Of a key that does not fit as a
+/// whole, the first events; of the later keys, nothing.
 pub(super) fn within(candidates: &[Candidate], bytes: u64) -> Vec<(Lane, KeyDigest, Vec<i64>)> {
     let mut chosen: Vec<(Lane, KeyDigest, Vec<i64>)> = Vec::new();
     let mut sum = 0;
@@ -155,7 +159,8 @@ pub(super) fn with_events(
     chosen: Vec<(Lane, KeyDigest, Vec<i64>)>,
     events: impl IntoIterator<Item = StoredEvent>,
 ) -> Vec<Released> {
-    let mut by_seq: BTreeMap<i64, StoredEvent> = events.into_iter().map(|event| (event.seq, event)).collect();
+    let mut by_seq: BTreeMap<i64, StoredEvent> =
+        events.into_iter().map(|event| (event.seq, event)).collect();
     chosen
         .into_iter()
         .map(|(lane, key, seqs)| Released {

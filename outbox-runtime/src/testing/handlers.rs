@@ -14,9 +14,9 @@ use crate::outbox::Outbox;
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION, EventRecord};
 use crate::store::OutboxDatabase;
 
-/// Delivers messages to a handler as a consumer does: each in a transaction with the inbox, once for each id. What the handler
-/// changed is in the database to look at, and what it emitted is published by a [`Relay`](crate::Relay) to a
-/// [`MemoryPublisher`](super::MemoryPublisher).
+/// Delivers messages to a handler as a consumer does: each in a transaction with the inbox, once
+/// for each id. What the handler changed is in the database to look at, and what it emitted is
+/// published by a [`Relay`](crate::Relay) to a [`MemoryPublisher`](super::MemoryPublisher).
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")] mod example {
@@ -100,11 +100,13 @@ impl TestMessage {
     }
 
     fn of_record(record: EventRecord) -> Self {
-        let EventRecord { id, topic, key, name, version, mut headers, payload, partition, .. } = record;
+        let EventRecord { id, topic, key, name, version, mut headers, payload, partition, .. } =
+            record;
         headers.insert(CE_ID, &id);
         headers.insert(CE_TYPE, &name);
         headers.insert(CE_VERSION, &version);
-        let headers = headers.iter().map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
+        let headers =
+            headers.iter().map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
         Self(Message {
             topic: topic.into_owned(),
             key,
@@ -117,7 +119,11 @@ impl TestMessage {
     }
 
     /// A message that no outbox wrote.
-    pub fn foreign(topic: impl Into<String>, key: Option<&[u8]>, payload: impl Into<Vec<u8>>) -> Self {
+    pub fn foreign(
+        topic: impl Into<String>,
+        key: Option<&[u8]>,
+        payload: impl Into<Vec<u8>>,
+    ) -> Self {
         Self(Message {
             topic: topic.into(),
             key: key.map(<[u8]>::to_vec),
@@ -174,22 +180,32 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
         self.attempt(message, Ending::Commit).await
     }
 
-    /// Delivers a message whose handler is rolled back at its end, as if the process had died before the commit.
+    /// Delivers a message whose handler is rolled back at its end, as if the process had died
+    /// before the commit.
     ///
     /// # Errors
     /// As [`deliver`](Self::deliver).
-    pub async fn deliver_without_commit(&self, message: &TestMessage) -> Result<Delivery, OutboxError> {
+    pub async fn deliver_without_commit(
+        &self,
+        message: &TestMessage,
+    ) -> Result<Delivery, OutboxError> {
         self.attempt(message, Ending::RollBack).await
     }
 
-    async fn attempt(&self, message: &TestMessage, ending: Ending) -> Result<Delivery, OutboxError> {
+    async fn attempt(
+        &self,
+        message: &TestMessage,
+        ending: Ending,
+    ) -> Result<Delivery, OutboxError> {
         let history = message.0.fresh();
         match self.group.attempt_until(&message.0, &history, ending).await {
             Ok(Attempted::Handled { .. }) => Ok(Delivery::Handled),
             Ok(Attempted::RolledBack) => Ok(Delivery::RolledBack),
             Ok(Attempted::Duplicate) => Ok(Delivery::Duplicate),
             // Nothing waits here: there are no retry topics.
-            Ok(Attempted::NotForUs | Attempted::MustWait | Attempted::WasSent) => Ok(Delivery::PassedOver),
+            Ok(Attempted::NotForUs | Attempted::MustWait | Attempted::WasSent) => {
+                Ok(Delivery::PassedOver)
+            }
             Err(Failure::Handler { class, error }) => Ok(Delivery::Failed { class, error }),
             Err(Failure::Interrupted { error, .. }) => {
                 Ok(Delivery::Failed { class: ErrorClass::Transient, error })

@@ -22,10 +22,12 @@ pub trait Outcome: Sized {
 
 #[diagnostic::do_not_recommend]
 impl<T, E: From<OutboxError>> Outcome for Result<T, E> {
-    const VTABLE: Vtable<Self> = Vtable { error: |error| Err(E::from(error)), is_ok: Result::is_ok };
+    const VTABLE: Vtable<Self> =
+        Vtable { error: |error| Err(E::from(error)), is_ok: Result::is_ok };
 }
 
-/// The operations of an [`Outcome`], as values: they fix the return type of the body before it is checked.
+/// The operations of an [`Outcome`], as values: they fix the return type of the body before it is
+/// checked.
 #[derive(Debug)]
 pub struct Vtable<R> {
     error: fn(OutboxError) -> R,
@@ -59,7 +61,11 @@ pub fn body<T, R, F: AsyncFnOnce(&mut T) -> R>(_: &T, _: Vtable<R>, body: F) -> 
 }
 
 /// `Ok` commits, with the events; `Err` rolls back, without them.
-pub async fn finish<DB: OutboxDatabase, R>(tx: OutboxTx<'_, DB>, outcome: R, vtable: Vtable<R>) -> R {
+pub async fn finish<DB: OutboxDatabase, R>(
+    tx: OutboxTx<'_, DB>,
+    outcome: R,
+    vtable: Vtable<R>,
+) -> R {
     if (vtable.is_ok)(&outcome) {
         match tx.commit().await {
             Ok(()) => outcome,

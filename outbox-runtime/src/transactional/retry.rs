@@ -28,7 +28,13 @@ impl Attempts {
     #[must_use]
     pub const fn new(name: &'static str, retries: u32, mut options: TxOptions) -> Self {
         options.watch = true;
-        Self { name, failed: 0, retries, options, backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE) }
+        Self {
+            name,
+            failed: 0,
+            retries,
+            options,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+        }
     }
 
     /// How each attempt begins.
@@ -40,17 +46,21 @@ impl Attempts {
     /// What an attempt begins with.
     ///
     /// # Errors
-    /// If it could not begin. `None`: the database, SQLite, was busy, and there is to be another attempt.
-    pub async fn begun<T>(&mut self, begun: Result<T, OutboxError>) -> Result<T, Option<OutboxError>> {
+    /// If it could not begin. `None`: the database, SQLite, was busy, and there is to be another
+    /// attempt.
+    pub async fn begun<T>(
+        &mut self,
+        begun: Result<T, OutboxError>,
+    ) -> Result<T, Option<OutboxError>> {
         match begun {
             Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => Err(None),
             begun => begun.map_err(Some),
         }
     }
 
-    /// Commits or rolls back, as [`finish`](super::finish) does. `None`: the database refused for another
-    /// transaction's sake, nothing of the attempt is left, and there is to be another. A commit of which it is not
-    /// known whether it happened is never repeated.
+    /// Commits or rolls back, as [`finish`](super::finish) does. `None`: the database refused for
+    /// another transaction's sake, nothing of the attempt is left, and there is to be another. A
+    /// commit of which it is not known whether it happened is never repeated.
     pub async fn finish<DB: OutboxDatabase, R>(
         &mut self,
         tx: OutboxTx<'_, DB>,
@@ -64,7 +74,11 @@ impl Attempts {
                 Ok(()) => Some(outcome),
                 Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => None,
                 // The body went on after a refusal, and Postgres takes no more statements then.
-                Err(error) if error.kind() == ErrorKind::Database && refused && self.again().await => None,
+                Err(error)
+                    if error.kind() == ErrorKind::Database && refused && self.again().await =>
+                {
+                    None
+                }
                 Err(error) => Some(vtable.error(error)),
             }
         } else {
@@ -113,8 +127,9 @@ impl<T: Clone> RetryArgument for T {
     }
 }
 
-/// Whether the error in an outcome says that the database refused for another transaction's sake: by the first of the
-/// traits in [`cause`] that the error's type allows (the autoref specialization of D. Tolnay's case studies).
+/// Whether the error in an outcome says that the database refused for another transaction's sake:
+/// by the first of the traits in [`cause`] that the error's type allows (the autoref specialization
+/// of D. Tolnay's case studies).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! is_conflict {
@@ -144,7 +159,8 @@ pub mod cause {
         }
     }
 
-    /// As something that holds such an error: `anyhow::Error`, `eyre::Report`, `Box<dyn Error + Send + Sync>`.
+    /// As something that holds such an error: `anyhow::Error`, `eyre::Report`, `Box<dyn Error +
+    /// Send + Sync>`.
     pub trait OfHolder {
         /// As in [`OfError`].
         fn is_conflict(&self) -> bool;

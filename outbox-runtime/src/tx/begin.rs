@@ -33,9 +33,11 @@ pub trait BeginOutbox {
 /// What a transaction of its own can begin on:
 ///
 /// - an [`Outbox`];
-/// - a pool: the tables are `outbox_…`, and a relay finds the events at its next poll, since a pool has no doorbell;
+/// - a pool: the tables are `outbox_…`, and a relay finds the events at its next poll, since a pool
+///   has no doorbell;
 /// - a reference, a `Box` or an `Arc` of one of these;
-/// - a type of your own, such as the state of an application, that passes the call on to its `Outbox`.
+/// - a type of your own, such as the state of an application, that passes the call on to its
+///   `Outbox`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot begin an outbox transaction",
     label = "`#[transactional_outbox(tx in …)]` cannot begin a transaction on this",
@@ -72,7 +74,10 @@ impl<'c, DB: OutboxDatabase> BeginOutbox for &'c mut OutboxTx<'_, DB> {
 impl<DB: OutboxDatabase> BeginTransaction for Outbox<DB> {
     type Database = DB;
 
-    async fn begin_transaction(&self, options: TxOptions) -> Result<OutboxTx<'static, DB>, OutboxError> {
+    async fn begin_transaction(
+        &self,
+        options: TxOptions,
+    ) -> Result<OutboxTx<'static, DB>, OutboxError> {
         self.begin_with(options).await
     }
 }
@@ -80,8 +85,17 @@ impl<DB: OutboxDatabase> BeginTransaction for Outbox<DB> {
 impl<DB: OutboxDatabase> BeginTransaction for Pool<DB> {
     type Database = DB;
 
-    async fn begin_transaction(&self, options: TxOptions) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        let outbox = Outbox::from_parts(self.clone(), Names::default(), DEFAULT_MAX_EVENT_BYTES, None, false);
+    async fn begin_transaction(
+        &self,
+        options: TxOptions,
+    ) -> Result<OutboxTx<'static, DB>, OutboxError> {
+        let outbox = Outbox::from_parts(
+            self.clone(),
+            Names::default(),
+            DEFAULT_MAX_EVENT_BYTES,
+            None,
+            false,
+        );
         outbox.begin_with(options).await
     }
 }
@@ -108,13 +122,14 @@ begin_transaction_through! {
     [T: BeginTransaction + Send + ?Sized] Arc<T>;
 }
 
-/// Takes a connection and begins, such that a future dropped at any point leaves no connection in the pool that has
-/// a transaction open.
+/// Takes a connection and begins, such that a future dropped at any point leaves no connection in
+/// the pool that has a transaction open.
 ///
-/// sqlx 0.9.0 counts a Postgres transaction only after the answer to `BEGIN`: dropped before it, the connection goes
-/// back to the pool with the transaction open (launchbadge/sqlx #4385). So until `BEGIN` is answered, dropping the
-/// connection closes it. A connection that refuses to begin is closed as well: it may be to a server that is a standby
-/// now, and the pool's next one is to the new primary.
+/// sqlx 0.9.0 counts a Postgres transaction only after the answer to `BEGIN`: dropped before it,
+/// the connection goes back to the pool with the transaction open (launchbadge/sqlx #4385). So
+/// until `BEGIN` is answered, dropping the connection closes it. A connection that refuses to begin
+/// is closed as well: it may be to a server that is a standby now, and the pool's next one is to
+/// the new primary.
 pub(crate) async fn begin_on_pool<DB: Database>(
     pool: &Pool<DB>,
     statement: Option<SqlStr>,
@@ -135,7 +150,10 @@ pub(crate) struct Begun<DB: Database> {
 
 impl<DB: Database> Begun<DB> {
     /// As [`begin_on_pool`].
-    pub(crate) async fn on(pool: &Pool<DB>, statement: Option<SqlStr>) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn on(
+        pool: &Pool<DB>,
+        statement: Option<SqlStr>,
+    ) -> Result<Self, sqlx::Error> {
         Ok(Self { connection: begin_on_pool(pool, statement).await?, open: true })
     }
 

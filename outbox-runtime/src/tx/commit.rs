@@ -15,7 +15,8 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
         match self.enclosing {
             Enclosing::Nothing => {
                 let has_events = !self.events.is_empty();
-                // Postgres answers the commit of a transaction that an error has aborted with a rollback, and no error.
+                // Postgres answers the commit of a transaction that an error has aborted with a
+                // rollback, and no error.
                 if DB::asks_before_commit(self.doubt, has_events) {
                     DB::confirm(&mut self).await?;
                 }
@@ -63,7 +64,8 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     }
 }
 
-/// The most bytes that the events of a statement have: Postgres takes a gigabyte at most, and both sides hold all of it.
+/// The most bytes that the events of a statement have: Postgres takes a gigabyte at most, and both
+/// sides hold all of it.
 const BYTES_PER_STATEMENT: usize = 16 << 20;
 
 /// All events, in order. A part has one at least.
@@ -111,8 +113,9 @@ fn commit_failed(error: sqlx::Error) -> OutboxError {
     }
 }
 
-/// Whether Postgres ended the session, by `admin_shutdown` or `crash_shutdown`. It may do so when the commit is done and
-/// only the answer is missing (see `ProcessInterrupts` and `CommitTransaction` in its source).
+/// Whether Postgres ended the session, by `admin_shutdown` or `crash_shutdown`. It may do so when
+/// the commit is done and only the answer is missing (see `ProcessInterrupts` and
+/// `CommitTransaction` in its source).
 fn is_farewell(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(error.code().as_deref(), Some("57P01" | "57P02"))
 }

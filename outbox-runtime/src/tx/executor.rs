@@ -1,5 +1,6 @@
-//! Queries on an [`OutboxTx`](crate::tx::OutboxTx): sqlx's `Executor`, passed on to the connection. What the database
-//! answers is noted: a commit needs to know whether the transaction still stands, and `retry` what refused it.
+//! Queries on an [`OutboxTx`](crate::tx::OutboxTx): sqlx's `Executor`, passed on to the connection.
+//! What the database answers is noted: a commit needs to know whether the transaction still stands,
+//! and `retry` what refused it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::tx::{Doubt, OutboxTx};
 /// Where the answers to a statement are noted.
 pub(super) struct Note<'e> {
     pub(super) doubt: &'e mut Doubt,
-    /// Set once the database refuses because of a conflict with a concurrent transaction; `None` where nobody asks.
+    /// Set once the database refuses because of a conflict with a concurrent transaction; `None`
+    /// where nobody asks.
     pub(super) conflict: Option<Arc<AtomicBool>>,
 }
 
@@ -94,11 +96,11 @@ impl<T> Stream for Over<T> {
     }
 }
 
-/// Written out for each database, as sqlx does for its own pools: a generic one would need bounds on
-/// `&mut DB::Connection` that the compiler cannot yet normalize.
+/// Written out for each database, as sqlx does for its own pools: a generic one would need bounds
+/// on `&mut DB::Connection` that the compiler cannot yet normalize.
 ///
-/// Both on the transaction and on the reference to it that an annotated function has, so that `execute(&mut tx)` is
-/// right in either.
+/// Both on the transaction and on the reference to it that an annotated function has, so that
+/// `execute(&mut tx)` is right in either.
 macro_rules! executor_on_outbox_tx {
     ($($tx:ty: $database:ty),*) => {$(
         impl<'t> sqlx::Executor<'t> for &'t mut $tx {

@@ -26,16 +26,18 @@ use crate::outbox::Outbox;
 use crate::record::{EventRecord, TRACEPARENT};
 use crate::store::OutboxDatabase;
 
-/// A database transaction with a buffer of events, which [`commit`](Self::commit) inserts just before it commits.
+/// A database transaction with a buffer of events, which [`commit`](Self::commit) inserts just
+/// before it commits.
 ///
-/// Queries run on it as on a transaction of sqlx: `execute(&mut *tx)`. A function that takes
-/// `tx: &mut OutboxTx<'_, DB>` joins the transaction: there is no way to commit a borrowed one. Dropped without
-/// [`commit`](Self::commit) — by an early return, a panic, a future that is dropped — it rolls back, and its events
-/// were never there.
+/// Queries run on it as on a transaction of sqlx: `execute(&mut *tx)`. A function that takes `tx:
+/// &mut OutboxTx<'_, DB>` joins the transaction: there is no way to commit a borrowed one. Dropped
+/// without [`commit`](Self::commit) — by an early return, a panic, a future that is dropped — it
+/// rolls back, and its events were never there.
 ///
-/// **Order.** Events of one key are delivered in the order in which their transactions committed *if* each held the
-/// lock of what the key names (the row of the customer, or an advisory lock) before it emitted. Without such a lock
-/// there is no order to keep: two transactions ran at the same time.
+/// **Order.** Events of one key are delivered in the order in which their transactions committed *if*
+/// each held the lock of what the key names (the row of the customer, or an advisory lock) before
+/// it emitted. Without such a lock there is no order to keep: two transactions ran at the same
+/// time.
 pub struct OutboxTx<'c, DB: OutboxDatabase> {
     link: Link<'c, DB>,
     enclosing: Enclosing<'c>,
@@ -44,10 +46,12 @@ pub struct OutboxTx<'c, DB: OutboxDatabase> {
     traceparent: Option<String>,
     /// Whether there is anything to roll back.
     open: bool,
-    /// How many transactions and savepoints are open on the connection, by sqlx's count, this one included.
+    /// How many transactions and savepoints are open on the connection, by sqlx's count, this one
+    /// included.
     depth: usize,
     doubt: Doubt,
-    /// Set when the database refuses a statement for another transaction's sake; `None` where nobody asks.
+    /// Set when the database refuses a statement for another transaction's sake; `None` where
+    /// nobody asks.
     conflict: Option<Arc<AtomicBool>>,
     /// Dropped before its end, it closes its connection.
     closes_if_dropped: bool,
@@ -65,7 +69,8 @@ pub(crate) enum Enclosing<'c> {
     Nothing,
     /// A savepoint of a transaction that sqlx opened, and whose end we do not see.
     SqlxTransaction,
-    /// A savepoint of an `OutboxTx`, to whose events its own are added, and of which is known then that it stands.
+    /// A savepoint of an `OutboxTx`, to whose events its own are added, and of which is known then
+    /// that it stands.
     OutboxTx(&'c mut Vec<EventRecord>, &'c mut Doubt),
 }
 
@@ -89,20 +94,22 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         }
     }
 
-    /// Adds an event to the transaction and returns its id: it will be published if, and only if, the transaction
-    /// commits. The event is serialized now, and kept in memory until the commit inserts all of the transaction's
-    /// events with one statement.
+    /// Adds an event to the transaction and returns its id: it will be published if, and only if,
+    /// the transaction commits. The event is serialized now, and kept in memory until the commit
+    /// inserts all of the transaction's events with one statement.
     ///
     /// # Errors
-    /// If it cannot be serialized, is larger than [`max_event_bytes`](crate::OutboxBuilder::max_event_bytes), or has what Kafka or
-    /// a database cannot take: [`ErrorKind::InvalidEvent`](crate::ErrorKind::InvalidEvent).
-    /// It is not emitted then; return the error, and the transaction is rolled back.
+    /// If it cannot be serialized, is larger than
+    /// [`max_event_bytes`](crate::OutboxBuilder::max_event_bytes), or has what Kafka or a database
+    /// cannot take: [`ErrorKind::InvalidEvent`](crate::ErrorKind::InvalidEvent). It is not emitted
+    /// then; return the error, and the transaction is rolled back.
     pub fn emit<E: DomainEvent>(&mut self, event: E) -> Result<Uuid, OutboxError> {
         self.emit_record(EventRecord::of(&event)?)
     }
 
-    /// As [`emit`](Self::emit), to this partition, whatever the event's key. A key's events are in order in a partition: send all
-    /// of them to the same one. If the topic has no such partition, the event is parked.
+    /// As [`emit`](Self::emit), to this partition, whatever the event's key. A key's events are in
+    /// order in a partition: send all of them to the same one. If the topic has no such partition,
+    /// the event is parked.
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
@@ -114,11 +121,12 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.emit_record(EventRecord { partition: Some(partition), ..EventRecord::of(&event)? })
     }
 
-    /// Emits a tombstone: a message with the key and without a payload, by which a compacted topic forgets the events `E` of this
-    /// key. Its order with them is that of the key. For a key of several parts, give
-    /// [`event_key`](crate::event_key)`(&[…])`.
+    /// Emits a tombstone: a message with the key and without a payload, by which a compacted topic
+    /// forgets the events `E` of this key. Its order with them is that of the key. For a key of
+    /// several parts, give [`event_key`](crate::event_key)`(&[…])`.
     ///
-    /// A consumer's handler takes it if its event is an `Option`, see [`HandlerEvent`](crate::consume::HandlerEvent).
+    /// A consumer's handler takes it if its event is an `Option`, see
+    /// [`HandlerEvent`](crate::consume::HandlerEvent).
     ///
     /// # Errors
     /// As [`emit`](Self::emit), and if `E` is several events.
@@ -129,7 +137,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.emit_record(EventRecord::tombstone::<E>(key)?)
     }
 
-    /// Emits an event that is no Rust type any more: one of [`EventRecord::of`] with another topic or partition, for example.
+    /// Emits an event that is no Rust type any more: one of [`EventRecord::of`] with another topic
+    /// or partition, for example.
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
@@ -158,8 +167,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.traceparent = traceparent;
     }
 
-    /// Begins a savepoint. If it is dropped or rolled back, its changes *and* its events are gone, and this
-    /// transaction goes on; its commit makes both part of this transaction.
+    /// Begins a savepoint. If it is dropped or rolled back, its changes *and* its events are gone,
+    /// and this transaction goes on; its commit makes both part of this transaction.
     ///
     /// # Errors
     /// If the database refuses.
@@ -172,7 +181,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             Link::Borrowed(connection) => connection,
         };
         self.doubt.out_of_sight();
-        // sqlx 0.9.0 rolls back the whole transaction if this fails or is given up, and says nothing of it: `stands`.
+        // sqlx 0.9.0 rolls back the whole transaction if this fails or is given up, and says
+        // nothing of it: `stands`.
         DB::TransactionManager::begin(connection, None).await?;
         let mut savepoint = OutboxTx::new(
             Link::Borrowed(connection),
@@ -184,19 +194,20 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         Ok(savepoint)
     }
 
-    /// Inserts the events and commits; the relay is woken. Of a savepoint: makes its changes and its events part of
-    /// what it is in.
+    /// Inserts the events and commits; the relay is woken. Of a savepoint: makes its changes and
+    /// its events part of what it is in.
     ///
     /// # Errors
-    /// If the database refuses the events or the commit: everything is rolled back, changes and events. If the
-    /// connection is lost during `COMMIT` itself, the error is of the kind [`ErrorKind::CommitUnknown`](crate::ErrorKind::CommitUnknown): both were
-    /// committed or neither was.
+    /// If the database refuses the events or the commit: everything is rolled back, changes and
+    /// events. If the connection is lost during `COMMIT` itself, the error is of the kind
+    /// [`ErrorKind::CommitUnknown`](crate::ErrorKind::CommitUnknown): both were committed or
+    /// neither was.
     pub async fn commit(self) -> Result<(), OutboxError> {
         self.insert_and_commit().await
     }
 
-    /// Rolls back, changes and events. Dropping the transaction does the same a little later: when its connection
-    /// is next used.
+    /// Rolls back, changes and events. Dropping the transaction does the same a little later: when
+    /// its connection is next used.
     ///
     /// # Errors
     /// If the connection is lost. The database rolls back then by itself.
@@ -241,8 +252,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.closes_if_dropped = close;
     }
 
-    /// Whether the database refused a statement on this transaction for another transaction's sake. Known only if the
-    /// transaction began with [`TxOptions::watch`].
+    /// Whether the database refused a statement on this transaction for another transaction's sake.
+    /// Known only if the transaction began with [`TxOptions::watch`].
     pub(crate) fn saw_conflict(&self) -> bool {
         self.conflict.as_ref().is_some_and(|conflict| conflict.load(Ordering::Relaxed))
     }
@@ -271,12 +282,14 @@ impl<DB: OutboxDatabase> DerefMut for OutboxTx<'_, DB> {
 
 impl<DB: OutboxDatabase> fmt::Debug for OutboxTx<'_, DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutboxTx").field("pending_events", &self.events.len()).finish_non_exhaustive()
+        f.debug_struct("OutboxTx")
+            .field("pending_events", &self.events.len())
+            .finish_non_exhaustive()
     }
 }
 
-/// Whether it may be a `traceparent`: it comes from other services, too. Its version 00 has 55 characters, and later ones may have
-/// more.
+/// Whether it may be a `traceparent`: it comes from other services, too. Its version 00 has 55
+/// characters, and later ones may have more.
 fn is_traceparent(text: &str) -> bool {
     (55..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

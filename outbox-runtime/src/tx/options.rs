@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How a transaction is to begin, where not by default: [`Outbox::begin_with`](crate::Outbox::begin_with), or the
-/// options of `#[transactional_outbox]`.
+/// How a transaction is to begin, where not by default:
+/// [`Outbox::begin_with`](crate::Outbox::begin_with), or the options of `#[transactional_outbox]`.
 ///
 /// ```
 /// use outbox_runtime::{Isolation, TxOptions};
@@ -16,8 +16,9 @@ pub struct TxOptions {
     pub(crate) name: Option<&'static str>,
     /// Whether the transaction notes conflicts.
     pub(crate) watch: bool,
-    /// Of a consumer's: after which the database ends a statement of it, and a little later the transaction if its process
-    /// is frozen. Such a one may be given up at any time: dropped before its end, it closes its connection.
+    /// Of a consumer's: after which the database ends a statement of it, and a little later the
+    /// transaction if its process is frozen. Such a one may be given up at any time: dropped before
+    /// its end, it closes its connection.
     pub(crate) limit: Option<Duration>,
 }
 
@@ -29,8 +30,9 @@ pub struct TxOptions {
 pub enum Isolation {
     /// Each statement sees what was committed before it. Postgres's default.
     ReadCommitted,
-    /// All statements see what was committed before the first. Postgres refuses to update a row that another
-    /// transaction has updated since ([`ErrorKind::Conflict`](crate::ErrorKind::Conflict)).
+    /// All statements see what was committed before the first. Postgres refuses to update a row
+    /// that another transaction has updated since
+    /// ([`ErrorKind::Conflict`](crate::ErrorKind::Conflict)).
     RepeatableRead,
     /// As if transactions ran one after the other. Postgres refuses what would differ from that
     /// ([`ErrorKind::Conflict`](crate::ErrorKind::Conflict)), at the latest when it commits.
@@ -44,26 +46,28 @@ impl TxOptions {
         Self { isolation: None, name: None, watch: false, limit: None }
     }
 
-    /// The isolation level. Default: that of the database, the role or the connection, whose owner may have chosen it for
-    /// the business; what the outbox promises holds at each of them. (A consumer's transactions are `READ COMMITTED`,
-    /// whatever the default is: a handler that locks a row and then reads must see what the lock's last holder wrote.)
+    /// The isolation level. Default: that of the database, the role or the connection, whose owner
+    /// may have chosen it for the business; what the outbox promises holds at each of them. (A
+    /// consumer's transactions are `READ COMMITTED`, whatever the default is: a handler that locks
+    /// a row and then reads must see what the lock's last holder wrote.)
     #[must_use]
     pub const fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = Some(isolation);
         self
     }
 
-    /// What the transaction is called while it runs: in Postgres its connection's `application_name`, which
-    /// `pg_stat_activity` and the log of the server show (up to 63 bytes of ASCII). Default: the connection's own.
-    /// No effect on SQLite, which has nothing to show it in.
+    /// What the transaction is called while it runs: in Postgres its connection's
+    /// `application_name`, which `pg_stat_activity` and the log of the server show (up to 63 bytes
+    /// of ASCII). Default: the connection's own. No effect on SQLite, which has nothing to show it
+    /// in.
     #[must_use]
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
         self
     }
 
-    /// Those of a consumer: its inbox and its locks rest on `READ COMMITTED`, and its offset, which is stored after the
-    /// commit, on a commit that is on disk.
+    /// Those of a consumer: its inbox and its locks rest on `READ COMMITTED`, and its offset, which
+    /// is stored after the commit, on a commit that is on disk.
     pub(crate) const fn of_consumer(limit: Duration) -> Self {
         Self::new().isolation(Isolation::ReadCommitted).limit(limit)
     }

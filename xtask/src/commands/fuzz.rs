@@ -1,5 +1,6 @@
-//! `cargo xtask fuzz` and `cargo xtask soak`: `tests/fuzz.rs` and `tests/soak.rs` for longer, the one on any
-//! version of Postgres. `cargo xtask stress`: the whole suite on a machine that is busy with something else.
+//! `cargo xtask fuzz` and `cargo xtask soak`: `tests/fuzz.rs` and `tests/soak.rs` for longer, the
+//! one on any version of Postgres. `cargo xtask stress`: the whole suite on a machine that is busy
+//! with something else.
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
@@ -19,14 +20,15 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         );
         return Ok(ExitCode::from(2));
     };
-    let asked = |version: &PgVersion| versions.split(',').any(|number| number == version.to_string());
+    let asked =
+        |version: &PgVersion| versions.split(',').any(|number| number == version.to_string());
     fetch_all(&PgVersion::ALL.into_iter().filter(asked).collect::<Vec<_>>(), &[Tool::Java])?;
     let environment = [("OUTBOX_FUZZ_PG", versions), ("OUTBOX_FUZZ_MINUTES", minutes)];
     run_test("fuzz", environment.into_iter().chain(seed.map(|seed| ("OUTBOX_SEED", seed))))
 }
 
-/// The whole suite beside programs that take all the processor they can get: a test that rests on the time
-/// something takes fails here.
+/// The whole suite beside programs that take all the processor they can get: a test that rests on
+/// the time something takes fails here.
 pub(super) fn stress(arguments: &[String]) -> Result<ExitCode, Error> {
     const BUSY_LOOPS: usize = 4;
 
@@ -149,8 +151,11 @@ mod tests {
     #[test]
     fn what_is_not_understood_runs_nothing() {
         let asked = parsed("--pg 14..15 --minutes 3 --seed 42").unwrap();
-        let expected =
-            Asked { versions: "14,15".to_owned(), minutes: "3".to_owned(), seed: Some("42".to_owned()) };
+        let expected = Asked {
+            versions: "14,15".to_owned(),
+            minutes: "3".to_owned(),
+            seed: Some("42".to_owned()),
+        };
         assert_eq!(asked, expected);
         assert!(parsed("").is_some());
         for wrong in ["--pg", "--minutes soon", "14..18", "--pg 12"] {

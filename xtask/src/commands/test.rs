@@ -70,18 +70,25 @@ struct Servers {
 }
 
 impl Servers {
-    /// Whether the environment names all of them. Then nothing is fetched before it is needed: perhaps the
-    /// tests that were asked for start no server.
+    /// Whether the environment names all of them. Then nothing is fetched before it is needed:
+    /// perhaps the tests that were asked for start no server.
     fn all_are_given() -> bool {
-        ["DATABASE_URL", "DATABASE_URL_ALT", "KAFKA_BROKERS"].into_iter().all(|name| given(name).is_some())
+        ["DATABASE_URL", "DATABASE_URL_ALT", "KAFKA_BROKERS"]
+            .into_iter()
+            .all(|name| given(name).is_some())
     }
 
     /// Starts, at the same time, what the environment does not name.
     fn start(dir: &Path) -> Result<Self, Error> {
         let postgres = |name, version: PgVersion| {
             let what = format!("postgres {version}");
-            let start =
-                || Postgres::start(version, &dir.join(format!("postgres-{version}")), PgOptions::default());
+            let start = || {
+                Postgres::start(
+                    version,
+                    &dir.join(format!("postgres-{version}")),
+                    PgOptions::default(),
+                )
+            };
             start_unless(given(name), name, &what, start, |server| server.url().to_owned())
         };
         let kafka = || {
@@ -153,7 +160,11 @@ fn remove_data(dir: &Path) {
     }
 }
 
-fn cargo_test(arguments: &[String], servers: &Servers, interrupt: &Interrupt) -> Result<Outcome, Error> {
+fn cargo_test(
+    arguments: &[String],
+    servers: &Servers,
+    interrupt: &Interrupt,
+) -> Result<Outcome, Error> {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     // Tests run the examples as processes, and `cargo test --test …` does not build them.
     let mut examples = Command::new(&cargo);
@@ -171,8 +182,8 @@ fn cargo_test(arguments: &[String], servers: &Servers, interrupt: &Interrupt) ->
         // In the background of the terminal, where it would be stopped if it read.
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // A group of its own: a signal to this process alone reaches cargo and its test binaries too,
-        // as one from the terminal does.
+        // A group of its own: a signal to this process alone reaches cargo and its test binaries
+        // too, as one from the terminal does.
         .process_group(0)
         .spawn()
         .map_err(|error| Error::spawn(&cargo, error))?;
@@ -180,11 +191,13 @@ fn cargo_test(arguments: &[String], servers: &Servers, interrupt: &Interrupt) ->
     let summary = child.stdout.take().map(pass_on_and_sum);
 
     let status = wait(&mut child, interrupt);
-    // What a test left running in the group, with an end of the pipe in its hands, is ended as well.
+    // What a test left running in the group, with an end of the pipe in its hands, is ended as
+    // well.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     watchdog.dismiss();
     let status = status.map_err(|error| Error::io("wait for cargo", error))?;
-    let summary = summary.and_then(|sum| sum.recv_timeout(Duration::from_secs(10)).ok()).unwrap_or_default();
+    let summary =
+        summary.and_then(|sum| sum.recv_timeout(Duration::from_secs(10)).ok()).unwrap_or_default();
 
     let code = match (interrupt.received(), status.code()) {
         (Some(signal), _) => 128 + signal,
@@ -251,17 +264,21 @@ struct Interrupt {
 }
 
 impl Interrupt {
-    /// The first signal is remembered. The second one ends this process at once: the watchdogs then kill
-    /// what it has started.
+    /// The first signal is remembered. The second one ends this process at once: the watchdogs then
+    /// kill what it has started.
     fn listen() -> Result<Self, Error> {
         let signal = Arc::new(AtomicUsize::new(0));
         let again = Arc::new(AtomicBool::new(false));
         for number in [SIGINT, SIGTERM] {
             let value = usize::try_from(number).unwrap_or(0);
-            signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))
-                .and_then(|_| signal_hook::flag::register(number, Arc::clone(&again)))
-                .and_then(|_| signal_hook::flag::register_usize(number, Arc::clone(&signal), value))
-                .map_err(|error| Error::io("listen for Ctrl-C", error))?;
+            signal_hook::flag::register_conditional_shutdown(
+                number,
+                128 + number,
+                Arc::clone(&again),
+            )
+            .and_then(|_| signal_hook::flag::register(number, Arc::clone(&again)))
+            .and_then(|_| signal_hook::flag::register_usize(number, Arc::clone(&signal), value))
+            .map_err(|error| Error::io("listen for Ctrl-C", error))?;
         }
         Ok(Self { signal })
     }

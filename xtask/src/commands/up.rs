@@ -63,7 +63,8 @@ fn start(dir: &Path) -> Result<Vec<Running>, Error> {
         kafka.traces().map(|traces| Running::new(KAFKA, kafka.brokers(), traces)),
     ];
     let servers: Vec<Running> = traces.into_iter().flatten().collect();
-    // Until they are detached both die with this process: at no moment is there a server nobody knows of.
+    // Until they are detached both die with this process: at no moment is there a server nobody
+    // knows of.
     write_state(dir, &servers)?;
     postgres.detach();
     kafka.detach();
@@ -74,7 +75,11 @@ fn start(dir: &Path) -> Result<Vec<Running>, Error> {
             dir.display()
         );
     }
-    eprintln!("up in {:.1} s; logs and data are in {}", begin.elapsed().as_secs_f64(), dir.display());
+    eprintln!(
+        "up in {:.1} s; logs and data are in {}",
+        begin.elapsed().as_secs_f64(),
+        dir.display()
+    );
     Ok(servers)
 }
 
@@ -86,7 +91,11 @@ fn stop(dir: &Path, servers: &[Running]) -> Result<(), Error> {
     }
     for server in servers {
         if wait_for(STOP_BOUND, || (!server.is_alive()).then_some(())).is_none() {
-            eprintln!("{} did not stop within {} s: it is killed", server.name, STOP_BOUND.as_secs());
+            eprintln!(
+                "{} did not stop within {} s: it is killed",
+                server.name,
+                STOP_BOUND.as_secs()
+            );
             server.kill();
         }
         if let Some(elsewhere) = &server.elsewhere {

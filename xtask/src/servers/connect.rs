@@ -1,4 +1,5 @@
-//! Kafka Connect in its standalone mode, with Debezium's connector for Postgres: a contender of the benchmarks.
+//! Kafka Connect in its standalone mode, with Debezium's connector for Postgres: a contender of the
+//! benchmarks.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,8 @@ use crate::{Error, net, procfs};
 const CONNECT: &str = "4.1.0";
 pub(crate) const DEBEZIUM: &str = "3.3.1.Final";
 
-/// A running worker with one connector, whose outbox is the table `debezium_outbox`. Dropped, it is killed.
+/// A running worker with one connector, whose outbox is the table `debezium_outbox`. Dropped, it is
+/// killed.
 pub(crate) struct Connect {
     daemon: Daemon,
 }
@@ -33,7 +35,11 @@ impl Connect {
         let libs = dist(
             &format!("debezium-{DEBEZIUM}"),
             &[
-                Artifact { group: "io.debezium", name: "debezium-connector-postgres", version: DEBEZIUM },
+                Artifact {
+                    group: "io.debezium",
+                    name: "debezium-connector-postgres",
+                    version: DEBEZIUM,
+                },
                 Artifact { group: "org.apache.kafka", name: "connect-runtime", version: CONNECT },
             ],
             Goal::CopyJars,
@@ -41,7 +47,8 @@ impl Connect {
         )?;
         create_dir_all(dir)?;
         let [port] = net::free_ports()?;
-        let [worker, connector] = ["worker.properties", "connector.properties"].map(|name| dir.join(name));
+        let [worker, connector] =
+            ["worker.properties", "connector.properties"].map(|name| dir.join(name));
         let offsets = dir.join("offsets");
         let worker_text = format!(
             "bootstrap.servers={}\nlisteners=HTTP://127.0.0.1:{port}\noffset.storage.file.filename={}\n\

@@ -53,24 +53,28 @@ struct Node {
 }
 
 impl Kafka {
-    /// Starts a server with its data in `dir/data` and its log in `dir/kafka.log`, and waits until it
-    /// answers. Data which an earlier server left in `dir` is used again.
+    /// Starts a server with its data in `dir/data` and its log in `dir/kafka.log`, and waits until
+    /// it answers. Data which an earlier server left in `dir` is used again.
     ///
     /// The first start fetches the jars, about 43 MB.
     ///
     /// # Errors
     ///
-    /// A program is missing, the download fails, or the server does not come up; the message has the
-    /// end of its log.
+    /// A program is missing, the download fails, or the server does not come up; the message has
+    /// the end of its log.
     pub fn start(dir: &Path, options: KafkaOptions) -> Result<Self, Error> {
         let [port, controller_port] = net::free_ports()?;
-        let node =
-            Node { role: first_node(port, controller_port), port, controller_port, cluster_id: cluster_id() };
+        let node = Node {
+            role: first_node(port, controller_port),
+            port,
+            controller_port,
+            cluster_id: cluster_id(),
+        };
         Self::start_node(dir, node, options)
     }
 
-    /// Starts a second broker of this server's cluster, so that a topic can have two replicas. It is down when it is killed,
-    /// and not the cluster.
+    /// Starts a second broker of this server's cluster, so that a topic can have two replicas. It
+    /// is down when it is killed, and not the cluster.
     ///
     /// # Errors
     ///
@@ -78,7 +82,8 @@ impl Kafka {
     pub fn start_second(&self, dir: &Path, options: KafkaOptions) -> Result<Self, Error> {
         let [port] = net::free_ports()?;
         let Node { controller_port, cluster_id, .. } = self.node.clone();
-        let node = Node { role: second_node(port, controller_port), port, controller_port, cluster_id };
+        let node =
+            Node { role: second_node(port, controller_port), port, controller_port, cluster_id };
         Self::start_node(dir, node, options)
     }
 
@@ -135,8 +140,8 @@ impl Kafka {
         }
     }
 
-    /// Starts the server again with the same data and ports, and waits until it answers. A running server
-    /// is stopped first.
+    /// Starts the server again with the same data and ports, and waits until it answers. A running
+    /// server is stopped first.
     ///
     /// # Errors
     ///
@@ -192,7 +197,13 @@ impl Kafka {
         }
         remove_dir_all(data)?;
         let mut tool = self.java()?;
-        tool.args(["kafka.tools.StorageTool", "format", "--cluster-id", &self.node.cluster_id, "--config"]);
+        tool.args([
+            "kafka.tools.StorageTool",
+            "format",
+            "--cluster-id",
+            &self.node.cluster_id,
+            "--config",
+        ]);
         tool.arg(self.properties());
         run(tool, "format the data directory of Kafka")?;
         fs::write(&formatted, "")
@@ -204,8 +215,9 @@ impl Kafka {
         java.arg("kafka.Kafka").arg(self.properties());
         let mut daemon = Daemon::spawn(java, &self.log, "KILL")?;
         let port = self.node.port;
-        wait_until_ready(&mut daemon, || has_live_broker(port).unwrap_or(false))
-            .map_err(|reason| Error::server(format_args!("kafka on port {port} {reason}"), &self.log))?;
+        wait_until_ready(&mut daemon, || has_live_broker(port).unwrap_or(false)).map_err(
+            |reason| Error::server(format_args!("kafka on port {port} {reason}"), &self.log),
+        )?;
         self.daemon = Some(daemon);
         Ok(())
     }
@@ -237,15 +249,15 @@ const RELEASE: &str = "4.1.0";
 pub(super) fn fetch() -> Result<PathBuf, Error> {
     let artifacts = [
         Artifact { group: "org.apache.kafka", name: "kafka_2.13", version: RELEASE },
-        // Kafka's own dependencies have no backend for its logger: it would log nothing. The version is
-        // that of the log4j which they do have.
+        // Kafka's own dependencies have no backend for its logger: it would log nothing. The
+        // version is that of the log4j which they do have.
         Artifact { group: "org.apache.logging.log4j", name: "log4j-slf4j-impl", version: "2.24.3" },
     ];
     dist(&format!("kafka-{RELEASE}"), &artifacts, Goal::CopyJars, |fetched| Ok(fetched.to_owned()))
 }
 
-/// Everything that happens regularly is INFO; what explains a failure is not. The server's standard output
-/// is its log file.
+/// Everything that happens regularly is INFO; what explains a failure is not. The server's standard
+/// output is its log file.
 const LOG_PROPERTIES: &str = "\
 rootLogger.level = WARN
 rootLogger.appenderRef.out.ref = out
@@ -312,8 +324,8 @@ fn cluster_id() -> String {
     format!("{:016x}{:05x}A", net::random(), net::random() & 0xf_ffff)
 }
 
-/// Asks for metadata without topics; whether it lists a broker. A broker that is starting is not listed
-/// until its controller lets it lead partitions.
+/// Asks for metadata without topics; whether it lists a broker. A broker that is starting is not
+/// listed until its controller lets it lead partitions.
 fn has_live_broker(port: u16) -> std::io::Result<bool> {
     const METADATA: i16 = 3;
     const VERSION: i16 = 4;

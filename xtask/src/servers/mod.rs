@@ -21,7 +21,8 @@ use crate::net::wait_for;
 use crate::process::Daemon;
 use crate::tools::{Tool, is_installed};
 
-/// Fetches what a command needs, before it begins: Postgres in these versions, Kafka, and these programs.
+/// Fetches what a command needs, before it begins: Postgres in these versions, Kafka, and these
+/// programs.
 ///
 /// # Errors
 ///
@@ -66,7 +67,10 @@ enum NotReady {
     Silent,
 }
 
-fn wait_until_ready(daemon: &mut Daemon, mut answers: impl FnMut() -> bool) -> Result<(), NotReady> {
+fn wait_until_ready(
+    daemon: &mut Daemon,
+    mut answers: impl FnMut() -> bool,
+) -> Result<(), NotReady> {
     wait_for(START_BOUND, || {
         if let Some(status) = daemon.ended() {
             return Some(Err(NotReady::Ended(status)));

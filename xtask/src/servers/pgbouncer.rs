@@ -12,7 +12,8 @@ use crate::process::Daemon;
 use crate::tools::Tool;
 use crate::{Error, net};
 
-/// A running PgBouncer that lends out connections to one [`Postgres`] for a transaction each. Dropped, it is killed.
+/// A running PgBouncer that lends out connections to one [`Postgres`] for a transaction each.
+/// Dropped, it is killed.
 pub struct PgBouncer {
     url: String,
     _daemon: Daemon,
@@ -20,14 +21,17 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one in front of `postgres`, with its log in `dir/pgbouncer.log`, and waits until it answers.
+    /// Starts one in front of `postgres`, with its log in `dir/pgbouncer.log`, and waits until it
+    /// answers.
     ///
-    /// Its settings are those that sqlx's prepared statements need (see the README), and it gives each transaction
-    /// another of its connections than the last one had, so that nothing works by chance.
+    /// Its settings are those that sqlx's prepared statements need (see the README), and it gives
+    /// each transaction another of its connections than the last one had, so that nothing works by
+    /// chance.
     ///
     /// # Errors
     ///
-    /// It is not there and cannot be fetched, or does not come up; the message has the end of its log.
+    /// It is not there and cannot be fetched, or does not come up; the message has the end of its
+    /// log.
     pub fn start(dir: &Path, postgres: &Postgres) -> Result<Self, Error> {
         create_dir_all(dir)?;
         let [port] = net::free_ports()?;
@@ -50,8 +54,9 @@ impl PgBouncer {
         command.arg(&file);
         let log = dir.join("pgbouncer.log");
         let mut daemon = Daemon::spawn(command, &log, "KILL")?;
-        wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false))
-            .map_err(|reason| Error::server(format_args!("pgbouncer on port {port} {reason}"), &log))?;
+        wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false)).map_err(
+            |reason| Error::server(format_args!("pgbouncer on port {port} {reason}"), &log),
+        )?;
         Ok(Self {
             url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
             _daemon: daemon,

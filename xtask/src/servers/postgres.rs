@@ -57,10 +57,11 @@ impl fmt::Display for PgVersion {
 pub struct PgOptions {
     /// Whether commits reach the disk before they are acknowledged. Default: `false`.
     ///
-    /// Off is faster and survives [`Postgres::kill`]: what the server has written, the kernel keeps. On is
-    /// for measuring throughput and for data that should survive the machine.
+    /// Off is faster and survives [`Postgres::kill`]: what the server has written, the kernel
+    /// keeps. On is for measuring throughput and for data that should survive the machine.
     pub fsync: bool,
-    /// Whether the log says enough for logical replication, `wal_level = logical`. Default: `false`.
+    /// Whether the log says enough for logical replication, `wal_level = logical`. Default:
+    /// `false`.
     pub logical: bool,
     /// Whether [`Postgres::set_clock`] sets the server's clock. Default: `false`.
     pub clock: bool,
@@ -70,10 +71,10 @@ pub struct PgOptions {
 ///
 /// Dropped, it is shut down at once. `max_connections` is 200, `max_prepared_transactions` 20.
 ///
-/// Postgres refuses to run as root. Root's servers run as the user `postgres`, or `nobody`; when that user
-/// cannot reach the directory (a clone below a directory of mode 0700), the data and a copy of the
-/// program go to a directory of their own in [`std::env::temp_dir`], removed with the server. No permission
-/// of an existing directory changes.
+/// Postgres refuses to run as root. Root's servers run as the user `postgres`, or `nobody`; when
+/// that user cannot reach the directory (a clone below a directory of mode 0700), the data and a
+/// copy of the program go to a directory of their own in [`std::env::temp_dir`], removed with the
+/// server. No permission of an existing directory changes.
 pub struct Postgres {
     version: PgVersion,
     options: PgOptions,
@@ -89,15 +90,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server with its data in `dir/data` and its log in `dir/postgres.log`, and waits until it
-    /// answers. Data which an earlier server of the same version left in `dir` is used again.
+    /// Starts a server with its data in `dir/data` and its log in `dir/postgres.log`, and waits
+    /// until it answers. Data which an earlier server of the same version left in `dir` is used
+    /// again.
     ///
     /// The first start of a version fetches it, about 15 MB.
     ///
     /// # Errors
     ///
-    /// A program is missing, the download fails, or the server does not come up; the message has the
-    /// end of its log.
+    /// A program is missing, the download fails, or the server does not come up; the message has
+    /// the end of its log.
     pub fn start(version: PgVersion, dir: &Path, options: PgOptions) -> Result<Self, Error> {
         let fetched = fetch(version)?;
         create_dir_all(dir)?;
@@ -121,7 +123,8 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Where to connect: `postgres://postgres@127.0.0.1:PORT/postgres`, the same after every restart.
+    /// Where to connect: `postgres://postgres@127.0.0.1:PORT/postgres`, the same after every
+    /// restart.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -150,8 +153,8 @@ impl Postgres {
         }
     }
 
-    /// Starts the server again with the same data and port, and waits until it answers. A running server is
-    /// stopped first.
+    /// Starts the server again with the same data and port, and waits until it answers. A running
+    /// server is stopped first.
     ///
     /// # Errors
     ///
@@ -185,8 +188,8 @@ impl Postgres {
         }
     }
 
-    /// Sets the clock of a server with [`PgOptions::clock`] to `seconds` after the machine's, or before it;
-    /// running sessions see it at once. The server's own timers go on.
+    /// Sets the clock of a server with [`PgOptions::clock`] to `seconds` after the machine's, or
+    /// before it; running sessions see it at once. The server's own timers go on.
     ///
     /// # Errors
     ///
@@ -235,10 +238,9 @@ impl Postgres {
         // `data` exists only when complete: an interrupted initdb is done again.
         let partial = parent.join("data.partial");
         remove_dir_all(&partial)?;
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&partial)
-            .map_err(|error| Error::io(format_args!("create the directory {}", partial.display()), error))?;
+        fs::DirBuilder::new().mode(0o700).create(&partial).map_err(|error| {
+            Error::io(format_args!("create the directory {}", partial.display()), error)
+        })?;
         if let Some(user) = self.user {
             user.own(&partial)?;
         }
@@ -273,9 +275,14 @@ impl Postgres {
         // SIGQUIT lets an orphaned server remove its shared memory.
         let mut daemon = Daemon::spawn(postgres, &self.log, "QUIT")?;
         let port = self.port;
-        wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false)).map_err(|reason| {
-            Error::server(format_args!("postgres {} on port {port} {reason}", self.version), &self.log)
-        })?;
+        wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false)).map_err(
+            |reason| {
+                Error::server(
+                    format_args!("postgres {} on port {port} {reason}", self.version),
+                    &self.log,
+                )
+            },
+        )?;
         self.daemon = Some(daemon);
         Ok(())
     }
@@ -339,7 +346,9 @@ pub(super) fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
             .flatten()
             .map(|entry| entry.path())
             .find(|path| path.extension().is_some_and(|extension| extension == "txz"))
-            .ok_or_else(|| Error::new(format!("{name} has no .txz: pin another release of Postgres")))?;
+            .ok_or_else(|| {
+                Error::new(format!("{name} has no .txz: pin another release of Postgres"))
+            })?;
         let home = fetched.join("home");
         create_dir_all(&home)?;
         xz.arg("--decompress").arg(&archive);
@@ -392,8 +401,9 @@ impl Place {
             let mut cp = Command::new("cp");
             cp.arg("-a").arg(&fetched).arg(&home);
             run(cp, "copy Postgres to the temporary directory")?;
-            open_to_all(&home)
-                .map_err(|error| Error::io(format_args!("open {} to all", home.display()), error))?;
+            open_to_all(&home).map_err(|error| {
+                Error::io(format_args!("open {} to all", home.display()), error)
+            })?;
             home
         };
         let parent = if reaches_dir { dir.to_owned() } else { place.to_owned() };

@@ -51,8 +51,9 @@ impl User {
     }
 
     pub(crate) fn own(self, path: &Path) -> Result<(), Error> {
-        chown(path, Some(self.uid), Some(self.gid))
-            .map_err(|error| Error::io(format_args!("give {} to another user", path.display()), error))
+        chown(path, Some(self.uid), Some(self.gid)).map_err(|error| {
+            Error::io(format_args!("give {} to another user", path.display()), error)
+        })
     }
 }
 

@@ -23,8 +23,8 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(message: &Message, of_partition: &Arc<Bytes>, of_all: &Arc<Bytes>) -> Self {
         let headers = message.headers.iter();
-        let headers =
-            headers.map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + OF_A_HEADER);
+        let headers = headers
+            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + OF_A_HEADER);
         let key_and_payload = [&message.key, &message.payload].into_iter().flatten().map(Vec::len);
         let bytes = key_and_payload.chain(headers).sum::<usize>() + OF_A_MESSAGE;
         of_partition.fetch_add(bytes, Ordering::Relaxed);
@@ -49,8 +49,9 @@ pub(super) struct InHand {
     pub(super) partitions: usize,
 }
 
-/// Half of it is for whichever partition comes first, the other half is shared out evenly: a partition that stands still
-/// leaves the others theirs. A partition with nothing in hand may always take one message, however large.
+/// Half of it is for whichever partition comes first, the other half is shared out evenly: a
+/// partition that stands still leaves the others theirs. A partition with nothing in hand may
+/// always take one message, however large.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget(pub(super) usize);
 
@@ -102,7 +103,10 @@ mod tests {
         };
         let held = Held::new(&message, &of_partition, &of_all);
         let bytes = 1_000 + 10 + 10 + OF_A_HEADER + OF_A_MESSAGE;
-        assert_eq!((of_partition.load(Ordering::Relaxed), of_all.load(Ordering::Relaxed)), (bytes, bytes));
+        assert_eq!(
+            (of_partition.load(Ordering::Relaxed), of_all.load(Ordering::Relaxed)),
+            (bytes, bytes)
+        );
         drop(held);
         assert_eq!((of_partition.load(Ordering::Relaxed), of_all.load(Ordering::Relaxed)), (0, 0));
     }

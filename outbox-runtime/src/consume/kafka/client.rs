@@ -17,7 +17,8 @@ use crate::kafka;
 /// A topic and a partition of it.
 pub(super) type Place = (String, i32);
 
-/// An error that lasts is told of again after this. librdkafka repeats it every second, and does not say of which partition it is.
+/// An error that lasts is told of again after this. librdkafka repeats it every second, and does
+/// not say of which partition it is.
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
@@ -26,7 +27,8 @@ pub(super) struct Context {
     away: AtomicBool,
     /// When an error was told of.
     told: Mutex<HashMap<Option<i32>, Instant>>,
-    /// Partitions that went to another member, not yet taken in by the loop. Rebalances happen while it receives.
+    /// Partitions that went to another member, not yet taken in by the loop. Rebalances happen
+    /// while it receives.
     revoked: Mutex<Vec<Place>>,
     rebalanced: Notify,
 }
@@ -65,7 +67,9 @@ impl Context {
                 Some(remedy) => {
                     tracing::error!(%error, "could not receive from Kafka: nothing is passed over, and the consumer waits. {remedy}");
                 }
-                None => tracing::warn!(%error, "could not receive from Kafka: the consumer tries again"),
+                None => {
+                    tracing::warn!(%error, "could not receive from Kafka: the consumer tries again")
+                }
             },
         }
     }
@@ -82,7 +86,10 @@ impl Context {
 
     fn brokers_are_away(&self, reason: &str) {
         if !self.away.swap(true, Ordering::Relaxed) {
-            tracing::warn!(reason, "no Kafka broker answers: the consumer waits. Is the address right?");
+            tracing::warn!(
+                reason,
+                "no Kafka broker answers: the consumer waits. Is the address right?"
+            );
         }
     }
 }
@@ -109,7 +116,9 @@ fn remedy(code: Option<RDKafkaErrorCode>) -> Option<&'static str> {
         Code::BadMessage | Code::BadCompression | Code::InvalidMessage => {
             "A batch is damaged: compare the replicas of its partition, or pass over it (`kafka-consumer-groups.sh --reset-offsets`)"
         }
-        Code::MessageSizeTooLarge => "A batch is larger than `receive.message.max.bytes`: raise that",
+        Code::MessageSizeTooLarge => {
+            "A batch is larger than `receive.message.max.bytes`: raise that"
+        }
         Code::Authentication => "The brokers do not take this user's credentials",
         Code::InconsistentGroupProtocol => {
             "The other members of the group have another `partition.assignment.strategy`: stop them all, or set the same"

@@ -12,10 +12,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     // A new group begins with the first event.
     ("auto.offset.reset", "earliest"),
     ("isolation.level", "read_committed"),
-    // A topic or a partition that is created later is found soon: librdkafka's own 5 minutes are long to wait for a first event.
+    // A topic or a partition that is created later is found soon: librdkafka's own 5 minutes are
+    // long to wait for a first event.
     (METADATA_INTERVAL, "10000"),
-    // Of each topic, every member has its part. The sticky one shares out the sum of all partitions: a member that comes later gets
-    // those of the retry topics, which are idle.
+    // Of each topic, every member has its part. The sticky one shares out the sum of all
+    // partitions: a member that comes later gets those of the retry topics, which are idle.
     ("partition.assignment.strategy", "range"),
     // The partitions of a process that was killed are idle for as long. librdkafka's own is 45 s.
     ("session.timeout.ms", "10000"),
@@ -34,7 +35,8 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// Said by the brokers where they assign the partitions (`group.protocol=consumer`).
 const OF_THE_CLASSIC_PROTOCOL: [&str; 2] = ["partition.assignment.strategy", "session.timeout.ms"];
 
-/// How the producer of retry topics and dead letters is, besides what it has in common with the consumer.
+/// How the producer of retry topics and dead letters is, besides what it has in common with the
+/// consumer.
 const PRODUCER: &[(&str, &str)] = &[
     ("acks", "all"),
     ("partitioner", "murmur2_random"),
@@ -74,7 +76,10 @@ pub(super) fn defaults(bootstrap_servers: String) -> Properties {
 
 pub(super) fn checked(properties: &Properties, group: &str) -> Result<ClientConfig, OutboxError> {
     let mut properties = properties.clone();
-    if properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer")) {
+    if properties
+        .get("group.protocol")
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
+    {
         for name in OF_THE_CLASSIC_PROTOCOL {
             if properties.get(name).is_some_and(|value| DEFAULTS.contains(&(name, value))) {
                 properties.remove(name);
@@ -95,9 +100,9 @@ fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
         "enable.auto.offset.store" if !is_false => {
             Some("an offset stored before the handler's commit skips the event after a crash")
         }
-        "enable.auto.commit" | "auto.commit.enable" if !is_true => {
-            Some("the stored offsets would never reach Kafka, and every restart would begin at the beginning")
-        }
+        "enable.auto.commit" | "auto.commit.enable" if !is_true => Some(
+            "the stored offsets would never reach Kafka, and every restart would begin at the beginning",
+        ),
         "auto.commit.interval.ms" if value.parse() == Ok(0) => Some(
             "the stored offsets would reach Kafka at a shutdown only: all since the start would come again after a crash",
         ),
@@ -124,9 +129,12 @@ fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
     }
 }
 
-/// Has a topic that is not there yet found within a second, unless the user has said how often to look.
+/// Has a topic that is not there yet found within a second, unless the user has said how often to
+/// look.
 pub(super) fn look_often(client: &mut ClientConfig) {
-    if client.get(METADATA_INTERVAL).is_some_and(|interval| DEFAULTS.contains(&(METADATA_INTERVAL, interval)))
+    if client
+        .get(METADATA_INTERVAL)
+        .is_some_and(|interval| DEFAULTS.contains(&(METADATA_INTERVAL, interval)))
     {
         client.set(METADATA_INTERVAL, "1000");
     }
@@ -176,7 +184,10 @@ mod tests {
             ("api.version.request", "false"),
         ] {
             let error = checked_with(&[(name, value)]).unwrap_err().to_string();
-            assert!(error.contains(&format!("`{name}")) && error.contains("` is refused: "), "{error}");
+            assert!(
+                error.contains(&format!("`{name}")) && error.contains("` is refused: "),
+                "{error}"
+            );
         }
         for (name, value) in [
             ("auto.offset.reset", "error"),
@@ -196,7 +207,11 @@ mod tests {
             checked_with(&[("group.protocol", protocol)]).unwrap().create_native_config().unwrap();
         }
         let said = [("group.protocol", "consumer"), ("session.timeout.ms", "7000")];
-        assert_eq!(checked_with(&said).unwrap().get("session.timeout.ms"), Some("7000"), "never silently");
+        assert_eq!(
+            checked_with(&said).unwrap().get("session.timeout.ms"),
+            Some("7000"),
+            "never silently"
+        );
         producer(&defaults("localhost:9092".to_owned())).create_native_config().unwrap();
     }
 

@@ -25,10 +25,12 @@ const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 
 /// The dead letters of a topic and a consumer group.
 ///
-/// They are on the topic `<topic>.<group>.dlt`, bytes, key and headers as they were, with these headers of ours: `outbox-original-topic`,
-/// `-partition`, `-offset` and `-timestamp`, `outbox-group`, `outbox-attempts`, `outbox-error-class` (`transient`, `permanent`,
-/// `undecodable`), `outbox-error`, `outbox-first-failure` and `outbox-last-failure`; times are milliseconds since 1970. One that is replayed or discarded stays on the
-/// topic, followed in its partition by a message without a payload that says so (`outbox-resolved`).
+/// They are on the topic `<topic>.<group>.dlt`, bytes, key and headers as they were, with these
+/// headers of ours: `outbox-original-topic`, `-partition`, `-offset` and `-timestamp`,
+/// `outbox-group`, `outbox-attempts`, `outbox-error-class` (`transient`, `permanent`,
+/// `undecodable`), `outbox-error`, `outbox-first-failure` and `outbox-last-failure`; times are
+/// milliseconds since 1970. One that is replayed or discarded stays on the topic, followed in its
+/// partition by a message without a payload that says so (`outbox-resolved`).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), outbox_runtime::OutboxError> {
@@ -68,8 +70,8 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// The payload, as it came.
     pub payload: Option<Vec<u8>>,
-    /// How many bytes its payload has, if it is not here: it was too large for the topic of the dead letters. It is at the place that it
-    /// came from, until Kafka deletes it there.
+    /// How many bytes its payload has, if it is not here: it was too large for the topic of the
+    /// dead letters. It is at the place that it came from, until Kafka deletes it there.
     pub payload_left_out: Option<u64>,
     /// All headers: those it came with, and ours.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
@@ -109,7 +111,8 @@ impl DeadLetters {
         self
     }
 
-    /// All that were neither replayed nor discarded, oldest first in each partition. Reads the whole topic.
+    /// All that were neither replayed nor discarded, oldest first in each partition. Reads the
+    /// whole topic.
     ///
     /// # Errors
     /// If Kafka does not answer or refuses.
@@ -117,24 +120,28 @@ impl DeadLetters {
         let (properties, group) = (self.properties.clone(), self.group.clone());
         let topic = dead_letter_topic(&self.topic, &self.group);
         let read = aside("outbox-kafka-dlt", move || read(&properties, &topic, &group)).await;
-        let messages =
-            read.unwrap_or(Err(KafkaError::Canceled)).map_err(|error| self.failed("read", error))?;
+        let messages = read
+            .unwrap_or(Err(KafkaError::Canceled))
+            .map_err(|error| self.failed("read", error))?;
         let resolved: HashSet<(i32, i64)> = messages
             .iter()
             .filter_map(|message| Some((message.partition, message.parsed(RESOLVED_OFFSET)?)))
             .collect();
         let open = messages.into_iter().filter(|message| {
-            message.header(RESOLVED).is_none() && !resolved.contains(&(message.partition, message.offset))
+            message.header(RESOLVED).is_none()
+                && !resolved.contains(&(message.partition, message.offset))
         });
         Ok(open.map(DeadLetter::from).collect())
     }
 
-    /// Has the group handle it again, and no other group: by `<topic>.<group>.retry.0`, which its consumers read. It is tried as
-    /// often as a new event, and handled once: if the inbox knows it, nothing is changed. Several are handled in the order
-    /// of their replaying if they have one key; with the key's events on the topic itself they have no order any more.
+    /// Has the group handle it again, and no other group: by `<topic>.<group>.retry.0`, which its
+    /// consumers read. It is tried as often as a new event, and handled once: if the inbox knows
+    /// it, nothing is changed. Several are handled in the order of their replaying if they have one
+    /// key; with the key's events on the topic itself they have no order any more.
     ///
     /// # Errors
-    /// If its payload was left out, or if Kafka does not answer or refuses. It may have been replayed then, and be listed still.
+    /// If its payload was left out, or if Kafka does not answer or refuses. It may have been
+    /// replayed then, and be listed still.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<(), OutboxError> {
         if let Some(bytes) = letter.payload_left_out {
             return Err(OutboxError::config(format!(
@@ -145,10 +152,12 @@ impl DeadLetters {
             )));
         }
         let message = letter.message();
-        let history = History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
+        let history =
+            History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
         let forwarder = self.forwarder()?;
         let to = replay_topic(&self.topic, &self.group);
-        let sent = forwarder.send(&to, None, &message, &headers(&self.group, &history, None, None)).await;
+        let sent =
+            forwarder.send(&to, None, &message, &headers(&self.group, &history, None, None)).await;
         sent.map_err(|error| self.failed("replay", error))?;
         self.resolve(forwarder, letter, "replayed").await
     }
@@ -198,8 +207,12 @@ impl DeadLetters {
 /// Everything on the topic, up to its end as it is now. A topic that is not there has nothing.
 fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message>, KafkaError> {
     let mut config = config::connection(properties);
-    // A group is asked for, and its own is one that this user has the right to. Nothing is committed, and nothing joined.
-    config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    // A group is asked for, and its own is one that this user has the right to. Nothing is
+    // committed, and nothing joined.
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest");
     let brokers = Brokers::new(properties.brokers(), "the dead letters cannot be read");
     let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers)?;
     // All of them: to ask for one may create it.
@@ -225,7 +238,9 @@ fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message
             // One of several brokers that is away, for example.
             Some(Err(error)) if last.elapsed() > ANSWER_WITHIN => return Err(error),
             Some(Err(_)) => continue,
-            None => return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)),
+            None => {
+                return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
+            }
         };
         last = Instant::now();
         if ends.get(&message.partition).is_some_and(|end| message.offset + 1 >= *end) {
@@ -268,7 +283,8 @@ fn watermarks(
 impl From<Message> for DeadLetter {
     fn from(message: Message) -> Self {
         let history = message.resumed();
-        let millis = |name| message.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
+        let millis =
+            |name| message.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
         Self {
             event_id: message.parsed(CE_ID),
             name: message.header(CE_TYPE).map(str::to_owned),

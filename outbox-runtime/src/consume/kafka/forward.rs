@@ -1,4 +1,5 @@
-//! Messages that go on to a retry topic or to the dead letters: their bytes, key and headers as they were, and ours.
+//! Messages that go on to a retry topic or to the dead letters: their bytes, key and headers as
+//! they were, and ours.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,8 +9,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::config;
 use crate::consume::message::{
-    ATTEMPTS, DUE, FIRST_FAILURE, History, Message, ORIGINAL_OFFSET, ORIGINAL_PARTITION, ORIGINAL_TIMESTAMP,
-    ORIGINAL_TOPIC, PREFIX, RETRY, UNREADABLE,
+    ATTEMPTS, DUE, FIRST_FAILURE, History, Message, ORIGINAL_OFFSET, ORIGINAL_PARTITION,
+    ORIGINAL_TIMESTAMP, ORIGINAL_TOPIC, PREFIX, RETRY, UNREADABLE,
 };
 use crate::error::OutboxError;
 use crate::kafka::{Brokers, Client, Properties};
@@ -49,7 +50,10 @@ impl Forwarder {
             "events that are on their way to a retry topic or to the dead letters wait",
         );
         let producer = config::producer(properties).create_with_context(brokers.clone());
-        Ok(Self { producer: Client::new(producer.map_err(|error| properties.no_client(error))?), brokers })
+        Ok(Self {
+            producer: Client::new(producer.map_err(|error| properties.no_client(error))?),
+            brokers,
+        })
     }
 
     /// Sends a message once, and waits until all in-sync replicas have it.
@@ -82,12 +86,14 @@ impl Forwarder {
 }
 
 impl Message {
-    /// What is kept of one that is too large even for the dead letters: what says which event it is, as far as that is short.
+    /// What is kept of one that is too large even for the dead letters: what says which event it
+    /// is, as far as that is short.
     pub(super) fn bare(&self) -> Self {
         const SHORT: usize = 1_024;
         const KEY: usize = 16_384;
         let is_kept = |(name, value): &&(String, Option<Vec<u8>>)| {
-            let says_which = name.starts_with("ce_") || ["content-type", "traceparent"].contains(&&**name);
+            let says_which =
+                name.starts_with("ce_") || ["content-type", "traceparent"].contains(&&**name);
             says_which && name.len() + value.as_ref().map_or(0, Vec::len) <= SHORT
         };
         // A producer of its own accord may have sent any number of them.

@@ -1,4 +1,5 @@
-//! One message, from its receipt until it is settled: handled, sent on, or given up with a dead letter.
+//! One message, from its receipt until it is settled: handled, sent on, or given up with a dead
+//! letter.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,22 +105,26 @@ impl From<Settled> for Ended {
     }
 }
 
-pub(super) const AWAY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+pub(super) const AWAY_PAUSES: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The pauses between attempts that another transaction was in the way of.
-const CONFLICT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+const CONFLICT_PAUSES: (Duration, Duration) =
+    (Duration::from_millis(5), Duration::from_millis(500));
 /// How many such attempts there are between two lines of the log.
 const SAID_EVERY: u64 = 20;
-/// After which the database ends a statement on the waiting events, and after which it is not waited for any more. They may
-/// wait for the lock of a key whose handler runs: they are tried again.
+/// After which the database ends a statement on the waiting events, and after which it is not
+/// waited for any more. They may wait for the lock of a key whose handler runs: they are tried
+/// again.
 const STEP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(15));
 /// The same for a look at all waiting events of a group.
 const SWEEP: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(65));
 /// For a group's whole inbox.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(600);
 
-/// What a call on `tx`, in a transaction of its own, returns. It is tried until it succeeds: while the database is away, this
-/// waits. A function would need a closure that is `Send` for every lifetime of its `tx`, which cannot be said yet.
+/// What a call on `tx`, in a transaction of its own, returns. It is tried until it succeeds: while
+/// the database is away, this waits. A function would need a closure that is `Send` for every
+/// lifetime of its `tx`, which cannot be said yet.
 macro_rules! in_transaction {
     ($shared:expr, |$refused:ident| $tell:expr, |$tx:ident| $call:expr) => {{
         let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
@@ -138,7 +143,9 @@ macro_rules! in_transaction {
                     return Err(Interrupted::Hopeless(error));
                 }
                 Err(error) if is_database_away(&error) => $shared.database_is_away(&error),
-                Err($refused) if $refused.kind() == ErrorKind::Conflict || is_cut_off(&$refused) => {
+                Err($refused)
+                    if $refused.kind() == ErrorKind::Conflict || is_cut_off(&$refused) =>
+                {
                     refusals += 1;
                     if u64::is_multiple_of(refusals, SAID_EVERY) {
                         $tell;
@@ -153,7 +160,8 @@ macro_rules! in_transaction {
     }};
 }
 
-const NOT_NOTED: &str = "an event that waits could not be noted: its partition waits until it can be";
+const NOT_NOTED: &str =
+    "an event that waits could not be noted: its partition waits until it can be";
 
 fn not_read(of: &GroupKey<'_>, error: &OutboxError) {
     let GroupKey { group, topic, key } = *of;
@@ -189,8 +197,9 @@ pub(super) fn readable(key: &[u8]) -> String {
 }
 
 impl<DB: OutboxDatabase> Shared<DB> {
-    /// Until it is settled, and the events that waited for it, or the consumer stops. A panic outside of a handler (in a
-    /// callback of the pool, for example, or in a logger) does not end the consumer: the message is tried again.
+    /// Until it is settled, and the events that waited for it, or the consumer stops. A panic
+    /// outside of a handler (in a callback of the pool, for example, or in a logger) does not end
+    /// the consumer: the message is tried again.
     pub(super) async fn settle(&self, message: &Message) -> Settled {
         let mut pauses = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
         loop {
@@ -228,19 +237,22 @@ impl<DB: OutboxDatabase> Shared<DB> {
         Ok(settled)
     }
 
-    /// Settles what is kept in the database of a key, in its order, up to an event that is in a retry topic. The message that led
-    /// here is not done before: if the process dies, it comes again, and leads here again. What is left behind all the same, is
-    /// found by [`Self::left_behind`].
+    /// Settles what is kept in the database of a key, in its order, up to an event that is in a
+    /// retry topic. The message that led here is not done before: if the process dies, it comes
+    /// again, and leads here again. What is left behind all the same, is found by
+    /// [`Self::left_behind`].
     pub(super) async fn go_on(&self, topic: &str, key: &[u8]) -> Result<(), Interrupted> {
         let of = GroupKey { group: &self.group.name, topic, key };
         let Some(_driving) = Driving::begin(&self.driving, &of) else { return Ok(()) };
         let mut last = None;
         loop {
             let names = &self.group.outbox.settings().names;
-            let first = in_transaction!(self, |error| not_read(&of, &error), |tx| DB::first_waiting(
-                &mut tx, names, &of
-            ));
-            let Some(FirstWaiting { event_id, partition, offset, content: Some(content) }) = first else {
+            let first =
+                in_transaction!(self, |error| not_read(&of, &error), |tx| DB::first_waiting(
+                    &mut tx, names, &of
+                ));
+            let Some(FirstWaiting { event_id, partition, offset, content: Some(content) }) = first
+            else {
                 return Ok(());
             };
             if last == Some(event_id) {
@@ -274,7 +286,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
         }
     }
 
-    /// The topics and keys whose waiting events no process continues with: one died, or the retry topic has lost the event they wait for.
+    /// The topics and keys whose waiting events no process continues with: one died, or the retry
+    /// topic has lost the event they wait for.
     pub(super) async fn left_behind(&self) -> Result<Vec<(String, Vec<u8>)>, OutboxError> {
         let names = &self.group.outbox.settings().names;
         let look = async {
@@ -303,7 +316,11 @@ impl<DB: OutboxDatabase> Shared<DB> {
     }
 
     /// Tries a message until it is settled one way or the other.
-    async fn until_ended(&self, message: &Message, mut history: History) -> Result<Ended, Interrupted> {
+    async fn until_ended(
+        &self,
+        message: &Message,
+        mut history: History,
+    ) -> Result<Ended, Interrupted> {
         let options = match self.group.handler_of(message, &history) {
             Found::Handler(handler, _) => *handler.options(),
             Found::NotForUs | Found::NoEvent => HandlerOptions::new(),
@@ -323,13 +340,19 @@ impl<DB: OutboxDatabase> Shared<DB> {
                             return Ok(Ended { settled: Settled::Handled, later_wait });
                         }
                         Attempted::RolledBack => return Ok(Settled::Handled.into()),
-                        Attempted::Duplicate => return self.known(message, &history, &options).await,
-                        Attempted::NotForUs => return self.unknown(message, history, &options).await,
+                        Attempted::Duplicate => {
+                            return self.known(message, &history, &options).await;
+                        }
+                        Attempted::NotForUs => {
+                            return self.unknown(message, history, &options).await;
+                        }
                         Attempted::WasSent => return Ok(Settled::InRetryTopic.into()),
-                        Attempted::MustWait => match self.park(message, &history, &options).await? {
-                            Some(ended) => return Ok(ended),
-                            None => continue,
-                        },
+                        Attempted::MustWait => {
+                            match self.park(message, &history, &options).await? {
+                                Some(ended) => return Ok(ended),
+                                None => continue,
+                            }
+                        }
                     }
                 }
                 Err(Failure::DatabaseAway(error)) => {
@@ -398,7 +421,9 @@ impl<DB: OutboxDatabase> Shared<DB> {
             let failure = LastFailure { class: class.as_str(), error: &error };
             let next = options.ladder.and_then(|ladder| ladder.delays().nth(history.retry));
             return match next.filter(|_| class == ErrorClass::Transient) {
-                Some(delay) => self.send_to_retry_topic(message, &history, &options, delay, &failure).await,
+                Some(delay) => {
+                    self.send_to_retry_topic(message, &history, &options, delay, &failure).await
+                }
                 None => self.give_up(message, &history, &options, &failure).await,
             };
         }
@@ -414,7 +439,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
             slot = self.slots.acquire() => slot,
             () = self.stopped() => return Err(Interrupted::Stopped),
         };
-        let attempted = observe::handling(self.group.attempt_until(message, history, Ending::Commit)).await;
+        let attempted =
+            observe::handling(self.group.attempt_until(message, history, Ending::Commit)).await;
         drop(slot);
         Ok(attempted)
     }
@@ -441,14 +467,26 @@ impl<DB: OutboxDatabase> Shared<DB> {
     ) -> Result<Ended, Interrupted> {
         match self.settings.undecodable {
             Undecodable::Skip => {
-                tell!(warn, self, message, &history, why, "message skipped: it is not what it should be");
+                tell!(
+                    warn,
+                    self,
+                    message,
+                    &history,
+                    why,
+                    "message skipped: it is not what it should be"
+                );
                 let later_wait = self.end_waiting(message, &history, options).await?;
                 Ok(Ended { settled: Settled::Skipped, later_wait })
             }
             Undecodable::DeadLetter => {
                 history.first_failure.get_or_insert_with(SystemTime::now);
-                self.give_up(message, &history, options, &LastFailure { class: "undecodable", error: why })
-                    .await
+                self.give_up(
+                    message,
+                    &history,
+                    options,
+                    &LastFailure { class: "undecodable", error: why },
+                )
+                .await
             }
         }
     }
@@ -462,7 +500,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
     ) -> Result<Ended, Interrupted> {
         let Some((name, _)) = message.name() else { return Ok(Settled::PassedOver.into()) };
         let name = text_of(name);
-        // It waited for this group, when one of its handlers took it: it is none of another consumer's.
+        // It waited for this group, when one of its handlers took it: it is none of another
+        // consumer's.
         let was_taken = message.has_header(ORIGINAL_TOPIC);
         if self.settings.unknown_events == UnknownEvents::DeadLetter || was_taken {
             history.first_failure.get_or_insert_with(SystemTime::now);
@@ -488,7 +527,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
         Ok(Settled::PassedOver.into())
     }
 
-    /// An earlier event of its key waits: this one is kept in the database until that is done. `None`: it is done meanwhile.
+    /// An earlier event of its key waits: this one is kept in the database until that is done.
+    /// `None`: it is done meanwhile.
     async fn park(
         &self,
         message: &Message,
@@ -499,7 +539,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
             return Ok(None);
         };
         let ours = headers(&self.group.name, history, None, None);
-        let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), Some(value.into_bytes())));
+        let ours =
+            ours.into_iter().map(|(name, value)| (name.to_owned(), Some(value.into_bytes())));
         let theirs = message.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).cloned();
         let headers: Vec<(String, Option<Vec<u8>>)> = theirs.chain(ours).collect();
         let content = Content {
@@ -556,7 +597,15 @@ impl<DB: OutboxDatabase> Shared<DB> {
             );
         }
         observe::sent_to_retry_topic();
-        tell!(info, self, message, &sent, retry_topic = topic, ?delay, "event waits in a retry topic");
+        tell!(
+            info,
+            self,
+            message,
+            &sent,
+            retry_topic = topic,
+            ?delay,
+            "event waits in a retry topic"
+        );
         Ok(Settled::InRetryTopic.into())
     }
 

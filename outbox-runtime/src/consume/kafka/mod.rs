@@ -31,22 +31,25 @@ use crate::store::OutboxDatabase;
 
 /// An idempotent consumer: of each event, its handler's changes are made once per group.
 ///
-/// For each event it begins a transaction, notes the event's id in the inbox, runs the handler, commits, and only
-/// then stores the Kafka offset. An event that comes again — delivery is at least once — is found in the inbox and
-/// skipped. What a handler emits on its `tx` is part of the same transaction: consume, change and produce succeed or
-/// fail as one. What a handler does *outside* of `tx` (an e-mail, a call to another service) is done again when the
-/// event comes again.
+/// For each event it begins a transaction, notes the event's id in the inbox, runs the handler,
+/// commits, and only then stores the Kafka offset. An event that comes again — delivery is at least
+/// once — is found in the inbox and skipped. What a handler emits on its `tx` is part of the same
+/// transaction: consume, change and produce succeed or fail as one. What a handler does *outside*
+/// of `tx` (an e-mail, a call to another service) is done again when the event comes again.
 ///
-/// **Order.** Events of one key are handled one after the other, in order; different keys at the same time, also of one
-/// partition. The offset of a partition moves up to the first event that is not done. While too many events are in hand, the
-/// partition is paused, and the consumer stays in its group, however slow its handlers are.
+/// **Order.** Events of one key are handled one after the other, in order; different keys at the
+/// same time, also of one partition. The offset of a partition moves up to the first event that is
+/// not done. While too many events are in hand, the partition is paused, and the consumer stays in
+/// its group, however slow its handlers are.
 ///
-/// **Failure.** An event whose handler fails is tried again, with growing pauses (its key waits, others go on); then, if the
-/// handler has [retry topics](crate::consume::HandlerOptions::retry_topics), later; and in the end it becomes a dead letter, on
-/// `<topic>.<group>.dlt`, from where [`DeadLetters`] replays it. A panic and a timeout are failures like others (but with
-/// `panic = "abort"`, which ends the process). An event that cannot be decoded, or is decoded as another one than its headers
-/// say, is a dead letter at once. While the database or the brokers are away, the consumer waits: that costs no
-/// event its attempts. Nothing is dropped: a dead letter that cannot be written stops its partition.
+/// **Failure.** An event whose handler fails is tried again, with growing pauses (its key waits,
+/// others go on); then, if the handler has [retry
+/// topics](crate::consume::HandlerOptions::retry_topics), later; and in the end it becomes a dead
+/// letter, on `<topic>.<group>.dlt`, from where [`DeadLetters`] replays it. A panic and a timeout
+/// are failures like others (but with `panic = "abort"`, which ends the process). An event that
+/// cannot be decoded, or is decoded as another one than its headers say, is a dead letter at once.
+/// While the database or the brokers are away, the consumer waits: that costs no event its
+/// attempts. Nothing is dropped: a dead letter that cannot be written stops its partition.
 ///
 /// ```no_run
 /// # #[cfg(feature = "sqlite")] mod example {
@@ -100,8 +103,8 @@ struct Settings {
     inbox_retention: Duration,
 }
 
-/// What becomes of a message that is not what it should be: its payload cannot be decoded, its version is unknown, or it lacks
-/// the headers of an event.
+/// What becomes of a message that is not what it should be: its payload cannot be decoded, its
+/// version is unknown, or it lacks the headers of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Undecodable {
     /// It goes to the dead letters.
@@ -113,9 +116,10 @@ pub enum Undecodable {
 
 /// What becomes of an event whose name no handler of its topic takes.
 ///
-/// A topic often has events that a group has no business with: they are skipped, which is the default. But so is an event that is
-/// new, by the members of a group that are not deployed yet, and it does not come again for those that are. Deploy the consumers
-/// of a new name first, and then what emits it; or keep such events as dead letters, and replay them after the deployment.
+/// A topic often has events that a group has no business with: they are skipped, which is the
+/// default. But so is an event that is new, by the members of a group that are not deployed yet,
+/// and it does not come again for those that are. Deploy the consumers of a new name first, and
+/// then what emits it; or keep such events as dead letters, and replay them after the deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownEvents {
     /// It is skipped. The first of each name is logged as a warning, with its place.
@@ -126,7 +130,8 @@ pub enum UnknownEvents {
 }
 
 impl<DB: OutboxDatabase> Consumer<DB> {
-    /// A consumer that keeps its inbox in the tables of `outbox`. Its group is that of its handlers, or [`group`](Self::group).
+    /// A consumer that keeps its inbox in the tables of `outbox`. Its group is that of its
+    /// handlers, or [`group`](Self::group).
     pub fn new(outbox: Outbox<DB>, bootstrap_servers: impl Into<String>) -> Self {
         Self {
             outbox,
@@ -146,16 +151,17 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         }
     }
 
-    /// The consumer group, for handlers that do not name one. Kafka shares the partitions out among the consumers of a group,
-    /// and the inbox remembers by it.
+    /// The consumer group, for handlers that do not name one. Kafka shares the partitions out among
+    /// the consumers of a group, and the inbox remembers by it.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
         self
     }
 
-    /// Adds a handler. It gets the events of its type's names and versions; the topics of all handlers are
-    /// subscribed to. Events of other names on these topics are skipped, see [`unknown_events`](Self::unknown_events).
+    /// Adds a handler. It gets the events of its type's names and versions; the topics of all
+    /// handlers are subscribed to. Events of other names on these topics are skipped, see
+    /// [`unknown_events`](Self::unknown_events).
     #[must_use]
     pub fn handler<H>(mut self, handler: H) -> Self
     where
@@ -166,54 +172,60 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         self
     }
 
-    /// Any property of librdkafka, in its own names. Ours are `auto.offset.reset=earliest`, `isolation.level=read_committed`,
-    /// `topic.metadata.refresh.interval.ms=10000`, `allow.auto.create.topics=false`, `client.id=outbox`,
-    /// - `partition.assignment.strategy=range`, so that every member has its part of each topic: `cooperative-sticky` interrupts less
-    ///   when members come and go, but shares out the sum of all partitions, those of the retry topics included;
-    /// - `session.timeout.ms=10000`: for as long, the partitions of a process that was killed are idle. Shorter than what
-    ///   suspends a process (a full garbage collection next door, a virtual machine that moves) it makes members come and go.
-    ///   `group.instance.id` makes the membership static.
+    /// Any property of librdkafka, in its own names. Ours are `auto.offset.reset=earliest`,
+    /// `isolation.level=read_committed`, `topic.metadata.refresh.interval.ms=10000`,
+    /// `allow.auto.create.topics=false`, `client.id=outbox`,
+    /// - `partition.assignment.strategy=range`, so that every member has its part of each topic:
+    ///   `cooperative-sticky` interrupts less when members come and go, but shares out the sum of
+    ///   all partitions, those of the retry topics included;
+    /// - `session.timeout.ms=10000`: for as long, the partitions of a process that was killed are
+    ///   idle. Shorter than what suspends a process (a full garbage collection next door, a virtual
+    ///   machine that moves) it makes members come and go. `group.instance.id` makes the membership
+    ///   static.
     ///
-    /// Those that say how to reach the brokers hold for the producer of retries and dead letters too.
-    /// [`run`](Self::run) refuses those on which a guarantee rests, and says why: `enable.auto.offset.store`,
-    /// `enable.auto.commit`, `auto.commit.interval.ms=0`, `group.id`, `auto.offset.reset=latest`, `isolation.level=read_uncommitted`,
-    /// `check.crcs`, `offset.store.method`, `topic.blacklist`, `api.version.request`.
+    /// Those that say how to reach the brokers hold for the producer of retries and dead letters
+    /// too. [`run`](Self::run) refuses those on which a guarantee rests, and says why:
+    /// `enable.auto.offset.store`, `enable.auto.commit`, `auto.commit.interval.ms=0`, `group.id`,
+    /// `auto.offset.reset=latest`, `isolation.level=read_uncommitted`, `check.crcs`,
+    /// `offset.store.method`, `topic.blacklist`, `api.version.request`.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.set(name, value);
         self
     }
 
-    /// How many events are handled at the same time, each of another key and on a connection of its own: the pool should have as
-    /// many. Default: 8.
+    /// How many events are handled at the same time, each of another key and on a connection of its
+    /// own: the pool should have as many. Default: 8.
     #[must_use]
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.settings.concurrency = handlers.max(1);
         self
     }
 
-    /// How many events of a partition may be in hand: being handled, waiting for their turn or for a retry. With more, the
-    /// partition is paused. Default: 1,000.
+    /// How many events of a partition may be in hand: being handled, waiting for their turn or for
+    /// a retry. With more, the partition is paused. Default: 1,000.
     #[must_use]
     pub fn max_in_flight(mut self, events: usize) -> Self {
         self.settings.max_in_flight = events.max(1);
         self
     }
 
-    /// How many bytes of messages may be in hand, of all partitions together. Half of it is for the partition that comes first, and
-    /// half is shared out evenly; a partition that has used up its share is paused. However large it is, one message of each
-    /// partition can be in hand. Default: 64 MiB.
+    /// How many bytes of messages may be in hand, of all partitions together. Half of it is for the
+    /// partition that comes first, and half is shared out evenly; a partition that has used up its
+    /// share is paused. However large it is, one message of each partition can be in hand. Default:
+    /// 64 MiB.
     ///
-    /// Besides, librdkafka holds what it fetches ahead: 16 MiB (`queued.max.messages.kbytes`), and an answer of each broker, of up to
-    /// 16 MiB (`fetch.max.bytes`). What a handler makes of its event comes on top, [`concurrency`](Self::concurrency) times.
+    /// Besides, librdkafka holds what it fetches ahead: 16 MiB (`queued.max.messages.kbytes`), and
+    /// an answer of each broker, of up to 16 MiB (`fetch.max.bytes`). What a handler makes of its
+    /// event comes on top, [`concurrency`](Self::concurrency) times.
     #[must_use]
     pub fn max_bytes_in_flight(mut self, bytes: usize) -> Self {
         self.settings.max_bytes_in_flight = bytes;
         self
     }
 
-    /// How long a shutdown waits for the handlers that are running. Default: 10 s; at most 30 days. What was not committed by then is rolled
-    /// back, and comes again.
+    /// How long a shutdown waits for the handlers that are running. Default: 10 s; at most 30 days.
+    /// What was not committed by then is rolled back, and comes again.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = within(timeout, Duration::ZERO, LONGEST_WAIT);
@@ -227,39 +239,49 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         self
     }
 
-    /// What becomes of events whose name no handler takes. Default: they are skipped, with a warning for the first of each name.
+    /// What becomes of events whose name no handler takes. Default: they are skipped, with a
+    /// warning for the first of each name.
     #[must_use]
     pub fn unknown_events(mut self, unknown: UnknownEvents) -> Self {
         self.settings.unknown_events = unknown;
         self
     }
 
-    /// Whether to create the topics for retries and dead letters that are missing: with as many partitions as their topic, the
-    /// broker's own replication factor, room for all that their topic takes and our headers, and a retention that is longer than
-    /// the delays. Default: yes. If not, and they are missing, [`run`](Self::run) ends with an error that names them.
+    /// Whether to create the topics for retries and dead letters that are missing: with as many
+    /// partitions as their topic, the broker's own replication factor, room for all that their
+    /// topic takes and our headers, and a retention that is longer than the delays. Default: yes.
+    /// If not, and they are missing, [`run`](Self::run) ends with an error that names them.
     #[must_use]
     pub fn create_topics(mut self, create: bool) -> Self {
         self.settings.create_topics = create;
         self
     }
 
-    /// For how long the inbox remembers. Default: 15 days; at least an hour, at most 100 years. With Kafka's defaults a quiet topic keeps a message for up to twice
-    /// 7 days (`retention.ms`, and `segment.ms` for the segment that is being written): what the inbox has forgotten cannot come again then. An event that does come again after this is handled again; where topics keep messages for longer, or are replayed from
-    /// the beginning, so must this be. It is never less than twice the longest delay of a retry topic.
+    /// For how long the inbox remembers. Default: 15 days; at least an hour, at most 100 years.
+    /// With Kafka's defaults a quiet topic keeps a message for up to twice 7 days (`retention.ms`,
+    /// and `segment.ms` for the segment that is being written): what the inbox has forgotten cannot
+    /// come again then. An event that does come again after this is handled again; where topics
+    /// keep messages for longer, or are replayed from the beginning, so must this be. It is never
+    /// less than twice the longest delay of a retry topic.
     #[must_use]
     pub fn inbox_retention(mut self, retention: Duration) -> Self {
-        self.settings.inbox_retention = within(retention, Duration::from_secs(60 * 60), LONGEST_KEEPING);
+        self.settings.inbox_retention =
+            within(retention, Duration::from_secs(60 * 60), LONGEST_KEEPING);
         self
     }
 
-    /// Consumes until `shutdown` resolves, and says how much; the events in hand are finished first, for as long as
-    /// [`drain_timeout`](Self::drain_timeout). While the broker or the database is
-    /// away, it waits and goes on by itself.
+    /// Consumes until `shutdown` resolves, and says how much; the events in hand are finished
+    /// first, for as long as [`drain_timeout`](Self::drain_timeout). While the broker or the
+    /// database is away, it waits and goes on by itself.
     ///
     /// # Errors
-    /// If the settings are wrong, if two handlers take the same event or name different groups, if a topic for retries or dead
-    /// letters is missing and cannot be created, or if the inbox's table is missing. Nothing is skipped.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Consumed, OutboxError> {
+    /// If the settings are wrong, if two handlers take the same event or name different groups, if
+    /// a topic for retries or dead letters is missing and cannot be created, or if the inbox's
+    /// table is missing. Nothing is skipped.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Consumed, OutboxError> {
         let group = self.group_name().unwrap_or_default();
         let consumed = self.run_until(shutdown).await;
         // The result of a spawned task may be dropped unread.
@@ -269,7 +291,10 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         consumed
     }
 
-    async fn run_until(self, shutdown: impl Future<Output = ()> + Send) -> Result<Consumed, OutboxError> {
+    async fn run_until(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Consumed, OutboxError> {
         let group = self.group_name()?;
         let config = config::checked(&self.properties, &group)?;
         let routes = Routes::new(self.handlers)?;
@@ -310,8 +335,8 @@ pub struct Consumed {
     pub passed_over: u64,
     /// Events that were sent to a retry topic.
     pub to_retry_topics: u64,
-    /// Events that were kept in the database until an earlier one of their key was done. They are counted once more when they
-    /// are handled.
+    /// Events that were kept in the database until an earlier one of their key was done. They are
+    /// counted once more when they are handled.
     pub parked: u64,
     /// Events that became dead letters.
     pub dead_letters: u64,

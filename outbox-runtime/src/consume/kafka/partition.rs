@@ -30,7 +30,8 @@ struct InHand {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub(super) ticket: u64,
-    /// Its offset is not above the last one: the log was truncated, or begins anew. This is the first offset that is not done.
+    /// Its offset is not above the last one: the log was truncated, or begins anew. This is the
+    /// first offset that is not done.
     pub(super) went_back_to: Option<i64>,
 }
 
@@ -50,8 +51,9 @@ impl Partition {
         self.in_hand.len()
     }
 
-    /// Takes a message in hand. If the offsets have gone back, those below are in hand still. Those from there on are handled
-    /// too, for nowhere else are they any more; but their offsets say nothing about the log as it is now.
+    /// Takes a message in hand. If the offsets have gone back, those below are in hand still. Those
+    /// from there on are handled too, for nowhere else are they any more; but their offsets say
+    /// nothing about the log as it is now.
     pub(super) fn begin(&mut self, offset: i64) -> Begun {
         let went_back = self.last_offset.is_some_and(|last| last >= offset);
         if went_back {
@@ -65,7 +67,8 @@ impl Partition {
         Begun { ticket, went_back_to: went_back.then_some(first) }
     }
 
-    /// Notes that a message is done; returns the last offset before the first that is not, if that is news.
+    /// Notes that a message is done; returns the last offset before the first that is not, if that
+    /// is news.
     pub(super) fn done(&mut self, ticket: u64) -> Option<i64> {
         let place = self.in_hand.partition_point(|other| other.ticket < ticket);
         if let Some(of) = self.in_hand.get_mut(place)

@@ -1,5 +1,5 @@
-//! The consumer's loop: it receives, gives out jobs, and stores the offsets up to which all are done. It never waits for a
-//! handler, so librdkafka is polled all the time.
+//! The consumer's loop: it receives, gives out jobs, and stores the offsets up to which all are
+//! done. It never waits for a handler, so librdkafka is polled all the time.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -35,7 +35,8 @@ use crate::record::fnv1a;
 use crate::store::OutboxDatabase;
 use crate::user_code::{Guarded, caught};
 
-/// So often the tables are looked through for what was left behind, and for what is old enough to be forgotten.
+/// So often the tables are looked through for what was left behind, and for what is old enough to
+/// be forgotten.
 const EVERY: Duration = Duration::from_secs(60);
 /// The most stranded keys that are continued with at a time.
 const MOST_GOING_ON: usize = 100;
@@ -62,11 +63,13 @@ pub(super) async fn run<DB: OutboxDatabase>(
         config::look_often(&mut config);
     }
     // Only now: one that nobody polls gathers errors.
-    let consumer: Client<StreamConsumer<Context>> =
-        Client::new(StreamConsumer::from_config_and_context(&config, Context::default()).map_err(refused)?);
+    let consumer: Client<StreamConsumer<Context>> = Client::new(
+        StreamConsumer::from_config_and_context(&config, Context::default()).map_err(refused)?,
+    );
     let topics = plan.subscribed();
     consumer.subscribe(&topics).map_err(|error| {
-        OutboxError::new(ErrorKind::Kafka, format!("cannot subscribe to {topics:?}")).with_source(error)
+        OutboxError::new(ErrorKind::Kafka, format!("cannot subscribe to {topics:?}"))
+            .with_source(error)
     })?;
     tracing::info!(group = &*group.name, ?topics, "consumer started");
 
@@ -144,8 +147,9 @@ async fn prepared(
     }
 }
 
-/// From time to time: continues with stranded keys, and forgets what is old. Each key is continued with by itself: one whose
-/// handler is tried for ever must not keep it from the others. What panics, a callback of the pool for example, is run again.
+/// From time to time: continues with stranded keys, and forgets what is old. Each key is continued
+/// with by itself: one whose handler is tried for ever must not keep it from the others. What
+/// panics, a callback of the pool for example, is run again.
 async fn look_after<DB: OutboxDatabase>(shared: Arc<Shared<DB>>) {
     let mut going_on = JoinSet::new();
     loop {
@@ -165,7 +169,9 @@ async fn look_after<DB: OutboxDatabase>(shared: Arc<Shared<DB>>) {
         while going_on.try_join_next().is_some() {}
         match Guarded::new(Box::pin(shared.forget())).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(events)) => tracing::debug!(events, "the inbox has forgotten what was handled long ago"),
+            Ok(Ok(events)) => {
+                tracing::debug!(events, "the inbox has forgotten what was handled long ago")
+            }
             Ok(Err(error)) => tracing::debug!(%error, "the inbox was not looked through"),
             Err(said) => tracing::error!(said, "the consumer panicked over its inbox"),
         }
@@ -234,14 +240,14 @@ impl<DB: OutboxDatabase> Consuming<DB> {
                     self.received(message);
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                    let dead =
-                        "librdkafka has given the consumer up for good: nothing is lost, start it again";
+                    let dead = "librdkafka has given the consumer up for good: nothing is lost, start it again";
                     return Err(OutboxError::new(ErrorKind::Kafka, dead).with_source(error));
                 }
                 Some(Err(error)) => {
                     self.consumer.context().receive_failed(&error);
-                    // librdkafka tries again by itself, and has queued an error for each time that it did: with a longer
-                    // pause, those would be told for minutes after the broker is back, and nothing be received.
+                    // librdkafka tries again by itself, and has queued an error for each time that
+                    // it did: with a longer pause, those would be told for minutes after the broker
+                    // is back, and nothing be received.
                     not_before = Instant::now() + PAUSE_AFTER_AN_ERROR;
                 }
                 None => {}
@@ -288,8 +294,9 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         self.running.insert(handle.id(), Running { place, generation, ticket, lane, handle });
     }
 
-    /// The log was truncated, or begins anew. What librdkafka has stored and committed is of the log as it was: it commits nothing
-    /// that is lower by itself, and after a crash what is between would be passed over.
+    /// The log was truncated, or begins anew. What librdkafka has stored and committed is of the
+    /// log as it was: it commits nothing that is lower by itself, and after a crash what is between
+    /// would be passed over.
     fn went_back(&self, message: &Message, first: i64) {
         let Message { topic, partition, offset, .. } = message;
         tracing::warn!(
@@ -337,7 +344,9 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         }
         let half = self.shared.settings.max_in_flight / 2;
         let with_room = self.partitions.iter().filter(|(_, partition)| {
-            partition.paused && partition.len() <= half && self.budget.has_room(self.in_hand(partition))
+            partition.paused
+                && partition.len() <= half
+                && self.budget.has_room(self.in_hand(partition))
         });
         for place in with_room.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
             let resumed = self.consumer.resume(&only(&place.0, place.1));
@@ -349,11 +358,15 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         }
     }
 
-    /// Another member has the partition. It gets what is not done here, and the inbox knows what is.
+    /// Another member has the partition. It gets what is not done here, and the inbox knows what
+    /// is.
     fn revoked(&mut self, place: &Place) {
         if let Some(partition) = self.partitions.remove(place) {
             self.paused -= usize::from(partition.paused);
-            self.running.values().filter(|job| job.place == *place).for_each(|job| job.handle.abort());
+            self.running
+                .values()
+                .filter(|job| job.place == *place)
+                .for_each(|job| job.handle.abort());
         }
     }
 
@@ -385,7 +398,8 @@ impl<DB: OutboxDatabase> Consuming<DB> {
                 return Ok(());
             }
             Err(error) => {
-                let bug = "a task of the consumer panicked, which is a bug of it; its event comes again";
+                let bug =
+                    "a task of the consumer panicked, which is a bug of it; its event comes again";
                 return Err(OutboxError::new(ErrorKind::Handler, bug).with_source(error));
             }
         }
@@ -393,11 +407,13 @@ impl<DB: OutboxDatabase> Consuming<DB> {
             self.start(job);
         }
         let (topic, number) = (&place.0, place.1);
-        if let Some(partition) = self.partitions.get_mut(&place).filter(|of| of.generation == generation)
+        if let Some(partition) =
+            self.partitions.get_mut(&place).filter(|of| of.generation == generation)
             && let Some(up_to) = partition.done(ticket)
             && let Err(error) = self.consumer.store_offset(topic, number, up_to)
         {
-            // It went to another member meanwhile: that gets the event again, and finds it in the inbox.
+            // It went to another member meanwhile: that gets the event again, and finds it in the
+            // inbox.
             tracing::debug!(%error, topic, partition = number, "offset not stored");
         }
         self.resume_with_room();
@@ -458,7 +474,8 @@ pub(super) fn owned(message: &BorrowedMessage<'_>) -> Message {
 
 type OwnedHeader = (String, Option<Vec<u8>>);
 
-/// All headers that can be had, and the number of the others. rdkafka panics on one whose name is not UTF-8.
+/// All headers that can be had, and the number of the others. rdkafka panics on one whose name is
+/// not UTF-8.
 fn owned_headers(headers: &BorrowedHeaders) -> (Vec<OwnedHeader>, usize) {
     let mut owned = Vec::with_capacity(headers.count());
     for i in 0..headers.count() {

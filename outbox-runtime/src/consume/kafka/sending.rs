@@ -21,7 +21,8 @@ pub(super) enum Sent {
 
 type Headers = Vec<(&'static str, String)>;
 
-/// For each topic, why it could not be written to when that was last tried: a line for each change, and not for each event.
+/// For each topic, why it could not be written to when that was last tried: a line for each change,
+/// and not for each event.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten(Mutex<HashMap<String, Option<RDKafkaErrorCode>>>);
 
@@ -62,8 +63,8 @@ impl<DB: OutboxDatabase> Shared<DB> {
         Ok(Sent::Written)
     }
 
-    /// A dead letter, until it is written: its partition stands still for as long. One that is too large is written without its
-    /// payload.
+    /// A dead letter, until it is written: its partition stands still for as long. One that is too
+    /// large is written without its payload.
     pub(super) async fn send_dead_letter(
         &self,
         topic: &str,
@@ -107,7 +108,10 @@ impl<DB: OutboxDatabase> Shared<DB> {
             () = self.stopped() => return Err(Interrupted::Stopped),
         };
         if sent.is_ok() && self.unwritten.written(topic) {
-            tracing::info!(to = topic, "events can be written to a topic for retries or dead letters again");
+            tracing::info!(
+                to = topic,
+                "events can be written to a topic for retries or dead letters again"
+            );
         }
         Ok(sent)
     }
@@ -128,7 +132,10 @@ impl<DB: OutboxDatabase> Shared<DB> {
 
 fn is_too_large(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
-    matches!(error.rdkafka_error_code(), Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge))
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge)
+    )
 }
 
 fn remedy(code: Option<RDKafkaErrorCode>) -> &'static str {
@@ -175,7 +182,10 @@ mod tests {
         assert!(unwritten.refused("dlt", denied));
         assert!(!unwritten.refused("dlt", denied));
         assert!(unwritten.refused("retry", denied));
-        assert!(unwritten.refused("dlt", Some(RDKafkaErrorCode::MessageTimedOut)), "another reason");
+        assert!(
+            unwritten.refused("dlt", Some(RDKafkaErrorCode::MessageTimedOut)),
+            "another reason"
+        );
         assert!(unwritten.written("dlt") && !unwritten.written("dlt"));
         assert!(unwritten.refused("dlt", denied));
     }

@@ -69,13 +69,18 @@ pub(super) fn of_new(kind: Kind, source: Source) -> [(&'static str, String); 5] 
         (RETENTION_MS, retention.to_string()),
         (RETENTION_BYTES, "-1".to_owned()),
         (CLEANUP_POLICY, "delete".to_owned()),
-        // The broker's clock: a consumer's that is wrong would be refused, or have its events deleted at once.
+        // The broker's clock: a consumer's that is wrong would be refused, or have its events
+        // deleted at once.
         ("message.timestamp.type", "LogAppendTime".to_owned()),
     ]
 }
 
 /// Looks through the settings of one that exists.
-pub(super) fn faults<'f>(kind: Kind, source: Source, found: impl Fn(&str) -> Option<&'f str>) -> Vec<Fault> {
+pub(super) fn faults<'f>(
+    kind: Kind,
+    source: Source,
+    found: impl Fn(&str) -> Option<&'f str>,
+) -> Vec<Fault> {
     let number = |name| found(name).and_then(|value| value.parse::<i64>().ok());
     let mut faults = Vec::new();
     if let Some(policy) = found(CLEANUP_POLICY).filter(|policy| policy.contains("compact")) {

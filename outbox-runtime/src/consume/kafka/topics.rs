@@ -1,4 +1,5 @@
-//! The topics of a group: those with its events, and for each the retry topics and the dead letters.
+//! The topics of a group: those with its events, and for each the retry topics and the dead
+//! letters.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,8 +26,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// What is asked of topics that exist is good to know, and no condition: it is asked twice.
 const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 
-/// The topic in which an event of `topic` waits for `delay`. Handlers with other delays have other topics: in one, all are due in
-/// the order in which they come.
+/// The topic in which an event of `topic` waits for `delay`. Handlers with other delays have other
+/// topics: in one, all are due in the order in which they come.
 pub(super) fn retry_topic(topic: &str, group: &str, delay: Duration) -> String {
     format!("{topic}.{group}.retry.{}", spelled(delay))
 }
@@ -59,20 +60,26 @@ type Admin = Arc<Client<AdminClient<Brokers>>>;
 type Found = HashMap<String, ConfigResource>;
 
 impl Plan {
-    pub(super) fn new<DB: OutboxDatabase>(routes: &Routes<DB>, group: &str) -> Result<Self, OutboxError> {
+    pub(super) fn new<DB: OutboxDatabase>(
+        routes: &Routes<DB>,
+        group: &str,
+    ) -> Result<Self, OutboxError> {
         let own = routes.topics();
         let mut ours = BTreeMap::new();
         for topic in &own {
             ours.insert(replay_topic(topic, group), (*topic, Kind::Replays));
             ours.insert(dead_letter_topic(topic, group), (*topic, Kind::DeadLetters));
-            for delay in
-                routes.options_of(topic).filter_map(|options| options.ladder).flat_map(|of| of.delays())
+            for delay in routes
+                .options_of(topic)
+                .filter_map(|options| options.ladder)
+                .flat_map(|of| of.delays())
             {
                 ours.insert(retry_topic(topic, group, delay), (*topic, Kind::Retry(delay)));
             }
         }
         for name in ours.keys() {
-            let legal = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+            let legal =
+                name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
             if !legal || name.len() > LONGEST_NAME {
                 return Err(OutboxError::config(format!(
                     "`{name}` would be the name of a topic for retries or dead letters, and Kafka refuses it: the group may have \
@@ -93,7 +100,12 @@ impl Plan {
     pub(super) fn subscribed(&self) -> Vec<&str> {
         let retries = self.ours.iter().filter(|(_, (_, kind))| *kind != Kind::DeadLetters);
         let retries = retries.map(|(name, _)| name.as_str());
-        self.own.iter().copied().chain(retries).chain(self.former.keys().map(String::as_str)).collect()
+        self.own
+            .iter()
+            .copied()
+            .chain(retries)
+            .chain(self.former.keys().map(String::as_str))
+            .collect()
     }
 
     /// Topics with events that were not there when it was last looked.
@@ -105,8 +117,9 @@ impl Plan {
     pub(super) fn history(&self, message: &Message) -> History {
         let of = self.ours.get(&message.topic).map(|(topic, kind)| (*topic, kind.delay()));
         match of.or_else(|| Some((*self.former.get(&message.topic)?, LONGEST_WAIT))) {
-            // By the topic's own name, whatever the header says: others may write to it too. The clock of who sent it may be
-            // wrong, but from now on it waits for as long as its topic says at most.
+            // By the topic's own name, whatever the header says: others may write to it too. The
+            // clock of who sent it may be wrong, but from now on it waits for as long as its topic
+            // says at most.
             Some((own, longest)) => {
                 let resumed = message.resumed();
                 let due = resumed.due.map(|due| due.min(SystemTime::now() + longest));
@@ -121,10 +134,16 @@ impl Plan {
         self.ours.values().map(|(_, kind)| kind.delay()).max().unwrap_or_default()
     }
 
-    /// Creates what is missing of the topics for retries and dead letters, or says what is; and looks through what is there.
-    pub(super) async fn ensure(&mut self, properties: &Properties, create: bool) -> Result<(), Unprepared> {
-        let brokers =
-            self.brokers.get_or_insert_with(|| Brokers::new(properties.brokers(), "the consumer waits"));
+    /// Creates what is missing of the topics for retries and dead letters, or says what is; and
+    /// looks through what is there.
+    pub(super) async fn ensure(
+        &mut self,
+        properties: &Properties,
+        create: bool,
+    ) -> Result<(), Unprepared> {
+        let brokers = self
+            .brokers
+            .get_or_insert_with(|| Brokers::new(properties.brokers(), "the consumer waits"));
         let admin = config::connection(properties).create_with_context(brokers.clone());
         let admin = admin.map_err(|error| Unprepared::ForGood(properties.no_client(error)))?;
         let admin = Arc::new(Client::new(admin));
@@ -144,10 +163,13 @@ impl Plan {
             return Err(Unprepared::ForGood(absent(&names, why)));
         }
         let wanted: Vec<_> = missing
-            .map(|(name, (topic, kind))| (name, partitions.get(*topic), of_new(*kind, source(&found, topic))))
+            .map(|(name, (topic, kind))| {
+                (name, partitions.get(*topic), of_new(*kind, source(&found, topic)))
+            })
             .collect();
         let new = wanted.iter().map(|(name, partitions, settings)| {
-            let new = NewTopic::new(name, partitions.copied().unwrap_or(-1), TopicReplication::Fixed(-1));
+            let new =
+                NewTopic::new(name, partitions.copied().unwrap_or(-1), TopicReplication::Fixed(-1));
             settings.iter().fold(new, |new, (name, value)| new.set(name, value))
         });
         create_topics(&admin, &names, &new.collect::<Vec<_>>()).await
@@ -163,7 +185,9 @@ impl Plan {
                         && delay.chars().all(|c| c.is_ascii_alphanumeric())
                 })
             };
-            for name in partitions.keys().filter(is_former).filter(|name| !self.ours.contains_key(*name)) {
+            for name in
+                partitions.keys().filter(is_former).filter(|name| !self.ours.contains_key(*name))
+            {
                 self.former.insert(name.clone(), *topic);
             }
         }
@@ -183,10 +207,14 @@ impl Plan {
         let mut losing = Vec::new();
         for (name, (topic, kind)) in &self.ours {
             let Some(settings) = found.get(name) else { continue };
-            for fault in faults(*kind, source(found, topic), |name| settings.get(name)?.value.as_deref()) {
+            for fault in
+                faults(*kind, source(found, topic), |name| settings.get(name)?.value.as_deref())
+            {
                 match fault {
                     Fault::Loses(why) => losing.push(format!("`{name}`: {why}")),
-                    Fault::Narrow(why) => tracing::warn!(topic = name, "{why} (`kafka-configs.sh --alter`)"),
+                    Fault::Narrow(why) => {
+                        tracing::warn!(topic = name, "{why} (`kafka-configs.sh --alter`)")
+                    }
                 }
             }
         }
@@ -225,7 +253,8 @@ async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
     }
     let described = match described {
         Ok(described) => described,
-        // Brokers have just answered: one that is silent to this does not know the question, as librdkafka's own.
+        // Brokers have just answered: one that is silent to this does not know the question, as
+        // librdkafka's own.
         Err(error) if is_no_answer(&error) && !is_timeout(&error) => return Err(error),
         Err(error) => vec![Err(code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown))],
     };
@@ -282,9 +311,14 @@ fn source(found: &Found, topic: &str) -> Source {
     }
 }
 
-async fn create_topics(admin: &Admin, names: &[&str], new: &[NewTopic<'_>]) -> Result<(), Unprepared> {
-    let options =
-        AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN));
+async fn create_topics(
+    admin: &Admin,
+    names: &[&str],
+    new: &[NewTopic<'_>],
+) -> Result<(), Unprepared> {
+    let options = AdminOptions::new()
+        .operation_timeout(Some(ANSWER_WITHIN))
+        .request_timeout(Some(ANSWER_WITHIN));
     let results = admin.create_topics(new, &options).await.map_err(Unprepared::NoAnswer)?;
     let refused: Vec<_> = results
         .into_iter()
@@ -292,7 +326,11 @@ async fn create_topics(admin: &Admin, names: &[&str], new: &[NewTopic<'_>]) -> R
         .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
         .collect();
     if let Some((_, code)) = refused.first() {
-        let why = refused.iter().map(|(name, code)| format!("{name}: {code}")).collect::<Vec<_>>().join("; ");
+        let why = refused
+            .iter()
+            .map(|(name, code)| format!("{name}: {code}"))
+            .collect::<Vec<_>>()
+            .join("; ");
         return Err(if refused.iter().any(|(_, code)| is_for_good(*code)) {
             Unprepared::ForGood(absent(names, &format!("Kafka refused to create them ({why})")))
         } else {

@@ -19,12 +19,15 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
-    // How long a broker waits for replicas before it answers that it waited in vain. Meanwhile it answers nothing else on the
-    // connection: with librdkafka's 30 s, one partition holds up all others of its broker.
+    // How long a broker waits for replicas before it answers that it waited in vain. Meanwhile it
+    // answers nothing else on the connection: with librdkafka's 30 s, one partition holds up all
+    // others of its broker.
     ("request.timeout.ms", "5000"),
-    // How long a new topic may stay unknown before its events fail. librdkafka's 30 s would hold up other lanes.
+    // How long a new topic may stay unknown before its events fail. librdkafka's 30 s would hold up
+    // other lanes.
     ("topic.metadata.propagation.max.ms", "5000"),
-    // How soon a topic that was missing is found. librdkafka's own 5 minutes are long for a lane to wait.
+    // How soon a topic that was missing is found. librdkafka's own 5 minutes are long for a lane to
+    // wait.
     ("topic.metadata.refresh.interval.ms", "10000"),
     // Reconnect soon after a broker is back.
     ("reconnect.backoff.max.ms", "2000"),
@@ -50,7 +53,10 @@ pub(super) struct ProducerConfig {
 
 impl KafkaPublisherBuilder {
     pub(super) fn new(bootstrap_servers: String) -> Self {
-        Self { source: "/outbox".to_owned(), properties: Properties::new(bootstrap_servers, DEFAULTS) }
+        Self {
+            source: "/outbox".to_owned(),
+            properties: Properties::new(bootstrap_servers, DEFAULTS),
+        }
     }
 
     /// The `ce_source` of the events: a URI reference that names the service. Default: `/outbox`.
@@ -60,8 +66,9 @@ impl KafkaPublisherBuilder {
         self
     }
 
-    /// Any property of librdkafka, in its own names, for example `security.protocol`. What ours are is in the list
-    /// below; a few are refused by [`build`](Self::build), because a guarantee rests on them.
+    /// Any property of librdkafka, in its own names, for example `security.protocol`. What ours are
+    /// is in the list below; a few are refused by [`build`](Self::build), because a guarantee rests
+    /// on them.
     ///
     /// | property | ours |
     /// |---|---|
@@ -90,11 +97,12 @@ impl KafkaPublisherBuilder {
     /// The publisher. It does not connect yet.
     ///
     /// # Errors
-    /// If there are no brokers, if librdkafka does not know a property or its value, or if a property would break
-    /// a guarantee: the error says which.
+    /// If there are no brokers, if librdkafka does not know a property or its value, or if a
+    /// property would break a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
         let mut client = self.properties.client(refusal)?;
-        // They are for this publisher alone, and by rarer ones a partition that has just acknowledged would look like one that stalls.
+        // They are for this publisher alone, and by rarer ones a partition that has just
+        // acknowledged would look like one that stalls.
         client.set(STATISTICS, EVERY_SECOND);
         KafkaPublisher::from_config(ProducerConfig {
             source: self.source,
@@ -104,8 +112,9 @@ impl KafkaPublisherBuilder {
     }
 }
 
-/// Why a property cannot be had. What is not here was looked at, and cannot lose an event, or change the order of a key:
-/// it says how to reach the brokers, how fast things go, or what is too large.
+/// Why a property cannot be had. What is not here was looked at, and cannot lose an event, or
+/// change the order of a key: it says how to reach the brokers, how fast things go, or what is too
+/// large.
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim().to_ascii_lowercase();
     let is_true = matches!(&*value, "true" | "t" | "1");
@@ -134,7 +143,9 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
             "events of one key, an empty key included, would be spread over partitions, and lose their order. Choose one \
              that hashes every key: `murmur2_random`, `murmur2`, `consistent`, `fnv1a_random` or `fnv1a`",
         ),
-        "queuing.strategy" if value != "fifo" => Some("the last event of a key would be sent first"),
+        "queuing.strategy" if value != "fifo" => {
+            Some("the last event of a key would be sent first")
+        }
         "delivery.report.only.error" if !is_false => {
             Some("the relay would never learn that an event was delivered")
         }
@@ -148,7 +159,8 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
     }
 }
 
-/// Partitioners that put all events of a key into one partition. `consistent_random` does not for the empty key.
+/// Partitioners that put all events of a key into one partition. `consistent_random` does not for
+/// the empty key.
 const KEYED: [&str; 5] = ["murmur2_random", "murmur2", "consistent", "fnv1a_random", "fnv1a"];
 
 #[cfg(test)]
@@ -176,7 +188,10 @@ mod tests {
             ("api.version.request", "false"),
             ("api.version.fallback.ms", "1000"),
         ] {
-            let error = KafkaPublisher::builder("localhost:9092").property(name, value).build().unwrap_err();
+            let error = KafkaPublisher::builder("localhost:9092")
+                .property(name, value)
+                .build()
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains("is refused: "), "{name}: {error}");
         }
@@ -248,18 +263,23 @@ mod tests {
     #[test]
     fn any_other_property_is_passed_through_and_a_typo_is_named() {
         KafkaPublisher::builder("localhost:9092").property("linger.ms", "7").build().unwrap();
-        let error = KafkaPublisher::builder("localhost:9092").property("linger.sm", "7").build().unwrap_err();
+        let error = KafkaPublisher::builder("localhost:9092")
+            .property("linger.sm", "7")
+            .build()
+            .unwrap_err();
         assert!(error.to_string().contains("linger.sm"), "{error}");
         KafkaPublisher::new(" ").unwrap_err();
     }
 
     #[test]
     fn no_debug_and_no_error_shows_a_password() {
-        let builder = KafkaPublisher::builder("localhost:9092").property("sasl.password", "hunter2");
+        let builder =
+            KafkaPublisher::builder("localhost:9092").property("sasl.password", "hunter2");
         assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
         let publisher = builder.build().unwrap();
         assert!(!format!("{publisher:?}").contains("hunter2"), "{publisher:?}");
-        let error = KafkaPublisher::builder("localhost:9092").property("sasl.pasword", "hunter2").build();
+        let error =
+            KafkaPublisher::builder("localhost:9092").property("sasl.pasword", "hunter2").build();
         let error = error.unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         let letters = crate::consume::DeadLetters::new("localhost:9092", "orders", "shop");

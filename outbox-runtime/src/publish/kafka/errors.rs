@@ -17,7 +17,8 @@ pub(super) fn not_delivered(
     stalls: &Stalls,
 ) -> DeliveryReport {
     match error.rdkafka_error_code() {
-        // After a failure of some event, librdkafka lets go of all that it has: it would have to leave a gap otherwise.
+        // After a failure of some event, librdkafka lets go of all that it has: it would have to
+        // leave a gap otherwise.
         Some(code) if is_aftermath(code) => match fatal {
             Some(fatal) if !is_aftermath(fatal) => {
                 not_delivered(event, KafkaError::MessageProduction(fatal), None, stalls)
@@ -36,7 +37,10 @@ pub(super) fn not_delivered(
             | Code::InvalidTopic,
         ) => DeliveryReport::TopicRefused(refusal(event, error)),
         Some(
-            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::QueueFull,
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::QueueFull,
         ) => DeliveryReport::EventRefused(refusal(event, error)),
         _ => DeliveryReport::Refused(refusal(event, error)),
     }
@@ -47,7 +51,9 @@ pub(super) fn stalled(event: &EventRecord, stalls: &Stalls) -> Option<DeliveryRe
     let why = stalls.refusal(&event.topic, Instant::now())?;
     Some(DeliveryReport::TopicRefused(OutboxError::new(
         ErrorKind::Kafka,
-        format!("{why} The relay tries again by itself. Nothing is lost: the event stays in the outbox"),
+        format!(
+            "{why} The relay tries again by itself. Nothing is lost: the event stays in the outbox"
+        ),
     )))
 }
 

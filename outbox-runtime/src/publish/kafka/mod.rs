@@ -1,4 +1,5 @@
-//! Kafka: an idempotent producer that keeps the order, pipelines its sends, and waits for a broker that is away.
+//! Kafka: an idempotent producer that keeps the order, pipelines its sends, and waits for a broker
+//! that is away.
 
 mod config;
 mod errors;
@@ -26,26 +27,29 @@ use crate::record::StoredEvent;
 
 /// Publishes to Kafka, by librdkafka.
 ///
-/// Its producer is idempotent and gapless with `acks=all`: a delivered event is on all in-sync replicas, once, and
-/// events of one key stay in order through retries and changes of leader. Partitions are chosen as Java clients do
-/// (`murmur2_random`). Headers follow the CloudEvents Kafka binding in binary mode. A record's time is the time of sending; the
-/// header `ce_time` says when the event happened.
+/// Its producer is idempotent and gapless with `acks=all`: a delivered event is on all in-sync
+/// replicas, once, and events of one key stay in order through retries and changes of leader.
+/// Partitions are chosen as Java clients do (`murmur2_random`). Headers follow the CloudEvents
+/// Kafka binding in binary mode. A record's time is the time of sending; the header `ce_time` says
+/// when the event happened.
 ///
-/// While no broker answers, it waits. A topic that takes nothing although brokers answer (too few of its replicas are in sync,
-/// or a partition has no leader) is logged after 5 s, and refused after 15 s: the relay parks its events, and those of other
-/// topics are published. One event of it is tried every 10 s, until it takes one.
+/// While no broker answers, it waits. A topic that takes nothing although brokers answer (too few
+/// of its replicas are in sync, or a partition has no leader) is logged after 5 s, and refused
+/// after 15 s: the relay parks its events, and those of other topics are published. One event of it
+/// is tried every 10 s, until it takes one.
 pub struct KafkaPublisher {
     config: ProducerConfig,
     brokers: Brokers,
     /// The topics that take nothing.
     stalls: Arc<Stalls>,
     main: Slot,
-    /// For events that are sent alone: with one event to a request, and none of the others to lose by a fatal error.
+    /// For events that are sent alone: with one event to a request, and none of the others to lose
+    /// by a fatal error.
     alone: Slot,
 }
 
-/// A producer that is replaced when it is over: after a fatal error, librdkafka's answer to what would otherwise be a gap in
-/// the order, or when a topic takes nothing.
+/// A producer that is replaced when it is over: after a fatal error, librdkafka's answer to what
+/// would otherwise be a gap in the order, or when a topic takes nothing.
 #[derive(Default)]
 struct Slot(Mutex<Current>);
 
@@ -75,7 +79,8 @@ impl Slot {
 }
 
 impl Current {
-    /// Says why the producer ended, unless that is what the refusal of an event leads to. It may end again at once.
+    /// Says why the producer ended, unless that is what the refusal of an event leads to. It may
+    /// end again at once.
     fn tell(&mut self, error: Option<(RDKafkaErrorCode, String)>) {
         let Some((code, reason)) = error else { return };
         let expected = code == RDKafkaErrorCode::GaplessGuarantee;
@@ -92,7 +97,8 @@ impl Current {
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl KafkaPublisher {
-    /// A publisher to the brokers `bootstrap_servers` ("host:port,host:port"), with all settings at their defaults.
+    /// A publisher to the brokers `bootstrap_servers` ("host:port,host:port"), with all settings at
+    /// their defaults.
     ///
     /// It connects when it first publishes, and waits for brokers that are away.
     ///
@@ -135,10 +141,9 @@ impl KafkaPublisher {
 
 impl Publisher for KafkaPublisher {
     async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        let refused = events
-            .iter()
-            .enumerate()
-            .find_map(|(place, event)| Some((place, errors::stalled(&event.record, &self.stalls)?)));
+        let refused = events.iter().enumerate().find_map(|(place, event)| {
+            Some((place, errors::stalled(&event.record, &self.stalls)?))
+        });
         let to_send = refused.as_ref().map_or(events, |(place, _)| &events[..*place]);
         let mut reports = Vec::with_capacity(events.len());
         if !to_send.is_empty() {
@@ -162,7 +167,8 @@ impl Publisher for KafkaPublisher {
         }
         match self.alone.get(|| self.start_alone()) {
             Ok(producer) => {
-                let mut reports = producer.publish(std::slice::from_ref(event), &self.config.source).await;
+                let mut reports =
+                    producer.publish(std::slice::from_ref(event), &self.config.source).await;
                 reports.pop().unwrap_or(DeliveryReport::NotSent)
             }
             Err(error) => DeliveryReport::Refused(error),

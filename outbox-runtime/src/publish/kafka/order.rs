@@ -1,11 +1,12 @@
 //! What keeps the order of a key when a broker refuses one of its events.
 //!
-//! A broker takes requests of a producer in their sequence: after one that it refused, it refuses those behind it. But only
-//! where it knows the producer. A producer whose first request to a partition is refused is as unknown there as before, and
-//! its second request is taken as its first: a later event has then overtaken the refused one.
+//! A broker takes requests of a producer in their sequence: after one that it refused, it refuses
+//! those behind it. But only where it knows the producer. A producer whose first request to a
+//! partition is refused is as unknown there as before, and its second request is taken as its
+//! first: a later event has then overtaken the refused one.
 //!
-//! So, of a key whose partition is not known to know the producer, one event is with the broker at a time. That is an
-//! exchange more for the first events of a key, and none later.
+//! So, of a key whose partition is not known to know the producer, one event is with the broker at
+//! a time. That is an exchange more for the first events of a key, and none later.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 use super::reports::Ack;
 use crate::record::{EventRecord, StoredEvent};
 
-/// How long after an acknowledgement a partition is believed to know the producer. A broker forgets one after
-/// `producer.id.expiration.ms` without a record, and with the deletion of a topic.
+/// How long after an acknowledgement a partition is believed to know the producer. A broker forgets
+/// one after `producer.id.expiration.ms` without a record, and with the deletion of a topic.
 const BELIEVED_FOR: Duration = Duration::from_secs(10);
 /// Keys of a topic whose partition is remembered, at most: 2 MB.
 const MOST_KEYS: usize = 100_000;
@@ -37,9 +38,13 @@ struct Topic {
 }
 
 impl Established {
-    /// Parts events, given by their places, into those that can be sent now and those that wait until an earlier one of
-    /// their key is acknowledged. Some can always be sent.
-    pub(super) fn part(&self, events: &[StoredEvent], places: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
+    /// Parts events, given by their places, into those that can be sent now and those that wait
+    /// until an earlier one of their key is acknowledged. Some can always be sent.
+    pub(super) fn part(
+        &self,
+        events: &[StoredEvent],
+        places: Vec<usize>,
+    ) -> (Vec<usize>, Vec<usize>) {
         let now = Instant::now();
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         // What was chosen for the partition of a key, and the keys of which an event waits.
@@ -130,14 +135,19 @@ mod tests {
     }
 
     #[test]
-    fn a_second_event_of_a_key_waits_until_its_partition_has_acknowledged_and_again_after_a_silence() {
+    fn a_second_event_of_a_key_waits_until_its_partition_has_acknowledged_and_again_after_a_silence()
+     {
         let established = Established::default();
         let events = [Some("a"), Some("b"), Some("a"), None, None, Some("b")].map(event);
         let all = || (0..events.len()).collect::<Vec<_>>();
         assert_eq!(established.part(&events, all()), (vec![0, 1, 3, 4], vec![2, 5]));
         let ack = |at| Ack { partition: 3, at };
         established.note([(&events[0], ack(Instant::now()))].into_iter());
-        assert_eq!(established.part(&events, all()), (vec![0, 1, 2, 3, 4], vec![5]), "`b` is not known");
+        assert_eq!(
+            established.part(&events, all()),
+            (vec![0, 1, 2, 3, 4], vec![5]),
+            "`b` is not known"
+        );
         established.note([(&events[1], Ack { partition: 4, at: Instant::now() })].into_iter());
         assert_eq!(established.part(&events, all()), (all(), vec![]));
         let Some(long_ago) = Instant::now().checked_sub(BELIEVED_FOR) else { return };

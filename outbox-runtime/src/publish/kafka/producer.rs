@@ -9,7 +9,9 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
 use rdkafka::{ClientConfig, Message as _, Statistics};
 
 use super::errors;
@@ -31,7 +33,8 @@ pub(super) struct Producer {
     established: Established,
     progress: Arc<Progress>,
     stalls: Arc<Stalls>,
-    /// Given up because a topic takes nothing: librdkafka cannot let go of the events of one topic alone.
+    /// Given up because a topic takes nothing: librdkafka cannot let go of the events of one topic
+    /// alone.
     abandoned: AtomicBool,
     looking: AtomicBool,
 }
@@ -52,7 +55,8 @@ impl Producer {
         stalls: Arc<Stalls>,
     ) -> Result<Self, KafkaError> {
         let (reports, progress) = (Arc::<Reports>::default(), Arc::<Progress>::default());
-        let context = Context { reports: Arc::clone(&reports), progress: Arc::clone(&progress), brokers };
+        let context =
+            Context { reports: Arc::clone(&reports), progress: Arc::clone(&progress), brokers };
         let client = ThreadedProducer::from_config_and_context(config, context)?;
         Ok(Self {
             client: Some(client),
@@ -86,7 +90,8 @@ impl Producer {
             let (now, later) = self.established.part(events, waiting);
             let sent = self.send_all(events, &now, &sending, source).await;
             let delivered = sending.reported().await;
-            self.established.note(sending.acknowledged().into_iter().map(|(i, ack)| (&events[i], ack)));
+            self.established
+                .note(sending.acknowledged().into_iter().map(|(i, ack)| (&events[i], ack)));
             if !sent || !delivered {
                 break;
             }
@@ -126,8 +131,8 @@ impl Producer {
         true
     }
 
-    /// Queues one event, waiting while librdkafka's queue is full. Its time is the time of sending: brokers delete what is
-    /// old by it, and refuse what is of the future.
+    /// Queues one event, waiting while librdkafka's queue is full. Its time is the time of sending:
+    /// brokers delete what is old by it, and refuse what is of the future.
     async fn send(
         self: &Arc<Self>,
         event: &StoredEvent,
@@ -149,11 +154,15 @@ impl Producer {
             let room = self.reports.room.notified();
             match client.send(message) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) if !empty => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned))
+                    if !empty =>
+                {
                     message = returned;
-                    // The queue may be full of one topic's events, and all calls wait here for room in it.
+                    // The queue may be full of one topic's events, and all calls wait here for room
+                    // in it.
                     self.look_for_stalls();
-                    // A delivery makes room. The time-out is for one that happened just before we looked.
+                    // A delivery makes room. The time-out is for one that happened just before we
+                    // looked.
                     let _ = tokio::time::timeout(Duration::from_millis(50), room).await;
                 }
                 Err((error, _)) => return Err(error),
@@ -167,8 +176,8 @@ impl Producer {
         }
     }
 
-    /// Finds topics that take nothing although brokers answer. They are told of, and in the end refused, so that they do not
-    /// hold up the others.
+    /// Finds topics that take nothing although brokers answer. They are told of, and in the end
+    /// refused, so that they do not hold up the others.
     pub(super) fn look_for_stalls(self: &Arc<Self>) {
         let now = Instant::now();
         let topics = self.progress.stalled(now);
@@ -181,8 +190,10 @@ impl Producer {
         drop(aside("outbox-kafka-stalls", move || {
             let producer = &looking.0;
             let ask = |topic: &String| {
-                let answer =
-                    client.client().fetch_metadata(Some(topic), super::stalls::ANSWER_WITHIN).ok()?;
+                let answer = client
+                    .client()
+                    .fetch_metadata(Some(topic), super::stalls::ANSWER_WITHIN)
+                    .ok()?;
                 Some((topic.clone(), answer))
             };
             let answers = topics.iter().map(ask).collect::<Option<BTreeMap<_, _>>>();

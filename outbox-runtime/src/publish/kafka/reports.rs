@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use super::producer::Producer;
 
-/// How often one that waits asks whether the producer has given up, and whether a topic takes nothing.
+/// How often one that waits asks whether the producer has given up, and whether a topic takes
+/// nothing.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// That an event is durable, and where.
@@ -22,8 +23,9 @@ pub(super) struct Ack {
 /// What librdkafka reported of an event, or nothing: not yet, or it was not sent.
 pub(super) type Outcome = Option<Result<Ack, KafkaError>>;
 
-/// What is being sent. Events are known to librdkafka by numbers, their slots, which are handed out in blocks; a late
-/// report for a block that was given up falls between those that are open, and is passed over.
+/// What is being sent. Events are known to librdkafka by numbers, their slots, which are handed out
+/// in blocks; a late report for a block that was given up falls between those that are open, and is
+/// passed over.
 #[derive(Default)]
 pub(super) struct Reports {
     batches: Mutex<Batches>,
@@ -112,8 +114,8 @@ impl<'a> Sending<'a> {
                     batch => return batch.is_some_and(|batch| !batch.failed),
                 }
             }
-            // librdkafka purges its queue after a fatal error, but not what is in flight; of that, what the broker
-            // refused out of order would wait for a retry for ever.
+            // librdkafka purges its queue after a fatal error, but not what is in flight; of that,
+            // what the broker refused out of order would wait for a retry for ever.
             if self.producer.is_over() {
                 self.producer.purge();
             } else {

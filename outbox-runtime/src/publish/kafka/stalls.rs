@@ -1,6 +1,6 @@
-//! Topics that take nothing although brokers answer: too few of a partition's replicas are in sync, or it has no leader.
-//! librdkafka tries for ever, and so it should while all brokers are away. But events of one topic must not hold up those of
-//! the others.
+//! Topics that take nothing although brokers answer: too few of a partition's replicas are in sync,
+//! or it has no leader. librdkafka tries for ever, and so it should while all brokers are away. But
+//! events of one topic must not hold up those of the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use rdkafka::Statistics;
 use rdkafka::metadata::Metadata;
 
-/// How long an answer of a broker is waited for: it answers the requests of a connection one after the other, and each for up
-/// to `request.timeout.ms`.
+/// How long an answer of a broker is waited for: it answers the requests of a connection one after
+/// the other, and each for up to `request.timeout.ms`.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a partition takes nothing before that is said.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
-/// How long it takes nothing, while brokers answer, before its topic is refused. A broker that dies is replaced sooner.
+/// How long it takes nothing, while brokers answer, before its topic is refused. A broker that dies
+/// is replaced sooner.
 const REFUSED_AFTER: Duration = Duration::from_secs(15);
-/// How long brokers must have answered by then: after an outage of all of them, partitions need a moment.
+/// How long brokers must have answered by then: after an outage of all of them, partitions need a
+/// moment.
 const ANSWERING_FOR: Duration = Duration::from_secs(10);
 /// How long after a refusal one event of the topic is tried again.
 const TRIED_EVERY: Duration = Duration::from_secs(10);
@@ -76,7 +78,8 @@ impl Progress {
         self.seen().take_in(partitions, now);
     }
 
-    /// The topics that have taken nothing for long enough to be asked about: some, if they are many.
+    /// The topics that have taken nothing for long enough to be asked about: some, if they are
+    /// many.
     pub(super) fn stalled(&self, now: Instant) -> BTreeSet<String> {
         let mut seen = self.seen();
         let stalled = seen.partitions.iter().filter(|(_, of)| of.stalls(TOLD_AFTER, now));
@@ -87,7 +90,8 @@ impl Progress {
         topics.into_iter().take(MOST_TOPICS).collect()
     }
 
-    /// Takes in what brokers answered about each topic, if they did. `true`: a topic is refused from now on.
+    /// Takes in what brokers answered about each topic, if they did. `true`: a topic is refused
+    /// from now on.
     pub(super) fn judge(&self, answers: Option<&Answers>, stalls: &Stalls, now: Instant) -> bool {
         let mut seen = self.seen();
         let Some(answers) = answers else {
@@ -132,11 +136,14 @@ impl Progress {
     }
 }
 
-const REMEDY: &str =
-    "are as many of its replicas in sync as `min.insync.replicas` asks for, and has every partition a leader";
+const REMEDY: &str = "are as many of its replicas in sync as `min.insync.replicas` asks for, and has every partition a leader";
 
 impl Seen {
-    fn take_in<'a>(&mut self, partitions: impl Iterator<Item = ((&'a str, i32), Counts)>, now: Instant) {
+    fn take_in<'a>(
+        &mut self,
+        partitions: impl Iterator<Item = ((&'a str, i32), Counts)>,
+        now: Instant,
+    ) {
         for ((topic, partition), counts) in partitions {
             let seen = self.partitions.entry((topic.to_owned(), partition));
             let seen = seen.or_insert(Partition { counts, since: now, waits: false, told: false });
@@ -158,7 +165,8 @@ impl Partition {
 /// What the metadata say of partitions.
 fn described(topic: &str, partitions: &BTreeSet<i32>, answers: &Answers) -> String {
     let topics = answers.get(topic).map_or(&[][..], Metadata::topics);
-    let known = topics.iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
+    let known =
+        topics.iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
     let describe = |id: &i32| match known.clone().find(|found| found.id() == *id) {
         Some(found) if found.leader() < 0 => format!("partition {id}: no leader"),
         Some(found) => format!(
@@ -210,7 +218,8 @@ impl Stalls {
     }
 
     fn refuse(&self, topic: &str, partitions: BTreeSet<i32>, state: String, now: Instant) {
-        let stall = Stall { partitions, state, next_try: now + TRIED_EVERY, until: now + FORGOTTEN_AFTER };
+        let stall =
+            Stall { partitions, state, next_try: now + TRIED_EVERY, until: now + FORGOTTEN_AFTER };
         let refusal = &stall.state;
         let mut topics = self.topics();
         if !topics.contains_key(topic) {
@@ -228,9 +237,9 @@ impl Stalls {
     pub(super) fn delivered(&self, topic: &str, partition: i32) {
         let mut topics = self.topics();
         // Partition -1 is none: the topic had none that was known.
-        let over = topics
-            .get(topic)
-            .is_some_and(|stall| stall.partitions.contains(&partition) || stall.partitions.contains(&-1));
+        let over = topics.get(topic).is_some_and(|stall| {
+            stall.partitions.contains(&partition) || stall.partitions.contains(&-1)
+        });
         if over {
             topics.remove(topic);
             tracing::info!(topic, partition, "the topic takes events again");
@@ -249,7 +258,9 @@ mod tests {
         let counts = |queued, acknowledged, sent| Counts { queued, acknowledged, sent };
         let stalled = |seen: &Seen, now| -> Vec<_> {
             let all = seen.partitions.iter();
-            all.filter(|(_, of)| of.stalls(TOLD_AFTER, now)).map(|((topic, _), _)| topic.clone()).collect()
+            all.filter(|(_, of)| of.stalls(TOLD_AFTER, now))
+                .map(|((topic, _), _)| topic.clone())
+                .collect()
         };
         for n in 0..=6 {
             let partitions = [
@@ -271,10 +282,16 @@ mod tests {
     #[test]
     fn a_refused_topic_is_tried_one_event_at_a_time_until_its_partition_takes_one() {
         let (stalls, now) = (Stalls::default(), Instant::now());
-        assert!(stalls.may_try("orders", now) && stalls.may_try("orders", now), "it is not refused");
+        assert!(
+            stalls.may_try("orders", now) && stalls.may_try("orders", now),
+            "it is not refused"
+        );
         stalls.refuse("orders", BTreeSet::from([3]), "partition 3: no leader".to_owned(), now);
         let refusal = stalls.refusal("orders", now).unwrap();
-        assert!(refusal.contains("`orders`") && refusal.contains("partition 3: no leader"), "{refusal}");
+        assert!(
+            refusal.contains("`orders`") && refusal.contains("partition 3: no leader"),
+            "{refusal}"
+        );
         let later = now + TRIED_EVERY;
         assert!(!stalls.may_try("orders", now) && stalls.may_try("orders", later));
         assert!(!stalls.may_try("orders", later), "one at a time");

@@ -18,8 +18,8 @@ use crate::store::{
     Claimed, KnownParked, LaneBatch, LaneRead, Lease, OutboxDatabase, Progress, Saved, Share, Store,
 };
 
-/// A relay that joins or leaves may have nothing to call the others with. However long their leases, they
-/// notice by then.
+/// A relay that joins or leaves may have nothing to call the others with. However long their
+/// leases, they notice by then.
 const LONGEST_UNTIL_CLAIM: Duration = Duration::from_secs(2);
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
@@ -77,7 +77,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
 
     pub(super) fn call<F>(&mut self, call: impl FnOnce(StoreOf<DB>) -> F) -> Option<Call<DB>>
     where
-        F: Future<Output = (StoreOf<DB>, Result<Answer<CursorOf<DB>>, OutboxError>)> + Send + 'static,
+        F: Future<Output = (StoreOf<DB>, Result<Answer<CursorOf<DB>>, OutboxError>)>
+            + Send
+            + 'static,
     {
         Some(Box::pin(call(self.store.take()?)))
     }
@@ -92,16 +94,21 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
         let (rings, rows) = (self.rings, self.settings.batch_rows);
         let wanting = self.lanes.iter().flatten();
-        let wanting: Vec<(usize, u32)> =
-            wanting.filter_map(|lane| Some((lane.lease.lane.index(), lane.wants(rings, rows)?))).collect();
+        let wanting: Vec<(usize, u32)> = wanting
+            .filter_map(|lane| Some((lane.lease.lane.index(), lane.wants(rings, rows)?)))
+            .collect();
         if wanting.is_empty() {
             return None;
         }
         // In a backlog, lanes are read together: their events lie on the same pages of the table.
         let held = || self.lanes.iter().flatten();
-        let in_backlog =
-            wanting.iter().all(|(lane, _)| self.lanes[*lane].as_ref().is_some_and(|lane| lane.in_backlog));
-        if in_backlog && wanting.len() * 2 < held().count() && held().any(|lane| lane.in_the_air() > 0) {
+        let in_backlog = wanting
+            .iter()
+            .all(|(lane, _)| self.lanes[*lane].as_ref().is_some_and(|lane| lane.in_backlog));
+        if in_backlog
+            && wanting.len() * 2 < held().count()
+            && held().any(|lane| lane.in_the_air() > 0)
+        {
             return None;
         }
         let asks = self.reading.plan(wanting, &self.memory);
@@ -110,7 +117,13 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             .filter_map(|ask| {
                 let lane = self.lanes[ask.lane].as_ref()?;
                 let Ask { rows, bytes, largest, .. } = *ask;
-                Some(LaneRead { lane: lane.lease.lane, from: lane.read.clone(), rows, bytes, largest })
+                Some(LaneRead {
+                    lane: lane.lease.lane,
+                    from: lane.read.clone(),
+                    rows,
+                    bytes,
+                    largest,
+                })
             })
             .collect();
         if reads.is_empty() {
@@ -118,12 +131,15 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
         self.is_reading = true;
         self.has_read = true;
-        let generations =
-            std::array::from_fn(|index| self.lanes[index].as_ref().map_or(0, |lane| lane.generation));
-        let asks_parked =
-            std::array::from_fn(|index| self.lanes[index].as_ref().is_some_and(|lane| lane.parked.asks()));
+        let generations = std::array::from_fn(|index| {
+            self.lanes[index].as_ref().map_or(0, |lane| lane.generation)
+        });
+        let asks_parked = std::array::from_fn(|index| {
+            self.lanes[index].as_ref().is_some_and(|lane| lane.parked.asks())
+        });
         self.call(move |mut store| async move {
-            let mut asked = Asked { generations, asks, rings, begun: now, parked: [const { None }; LANES] };
+            let mut asked =
+                Asked { generations, asks, rings, begun: now, parked: [const { None }; LANES] };
             let read = async {
                 let batches = store.read(&reads).await?;
                 asked.parked = parked_of(&mut store, &batches, asks_parked).await?;
@@ -212,7 +228,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 
     fn was_read(&mut self, batches: Vec<LaneBatch<CursorOf<DB>>>, mut asked: Asked) {
-        let bytes = batches.iter().flat_map(|batch| &batch.events).map(|event| event.record.bytes()).sum();
+        let bytes =
+            batches.iter().flat_map(|batch| &batch.events).map(|event| event.record.bytes()).sum();
         self.reading.took(asked.begun.elapsed(), bytes, self.settings.lease);
         for batch in batches {
             let index = batch.lane.index();
@@ -227,7 +244,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 continue;
             }
             let held = self.memory.hold(&batch.events);
-            let full = asked.asks.iter().any(|ask| ask.lane == index && ask.is_full_of(&batch.events));
+            let full =
+                asked.asks.iter().any(|ask| ask.lane == index && ask.is_full_of(&batch.events));
             lane.was_read(batch, held, full, asked.rings);
             if let Some(parked) = parked {
                 lane.parked.were_asked(parked);
@@ -240,7 +258,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         for (progress, held) in progress {
             let number = progress.lease.lane.number();
             let Some(lane) = &mut self.lanes[progress.lease.lane.index()] else { continue };
-            let Some(place) = failed.iter().position(|(lane, _)| *lane == progress.lease.lane) else {
+            let Some(place) = failed.iter().position(|(lane, _)| *lane == progress.lease.lane)
+            else {
                 if lane.was_saved(&progress) {
                     tracing::info!(lane = number, "events parked after all: the lane resumes");
                 }
@@ -321,17 +340,19 @@ async fn parked_of<S: Store>(
     asks: [bool; LANES],
 ) -> Result<[Option<KnownParked>; LANES], OutboxError> {
     let mut parked = [const { None }; LANES];
-    for batch in batches.iter().filter(|batch| asks[batch.lane.index()] && !batch.events.is_empty()) {
+    for batch in batches.iter().filter(|batch| asks[batch.lane.index()] && !batch.events.is_empty())
+    {
         let keys: BTreeSet<KeyDigest> =
             batch.events.iter().filter_map(|event| event.record.key_digest()).collect();
-        parked[batch.lane.index()] = Some(store.parked_among(batch.lane, keys.into_iter().collect()).await?);
+        parked[batch.lane.index()] =
+            Some(store.parked_among(batch.lane, keys.into_iter().collect()).await?);
     }
     Ok(parked)
 }
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
-    /// Whether the relay ends by it. One that has worked waits for all that can change: credentials are rotated, a failover
-    /// ends, tables are restored.
+    /// Whether the relay ends by it. One that has worked waits for all that can change: credentials
+    /// are rotated, a failover ends, tables are restored.
     fn is_final(&self, error: &OutboxError) -> bool {
         error.kind() == ErrorKind::Config || !self.has_started && Trouble::of(error).ends_a_start()
     }
@@ -350,7 +371,8 @@ pub(super) enum Trouble {
 impl Trouble {
     fn of(error: &OutboxError) -> Self {
         let database = error.as_database_error();
-        let code = database.and_then(|error| error.as_database_error()).and_then(|error| error.code());
+        let code =
+            database.and_then(|error| error.as_database_error()).and_then(|error| error.code());
         match code.as_deref() {
             _ if error.kind() == ErrorKind::NotMigrated => Self::NoTables,
             Some(code) if code.starts_with("28") || code == "3D000" => Self::Refused,
@@ -359,7 +381,8 @@ impl Trouble {
         }
     }
 
-    /// A wrong password, a database that does not exist, missing tables: at the start, waiting would not change them.
+    /// A wrong password, a database that does not exist, missing tables: at the start, waiting
+    /// would not change them.
     fn ends_a_start(self) -> bool {
         matches!(self, Self::Refused | Self::NoTables)
     }

@@ -22,10 +22,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 self.released_landed(lease, released, &reports);
             }
             Err(ended) if ended.is_cancelled() => {}
-            // The publisher panicked, and with it went what it was sending: everything is read again from what is
-            // saved, once its siblings have ended.
+            // The publisher panicked, and with it went what it was sending: everything is read
+            // again from what is saved, once its siblings have ended.
             Err(_) => {
-                tracing::error!("the publisher panicked: the relay reads again what it was sending");
+                tracing::error!(
+                    "the publisher panicked: the relay reads again what it was sending"
+                );
                 for lane in Lane::all() {
                     self.forget(lane);
                 }
@@ -84,11 +86,16 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     /// Says what became of a batch, and keeps the refusal of an event that was sent alone.
     fn tell(&mut self, number: i16, settlement: Settlement) {
         match settlement {
-            Settlement::AllDelivered { after_retry: true } => tracing::info!(lane = number, "lane goes on"),
+            Settlement::AllDelivered { after_retry: true } => {
+                tracing::info!(lane = number, "lane goes on")
+            }
             Settlement::AllDelivered { .. } => {}
             Settlement::Interrupted => {
                 observe::retried();
-                tracing::debug!(lane = number, "batch interrupted; what was not delivered is sent again");
+                tracing::debug!(
+                    lane = number,
+                    "batch interrupted; what was not delivered is sent again"
+                );
             }
             Settlement::Refused { event, report, alone: false, .. } => {
                 observe::retried();
@@ -149,7 +156,8 @@ impl<'a> Told<'a> {
     }
 }
 
-/// A key as text. One of another kind is told from others by its bytes, and a long one by its beginning.
+/// A key as text. One of another kind is told from others by its bytes, and a long one by its
+/// beginning.
 fn shortened(key: &[u8]) -> String {
     const MOST_BYTES: usize = 100;
     let text = String::from_utf8_lossy(&key[..key.len().min(MOST_BYTES)]);

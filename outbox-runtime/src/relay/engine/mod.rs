@@ -1,5 +1,6 @@
-//! The relay's loop. Three things go on at once: one call to the database (claim, read, save, …), the sending of a batch
-//! for each lane, and the wait for what happens next. Whatever ends first is taken in, and new work is given out.
+//! The relay's loop. Three things go on at once: one call to the database (claim, read, save, …),
+//! the sending of a batch for each lane, and the wait for what happens next. Whatever ends first is
+//! taken in, and new work is given out.
 
 mod calls;
 mod landing;
@@ -25,8 +26,8 @@ use crate::outbox::Outbox;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{KeyDigest, LANES, Lane};
 use crate::store::{
-    Claimed, HeldElsewhere, KnownParked, LaneBatch, Lease, OutboxDatabase, Progress, Released, Saved,
-    Settled, Share, Store, sealed,
+    Claimed, HeldElsewhere, KnownParked, LaneBatch, Lease, OutboxDatabase, Progress, Released,
+    Saved, Settled, Share, Store, sealed,
 };
 
 type StoreOf<DB> = <DB as sealed::Database>::Store;
@@ -34,11 +35,13 @@ type CursorOf<DB> = <StoreOf<DB> as Store>::Cursor;
 
 /// So often progress is saved: after a crash, so much is published again.
 const SAVE_WITHIN: Duration = Duration::from_millis(50);
-/// The longest time that a relay which stops waits for the database, however short its `drain_timeout` is.
+/// The longest time that a relay which stops waits for the database, however short its
+/// `drain_timeout` is.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often free lanes that cannot be had are asked for, and the pause in between.
 const TRIES_TO_TAKE_LANES: (u32, Duration) = (40, Duration::from_millis(50));
-/// How many keys of refused events are tried again in one round, while none of them is known to get through.
+/// How many keys of refused events are tried again in one round, while none of them is known to get
+/// through.
 const RETRIED_KEYS: u32 = 32;
 /// The same, once one got through.
 const RETRIED_KEYS_THEN: u32 = 1_000;
@@ -53,8 +56,8 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     lanes: [Option<HeldLane<CursorOf<DB>>>; LANES],
     /// How often a lane was taken.
     holds: u64,
-    /// How many batches are on the way that belong to a lane as we held it before: nothing of it is sent until they have
-    /// their reports.
+    /// How many batches are on the way that belong to a lane as we held it before: nothing of it is
+    /// sent until they have their reports.
     aloft: [usize; LANES],
     sending: JoinSet<Sent<CursorOf<DB>>>,
     memory: Memory,
@@ -146,7 +149,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn new(relay: Relay<DB, P>, share: Share) -> Self {
         let Relay { outbox, publisher, settings } = relay;
         let shared = outbox.settings();
-        let store = <DB as sealed::Database>::open_store(&shared.pool, &shared.names, settings.lease);
+        let store =
+            <DB as sealed::Database>::open_store(&shared.pool, &shared.names, settings.lease);
         let bounds = Bounds { rows: settings.batch_rows, bytes: settings.batch_bytes };
         let now = Instant::now();
         Self {
@@ -180,7 +184,10 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 
     /// Publishes until `shutdown` resolves.
-    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
+    pub(super) async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), OutboxError> {
         let outbox = self.outbox.clone();
         let shared = outbox.settings();
         let doorbell = &shared.doorbell;
@@ -309,7 +316,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 }
                 None => match self.refusal.take() {
                     Some(refusal) => return Err(refusal),
-                    None if self.lanes.iter().flatten().all(|lane| lane.quiet_since == Some(self.rings)) => {
+                    None if self
+                        .lanes
+                        .iter()
+                        .flatten()
+                        .all(|lane| lane.quiet_since == Some(self.rings)) =>
+                    {
                         return Ok(());
                     }
                     None => sleep_until(self.next_due(false)).await,
@@ -343,7 +355,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 continue;
             }
             let most = self.reading.of_lane();
-            let Some(flight) = self.lanes[index].as_mut().and_then(|lane| lane.take_off(now, most)) else {
+            let Some(flight) = self.lanes[index].as_mut().and_then(|lane| lane.take_off(now, most))
+            else {
                 continue;
             };
             self.tell_unread(index, &flight);
@@ -361,11 +374,13 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    /// When there may be something to do, if nothing happens before. While the database is asked, only lanes to try again.
+    /// When there may be something to do, if nothing happens before. While the database is asked,
+    /// only lanes to try again.
     fn next_due(&self, asking: bool) -> Instant {
         let now = Instant::now();
         let far = now + Duration::from_secs(3600);
-        let lanes = self.lanes.iter().flatten().filter(|lane| self.aloft[lane.lease.lane.index()] == 0);
+        let lanes =
+            self.lanes.iter().flatten().filter(|lane| self.aloft[lane.lease.lane.index()] == 0);
         let mut due = lanes.filter_map(HeldLane::not_before).fold(far, Instant::min);
         if asking {
             return due;
@@ -387,7 +402,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         self.save_by.map_or(due, |by| due.min(by))
     }
 
-    /// Gives the lanes back, with what is saved of them. `call`: what the database is asked at the moment.
+    /// Gives the lanes back, with what is saved of them. `call`: what the database is asked at the
+    /// moment.
     async fn leave(&mut self, call: Option<Call<DB>>) {
         let left = async {
             if let Some(call) = call {

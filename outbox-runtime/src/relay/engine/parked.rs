@@ -14,7 +14,8 @@ use crate::record::StoredEvent;
 use crate::relay::lane::HeldLane;
 use crate::store::{Lease, OutboxDatabase, Released, Retry, Settled, Share, Store, Then};
 
-/// Bytes of parked events that are read and sent at once, out of the relay's memory, unless a single one has more.
+/// Bytes of parked events that are read and sent at once, out of the relay's memory, unless a
+/// single one has more.
 const BYTES: u64 = 4 * 1024 * 1024;
 /// Keys of which parked events are sent at once, when more are asked for.
 const KEYS: usize = 64;
@@ -81,7 +82,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    pub(super) fn released_landed(&mut self, lease: Lease, released: Released, reports: &[DeliveryReport]) {
+    pub(super) fn released_landed(
+        &mut self,
+        lease: Lease,
+        released: Released,
+        reports: &[DeliveryReport],
+    ) {
         let Released { lane, key, events } = released;
         let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
         self.published += delivered as u64;
@@ -118,7 +124,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         self.call(move |mut store| async move {
             let answer = match store.settle_released(lease, &settled).await {
                 Ok(left) => Ok(Answer::Settled(lease, settled, left)),
-                Err(error) if error.is_of_one_statement() => Ok(Answer::NotSettled(lease, settled, error)),
+                Err(error) if error.is_of_one_statement() => {
+                    Ok(Answer::NotSettled(lease, settled, error))
+                }
                 Err(error) => Err(error),
             };
             (store, answer)
@@ -136,12 +144,17 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             // What stood in the way is gone, perhaps for the others too.
             self.releasing.next_retry = Instant::now();
             self.releasing.keys = RETRIED_KEYS_THEN;
-            tracing::info!(lane = lease.lane.number(), events = delivered.len(), "parked events published");
+            tracing::info!(
+                lane = lease.lane.number(),
+                events = delivered.len(),
+                "parked events published"
+            );
         } else if matches!(then, Then::Refused(..)) {
             self.releasing.keys = RETRIED_KEYS;
         }
         let Some(left) = left else { return self.lost(&[lease.lane]) };
-        let Some(lane) = self.lanes[lease.lane.index()].as_mut().filter(|lane| lane.lease == lease) else {
+        let Some(lane) = self.lanes[lease.lane.index()].as_mut().filter(|lane| lane.lease == lease)
+        else {
             return;
         };
         match then {

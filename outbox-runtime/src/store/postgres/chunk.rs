@@ -17,10 +17,11 @@ use crate::event::{Headers, is_in_calendar};
 use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::{LaneRead, Rest};
 
-/// The next chunk of each lane's window, of numbers up to `$8`. `{running}` is what the bound of bytes applies to.
+/// The next chunk of each lane's window, of numbers up to `$8`. `{running}` is what the bound of
+/// bytes applies to.
 ///
-/// The rows of a lane come one after the other and in order, as the loop over the lanes finds them: a sort of all of
-/// them would have to wait for the last, and cost as much as the search.
+/// The rows of a lane come one after the other and in order, as the loop over the lanes finds them:
+/// a sort of all of them would have to wait for the last, and cost as much as the search.
 const READ_WINDOW: &str = "\
 select {bounded_columns}
 from unnest($1::smallint[], $2::text[]::pg_snapshot[], $3::bigint[], $4::text[]::xid8[], $5::text[]::pg_snapshot[],
@@ -53,7 +54,8 @@ cross join lateral (
 
 /// Bounds the bytes of all rows of a lane.
 const SUM: &str = "sum(e.size) over (order by e.seq rows unbounded preceding)";
-/// Bounds those of each row: cheaper, and as good where all rows of the size seen lately fit in any case.
+/// Bounds those of each row: cheaper, and as good where all rows of the size seen lately fit in any
+/// case.
 const EACH: &str = "e.size";
 
 pub(super) async fn read(
@@ -74,8 +76,9 @@ pub(super) async fn read(
         let bytes = if small { read.bytes / u64::from(read.rows.max(1)) } else { read.bytes };
         i64::try_from(bytes).unwrap_or(i64::MAX)
     };
-    let statement =
-        READ_WINDOW.replace("{event}", &place.table()).replace("{running}", if small { EACH } else { SUM });
+    let statement = READ_WINDOW
+        .replace("{event}", &place.table())
+        .replace("{running}", if small { EACH } else { SUM });
     let rows = sqlx::query(fill(session.names, &statement))
         .bind(column(lanes, |read, _, _| read.lane.number()))
         .bind(column(lanes, |_, _, at| at.prev.snapshot.as_str()))
@@ -169,8 +172,8 @@ pub(super) fn row_of(row: &PgRow) -> Result<BoundedRow, OutboxError> {
 
 /// By place, not by name: this is the relay's hottest loop.
 ///
-/// What was written by hand may be anything that the columns take. It is no error, which would stop all lanes: the event is
-/// marked, and set aside.
+/// What was written by hand may be anything that the columns take. It is no error, which would stop
+/// all lanes: the event is marked, and set aside.
 pub(super) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
     let version: i32 = row.try_get(6)?;
     let mut unreadable = None;

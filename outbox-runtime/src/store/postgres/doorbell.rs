@@ -1,5 +1,5 @@
-//! The doorbell between processes: NOTIFY, after the commit and from its own connection. Inside the business
-//! transaction it would take a lock that all commits of the server share.
+//! The doorbell between processes: NOTIFY, after the commit and from its own connection. Inside the
+//! business transaction it would take a lock that all commits of the server share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,13 @@ const RECONNECT: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection may say nothing before it is asked.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// The payload that tells relays to look for lanes to take or to give, and for parked events to try again.
+/// The payload that tells relays to look for lanes to take or to give, and for parked events to try
+/// again.
 const LANES: &str = "lanes";
 
-/// In the simple protocol: behind a transaction pooler, a statement that was prepared in one round trip may not be there in
-/// the next. Without a wait for the disk: a NOTIFY is a transaction with an id of its own, though it writes nothing.
+/// In the simple protocol: behind a transaction pooler, a statement that was prepared in one round
+/// trip may not be there in the next. Without a wait for the disk: a NOTIFY is a transaction with
+/// an id of its own, though it writes nothing.
 fn notify(channel: &str, payload: &str) -> RawSql {
     // Both are ours, and need no quotes.
     sqlx::raw_sql(AssertSqlSafe(format!(
@@ -52,7 +54,8 @@ pub(super) async fn notify_others(pool: PgPool, names: Arc<Names>, doorbell: Arc
     }
 }
 
-/// Over the connection that is there, or over a new one: it may be dead, or lead to a server that is a standby now.
+/// Over the connection that is there, or over a new one: it may be dead, or lead to a server that
+/// is a standby now.
 async fn ring(
     connection: &mut Option<PgConnection>,
     pool: &PgPool,
@@ -71,7 +74,9 @@ async fn ring(
 }
 
 /// The answer, unless the connection seems to be dead.
-async fn in_time<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
     let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(|_| Err(silent()))
 }
@@ -96,8 +101,8 @@ pub(super) async fn listen_to_others(pool: PgPool, names: Arc<Names>, doorbell: 
 /// Until the connection is lost. One that says nothing may be dead: it is asked from time to time.
 async fn listen(pool: &PgPool, names: &Names, doorbell: &Doorbell) -> Result<(), sqlx::Error> {
     let channel = channel(&in_time(session::located(pool, names)).await?);
-    // A pool of its own each time: one that waits for a dead connection gives no other, and none may lead to what was the
-    // primary once.
+    // A pool of its own each time: one that waits for a dead connection gives no other, and none
+    // may lead to what was the primary once.
     let own = session::own_pool(pool);
     let mut listener = in_time(PgListener::connect_with(&own)).await?;
     listener.eager_reconnect(false);
@@ -118,8 +123,9 @@ async fn listen(pool: &PgPool, names: &Names, doorbell: &Doorbell) -> Result<(),
     }
 }
 
-/// A channel is an identifier of at most 63 bytes, and a schema and prefix can be longer: hence a hash. Of [located]
-/// names, so that who has the schema in the builder and who has it in the `search_path` hear each other.
+/// A channel is an identifier of at most 63 bytes, and a schema and prefix can be longer: hence a
+/// hash. Of [located] names, so that who has the schema in the builder and who has it in the
+/// `search_path` hear each other.
 ///
 /// [located]: session::located
 fn channel(names: &Names) -> String {

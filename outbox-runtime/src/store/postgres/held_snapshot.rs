@@ -1,5 +1,5 @@
-//! What a relay's writes cost while a snapshot is held open: as much after many as at first. Counted in blocks, not
-//! in time.
+//! What a relay's writes cost while a snapshot is held open: as much after many as at first.
+//! Counted in blocks, not in time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,12 +38,14 @@ impl Scene {
 
     async fn renew(&mut self) {
         let held: Vec<Lease> = self.progress.iter().map(|progress| progress.lease).collect();
-        let claimed = self.store.claim_over(&mut self.connection, &held, Share::Fair).await.unwrap();
+        let claimed =
+            self.store.claim_over(&mut self.connection, &held, Share::Fair).await.unwrap();
         assert_eq!(claimed.lost, []);
     }
 
     async fn blocks(&mut self) -> i64 {
-        let blocks = "select coalesce(sum(pg_stat_get_xact_blocks_fetched(oid)), 0)::bigint from pg_class
+        let blocks =
+            "select coalesce(sum(pg_stat_get_xact_blocks_fetched(oid)), 0)::bigint from pg_class
                       where relnamespace = $1::regnamespace";
         let schema = self.names.fill("{schema}");
         sqlx::query_scalar(blocks).bind(schema).fetch_one(&mut self.connection).await.unwrap()
@@ -80,7 +82,10 @@ async fn a_snapshot_held_open_does_not_make_saves_and_leases_dearer() {
     let later = scene.cost().await;
 
     println!("{at_first} blocks at first, {later} after 1,000 saves and renewals");
-    assert!(later < at_first * 2, "{at_first} blocks at first, {later} after 1,000 saves and renewals");
+    assert!(
+        later < at_first * 2,
+        "{at_first} blocks at first, {later} after 1,000 saves and renewals"
+    );
     holder.execute("rollback").await.unwrap();
     pool.execute(sql(scene.names.fill("drop schema {schema} cascade"))).await.unwrap();
 }

@@ -25,11 +25,17 @@ fn millis(time: Duration) -> f64 {
 }
 
 /// A key whose hash is another's waits for it now and then, and nothing else comes of that.
-async fn lock(connection: &mut PgConnection, names: &Names, of: &GroupKey<'_>) -> Result<(), sqlx::Error> {
+async fn lock(
+    connection: &mut PgConnection,
+    names: &Names,
+    of: &GroupKey<'_>,
+) -> Result<(), sqlx::Error> {
     let digest = of.digest();
     let key = [of.group.as_bytes(), of.topic.as_bytes(), digest.as_bytes()].join(&b'\0');
-    // With the table's own number: one process may name its schema, and another find it by a `search_path`.
-    let lock = sql(names.fill("select pg_advisory_xact_lock($1 # {'waiting'}::regclass::oid::bigint)"));
+    // With the table's own number: one process may name its schema, and another find it by a
+    // `search_path`.
+    let lock =
+        sql(names.fill("select pg_advisory_xact_lock($1 # {'waiting'}::regclass::oid::bigint)"));
     let lock = sqlx::query(lock).bind(fnv1a(&key).cast_signed());
     lock.execute(connection).await.map(drop)
 }

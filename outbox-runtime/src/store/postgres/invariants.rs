@@ -1,11 +1,14 @@
-//! What must be true of windows and cursors: asserted by the running code in debug builds, and by the model in every state
-//! (`model.rs`).
+//! What must be true of windows and cursors: asserted by the running code in debug builds, and by
+//! the model in every state (`model.rs`).
 
 /// The number and the transaction id that were drawn when a snapshot was taken.
 pub(super) type Drawn = (i64, u64);
 
 /// A later window begins where the earlier one ended, and reaches at least as far.
-pub(super) fn windows_connect((floor, horizon): Drawn, (later_floor, later_horizon): Drawn) -> bool {
+pub(super) fn windows_connect(
+    (floor, horizon): Drawn,
+    (later_floor, later_horizon): Drawn,
+) -> bool {
     floor <= later_floor && horizon < later_horizon
 }
 

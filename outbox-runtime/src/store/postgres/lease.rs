@@ -1,10 +1,11 @@
-//! Leases: a lane has an owner and an epoch, and the owner gives signs of life. Not session advisory locks, which break
-//! behind a transaction pooler. Every write of a cursor names the epoch, so that a relay which was paused past its lease
-//! cannot move the cursor of its successor.
+//! Leases: a lane has an owner and an epoch, and the owner gives signs of life. Not session
+//! advisory locks, which break behind a transaction pooler. Every write of a cursor names the
+//! epoch, so that a relay which was paused past its lease cannot move the cursor of its successor.
 //!
-//! What is written often (cursors, signs of life) is inserted, never updated: as long as anyone holds a snapshot open (a
-//! dump, an idle transaction, a replica), Postgres keeps every version of a row, and each look at it walks through all of
-//! them. Of inserted rows the latest is found at the end of an index, however many there are.
+//! What is written often (cursors, signs of life) is inserted, never updated: as long as anyone
+//! holds a snapshot open (a dump, an idle transaction, a replica), Postgres keeps every version of
+//! a row, and each look at it walks through all of them. Of inserted rows the latest is found at
+//! the end of an index, however many there are.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,8 +23,8 @@ use crate::record::{LANES, Lane};
 use crate::store::liveness::Sign;
 use crate::store::{Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share};
 
-/// Gives a sign of life, and says which of the lanes are still ours. These are locked: a relay that takes lanes over looks for
-/// the sign after it has locked them.
+/// Gives a sign of life, and says which of the lanes are still ours. These are locked: a relay that
+/// takes lanes over looks for the sign after it has locked them.
 const RENEW_LEASES: &str = "\
 with registered as (
   insert into {relay} (owner, shares) values ($1, $5) on conflict (owner) do nothing),
@@ -53,8 +54,8 @@ where r.owner = any ($1) and not exists (select from {lane} l where l.owner = r.
   and not exists (
     select from {heartbeat} h where h.owner = r.owner and h.alive_until > clock_timestamp() - interval '1 minute')";
 
-/// No relay holds it, or we do (and have forgotten it), or a dead relay (`$2`, `$3`: its latest sign) from which no later
-/// sign has come.
+/// No relay holds it, or we do (and have forgotten it), or a dead relay (`$2`, `$3`: its latest
+/// sign) from which no later sign has come.
 const FREE: &str = "\
 (l.owner is null or l.owner = $1 or not exists (select from {relay} r where r.owner = l.owner)
  or exists (
@@ -83,8 +84,7 @@ const SAVED_CURSORS: &str = "\
 select taken.lane, l.prev::text, l.prev_floor, l.prev_h::text, l.cur::text, l.cur_floor, l.cur_h::text, l.last_seq
 from unnest($1::smallint[]) as taken (lane) left join {cursors} l on l.lane = taken.lane";
 
-const OF_ANOTHER_CLUSTER: &str =
-    "select exists (select from {lane} where sysid <> (select system_identifier from pg_control_system()))";
+const OF_ANOTHER_CLUSTER: &str = "select exists (select from {lane} where sysid <> (select system_identifier from pg_control_system()))";
 
 /// Who has the lanes that are not ours, and for how long.
 const HELD_ELSEWHERE: &str = "\
@@ -98,8 +98,9 @@ order by l.lane";
 const PUT_LANES_BACK: &str = "\
 insert into {lane} (lane) select generate_series(0, 15) on conflict (lane) do nothing returning lane";
 
-/// Only over the session that the windows were opened over: a pooler could hide a crash of the server in between. The lanes
-/// are locked, so that they cannot change hands before the rows are there.
+/// Only over the session that the windows were opened over: a pooler could hide a crash of the
+/// server in between. The lanes are locked, so that they cannot change hands before the rows are
+/// there.
 const SAVE_CURSORS: &str = "\
 insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
 select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq
@@ -133,14 +134,15 @@ impl PgStore {
     ) -> Result<Claimed<PgCursor>, OutboxError> {
         let fair = share == Share::Fair;
         let (lanes, epochs) = columns(held);
-        let (ours, rows, known): (Vec<i16>, i64, bool) = sqlx::query_as(fill(&self.names, RENEW_LEASES))
-            .bind(self.owner)
-            .bind(self.lease_millis())
-            .bind(&lanes)
-            .bind(&epochs)
-            .bind(fair)
-            .fetch_one(&mut *connection)
-            .await?;
+        let (ours, rows, known): (Vec<i16>, i64, bool) =
+            sqlx::query_as(fill(&self.names, RENEW_LEASES))
+                .bind(self.owner)
+                .bind(self.lease_millis())
+                .bind(&lanes)
+                .bind(&epochs)
+                .bind(fair)
+                .fetch_one(&mut *connection)
+                .await?;
         if usize::try_from(rows) != Ok(LANES) {
             put_lanes_back(connection, &self.names).await?;
         }
@@ -151,8 +153,12 @@ impl PgStore {
         let (dead, their_last): (Vec<Uuid>, Vec<i64>) =
             dead.iter().map(|sign| (sign.owner, sign.number)).unzip();
         let share = if fair { LANES.div_ceil(others + 1) } else { LANES };
-        let mut claimed =
-            Claimed { lost: missing_of(held, &ours), taken: Vec::new(), share, elsewhere: Vec::new() };
+        let mut claimed = Claimed {
+            lost: missing_of(held, &ours),
+            taken: Vec::new(),
+            share,
+            elsewhere: Vec::new(),
+        };
         if let Some(wanted @ 1..) = share.checked_sub(ours.len()) {
             claimed.taken = self.take(connection, (&dead, &their_last), &ours, wanted).await?;
         }
@@ -177,36 +183,51 @@ impl PgStore {
         ours: &[i16],
         wanted: usize,
     ) -> Result<Vec<(Lease, PgCursor, KnownParked)>, OutboxError> {
-        let mut tx = connection.begin_with("begin isolation level read committed read write").await?;
-        let free: Vec<i16> = sqlx::query_scalar(fill(&self.names, &LOCK_FREE_LANES.replace("{free}", FREE)))
-            .bind(self.owner)
-            .bind(dead)
-            .bind(their_last)
-            .bind(ours)
-            .bind(wanted as i64)
-            .fetch_all(&mut *tx)
-            .await?;
+        let mut tx =
+            connection.begin_with("begin isolation level read committed read write").await?;
+        let free: Vec<i16> =
+            sqlx::query_scalar(fill(&self.names, &LOCK_FREE_LANES.replace("{free}", FREE)))
+                .bind(self.owner)
+                .bind(dead)
+                .bind(their_last)
+                .bind(ours)
+                .bind(wanted as i64)
+                .fetch_all(&mut *tx)
+                .await?;
         if free.is_empty() {
             let of_another_cluster: bool =
-                sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER)).fetch_one(&mut *tx).await?;
+                sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER))
+                    .fetch_one(&mut *tx)
+                    .await?;
             tx.rollback().await?;
-            return if of_another_cluster { Err(window::of_another_cluster()) } else { Ok(Vec::new()) };
+            return if of_another_cluster {
+                Err(window::of_another_cluster())
+            } else {
+                Ok(Vec::new())
+            };
         }
-        let leases: Vec<(i16, i64)> = sqlx::query_as(fill(&self.names, &TAKE_LANES.replace("{free}", FREE)))
-            .bind(self.owner)
-            .bind(dead)
-            .bind(their_last)
-            .bind(&free)
-            .fetch_all(&mut *tx)
-            .await?;
+        let leases: Vec<(i16, i64)> =
+            sqlx::query_as(fill(&self.names, &TAKE_LANES.replace("{free}", FREE)))
+                .bind(self.owner)
+                .bind(dead)
+                .bind(their_last)
+                .bind(&free)
+                .fetch_all(&mut *tx)
+                .await?;
         let lanes: Vec<i16> = leases.iter().map(|(lane, _)| *lane).collect();
-        let rows = sqlx::query(fill(&self.names, SAVED_CURSORS)).bind(&lanes).fetch_all(&mut *tx).await?;
+        let rows =
+            sqlx::query(fill(&self.names, SAVED_CURSORS)).bind(&lanes).fetch_all(&mut *tx).await?;
         let mut taken = Vec::with_capacity(leases.len());
         for (lane, epoch) in leases {
-            let row = rows.iter().find(|row| row.try_get::<i16, _>("lane").is_ok_and(|of| of == lane));
+            let row =
+                rows.iter().find(|row| row.try_get::<i16, _>("lane").is_ok_and(|of| of == lane));
             let cursor = row.map(saved_cursor).transpose()?.flatten();
             let lease = Lease { lane: Lane::from_number(lane), epoch };
-            taken.push((lease, cursor.ok_or_else(|| window::progress_is_missing(&self.names, lane))?, None));
+            taken.push((
+                lease,
+                cursor.ok_or_else(|| window::progress_is_missing(&self.names, lane))?,
+                None,
+            ));
         }
         tx.commit().await?;
         if !taken.is_empty() {
@@ -235,7 +256,8 @@ impl PgStore {
                     tx.rollback().await?;
                     saved.lost.push(progress.lease.lane);
                 }
-                // That the connection still takes a statement shows that it was the lane's own failure.
+                // That the connection still takes a statement shows that it was the lane's own
+                // failure.
                 Err(error) if error.is_of_one_statement() => {
                     tx.rollback().await?;
                     saved.failed.push((progress.lease.lane, error));
@@ -313,7 +335,11 @@ impl PgStore {
     }
 }
 
-async fn signs(connection: &mut PgConnection, names: &Names, owner: Uuid) -> Result<Vec<Sign>, OutboxError> {
+async fn signs(
+    connection: &mut PgConnection,
+    names: &Names,
+    owner: Uuid,
+) -> Result<Vec<Sign>, OutboxError> {
     let signs: Vec<(Uuid, i64, i64, bool, bool)> =
         sqlx::query_as(fill(names, SIGNS)).bind(owner).fetch_all(connection).await?;
     let sign = |(owner, number, lease_millis, in_time, shares)| Sign {
@@ -333,15 +359,19 @@ async fn elsewhere(
 ) -> Result<Vec<HeldElsewhere>, OutboxError> {
     let held: Vec<(i16, Uuid, i64)> =
         sqlx::query_as(fill(names, HELD_ELSEWHERE)).bind(owner).fetch_all(connection).await?;
-    let held_elsewhere =
-        |(lane, owner, for_millis)| HeldElsewhere { lane: Lane::from_number(lane), owner, for_millis };
+    let held_elsewhere = |(lane, owner, for_millis)| HeldElsewhere {
+        lane: Lane::from_number(lane),
+        owner,
+        for_millis,
+    };
     Ok(held.into_iter().map(held_elsewhere).collect())
 }
 
-/// Rows were deleted. They say who holds a lane, and how far it is published is said elsewhere: nothing is lost with
-/// them, but no relay would publish these lanes.
+/// Rows were deleted. They say who holds a lane, and how far it is published is said elsewhere:
+/// nothing is lost with them, but no relay would publish these lanes.
 async fn put_lanes_back(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
-    let lanes: Vec<i16> = sqlx::query_scalar(fill(names, PUT_LANES_BACK)).fetch_all(connection).await?;
+    let lanes: Vec<i16> =
+        sqlx::query_scalar(fill(names, PUT_LANES_BACK)).fetch_all(connection).await?;
     if !lanes.is_empty() {
         tracing::warn!(
             ?lanes,

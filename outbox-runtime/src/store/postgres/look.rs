@@ -15,10 +15,10 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::record::{Lane, StoredEvent};
 use crate::store::{LaneBatch, LaneRead, Rest};
 
-/// What is new in lanes that have no window open, and with it what makes a window: the snapshot of this statement, the
-/// sequence's value, and a transaction id drawn after both (only if there is news: an idle relay draws no ids). `$4` are the
-/// ids of which there may be stragglers, in any of the lanes: one search each, and the lanes to which a row is new are told
-/// apart later.
+/// What is new in lanes that have no window open, and with it what makes a window: the snapshot of
+/// this statement, the sequence's value, and a transaction id drawn after both (only if there is
+/// news: an idle relay draws no ids). `$4` are the ids of which there may be stragglers, in any of
+/// the lanes: one search each, and the lanes to which a row is new are told apart later.
 ///
 /// The last columns find out a database whose transaction ids started over, and a pooler.
 const LOOK: &str = "\
@@ -113,7 +113,8 @@ impl Search {
     fn of(lanes: &[&LaneRead<PgCursor>], marks: &Marks) -> Self {
         let prevs = || lanes.iter().map(|read| &*read.from.prev);
         let below: Vec<i64> = prevs().map(|prev| marks.floor_below(prev)).collect();
-        let floors: Vec<i64> = prevs().zip(&below).map(|(prev, below)| prev.floor.max(*below)).collect();
+        let floors: Vec<i64> =
+            prevs().zip(&below).map(|(prev, below)| prev.floor.max(*below)).collect();
         // A lane whose unfinished transactions have all their numbers above its floor has none.
         let may_be_late = || prevs().zip(&below).filter(|(prev, below)| prev.floor > **below);
         let late_up_to = may_be_late().map(|(prev, _)| prev.floor).max().unwrap_or(0);
@@ -127,8 +128,8 @@ impl Search {
     }
 }
 
-/// Opens a window for each lane that has news, and reads its first chunk, which mostly is all of it. What is left to read
-/// before the lane has a batch goes to `to_read`.
+/// Opens a window for each lane that has news, and reads its first chunk, which mostly is all of
+/// it. What is left to read before the lane has a batch goes to `to_read`.
 pub(super) async fn look<'l>(
     session: &mut Session<'_>,
     lanes: &[&'l LaneRead<PgCursor>],
@@ -144,15 +145,17 @@ pub(super) async fn look<'l>(
         search.place = Place::Ring;
     };
     let Now { snapshot, floor, horizon } = now;
-    let cur = horizon.map(|horizon| Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon }));
+    let cur =
+        horizon.map(|horizon| Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon }));
     if let Some(cur) = &cur {
         session.marks.note(cur);
     }
     for read in lanes {
         let mut start = read.from.clone();
         let (Some(found), Some(cur)) = (found.remove(&read.lane), &cur) else {
-            // Nothing is visible now that was not before, so the lane may as well start from now: fewer transactions
-            // are still running then. The marks stay: numbers up to the floor have ids below the horizon as ever.
+            // Nothing is visible now that was not before, so the lane may as well start from now:
+            // fewer transactions are still running then. The marks stay: numbers up to the floor
+            // have ids below the horizon as ever.
             let Snapshot { floor, horizon, .. } = &*start.prev;
             let (floor, horizon) = (*floor, horizon.clone());
             start.prev = Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon });
@@ -162,7 +165,10 @@ pub(super) async fn look<'l>(
             continue;
         };
         debug_assert!(
-            invariants::windows_connect((start.prev.floor, start.prev.horizon()), (cur.floor, cur.horizon())),
+            invariants::windows_connect(
+                (start.prev.floor, start.prev.horizon()),
+                (cur.floor, cur.horizon())
+            ),
             "{start:?}, {cur:?}"
         );
         start.cur = Some(Arc::clone(cur));
@@ -172,7 +178,10 @@ pub(super) async fn look<'l>(
             continue;
         }
         let (events, rest) = found.into_batch(read);
-        debug_assert!(invariants::in_order(0, events.iter().map(|event| event.seq)), "a chunk in order");
+        debug_assert!(
+            invariants::in_order(0, events.iter().map(|event| event.seq)),
+            "a chunk in order"
+        );
         let end = match events.last() {
             Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
             None if rest != Rest::Nothing => start.clone(),
@@ -236,21 +245,32 @@ async fn look_at(
                 continue;
             }
         }
-        debug_assert!(!read.from.prev.shows(xid), "{} of {xid} is new to {:?}", row.seq(), read.from);
+        debug_assert!(
+            !read.from.prev.shows(xid),
+            "{} of {xid} is new to {:?}",
+            row.seq(),
+            read.from
+        );
         let found = found.entry(lane).or_default();
         found.main_run += u32::from(!late);
         match row {
             // Nothing follows the first of the main run that does not fit.
-            BoundedRow::Event(event) if late || found.too_large.is_none() => found.events.push(event),
+            BoundedRow::Event(event) if late || found.too_large.is_none() => {
+                found.events.push(event)
+            }
             BoundedRow::Event(_) => {}
             BoundedRow::TooLarge { .. } if late => found.late_cut = true,
             BoundedRow::TooLarge { size, .. } => found.too_large = found.too_large.or(Some(size)),
         }
     }
-    let now =
-        now.ok_or_else(|| OutboxError::new(ErrorKind::Database, "the database did not answer with a row"))?;
-    let longer: Vec<u64> =
-        of_unfinished.into_iter().filter(|(_, rows)| *rows >= LOOK_ROWS).map(|(xid, _)| xid).collect();
+    let now = now.ok_or_else(|| {
+        OutboxError::new(ErrorKind::Database, "the database did not answer with a row")
+    })?;
+    let longer: Vec<u64> = of_unfinished
+        .into_iter()
+        .filter(|(_, rows)| *rows >= LOOK_ROWS)
+        .map(|(xid, _)| xid)
+        .collect();
     for read in lanes {
         if longer.iter().any(|xid| !read.from.prev.shows(*xid)) {
             found.entry(read.lane).or_default().late_cut = true;

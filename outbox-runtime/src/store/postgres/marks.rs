@@ -6,8 +6,8 @@ use super::window::{PgCursor, Snapshot};
 pub(super) const LEAVES: i64 = 16;
 pub(super) const BLOCK_BITS: u32 = 20;
 
-/// Where a transaction's numbers begin: one with the id `horizon` or a later one has numbers above `floor` only. Kept for as
-/// long as the connection.
+/// Where a transaction's numbers begin: one with the id `horizon` or a later one has numbers above
+/// `floor` only. Kept for as long as the connection.
 #[derive(Debug)]
 pub(super) struct Marks(Vec<Mark>);
 
@@ -26,9 +26,11 @@ impl Default for Marks {
 impl Marks {
     const MOST: usize = 256;
 
-    /// Those of saved windows, which are good for ever: a relay that starts knows from them where the news begin.
+    /// Those of saved windows, which are good for ever: a relay that starts knows from them where
+    /// the news begin.
     pub(super) fn note_saved<'s>(&mut self, snapshots: impl Iterator<Item = &'s Snapshot>) {
-        let mut snapshots: Vec<_> = snapshots.map(|snapshot| (snapshot.horizon(), snapshot)).collect();
+        let mut snapshots: Vec<_> =
+            snapshots.map(|snapshot| (snapshot.horizon(), snapshot)).collect();
         snapshots.sort_by_key(|(horizon, _)| *horizon);
         snapshots.into_iter().for_each(|(_, snapshot)| self.note(snapshot));
     }
@@ -90,8 +92,8 @@ impl Snapshot {
         if in_progress.is_empty() { end } else { begin }
     }
 
-    /// `xmin:xmax:xip,…`: all below the first is over, and in progress are those of the list, and from the second on. Of
-    /// anything else, nothing follows.
+    /// `xmin:xmax:xip,…`: all below the first is over, and in progress are those of the list, and
+    /// from the second on. Of anything else, nothing follows.
     fn parts(&self) -> (u64, u64, &str) {
         let mut parts = self.snapshot.split(':');
         let mut number = || parts.next().and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -143,8 +145,8 @@ impl Place {
         }
     }
 
-    /// Of a lane's window, from its cursor on. Leaf by leaf, unless there are several to be searched for stragglers: each
-    /// costs a call.
+    /// Of a lane's window, from its cursor on. Leaf by leaf, unless there are several to be
+    /// searched for stragglers: each costs a call.
     pub(super) fn of_window(cursor: &PgCursor, marks: &Marks) -> Self {
         let place = Self::above(marks.floor_below(&cursor.prev).max(cursor.last_seq));
         if place.up_to() + (1 << BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { place }
@@ -182,7 +184,11 @@ mod tests {
             let floor = marks.floor_below(&snapshot(&format!("{xid}:{xid}:"), 0, 0));
             assert!(floor <= xid / 100 * 10, "{xid}: {floor}");
         }
-        assert_eq!(marks.floor_below(&snapshot("1000000:1000000:", 0, 0)), 99_990, "the latest is there");
+        assert_eq!(
+            marks.floor_below(&snapshot("1000000:1000000:", 0, 0)),
+            99_990,
+            "the latest is there"
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use super::session;
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::{Migration, Names, migrate::missing, sql};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
 
 /// Postgres cuts longer identifiers off, without an error: two outboxes could then share a table.
 const MAX_IDENTIFIER_BYTES: usize = 63;
@@ -14,7 +15,8 @@ const LONGEST_OBJECT: &str = "inbox_handled_at";
 
 pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
     let longest = names.prefix.len() + LONGEST_OBJECT.len();
-    if longest > MAX_IDENTIFIER_BYTES || names.schema.as_ref().is_some_and(|s| s.len() > MAX_IDENTIFIER_BYTES)
+    if longest > MAX_IDENTIFIER_BYTES
+        || names.schema.as_ref().is_some_and(|s| s.len() > MAX_IDENTIFIER_BYTES)
     {
         return Err(OutboxError::config(format!(
             "the schema or table prefix of the outbox is too long: Postgres cuts names off at {MAX_IDENTIFIER_BYTES} \
@@ -70,15 +72,21 @@ async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxErr
             .bind(migration.version)
             .execute(&mut *tx)
             .await?;
-        tracing::info!(version = migration.version, tables = names.identity(), "outbox schema migrated");
+        tracing::info!(
+            version = migration.version,
+            tables = names.identity(),
+            "outbox schema migrated"
+        );
     }
     Ok(tx.commit().await?)
 }
 
-/// One migration at a time in a database, until its transaction ends. Not a session lock: those break behind a transaction
-/// pooler. Asked for again and again, since a wait would end by a `lock_timeout` that is not ours.
+/// One migration at a time in a database, until its transaction ends. Not a session lock: those
+/// break behind a transaction pooler. Asked for again and again, since a wait would end by a
+/// `lock_timeout` that is not ours.
 async fn await_turn(tx: &mut PgConnection) -> Result<(), OutboxError> {
-    const OUR_TURN: &str = "select pg_try_advisory_xact_lock(hashtextextended('outbox migrate', 0))";
+    const OUR_TURN: &str =
+        "select pg_try_advisory_xact_lock(hashtextextended('outbox migrate', 0))";
     let turn = async {
         while !sqlx::query_scalar::<_, bool>(OUR_TURN).fetch_one(&mut *tx).await? {
             tokio::time::sleep(TURN_PAUSE).await;
@@ -96,7 +104,8 @@ async fn await_turn(tx: &mut PgConnection) -> Result<(), OutboxError> {
     })
 }
 
-/// The version of the tables, 0 without any, and their names with the schema that they are in, or would be created in.
+/// The version of the tables, 0 without any, and their names with the schema that they are in, or
+/// would be created in.
 async fn applied(tx: &mut PgConnection, names: &Names) -> Result<(Names, i32), OutboxError> {
     const WHERE: &str = "\
 select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -36,8 +36,8 @@ use crate::record::{EventRecord, KeyDigest, Lane};
 use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
 use crate::store::{
-    Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others,
-    Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting, sql,
+    Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration,
+    Names, Others, Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting, sql,
 };
 use crate::tx::{Doubt, TxOptions};
 
@@ -181,7 +181,11 @@ impl Database for Postgres {
         operate::others_if_unused(pool, names).await
     }
 
-    async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
+    async fn reclaim(
+        pool: &PgPool,
+        names: &Names,
+        retention: Duration,
+    ) -> Result<u64, OutboxError> {
         reclaim::reclaim(pool, names, retention).await
     }
 
@@ -198,7 +202,11 @@ impl Database for Postgres {
         operate::parked(pool, names, after, limit).await
     }
 
-    async fn release_parked(pool: &PgPool, names: &Names, which: Release<'_>) -> Result<u64, OutboxError> {
+    async fn release_parked(
+        pool: &PgPool,
+        names: &Names,
+        which: Release<'_>,
+    ) -> Result<u64, OutboxError> {
         let released = operate::release_parked(pool, names, which).await?;
         doorbell::call_relays(pool, &session::located(pool, names).await?).await?;
         Ok(released)
@@ -215,7 +223,11 @@ impl Database for Postgres {
         Ok(discard)
     }
 
-    async fn discarded(pool: &PgPool, names: &Names, limit: u32) -> Result<Vec<DiscardedEvent>, OutboxError> {
+    async fn discarded(
+        pool: &PgPool,
+        names: &Names,
+        limit: u32,
+    ) -> Result<Vec<DiscardedEvent>, OutboxError> {
         operate::discarded(pool, names, limit).await
     }
 
@@ -245,8 +257,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After which a statement is given up, and the connection with it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The read side of a Postgres outbox: one connection, beside the user's pool. A business that holds all connections of
-/// its pool must not stop its relay; and a window is of use only over the connection that opened it (see [`window`]).
+/// The read side of a Postgres outbox: one connection, beside the user's pool. A business that
+/// holds all connections of its pool must not stop its relay; and a window is of use only over the
+/// connection that opened it (see [`window`]).
 #[derive(Debug)]
 pub struct PgStore {
     /// The user's: it knows where to connect, and by what `search_path`.
@@ -255,7 +268,8 @@ pub struct PgStore {
     located: bool,
     /// Not here during a call, nor after one that failed.
     connection: Option<PgConnection>,
-    /// The process of the server at its other end: always the same one, unless a transaction pooler is in between.
+    /// The process of the server at its other end: always the same one, unless a transaction pooler
+    /// is in between.
     backend: i32,
     marks: Marks,
     names: Arc<Names>,
@@ -272,7 +286,8 @@ impl PgStore {
         }
         self.marks = Marks::default();
         if !self.located {
-            self.names = in_time(CONNECT_TIMEOUT, Postgres::located(&self.pool, &self.names)).await?;
+            self.names =
+                in_time(CONNECT_TIMEOUT, Postgres::located(&self.pool, &self.names)).await?;
             self.located = true;
         }
         let connect = async {
@@ -310,7 +325,8 @@ async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
     Ok(sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?)
 }
 
-/// What a session without a pooler never says: there is no such prepared statement, or there is one already.
+/// What a session without a pooler never says: there is no such prepared statement, or there is one
+/// already.
 const OF_A_POOLER: [&str; 2] = ["26000", "42P05"];
 
 /// Our own statements name a column, a function or a type that is not there.
@@ -339,16 +355,24 @@ fn no_answer() -> OutboxError {
 impl Store for PgStore {
     type Cursor = PgCursor;
 
-    async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<PgCursor>, OutboxError> {
+    async fn claim(
+        &mut self,
+        held: &[Lease],
+        share: Share,
+    ) -> Result<Claimed<PgCursor>, OutboxError> {
         let mut connection = self.connection().await?;
-        let claimed = in_time(STATEMENT_TIMEOUT, self.claim_over(&mut connection, held, share)).await?;
+        let claimed =
+            in_time(STATEMENT_TIMEOUT, self.claim_over(&mut connection, held, share)).await?;
         let windows = claimed.taken.iter().flat_map(|(_, at, _)| at.cur.iter().chain([&at.prev]));
         self.marks.note_saved(windows.map(|snapshot| &**snapshot));
         self.connection = Some(connection);
         Ok(claimed)
     }
 
-    async fn read(&mut self, lanes: &[LaneRead<PgCursor>]) -> Result<Vec<LaneBatch<PgCursor>>, OutboxError> {
+    async fn read(
+        &mut self,
+        lanes: &[LaneRead<PgCursor>],
+    ) -> Result<Vec<LaneBatch<PgCursor>>, OutboxError> {
         let mut connection = self.connection().await?;
         let mut session = Session {
             connection: &mut connection,
@@ -391,7 +415,11 @@ impl Store for PgStore {
         Ok(parked)
     }
 
-    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<Released>, OutboxError> {
+    async fn released(
+        &mut self,
+        held: &[Lease],
+        retry: Retry,
+    ) -> Result<Vec<Released>, OutboxError> {
         let mut connection = self.connection().await?;
         let call = park::released(&mut connection, &self.names, held, &retry);
         let released = in_time(STATEMENT_TIMEOUT, call).await?;

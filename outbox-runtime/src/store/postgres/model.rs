@@ -1,11 +1,11 @@
-//! The lane protocol in the small, searched exhaustively: every interleaving of some writers, relays and a reclaimer over
-//! one lane, within the bounds of each of the [`SCENES`]. The steps are those of `window.rs`, `lease.rs` and `reclaim.rs`,
-//! each as large as what the database does at one moment: a snapshot, the sequence and a transaction id are read one
-//! after the other.
+//! The lane protocol in the small, searched exhaustively: every interleaving of some writers,
+//! relays and a reclaimer over one lane, within the bounds of each of the [`SCENES`]. The steps are
+//! those of `window.rs`, `lease.rs` and `reclaim.rs`, each as large as what the database does at
+//! one moment: a snapshot, the sequence and a transaction id are read one after the other.
 //!
-//! In every state that can be reached, the first publications of a key are in the order of its lock; and whatever is
-//! killed then, a new relay publishes all that is committed. Each flaw that the protocol has a step against makes the
-//! search find a state where that is not so.
+//! In every state that can be reached, the first publications of a key are in the order of its
+//! lock; and whatever is killed then, a new relay publishes all that is committed. Each flaw that
+//! the protocol has a step against makes the search find a state where that is not so.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +15,8 @@ use super::invariants;
 /// How much may happen, so that the search ends.
 #[derive(Debug, Clone, Copy)]
 struct Scene {
-    /// The key of each writer's event: writers of one key take turns under its lock. The last one may roll back.
+    /// The key of each writer's event: writers of one key take turns under its lock. The last one
+    /// may roll back.
     keys: &'static [u8],
     relays: usize,
     /// Relays that die, and leases that run out under their owners.
@@ -168,8 +169,9 @@ impl World {
                 steps.push(next);
             }
             Writer::Begun(xid) => {
-                let locked = (0..keys.len())
-                    .any(|other| keys[other] == keys[n] && matches!(self.writers[other], Writer::Emitted(_)));
+                let locked = (0..keys.len()).any(|other| {
+                    keys[other] == keys[n] && matches!(self.writers[other], Writer::Emitted(_))
+                });
                 if !locked {
                     next.writers[n] = Writer::Emitted(xid);
                     next.rows.push(Row { xid, seq: self.next_seq, key: keys[n], committed: false });
@@ -209,7 +211,8 @@ impl World {
                 return row.seq > prev.floor;
             }
             let until = if flaw == Flaw::NoHorizon { prev.end } else { prev.horizon };
-            let straggler = prev.in_progress.contains(&row.xid) || (prev.end..until).contains(&row.xid);
+            let straggler =
+                prev.in_progress.contains(&row.xid) || (prev.end..until).contains(&row.xid);
             if row.seq > prev.floor { !prev.shows(row.xid) } else { straggler }
         };
         self.rows.iter().filter(found).map(|row| row.seq).min()
@@ -227,8 +230,13 @@ impl World {
                 {
                     cursor = Cursor { prev: cur, cur: None, last: 0 };
                 }
-                next.relays[n] =
-                    Some(Relay { epoch: next.epoch, cursor, opening: None, in_flight: None, unsaved: false });
+                next.relays[n] = Some(Relay {
+                    epoch: next.epoch,
+                    cursor,
+                    opening: None,
+                    in_flight: None,
+                    unsaved: false,
+                });
                 steps.push(next);
             }
             return;
@@ -310,12 +318,16 @@ impl World {
 
     /// Each number has a leaf of its own; the last one's is in use.
     fn reclaim(&self, flaw: Flaw, steps: &mut Vec<Self>) {
-        let Some(row) = self.rows.iter().find(|row| row.committed && row.seq + 1 < self.next_seq) else {
+        let Some(row) = self.rows.iter().find(|row| row.committed && row.seq + 1 < self.next_seq)
+        else {
             return;
         };
         let delivered = |cursor: &Cursor| {
             cursor.prev.shows(row.xid)
-                || cursor.cur.as_ref().is_some_and(|cur| cur.shows(row.xid) && row.seq <= cursor.last)
+                || cursor
+                    .cur
+                    .as_ref()
+                    .is_some_and(|cur| cur.shows(row.xid) && row.seq <= cursor.last)
         };
         let pending = if flaw == Flaw::ReclaimUnsaved {
             !self.relays.iter().flatten().any(|relay| delivered(&relay.cursor))
@@ -371,8 +383,9 @@ impl World {
     }
 }
 
-/// Looks at every state that can be reached; returns how many there are, or the first that breaks a promise. Of the states
-/// seen it keeps hashes only: of a million, two have the same with a chance of 1 in 10^7.
+/// Looks at every state that can be reached; returns how many there are, or the first that breaks a
+/// promise. Of the states seen it keeps hashes only: of a million, two have the same with a chance
+/// of 1 in 10^7.
 fn search(scene: Scene, flaw: Flaw) -> Result<usize, String> {
     let hash = |world: &World| {
         let mut hasher = DefaultHasher::new();
@@ -412,6 +425,9 @@ fn the_search_finds_what_each_step_of_the_protocol_is_there_for() {
         Flaw::SaveUndelivered,
         Flaw::ForgetStragglers,
     ] {
-        assert!(SCENES.iter().any(|scene| search(*scene, flaw).is_err()), "{flaw:?} breaks nothing");
+        assert!(
+            SCENES.iter().any(|scene| search(*scene, flaw).is_err()),
+            "{flaw:?} breaks nothing"
+        );
     }
 }

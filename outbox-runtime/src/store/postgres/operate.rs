@@ -63,7 +63,8 @@ replayed as (
 taken_back as (delete from {discarded} d using replayed where d.id = replayed.id)
 select count(*) from replayed";
 
-/// The numbers of a page, how large each event is, and the first event of its key. Rows come in the index's order.
+/// The numbers of a page, how large each event is, and the first event of its key. Rows come in the
+/// index's order.
 const PAGE: &str = "\
 select e.seq, e.bytes, head.id, head.seq
 from {parked} e
@@ -76,7 +77,8 @@ const PARKED: &str = "\
 select {columns}, e.reason, e.attempts, e.since from {parked} e where e.seq = any ($1)
 order by e.lane, e.key_digest, e.seq";
 
-/// The next keys behind a place. Their locks are taken in the order in which a relay that parks takes them.
+/// The next keys behind a place. Their locks are taken in the order in which a relay that parks
+/// takes them.
 const RELEASE_SOME: &str = "\
 update {parked_key} k set released = true
 from (
@@ -127,7 +129,10 @@ where e.relkind = 'p' and right(e.relname, length('event')) = 'event' and e.oid 
 order by 1
 limit 10";
 
-pub(super) async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec<String>, OutboxError> {
+pub(super) async fn others_if_unused(
+    pool: &PgPool,
+    names: &Names,
+) -> Result<Vec<String>, OutboxError> {
     let mut tx = session::begin_reading(pool).await?;
     let others = sqlx::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
     tx.rollback().await?;
@@ -136,15 +141,18 @@ pub(super) async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec
 
 pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
     let mut tx = session::begin_reading(pool).await?;
-    let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> = sqlx::query_as(fill(names, STATUS))
-        .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-        .fetch_all(&mut *tx)
-        .await?;
-    let parked: i64 =
-        sqlx::query_scalar(fill(names, "select count(*) from (select from {parked} limit $1) counted"))
+    let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> =
+        sqlx::query_as(fill(names, STATUS))
             .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-            .fetch_one(&mut *tx)
+            .fetch_all(&mut *tx)
             .await?;
+    let parked: i64 = sqlx::query_scalar(fill(
+        names,
+        "select count(*) from (select from {parked} limit $1) counted",
+    ))
+    .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+    .fetch_one(&mut *tx)
+    .await?;
     tx.rollback().await?;
     let lanes = rows
         .into_iter()
@@ -210,7 +218,11 @@ pub(super) async fn release_parked(
     let released: i64 = match which {
         Release::Key(key) => {
             let lane = Lane::of(Some(key), Uuid::nil()).number();
-            sqlx::query_scalar(fill(names, RELEASE_KEY)).bind(lane).bind(key).fetch_one(&mut *tx).await?
+            sqlx::query_scalar(fill(names, RELEASE_KEY))
+                .bind(lane)
+                .bind(key)
+                .fetch_one(&mut *tx)
+                .await?
         }
         Release::OnTopic(lane, key) => {
             sqlx::query_scalar(fill(names, RELEASE_ON_TOPIC))
@@ -288,8 +300,7 @@ pub(super) async fn discarded(
     names: &Names,
     limit: u32,
 ) -> Result<Vec<DiscardedEvent>, OutboxError> {
-    const DISCARDED: &str =
-        "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
+    const DISCARDED: &str = "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
     let mut tx = session::begin_reading(pool).await?;
     let query = sqlx::query(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
     let rows = query.fetch_all(&mut *tx).await?;
@@ -308,7 +319,11 @@ pub(super) async fn discarded(
         .collect()
 }
 
-pub(super) async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+pub(super) async fn replay(
+    pool: &PgPool,
+    names: &Names,
+    which: &Replay,
+) -> Result<u64, OutboxError> {
     // A copy of all that is retained takes longer than other statements.
     const WITHIN: Duration = Duration::from_secs(600);
     let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);

@@ -9,7 +9,9 @@ use super::chunk::stored_event;
 use super::fragments::fill;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
-use crate::store::parked::{Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within};
+use crate::store::parked::{
+    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within,
+};
 use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then};
 
 const PARK: &str = "\
@@ -44,8 +46,8 @@ select exists (select from {parked_key} where lane = $1),
              cross join lateral (select key_digest from {parked_key}
                                  where lane = $1 and key_digest = asked.key_digest limit 1) k)";
 
-/// The keys that were refused the longest ago. A time in the future is of a clock that was set back since. A key that somebody
-/// else releases at this moment need not be waited for.
+/// The keys that were refused the longest ago. A time in the future is of a clock that was set back
+/// since. A key that somebody else releases at this moment need not be waited for.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
 with due as (
   select l.lane, longest.key_digest
@@ -76,7 +78,8 @@ left join lateral (
   select seq, bytes from {parked} where lane = k.lane and key_digest = k.key_digest order by seq limit $4) e on true
 order by k.since, k.lane, k.key_digest, e.seq";
 
-const STILL_OURS: &str = "select true from {lane} where lane = $1 and epoch = $2 and owner = $3 for share";
+const STILL_OURS: &str =
+    "select true from {lane} where lane = $1 and epoch = $2 and owner = $3 for share";
 
 const REFUSED_AGAIN: &str = "\
 update {parked} set attempts = attempts + 1, reason = $2, since = clock_timestamp() where seq = $1";
@@ -115,8 +118,11 @@ pub(super) async fn keys_among(
     keys: &[KeyDigest],
 ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-    let (any, parked): (bool, Vec<Uuid>) =
-        sqlx::query_as(fill(names, KEYS_AMONG)).bind(lane.number()).bind(&keys).fetch_one(connection).await?;
+    let (any, parked): (bool, Vec<Uuid>) = sqlx::query_as(fill(names, KEYS_AMONG))
+        .bind(lane.number())
+        .bind(&keys)
+        .fetch_one(connection)
+        .await?;
     Ok(any.then(|| parked.into_iter().map(KeyDigest).collect()))
 }
 
@@ -181,13 +187,14 @@ pub(super) async fn released(
             .execute(&mut *connection)
             .await?;
     }
-    let candidates: Vec<(i16, Uuid, Option<i64>, Option<i32>)> = sqlx::query_as(fill(names, RELEASED))
-        .bind(&lanes)
-        .bind(retry.except.iter().map(|key| key.0).collect::<Vec<_>>())
-        .bind(i64::from(KEYS))
-        .bind(i64::from(OF_A_KEY))
-        .fetch_all(&mut *connection)
-        .await?;
+    let candidates: Vec<(i16, Uuid, Option<i64>, Option<i32>)> =
+        sqlx::query_as(fill(names, RELEASED))
+            .bind(&lanes)
+            .bind(retry.except.iter().map(|key| key.0).collect::<Vec<_>>())
+            .bind(i64::from(KEYS))
+            .bind(i64::from(OF_A_KEY))
+            .fetch_all(&mut *connection)
+            .await?;
     let candidates: Vec<Candidate> = candidates
         .into_iter()
         .map(|(lane, key, seq, bytes)| {
@@ -230,12 +237,17 @@ pub(super) async fn settle(
             .await?;
     }
     if let Then::Refused(seq, reason) = &settled.then {
-        sqlx::query(fill(names, REFUSED_AGAIN)).bind(seq).bind(storable(reason)).execute(&mut *tx).await?;
+        sqlx::query(fill(names, REFUSED_AGAIN))
+            .bind(seq)
+            .bind(storable(reason))
+            .execute(&mut *tx)
+            .await?;
     }
     if !matches!(settled.then, Then::GoOn) {
         sqlx::query(fill(names, TRY_LATER)).bind(lane).bind(key).execute(&mut *tx).await?;
     }
-    let forgotten = sqlx::query(fill(names, FORGET_KEY)).bind(lane).bind(key).execute(&mut *tx).await?;
+    let forgotten =
+        sqlx::query(fill(names, FORGET_KEY)).bind(lane).bind(key).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(Some(forgotten.rows_affected() == 0))
 }

@@ -1,10 +1,11 @@
-//! Space comes back by TRUNCATE of the leaves of the ring: no row is deleted, nothing is left to vacuum.
+//! Space comes back by TRUNCATE of the leaves of the ring: no row is deleted, nothing is left to
+//! vacuum.
 //!
-//! A leaf holds the events of a block of 2^20 numbers, and is free when every lane has published all of it. Its lock
-//! would not be given while a transaction that has inserted into it is open (or prepared): such a transaction holds one
-//! itself. One that has drawn its number, and not yet inserted, finds an empty leaf, and its row is read later as every
-//! straggler is. Inserts of the business go to the leaf of the current block, soon to the next: these two are never
-//! locked.
+//! A leaf holds the events of a block of 2^20 numbers, and is free when every lane has published
+//! all of it. Its lock would not be given while a transaction that has inserted into it is open (or
+//! prepared): such a transaction holds one itself. One that has drawn its number, and not yet
+//! inserted, finds an empty leaf, and its row is read later as every straggler is. Inserts of the
+//! business go to the leaf of the current block, soon to the next: these two are never locked.
 
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ select coalesce(last_value, 0),
        coalesce((select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0)
 from {sequence}";
 
-/// Rows of a leaf that some lane has not published, by the two ways in which a window's rows are found (see `window.rs`).
-/// Those of a window that is half read are pending to its end. Of a lane without progress, all are.
+/// Rows of a leaf that some lane has not published, by the two ways in which a window's rows are
+/// found (see `window.rs`). Those of a window that is half read are pending to its end. Of a lane
+/// without progress, all are.
 const PENDING: &str = "\
 select exists (
   select from generate_series(0, 15) as lanes (lane)
@@ -48,8 +50,8 @@ select exists (
        where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane and e.seq <= l.prev_floor
        order by e.xid limit 1) e)))";
 
-/// How many numbers lie between the first and the last event of a leaf: about how many events it has, found by its index.
-/// A count would read all of it.
+/// How many numbers lie between the first and the last event of a leaf: about how many events it
+/// has, found by its index. A count would read all of it.
 const SPAN: &str = "\
 select coalesce(max(edge.seq) - min(edge.seq) + 1, 0)
 from {lane} l
@@ -61,11 +63,15 @@ cross join lateral (
 /// What has left the outbox cannot be replayed any more.
 const FORGET_DISCARDED: &str = "delete from {discarded} where ((seq >> 20) & 15) = $1";
 
-/// One relay at a time: two that have both read a leaf, and then want its lock, would be a deadlock.
-const OUR_TURN: &str =
-    "select pg_try_advisory_xact_lock(hashtextextended('outbox reclaim ' || {'event'}::regclass::oid, 0))";
+/// One relay at a time: two that have both read a leaf, and then want its lock, would be a
+/// deadlock.
+const OUR_TURN: &str = "select pg_try_advisory_xact_lock(hashtextextended('outbox reclaim ' || {'event'}::regclass::oid, 0))";
 
-pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
+pub(super) async fn reclaim(
+    pool: &PgPool,
+    names: &Names,
+    retention: Duration,
+) -> Result<u64, OutboxError> {
     tidy::tidy(pool, names, retention, tidy::LARGE).await?;
     let Leaves { last, old } = note_how_far(pool, names, retention).await?;
     let mut events = 0;
@@ -73,7 +79,9 @@ pub(super) async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -
         match reclaim_leaf(pool, names, leaf).await {
             Ok(of_leaf) => events += of_leaf,
             // A relay that reads, a long query, another relay that reclaims: next time.
-            Err(error) if is_in_the_way(&error) => tracing::debug!(%error, leaf, "leaf not reclaimed now"),
+            Err(error) if is_in_the_way(&error) => {
+                tracing::debug!(%error, leaf, "leaf not reclaimed now")
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -86,7 +94,11 @@ struct Leaves {
     old: i64,
 }
 
-async fn note_how_far(pool: &PgPool, names: &Names, retention: Duration) -> Result<Leaves, sqlx::Error> {
+async fn note_how_far(
+    pool: &PgPool,
+    names: &Names,
+    retention: Duration,
+) -> Result<Leaves, sqlx::Error> {
     let millis = retention.as_millis() as f64;
     let mut tx = session::begin(pool).await?;
     sqlx::query(fill(names, MARK)).bind(millis).execute(&mut *tx).await?;
@@ -97,8 +109,10 @@ async fn note_how_far(pool: &PgPool, names: &Names, retention: Duration) -> Resu
 
 /// About how many events it had.
 async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: i64) -> Result<u64, sqlx::Error> {
-    let fill = |statement: &str| fill(names, &statement.replace("{leaf}", &format!("{{event_{leaf}}}")));
-    // `READ COMMITTED`, and said so: what decides below must see all that was committed before the lock was given.
+    let fill =
+        |statement: &str| fill(names, &statement.replace("{leaf}", &format!("{{event_{leaf}}}")));
+    // `READ COMMITTED`, and said so: what decides below must see all that was committed before the
+    // lock was given.
     let mut tx = session::begin(pool).await?;
     tx.execute(session::BY_INDEX).await?;
     let in_leaf = if sqlx::query_scalar(fill(OUR_TURN)).fetch_one(&mut *tx).await?
@@ -133,7 +147,8 @@ fn is_in_the_way(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == LOCK_NOT_AVAILABLE) || is_conflict(error)
 }
 
-/// The leaves whose events are all older than the number `old`, the oldest first; or that are needed soon.
+/// The leaves whose events are all older than the number `old`, the oldest first; or that are
+/// needed soon.
 fn leaves_to_reclaim(last: i64, old: i64) -> Vec<i64> {
     let current = last >> BLOCK_BITS;
     let first = (current - (LEAVES - KEPT_FREE)).max(0);

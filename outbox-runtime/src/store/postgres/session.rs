@@ -1,5 +1,5 @@
-//! What our sessions and transactions rest on. Nothing is inherited: a server, a database, a role and a URL can each have
-//! other defaults.
+//! What our sessions and transactions rest on. Nothing is inherited: a server, a database, a role
+//! and a URL can each have other defaults.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,19 +17,21 @@ const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// Each with why. A setting that this version of Postgres does not know is left out.
 ///
-/// Every statement of the relay reads a few rows by an index of a table that may have millions, and the planner, which
-/// knows neither the snapshots nor how old the statistics are, must not think otherwise: a sequential scan at each poll
-/// would cost more the more is retained.
+/// Every statement of the relay reads a few rows by an index of a table that may have millions, and
+/// the planner, which knows neither the snapshots nor how old the statistics are, must not think
+/// otherwise: a sequential scan at each poll would cost more the more is retained.
 const SETTINGS: [(&str, &str); 25] = [
     // A statement sees what was committed before it, and locks are given in turn.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
-    // Ours are bounded by `statement_timeout`; `LISTEN` and a quiet outbox are idle for as long as they like.
+    // Ours are bounded by `statement_timeout`; `LISTEN` and a quiet outbox are idle for as long as
+    // they like.
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),
-    // What the relay writes need not be on disk before it continues: what a crash takes back is published again.
+    // What the relay writes need not be on disk before it continues: what a crash takes back is
+    // published again.
     ("synchronous_commit", "off"),
     // Names are qualified by the schema that the user's own connections see.
     ("search_path", "pg_catalog"),
@@ -73,12 +75,14 @@ fn settings() -> SqlStr {
     sql(statement)
 }
 
-/// Only of a session that is ours alone: not behind a transaction pooler, which would give it to the business next.
+/// Only of a session that is ours alone: not behind a transaction pooler, which would give it to
+/// the business next.
 pub(super) async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     connection.execute(settings()).await.map(drop)
 }
 
-/// A connection of our own to where `pool` connects *now*: its options may have been changed since it was made.
+/// A connection of our own to where `pool` connects *now*: its options may have been changed since
+/// it was made.
 pub(super) async fn connect(pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
     pool.connect_options().connect().await
 }
@@ -89,7 +93,9 @@ fn single() -> PgPoolOptions {
 
 /// A pool of one connection, for what a relay does beside the business.
 pub(super) fn own_pool(pool: &PgPool) -> PgPool {
-    single().after_connect(|connection, _| Box::pin(set_up(connection))).connect_lazy_with(options_of(pool))
+    single()
+        .after_connect(|connection, _| Box::pin(set_up(connection)))
+        .connect_lazy_with(options_of(pool))
 }
 
 /// Has an own pool connect as `pool` does now.
@@ -101,8 +107,9 @@ fn options_of(pool: &PgPool) -> PgConnectOptions {
     (*pool.connect_options()).clone()
 }
 
-/// The names with the schema in which connections of `pool` find the tables: a `search_path` that is set by the pool's
-/// `after_connect` is unknown to all other connections. As they are if there are none.
+/// The names with the schema in which connections of `pool` find the tables: a `search_path` that
+/// is set by the pool's `after_connect` is unknown to all other connections. As they are if there
+/// are none.
 pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx::Error> {
     if names.schema.is_some() {
         return Ok(names.clone());
@@ -114,7 +121,8 @@ pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx:
     );
     let mut connection = pool.acquire().await?;
     let found = connection.fetch_optional(sql(statement)).await;
-    // Not back to the pool: a relay may run on a runtime of its own, and a connection that was made there lives by it.
+    // Not back to the pool: a relay may run on a runtime of its own, and a connection that was made
+    // there lives by it.
     let closed = connection.close().await;
     let found = found?;
     closed?;
@@ -142,8 +150,8 @@ pub(super) fn begin_statement(options: TxOptions) -> SqlStr {
     sql(statement)
 }
 
-/// Bounds a transaction and has its commit wait for the disk, and never loosens what the session has: of a time, the
-/// smaller counts.
+/// Bounds a transaction and has its commit wait for the disk, and never loosens what the session
+/// has: of a time, the smaller counts.
 fn limited(limit: Duration) -> String {
     // Postgres's settings are 32 bits wide, and 0 is no limit.
     let millis = limit.as_millis().clamp(1, 2_000_000_000);
@@ -169,8 +177,10 @@ pub(super) async fn begin(pool: &PgPool) -> Result<Begun<Postgres>, sqlx::Error>
 
 /// Begins one that reads a few rows of large tables, each by its index.
 pub(super) async fn begin_reading(pool: &PgPool) -> Result<Begun<Postgres>, sqlx::Error> {
-    let statement =
-        format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}; {BY_INDEX}", limited(STATEMENT_TIMEOUT));
+    let statement = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}; {BY_INDEX}",
+        limited(STATEMENT_TIMEOUT)
+    );
     Begun::on(pool, Some(sql(statement))).await
 }
 

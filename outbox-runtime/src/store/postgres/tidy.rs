@@ -1,11 +1,13 @@
 //! Space of progress, signs of life and marks comes back: of each table only the latest rows count.
 //!
-//! The table is locked, its latest rows are kept aside, it is truncated, and they are put back, in one transaction. Whoever
-//! waited for the lock reads by a snapshot taken after it, as Postgres takes the locks of a statement before its snapshot.
-//! An older snapshot (of a transaction that is not READ COMMITTED, and we have none) finds no rows: see `{cursors}`.
+//! The table is locked, its latest rows are kept aside, it is truncated, and they are put back, in
+//! one transaction. Whoever waited for the lock reads by a snapshot taken after it, as Postgres
+//! takes the locks of a statement before its snapshot. An older snapshot (of a transaction that is
+//! not READ COMMITTED, and we have none) finds no rows: see `{cursors}`.
 //!
-//! A lock held on these tables for long, as `pg_dump` does, only means that they grow until it is released:
-//! about 150 bytes for each lane whose progress is saved, at most 20 times a second. Reading stays as fast.
+//! A lock held on these tables for long, as `pg_dump` does, only means that they grow until it is
+//! released: about 150 bytes for each lane whose progress is saved, at most 20 times a second.
+//! Reading stays as fast.
 
 use std::time::Duration;
 
@@ -68,11 +70,17 @@ pub(super) async fn tidy(
         }
         tx.execute(session::BY_INDEX).await?;
         // Not waited for: while we wait, no relay could save.
-        if let Err(error) = tx.execute(fill("lock table {table} in access exclusive mode nowait")).await {
+        if let Err(error) =
+            tx.execute(fill("lock table {table} in access exclusive mode nowait")).await
+        {
             tx.rollback().await?;
             let code = error.as_database_error().and_then(|error| error.code());
             if code.is_some_and(|code| code == LOCK_NOT_AVAILABLE) {
-                tracing::debug!(table = names.fill(table), bytes, "not truncated: somebody has a lock on it");
+                tracing::debug!(
+                    table = names.fill(table),
+                    bytes,
+                    "not truncated: somebody has a lock on it"
+                );
                 continue;
             }
             return Err(error.into());
@@ -80,10 +88,12 @@ pub(super) async fn tidy(
         let latest: Vec<String> = sqlx::query_scalar(fill(latest)).fetch_all(&mut *tx).await?;
         tx.execute(fill("truncate table {table}")).await?;
         failpoint("while-tidying");
-        sqlx::query(fill("insert into {table} select (latest::{table}).* from unnest($1::text[]) as latest"))
-            .bind(&latest)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(fill(
+            "insert into {table} select (latest::{table}).* from unnest($1::text[]) as latest",
+        ))
+        .bind(&latest)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
     }
     Ok(())

@@ -1,26 +1,31 @@
 //! Reading without loss and in order.
 //!
-//! `seq > last` loses events: a transaction may draw its number early and commit late. So the relay reads
-//! *windows*: the rows that are visible in the snapshot `cur` and were not in the snapshot `prev`, ordered by
-//! `seq`. Each committed row is in exactly one window, and the rows of one key are in the order in which their
-//! writers held its lock.
+//! `seq > last` loses events: a transaction may draw its number early and commit late. So the relay
+//! reads *windows*: the rows that are visible in the snapshot `cur` and were not in the snapshot
+//! `prev`, ordered by `seq`. Each committed row is in exactly one window, and the rows of one key
+//! are in the order in which their writers held its lock.
 //!
 //! Within a window, a row is found in one of two ways:
-//! - its number is above `prev_floor`, the sequence's value when `prev` was taken: the *main run*, by (lane, seq);
-//! - its number is at or below it, so its transaction had begun by then, and was in progress in `prev`: a
-//!   *straggler*. Its transaction's id is one of `prev`'s in-progress list, or lies between `prev`'s end and
-//!   `prev_h`, an id drawn after `prev_floor` was read: by (xid, lane, seq).
+//! - its number is above `prev_floor`, the sequence's value when `prev` was taken: the *main run*,
+//!   by (lane, seq);
+//! - its number is at or below it, so its transaction had begun by then, and was in progress in
+//!   `prev`: a *straggler*. Its transaction's id is one of `prev`'s in-progress list, or lies
+//!   between `prev`'s end and `prev_h`, an id drawn after `prev_floor` was read: by (xid, lane,
+//!   seq).
 //!
-//! A *look* opens a window and reads its first rows in one statement, which sees what the window's snapshot shows. Mostly
-//! that is all of it; the rest is read in chunks above `last_seq`. Windows are kept in memory, and what is delivered of them is saved
-//! as a new row of the lane's progress. A server that crashes hands out again the transaction ids that it had not yet logged, and a window of
-//! the time before would take new rows for old ones: so a window is used, and saved, only over the connection that it was
-//! opened over, which no crash and no failover survives. A *saved* window is good for ever: the transaction that saved it
-//! drew its id after the snapshot, and with that id in the log all lower ones are spent.
+//! A *look* opens a window and reads its first rows in one statement, which sees what the window's
+//! snapshot shows. Mostly that is all of it; the rest is read in chunks above `last_seq`. Windows
+//! are kept in memory, and what is delivered of them is saved as a new row of the lane's progress.
+//! A server that crashes hands out again the transaction ids that it had not yet logged, and a
+//! window of the time before would take new rows for old ones: so a window is used, and saved, only
+//! over the connection that it was opened over, which no crash and no failover survives. A *saved*
+//! window is good for ever: the transaction that saved it drew its id after the snapshot, and with
+//! that id in the log all lower ones are spent.
 //!
-//! A row's transaction id is drawn before its number. So of a transaction that is not older than the id `prev_h` of some
-//! earlier window, all numbers are above that window's floor: this bounds from below the numbers that a window can have,
-//! and mostly leaves a single leaf of the ring to search. See `marks.rs`.
+//! A row's transaction id is drawn before its number. So of a transaction that is not older than
+//! the id `prev_h` of some earlier window, all numbers are above that window's floor: this bounds
+//! from below the numbers that a window can have, and mostly leaves a single leaf of the ring to
+//! search. See `marks.rs`.
 //!
 //! The proof by experiment is `tests/window_fuzz.rs`.
 
@@ -35,7 +40,8 @@ use super::{invariants, look};
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::{LaneBatch, LaneRead, Names, Rest};
 
-/// How far a lane is read: everything visible in `prev`, and, when a window is open, its rows up to `last_seq`.
+/// How far a lane is read: everything visible in `prev`, and, when a window is open, its rows up to
+/// `last_seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgCursor {
     pub(super) prev: Arc<Snapshot>,
@@ -81,8 +87,8 @@ pub(super) struct Session<'s> {
 /// A lane whose window is open, from where it is to be read.
 pub(super) type ToRead<'l> = (&'l LaneRead<PgCursor>, Arc<Snapshot>, PgCursor);
 
-/// The next events of these lanes: opens a window for those that have none, where there is anything new, reads the next
-/// chunk of each, and closes those that are read to their end.
+/// The next events of these lanes: opens a window for those that have none, where there is anything
+/// new, reads the next chunk of each, and closes those that are read to their end.
 pub(super) async fn read(
     session: &mut Session<'_>,
     lanes: &[LaneRead<PgCursor>],
@@ -99,8 +105,9 @@ pub(super) async fn read(
     // Most often they are all in one place, and find something there: then this is one call.
     while let Some((_, _, first)) = to_read.first() {
         let place = Place::of_window(first, session.marks);
-        let (here, elsewhere): (Vec<_>, Vec<_>) =
-            to_read.into_iter().partition(|(_, _, start)| Place::of_window(start, session.marks) == place);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = to_read
+            .into_iter()
+            .partition(|(_, _, start)| Place::of_window(start, session.marks) == place);
         to_read = elsewhere;
         let mut chunks = chunk::read(session, place, &here).await?;
         for (read, cur, start) in here {
@@ -121,9 +128,13 @@ pub(super) async fn read(
             } else {
                 // Behind the end of a window that was not opened now, there may be news.
                 let old = read.from.cur.is_some();
-                let rest =
-                    if rest == Rest::Nothing && (old || end.cur.is_some()) { Rest::More } else { rest };
-                // A saved window that turns out to be read to its end would keep its leaves from being reclaimed.
+                let rest = if rest == Rest::Nothing && (old || end.cur.is_some()) {
+                    Rest::More
+                } else {
+                    rest
+                };
+                // A saved window that turns out to be read to its end would keep its leaves from
+                // being reclaimed.
                 let save = read.from.cur.is_some() && end.cur.is_none();
                 batches.push(LaneBatch { lane: read.lane, events, start, end, save, rest });
             }

@@ -10,7 +10,9 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
 use crate::store::liveness::Sign;
-use crate::store::{Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share, sql};
+use crate::store::{
+    Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share, sql,
+};
 
 const SAY_ALIVE: &str = "\
 insert into {relay} (owner, shares, sign, alive_until, lease_millis) values ($1, $2, 1, $3, $4)
@@ -31,9 +33,11 @@ order by l.lane";
 
 const TAKE_LANE: &str = "update {lane} set owner = $1, epoch = epoch + 1 where lane = $2";
 
-const SAVE_CURSOR: &str = "update {lane} set last_seq = $1 where lane = $2 and owner = $3 and epoch = $4";
+const SAVE_CURSOR: &str =
+    "update {lane} set last_seq = $1 where lane = $2 and owner = $3 and epoch = $4";
 
-const RELEASE_LANE: &str = "update {lane} set owner = null where lane = $1 and owner = $2 and epoch = $3";
+const RELEASE_LANE: &str =
+    "update {lane} set owner = null where lane = $1 and owner = $2 and epoch = $3";
 
 type LaneColumns = (i16, i64, i64, Option<Uuid>, Option<i64>);
 
@@ -56,7 +60,8 @@ impl LaneRow {
 }
 
 impl SqliteStore {
-    /// Mostly in single statements: a process that is paused within a transaction stops all that write.
+    /// Mostly in single statements: a process that is paused within a transaction stops all that
+    /// write.
     pub(super) async fn claim_lanes(
         &mut self,
         held: &[Lease],
@@ -73,20 +78,26 @@ impl SqliteStore {
             .execute(&mut *connection)
             .await?;
         let signs = self.signs(&mut connection, now).await?;
-        let dead: Vec<(Uuid, i64)> =
-            self.liveness.dead(&signs, Instant::now()).iter().map(|sign| (sign.owner, sign.number)).collect();
+        let dead: Vec<(Uuid, i64)> = self
+            .liveness
+            .dead(&signs, Instant::now())
+            .iter()
+            .map(|sign| (sign.owner, sign.number))
+            .collect();
         let is_dead = |owner| dead.iter().any(|(dead, _)| *dead == owner);
         let others = signs.iter().filter(|sign| sign.shares && !is_dead(sign.owner)).count();
         let share = if fair { LANES.div_ceil(others + 1) } else { LANES };
         let rows = self.lane_rows(&mut connection).await?;
         let is_ours = |lease: &&Lease| {
-            rows.iter()
-                .any(|row| (row.lane, row.epoch, row.owner) == (lease.lane, lease.epoch, Some(self.owner)))
+            rows.iter().any(|row| {
+                (row.lane, row.epoch, row.owner) == (lease.lane, lease.epoch, Some(self.owner))
+            })
         };
         let (ours, lost): (Vec<&Lease>, Vec<&Lease>) = held.iter().partition(is_ours);
         let ours: Vec<Lane> = ours.into_iter().map(|lease| lease.lane).collect();
         let lost = lost.into_iter().map(|lease| lease.lane).collect();
-        let is_free = |row: &&LaneRow| !ours.contains(&row.lane) && row.holder(self.owner, &dead).is_none();
+        let is_free =
+            |row: &&LaneRow| !ours.contains(&row.lane) && row.holder(self.owner, &dead).is_none();
         let wanted = share.saturating_sub(ours.len());
         let mut taken = Vec::new();
         if wanted > 0 && rows.iter().any(|row| is_free(&row)) {
@@ -142,7 +153,10 @@ impl SqliteStore {
         Ok(taken)
     }
 
-    async fn lane_rows(&self, connection: &mut SqliteConnection) -> Result<Vec<LaneRow>, OutboxError> {
+    async fn lane_rows(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<Vec<LaneRow>, OutboxError> {
         let rows: Vec<LaneColumns> =
             sqlx::query_as(sql(self.names.fill(LANES_AND_HOLDERS))).fetch_all(connection).await?;
         if rows.len() < LANES {
@@ -159,7 +173,11 @@ impl SqliteStore {
     }
 
     /// The latest sign of life of each of the others.
-    async fn signs(&self, connection: &mut SqliteConnection, now: i64) -> Result<Vec<Sign>, OutboxError> {
+    async fn signs(
+        &self,
+        connection: &mut SqliteConnection,
+        now: i64,
+    ) -> Result<Vec<Sign>, OutboxError> {
         let signs: Vec<(Uuid, i64, i64, bool, bool)> = sqlx::query_as(sql(self.names.fill(SIGNS)))
             .bind(self.owner)
             .bind(now)
@@ -175,7 +193,10 @@ impl SqliteStore {
         Ok(signs.into_iter().map(sign).collect())
     }
 
-    pub(super) async fn save_cursors(&self, progress: &[Progress<i64>]) -> Result<Saved, OutboxError> {
+    pub(super) async fn save_cursors(
+        &self,
+        progress: &[Progress<i64>],
+    ) -> Result<Saved, OutboxError> {
         let (parking, plain): (Vec<_>, Vec<_>) =
             progress.iter().partition(|progress| !progress.parked.is_empty());
         let mut saved = Saved::default();
@@ -230,7 +251,11 @@ impl SqliteStore {
         Ok(saved.rows_affected() > 0)
     }
 
-    pub(super) async fn release_lanes(&self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
+    pub(super) async fn release_lanes(
+        &self,
+        held: &[Lease],
+        leaving: bool,
+    ) -> Result<(), OutboxError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for lease in held {
             sqlx::query(sql(self.names.fill(RELEASE_LANE)))

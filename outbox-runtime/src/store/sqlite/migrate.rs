@@ -5,7 +5,8 @@ use crate::store::sealed::Database as _;
 use crate::store::{Migration, Names, migrate::missing, sql};
 use crate::tx::{Begun, TxOptions};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
 
 pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
     if names.schema.is_some() {
@@ -34,7 +35,11 @@ async fn migrate_if_needed(pool: &SqlitePool, names: &Names) -> Result<(), Outbo
             .bind(migration.version)
             .execute(&mut *tx)
             .await?;
-        tracing::info!(version = migration.version, tables = names.identity(), "outbox schema migrated");
+        tracing::info!(
+            version = migration.version,
+            tables = names.identity(),
+            "outbox schema migrated"
+        );
     }
     tx.commit().await?;
     Ok(())

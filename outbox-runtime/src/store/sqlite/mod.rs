@@ -1,5 +1,5 @@
-//! SQLite, the embedded default. One writer at a time: the order of `seq` is the order of the commits, and a plain
-//! cursor is exact.
+//! SQLite, the embedded default. One writer at a time: the order of `seq` is the order of the
+//! commits, and a plain cursor is exact.
 
 mod inbox;
 mod lease;
@@ -23,8 +23,8 @@ use crate::record::{EventRecord, KeyDigest, Lane};
 use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
 use crate::store::{
-    Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration, Names, Others,
-    Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting,
+    Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration,
+    Names, Others, Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting,
 };
 use crate::tx::{Doubt, TxOptions};
 
@@ -36,8 +36,9 @@ impl Database for Sqlite {
     const MIGRATIONS: &'static [Migration] = migrate::MIGRATIONS;
     const MIGRATION_TABLE: &'static str = migrate::MIGRATION_TABLE;
 
-    /// A transaction that reads first and writes later fails when another wrote meanwhile, and waiting does not
-    /// help it. One that takes the writer's place at once waits for it (sqlx's `busy_timeout`).
+    /// A transaction that reads first and writes later fails when another wrote meanwhile, and
+    /// waiting does not help it. One that takes the writer's place at once waits for it (sqlx's
+    /// `busy_timeout`).
     fn begin_statement(_: TxOptions) -> Option<SqlStr> {
         Some("BEGIN IMMEDIATE".into_sql_str())
     }
@@ -122,8 +123,8 @@ impl Database for Sqlite {
         inbox::first_waiting(connection, names, of).await
     }
 
-    /// What fails in SQLite fails alone, unless it says `or rollback`, or the disk is full: then the transaction is over, and
-    /// what follows would commit by itself, statement for statement.
+    /// What fails in SQLite fails alone, unless it says `or rollback`, or the disk is full: then
+    /// the transaction is over, and what follows would commit by itself, statement for statement.
     fn asks_before_commit(doubt: Doubt, _: bool) -> bool {
         doubt.ever
     }
@@ -170,11 +171,18 @@ impl Database for Sqlite {
         Ok(Arc::new(names.clone()))
     }
 
-    async fn others_if_unused(pool: &SqlitePool, names: &Names) -> Result<Vec<String>, OutboxError> {
+    async fn others_if_unused(
+        pool: &SqlitePool,
+        names: &Names,
+    ) -> Result<Vec<String>, OutboxError> {
         operate::others_if_unused(pool, names).await
     }
 
-    async fn reclaim(pool: &SqlitePool, names: &Names, retention: Duration) -> Result<u64, OutboxError> {
+    async fn reclaim(
+        pool: &SqlitePool,
+        names: &Names,
+        retention: Duration,
+    ) -> Result<u64, OutboxError> {
         operate::reclaim(pool, names, retention).await
     }
 
@@ -277,7 +285,11 @@ impl Store for SqliteStore {
         self.keys_among(lane, &keys).await
     }
 
-    async fn released(&mut self, held: &[Lease], retry: Retry) -> Result<Vec<Released>, OutboxError> {
+    async fn released(
+        &mut self,
+        held: &[Lease],
+        retry: Retry,
+    ) -> Result<Vec<Released>, OutboxError> {
         self.released_events(held, &retry).await
     }
 

@@ -28,7 +28,8 @@ select last.seq, $1 from (select max(seq) as seq from {event}) last
 where last.seq is not null and not exists (select 1 from {mark} where at > $1 - $2 / 100 and seq >= last.seq)
 on conflict (seq) do nothing";
 
-const FORGET_MARKS: &str = "delete from {mark} where seq < (select max(seq) from {mark} where at <= $1)";
+const FORGET_MARKS: &str =
+    "delete from {mark} where seq < (select max(seq) from {mark} where at <= $1)";
 
 const DELETE_PUBLISHED: &str = "\
 delete from {event} where seq in (
@@ -37,8 +38,7 @@ delete from {event} where seq in (
   order by e.seq limit $2)";
 
 /// What has left the outbox cannot be replayed any more.
-const FORGET_DISCARDED: &str =
-    "delete from {discarded} where not exists (select 1 from {event} e where e.seq = {discarded}.seq)";
+const FORGET_DISCARDED: &str = "delete from {discarded} where not exists (select 1 from {event} e where e.seq = {discarded}.seq)";
 
 const STATUS: &str = "\
 select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.alive_until > $2) as owner,
@@ -63,7 +63,8 @@ select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.header
        e.kafka_partition
 from {event} e where e.seq in ";
 
-const TAKE_BACK: &str = "delete from {discarded} where id = (select id from {event} where seq = $1)";
+const TAKE_BACK: &str =
+    "delete from {discarded} where id = (select id from {event} where seq = $1)";
 
 /// The numbers of a page, how large each event is, and the first event of its key.
 const PAGE: &str = "\
@@ -78,7 +79,8 @@ const RELEASE_KEY: &str = "\
 update {parked_key} set released = 1
 where lane = $1 and key_digest in (select key_digest from {parked} where lane = $1 and key = $2)";
 
-const RELEASE_ON_TOPIC: &str = "update {parked_key} set released = 1 where lane = $1 and key_digest = $2";
+const RELEASE_ON_TOPIC: &str =
+    "update {parked_key} set released = 1 where lane = $1 and key_digest = $2";
 
 /// An event that was replayed and parked again is there more than once.
 const TO_DISCARD: &str = "\
@@ -109,7 +111,10 @@ where type = 'table' and name like '%event' and name <> $1 || 'event'
 order by name
 limit 10";
 
-pub(super) async fn others_if_unused(pool: &SqlitePool, names: &Names) -> Result<Vec<String>, OutboxError> {
+pub(super) async fn others_if_unused(
+    pool: &SqlitePool,
+    names: &Names,
+) -> Result<Vec<String>, OutboxError> {
     Ok(sqlx::query_scalar(sql(OTHERS_IF_UNUSED)).bind(&names.prefix).fetch_all(pool).await?)
 }
 
@@ -150,18 +155,20 @@ pub(super) async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, O
         .bind(unix_millis())
         .fetch_all(pool)
         .await?;
-    let parked: u32 =
-        sqlx::query_scalar(sql(names.fill("select count(*) from (select 1 from {parked} limit $1)")))
-            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-            .fetch_one(pool)
-            .await?;
+    let parked: u32 = sqlx::query_scalar(sql(
+        names.fill("select count(*) from (select 1 from {parked} limit $1)")
+    ))
+    .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+    .fetch_one(pool)
+    .await?;
     let lanes = rows
         .into_iter()
         .map(|(lane, owner, backlog, oldest)| LaneStatus {
             lane: Lane::from_number(lane),
             owner,
             backlog: u64::from(backlog),
-            oldest_pending: oldest.map(|micros| UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())),
+            oldest_pending: oldest
+                .map(|micros| UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())),
         })
         .collect();
     Ok(Status::new(lanes, u64::from(parked)))
@@ -225,14 +232,25 @@ pub(super) async fn release_parked(
         }
         Release::Key(key) => {
             let lane = Lane::of(Some(key), Uuid::nil()).number();
-            sqlx::query(sql(names.fill(RELEASE_KEY))).bind(lane).bind(key).execute(&mut *tx).await?;
-            let count = sql(names.fill("select count(*) from {parked} where lane = $1 and key = $2"));
+            sqlx::query(sql(names.fill(RELEASE_KEY)))
+                .bind(lane)
+                .bind(key)
+                .execute(&mut *tx)
+                .await?;
+            let count =
+                sql(names.fill("select count(*) from {parked} where lane = $1 and key = $2"));
             sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
         }
         Release::OnTopic(lane, key) => {
             let (lane, key) = (lane.number(), key.0);
-            sqlx::query(sql(names.fill(RELEASE_ON_TOPIC))).bind(lane).bind(key).execute(&mut *tx).await?;
-            let count = sql(names.fill("select count(*) from {parked} where lane = $1 and key_digest = $2"));
+            sqlx::query(sql(names.fill(RELEASE_ON_TOPIC)))
+                .bind(lane)
+                .bind(key)
+                .execute(&mut *tx)
+                .await?;
+            let count = sql(
+                names.fill("select count(*) from {parked} where lane = $1 and key_digest = $2")
+            );
             sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
         }
     };
@@ -268,8 +286,15 @@ async fn discard_all_of(
     names: &Names,
     id: Uuid,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(sql(names.fill(REMEMBER))).bind(id).bind(unix_millis()).execute(&mut *connection).await?;
-    sqlx::query(sql(names.fill("delete from {parked} where id = $1"))).bind(id).execute(connection).await?;
+    sqlx::query(sql(names.fill(REMEMBER)))
+        .bind(id)
+        .bind(unix_millis())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(sql(names.fill("delete from {parked} where id = $1")))
+        .bind(id)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -278,10 +303,12 @@ pub(super) async fn discarded(
     names: &Names,
     limit: u32,
 ) -> Result<Vec<DiscardedEvent>, OutboxError> {
-    let rows = sqlx::query(sql(names.fill("select * from {discarded} order by at desc, seq desc limit $1")))
-        .bind(limit.min(PAGE_EVENTS))
-        .fetch_all(pool)
-        .await?;
+    let rows = sqlx::query(sql(
+        names.fill("select * from {discarded} order by at desc, seq desc limit $1")
+    ))
+    .bind(limit.min(PAGE_EVENTS))
+    .fetch_all(pool)
+    .await?;
     rows.iter()
         .map(|row| {
             Ok(DiscardedEvent {
@@ -296,7 +323,11 @@ pub(super) async fn discarded(
         .collect()
 }
 
-pub(super) async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+pub(super) async fn replay(
+    pool: &SqlitePool,
+    names: &Names,
+    which: &Replay,
+) -> Result<u64, OutboxError> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
     let replayed = match &which.ids {
         Some(ids) => replay_ids(&mut tx, names, which, ids).await?,

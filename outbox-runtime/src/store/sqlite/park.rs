@@ -8,7 +8,9 @@ use super::write::unix_micros;
 use super::{SqliteStore, millis, unix_millis};
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
-use crate::store::parked::{Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within};
+use crate::store::parked::{
+    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within,
+};
 use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then, sql};
 
 const PARK: &str = "\
@@ -28,7 +30,8 @@ const PARK_KEY: &str = "\
 insert into {parked_key} (lane, key_digest, since, released) values ($1, $2, $3, $4)
 on conflict (lane, key_digest) do update set released = 1 where excluded.released";
 
-/// The keys that were refused the longest ago. A time in the future is of a clock that was set back since.
+/// The keys that were refused the longest ago. A time in the future is of a clock that was set back
+/// since.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
 update {parked_key} set released = 1
 where lane = $1 and key_digest in (
@@ -61,12 +64,13 @@ pub(super) async fn keys(
     names: &Names,
     lane: Lane,
 ) -> Result<KnownParked, sqlx::Error> {
-    let keys: Vec<Uuid> =
-        sqlx::query_scalar(sql(names.fill("select key_digest from {parked_key} where lane = $1 limit $2")))
-            .bind(lane.number())
-            .bind(i64::from(MOST_KNOWN) + 1)
-            .fetch_all(connection)
-            .await?;
+    let keys: Vec<Uuid> = sqlx::query_scalar(sql(
+        names.fill("select key_digest from {parked_key} where lane = $1 limit $2")
+    ))
+    .bind(lane.number())
+    .bind(i64::from(MOST_KNOWN) + 1)
+    .fetch_all(connection)
+    .await?;
     Ok((keys.len() <= MOST_KNOWN as usize).then(|| keys.into_iter().map(KeyDigest).collect()))
 }
 
@@ -98,7 +102,10 @@ pub(super) async fn park(
             .execute(&mut *connection)
             .await?;
         if event.unreadable.is_some() {
-            sqlx::query(sql(names.fill(KEEP_UNREADABLE))).bind(event.seq).execute(&mut *connection).await?;
+            sqlx::query(sql(names.fill(KEEP_UNREADABLE)))
+                .bind(event.seq)
+                .execute(&mut *connection)
+                .await?;
         }
     }
     for ((lane, key), released) in keys_of(parked) {
@@ -119,18 +126,20 @@ impl SqliteStore {
         lane: Lane,
         keys: &[KeyDigest],
     ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
-        let any: Option<i64> =
-            sqlx::query_scalar(sql(self.names.fill("select 1 from {parked_key} where lane = $1 limit 1")))
-                .bind(lane.number())
-                .fetch_optional(&self.pool)
-                .await?;
+        let any: Option<i64> = sqlx::query_scalar(sql(self
+            .names
+            .fill("select 1 from {parked_key} where lane = $1 limit 1")))
+        .bind(lane.number())
+        .fetch_optional(&self.pool)
+        .await?;
         if any.is_none() {
             return Ok(None);
         }
         let mut parked = Vec::new();
         for some in keys.chunks(AT_ONCE) {
-            let mut query: QueryBuilder<Sqlite> =
-                QueryBuilder::new(self.names.fill("select key_digest from {parked_key} where lane = "));
+            let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
+                self.names.fill("select key_digest from {parked_key} where lane = "),
+            );
             query.push_bind(lane.number()).push(" and key_digest in (");
             let mut list = query.separated(", ");
             for key in some {
@@ -166,10 +175,11 @@ impl SqliteStore {
         for (lane, key, seqs) in within(&candidates, retry.bytes) {
             let mut events = Vec::with_capacity(seqs.len());
             for seq in &seqs {
-                let row = sqlx::query(sql(self.names.fill("select * from {parked} where seq = $1")))
-                    .bind(seq)
-                    .fetch_optional(&self.pool)
-                    .await?;
+                let row =
+                    sqlx::query(sql(self.names.fill("select * from {parked} where seq = $1")))
+                        .bind(seq)
+                        .fetch_optional(&self.pool)
+                        .await?;
                 events.extend(row.map(|row| stored_event(&row)).transpose()?);
             }
             released.extend(with_events(vec![(lane, key, seqs)], events));
@@ -177,13 +187,18 @@ impl SqliteStore {
         Ok(released)
     }
 
-    async fn candidates(&self, lane: Lane, except: &[KeyDigest]) -> Result<Vec<Candidate>, OutboxError> {
-        let rows: Vec<(Uuid, Option<i64>, Option<i64>)> = sqlx::query_as(sql(self.names.fill(RELEASED)))
-            .bind(lane.number())
-            .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
-            .bind(OF_A_KEY)
-            .fetch_all(&self.pool)
-            .await?;
+    async fn candidates(
+        &self,
+        lane: Lane,
+        except: &[KeyDigest],
+    ) -> Result<Vec<Candidate>, OutboxError> {
+        let rows: Vec<(Uuid, Option<i64>, Option<i64>)> =
+            sqlx::query_as(sql(self.names.fill(RELEASED)))
+                .bind(lane.number())
+                .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
+                .bind(OF_A_KEY)
+                .fetch_all(&self.pool)
+                .await?;
         Ok(rows
             .into_iter()
             .map(|(key, seq, bytes)| {
@@ -193,7 +208,11 @@ impl SqliteStore {
             .collect())
     }
 
-    pub(super) async fn settle(&self, lease: Lease, settled: &Settled) -> Result<Option<bool>, OutboxError> {
+    pub(super) async fn settle(
+        &self,
+        lease: Lease,
+        settled: &Settled,
+    ) -> Result<Option<bool>, OutboxError> {
         let (lane, key) = (lease.lane.number(), settled.key.0);
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let ours: Option<i64> = sqlx::query_scalar(sql(self.names.fill(STILL_OURS)))

@@ -10,8 +10,9 @@ use crate::event::{Headers, is_in_calendar};
 use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::{LaneBatch, LaneRead, Rest, sql};
 
-/// `$4` bounds the bytes. The first row that does not fit comes without its contents, and with its size. Sizes are added up
-/// before contents are read: SQLite knows the length of a blob without reading it.
+/// `$4` bounds the bytes. The first row that does not fit comes without its contents, and with its
+/// size. Sizes are added up before contents are read: SQLite knows the length of a blob without
+/// reading it.
 const READ_LANE: &str = "\
 select e.*, case when sized.running > $4 then sized.size end as too_large
 from (
@@ -59,8 +60,8 @@ impl SqliteStore {
     }
 }
 
-/// What was written by hand may be anything that the columns take. It is no error, which would stop all lanes: the event is
-/// marked, and set aside.
+/// What was written by hand may be anything that the columns take. It is no error, which would stop
+/// all lanes: the event is marked, and set aside.
 pub(super) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
     let mut unreadable = None;
     let record = EventRecord {
@@ -70,12 +71,11 @@ pub(super) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> 
         name: field::<String>(row, "name", &mut unreadable).into(),
         version: field(row, "version", &mut unreadable),
         content_type: field::<String>(row, "content_type", &mut unreadable).into(),
-        headers: Headers::from_stored(&field::<String>(row, "headers", &mut unreadable)).unwrap_or_else(
-            |error| {
+        headers: Headers::from_stored(&field::<String>(row, "headers", &mut unreadable))
+            .unwrap_or_else(|error| {
                 unreadable.get_or_insert_with(|| error.to_string().into());
                 Headers::new()
-            },
-        ),
+            }),
         payload: field(row, "payload", &mut unreadable),
         occurred_at: from_micros(field(row, "occurred_at", &mut unreadable)).unwrap_or_else(|| {
             unreadable = Some("its `occurred_at` is in no calendar".into());

@@ -58,7 +58,10 @@ impl Way {
     pub(super) const fn is_of_events(self) -> bool {
         matches!(
             self,
-            Self::PlainStructs | Self::DeriveDomainEvent | Self::DomainEventByHand | Self::DeriveSerialize
+            Self::PlainStructs
+                | Self::DeriveDomainEvent
+                | Self::DomainEventByHand
+                | Self::DeriveSerialize
         )
     }
 
@@ -72,7 +75,9 @@ impl Way {
             let (derive, event, key, header) = match self {
                 Self::DeriveDomainEvent => (
                     "#[derive(outbox::DomainEvent)]",
-                    format!("#[event(topic = \"orders\", name = \"order.event{n}\", codec = Plain)]"),
+                    format!(
+                        "#[event(topic = \"orders\", name = \"order.event{n}\", codec = Plain)]"
+                    ),
                     "#[event(key)]",
                     "#[event(header)]",
                 ),
@@ -127,7 +132,10 @@ impl Way {
             );
         }
         if self == Self::AsyncTrait {
-            let _ = write!(code, "\n#[async_trait::async_trait]\npub trait Orders {{\n{declarations}}}\n");
+            let _ = write!(
+                code,
+                "\n#[async_trait::async_trait]\npub trait Orders {{\n{declarations}}}\n"
+            );
         }
         let _ = write!(code, "\n{open}\n{methods}{close}");
         code
@@ -194,7 +202,8 @@ async fn insert(tx: &mut outbox::OutboxTx<'_, sqlx::Sqlite>, id: u64, name: &str
 }
 ";
 
-/// A workspace with a package for each way, which depend on the `outbox` of this one and have its lock file.
+/// A workspace with a package for each way, which depend on the `outbox` of this one and have its
+/// lock file.
 pub(super) fn write(dir: &Path) -> Result<(), Error> {
     let root = workspace_root();
     let members: Vec<_> = Way::ALL.iter().map(|way| format!("{:?}", way.package())).collect();
@@ -226,5 +235,6 @@ pub(super) fn source(dir: &Path, way: Way) -> PathBuf {
 }
 
 fn write_file(path: &Path, content: &str) -> Result<(), Error> {
-    fs::write(path, content).map_err(|error| Error::io(format_args!("write {}", path.display()), error))
+    fs::write(path, content)
+        .map_err(|error| Error::io(format_args!("write {}", path.display()), error))
 }

@@ -1,4 +1,5 @@
-//! A figure: what contenders did, side by side. It is kept as JSON with all samples, and shown as a table and as bars.
+//! A figure: what contenders did, side by side. It is kept as JSON with all samples, and shown as a
+//! table and as bars.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -47,7 +48,13 @@ pub(super) enum Budget {
 }
 
 impl Figure {
-    pub(super) fn new(name: &str, title: &str, about: &str, setting: &str, columns: &[&str]) -> Self {
+    pub(super) fn new(
+        name: &str,
+        title: &str,
+        about: &str,
+        setting: &str,
+        columns: &[&str],
+    ) -> Self {
         Self {
             name: name.to_owned(),
             title: title.to_owned(),
@@ -70,7 +77,9 @@ impl Figure {
     }
 
     pub(super) fn push(&mut self, row: &str, samples: &[f64]) {
-        for (cell, sample) in self.row(row).iter_mut().zip(samples).filter(|(_, sample)| !sample.is_nan()) {
+        for (cell, sample) in
+            self.row(row).iter_mut().zip(samples).filter(|(_, sample)| !sample.is_nan())
+        {
             cell.push(*sample);
         }
     }
@@ -87,8 +96,12 @@ impl Figure {
 
     fn markdown(&self) -> String {
         let mut page = format!("## {}\n\n{}\n\n{}\n\n", self.title, self.about, self.setting);
-        let _ =
-            writeln!(page, "| | {} |\n|---|{}", self.columns.join(" | "), "---|".repeat(self.columns.len()));
+        let _ = writeln!(
+            page,
+            "| | {} |\n|---|{}",
+            self.columns.join(" | "),
+            "---|".repeat(self.columns.len())
+        );
         for row in &self.rows {
             let cells: Vec<String> = row.cells.iter().map(shown).collect();
             let _ = writeln!(page, "| {} | {} |", row.name, cells.join(" | "));
@@ -105,7 +118,8 @@ impl Figure {
     fn svg(&self) -> String {
         const LEFT: f64 = 260.0;
         const WIDTH: f64 = 420.0;
-        let most = self.rows.iter().map(|row| row.cells[0].spread().1).fold(f64::MIN_POSITIVE, f64::max);
+        let most =
+            self.rows.iter().map(|row| row.cells[0].spread().1).fold(f64::MIN_POSITIVE, f64::max);
         let height = 50 + 28 * self.rows.len();
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {height}\" font-family=\"sans-serif\" \
@@ -143,7 +157,8 @@ impl Figure {
     pub(super) fn publish(&self) -> Result<(), Error> {
         let dir = results();
         create_dir_all(&dir)?;
-        let json = serde_json::to_string_pretty(self).map_err(|error| Error::new(error.to_string()))?;
+        let json =
+            serde_json::to_string_pretty(self).map_err(|error| Error::new(error.to_string()))?;
         write(dir.join(format!("{}.json", self.name)), &(json + "\n"))?;
         write(dir.join(format!("{}.svg", self.name)), &self.svg())?;
         print!("{}", self.markdown());
@@ -160,7 +175,11 @@ impl Verdict {
         let budget = match self.budget {
             None => String::new(),
             Some(Budget::AtLeast(least)) => {
-                format!("; budget: at least {}, {}", number(least), met(self.ratio.median() >= least))
+                format!(
+                    "; budget: at least {}, {}",
+                    number(least),
+                    met(self.ratio.median() >= least)
+                )
             }
             Some(Budget::AtMost(most)) => {
                 format!("; budget: at most {}, {}", number(most), met(self.ratio.median() <= most))
@@ -186,7 +205,8 @@ fn all() -> Result<Vec<Figure>, Error> {
         .filter(|path| path.exists())
         .map(|path| {
             let json = read(path)?;
-            serde_json::from_str(&json).map_err(|error| Error::new(format!("a figure is garbled: {error}")))
+            serde_json::from_str(&json)
+                .map_err(|error| Error::new(format!("a figure is garbled: {error}")))
         })
         .collect()
 }
@@ -219,7 +239,9 @@ fn shown(samples: &Samples) -> String {
     let (least, most) = samples.spread();
     match samples.median() {
         median if median.is_nan() => "–".to_owned(),
-        median if least < most => format!("{} ({} to {})", number(median), number(least), number(most)),
+        median if least < most => {
+            format!("{} ({} to {})", number(median), number(least), number(most))
+        }
         median => number(median),
     }
 }
@@ -243,11 +265,13 @@ fn number(value: f64) -> String {
 }
 
 fn read(path: PathBuf) -> Result<String, Error> {
-    fs::read_to_string(&path).map_err(|error| Error::io(format_args!("read {}", path.display()), error))
+    fs::read_to_string(&path)
+        .map_err(|error| Error::io(format_args!("read {}", path.display()), error))
 }
 
 fn write(path: PathBuf, text: &str) -> Result<(), Error> {
-    fs::write(&path, text).map_err(|error| Error::io(format_args!("write {}", path.display()), error))
+    fs::write(&path, text)
+        .map_err(|error| Error::io(format_args!("write {}", path.display()), error))
 }
 
 #[cfg(test)]
@@ -265,7 +289,10 @@ mod tests {
         let figures = all().unwrap();
         let readme = read(workspace_root().join("README.md")).unwrap();
         assert_eq!(readme, with_verdicts(&readme, &figures).unwrap());
-        assert_eq!(read(workspace_root().join("benches/results/relay.md")).unwrap(), page(&figures));
+        assert_eq!(
+            read(workspace_root().join("benches/results/relay.md")).unwrap(),
+            page(&figures)
+        );
     }
 
     #[test]

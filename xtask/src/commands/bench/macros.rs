@@ -43,11 +43,15 @@ fn macro_crate(dir: &Path) -> Result<(), Error> {
         let mut samples = Samples::default();
         for _ in 0..ROUNDS {
             run_command(cargo_on_macros("clean", &target), "clean outbox-macros")?;
-            samples.push(cpu_seconds(cargo_on_macros(subcommand, &target), "compile outbox-macros")?);
+            samples
+                .push(cpu_seconds(cargo_on_macros(subcommand, &target), "compile outbox-macros")?);
         }
         let (least, most) = samples.spread();
         let budget = if subcommand == "check" { "   budget 2.5" } else { "" };
-        println!("  cargo {subcommand:<8} {:5.2}  ({least:.2} to {most:.2}){budget}", samples.median());
+        println!(
+            "  cargo {subcommand:<8} {:5.2}  ({least:.2} to {most:.2}){budget}",
+            samples.median()
+        );
     }
     println!();
     Ok(())
@@ -76,16 +80,22 @@ fn items(dir: &Path) -> Result<(), Error> {
                 .append(true)
                 .open(&source)
                 .and_then(|file| file.set_modified(std::time::SystemTime::now()));
-            touched.map_err(|error| Error::io(format_args!("touch {}", source.display()), error))?;
+            touched
+                .map_err(|error| Error::io(format_args!("touch {}", source.display()), error))?;
             samples.push(cpu_seconds(check(*way), "check a generated crate")?);
         }
     }
     let of = |wanted: Way| {
-        samples.iter().find(|(way, _)| *way == wanted).map_or(f64::NAN, |(_, samples)| samples.median())
+        samples
+            .iter()
+            .find(|(way, _)| *way == wanted)
+            .map_or(f64::NAN, |(_, samples)| samples.median())
     };
     let per_item = |way: Way, plain: Way| (of(way) - of(plain)) / ITEMS as f64 * 1000.0;
 
-    println!("A crate of {ITEMS} items (`cargo check`, CPU seconds, median of {ROUNDS}, least to most)");
+    println!(
+        "A crate of {ITEMS} items (`cargo check`, CPU seconds, median of {ROUNDS}, least to most)"
+    );
     println!("  {:<22} {:>6}  {:<16} {:>12}  {:>10}", "", "CPU s", "", "ms per item", "lines each");
     for (way, samples) in &samples {
         let plain = if way.is_of_events() { Way::PlainStructs } else { Way::PlainMethods };
@@ -106,7 +116,10 @@ fn items(dir: &Path) -> Result<(), Error> {
     println!("  an event and a method  {ours:.2} ms; budget: no more than each of");
     println!("    by hand                              {by_hand:.2} ms");
     for (name, way) in [("async_trait", Way::AsyncTrait), ("instrument", Way::Instrument)] {
-        println!("    derive(Serialize) and {name:<14} {:.2} ms", event(Way::DeriveSerialize) + method(way));
+        println!(
+            "    derive(Serialize) and {name:<14} {:.2} ms",
+            event(Way::DeriveSerialize) + method(way)
+        );
     }
     println!();
     Ok(())
@@ -116,7 +129,15 @@ fn items(dir: &Path) -> Result<(), Error> {
 fn expanded_lines(dir: &Path, way: Way) -> Result<usize, Error> {
     let mut command = cargo();
     command
-        .args(["rustc", "--quiet", "--profile", "check", "--package", way.package(), "--target-dir"])
+        .args([
+            "rustc",
+            "--quiet",
+            "--profile",
+            "check",
+            "--package",
+            way.package(),
+            "--target-dir",
+        ])
         .arg(dir.join("target"))
         .args(["--", "-Zunpretty=expanded"])
         .env("RUSTC_BOOTSTRAP", "1")

@@ -14,7 +14,9 @@ use crate::Error;
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     match arguments {
         [which] if which == "macros" => macros::run().map(|()| ExitCode::SUCCESS),
-        [which, figures @ ..] if which == "relay" && figures.iter().all(|figure| is_figure(figure)) => {
+        [which, figures @ ..]
+            if which == "relay" && figures.iter().all(|figure| is_figure(figure)) =>
+        {
             relay::run(figures).map(|()| ExitCode::SUCCESS)
         }
         _ => {

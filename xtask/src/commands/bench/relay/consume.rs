@@ -33,7 +33,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             rates[contender] = printed.number("rate")?;
             figure.push(name, &[rates[contender], own / millions, printed.number("peak_mib")?]);
         }
-        figure.ratio("handling: outbox, one at a time / by hand", rates[1] / rates[0], AT_LEAST(0.9));
+        figure.ratio(
+            "handling: outbox, one at a time / by hand",
+            rates[1] / rates[0],
+            AT_LEAST(0.9),
+        );
         figure.ratio("handling: outbox, 8 handlers / by hand", rates[2] / rates[0], None);
     }
     Ok(vec![figure])

@@ -82,7 +82,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             let rate = EVENTS as f64 / printed.number("seconds")?;
             scale.push(&name, &[rate, printed.number("peak_mib")?, printed.number("again")?]);
             if relays == 1 {
-                scale.ratio("memory of a single relay, MiB", printed.number("peak_mib")?, AT_MOST(100.0));
+                scale.ratio(
+                    "memory of a single relay, MiB",
+                    printed.number("peak_mib")?,
+                    AT_MOST(100.0),
+                );
             }
         }
     }
@@ -104,7 +108,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             figure.push(name, &[rate, own, of_servers[0], of_servers[1], connect.peak_mib()]);
             if tuned {
                 figure.ratio("draining: outbox / Debezium tuned", ours.0 / rate, AT_LEAST(4.0));
-                figure.ratio("CPU of an event: outbox / Debezium tuned", ours.1 / own, AT_MOST(0.2));
+                figure.ratio(
+                    "CPU of an event: outbox / Debezium tuned",
+                    ours.1 / own,
+                    AT_MOST(0.2),
+                );
             }
         }
     }

@@ -3,7 +3,8 @@
 use super::{AT_LEAST, AT_MOST, Bench, Figure};
 use crate::Error;
 
-const SIZES: [(u64, &str); 3] = [(100_000, "100,000"), (1_000_000, "1 million"), (10_000_000, "10 million")];
+const SIZES: [(u64, &str); 3] =
+    [(100_000, "100,000"), (1_000_000, "1 million"), (10_000_000, "10 million")];
 const ROUNDS: usize = 2;
 const IDLE_SECONDS: &str = "10";
 
@@ -42,7 +43,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             let rate = events as f64 / printed.number("seconds")?;
             figure.push(name, &[rate, first, last, printed.number("peak_mib")?, disk]);
             if events == 10_000_000 {
-                figure.ratio("10 million events: last tenth / first tenth", last / first, AT_LEAST(0.9));
+                figure.ratio(
+                    "10 million events: last tenth / first tenth",
+                    last / first,
+                    AT_LEAST(0.9),
+                );
                 figure.ratio(
                     "10 million events: memory of the relay, MiB",
                     printed.number("peak_mib")?,

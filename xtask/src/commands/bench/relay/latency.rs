@@ -29,7 +29,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             let mut quantiles = [(0.0, 0.0); 2];
             for turn in 0..2 {
                 let contender = (turn + round) % 2;
-                let (part, name) = [("latency-bare", "bare loop"), ("latency-outbox", "outbox")][contender];
+                let (part, name) =
+                    [("latency-bare", "bare loop"), ("latency-outbox", "outbox")][contender];
                 let printed = bench.part(&[part, rate, SECONDS])?;
                 quantiles[contender] = (printed.number("p50")?, printed.number("p99")?);
                 let [p50, p99, p999, rate, lost] = cells(&printed)?;
@@ -54,7 +55,10 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         for _ in 0..DEBEZIUM_ROUNDS {
             let printed = bench.part(&["latency-debezium", rate, SECONDS])?;
             let [p50, p99, p999, rate, lost] = cells(&printed)?;
-            figure.push(&format!("{called}: Debezium tuned"), &[p50, p99, p999, rate, lost, f64::NAN]);
+            figure.push(
+                &format!("{called}: Debezium tuned"),
+                &[p50, p99, p999, rate, lost, f64::NAN],
+            );
         }
     }
     drop(connect);

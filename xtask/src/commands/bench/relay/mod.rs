@@ -1,8 +1,9 @@
-//! `cargo xtask bench relay`: how fast the relay is, next to a producer alone, to the loop that one writes by hand, and to
-//! Debezium.
+//! `cargo xtask bench relay`: how fast the relay is, next to a producer alone, to the loop that one
+//! writes by hand, and to Debezium.
 //!
-//! The contenders take turns on one Postgres and one Kafka, each in a process of its own; what is kept are medians of
-//! the turns, and of the ratios within a turn. The results go to `benches/results` and the README.
+//! The contenders take turns on one Postgres and one Kafka, each in a process of its own; what is
+//! kept are medians of the turns, and of the ratios within a turn. The results go to
+//! `benches/results` and the README.
 
 mod consume;
 mod drain;
@@ -19,7 +20,8 @@ use super::{cargo, machine};
 use crate::paths::workspace_root;
 use crate::process::run as run_command;
 use crate::servers::{
-    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Traces, fetch_all,
+    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Traces,
+    fetch_all,
 };
 use crate::tools::Tool;
 use crate::{Error, ScratchDir, procfs};
@@ -53,7 +55,8 @@ pub(super) fn run(names: &[String]) -> Result<(), Error> {
     run_command(build, "build the benchmark `relay`")?;
     for (name, measure) in FIGURES {
         if names.is_empty() || names.iter().any(|asked| asked == name) {
-            // Each on servers of its own: what one leaves on their disks is not the next one's burden.
+            // Each on servers of its own: what one leaves on their disks is not the next one's
+            // burden.
             let bench = Bench::start()?;
             for figure in measure(&bench)? {
                 figure.publish()?;
@@ -94,9 +97,9 @@ impl Bench {
             .current_dir(workspace_root());
         let printed = run_command(command, "be measured")?;
         eprintln!("{}: {}", arguments.join(" "), printed.trim());
-        serde_json::from_str(&printed)
-            .map(Printed)
-            .map_err(|error| Error::new(format!("the benchmark printed no JSON: {error}: {printed}")))
+        serde_json::from_str(&printed).map(Printed).map_err(|error| {
+            Error::new(format!("the benchmark printed no JSON: {error}: {printed}"))
+        })
     }
 
     /// The same, with the processor seconds of the program, of Kafka and of Postgres.
@@ -104,7 +107,10 @@ impl Bench {
         self.timed(|| self.part(arguments))
     }
 
-    fn timed(&self, part: impl FnOnce() -> Result<Printed, Error>) -> Result<(Printed, [f64; 3]), Error> {
+    fn timed(
+        &self,
+        part: impl FnOnce() -> Result<Printed, Error>,
+    ) -> Result<(Printed, [f64; 3]), Error> {
         let before = self.server_cpu()?;
         let mut printed = None;
         let own = cpu_seconds_of(|| {

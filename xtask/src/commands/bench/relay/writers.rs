@@ -5,8 +5,12 @@ use crate::Error;
 
 const ROUNDS: usize = 5;
 const SECONDS: &str = "4";
-const CONTENDERS: [(&str, &str); 4] =
-    [("hand", "by hand"), ("macro", "outbox"), ("hand-unrung", "by hand, not rung"), ("none", "no event")];
+const CONTENDERS: [(&str, &str); 4] = [
+    ("hand", "by hand"),
+    ("macro", "outbox"),
+    ("hand-unrung", "by hand, not rung"),
+    ("none", "no event"),
+];
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
     let mut figure = Figure::new(
@@ -30,7 +34,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             for turn in 0..CONTENDERS.len() {
                 let contender = (turn + round) % CONTENDERS.len();
                 let (kind, name) = CONTENDERS[contender];
-                rates[contender] = bench.part(&["writers", kind, connections, SECONDS])?.number("rate")?;
+                rates[contender] =
+                    bench.part(&["writers", kind, connections, SECONDS])?.number("rate")?;
                 figure.push(&format!("{connected}: {name}"), &[rates[contender]]);
             }
             let what = format!("transactions/s over {connected}: outbox / by hand");
