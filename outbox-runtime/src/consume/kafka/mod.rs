@@ -5,8 +5,11 @@ mod client;
 mod config;
 mod dead_letters;
 mod forward;
+#[path = "../settle.rs"]
 mod job;
+#[path = "../key_queue.rs"]
 mod lanes;
+#[path = "../offsets.rs"]
 mod partition;
 mod run;
 mod sending;
