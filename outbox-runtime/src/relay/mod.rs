@@ -2,10 +2,9 @@
 
 mod engine;
 mod lane;
+mod maintenance;
 mod memory;
-mod parked_keys;
 mod reading;
-mod upkeep;
 
 use std::future::Future;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //! taken in, and new work is given out.
 
 mod calls;
-mod landing;
 mod parked;
+mod reports;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
@@ -230,7 +230,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                     // Not before the store has found its database fit for it.
                     if !listens && self.database_back.is_none() {
                         listens = true;
-                        helpers.spawn(super::upkeep::run(outbox.clone(), self.settings.clone()));
+                        helpers.spawn(super::maintenance::run(outbox.clone(), self.settings.clone()));
                         helpers.spawn(DB::listen_to_others(&shared.pool, &shared.names, Arc::clone(doorbell)));
                     }
                 }

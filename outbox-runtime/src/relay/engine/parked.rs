@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::landing::Told;
+use super::reports::Told;
 use super::{Answer, Call, Engine, RETRIED_KEYS, RETRIED_KEYS_THEN, Releasing, Sent};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;

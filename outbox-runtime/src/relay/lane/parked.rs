@@ -9,7 +9,7 @@ use crate::store::{KnownParked, Parking};
 /// All parked keys of a lane, while they are few. Of many, only those that something is on the way
 /// of, and the relay asks the database which keys of each batch are parked.
 #[derive(Debug, Default)]
-pub(super) struct ParkedKeys {
+pub(in crate::relay) struct ParkedKeys {
     known: HashMap<KeyDigest, ParkedKey>,
     /// `known` is not all of them.
     asks: bool,
@@ -26,7 +26,7 @@ struct ParkedKey {
 }
 
 impl ParkedKeys {
-    pub(super) fn new(known: KnownParked) -> Self {
+    pub(in crate::relay) fn new(known: KnownParked) -> Self {
         Self {
             asks: known.is_none(),
             known: known.into_iter().flatten().map(|key| (key, ParkedKey::default())).collect(),
@@ -35,23 +35,23 @@ impl ParkedKeys {
     }
 
     /// Whether the database is to be asked about each batch that is read.
-    pub(super) fn asks(&self) -> bool {
+    pub(in crate::relay) fn asks(&self) -> bool {
         self.asks
     }
 
-    pub(super) fn are_none(&self) -> bool {
+    pub(in crate::relay) fn are_none(&self) -> bool {
         !self.asks && self.known.is_empty()
     }
 
     /// Takes in which keys of the batch to be sent next are parked. `None`: the lane has no parked
     /// key.
-    pub(super) fn were_asked(&mut self, parked: KnownParked) {
+    pub(in crate::relay) fn were_asked(&mut self, parked: KnownParked) {
         self.asks &= parked.is_some();
         self.in_next = parked.into_iter().flatten().collect();
     }
 
     /// The key of an event that must not be sent, as earlier ones of it are parked.
-    pub(super) fn holds(&self, record: &EventRecord) -> bool {
+    pub(in crate::relay) fn holds(&self, record: &EventRecord) -> bool {
         if self.known.is_empty() && self.in_next.is_empty() {
             return false;
         }
@@ -61,7 +61,7 @@ impl ParkedKeys {
     }
 
     /// An event is on the way to be parked. Returns whether its key is being tried again.
-    pub(super) fn add(&mut self, record: &EventRecord) -> bool {
+    pub(in crate::relay) fn add(&mut self, record: &EventRecord) -> bool {
         let Some(key) = record.key_digest() else { return false };
         let parked = self.known.entry(key).or_default();
         parked.on_the_way += 1;
@@ -69,13 +69,13 @@ impl ParkedKeys {
     }
 
     /// Whether its key is being tried again.
-    pub(super) fn is_released(&self, record: &EventRecord) -> bool {
+    pub(in crate::relay) fn is_released(&self, record: &EventRecord) -> bool {
         let key = record.key_digest().filter(|_| !self.known.is_empty());
         key.and_then(|key| self.known.get(&key)).is_some_and(|parked| parked.released)
     }
 
     /// The batch was taken, all of which `holds` was asked about.
-    pub(super) fn next_is_taken(&mut self) {
+    pub(in crate::relay) fn next_is_taken(&mut self) {
         self.in_next.clear();
         if self.known.len() > MOST_KNOWN as usize {
             self.asks = true;
@@ -84,7 +84,7 @@ impl ParkedKeys {
     }
 
     /// These are parked, or not on the way any more.
-    pub(super) fn saved(&mut self, parked: &[Parking]) {
+    pub(in crate::relay) fn saved(&mut self, parked: &[Parking]) {
         for key in parked.iter().filter_map(|parking| parking.event.record.key_digest()) {
             if let Some(parked) = self.known.get_mut(&key) {
                 parked.on_the_way = parked.on_the_way.saturating_sub(1);
@@ -93,13 +93,13 @@ impl ParkedKeys {
         }
     }
 
-    pub(super) fn set_released(&mut self, key: KeyDigest, released: bool) {
+    pub(in crate::relay) fn set_released(&mut self, key: KeyDigest, released: bool) {
         self.known.entry(key).or_default().released = released;
         self.forget_if_idle(key);
     }
 
     /// Lets the key go on, unless more of its events are on the way to be parked.
-    pub(super) fn unpark(&mut self, key: KeyDigest) {
+    pub(in crate::relay) fn unpark(&mut self, key: KeyDigest) {
         if self.known.get(&key).is_some_and(|parked| parked.on_the_way > 0) {
             return;
         }

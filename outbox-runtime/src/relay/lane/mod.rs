@@ -1,16 +1,19 @@
 //! What a relay knows of a lane that it leases.
 
+mod parked;
+
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use parked::ParkedKeys;
 
 use super::memory::Held;
 use super::reading::Bounds;
 use crate::backoff::Backoff;
 use crate::publish::DeliveryReport;
 use crate::record::{Lane, StoredEvent, fnv1a};
-use crate::relay::parked_keys::ParkedKeys;
 use crate::store::{KnownParked, LaneBatch, Lease, Parking, Progress, Rest};
 
 /// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if
