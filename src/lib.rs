@@ -85,15 +85,15 @@ pub mod consume {
 pub use outbox_macros::{DomainEvent, event_handler, transactional_outbox};
 
 #[cfg(all(doc, not(doctest)))]
-#[doc = include_str!("../docs/mistakes.md")]
+#[doc = include_str!("../docs/guide/mistakes.md")]
 pub mod _mistakes {}
 
 #[cfg(all(doc, not(doctest)))]
-#[doc = include_str!("../docs/errors-retries-dead-letters.md")]
+#[doc = include_str!("../docs/guide/errors-retries-dead-letters.md")]
 pub mod _errors_retries_dead_letters {}
 
 #[cfg(all(doc, not(doctest)))]
-#[doc = include_str!("../docs/idempotency.md")]
+#[doc = include_str!("../docs/guide/idempotency.md")]
 pub mod _idempotency {}
 
 /// The code of the README and of the guide, compiled.
@@ -107,8 +107,8 @@ pub mod _idempotency {}
 mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
-    #[doc = include_str!("../docs/errors-retries-dead-letters.md")]
+    #[doc = include_str!("../docs/guide/errors-retries-dead-letters.md")]
     struct ErrorsRetriesDeadLetters;
-    #[doc = include_str!("../docs/idempotency.md")]
+    #[doc = include_str!("../docs/guide/idempotency.md")]
     struct Idempotency;
 }

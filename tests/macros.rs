@@ -47,11 +47,11 @@ fn the_page_of_likely_mistakes_shows_the_errors_they_bring() {
         .unwrap();
     }
     if std::env::var("TRYBUILD").is_ok_and(|mode| mode == "overwrite") {
-        std::fs::write("docs/mistakes.md", &page).unwrap();
+        std::fs::write("docs/guide/mistakes.md", &page).unwrap();
     }
     assert!(
-        read("docs/mistakes.md") == page,
-        "docs/mistakes.md shows other errors: `TRYBUILD=overwrite cargo test --test macros` writes it anew"
+        read("docs/guide/mistakes.md") == page,
+        "docs/guide/mistakes.md shows other errors: `TRYBUILD=overwrite cargo test --test macros` writes it anew"
     );
 }
 

@@ -1,5 +1,5 @@
-//! The grants of docs/postgres.md suffice for each part, and a service that emits needs each of its
-//! own.
+//! The grants of docs/guide/postgres.md suffice for each part, and a service that emits needs each
+//! of its own.
 
 #[macro_use]
 mod support;
@@ -15,7 +15,7 @@ use support::topics::create_topic;
 use support::{OrderCreated, POSTGRES, commit, within_a_minute};
 use uuid::Uuid;
 
-const PAGE: &str = include_str!("../docs/postgres.md");
+const PAGE: &str = include_str!("../docs/guide/postgres.md");
 
 /// The statements of the page, each with its role's name as it is here.
 fn statements(role: &str, name: &str) -> Vec<String> {

@@ -104,7 +104,7 @@ impl OutboxError {
         let code = cause.code().unwrap_or_default();
         let meaning = if code == "42501" {
             "Migrate once as their owner, by `outbox.migrate()` or what `Outbox::migration_sql()` prints; a role that only \
-             uses the tables needs `select` on `…migration` to see that they are there (docs/postgres.md)"
+             uses the tables needs `select` on `…migration` to see that they are there (docs/guide/postgres.md)"
         } else {
             "Correct that, and migrate again"
         };
@@ -232,7 +232,7 @@ fn refusal(error: &sqlx::Error, code: &str) -> &'static str {
              its events. Return that error, or run what may fail in a savepoint (`tx.savepoint()`)"
         }
         "42501" => {
-            "Nothing was written, and no event. If it is a table of the outbox: docs/postgres.md lists what each role needs"
+            "Nothing was written, and no event. If it is a table of the outbox: docs/guide/postgres.md lists what each role needs"
         }
         _ if is_read_only(error) => {
             "The server takes no writes: it is a standby, as in the middle of a failover. Nothing was written, and no event; \
