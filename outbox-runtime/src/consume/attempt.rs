@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::class::{ErrorClass, is_cut_off, is_database_away, is_pool_exhausted};
-use super::handler::{AnyHandler, Decoded, EventContext, Failed, Undecodable};
+use super::context::{EventContext, Named};
+use super::handler::{AnyHandler, DecodeFailure, Decoded, HandlerFailure};
 use super::message::{History, Message};
 use super::options::{ForeignId, HandlerOptions};
-use super::route::{Found, Named, Routes};
+use super::route::{Found, Routes};
 use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
 use crate::outbox::Outbox;
 use crate::record::{CE_TYPE, TRACEPARENT};
@@ -261,8 +262,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
-    async fn failed(&self, tx: OutboxTx<'static, DB>, failed: Failed, answer: Duration) -> Failure {
-        let Failed { class, error } = failed;
+    async fn failed(&self, tx: OutboxTx<'static, DB>, failed: HandlerFailure, answer: Duration) -> Failure {
+        let HandlerFailure { class, error } = failed;
         // The handler's own error may hide what the database said. If it calls that permanent, it
         // knows better.
         let hidden = class == ErrorClass::Transient && tx.saw_conflict();
@@ -347,25 +348,25 @@ fn context<DB: OutboxDatabase>(
     Ok(message.context(history, id, named.name, named.version))
 }
 
-fn why(undecodable: &Undecodable, Named { topic, name, version, .. }: Named<'_>) -> String {
+fn why(undecodable: &DecodeFailure, Named { topic, name, version, .. }: Named<'_>) -> String {
     match undecodable {
-        Undecodable::Payload(error) => {
+        DecodeFailure::Payload(error) => {
             format!("the payload of event `{name}` version {version} cannot be decoded ({error})")
         }
-        Undecodable::Tombstone => {
+        DecodeFailure::Tombstone => {
             format!(
                 "it is a tombstone, event `{name}` without a payload, and its handler takes none: let it take an `Option` of its \
                  event"
             )
         }
-        Undecodable::AnotherEvent(read) => {
+        DecodeFailure::AnotherEvent(read) => {
             format!(
                 "its headers say that it is event `{name}` version {version} of topic `{topic}`, and its payload is read as event \
                  `{}` version {} of topic `{}`: no handler sees it. Is the type an enum with `#[serde(untagged)]`?",
                 read.name, read.version, read.topic
             )
         }
-        Undecodable::Version => {
+        DecodeFailure::Version => {
             format!(
                 "no handler takes version {version} of event `{name}`: deploy one that does, and replay it"
             )
@@ -391,6 +392,6 @@ fn database(error: OutboxError) -> Failure {
     }
 }
 
-fn transient(error: String) -> Failed {
-    Failed { class: ErrorClass::Transient, error: UserError::new(error) }
+fn transient(error: String) -> HandlerFailure {
+    HandlerFailure { class: ErrorClass::Transient, error: UserError::new(error) }
 }

@@ -6,15 +6,12 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
-
-use uuid::Uuid;
 
 use super::class::ErrorClass;
+use super::context::{EventContext, Named};
 use super::options::HandlerOptions;
-use super::route::Named;
 use crate::codec::Decode;
-use crate::event::{DomainEvent, EventDescriptor, Headers};
+use crate::event::{DomainEvent, EventDescriptor};
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
 use crate::user_code::{Guarded, UserError, caught};
@@ -143,34 +140,6 @@ impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
     }
 }
 
-/// Where an event came from, and what came with it. Of an event in a retry topic: where it was
-/// first.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct EventContext {
-    /// The id by which a second delivery is recognised.
-    pub id: Uuid,
-    /// The name on the wire: the CloudEvents `type`.
-    pub name: String,
-    /// The version of the payload's schema.
-    pub version: u32,
-    /// When it happened.
-    pub occurred_at: Option<SystemTime>,
-    /// The topic.
-    pub topic: String,
-    /// The partition of the topic.
-    pub partition: i32,
-    /// The offset in the partition.
-    pub offset: i64,
-    /// The Kafka key.
-    pub key: Option<Vec<u8>>,
-    /// All headers that are text, CloudEvents' own among them.
-    pub headers: Headers,
-    /// Which attempt this is, from 1. Those in place are counted from the event's delivery, those
-    /// before a retry topic in the event's headers.
-    pub attempt: u32,
-}
-
 /// A handler that is a function: `async fn(&mut OutboxTx<'_, DB>, Event, &EventContext) ->
 /// Result<(), _>`, with the default options.
 pub fn handler_fn<F, DB, E, Error>(function: F) -> HandlerFn<F, DB, E, Error>
@@ -280,7 +249,7 @@ pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
         &self,
         named: Named<'_>,
         payload: Option<&[u8]>,
-    ) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable>;
+    ) -> Result<Box<dyn Decoded<DB> + '_>, DecodeFailure>;
 
     /// Whether it takes messages without a payload.
     fn takes_tombstones(&self) -> bool;
@@ -292,13 +261,13 @@ pub(crate) trait Decoded<DB: OutboxDatabase>: Send {
         self: Box<Self>,
         tx: &'a mut OutboxTx<'static, DB>,
         context: &'a EventContext,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send + 'a>>
+    ) -> Pin<Box<dyn Future<Output = Result<(), HandlerFailure>> + Send + 'a>>
     where
         Self: 'a;
 }
 
 /// Why an event could not be read.
-pub(crate) enum Undecodable {
+pub(crate) enum DecodeFailure {
     /// What the codec says.
     Payload(String),
     Version,
@@ -308,8 +277,8 @@ pub(crate) enum Undecodable {
     AnotherEvent(&'static EventDescriptor),
 }
 
-/// The handler's own error.
-pub(crate) struct Failed {
+/// The handler's own error, and its class.
+pub(crate) struct HandlerFailure {
     pub(crate) class: ErrorClass,
     pub(crate) error: UserError,
 }
@@ -354,15 +323,15 @@ where
         &self,
         named: Named<'_>,
         payload: Option<&[u8]>,
-    ) -> Result<Box<dyn Decoded<DB> + '_>, Undecodable> {
+    ) -> Result<Box<dyn Decoded<DB> + '_>, DecodeFailure> {
         let event = payload.map(|payload| decoded::<EventOf<H, DB>>(named, payload)).transpose()?;
         let event = H::Event::from_message(event.and_then(|mut event| event.take()));
-        let event = Guarded::new(event.ok_or(Undecodable::Tombstone)?);
+        let event = Guarded::new(event.ok_or(DecodeFailure::Tombstone)?);
         Ok(Box::new(Ready { handler: &self.handler, event }))
     }
 }
 
-fn decoded<E: DomainEvent>(named: Named<'_>, payload: &[u8]) -> Result<Guarded<E>, Undecodable>
+fn decoded<E: DomainEvent>(named: Named<'_>, payload: &[u8]) -> Result<Guarded<E>, DecodeFailure>
 where
     E::Codec: Decode<E>,
 {
@@ -372,10 +341,10 @@ where
     let decoded = if known {
         <E::Codec as Decode<E>>::decode(payload)
     } else {
-        E::older_version(named.version, payload).ok_or(Undecodable::Version)?
+        E::older_version(named.version, payload).ok_or(DecodeFailure::Version)?
     };
     let event = Guarded::new(
-        decoded.map_err(|error| Undecodable::Payload(UserError::new(error).to_string()))?,
+        decoded.map_err(|error| DecodeFailure::Payload(UserError::new(error).to_string()))?,
     );
     // The payload may look like another event of the handler's type too: an untagged enum takes the
     // first that fits.
@@ -386,7 +355,7 @@ where
         // Of an older version, a newer one was made.
         let of_its_version = read.version == named.version || !known;
         if (read.topic, read.name) != (named.topic, named.name) || !of_its_version {
-            return Err(Undecodable::AnotherEvent(read));
+            return Err(DecodeFailure::AnotherEvent(read));
         }
     }
     Ok(event)
@@ -406,7 +375,7 @@ where
         self: Box<Self>,
         tx: &'a mut OutboxTx<'static, DB>,
         context: &'a EventContext,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Failed>> + Send + 'a>>
+    ) -> Pin<Box<dyn Future<Output = Result<(), HandlerFailure>> + Send + 'a>>
     where
         Self: 'a,
     {
@@ -416,7 +385,7 @@ where
             let Some(event) = event.take() else { return Ok(()) };
             handler.handle(tx, event, context).await.map_err(|error| {
                 let class = caught(|| handler.classify(&error)).unwrap_or(ErrorClass::Transient);
-                Failed { class, error: UserError::new(error) }
+                HandlerFailure { class, error: UserError::new(error) }
             })
         })
     }

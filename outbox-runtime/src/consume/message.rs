@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::handler::EventContext;
+use super::context::EventContext;
 use super::options::ForeignId;
 use crate::event::Headers;
 use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION};

@@ -10,6 +10,7 @@
 
 pub(crate) mod attempt;
 mod class;
+mod context;
 pub(crate) mod expansion;
 mod handler;
 #[cfg(feature = "kafka")]
@@ -19,7 +20,8 @@ mod options;
 pub(crate) mod route;
 
 pub use class::{Classify, ErrorClass};
-pub use handler::{EventContext, EventHandler, HandlerEvent, HandlerFn, handler_fn};
+pub use context::EventContext;
+pub use handler::{EventHandler, HandlerEvent, HandlerFn, handler_fn};
 #[cfg(feature = "kafka")]
 pub use kafka::{Consumed, Consumer, DeadLetter, DeadLetters, Undecodable, UnknownEvents};
 pub use options::{ForeignId, HandlerOptions, LaterEvents};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::context::Named;
 use super::handler::AnyHandler;
 use super::message::Message;
 use super::options::{HandlerOptions, LaterEvents};
@@ -33,16 +34,6 @@ pub(crate) enum Found<'r, DB: OutboxDatabase> {
     NotForUs,
     /// No outbox wrote it, and no handler takes such.
     NoEvent,
-}
-
-/// As what a message is handled.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Named<'r> {
-    pub(crate) topic: &'static str,
-    pub(crate) name: &'r str,
-    pub(crate) version: u32,
-    /// No outbox wrote it: the handler says what it is.
-    pub(crate) foreign: bool,
 }
 
 impl<DB: OutboxDatabase> Routes<DB> {

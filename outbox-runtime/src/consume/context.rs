@@ -1,0 +1,45 @@
+//! What is known of an event when its handler runs.
+
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use crate::event::Headers;
+
+/// Where an event came from, and what came with it. Of an event in a retry topic: where it was
+/// first.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EventContext {
+    /// The id by which a second delivery is recognised.
+    pub id: Uuid,
+    /// The name on the wire: the CloudEvents `type`.
+    pub name: String,
+    /// The version of the payload's schema.
+    pub version: u32,
+    /// When it happened.
+    pub occurred_at: Option<SystemTime>,
+    /// The topic.
+    pub topic: String,
+    /// The partition of the topic.
+    pub partition: i32,
+    /// The offset in the partition.
+    pub offset: i64,
+    /// The Kafka key.
+    pub key: Option<Vec<u8>>,
+    /// All headers that are text, CloudEvents' own among them.
+    pub headers: Headers,
+    /// Which attempt this is, from 1. Those in place are counted from the event's delivery, those
+    /// before a retry topic in the event's headers.
+    pub attempt: u32,
+}
+
+/// The event that a message is handled as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'r> {
+    pub(crate) topic: &'static str,
+    pub(crate) name: &'r str,
+    pub(crate) version: u32,
+    /// Whether no outbox wrote the message: its handler then says what event it is.
+    pub(crate) foreign: bool,
+}
