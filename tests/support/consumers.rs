@@ -19,6 +19,7 @@ use sqlx::{Executor, Postgres};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::log::Log;
 use super::{POSTGRES, kafka, migrated, postgres, within_a_minute};
 
 /// Declares an event type with a topic of its own, so that tests do not meet.
@@ -177,9 +178,7 @@ where
 
 /// An outbox, and the table `handled`.
 pub async fn consumer_outbox() -> Outbox<Postgres> {
-    // `RUST_LOG=outbox_runtime=debug` shows what a failing test did.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    Log::of_this_program();
     with_handled(migrated(Outbox::new(postgres(POSTGRES, 16).await)).await).await
 }
 

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 
 /// The warnings and errors that a user's log shows: of all tests of a program, since librdkafka
-/// speaks on a thread of its own.
+/// speaks on a thread of its own. `RUST_LOG=outbox_runtime=debug` shows what a failing test did.
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
@@ -15,11 +16,14 @@ impl Log {
         LOG.get_or_init(|| {
             let lines = Arc::<Mutex<Vec<u8>>>::default();
             let writer = Arc::clone(&lines);
-            let layer = tracing_subscriber::fmt::layer()
+            let kept = tracing_subscriber::fmt::layer()
                 .with_ansi(false)
-                .with_writer(move || Writer(Arc::clone(&writer)));
-            let warnings = tracing_subscriber::filter::LevelFilter::WARN;
-            let subscriber = tracing_subscriber::registry().with(warnings).with(layer);
+                .with_writer(move || Writer(Arc::clone(&writer)))
+                .with_filter(LevelFilter::WARN);
+            let shown = tracing_subscriber::fmt::layer()
+                .with_test_writer()
+                .with_filter(EnvFilter::from_default_env());
+            let subscriber = tracing_subscriber::registry().with(kept).with(shown);
             tracing::subscriber::set_global_default(subscriber).expect("the first");
             Self(lines)
         })

@@ -32,22 +32,22 @@ macro_rules! on_every_store {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
-                let (pool, _directory) = super::support::sqlite(4).await;
-                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
+                let (pool, _directory) = crate::support::sqlite(4).await;
+                super::$promise(crate::support::migrated(outbox::Outbox::new(pool)).await).await;
             })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
-                let pool = super::support::postgres(super::support::POSTGRES, 4).await;
-                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
+                let pool = crate::support::postgres(crate::support::POSTGRES, 4).await;
+                super::$promise(crate::support::migrated(outbox::Outbox::new(pool)).await).await;
             })*
         }
         mod other_postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
-                let pool = super::support::postgres(super::support::OTHER_POSTGRES, 4).await;
-                super::$promise(super::support::migrated(outbox::Outbox::new(pool)).await).await;
+                let pool = crate::support::postgres(crate::support::OTHER_POSTGRES, 4).await;
+                super::$promise(crate::support::migrated(outbox::Outbox::new(pool)).await).await;
             })*
         }
     };

@@ -27,7 +27,7 @@
 //! from below the numbers that a window can have, and mostly leaves a single leaf of the ring to
 //! search. See `marks.rs`.
 //!
-//! The proof by experiment is `tests/window_fuzz.rs`.
+//! The proof by experiment is `tests/it/window_fuzz.rs`.
 
 use std::sync::Arc;
 

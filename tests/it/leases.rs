@@ -1,0 +1,194 @@
+//! Who holds the lanes, whatever the clocks and the settings say.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::support::{
+    self, HeldPublisher, OrderCreated, POSTGRES, commit, migrated, within_a_minute,
+};
+use outbox::testing::MemoryPublisher;
+use outbox::{ErrorKind, Outbox, OutboxDatabase, Relay};
+use sqlx::{Executor, PgPool, SqlitePool};
+
+on_every_store! {
+    a_drain_says_who_holds_the_lanes_and_until_when
+    the_shortest_and_the_longest_durations_are_harmless
+    a_relay_that_stops_at_once_leaves_nothing_leased
+    a_relay_that_reads_without_a_pause_ends_a_drain_and_gives_lanes_up
+}
+
+const DEAD: [&str; 2] = [
+    "insert into outbox_relay (owner, shares) values ('00000000-0000-0000-0000-0000000000dd', true);
+     insert into outbox_heartbeat (owner, alive_until, lease_millis)
+     values ('00000000-0000-0000-0000-0000000000dd', clock_timestamp() + interval '1 hour', 500);
+     update outbox_lane set owner = '00000000-0000-0000-0000-0000000000dd', epoch = 7",
+    "insert into outbox_relay (owner, shares, sign, alive_until, lease_millis)
+     values (x'000000000000000000000000000000dd', 1, 1, (unixepoch() + 3600) * 1000, 500);
+     update outbox_lane set owner = x'000000000000000000000000000000dd', epoch = 7",
+];
+
+/// It renewed its lease, the clock was set back by an hour, and it died.
+async fn a_dead_relays_lanes_are_taken_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    commit(&outbox, [OrderCreated::new("a", 1)]).await;
+    let kafka = MemoryPublisher::new();
+    let error = Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap_err();
+    assert!(error.to_string().contains("00000000-0000-0000-0000-0000000000dd"), "{error}");
+    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    within_a_minute(kafka.wait_for(1)).await;
+    // All of them: the dead one is not reckoned with.
+    within_a_minute(async {
+        loop {
+            let lanes = outbox.status().await.unwrap().lanes;
+            if lanes.iter().all(|lane| lane.owner.is_some() && lane.owner == lanes[0].owner) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    relay.abort();
+}
+
+#[tokio::test]
+async fn a_lease_that_a_clock_set_back_makes_long_is_not_believed_on_postgres() {
+    let pool: PgPool = support::postgres(POSTGRES, 4).await;
+    let outbox = migrated(Outbox::new(pool.clone())).await;
+    pool.execute(DEAD[0]).await.unwrap();
+    a_dead_relays_lanes_are_taken_over(outbox).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_a_clock_set_back_makes_long_is_not_believed_on_sqlite() {
+    let (pool, _directory): (SqlitePool, _) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool.clone())).await;
+    pool.execute(DEAD[1]).await.unwrap();
+    a_dead_relays_lanes_are_taken_over(outbox).await;
+}
+
+#[tokio::test]
+async fn a_drain_says_which_lanes_a_transaction_has_locked() {
+    let pool: PgPool = support::postgres(POSTGRES, 4).await;
+    let outbox = migrated(Outbox::new(pool.clone())).await;
+    let mut tx = pool.begin().await.unwrap();
+    tx.execute("select from outbox_lane where lane in (3, 4) for update").await.unwrap();
+    let drain = Relay::new(outbox.clone(), MemoryPublisher::new()).drain();
+    let error = within_a_minute(drain).await.unwrap_err();
+    assert!(error.to_string().contains("[3, 4]"), "{error}");
+    tx.rollback().await.unwrap();
+    assert_eq!(Relay::new(outbox, MemoryPublisher::new()).drain().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn rows_of_lanes_that_are_missing_stop_the_relay_with_the_way_out_on_sqlite() {
+    let (pool, _directory): (SqlitePool, _) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool.clone())).await;
+    commit(&outbox, [OrderCreated::new("a", 1)]).await;
+    pool.execute("delete from outbox_lane").await.unwrap();
+    let error = Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let message = error.to_string();
+    let remedy = message.split('`').nth(1).expect("the statement to run, in backquotes");
+    pool.execute(sqlx::AssertSqlSafe(remedy)).await.unwrap();
+    assert_eq!(Relay::new(outbox, MemoryPublisher::new()).drain().await.unwrap(), 1);
+}
+
+async fn a_drain_says_who_holds_the_lanes_and_until_when<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let relay =
+        Relay::new(outbox.clone(), MemoryPublisher::new()).lease(Duration::from_secs(1_000));
+    let relay = tokio::spawn(relay.run(std::future::pending()));
+    let owner = within_a_minute(async {
+        loop {
+            if let Some(owner) = outbox.status().await.unwrap().lanes[15].owner {
+                break owner;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let error = Relay::new(outbox, MemoryPublisher::new()).drain().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost);
+    let message = error.to_string();
+    for part in ["holds 16 of the 16 lanes", &owner.to_string(), "[0, 1, 2, 3", "for 9"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    relay.abort();
+}
+
+async fn nothing_is_leased<DB: OutboxDatabase>(outbox: &Outbox<DB>) {
+    let lanes = outbox.status().await.unwrap().lanes;
+    assert!(lanes.iter().all(|lane| lane.owner.is_none()), "{lanes:?}");
+}
+
+type Setter<R> = fn(R, Duration) -> R;
+
+async fn the_shortest_and_the_longest_durations_are_harmless<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    for duration in [Duration::ZERO, Duration::MAX] {
+        let setters: [Setter<Relay<DB, MemoryPublisher>>; 5] = [
+            Relay::poll_interval,
+            Relay::lease,
+            Relay::drain_timeout,
+            Relay::retry_parked,
+            Relay::retention,
+        ];
+        for (n, set) in setters.into_iter().enumerate() {
+            let kafka = MemoryPublisher::new();
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let relay = set(Relay::new(outbox.clone(), kafka.clone()), duration);
+            let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+            commit(&outbox, [OrderCreated::new("a", n as i64)]).await;
+            within_a_minute(kafka.wait_for(1)).await;
+            drop(stop);
+            within_a_minute(relay).await.unwrap().unwrap();
+            nothing_is_leased(&outbox).await;
+        }
+        outbox.reclaim(duration).await.unwrap();
+        outbox.forget_handled("group", duration).await.unwrap();
+    }
+}
+
+async fn a_relay_that_stops_at_once_leaves_nothing_leased<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    for n in 0..20 {
+        commit(&outbox, [OrderCreated::new("a", n)]).await;
+        let held = HeldPublisher::default();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let relay = Relay::new(outbox.clone(), held.clone()).drain_timeout(Duration::ZERO);
+        let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+        if n % 2 == 0 {
+            within_a_minute(held.got(1)).await;
+        }
+        drop(stop);
+        within_a_minute(relay).await.unwrap().unwrap();
+        nothing_is_leased(&outbox).await;
+    }
+}
+
+/// Each read takes longer than the poll interval, so the next one is always due.
+async fn a_relay_that_reads_without_a_pause_ends_a_drain_and_gives_lanes_up<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    let relay = || Relay::new(outbox.clone(), MemoryPublisher::new()).poll_interval(Duration::ZERO);
+    commit(&outbox, [OrderCreated::new("a", 1)]).await;
+    assert_eq!(within_a_minute(relay().drain()).await.unwrap(), 1);
+
+    let owners = async |count: usize| {
+        within_a_minute(async {
+            loop {
+                let lanes = outbox.status().await.unwrap().lanes;
+                let owners: HashSet<_> = lanes.iter().filter_map(|lane| lane.owner).collect();
+                if lanes.iter().all(|lane| lane.owner.is_some()) && owners.len() == count {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let first = tokio::spawn(relay().run(std::future::pending()));
+    owners(1).await;
+    let second = tokio::spawn(relay().run(std::future::pending()));
+    owners(2).await;
+    first.abort();
+    second.abort();
+}

@@ -1,0 +1,193 @@
+//! What the macros accept, and what they say when they do not.
+//!
+//! After a change of an error's text: `TRYBUILD=overwrite cargo test --test it macros`, and read the
+//! difference.
+
+use std::fmt::Write;
+
+#[test]
+fn mistakes_are_explained_and_good_code_compiles() {
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/ui/fail/*.rs");
+    cases.pass("tests/ui/pass/*.rs");
+}
+
+/// The most likely mistakes: what was done, in words, and its file in `ui/fail`.
+const LIKELY_MISTAKES: [(&str, &str); 10] = [
+    ("The event has no key", "key_forgotten"),
+    ("The key can be `None`", "optional_key"),
+    ("The event cannot be serialized", "serialize_missing"),
+    ("Two types are one event", "two_structs_are_one_event"),
+    ("The attribute does not say where the transaction begins", "outbox_not_named"),
+    ("The function is not async", "not_async"),
+    ("The error type knows nothing of the outbox", "error_not_from_outbox_error"),
+    ("An event is emitted after the transaction", "emit_outside_of_the_method"),
+    ("The body commits by itself", "commit_inside_the_method"),
+    ("The transaction goes into a spawned task", "tx_moved_into_spawn"),
+];
+
+#[test]
+fn the_page_of_likely_mistakes_shows_the_errors_they_bring() {
+    let read = |path: &str| {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let mut page = "# Ten likely mistakes, and what the compiler says\n\n\
+        Made from the tests of the macros (`tests/ui/fail`, where there are a hundred more).\n"
+        .to_owned();
+    for (i, (title, case)) in LIKELY_MISTAKES.iter().enumerate() {
+        let code = read(&format!("tests/ui/fail/{case}.rs"));
+        let code = code.trim_end().trim_end_matches("fn main() {}").trim_end();
+        let error = read(&format!("tests/ui/fail/{case}.stderr"));
+        write!(
+            page,
+            "\n## {}. {title}\n\n```rust,ignore\n{code}\n```\n\n```text\n{}\n```\n",
+            i + 1,
+            error.trim_end()
+        )
+        .unwrap();
+    }
+    if std::env::var("TRYBUILD").is_ok_and(|mode| mode == "overwrite") {
+        std::fs::write("docs/guide/mistakes.md", &page).unwrap();
+    }
+    assert!(
+        read("docs/guide/mistakes.md") == page,
+        "docs/guide/mistakes.md shows other errors: `TRYBUILD=overwrite cargo test --test it macros` writes it anew"
+    );
+}
+
+/// Expansions in a crate that denies what clippy can find. rustc's own lints are in
+/// `ui/pass/lints_denied.rs`.
+mod expansions_trip_no_lint_of_clippy {
+    #![deny(
+        clippy::all,
+        clippy::pedantic,
+        clippy::nursery,
+        clippy::absolute_paths,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        clippy::as_conversions,
+        clippy::clone_on_ref_ptr,
+        clippy::default_trait_access,
+        clippy::else_if_without_else,
+        clippy::exhaustive_enums,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::let_underscore_must_use,
+        clippy::let_underscore_untyped,
+        clippy::missing_inline_in_public_items,
+        clippy::missing_trait_methods,
+        clippy::min_ident_chars,
+        clippy::panic,
+        clippy::pattern_type_mismatch,
+        clippy::pub_use,
+        clippy::question_mark_used,
+        clippy::ref_patterns,
+        clippy::same_name_method,
+        clippy::semicolon_outside_block,
+        clippy::shadow_reuse,
+        clippy::shadow_same,
+        clippy::shadow_unrelated,
+        clippy::std_instead_of_core,
+        clippy::unreachable,
+        clippy::unwrap_used,
+        clippy::wildcard_enum_match_arm
+    )]
+    #![allow(dead_code, reason = "nothing here is run")]
+
+    use outbox::consume::{Classify, EventContext};
+    use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, event_handler, transactional_outbox};
+    use serde::{Deserialize, Serialize};
+    use sqlx::Sqlite;
+    use uuid::Uuid;
+
+    #[derive(Serialize, DomainEvent)]
+    #[event(topic = "t")]
+    struct Created {
+        #[event(id, key)]
+        id: Uuid,
+        #[event(header)]
+        tenant: String,
+    }
+
+    #[derive(Serialize, DomainEvent)]
+    #[event(topic = "t")]
+    enum Event<T> {
+        First(#[event(key)] u64, #[event(header = "x-a")] u8),
+        Second {
+            #[event(key)]
+            id: u64,
+            state: T,
+        },
+        #[event(keyless)]
+        Third,
+        #[event(keyless)]
+        Fourth,
+    }
+
+    struct Service {
+        outbox: Outbox<Sqlite>,
+    }
+
+    impl Service {
+        #[transactional_outbox(tx in self.outbox)]
+        async fn create(&self, id: u64) -> Result<u64, OutboxError> {
+            drop(tx.emit(Event::<()>::First(id, 1)));
+            Self::emit(tx).await
+        }
+
+        #[transactional_outbox(savepoint in tx)]
+        async fn emit(tx: &mut OutboxTx<'_, Sqlite>) -> Result<u64, OutboxError> {
+            drop(savepoint.emit(Event::<()>::Fourth));
+            Ok(1)
+        }
+
+        #[transactional_outbox(tx in self.outbox)]
+        async fn fails(&self) -> Result<(), OutboxError> {
+            drop(tx.emit(Event::<()>::Third));
+            return Err(sqlx::Error::RowNotFound.into());
+        }
+    }
+    #[derive(Serialize, Deserialize, DomainEvent)]
+    #[event(topic = "t")]
+    struct Paid(#[event(key)] u64);
+
+    #[derive(Serialize, Deserialize, DomainEvent)]
+    #[event(topic = "t", name = "Paid", version = 2, upcast_from = Paid)]
+    struct PaidLater {
+        #[event(key)]
+        id: u64,
+    }
+
+    impl From<Paid> for PaidLater {
+        fn from(paid: Paid) -> Self {
+            Self { id: paid.0 }
+        }
+    }
+
+    #[derive(Debug, thiserror::Error, Classify)]
+    enum ShipError {
+        #[error("sold out")]
+        #[classify(permanent)]
+        SoldOut,
+        #[error(transparent)]
+        Outbox(#[from] OutboxError),
+    }
+
+    #[event_handler(attempts = 2, retry_topics = ["1s"], later_events = "wait", foreign = "key")]
+    async fn ship(tx: &mut OutboxTx<'_, Sqlite>, paid: PaidLater) -> Result<(), ShipError> {
+        drop(tx.emit(Event::First::<()>(paid.id, 1)));
+        Err(ShipError::SoldOut)
+    }
+
+    #[event_handler(pause = "1s")]
+    async fn audit(
+        tx: &mut OutboxTx<'_, Sqlite>,
+        paid: &PaidLater,
+        context: &EventContext,
+        service: &Service,
+    ) -> Result<(), OutboxError> {
+        drop(service.create(paid.id).await);
+        drop(sqlx::query("select $1").bind(context.offset).execute(tx).await);
+        Ok(())
+    }
+}

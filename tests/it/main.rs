@@ -1,0 +1,40 @@
+//! The tests of the whole, in one program: linked once, and run side by side.
+//!
+//! What must be alone in its process, or is run for longer on request, is a program of its own,
+//! beside this one.
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cancellation;
+mod commits;
+mod consume;
+mod consume_db;
+mod consume_faults;
+mod consume_kafka;
+mod crash;
+mod emit_limits;
+mod faults;
+mod handlers;
+mod held_snapshot;
+mod hostile_events;
+mod hostile_settings;
+mod kafka;
+mod late_commit;
+mod leases;
+mod macros;
+mod metrics;
+mod operations;
+mod parked;
+mod pooler;
+mod privileges;
+mod proxy;
+mod publishing;
+mod shutdown;
+mod sizes;
+mod store_conformance;
+mod tombstones;
+mod transaction_options;
+mod transactional;
+mod window_fuzz;

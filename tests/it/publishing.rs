@@ -1,0 +1,394 @@
+//! What a publisher does on a real Kafka when a broker refuses events or takes none: nothing of a
+//! key is on the topic after an event that is not, and what is wrong is said.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use crate::support::log::Log;
+use crate::support::random::{Random, seed};
+use crate::support::topics::{create_topic_of, raise_limit, read_topic_of};
+use crate::support::{self, kafka, migrated, within_a_minute};
+use outbox::publish::kafka::KafkaPublisher;
+use outbox::{DomainEvent, EventDescriptor, Json, Outbox, Relay};
+use rdkafka::Message as _;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use serde::Serialize;
+use sqlx::Sqlite;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+use xtask::ScratchDir;
+use xtask::servers::{Kafka, KafkaOptions};
+
+/// The `n`th event of its key, of a size and on a topic that the test chooses.
+#[derive(Serialize)]
+struct Sized {
+    #[serde(skip)]
+    kind: &'static EventDescriptor,
+    /// Empty: the event is keyless.
+    key: String,
+    n: usize,
+    noise: String,
+    #[serde(skip)]
+    at: Option<SystemTime>,
+}
+
+impl DomainEvent for Sized {
+    type Codec = Json;
+    const DESCRIPTORS: &'static [EventDescriptor] = &[];
+
+    fn descriptor(&self) -> &'static EventDescriptor {
+        self.kind
+    }
+
+    fn key(&self) -> Option<Vec<u8>> {
+        (!self.key.is_empty()).then(|| self.key.as_bytes().to_vec())
+    }
+
+    fn occurred_at(&self) -> Option<SystemTime> {
+        self.at
+    }
+}
+
+impl Sized {
+    fn new(kind: &'static EventDescriptor, key: impl Into<String>, n: usize, bytes: usize) -> Self {
+        Self { kind, key: key.into(), n, noise: "x".repeat(bytes), at: None }
+    }
+}
+
+/// A name of a topic that no other run has.
+fn name() -> &'static str {
+    Box::leak(format!("publishing-{}", Uuid::now_v7().simple()).into_boxed_str())
+}
+
+fn kind(topic: &'static str) -> &'static EventDescriptor {
+    let kind = EventDescriptor::new(topic, "order.sized", 1, "application/json", &["key"], &[]);
+    Box::leak(Box::new(kind))
+}
+
+async fn topic(
+    brokers: &str,
+    partitions: i32,
+    config: &[(&str, &str)],
+) -> &'static EventDescriptor {
+    let name = name();
+    create_topic_of(brokers, name, partitions, config).await;
+    kind(name)
+}
+
+/// A topic that takes events while both of its replicas are in sync.
+async fn create_replicated(brokers: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let new = NewTopic::new(topic, 3, TopicReplication::Fixed(2)).set("min.insync.replicas", "2");
+    within_a_minute(async {
+        // The second broker takes a moment to be known.
+        while admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
+        }
+    })
+    .await;
+}
+
+async fn commit(outbox: &Outbox<Sqlite>, events: impl IntoIterator<Item = Sized>) {
+    let mut tx = outbox.begin().await.unwrap();
+    for event in events {
+        tx.emit(event).unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    relay: JoinHandle<Result<(), outbox::OutboxError>>,
+}
+
+impl Running {
+    /// With a fresh publisher, which no broker knows.
+    fn start(outbox: &Outbox<Sqlite>, brokers: &str, properties: &[(&str, &str)]) -> Self {
+        let publisher = KafkaPublisher::builder(brokers).property("compression.type", "none");
+        let publisher = properties
+            .iter()
+            .fold(publisher, |publisher, (name, value)| publisher.property(*name, *value));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let relay = Relay::new(outbox.clone(), publisher.build().unwrap())
+            .retry_parked(Duration::from_secs(3600));
+        let relay =
+            tokio::spawn(relay.lease(Duration::from_secs(1)).run(async { _ = stopped.await }));
+        Self { stop, relay }
+    }
+
+    async fn stop(self) {
+        drop(self.stop);
+        within_a_minute(self.relay).await.unwrap().unwrap();
+    }
+
+    /// As a crash: what is in flight stays there.
+    async fn crash(self) {
+        self.relay.abort();
+        assert!(self.relay.await.is_err_and(|error| error.is_cancelled()));
+    }
+}
+
+async fn until_settled(outbox: &Outbox<Sqlite>) {
+    within_a_minute(async {
+        loop {
+            let status = outbox.status().await.unwrap();
+            if status.backlog == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+        }
+    })
+    .await;
+}
+
+/// The events of each key in the order of their first occurrence.
+async fn first_occurrences(brokers: &str, topic: &'static str) -> BTreeMap<String, Vec<usize>> {
+    let mut keys = BTreeMap::<String, Vec<usize>>::new();
+    for message in read_topic_of(brokers.to_owned(), topic).await {
+        let payload: serde_json::Value =
+            serde_json::from_slice(message.payload().unwrap()).unwrap();
+        let numbers = keys.entry(payload["key"].as_str().unwrap().to_owned()).or_default();
+        let n = payload["n"].as_u64().unwrap() as usize;
+        if !numbers.contains(&n) {
+            numbers.push(n);
+        }
+    }
+    keys
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_key_overtakes_the_first_event_of_a_fresh_producer_when_it_is_refused() {
+    let (pool, _directory) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool)).await;
+    let kind = topic(&kafka(), 1, &[("max.message.bytes", "600000")]).await;
+    for round in 0..6 {
+        let key = format!("key-{round}");
+        let sizes = [900_000, 140_000, 140_000, 10];
+        let event = |(n, bytes)| Sized::new(kind, key.clone(), n, bytes);
+        commit(&outbox, sizes.into_iter().enumerate().map(event)).await;
+        let relay = Running::start(&outbox, &kafka(), &[]);
+        within_a_minute(async {
+            while outbox.status().await.unwrap().parked < 4 * (round + 1) {
+                tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+            }
+        })
+        .await;
+        relay.stop().await;
+    }
+    assert_eq!(first_occurrences(&kafka(), kind.topic).await, BTreeMap::new());
+    raise_limit(&kafka(), kind.topic).await;
+    outbox.release_all_parked().await.unwrap();
+    let relay = Running::start(&outbox, &kafka(), &[]);
+    within_a_minute(async {
+        while outbox.status().await.unwrap().parked > 0 {
+            outbox.release_all_parked().await.unwrap(); // the broker takes a moment to heed the limit
+            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
+        }
+    })
+    .await;
+    relay.stop().await;
+    let all = first_occurrences(&kafka(), kind.topic).await;
+    assert_eq!(all.len(), 6);
+    assert!(all.values().all(|numbers| *numbers == [0, 1, 2, 3]), "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_producer_is_fresh()
+{
+    const KEYS: usize = 60;
+    const LIMIT: usize = 20_000;
+    let mut random = Random::new(seed(), 0);
+    let scratch = ScratchDir::new("order").unwrap();
+    let mut broker = Kafka::start(scratch.path(), KafkaOptions::default()).unwrap();
+    let brokers = broker.brokers().to_owned();
+    let (pool, _directory) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool)).await;
+    let kind = topic(&brokers, 3, &[("max.message.bytes", &LIMIT.to_string())]).await;
+    let mut emitted = [0; KEYS];
+    let rounds = 16;
+    let killed = random.below(rounds);
+    for round in 0..rounds {
+        let (batch, linger) =
+            (["1", "3", "10000"][random.below(3) as usize], ["0", "5"][random.below(2) as usize]);
+        let properties =
+            [("batch.num.messages", batch), ("linger.ms", linger), ("batch.size", "20000")];
+        let relay = Running::start(&outbox, &brokers, &properties);
+        for _ in 0..random.below(4) + 1 {
+            // A few keys, so that many of their events are on their way together.
+            let first = random.below(KEYS as u64) as usize;
+            let events = (0..random.below(40) + 1).map(|_| {
+                let key = (first + random.below(4) as usize) % KEYS;
+                let bytes = match random.below(100) {
+                    0..4 => LIMIT + random.below(200) as usize,
+                    4..30 => random.below(LIMIT as u64 - 500) as usize,
+                    _ => random.below(300) as usize,
+                };
+                emitted[key] += 1;
+                Sized::new(kind, key.to_string(), emitted[key], bytes)
+            });
+            let events: Vec<_> = events.collect();
+            commit(&outbox, events).await;
+            random.dawdle(60).await;
+        }
+        if round == killed {
+            tokio::task::block_in_place(|| {
+                broker.kill();
+                broker.restart()
+            })
+            .unwrap();
+        }
+        if random.chance(50) { relay.crash().await } else { relay.stop().await }
+    }
+    let relay = Running::start(&outbox, &brokers, &[("batch.size", "20000")]);
+    until_settled(&outbox).await;
+    relay.stop().await;
+    let parked = outbox.status().await.unwrap().parked;
+    let on_topic = first_occurrences(&brokers, kind.topic).await;
+    let mut published = 0;
+    for (key, numbers) in &on_topic {
+        assert_eq!(*numbers, (1..=numbers.len()).collect::<Vec<_>>(), "key {key}");
+        published += numbers.len();
+    }
+    let all: usize = emitted.iter().sum();
+    assert_eq!(published as u64 + parked, all as u64, "what is not on the topic is parked");
+    assert!(parked > 0, "something was refused");
+
+    raise_limit(&brokers, kind.topic).await;
+    let relay = Running::start(&outbox, &brokers, &[]);
+    within_a_minute(async {
+        while outbox.status().await.unwrap().parked > 0 {
+            outbox.release_all_parked().await.unwrap(); // the broker takes a moment to heed the limit
+            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
+        }
+    })
+    .await;
+    relay.stop().await;
+    for (key, numbers) in first_occurrences(&brokers, kind.topic).await {
+        assert_eq!(
+            numbers,
+            (1..=emitted[key.parse::<usize>().unwrap()]).collect::<Vec<_>>(),
+            "key {key}"
+        );
+    }
+    println!("{all} events of {KEYS} keys, {parked} of them parked for a while, none out of order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_others_are_published()
+{
+    const EVENTS: usize = 3_000;
+    let log = Log::of_this_program();
+    let scratch = ScratchDir::new("stuck").unwrap();
+    let (first, options) = (scratch.path().join("first"), KafkaOptions::default());
+    let kafka = Kafka::start(&first, options).unwrap();
+    let brokers = kafka.brokers().to_owned();
+    let free = topic(&brokers, 3, &[]).await;
+    let mut second = kafka.start_second(&scratch.path().join("second"), options).unwrap();
+    let stuck = kind(name());
+    create_replicated(&brokers, stuck.topic).await;
+    second.kill();
+    let (pool, _directory) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool)).await;
+    let of_both = (0..EVENTS).flat_map(|n| {
+        let (key, n) = (n % 50, n / 50 + 1);
+        [Sized::new(stuck, format!("s{key}"), n, 10), Sized::new(free, format!("f{key}"), n, 10)]
+    });
+    commit(&outbox, of_both).await;
+    let publisher = KafkaPublisher::new(&brokers).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let relay = Relay::new(outbox.clone(), publisher).retry_parked(Duration::from_secs(1));
+    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+
+    log.until_it_says(&[
+        "WARN",
+        stuck.topic,
+        "leader 1, 1 of 2 replicas in sync",
+        "min.insync.replicas",
+    ])
+    .await;
+    until_settled(&outbox).await;
+    let in_order = |keys: &BTreeMap<String, Vec<usize>>| {
+        assert_eq!(keys.len(), 50);
+        keys.values()
+            .for_each(|numbers| assert_eq!(*numbers, (1..=EVENTS / 50).collect::<Vec<_>>()));
+    };
+    in_order(&first_occurrences(&brokers, free.topic).await);
+    assert_eq!(outbox.status().await.unwrap().parked, EVENTS as u64);
+    let warnings = log.lines(&["a topic takes no events", stuck.topic]);
+    assert!(warnings.len() <= 3, "once a partition at most: {warnings:#?}");
+
+    tokio::task::block_in_place(|| second.restart()).unwrap();
+    // Each of them is sent alone, and a key's one after the other.
+    let released = async {
+        while outbox.status().await.unwrap().parked > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), released)
+        .await
+        .expect("the parked events are published");
+    in_order(&first_occurrences(&brokers, stuck.topic).await);
+    drop(stop);
+    within_a_minute(relay).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_has_the_time_of_sending_and_says_in_ce_time_when_it_happened() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (pool, _directory) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool)).await;
+    let strict = [
+        ("message.timestamp.before.max.ms", "3600000"),
+        ("message.timestamp.after.max.ms", "3600000"),
+    ];
+    let kind = topic(&kafka(), 1, &strict).await;
+    let before = SystemTime::now();
+    // Retention would delete the first two at once; the broker would refuse the last.
+    let times = [
+        (0, "1970-01-01T00:00:00Z"),
+        (1_000_000_000, "2001-09-09T01:46:40Z"),
+        (4_000_000_000, "2096-10-02T07:06:40Z"),
+    ];
+    let events = times.iter().enumerate().map(|(n, (seconds, _))| {
+        let at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(*seconds));
+        Sized { at, ..Sized::new(kind, "a", n, 10) }
+    });
+    commit(&outbox, events).await;
+    let relay = Relay::new(outbox, KafkaPublisher::new(kafka()).unwrap());
+    assert_eq!(within_a_minute(relay.drain()).await.unwrap(), 3);
+    for (message, (_, happened)) in read_topic_of(kafka(), kind.topic).await.iter().zip(times) {
+        let sent = SystemTime::UNIX_EPOCH
+            + Duration::from_millis(message.timestamp().to_millis().unwrap().try_into().unwrap());
+        assert!(sent + HOUR > before && sent < SystemTime::now() + HOUR, "{sent:?}");
+        assert_eq!(support::consumers::header(message, "ce_time"), Some(happened));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyless_event_for_a_compacted_topic_is_refused_with_cause_and_remedy() {
+    let (pool, _directory) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool)).await;
+    let kind = topic(&kafka(), 1, &[("cleanup.policy", "compact")]).await;
+    commit(&outbox, [Sized::new(kind, "", 1, 10)]).await;
+    let relay = Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap());
+    let error = within_a_minute(relay.drain()).await.unwrap_err().to_string();
+    for hint in ["has no key", "cleanup.policy", "#[event(key)]", kind.topic, "Nothing is lost"] {
+        assert!(error.contains(hint), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_larger_than_the_producers_queue_is_refused_and_waits_for_nothing() {
+    let (pool, _directory) = support::sqlite(4).await;
+    let outbox = migrated(Outbox::new(pool)).await;
+    let kind = topic(&kafka(), 1, &[]).await;
+    commit(&outbox, [Sized::new(kind, "a", 1, 10_000)]).await;
+    let publisher = KafkaPublisher::builder(kafka()).property("queue.buffering.max.kbytes", "1");
+    let relay = Relay::new(outbox.clone(), publisher.build().unwrap());
+    let error = within_a_minute(relay.drain()).await.unwrap_err().to_string();
+    assert!(error.contains("queue.buffering.max.kbytes"), "{error}");
+}

@@ -1,0 +1,420 @@
+//! One suite for every store: what the outbox promises whatever the database.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use crate::support::{HeldPublisher, OrderCreated, by_customer, commit, order, within_a_minute};
+use outbox::publish::{DeliveryReport, Publisher};
+use outbox::testing::MemoryPublisher;
+use outbox::{
+    DomainEvent, ErrorKind, EventDescriptor, EventRecord, Headers, Json, Outbox, OutboxDatabase,
+    Relay, StoredEvent,
+};
+
+on_every_store! {
+    a_committed_event_is_published_as_it_was_emitted
+    events_are_published_in_the_order_of_their_commits
+    a_rolled_back_or_dropped_transaction_publishes_nothing
+    a_failed_savepoint_takes_its_events_along_and_no_others
+    a_saved_event_is_not_published_again
+    a_relay_killed_before_it_saved_leaves_its_events_to_the_next
+    a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it
+    a_second_relay_stands_by_and_takes_over
+    a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back
+    a_commit_wakes_the_relay
+    any_bytes_survive_in_keys_and_headers
+    a_key_over_the_limit_is_refused_at_emit
+    a_payload_that_cannot_be_serialized_is_an_error_of_emit
+    a_time_beyond_the_calendar_is_an_error_of_emit
+    migrating_twice_or_at_once_is_harmless
+    a_transaction_with_many_events_keeps_their_order
+    a_shutdown_waits_for_what_is_in_flight
+    a_batch_larger_than_the_byte_limit_arrives_whole
+}
+
+#[derive(serde::Serialize, DomainEvent)]
+#[event(topic = "order-events", name = "order.dated", keyless)]
+struct Dated {
+    #[event(occurred_at)]
+    #[serde(skip)]
+    at: SystemTime,
+}
+
+async fn a_time_beyond_the_calendar_is_an_error_of_emit<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let ten_thousand_years = Duration::from_secs(10_000 * 365 * 24 * 60 * 60);
+    let mut tx = outbox.begin().await.unwrap();
+    let error = tx.emit(Dated { at: SystemTime::UNIX_EPOCH + ten_thousand_years }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidEvent);
+    assert!(error.to_string().contains("beyond the years"), "{error}");
+    tx.emit(Dated { at: SystemTime::UNIX_EPOCH }).unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(drained(&outbox).await.len(), 1);
+}
+
+async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> {
+    let kafka = MemoryPublisher::new();
+    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
+    kafka.published()
+}
+
+async fn a_committed_event_is_published_as_it_was_emitted<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let before = SystemTime::now() - Duration::from_millis(1);
+    let event = OrderCreated { customer: "c1".into(), tenant: Some("acme".into()), n: 7 };
+    let mut tx = outbox.begin().await.unwrap();
+    let id = tx.emit(&event).unwrap();
+    assert_eq!(tx.pending_events(), 1);
+    tx.commit().await.unwrap();
+
+    let published = drained(&outbox).await;
+    let [record] = &published[..] else { panic!("{published:?}") };
+    assert_eq!(record.id, id);
+    assert_eq!(
+        (&*record.topic, &*record.name, record.version),
+        ("order-events", "order.created", 1)
+    );
+    assert_eq!(record.key.as_deref(), Some(&b"c1"[..]));
+    assert_eq!(record.headers.iter().collect::<Vec<_>>(), [("tenant", "acme")]);
+    assert_eq!(record.content_type, "application/json");
+    assert_eq!(order(record), event);
+    assert!(record.occurred_at >= before && record.occurred_at <= SystemTime::now());
+}
+
+async fn events_are_published_in_the_order_of_their_commits<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    for n in 0..40 {
+        commit(&outbox, ["a", "b", "c"].map(|customer| OrderCreated::new(customer, n))).await;
+    }
+    let expected: Vec<i64> = (0..40).collect();
+    let by_customer = by_customer(&drained(&outbox).await);
+    assert_eq!(by_customer.len(), 3);
+    assert!(by_customer.values().all(|ns| *ns == expected), "{by_customer:?}");
+}
+
+async fn a_rolled_back_or_dropped_transaction_publishes_nothing<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    tx.rollback().await.unwrap();
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 2)).unwrap();
+    drop(tx);
+    commit(&outbox, [OrderCreated::new("a", 3)]).await;
+    assert_eq!(by_customer(&drained(&outbox).await)["a"], [3]);
+}
+
+async fn a_failed_savepoint_takes_its_events_along_and_no_others<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    let mut inner = tx.savepoint().await.unwrap();
+    inner.emit(OrderCreated::new("a", 2)).unwrap();
+    inner.rollback().await.unwrap();
+    let mut inner = tx.savepoint().await.unwrap();
+    inner.emit(OrderCreated::new("a", 3)).unwrap();
+    drop(inner);
+    let mut inner = tx.savepoint().await.unwrap();
+    inner.emit(OrderCreated::new("a", 4)).unwrap();
+    let mut innermost = inner.savepoint().await.unwrap();
+    innermost.emit(OrderCreated::new("a", 5)).unwrap();
+    innermost.commit().await.unwrap();
+    inner.commit().await.unwrap();
+    tx.emit(OrderCreated::new("a", 6)).unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(by_customer(&drained(&outbox).await)["a"], [1, 4, 5, 6]);
+}
+
+async fn a_saved_event_is_not_published_again<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
+    assert_eq!(drained(&outbox).await.len(), 5);
+    assert_eq!(drained(&outbox).await.len(), 0);
+    commit(&outbox, [OrderCreated::new("a", 5)]).await;
+    assert_eq!(by_customer(&drained(&outbox).await)["a"], [5]);
+}
+
+async fn a_relay_killed_before_it_saved_leaves_its_events_to_the_next<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
+    let unanswered = HeldPublisher::default();
+    let relay = Relay::new(outbox.clone(), unanswered.clone()).lease(Duration::from_millis(300));
+    let task = tokio::spawn(relay.run(std::future::pending()));
+    within_a_minute(unanswered.got(5)).await;
+    task.abort();
+    let _ = task.await;
+
+    let kafka = MemoryPublisher::new();
+    let successor =
+        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let published = within_a_minute(kafka.wait_for(5)).await;
+    assert_eq!(by_customer(&published)["a"], [0, 1, 2, 3, 4]);
+    successor.abort();
+}
+
+async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    let kafka = MemoryPublisher::new();
+    let poison = Arc::new(AtomicBool::new(true));
+    kafka.refuse({
+        let poison = Arc::clone(&poison);
+        move |record| {
+            let order = order(record);
+            (poison.load(Ordering::SeqCst) && order.customer == "poisoned" && order.n == 3)
+                .then(|| "too large".to_owned())
+        }
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    // Its lane waits for as long as this test takes.
+    let relay = Relay::new(outbox.clone(), kafka.clone()).park_after(u32::MAX);
+    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+
+    // Customers enough for every lane to have some.
+    let customers: Vec<String> =
+        (0..64).map(|c| format!("customer-{c}")).chain(["poisoned".to_owned()]).collect();
+    for n in 0..6 {
+        commit(&outbox, customers.iter().map(|customer| OrderCreated::new(customer, n))).await;
+    }
+    // The lane of the poisoned customer waits, with whoever shares it; far more than half of the
+    // others do not.
+    within_a_minute(kafka.wait_for(6 * 48)).await;
+    let of_poisoned = || by_customer(&kafka.published()).remove("poisoned").unwrap_or_default();
+    within_a_minute(async {
+        while of_poisoned().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let published = kafka.published();
+    assert_eq!(by_customer(&published).get("poisoned").map(Vec::as_slice), Some(&[0, 1, 2][..]));
+
+    poison.store(false, Ordering::SeqCst);
+    let published = within_a_minute(kafka.wait_for(6 * 65)).await;
+    drop(stop);
+    relay.await.unwrap().unwrap();
+    assert_eq!(published.len(), 6 * 65, "nothing twice");
+    assert!(
+        by_customer(&published).values().all(|ns| *ns == [0, 1, 2, 3, 4, 5]),
+        "{:?}",
+        by_customer(&published)
+    );
+}
+
+async fn a_second_relay_stands_by_and_takes_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let first = MemoryPublisher::new();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), first.clone()).run(async { _ = stopped.await }));
+    commit(&outbox, [OrderCreated::new("a", 1)]).await;
+    within_a_minute(first.wait_for(1)).await;
+
+    let second = MemoryPublisher::new();
+    let error = Relay::new(outbox.clone(), second.clone()).drain().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+
+    drop(stop);
+    relay.await.unwrap().unwrap();
+    commit(&outbox, [OrderCreated::new("a", 2)]).await;
+    Relay::new(outbox.clone(), second.clone()).drain().await.unwrap();
+    assert_eq!(
+        (
+            by_customer(&first.published())["a"].as_slice(),
+            by_customer(&second.published())["a"].as_slice()
+        ),
+        (&[1][..], &[2][..])
+    );
+}
+
+/// Stops its whole thread, as a paused process does: on a runtime of that thread, the relay cannot
+/// even renew its lease.
+struct PausingPublisher {
+    paused: tokio::sync::mpsc::UnboundedSender<()>,
+    resume: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Publisher for PausingPublisher {
+    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+        self.paused.send(()).unwrap();
+        self.resume.lock().unwrap().recv().unwrap();
+        events.iter().map(|_| DeliveryReport::Delivered).collect()
+    }
+}
+
+async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
+    DB: OutboxDatabase,
+>(
+    outbox: Outbox<DB>,
+) {
+    commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
+    let (paused, mut is_paused) = tokio::sync::mpsc::unbounded_channel();
+    let (resume, resumed) = std::sync::mpsc::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let publisher = PausingPublisher { paused, resume: Mutex::new(resumed) };
+    // As a process of its own it has a pool of its own: connections that a paused thread has not
+    // given back are no others'.
+    let pool = outbox
+        .pool()
+        .options()
+        .clone()
+        .connect_lazy_with((*outbox.pool().connect_options()).clone());
+    let relay = Relay::new(Outbox::new(pool), publisher).lease(Duration::from_millis(50));
+    let relay = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(relay.run(async { _ = stopped.await }))
+    });
+    within_a_minute(is_paused.recv()).await.unwrap();
+
+    // Its lease runs out; the successor publishes the five events, and five more.
+    let successor = MemoryPublisher::new();
+    within_a_minute(async {
+        while Relay::new(outbox.clone(), successor.clone()).drain().await.is_err() {}
+    })
+    .await;
+    commit(&outbox, (5..10).map(|n| OrderCreated::new("a", n))).await;
+    Relay::new(outbox.clone(), successor.clone()).drain().await.unwrap();
+    assert_eq!(by_customer(&successor.published())["a"], (0..10).collect::<Vec<_>>());
+
+    // Awake again, it reports its five as delivered.
+    drop(stop);
+    resume.send(()).unwrap();
+    let relay = tokio::task::spawn_blocking(move || relay.join().unwrap());
+    within_a_minute(relay).await.unwrap().unwrap();
+    assert_eq!(drained(&outbox).await.len(), 0, "nothing is published again");
+}
+
+async fn a_commit_wakes_the_relay<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let kafka = MemoryPublisher::new();
+    // It will not poll within the life of this test.
+    let relay = Relay::new(outbox.clone(), kafka.clone())
+        .poll_interval(Duration::from_secs(3600))
+        .lease(Duration::from_secs(3 * 3600));
+    let task = tokio::spawn(relay.run(std::future::pending()));
+    for n in 1..=3 {
+        commit(&outbox, [OrderCreated::new("a", n)]).await;
+        within_a_minute(kafka.wait_for(n as usize)).await;
+    }
+    task.abort();
+}
+
+async fn any_bytes_survive_in_keys_and_headers<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let awkward = [
+        "",
+        "\0",
+        "nul \0 inside",
+        "quote ' and \" and \\",
+        "ünï¢ode 🦀",
+        "{\"json\":1}",
+        "\r\n\t",
+    ];
+    for (n, text) in awkward.iter().enumerate() {
+        commit(
+            &outbox,
+            [OrderCreated { customer: (*text).into(), tenant: Some((*text).into()), n: n as i64 }],
+        )
+        .await;
+    }
+    let mut published = drained(&outbox).await;
+    published.sort_by_key(|record| order(record).n);
+    assert_eq!(published.len(), awkward.len());
+    for (record, text) in published.iter().zip(awkward) {
+        assert_eq!(record.key.as_deref(), Some(text.as_bytes()));
+        assert_eq!(record.headers.get("tenant"), Some(text));
+    }
+}
+
+async fn a_key_over_the_limit_is_refused_at_emit<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let mut tx = outbox.begin().await.unwrap();
+    let error = tx.emit(OrderCreated::new("k".repeat(1 << 20), 1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EventTooLarge);
+    assert!(error.to_string().contains("max_event_bytes"), "{error}");
+    // Long, and within the limit (the key is in the payload too).
+    tx.emit(OrderCreated::new("k".repeat(400_000), 2)).unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(drained(&outbox).await[0].key.as_ref().map(Vec::len), Some(400_000));
+}
+
+/// An event whose payload fails to serialize, written by hand as a user may.
+struct Unserializable;
+
+impl serde::Serialize for Unserializable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("no"))
+    }
+}
+
+impl DomainEvent for Unserializable {
+    type Codec = Json;
+    const DESCRIPTORS: &'static [EventDescriptor] =
+        &[EventDescriptor::new("order-events", "order.bad", 1, "application/json", &[], &[])];
+
+    fn descriptor(&self) -> &'static EventDescriptor {
+        &Self::DESCRIPTORS[0]
+    }
+
+    fn key(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn headers(&self, _: &mut Headers) {}
+}
+
+async fn a_payload_that_cannot_be_serialized_is_an_error_of_emit<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    let error = tx.emit(Unserializable).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Serialize);
+    assert!(error.to_string().contains("order.bad"), "{error}");
+    drop(tx);
+    assert_eq!(drained(&outbox).await.len(), 0);
+}
+
+async fn migrating_twice_or_at_once_is_harmless<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    commit(&outbox, [OrderCreated::new("a", 1)]).await;
+    let mut at_once = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let outbox = outbox.clone();
+        at_once.spawn(async move { outbox.migrate().await });
+    }
+    while let Some(result) = at_once.join_next().await {
+        result.unwrap().unwrap();
+    }
+    assert_eq!(drained(&outbox).await.len(), 1);
+}
+
+async fn a_transaction_with_many_events_keeps_their_order<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    commit(&outbox, (0..5_000).map(|n| OrderCreated::new("a", n))).await;
+    assert_eq!(by_customer(&drained(&outbox).await)["a"], (0..5_000).collect::<Vec<_>>());
+}
+
+async fn a_shutdown_waits_for_what_is_in_flight<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
+    let kafka = HeldPublisher::default();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let relay =
+        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    within_a_minute(kafka.got(5)).await;
+    drop(stop);
+    tokio::task::yield_now().await;
+    assert!(!relay.is_finished(), "it still waits for the broker");
+    kafka.answer();
+    within_a_minute(relay).await.unwrap().unwrap();
+    assert_eq!(drained(&outbox).await.len(), 0, "the delivery was saved, and the lanes given back");
+}
+
+async fn a_batch_larger_than_the_byte_limit_arrives_whole<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let big = "x".repeat(10_000);
+    commit(
+        &outbox,
+        (0..20).map(|n| OrderCreated { customer: "a".into(), tenant: Some(big.clone()), n }),
+    )
+    .await;
+    let kafka = MemoryPublisher::new();
+    let published = Relay::new(outbox, kafka.clone()).batch_per_lane(7, 100).drain().await.unwrap();
+    assert_eq!(published, 20);
+    assert_eq!(by_customer(&kafka.published())["a"], (0..20).collect::<Vec<_>>());
+}
