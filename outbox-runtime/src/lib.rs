@@ -18,7 +18,6 @@ mod failpoint;
 #[cfg(feature = "kafka")]
 mod kafka;
 pub mod observe;
-mod operate;
 mod outbox;
 pub mod publish;
 
@@ -37,7 +36,7 @@ pub use error::{ErrorKind, OutboxError};
 pub use event::{
     DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
 };
-pub use operate::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+pub use outbox::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::Relay;

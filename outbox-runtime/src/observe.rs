@@ -26,7 +26,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::operate::Status;
+use crate::outbox::admin::Status;
 use crate::record::StoredEvent;
 
 pub(crate) fn delivered(events: &[StoredEvent], sent: Instant) {

@@ -10,6 +10,7 @@ pub(crate) mod parked;
 pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+pub(crate) mod tx_options;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,12 +22,13 @@ use uuid::Uuid;
 pub(crate) use migrate::Migration;
 pub(crate) use names::{Names, sql};
 pub use parked::{Discard, Parking, Released, Retry, Settled, Then};
+use tx_options::TxOptions;
 
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
-use crate::operate::{DiscardedEvent, ParkedEvent, Replay, Status};
+use crate::outbox::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
-use crate::tx::{Doubt, TxOptions};
+use crate::tx::Doubt;
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`,
 /// [`sqlx::Sqlite`] with the feature `sqlite`.
@@ -248,7 +250,7 @@ pub(crate) mod sealed {
 /// It keeps nothing of a lane but what it says here: the relay passes in the lease and the cursor
 /// to go on from. An error of any of these means that the relay forgets all its lanes and
 /// [claims](Self::claim) them again: cursors are not used over the failure of a connection (why:
-/// `postgres/window.rs`).
+/// `postgres/lanes/window.rs`).
 pub trait Store: Send + Sync + 'static {
     /// A place in a lane, between two events.
     type Cursor: Clone + Send + Sync + std::fmt::Debug + 'static;

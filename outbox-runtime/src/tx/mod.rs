@@ -4,7 +4,6 @@ mod begin;
 mod commit;
 mod doubt;
 mod executor;
-mod options;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -15,10 +14,10 @@ use sqlx::pool::PoolConnection;
 use sqlx_core::transaction::TransactionManager;
 use uuid::Uuid;
 
+pub use crate::store::tx_options::{Isolation, TxOptions};
 pub use begin::{BeginOutbox, BeginTransaction};
 pub(crate) use begin::{Begun, begin_on_pool};
 pub(crate) use doubt::Doubt;
-pub use options::{Isolation, TxOptions};
 
 use crate::error::OutboxError;
 use crate::event::{DomainEvent, EventKey, check};

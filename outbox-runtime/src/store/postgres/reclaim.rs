@@ -12,8 +12,8 @@ use std::time::Duration;
 use sqlx::{Executor, PgPool};
 
 use super::fragments::fill;
-use super::marks::{BLOCK_BITS, LEAVES};
-use super::{session, tidy};
+use super::lanes::{BLOCK_BITS, LEAVES};
+use super::{compact, connection};
 use crate::error::{OutboxError, is_conflict};
 use crate::failpoint::failpoint;
 use crate::store::Names;
@@ -72,7 +72,7 @@ pub(super) async fn reclaim(
     names: &Names,
     retention: Duration,
 ) -> Result<u64, OutboxError> {
-    tidy::tidy(pool, names, retention, tidy::LARGE).await?;
+    compact::compact(pool, names, retention, compact::LARGE).await?;
     let Leaves { last, old } = note_how_far(pool, names, retention).await?;
     let mut events = 0;
     for leaf in leaves_to_reclaim(last, old) {
@@ -100,7 +100,7 @@ async fn note_how_far(
     retention: Duration,
 ) -> Result<Leaves, sqlx::Error> {
     let millis = retention.as_millis() as f64;
-    let mut tx = session::begin(pool).await?;
+    let mut tx = connection::begin(pool).await?;
     sqlx::query(fill(names, MARK)).bind(millis).execute(&mut *tx).await?;
     let (last, old) = sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *tx).await?;
     tx.commit().await?;
@@ -113,8 +113,8 @@ async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: i64) -> Result<u64, sq
         |statement: &str| fill(names, &statement.replace("{leaf}", &format!("{{event_{leaf}}}")));
     // `READ COMMITTED`, and said so: what decides below must see all that was committed before the
     // lock was given.
-    let mut tx = session::begin(pool).await?;
-    tx.execute(session::BY_INDEX).await?;
+    let mut tx = connection::begin(pool).await?;
+    tx.execute(connection::BY_INDEX).await?;
     let in_leaf = if sqlx::query_scalar(fill(OUR_TURN)).fetch_one(&mut *tx).await?
         && !sqlx::query_scalar(fill(PENDING)).fetch_one(&mut *tx).await?
     {

@@ -1,12 +1,10 @@
 //! SQLite, the embedded default. One writer at a time: the order of `seq` is the order of the
 //! commits, and a plain cursor is exact.
 
+mod admin;
 mod inbox;
-mod lease;
-mod migrate;
-mod operate;
-mod park;
-mod read;
+mod lanes;
+mod schema;
 mod write;
 
 use std::future::Future;
@@ -18,23 +16,24 @@ use uuid::Uuid;
 
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
-use crate::operate::{DiscardedEvent, ParkedEvent, Replay, Status};
+use crate::outbox::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
 use crate::record::{EventRecord, KeyDigest, Lane};
-use crate::store::liveness::Liveness;
 use crate::store::sealed::Database;
+use crate::store::tx_options::TxOptions;
 use crate::store::{
-    Claimed, Content, Discard, FirstWaiting, GroupKey, LaneBatch, LaneRead, Lease, Migration,
-    Names, Others, Progress, Release, Released, Retry, Saved, Settled, Share, Store, Waiting,
+    Content, Discard, FirstWaiting, GroupKey, Migration, Names, Others, Release, Waiting,
 };
-use crate::tx::{Doubt, TxOptions};
+use crate::tx::Doubt;
+
+use lanes::SqliteStore;
 
 impl Database for Sqlite {
     const CAN_GO_SILENT: bool = false;
 
     type Store = SqliteStore;
 
-    const MIGRATIONS: &'static [Migration] = migrate::MIGRATIONS;
-    const MIGRATION_TABLE: &'static str = migrate::MIGRATION_TABLE;
+    const MIGRATIONS: &'static [Migration] = schema::MIGRATIONS;
+    const MIGRATION_TABLE: &'static str = schema::MIGRATION_TABLE;
 
     /// A transaction that reads first and writes later fails when another wrote meanwhile, and
     /// waiting does not help it. One that takes the writer's place at once waits for it (sqlx's
@@ -44,7 +43,7 @@ impl Database for Sqlite {
     }
 
     fn check_names(names: &Names) -> Result<(), OutboxError> {
-        migrate::check_names(names)
+        schema::check_names(names)
     }
 
     async fn insert_events(
@@ -147,17 +146,11 @@ impl Database for Sqlite {
     const COUNTS_ROLLBACKS_AT_ONCE: bool = false;
 
     async fn migrate(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
-        migrate::migrate(pool, names).await
+        schema::migrate(pool, names).await
     }
 
     fn open_store(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> SqliteStore {
-        SqliteStore {
-            pool: pool.clone(),
-            names: Arc::clone(names),
-            owner: Uuid::now_v7(),
-            lease,
-            liveness: Liveness::default(),
-        }
+        SqliteStore::new(pool, names, lease)
     }
 
     /// The user's own: an in-memory database has no other way in.
@@ -175,7 +168,7 @@ impl Database for Sqlite {
         pool: &SqlitePool,
         names: &Names,
     ) -> Result<Vec<String>, OutboxError> {
-        operate::others_if_unused(pool, names).await
+        admin::others_if_unused(pool, names).await
     }
 
     async fn reclaim(
@@ -183,11 +176,11 @@ impl Database for Sqlite {
         names: &Names,
         retention: Duration,
     ) -> Result<u64, OutboxError> {
-        operate::reclaim(pool, names, retention).await
+        admin::reclaim(pool, names, retention).await
     }
 
     async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, OutboxError> {
-        operate::status(pool, names).await
+        admin::status(pool, names).await
     }
 
     async fn parked(
@@ -196,7 +189,7 @@ impl Database for Sqlite {
         after: Option<(Lane, KeyDigest, i64)>,
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, OutboxError> {
-        operate::parked(pool, names, after, limit).await
+        admin::parked(pool, names, after, limit).await
     }
 
     async fn release_parked(
@@ -204,7 +197,7 @@ impl Database for Sqlite {
         names: &Names,
         which: Release<'_>,
     ) -> Result<u64, OutboxError> {
-        operate::release_parked(pool, names, which).await
+        admin::release_parked(pool, names, which).await
     }
 
     async fn discard_parked(
@@ -213,7 +206,7 @@ impl Database for Sqlite {
         id: Uuid,
         insist: bool,
     ) -> Result<Discard, OutboxError> {
-        operate::discard_parked(pool, names, id, insist).await
+        admin::discard_parked(pool, names, id, insist).await
     }
 
     async fn discarded(
@@ -221,11 +214,11 @@ impl Database for Sqlite {
         names: &Names,
         limit: u32,
     ) -> Result<Vec<DiscardedEvent>, OutboxError> {
-        operate::discarded(pool, names, limit).await
+        admin::discarded(pool, names, limit).await
     }
 
     async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
-        operate::replay(pool, names, which).await
+        admin::replay(pool, names, which).await
     }
 
     /// SQLite has no channel between processes: their relays poll.
@@ -243,66 +236,6 @@ impl Database for Sqlite {
         _: Arc<Doorbell>,
     ) -> impl Future<Output = ()> + Send + 'static {
         std::future::pending()
-    }
-}
-
-/// The read side of a SQLite outbox.
-#[derive(Debug)]
-pub struct SqliteStore {
-    /// The user's own pool: an in-memory database has no other way in.
-    pool: SqlitePool,
-    names: Arc<Names>,
-    owner: Uuid,
-    lease: Duration,
-    liveness: Liveness,
-}
-
-impl Store for SqliteStore {
-    /// The `seq` up to which, inclusive, all is delivered or read.
-    type Cursor = i64;
-
-    async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<i64>, OutboxError> {
-        self.claim_lanes(held, share).await
-    }
-
-    async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
-        self.read_lanes(lanes).await
-    }
-
-    fn cursor_before(_: &i64, seq: i64) -> i64 {
-        seq - 1
-    }
-
-    async fn save(&mut self, progress: &[Progress<i64>]) -> Result<Saved, OutboxError> {
-        self.save_cursors(progress).await
-    }
-
-    async fn parked_among(
-        &mut self,
-        lane: Lane,
-        keys: Vec<KeyDigest>,
-    ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
-        self.keys_among(lane, &keys).await
-    }
-
-    async fn released(
-        &mut self,
-        held: &[Lease],
-        retry: Retry,
-    ) -> Result<Vec<Released>, OutboxError> {
-        self.released_events(held, &retry).await
-    }
-
-    async fn settle_released(
-        &mut self,
-        lease: Lease,
-        settled: &Settled,
-    ) -> Result<Option<bool>, OutboxError> {
-        self.settle(lease, settled).await
-    }
-
-    async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
-        self.release_lanes(held, leaving).await
     }
 }
 

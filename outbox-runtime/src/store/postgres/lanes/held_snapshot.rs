@@ -7,7 +7,8 @@ use std::time::Duration;
 use sqlx::{Executor, PgConnection, PgPool, Postgres};
 use uuid::Uuid;
 
-use super::{PgCursor, PgStore, migrate};
+use super::{PgCursor, PgStore};
+use crate::store::postgres::schema;
 use crate::store::sealed::Database;
 use crate::store::{Lease, Names, Progress, Share, Store, sql};
 
@@ -22,7 +23,7 @@ impl Scene {
     async fn new(pool: &PgPool) -> Self {
         let schema = format!("held_{}", Uuid::now_v7().simple());
         let names = Arc::new(Names { schema: Some(schema), ..Names::default() });
-        migrate::migrate(pool, &names).await.unwrap();
+        schema::migrate(pool, &names).await.unwrap();
         let mut store = Postgres::open_store(pool, &names, Duration::from_secs(3600));
         let claimed = store.claim(&[], Share::All).await.unwrap();
         let saved = |(lease, cursor, _)| Progress { lease, cursor, parked: Vec::new() };

@@ -62,7 +62,7 @@ impl SqliteStore {
 
 /// What was written by hand may be anything that the columns take. It is no error, which would stop
 /// all lanes: the event is marked, and set aside.
-pub(super) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
+pub(in crate::store::sqlite) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
     let mut unreadable = None;
     let record = EventRecord {
         id: field(row, "id", &mut unreadable),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgListener, PgNotification};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, RawSql};
 
-use super::session;
+use super::connection;
 use crate::doorbell::Doorbell;
 use crate::record::fnv1a;
 use crate::store::Names;
@@ -39,7 +39,7 @@ pub(super) async fn notify_others(pool: PgPool, names: Arc<Names>, doorbell: Arc
         doorbell.rung_elsewhere().await;
         let notified = async {
             if channel.is_none() {
-                channel = Some(self::channel(&in_time(session::located(&pool, &names)).await?));
+                channel = Some(self::channel(&in_time(connection::located(&pool, &names)).await?));
             }
             ring(&mut connection, &pool, channel.as_deref().unwrap_or_default()).await
         };
@@ -67,7 +67,7 @@ async fn ring(
         *connection = Some(open);
         return Ok(());
     }
-    let mut new = in_time(session::connect(pool)).await?;
+    let mut new = in_time(connection::connect(pool)).await?;
     in_time(notify(channel, "").execute(&mut new)).await?;
     *connection = Some(new);
     Ok(())
@@ -100,10 +100,10 @@ pub(super) async fn listen_to_others(pool: PgPool, names: Arc<Names>, doorbell: 
 
 /// Until the connection is lost. One that says nothing may be dead: it is asked from time to time.
 async fn listen(pool: &PgPool, names: &Names, doorbell: &Doorbell) -> Result<(), sqlx::Error> {
-    let channel = channel(&in_time(session::located(pool, names)).await?);
+    let channel = channel(&in_time(connection::located(pool, names)).await?);
     // A pool of its own each time: one that waits for a dead connection gives no other, and none
     // may lead to what was the primary once.
-    let own = session::own_pool(pool);
+    let own = connection::own_pool(pool);
     let mut listener = in_time(PgListener::connect_with(&own)).await?;
     listener.eager_reconnect(false);
     in_time(listener.listen(&channel)).await?;
@@ -127,7 +127,7 @@ async fn listen(pool: &PgPool, names: &Names, doorbell: &Doorbell) -> Result<(),
 /// hash. Of [located] names, so that who has the schema in the builder and who has it in the
 /// `search_path` hear each other.
 ///
-/// [located]: session::located
+/// [located]: connection::located
 fn channel(names: &Names) -> String {
     format!("outbox_{:016x}", fnv1a(names.identity().as_bytes()))
 }

@@ -9,12 +9,12 @@ use futures_core::Stream;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::fragments::fill;
-use super::marks::Place;
+use super::floors::Place;
 use super::window::{PgCursor, Session, Snapshot, ToRead};
 use crate::error::OutboxError;
 use crate::event::{Headers, is_in_calendar};
 use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::store::postgres::fragments::fill;
 use crate::store::{LaneRead, Rest};
 
 /// The next chunk of each lane's window, of numbers up to `$8`. `{running}` is what the bound of
@@ -174,7 +174,7 @@ pub(super) fn row_of(row: &PgRow) -> Result<BoundedRow, OutboxError> {
 ///
 /// What was written by hand may be anything that the columns take. It is no error, which would stop
 /// all lanes: the event is marked, and set aside.
-pub(super) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
+pub(in crate::store::postgres) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
     let version: i32 = row.try_get(6)?;
     let mut unreadable = None;
     let headers = Headers::from_stored(row.try_get(8)?).unwrap_or_else(|error| {

@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::invariants;
+use super::lanes::invariants;
 
 /// How much may happen, so that the search ends.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,9 @@ use sqlx::{Executor, Sqlite, SqlitePool};
 
 use crate::error::OutboxError;
 use crate::store::sealed::Database as _;
+use crate::store::tx_options::TxOptions;
 use crate::store::{Migration, Names, migrate::missing, sql};
-use crate::tx::{Begun, TxOptions};
+use crate::tx::Begun;
 
 pub(super) const MIGRATIONS: &[Migration] =
     &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];

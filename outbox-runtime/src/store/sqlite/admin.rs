@@ -7,12 +7,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
-use super::read::stored_event;
+use super::lanes::stored_event;
 use super::write::unix_micros;
 use super::{millis, unix_millis};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
-use crate::operate::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::outbox::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 use crate::record::{KeyDigest, Lane};
 use crate::store::parked::{PAGE_EVENTS, page};
 use crate::store::{Discard, Names, Release, sql};

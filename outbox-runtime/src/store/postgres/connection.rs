@@ -7,11 +7,15 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, PgConnection, PgPool, Postgres, Row, SqlStr};
 
-use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::store::names::literal;
+use crate::store::tx_options::{Isolation, TxOptions};
 use crate::store::{Names, sql};
-use crate::tx::{Begun, Isolation, TxOptions};
+use crate::tx::Begun;
 
+/// After which a database is said to be away. sqlx's own 30 s would be a long silence.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After which a statement is given up, and the connection with it.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a frozen process of ours may hold its locks.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 

@@ -8,15 +8,16 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{Executor, PgPool, Row};
 use uuid::Uuid;
 
-use super::chunk::stored_event;
+use super::connection;
 use super::fragments::fill;
-use super::session;
+use super::lanes::stored_event;
 use crate::error::OutboxError;
-use crate::operate::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::outbox::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 use crate::record::{KeyDigest, Lane};
 use crate::store::parked::{PAGE_EVENTS, page};
+use crate::store::tx_options::{Isolation, TxOptions};
 use crate::store::{Discard, Names, Release};
-use crate::tx::{Begun, Isolation, TxOptions};
+use crate::tx::Begun;
 
 /// By the two ways in which a window's rows are found (see `window.rs`).
 const STATUS: &str = "\
@@ -133,14 +134,14 @@ pub(super) async fn others_if_unused(
     pool: &PgPool,
     names: &Names,
 ) -> Result<Vec<String>, OutboxError> {
-    let mut tx = session::begin_reading(pool).await?;
+    let mut tx = connection::begin_reading(pool).await?;
     let others = sqlx::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
     tx.rollback().await?;
     Ok(others)
 }
 
 pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
-    let mut tx = session::begin_reading(pool).await?;
+    let mut tx = connection::begin_reading(pool).await?;
     let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> =
         sqlx::query_as(fill(names, STATUS))
             .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
@@ -172,7 +173,7 @@ pub(super) async fn parked(
     after: Option<(Lane, KeyDigest, i64)>,
     limit: u32,
 ) -> Result<Vec<ParkedEvent>, OutboxError> {
-    let mut tx = session::begin_reading(pool).await?;
+    let mut tx = connection::begin_reading(pool).await?;
     let found: Vec<(i64, i32, Uuid, i64)> = sqlx::query_as(fill(names, PAGE))
         .bind(after.map(|(lane, ..)| lane.number()))
         .bind(after.map(|(_, key, _)| key.0))
@@ -213,8 +214,8 @@ pub(super) async fn release_parked(
     names: &Names,
     which: Release<'_>,
 ) -> Result<u64, OutboxError> {
-    let mut tx = session::begin(pool).await?;
-    tx.execute(session::BY_INDEX).await?;
+    let mut tx = connection::begin(pool).await?;
+    tx.execute(connection::BY_INDEX).await?;
     let released: i64 = match which {
         Release::Key(key) => {
             let lane = Lane::of(Some(key), Uuid::nil()).number();
@@ -242,7 +243,7 @@ pub(super) async fn release_parked(
 
 /// In many transactions: none of them keeps a relay waiting for long.
 async fn release_all(pool: &PgPool, names: &Names) -> Result<u64, OutboxError> {
-    let mut tx = session::begin_reading(pool).await?;
+    let mut tx = connection::begin_reading(pool).await?;
     let count = sqlx::query_scalar::<_, i64>(fill(names, "select count(*) from {parked}"));
     let events = count.fetch_one(&mut *tx).await?;
     tx.rollback().await?;
@@ -260,8 +261,8 @@ async fn release_some(
     after: (i16, Uuid),
 ) -> Result<Option<(i16, Uuid)>, OutboxError> {
     const AT_ONCE: i64 = 1_000;
-    let mut tx = session::begin(pool).await?;
-    tx.execute(session::BY_INDEX).await?;
+    let mut tx = connection::begin(pool).await?;
+    tx.execute(connection::BY_INDEX).await?;
     let released: Vec<(i16, Uuid)> = sqlx::query_as(fill(names, RELEASE_SOME))
         .bind(after.0)
         .bind(after.1)
@@ -278,8 +279,8 @@ pub(super) async fn discard_parked(
     id: Uuid,
     insist: bool,
 ) -> Result<Discard, OutboxError> {
-    let mut tx = session::begin(pool).await?;
-    tx.execute(session::BY_INDEX).await?;
+    let mut tx = connection::begin(pool).await?;
+    tx.execute(connection::BY_INDEX).await?;
     let found: Option<(i64, i64, Uuid)> =
         sqlx::query_as(fill(names, TO_DISCARD)).bind(id).fetch_optional(&mut *tx).await?;
     let refused = match found {
@@ -301,7 +302,7 @@ pub(super) async fn discarded(
     limit: u32,
 ) -> Result<Vec<DiscardedEvent>, OutboxError> {
     const DISCARDED: &str = "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
-    let mut tx = session::begin_reading(pool).await?;
+    let mut tx = connection::begin_reading(pool).await?;
     let query = sqlx::query(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
     let rows = query.fetch_all(&mut *tx).await?;
     tx.rollback().await?;
@@ -327,7 +328,7 @@ pub(super) async fn replay(
     // A copy of all that is retained takes longer than other statements.
     const WITHIN: Duration = Duration::from_secs(600);
     let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
-    let mut tx = Begun::on(pool, Some(session::begin_statement(options))).await?;
+    let mut tx = Begun::on(pool, Some(connection::begin_statement(options))).await?;
     let replayed: i64 = sqlx::query_scalar(fill(names, REPLAY))
         .bind(which.ids.as_deref())
         .bind(which.topic.as_deref())

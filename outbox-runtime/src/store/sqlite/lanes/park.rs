@@ -3,14 +3,15 @@
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::read::stored_event;
-use super::write::unix_micros;
-use super::{SqliteStore, millis, unix_millis};
+use super::SqliteStore;
+use super::chunk::stored_event;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
 use crate::store::parked::{
     Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within,
 };
+use crate::store::sqlite::write::unix_micros;
+use crate::store::sqlite::{millis, unix_millis};
 use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then, sql};
 
 const PARK: &str = "\

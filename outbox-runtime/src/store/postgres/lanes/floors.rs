@@ -3,8 +3,8 @@
 use super::window::{PgCursor, Snapshot};
 
 /// The ring, as `schema_v1.sql` has it: so many leaves, each of a block of 2^20 numbers.
-pub(super) const LEAVES: i64 = 16;
-pub(super) const BLOCK_BITS: u32 = 20;
+pub(in crate::store::postgres) const LEAVES: i64 = 16;
+pub(in crate::store::postgres) const BLOCK_BITS: u32 = 20;
 
 /// Where a transaction's numbers begin: one with the id `horizon` or a later one has numbers above
 /// `floor` only. Kept for as long as the connection.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sqlx::{Executor, PgConnection, PgPool};
 
-use super::session;
+use super::connection;
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::{Migration, Names, migrate::missing, sql};
 
@@ -42,13 +42,13 @@ pub(super) async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxEr
 
 async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
     // Without a lock or a right that a service need not have: mostly all is there.
-    let mut tx = session::begin_reading(pool).await?;
+    let mut tx = connection::begin_reading(pool).await?;
     let (names, applied) = applied(&mut tx, names).await?;
     tx.rollback().await?;
     if missing(MIGRATIONS, applied)?.is_empty() {
         return Ok(());
     }
-    let mut tx = session::begin(pool).await?;
+    let mut tx = connection::begin(pool).await?;
     tx.execute(SETTINGS).await?;
     await_turn(&mut tx).await?;
     // In a new statement, which sees what was committed before our turn came.

@@ -1,5 +1,7 @@
 //! The handle of an outbox: where transactions begin, and what a service shares with its relay.
 
+pub(crate) mod admin;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 

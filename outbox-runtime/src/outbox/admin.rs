@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
+use super::Outbox;
 use crate::durations::{LONGEST_KEEPING, within};
 use crate::error::{ErrorKind, OutboxError};
-use crate::outbox::Outbox;
 use crate::record::{EventRecord, KeyDigest, Lane};
 use crate::store::parked::parked_by;
 use crate::store::{Discard, OutboxDatabase, Release, sealed};

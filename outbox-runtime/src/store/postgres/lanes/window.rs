@@ -25,7 +25,7 @@
 //! A row's transaction id is drawn before its number. So of a transaction that is not older than
 //! the id `prev_h` of some earlier window, all numbers are above that window's floor: this bounds
 //! from below the numbers that a window can have, and mostly leaves a single leaf of the ring to
-//! search. See `marks.rs`.
+//! search. See `floors.rs`.
 //!
 //! The proof by experiment is `tests/it/window_fuzz.rs`.
 
@@ -35,8 +35,8 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use super::chunk;
-use super::marks::{Marks, Place};
-use super::{invariants, look};
+use super::floors::{Marks, Place};
+use super::{invariants, open};
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::{LaneBatch, LaneRead, Names, Rest};
 
@@ -100,7 +100,7 @@ pub(super) async fn read(
         .collect();
     let mut batches = Vec::with_capacity(lanes.len());
     if !closed.is_empty() {
-        look::look(session, &closed, &mut batches, &mut to_read).await?;
+        open::look(session, &closed, &mut batches, &mut to_read).await?;
     }
     // Most often they are all in one place, and find something there: then this is one call.
     while let Some((_, _, first)) = to_read.first() {

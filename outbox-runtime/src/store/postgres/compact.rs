@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use sqlx::{Executor, PgPool};
 
+use super::connection;
 use super::fragments::fill;
-use super::session;
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::store::Names;
@@ -47,7 +47,7 @@ const TABLES: [(&str, &str); 3] = [
 ];
 
 /// Truncates those of the tables that have more bytes than `large`. `retention`: of the events.
-pub(super) async fn tidy(
+pub(super) async fn compact(
     pool: &PgPool,
     names: &Names,
     retention: Duration,
@@ -60,7 +60,7 @@ pub(super) async fn tidy(
             let statement = statement.replace("{table}", table).replace("{'table'}", &literal);
             fill(names, &statement.replace("{retention}", &retention))
         };
-        let mut tx = session::begin(pool).await?;
+        let mut tx = connection::begin(pool).await?;
         let bytes: i64 = sqlx::query_scalar(fill("select pg_relation_size({'table'}::regclass)"))
             .fetch_one(&mut *tx)
             .await?;
@@ -68,7 +68,7 @@ pub(super) async fn tidy(
             tx.rollback().await?;
             continue;
         }
-        tx.execute(session::BY_INDEX).await?;
+        tx.execute(connection::BY_INDEX).await?;
         // Not waited for: while we wait, no relay could save.
         if let Err(error) =
             tx.execute(fill("lock table {table} in access exclusive mode nowait")).await

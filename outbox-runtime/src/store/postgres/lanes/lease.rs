@@ -14,13 +14,14 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::fragments::fill;
 use super::window::Snapshot;
-use super::{PgCursor, PgStore, doorbell, park, window};
+use super::{PgCursor, PgStore, park, window};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
 use crate::store::liveness::Sign;
+use crate::store::postgres::fragments::fill;
+use crate::store::postgres::wakeup;
 use crate::store::{Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share};
 
 /// Gives a sign of life, and says which of the lanes are still ours. These are locked: a relay that
@@ -167,7 +168,7 @@ impl PgStore {
         }
         if fair && !known && others > 0 {
             // The others have lanes too many now.
-            doorbell::call_relays(&mut *connection, &self.names).await?;
+            wakeup::call_relays(&mut *connection, &self.names).await?;
         }
         if !fair && ours.len() + claimed.taken.len() < LANES {
             claimed.elsewhere = elsewhere(connection, &self.names, self.owner).await?;
@@ -330,7 +331,7 @@ impl PgStore {
                 .execute(&mut *connection)
                 .await?;
         }
-        doorbell::call_relays(connection, &self.names).await?;
+        wakeup::call_relays(connection, &self.names).await?;
         Ok(())
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use sqlx::Row;
 
 use super::chunk::{BoundedRow, next, row_of};
-use super::fragments::fill;
+use super::floors::{Marks, Place};
 use super::invariants;
-use super::marks::{Marks, Place};
 use super::window::{self, PgCursor, Session, Snapshot, ToRead};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{Lane, StoredEvent};
+use crate::store::postgres::fragments::fill;
 use crate::store::{LaneBatch, LaneRead, Rest};
 
 /// What is new in lanes that have no window open, and with it what makes a window: the snapshot of

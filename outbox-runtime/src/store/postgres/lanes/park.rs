@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::PgCursor;
 use super::chunk::stored_event;
-use super::fragments::fill;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
 use crate::store::parked::{
     Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within,
 };
+use crate::store::postgres::fragments::fill;
 use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then};
 
 const PARK: &str = "\

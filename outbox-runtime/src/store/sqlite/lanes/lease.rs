@@ -5,11 +5,12 @@ use std::time::Instant;
 use sqlx::{Connection, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteStore, millis, park, unix_millis};
+use super::{SqliteStore, park};
 use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
 use crate::store::liveness::Sign;
+use crate::store::sqlite::{millis, unix_millis};
 use crate::store::{
     Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share, sql,
 };

@@ -1,0 +1,246 @@
+//! The lanes of a Postgres outbox: leased, and read in windows between snapshots.
+
+mod chunk;
+mod floors;
+#[cfg(test)]
+mod held_snapshot;
+pub(super) mod invariants;
+mod lease;
+mod open;
+mod park;
+mod window;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection, PgPool, Postgres, SqlStr};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
+use crate::error::{ErrorKind, OutboxError};
+use crate::record::{KeyDigest, Lane};
+use crate::store::liveness::Liveness;
+use crate::store::sealed::Database;
+use crate::store::{
+    Claimed, LaneBatch, LaneRead, Lease, Names, Progress, Released, Retry, Saved, Settled, Share,
+    Store, sql,
+};
+
+pub(super) use chunk::stored_event;
+use floors::Marks;
+pub(super) use floors::{BLOCK_BITS, LEAVES};
+use window::{PgCursor, Session};
+
+/// The read side of a Postgres outbox: one connection, beside the user's pool. A business that
+/// holds all connections of its pool must not stop its relay; and a window is of use only over the
+/// connection that opened it (see [`window`]).
+#[derive(Debug)]
+pub struct PgStore {
+    /// The user's: it knows where to connect, and by what `search_path`.
+    pool: PgPool,
+    /// Whether `names` has the schema.
+    located: bool,
+    /// Not here during a call, nor after one that failed.
+    connection: Option<PgConnection>,
+    /// The process of the server at its other end: always the same one, unless a transaction pooler
+    /// is in between.
+    backend: i32,
+    marks: Marks,
+    names: Arc<Names>,
+    /// Who we are in the lane table's `owner`.
+    owner: Uuid,
+    lease: Duration,
+    liveness: Liveness,
+}
+
+impl PgStore {
+    pub(super) fn new(pool: &PgPool, names: &Arc<Names>, lease: Duration) -> Self {
+        Self {
+            pool: pool.clone(),
+            located: false,
+            connection: None,
+            backend: 0,
+            marks: Marks::default(),
+            names: Arc::clone(names),
+            owner: Uuid::now_v7(),
+            lease,
+            liveness: Liveness::default(),
+        }
+    }
+
+    async fn connection(&mut self) -> Result<PgConnection, OutboxError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        self.marks = Marks::default();
+        if !self.located {
+            self.names =
+                in_time(CONNECT_TIMEOUT, Postgres::located(&self.pool, &self.names)).await?;
+            self.located = true;
+        }
+        let connect = async {
+            let mut connection = connection::connect(&self.pool).await?;
+            let backend = backend(&mut connection).await?;
+            // Found out before anything is left behind in a session that is not ours alone.
+            let mut another = connection::connect(&self.pool).await?;
+            if self::backend(&mut another).await? == backend
+                || self::backend(&mut connection).await? != backend
+            {
+                return Err(window::through_a_pooler());
+            }
+            another.close().await?;
+            connection::set_up(&mut connection).await?;
+            Ok((connection, backend))
+        };
+        let (connection, backend) = in_time(CONNECT_TIMEOUT, connect).await?;
+        self.backend = backend;
+        Ok(connection)
+    }
+
+    /// Begins what concerns one lane: a lock on the parked events must not keep the others waiting.
+    fn begin_for_one_lane(&self) -> SqlStr {
+        let millis = (self.lease / 8).as_millis().clamp(10, 1_000);
+        sql(format!("begin; set local lock_timeout = {millis}"))
+    }
+
+    fn lease_millis(&self) -> i64 {
+        i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Which of the server's processes is at the other end.
+async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
+    Ok(sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?)
+}
+
+/// What a session without a pooler never says: there is no such prepared statement, or there is one
+/// already.
+const OF_A_POOLER: [&str; 2] = ["26000", "42P05"];
+
+/// Our own statements name a column, a function or a type that is not there.
+const OF_ANOTHER_VERSION: [&str; 3] = ["42703", "42883", "42704"];
+
+/// The result of a call, unless it takes too long.
+async fn in_time<T>(
+    bound: Duration,
+    call: impl Future<Output = Result<T, OutboxError>>,
+) -> Result<T, OutboxError> {
+    let result = tokio::time::timeout(bound, call).await.unwrap_or_else(|_| Err(no_answer()));
+    result.map_err(|error| {
+        let database = error.as_database_error().and_then(|error| error.as_database_error());
+        match database.and_then(|error| error.code()) {
+            Some(code) if OF_A_POOLER.contains(&&*code) => window::through_a_pooler(),
+            Some(code) if OF_ANOTHER_VERSION.contains(&&*code) => OutboxError::other_version(error),
+            _ => error,
+        }
+    })
+}
+
+fn no_answer() -> OutboxError {
+    OutboxError::new(ErrorKind::Database, "the database does not answer")
+}
+
+impl Store for PgStore {
+    type Cursor = PgCursor;
+
+    async fn claim(
+        &mut self,
+        held: &[Lease],
+        share: Share,
+    ) -> Result<Claimed<PgCursor>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let claimed =
+            in_time(STATEMENT_TIMEOUT, self.claim_over(&mut connection, held, share)).await?;
+        let windows = claimed.taken.iter().flat_map(|(_, at, _)| at.cur.iter().chain([&at.prev]));
+        self.marks.note_saved(windows.map(|snapshot| &**snapshot));
+        self.connection = Some(connection);
+        Ok(claimed)
+    }
+
+    async fn read(
+        &mut self,
+        lanes: &[LaneRead<PgCursor>],
+    ) -> Result<Vec<LaneBatch<PgCursor>>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let mut session = Session {
+            connection: &mut connection,
+            backend: self.backend,
+            names: &self.names,
+            marks: &mut self.marks,
+            until: Instant::now() + self.lease / 8,
+        };
+        let batches = in_time(STATEMENT_TIMEOUT, window::read(&mut session, lanes)).await?;
+        self.connection = Some(connection);
+        Ok(batches)
+    }
+
+    fn cursor_before(start: &PgCursor, seq: i64) -> PgCursor {
+        start.clone().advanced_to(seq - 1)
+    }
+
+    /// Over no other connection than the one that the windows were opened over (see [`window`]).
+    async fn save(&mut self, progress: &[Progress<PgCursor>]) -> Result<Saved, OutboxError> {
+        let Some(mut connection) = self.connection.take() else {
+            return Err(OutboxError::new(
+                ErrorKind::Database,
+                "the connection was lost over which these events were read",
+            ));
+        };
+        let saved = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, progress)).await?;
+        self.connection = Some(connection);
+        Ok(saved)
+    }
+
+    async fn parked_among(
+        &mut self,
+        lane: Lane,
+        keys: Vec<KeyDigest>,
+    ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let call = park::keys_among(&mut connection, &self.names, lane, &keys);
+        let parked = in_time(STATEMENT_TIMEOUT, call).await?;
+        self.connection = Some(connection);
+        Ok(parked)
+    }
+
+    async fn released(
+        &mut self,
+        held: &[Lease],
+        retry: Retry,
+    ) -> Result<Vec<Released>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let call = park::released(&mut connection, &self.names, held, &retry);
+        let released = in_time(STATEMENT_TIMEOUT, call).await?;
+        self.connection = Some(connection);
+        Ok(released)
+    }
+
+    /// The connection that refused a statement and then ended its transaction is still of use.
+    async fn settle_released(
+        &mut self,
+        lease: Lease,
+        settled: &Settled,
+    ) -> Result<Option<bool>, OutboxError> {
+        let mut connection = self.connection().await?;
+        let call = async {
+            let tx = connection.begin_with(self.begin_for_one_lane()).await?;
+            park::settle(tx, &self.names, self.owner, lease, settled).await
+        };
+        let left = in_time(STATEMENT_TIMEOUT, call).await;
+        match left {
+            Err(error) if !error.is_of_one_statement() => return Err(error),
+            _ => {}
+        }
+        self.connection = Some(connection);
+        left
+    }
+
+    async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
+        let mut connection = self.connection().await?;
+        in_time(STATEMENT_TIMEOUT, self.release_over(&mut connection, held, leaving)).await?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! The lanes of a SQLite outbox: leased, and read by a plain cursor.
+
+mod chunk;
+mod lease;
+mod park;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use uuid::Uuid;
+
+use crate::error::OutboxError;
+use crate::record::{KeyDigest, Lane};
+use crate::store::liveness::Liveness;
+use crate::store::{
+    Claimed, LaneBatch, LaneRead, Lease, Names, Progress, Released, Retry, Saved, Settled, Share,
+    Store,
+};
+
+pub(super) use chunk::stored_event;
+
+/// The read side of a SQLite outbox.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// The user's own pool: an in-memory database has no other way in.
+    pool: SqlitePool,
+    names: Arc<Names>,
+    owner: Uuid,
+    lease: Duration,
+    liveness: Liveness,
+}
+
+impl SqliteStore {
+    pub(super) fn new(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> Self {
+        Self {
+            pool: pool.clone(),
+            names: Arc::clone(names),
+            owner: Uuid::now_v7(),
+            lease,
+            liveness: Liveness::default(),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    /// The `seq` up to which, inclusive, all is delivered or read.
+    type Cursor = i64;
+
+    async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<i64>, OutboxError> {
+        self.claim_lanes(held, share).await
+    }
+
+    async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
+        self.read_lanes(lanes).await
+    }
+
+    fn cursor_before(_: &i64, seq: i64) -> i64 {
+        seq - 1
+    }
+
+    async fn save(&mut self, progress: &[Progress<i64>]) -> Result<Saved, OutboxError> {
+        self.save_cursors(progress).await
+    }
+
+    async fn parked_among(
+        &mut self,
+        lane: Lane,
+        keys: Vec<KeyDigest>,
+    ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
+        self.keys_among(lane, &keys).await
+    }
+
+    async fn released(
+        &mut self,
+        held: &[Lease],
+        retry: Retry,
+    ) -> Result<Vec<Released>, OutboxError> {
+        self.released_events(held, &retry).await
+    }
+
+    async fn settle_released(
+        &mut self,
+        lease: Lease,
+        settled: &Settled,
+    ) -> Result<Option<bool>, OutboxError> {
+        self.settle(lease, settled).await
+    }
+
+    async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
+        self.release_lanes(held, leaving).await
+    }
+}
