@@ -18,10 +18,12 @@ pub(crate) struct Function {
 }
 
 impl Function {
-    // Input: #[doc = "…"] pub async fn f(&self) -> Ret { BODY } Output: Function { head: `#[doc =
-    // "…"] pub async fn f(&self) -> Ret`, attrs, sig, body: `{ BODY }` }
+    // Input:  #[doc = "…"] pub async fn f(&self) -> Ret { BODY }
+    // Output: Function {
+    //             head: `#[doc = "…"] pub async fn f(&self) -> Ret`, attrs, sig, body: `{ BODY }`
+    //         }
     //
-    // `refusal` says to an item that is no function what the attribute is for.
+    // `refusal` is the error for an item that is not a function: it says what the attribute is for.
     pub(crate) fn parse(
         item: TokenStream,
         refusal: impl Fn(&Ident) -> String,
@@ -47,7 +49,7 @@ impl Function {
         tokens
     }
 
-    /// The item with an `async` that was forgotten.
+    /// The item with the `async` that the user forgot.
     pub(crate) fn with_async_body(&self, body: TokenTree) -> TokenStream {
         let mut forgotten = true;
         let mut tokens = TokenStream::new();

@@ -21,8 +21,8 @@ impl<T> Once<T> {
         self.0.as_ref().and_then(|(_, value)| value.as_ref())
     }
 
-    /// The key as the user typed it, to underline it. It is there also where the value is wrong, so
-    /// that what was wrong is not missing as well.
+    /// The key as the user typed it, to underline it. It is kept even if the value is wrong, so
+    /// that the key is not reported as missing as well.
     pub(crate) fn key(&self) -> Option<&Ident> {
         self.0.as_ref().map(|(key, _)| key)
     }
@@ -44,7 +44,7 @@ impl<T> Once<T> {
     }
 }
 
-/// Calls `entry` for each entry of a list with commas. A mistake costs the entry it is in, and not
+/// Calls `entry` for each entry of a list with commas. A mistake drops its own entry, and none of
 /// those after it.
 pub(crate) fn list(
     errors: &Errors,
@@ -94,7 +94,7 @@ pub(crate) fn value<T: Value>(
     input.parse::<Token![=]>()?;
     let begin = input.fork();
     match T::parse(input) {
-        // What follows is a word where a comma was forgotten, and part of the value elsewhere.
+        // A word that follows means that a comma was forgotten; anything else is part of the value.
         Ok(value) if input.is_empty() || input.peek(Token![,]) || input.peek(Ident::peek_any) => {
             Ok(value)
         }
@@ -102,7 +102,7 @@ pub(crate) fn value<T: Value>(
     }
 }
 
-/// The nothing after `key`.
+/// Checks that nothing follows `key`.
 pub(crate) fn flag(key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
     if input.is_empty() || input.peek(Token![,]) {
         return Ok(());

@@ -5,7 +5,7 @@
 //! each at the token to change.
 
 #![forbid(unsafe_code)]
-// A macro that panics shows the user a message of ours about nothing of theirs.
+// A macro that panics shows the user a message that is not about their code.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod classify;
@@ -69,8 +69,8 @@ use proc_macro::TokenStream;
 ///
 /// # What it expands to
 ///
-/// An implementation of `DomainEvent`, and a macro that nobody calls: its name is the whole
-/// crate's, so that two types which are one event are an error. In full, but for the paths
+/// An implementation of `DomainEvent`, and a macro that is never called. Its name is visible in the
+/// whole crate, so two types that are the same event are an error. In full, but for the paths
 /// (`::outbox::__private::DomainEvent`):
 ///
 #[doc = include_str!("../docs/domain_event.md")]
@@ -81,8 +81,8 @@ use proc_macro::TokenStream;
 /// # Guarantees
 ///
 /// - An illegal topic, a reserved header, a missing or optional key and a version 0 do not compile.
-///   All mistakes of an item are reported at once, each where it is to be mended. A `const` topic
-///   is checked by the compiler's evaluation of it; on a generic event, when the event is first
+///   All mistakes of an item are reported at once, each at the token to change. A `const` topic is
+///   checked by the compiler's evaluation of it; on a generic event, when the event is first
 ///   emitted.
 /// - No two types or variants of a crate have the same literal topic, name and version, by which
 ///   consumers tell events apart. Where two are meant, as for the borrowed form that a consumer
@@ -130,9 +130,9 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// | Argument | Meaning |
 /// |---|---|
 /// | `tx` | the name the body has for the transaction, a `&mut OutboxTx<'_, DB>`: any identifier |
-/// | `EXPR` | where it begins: an `Outbox`, a pool, whatever else is `BeginTransaction`, a reference, `Box` or `Arc` of one, or an outer `&mut OutboxTx`, for a savepoint in it |
+/// | `EXPR` | where it begins: an `Outbox`, a pool, another type that is `BeginTransaction`, a reference, `Box` or `Arc` of one, or an outer `&mut OutboxTx`, for a savepoint in it |
 /// | `isolation = "…"` | `"serializable"`, `"repeatable read"` or `"read committed"`; without it the connection's own. SQLite is always serializable |
-/// | `retry = N` | runs the body again, up to `N` times, when the database refused it for another transaction's sake: a serialization failure or a deadlock in Postgres, a busy SQLite |
+/// | `retry = N` | runs the body again, up to `N` times, when the database refused it because of a conflict with a concurrent transaction: a serialization failure or a deadlock in Postgres, a busy SQLite |
 /// | `name = "…"` | what Postgres calls the transaction while it runs (`application_name` in `pg_stat_activity` and in the server's log), up to 63 characters of ASCII; without it the connection's own |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported; `::outbox` without it |
 ///
@@ -147,13 +147,13 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// - A conflict is recognised in what the database answers to a query on `tx`, and in the error
 ///   that the body returns, by its `source()`s (of `anyhow::Error`, `eyre::Report` and `Box<dyn
 ///   Error>` too).
-/// - Every attempt begins anew: the failed one is rolled back, with its events, and each has a
-///   clone of every argument. What is not `Clone` does not compile, nor do `&mut` arguments, `&mut
-///   self` and `self`, which would carry what a failed attempt did into the next. Of `self:
-///   Arc<Self>` the body has what it borrows.
-/// - What the body does outside of the transaction, it does again.
-/// - Between two attempts is a pause of 5 ms at first, doubled each time up to a second, of which a
-///   random half to all is taken. After the last one, the error is the caller's, of the kind
+/// - Every attempt starts from the beginning: the failed one is rolled back, with its events, and
+///   each gets a clone of every argument. An argument that is not `Clone` does not compile. Nor do
+///   `&mut` arguments, `&mut self` and `self`, which would carry what a failed attempt did into the
+///   next. A `self: Arc<Self>` is borrowed by the body.
+/// - What the body does outside of the transaction is done again.
+/// - The pause between two attempts is 5 ms at first and doubles up to a second. Each is shortened
+///   at random, to no less than half. After the last one, the error is the caller's, of the kind
 ///   `ErrorKind::Conflict` if it is an `OutboxError`.
 /// - A commit whose answer was lost (`ErrorKind::CommitUnknown`) is not run again: it may have
 ///   happened.
@@ -164,10 +164,10 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 ///
 #[doc = include_str!("../docs/transactional_outbox.md")]
 ///
-/// The body is a closure so that the compiler knows how long `tx` lives, and it is called on the
-/// spot, so that the compiler knows whether its future is `Send`. `outcome.never()` is never
-/// `Some`: it tells the compiler the type which `?` and `return` are about. With `isolation =
-/// "serializable", retry = 3`:
+/// The body is a closure so that the compiler knows how long `tx` lives, and it is called in place,
+/// so that the compiler knows whether its future is `Send`. `outcome.never()` is never `Some`: it
+/// tells the compiler the type that `?` and `return` have. With `isolation = "serializable", retry
+/// = 3`:
 ///
 #[doc = include_str!("../docs/transactional_outbox_retry.md")]
 ///
@@ -235,13 +235,13 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// | Argument | |
 /// |---|---|
-/// | `tx: &mut OutboxTx<'_, DB>` | the transaction, which has noted the event in the inbox; the `DB` is that of the consumer |
-/// | `event: E` or `event: &E` | the event; an enum for several of a topic; `Option<E>` takes tombstones too, as `None` |
+/// | `tx: &mut OutboxTx<'_, DB>` | the transaction, in which the event is in the inbox already; the `DB` is that of the consumer |
+/// | `event: E` or `event: &E` | the event; an enum for several events of a topic; `Option<E>` takes tombstones too, as `None` |
 /// | `context: &EventContext` | optional: where it came from, its headers, the attempt |
-/// | `service: &S` | optional: what the handler needs besides. The handler is then `reserve(service)` |
+/// | `service: &S` | optional: what else the handler needs. The handler is then `reserve(service)` |
 ///
 /// It returns `Result<(), E>`: `Ok` commits; `Err` rolls back, and the event is tried again, unless
-/// `E` is `Classify` and says that this is of no use.
+/// `E` is `Classify` and calls the error permanent.
 ///
 /// # `#[event_handler(…)]`
 ///
@@ -250,14 +250,14 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `group = "…"` | the consumer group | that of the `Consumer` |
 /// | `attempts = N` | attempts in place, with the key waiting; `"unlimited"`: for ever | 10, with retry topics 1 |
 /// | `pause = "…"`, `longest_pause = "…"` | between them: the first, and what it grows to by doubling | `"100ms"`, `"10s"` |
-/// | `retry_topics = ["…", …]` | after them: topics in which the event waits, each for so long, and is tried once after it | none |
-/// | `later_events = "…"` | what the later events of its key do meanwhile: `"wait"` behind it, or `"overtake"` | with `retry_topics`, it must be said |
+/// | `retry_topics = ["…", …]` | after them: topics in which the event waits, each for the given time, and is tried once after it | none |
+/// | `later_events = "…"` | what later events of its key do until then: `"wait"` behind it, or `"overtake"` | required with `retry_topics` |
 /// | `timeout = "…"` | how long an attempt may take | `"5m"` |
 /// | `foreign = "…"` | messages without the headers of an event are for this handler, recognised by their `"place"`, their `"key"`, or a `"header NAME"` | they are dead letters |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 ///
-/// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. An event that every attempt failed
-/// on is a dead letter, on `<topic>.<group>.dlt`; nothing need be said for that.
+/// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. An event that failed in every
+/// attempt becomes a dead letter, on `<topic>.<group>.dlt`, without any option for that.
 ///
 /// # What it expands to
 ///
@@ -265,7 +265,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 #[doc = include_str!("../docs/event_handler.md")]
 ///
-/// `class` is that of `Classify`, if the error is, and transient otherwise: the compiler chooses.
+/// `class` is that of `Classify`, if the error implements it, and transient otherwise: the compiler
+/// chooses.
 ///
 /// # Where it goes
 ///
@@ -276,22 +277,22 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// # Limits
 ///
-/// - A handler is not generic, and its event and its state own what they have: both are named in an
+/// - A handler is not generic, and its event and its state own their data: both are named in an
 ///   implementation.
 /// - The transaction names its database, which an alias can hide only as an argument: `&mut Tx<'_,
 ///   Postgres>`.
-/// - A handler is known by the name `EventContext` to take the context.
-/// - As of any unit or tuple struct, a variable cannot have the name of a handler which is in
+/// - The context is recognised by the name of its type, `EventContext`.
+/// - As with any unit or tuple struct, a variable cannot have the name of a handler that is in
 ///   scope.
 #[proc_macro_attribute]
 pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
     handler::attribute(args.into(), item.into()).into()
 }
 
-/// Says of an error type, by variant, whether trying again can help: `#[classify(permanent)]` where
-/// it cannot, `#[classify(transient)]` where it can, which holds for all that say nothing. On the
-/// type it holds for its variants. With `#[classify(crate = path)]` on the type, the crate `outbox`
-/// is found where it is re-exported.
+/// Declares for each variant of an error type whether another attempt can help:
+/// `#[classify(permanent)]` if not, `#[classify(transient)]` if so. Default: transient. On the
+/// type, it is the default of its variants. `#[classify(crate = path)]` on the type names the crate
+/// `outbox` where it is re-exported.
 ///
 /// ```
 /// use outbox::consume::{Classify, ErrorClass};

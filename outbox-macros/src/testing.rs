@@ -7,8 +7,8 @@ pub(crate) fn pretty(tokens: TokenStream) -> String {
     prettyplease::unparse(&syn::parse2(tokens).unwrap())
 }
 
-/// The expansion as the documentation shows it: Markdown, and without the paths that keep it from
-/// what a user may have called the same.
+/// The expansion as the documentation shows it: Markdown, without the absolute paths that protect
+/// it from names of the user.
 pub(crate) fn documented(tokens: TokenStream) -> String {
     let mut code = pretty(tokens);
     for path in [
@@ -26,7 +26,7 @@ pub(crate) fn documented(tokens: TokenStream) -> String {
     format!("```text\n{}```\n", prettyplease::unparse(&syn::parse_file(&code).unwrap()))
 }
 
-/// Each way to lose one token, or to have one too many, wherever it is.
+/// Every way to lose one token, or to have one too many.
 pub(crate) fn broken(tokens: &TokenStream) -> Vec<TokenStream> {
     const INTRUDERS: [&str; 12] =
         ["x", "in", "=", ",", ";", "&", "<", "->", "'a", "\"\"", "1", "{}"];

@@ -12,14 +12,14 @@ pub(crate) fn outbox(krate: Option<&Path>) -> TokenStream {
     }
 }
 
-/// The module that has all an expansion names.
+/// The module with everything that an expansion names.
 pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
     let outbox = outbox(krate);
     quote!(#outbox::__private)
 }
 
 /// The same as [`private`] with every token of ours located at `span`, so that an error about the
-/// item it leads to is shown there.
+/// item is shown there.
 pub(crate) fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
     match krate {
         Some(path) => quote::quote_spanned!(span=> #path::__private),
@@ -28,7 +28,7 @@ pub(crate) fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
 }
 
 /// `span`'s location, with the hygiene of our own code: the compiler shows errors there, while
-/// lints see an expansion and local variables cannot meet those of the user.
+/// lints see an expansion, and local variables cannot collide with the user's.
 pub(crate) fn ours(span: Span) -> Span {
     span.resolved_at(Span::mixed_site())
 }
@@ -44,8 +44,8 @@ pub(crate) fn ends(tokens: impl ToTokens) -> (Span, Span) {
     (ours(begin), ours(end))
 }
 
-/// The user's `ident` as we say it, at `span`, which is one of [`ours`]: in our edition, where
-/// words of an older one are keywords.
+/// The user's `ident` at `span`, which is one of [`ours`]. It is in our edition then, in which some
+/// words of an older edition are keywords.
 pub(crate) fn respanned(ident: &Ident, span: Span) -> Ident {
     const LATE_KEYWORDS: [&str; 5] = ["async", "await", "dyn", "gen", "try"];
     let word = ident.to_string();

@@ -38,8 +38,8 @@ pub(super) struct Attrs {
     pub(super) duplicate: Once<()>,
     pub(super) upcast_from: Once<Path>,
     pub(super) krate: Once<Path>,
-    /// Something here may have been the topic or the key: that they are missing is not another
-    /// mistake.
+    /// Whether something here may have been meant as the topic or the key. If so, a missing topic
+    /// or key is not reported as another mistake.
     pub(super) garbled: bool,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Where an `#[event(…)]` stands decides which keys it knows.
+/// Where an `#[event(…)]` is decides which keys it knows.
 #[derive(Clone, Copy)]
 enum Level {
     Struct,
@@ -179,8 +179,8 @@ fn fields<'a>(errors: &Errors, fields: &'a Fields) -> Vec<(&'a Field, FieldAttrs
 }
 
 /// Calls `each` with every key of every `#[event(…)]`, as it is known and as it was typed; `each`
-/// parses the value. A mistake costs the entry it is in, and not those after it. Returns whether
-/// there was something that is no key, or a `key` that is not on a field.
+/// parses the value. A mistake drops its own entry, and none of those after it. Returns whether
+/// something was not a key at all, or was a `key` that is not on a field.
 fn entries(
     errors: &Errors,
     level: Level,
@@ -214,7 +214,7 @@ fn entries(
                 garbled |= word == KEY;
                 let (meant, unknown) = level.unknown(&key);
                 if let Some(meant) = meant {
-                    // Its value has been given, whatever is wrong with it.
+                    // A value was given, even if something is wrong with it.
                     let _ = each(meant, &key, input);
                 }
                 Err(unknown)

@@ -64,9 +64,9 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
     }
 }
 
-// Two types of one crate that are the same event define this macro twice, which is an error of the
-// compiler: no other name that a derive can define is the whole crate's. So the name is the
-// message.
+// Two types of one crate that are the same event define this macro twice, which the compiler
+// refuses. No other name that a derive can define is visible in the whole crate. So the macro's
+// name is the message.
 //
 // Output:
 //     macro_rules! two_events_are__order_created__version_1__of_topic__order_events__… { () => {}; }
@@ -77,7 +77,7 @@ fn declaration(kind: &Kind<'_>) -> Option<TokenStream> {
     }
     let (name, version, topic) = (&kind.name, kind.version, topic.value());
     let word = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-    // Different names can be the same words.
+    // Different names can have the same words.
     let hash = fnv1a([name, "\0", &topic].map(str::as_bytes).concat());
     let declared = format!(
         "two_events_are__{}__version_{version}__of_topic__{}__rename_one_or_mark_it_duplicate__{hash:08x}",
@@ -100,8 +100,8 @@ fn fnv1a(bytes: Vec<u8>) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
-/// What stands in for the implementation when the attributes are wrong, so that every `emit` of
-/// this event is not one more error.
+/// A replacement for the implementation when the attributes are wrong, so that not every `emit` of
+/// this event is one more error.
 pub(super) fn stub(item: &Item<'_>) -> TokenStream {
     if item.shapes.is_empty() {
         return TokenStream::new();
@@ -142,8 +142,8 @@ fn codec(codec: Option<&syn::Path>, krate: Option<&syn::Path>, ident: &Ident) ->
 }
 
 fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> TokenStream {
-    // A topic that Kafka refuses fails the evaluation of this call: it is shown at the `const` that
-    // was named.
+    // If Kafka would refuse the topic, evaluating this call fails. The error is shown at the
+    // `const` that was named.
     let (topic, new) = match kind.topic {
         Topic::Literal(literal) => {
             (literal.to_token_stream(), quote!(#private::EventDescriptor::new))
@@ -243,7 +243,7 @@ fn older_version(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream
     let from = event.upcast_from?;
     let (begin, _) = ends(from);
     let [version, payload] = ["version", "payload"].map(local);
-    // Located at the type that is named: there `From` is missing, or `Deserialize`.
+    // Located at the type that is named: that is where `From` or `Deserialize` is missing.
     let private_there = private_at(event.krate, begin);
     let upcast = quote_spanned!(begin=> #private_there::upcast::<#from, Self>);
     Some(quote! {
@@ -256,7 +256,8 @@ fn older_version(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream
     })
 }
 
-/// That the version which is named is the one before this. Of a generic event it is not known.
+/// A check that the named version is the one before this. It is left out for generic events, whose
+/// version is not known here.
 fn follows(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
     let from = event.upcast_from.filter(|_| event.generics.params.is_empty())?;
     let (begin, _) = ends(from);
@@ -277,8 +278,8 @@ fn follows(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
     })
 }
 
-/// The body of a method which gives one field, where there is one. The method's default does where
-/// no kind has it.
+/// The body of a method that returns one field. `None` if no kind has that field: the method's
+/// default is used then.
 fn optional<'a>(
     event: &'a Event<'_>,
     part: impl Fn(&'a Kind<'a>) -> Option<&'a Part<'a>>,
@@ -297,8 +298,11 @@ fn optional<'a>(
 // Input (struct):  the parts `a` and `b`
 // Output:          some([&self.a, &self.b])
 //
-// Input (enum): the parts `a` of `A`, and none of `B` Output: match self { Self::A { a: field0, ..
-// } => some([field0]), Self::B { .. } => none }
+// Input (enum):    the parts `a` of `A`, and none of `B`
+// Output:          match self {
+//                      Self::A { a: field0, .. } => some([field0]),
+//                      Self::B { .. } => none,
+//                  }
 fn per_kind<'a>(
     event: &'a Event<'_>,
     parts: impl Fn(&'a Kind<'a>) -> Vec<&'a Part<'a>>,
@@ -320,7 +324,7 @@ fn per_kind<'a>(
         }
         let members = parts.iter().map(|part| member(part, ends(part.ty).0));
         let bindings: Vec<_> = (0..parts.len()).map(|i| local(&format!("field{i}"))).collect();
-        // Used at the field's type: that is what an error is about.
+        // Located at the field's type, which is what an error is about.
         let uses: Vec<_> =
             parts.iter().zip(&bindings).map(|(part, binding)| at_type(part, binding)).collect();
         let body = some(kind, &uses);
@@ -358,15 +362,15 @@ fn member(part: &Part<'_>, span: Span) -> TokenTree {
     }
 }
 
-/// The name as we say it: `#[deprecated]` on the user's field or variant is about the user's own
-/// uses.
+/// The name with a span of ours: `#[deprecated]` on the user's field or variant is about the user's
+/// own uses.
 fn located(ident: &Ident) -> Ident {
     respanned(ident, ours(ident.span()))
 }
 
-/// The type's own where clause, and a bound for whatever depends on a type parameter. On a type
-/// without parameters a bound would be an error by itself where it does not hold; there the code
-/// that needs it brings the better error.
+/// The type's own where clause, and a bound for each type that depends on a type parameter. A type
+/// without parameters gets no bounds: one that does not hold would be an error of its own, and the
+/// code that needs it gives a better one.
 fn where_clause(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
     let mut bounds = Vec::new();
     for kind in &event.kinds {
@@ -412,8 +416,8 @@ fn mentions_parameter(ty: &impl ToTokens, generics: &Generics) -> bool {
 }
 
 /// An associated constant is evaluated only when it is used: this use makes an illegal `topic =
-/// some::CONST` an error although nothing emits the event yet. Of a generic event there is nothing
-/// to evaluate.
+/// some::CONST` an error although nothing emits the event yet. A generic event has nothing to
+/// evaluate.
 fn evaluated(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
     let has_const = event.kinds.iter().any(|kind| matches!(kind.topic, Topic::Const(_)));
     let generic = event.generics.type_params().next().is_some()

@@ -1,5 +1,5 @@
-//! Names of headers: Kafka takes any bytes, but some names are spoken for, and a name should
-//! survive every tool between here and the consumer.
+//! Names of headers: Kafka takes any bytes. But some names are reserved, and a name should survive
+//! every tool between here and the consumer.
 
 /// Names written by the relay itself: by the CloudEvents Kafka binding and by W3C Trace Context.
 const RESERVED: [&str; 2] = ["content-type", "traceparent"];

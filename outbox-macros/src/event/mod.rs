@@ -16,8 +16,8 @@ use crate::errors::{self, Errors};
 pub(crate) fn derive(input: TokenStream) -> TokenStream {
     let input: DeriveInput = match syn::parse2(input) {
         Ok(input) => input,
-        // Not an item: the compiler has said so already, and there is no type to implement anything
-        // for.
+        // Not an item. The compiler has reported that already, and there is no type to implement
+        // anything for.
         Err(error) => return error.to_compile_error(),
     };
     let errors = Errors::new();

@@ -115,7 +115,7 @@ struct Common<'a> {
     /// `Some(None)`: there is one, and it is wrong.
     topic: Option<Option<Topic<'a>>>,
     version: Option<Option<u32>>,
-    /// That it is missing has been said, or is the consequence of what has been said.
+    /// Whether a missing topic was reported already, or follows from a mistake that was.
     topic_missing: bool,
     key_missing: bool,
 }

@@ -76,7 +76,7 @@ impl Args {
     }
 }
 
-/// What was meant by an option of other libraries, or of none.
+/// Help for an option of another library, or for one that does not exist.
 fn help(key: &Ident) -> String {
     let help = match &*key.to_string() {
         "topic" | "topics" => {

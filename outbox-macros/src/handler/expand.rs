@@ -39,9 +39,9 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
     });
     let state = state.map(|ty| quote!((pub #ty)));
     let options = options(&handler.options, &private);
-    // Whatever handlers are called: a variable cannot have the name of a unit struct.
+    // Names that no handler has: a variable cannot have the name of a unit struct.
     let [tx, event_name, context, error] = ["__tx", "__event", "__context", "__error"].map(local);
-    // Of an `OutboxTx` without a database, the compiler would say the same again.
+    // Without it if the `OutboxTx` names no database: the compiler would report the same again.
     let function_itself = handler.tx.database.map(|_| function_itself(handler, &of_function));
     let (parameter, database) = match handler.tx.database {
         Some(database) => (None, database.to_token_stream()),
@@ -57,7 +57,7 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
         None => (None, quote!(::core::convert::Infallible)),
     };
     let call = call(handler, [&tx, &event_name, &context], &private);
-    // Located at the name: there is shown that the future is not `Send`.
+    // Located at the name, where the compiler shows that the future is not `Send`.
     let handle = quote_spanned! {ours(name.span())=>
         async fn handle(
             &self,
@@ -101,12 +101,12 @@ fn function_itself(handler: &Handler<'_>, attrs: &[&Attribute]) -> TokenStream {
     let (vis, body) = (&handler.function.vis, handler.body);
     let Signature { asyncness, fn_token, ident, inputs, output, generics, .. } =
         &handler.function.sig;
-    // A forgotten one has been reported.
+    // A forgotten `async` has been reported.
     let asyncness =
         Token![async](asyncness.as_ref().map_or(fn_token.span, |asyncness| asyncness.span));
     let call = Ident::new("call", ident.span());
     let where_clause = &generics.where_clause;
-    // One that awaits nothing must be async too.
+    // A function that awaits nothing must be async as well.
     quote! {
         #(#attrs)*
         #[allow(clippy::unused_async)]
@@ -123,7 +123,7 @@ fn call(
     if handler.output.is_none() || handler.tx.database.is_none() || !handler.tx.is_lent {
         return quote!(::core::unreachable!());
     }
-    // Located at the type of the parameter: there is shown that it is none of ours.
+    // Located at the type of the parameter, where the compiler shows that it is not an `OutboxTx`.
     let (begin, end) = ends(handler.tx.ty);
     let mut tx = tx.clone();
     tx.set_span(end);
@@ -137,8 +137,8 @@ fn call(
     quote_spanned!(at_name=> #private::HandlerResult::into_result(Self::call(#tx, #event #(, #rest)*).await))
 }
 
-/// That the return type is a `Result`, and its error. As a bound, it is one error if it is not,
-/// which underlines all of it.
+/// The bound that the return type is a `Result`, and its error type. A bound gives one error, which
+/// underlines the whole type.
 fn result(output: &Type, krate: Option<&Path>) -> (Option<TokenStream>, TokenStream) {
     let (begin, end) = ends(output);
     let private = private_at(krate, begin);
@@ -146,7 +146,7 @@ fn result(output: &Type, krate: Option<&Path>) -> (Option<TokenStream>, TokenStr
     (Some(quote!(where #output #is_result)), quote!(<#output as #private::HandlerResult>::Error))
 }
 
-/// The user's attributes, on what they are about.
+/// The user's attributes, sorted by what they apply to.
 struct Attributes<'a> {
     of_type: Vec<&'a Attribute>,
     of_impl: Vec<TokenStream>,

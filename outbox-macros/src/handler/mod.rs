@@ -20,7 +20,7 @@ pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
     let handler =
         function.as_ref().and_then(|function| model::Handler::new(&errors, &args, function));
     let mut output = errors::to_tokens(&errors.into_vec());
-    // A mistake in an option does not keep the handler from being one.
+    // A mistake in an option does not prevent the handler's expansion.
     output.extend(match &handler {
         Some(handler) => expand::handler(handler),
         None => item,

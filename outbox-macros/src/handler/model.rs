@@ -20,7 +20,7 @@ pub(super) struct Handler<'a> {
     pub(super) event_by_reference: bool,
     /// In the order of the parameters behind the event.
     pub(super) rest: Vec<Extra<'a>>,
-    /// `None` if it is no `Result`, which has been reported.
+    /// `None` if it is not a `Result`, which has been reported.
     pub(super) output: Option<&'a Type>,
     pub(super) options: Options,
     pub(super) krate: Option<&'a Path>,
@@ -40,7 +40,7 @@ pub(super) struct Tx<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Extra<'a> {
     Context,
-    /// What the handler needs besides.
+    /// What else the handler needs.
     State(&'a Type),
 }
 
@@ -48,8 +48,8 @@ const SIGNATURE: &str = "help: write `async fn name(tx: &mut OutboxTx<'_, Postgr
                          \x20     and behind these `context: &EventContext` and a state `service: &Service`, if you need them";
 
 impl<'a> Handler<'a> {
-    /// `None` if there is nothing to expand; every reason is then in `errors`. What keeps the
-    /// function from being called, but not its name from being that of a handler, is no reason.
+    /// `None` if there is nothing to expand; every reason is then in `errors`. A function that
+    /// cannot be called still expands to a handler of its name.
     pub(super) fn new(errors: &Errors, args: &'a Args, function: &'a Function) -> Option<Self> {
         let sig = &function.sig;
         let options = Options::new(errors, args);
@@ -168,7 +168,7 @@ fn output<'a>(errors: &Errors, sig: &'a Signature) -> Option<&'a Type> {
     const HELP: &str = "help: return `Result<(), E>`: `Ok` commits, `Err` rolls back, and the event is tried again";
     match &sig.output {
         ReturnType::Type(_, ty) if !matches!(peeled(ty), Type::ImplTrait(_)) => return Some(ty),
-        // What it gives is a future: that it is not async has been said.
+        // It returns a future. That it is not async has been reported.
         ReturnType::Type(..) if sig.asyncness.is_none() => {}
         ReturnType::Type(_, ty) => {
             errors.over(
@@ -187,7 +187,7 @@ fn output<'a>(errors: &Errors, sig: &'a Signature) -> Option<&'a Type> {
     None
 }
 
-/// `None` if it is something else than a transaction.
+/// `None` if it is not a transaction.
 fn tx<'a>(errors: &Errors, ty: &'a Type) -> Option<Tx<'a>> {
     const HELP: &str = "help: write `tx: &mut OutboxTx<'_, Postgres>`, with the database you use";
     let (inner, is_lent) = match ty {
@@ -242,7 +242,7 @@ fn event<'a>(errors: &Errors, ty: &'a Type) -> Option<(&'a Type, bool)> {
     Some((event, by_reference))
 }
 
-/// `None` if any of them is no such argument.
+/// `None` if one of them is not such an argument.
 fn rest<'a>(errors: &Errors, types: impl Iterator<Item = &'a Type>) -> Option<Vec<Extra<'a>>> {
     let mut rest = Vec::new();
     let mut valid = true;
@@ -304,8 +304,7 @@ fn is_unsized(ty: &Type) -> bool {
     }
 }
 
-/// Whether there is a lifetime in it that only the compiler knows. What stands in parentheses may
-/// be a `Fn(&T)`.
+/// Whether it has an elided lifetime. What is in parentheses may be a `Fn(&T)`.
 fn borrows(ty: &Type) -> bool {
     fn any(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {

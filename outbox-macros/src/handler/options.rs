@@ -37,8 +37,8 @@ pub(super) enum Foreign {
     Header(String),
 }
 
-/// The first and the longest, where the other one alone is given: those of the runtime's
-/// `HandlerOptions`.
+/// The first and the longest pause, each used if only the other one is given: those of the
+/// runtime's `HandlerOptions`.
 const DEFAULT_PAUSES: (u64, u64) = (100, 10_000);
 
 impl Options {

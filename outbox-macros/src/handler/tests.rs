@@ -5,7 +5,7 @@ use quote::quote;
 use super::attribute;
 use crate::testing::{broken, documented, keeps, prefixes, pretty};
 
-/// What a handler may grow by.
+/// The most lines that an expansion adds to a handler.
 const MOST_LINES: usize = 45;
 
 fn expands(args: TokenStream, item: TokenStream, expected: Expect) {

@@ -37,7 +37,7 @@ impl Args {
         })
         .parse2(tokens);
         errors.ok(parsed);
-        // With another mistake in place of it, that one is to be mended first.
+        // If there is another mistake in its place, that one is reported instead.
         if args.tx.is_none() && errors.is_empty() {
             errors.at(
                 Span::call_site(),
@@ -87,7 +87,7 @@ impl Args {
                 "a method has one transaction\nhelp: remove this one, or begin it in a method of its own",
             ));
         }
-        // The name alone is worth keeping: the body uses it.
+        // The name alone is kept, since the body uses it.
         let tx_span = tx.span();
         if tx == "_"
             || tx.unraw() != tx

@@ -101,7 +101,7 @@ fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
     let options = options(method, &private);
     let begin = begin(method, Some(quote!(#attempts.options())));
     let arguments = retry.arguments.iter().map(|argument| clone_of(argument, method));
-    // What a `self` that cannot be copied has for the body is borrowed from it.
+    // A `self` that cannot be copied is borrowed by the body.
     let captures = if retry.borrows_self { quote!(async) } else { quote!(async move) };
     let closure = closure(method, &ret, body, &captures);
     quote! {
@@ -126,9 +126,9 @@ fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
     }
 }
 
-/// The body as what runs on a transaction. It is a closure, not a block, so that the compiler says
-/// of a `tx` that the body passes on, to a spawned task for instance, that it "is a reference that
-/// is only valid in the closure body".
+/// The body as what runs on a transaction. It is a closure, not a block, so that for a `tx` that
+/// the body passes on, for instance to a spawned task, the compiler says that it "is a reference
+/// that is only valid in the closure body".
 fn closure(
     method: &Method<'_>,
     ret: &TokenStream,
@@ -156,8 +156,8 @@ fn closure(
             #result
         }
     };
-    // `mut` so that `&mut tx` is right, as it is where a transaction begins by hand; at the place
-    // of the name, since an error about the one is shown at both.
+    // `mut`, so that `&mut tx` compiles, as it does where a transaction begins by hand. Located at
+    // the name, since an error about one of the two is shown at both.
     let tx = quote_spanned!(tx.span()=> #[allow(unused_mut)] mut #tx);
     quote!(#captures |#tx| #block)
 }
@@ -170,8 +170,8 @@ fn clone_of(argument: &Argument<'_>, method: &Method<'_>) -> TokenStream {
     let private = private_at(method.krate, begin);
     let mut original = (*ident).clone();
     original.set_span(end.resolved_at(ident.span()));
-    // The parameter's own `mut` is for the body, which has the clone: `&mut` here keeps it from
-    // being unused.
+    // The parameter's own `mut` is meant for the body, which gets the clone. The `&mut` here
+    // prevents a warning that it is unused.
     let mutable = is_mut.then(|| quote!(mut));
     let borrowed = quote_spanned!(begin=> (&#mutable #original));
     let clone = quote_spanned!(begin=> #private::RetryArgument::of_attempt #borrowed);
@@ -186,8 +186,9 @@ fn vtable(ret: &TokenStream, private: &TokenStream) -> TokenStream {
     quote!(#open #ret as #private::Outcome #close)
 }
 
-/// All of it is located at the last name in `EXPR`: what cannot begin a transaction is reported for
-/// the argument and for the `.await`, and is one error only where the two are in one place.
+/// All of it is located at the last name in `EXPR`. If that cannot begin a transaction, the
+/// compiler reports it for the argument and for the `.await`; the two are one error only if they
+/// are at one place.
 fn begin(method: &Method<'_>, given: Option<TokenStream>) -> TokenStream {
     let (Source::Shared(expr) | Source::Exclusive(expr) | Source::Reborrow(expr)) = &method.source;
     let names =
@@ -217,15 +218,15 @@ fn options(method: &Method<'_>, private: &TokenStream) -> TokenStream {
     quote!(#private::TxOptions::new() #(#isolation)* #(#name)*)
 }
 
-/// What stands in for the method when it cannot be expanded, so that one mistake is one error: the
-/// item as it was, but for a `tx` which its body uses and an `async` which its body needs.
+/// A replacement for a method that cannot be expanded, so that one mistake is one error: the item
+/// as it was, with the `tx` that its body uses and the `async` that its body needs.
 pub(super) fn stub(found: &[syn::Error], args: &Args, function: &Function) -> TokenStream {
     let Some(body) = &function.body else {
         let mut output = to_tokens(found);
         output.extend(function.with_body(None));
         return output;
     };
-    // `tx` is what it will be called by those who gave no arguments.
+    // Those who gave no arguments will most likely call it `tx`.
     let tx = args.tx.clone().unwrap_or_else(|| Ident::new("tx", Span::call_site()));
     let is_parameter = args.tx.is_none() && has_parameter(function, &tx);
     let (outside, body) = match found.split_last() {
@@ -245,7 +246,7 @@ pub(super) fn stub(found: &[syn::Error], args: &Args, function: &Function) -> To
     output
 }
 
-/// The error as an expression: the compiler has no further complaints about the `tx` it gives.
+/// The error as an expression: the compiler reports nothing further about the `tx` that it defines.
 fn poisoned(body: &Group, tx: &Ident, error: &syn::Error) -> TokenTree {
     let error = error.to_compile_error();
     let (attributes, statements) = inner_attributes(body);
@@ -262,7 +263,7 @@ fn poisoned(body: &Group, tx: &Ident, error: &syn::Error) -> TokenTree {
 // Input:  { #![allow(unused)] BODY }
 // Output: (`#![allow(unused)]`, `{ BODY }`)
 //
-// Attributes of the function's own braces mean nothing in others.
+// Inner attributes of the function's braces are not allowed in other braces.
 fn inner_attributes(block: &Group) -> (TokenStream, Group) {
     let tokens: Vec<TokenTree> = block.stream().into_iter().collect();
     let is_attribute = |tokens: &[TokenTree]| {
@@ -288,7 +289,7 @@ fn group(delimiter: Delimiter, tokens: TokenStream, like: &Group) -> TokenTree {
     TokenTree::Group(group)
 }
 
-/// The same group as one of ours: to a lint, its braces are not the user's.
+/// The same group with a span of ours: lints do not take its braces for the user's.
 fn located(group: &Group) -> Group {
     let mut located = group.clone();
     located.set_span(ours(group.span()));

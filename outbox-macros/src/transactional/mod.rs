@@ -21,7 +21,7 @@ pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
         function.as_ref().and_then(|function| model::Method::new(&errors, &args, function));
     let found = errors.into_vec();
     match (method, &function) {
-        // A mistake in an option does not keep the method from being what it will be.
+        // A mistake in an option does not prevent the method's expansion.
         (Some(method), _) => {
             let mut output = errors::to_tokens(&found);
             output.extend(expand::method(&method));

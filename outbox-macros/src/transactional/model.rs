@@ -160,7 +160,7 @@ fn body<'a>(errors: &Errors, function: &'a Function) -> Option<Body<'a>> {
         }
         return body;
     }
-    // What is left of `#[tokio::main]` and its like.
+    // What `#[tokio::main]` and similar attributes leave.
     let help = if mentions(braces.stream(), "block_on") {
         "put this attribute above the one that made the function a blocking one".to_owned()
     } else {
@@ -237,8 +237,11 @@ fn future_output(sig: &Signature) -> Option<&Type> {
     }
 }
 
-// Input: { BEFORE Box::pin(async move { BLOCK }) } Output: Future { before: `BEFORE Box::pin`,
-// call: `( … )`, head: `async move`, block: `{ BLOCK }`, after: `` }
+// Input:  { BEFORE Box::pin(async move { BLOCK }) }
+// Output: Future {
+//             before: `BEFORE Box::pin`, call: `( … )`, head: `async move`, block: `{ BLOCK }`,
+//             after: ``
+//         }
 fn boxed_future(braces: &Group) -> Option<Body<'_>> {
     let mut before: Vec<TokenTree> = braces.stream().into_iter().collect();
     let TokenTree::Group(last) = before.pop()? else { return None };

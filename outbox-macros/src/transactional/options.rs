@@ -24,8 +24,8 @@ pub(super) struct Retry<'a> {
     pub(super) times: u32,
     /// What every attempt gets a clone of.
     pub(super) arguments: Vec<Argument<'a>>,
-    /// There is a `self` that cannot be copied for each attempt: what the body needs of it is
-    /// borrowed.
+    /// Whether there is a `self` that cannot be copied for each attempt: what the body needs of it
+    /// is borrowed.
     pub(super) borrows_self: bool,
 }
 
@@ -45,11 +45,11 @@ const LEVELS: [(&str, &str); 3] = [
     ("read committed", "ReadCommitted"),
 ];
 
-/// What `application_name` of Postgres holds.
+/// The longest `application_name` of Postgres, in bytes.
 const LONGEST_NAME: usize = 63;
 
 impl<'a> Options<'a> {
-    /// Of a transaction that is a savepoint of `outer`, none make sense.
+    /// For a savepoint of an outer transaction, no option makes sense.
     pub(super) fn of_savepoint(errors: &Errors, args: &Args) -> Self {
         let key = args.retry.key().or(args.isolation.key()).or(args.name.key());
         if let Some(key) = key {
@@ -133,7 +133,7 @@ fn check_times(errors: &Errors, literal: &LitInt) -> Option<u32> {
 }
 
 impl<'a> Retry<'a> {
-    /// `None` where what a failed attempt did would still be there in the next.
+    /// `None` if the next attempt would see changes of a failed one.
     fn new(errors: &Errors, times: u32, sig: &'a Signature) -> Option<Self> {
         let mut retry = Self { times, arguments: Vec::new(), borrows_self: false };
         let mut sound = true;
@@ -210,7 +210,7 @@ fn bindings<'a>(pat: &'a Pat, found: &mut impl FnMut(&'a Ident, bool)) {
         Pat::Tuple(pat) => pat.elems.iter().for_each(|pat| bindings(pat, found)),
         Pat::TupleStruct(pat) => pat.elems.iter().for_each(|pat| bindings(pat, found)),
         Pat::Struct(pat) => pat.fields.iter().for_each(|field| bindings(&field.pat, found)),
-        // The others bind nothing, or cannot stand in a parameter.
+        // The others bind nothing, or cannot be in a parameter.
         _ => {}
     }
 }

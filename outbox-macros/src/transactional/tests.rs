@@ -5,7 +5,8 @@ use quote::quote;
 use super::attribute;
 use crate::testing::{broken, documented, keeps, prefixes, pretty};
 
-/// What a method may grow by, apart from one line for each argument that `retry` clones.
+/// The most lines that an expansion adds to a method, apart from one for each argument that `retry`
+/// clones.
 const MOST_LINES: usize = 40;
 
 fn expands(args: TokenStream, item: TokenStream, expected: Expect) {
