@@ -11,10 +11,10 @@ use crate::paths::create_dir_all;
 use crate::process::run;
 use crate::tools::is_installed;
 
-/// Unpacks `package`, and what it needs that the machine does not have, into `root`. `work` is for
-/// what is needed meanwhile.
+/// Unpacks `package`, and what it needs that the machine does not have, into `root`. `work` is a
+/// directory for temporary files.
 ///
-/// Scripts of the packages do not run: what they would do for us, the caller does.
+/// Scripts of the packages do not run. The caller does what is needed of them.
 pub(crate) fn unpack(package: &str, work: &Path, root: &Path) -> Result<(), Error> {
     if !is_installed("apt-get") {
         return Err(Error::new("there is no `apt-get`"));
@@ -31,7 +31,7 @@ pub(crate) fn unpack(package: &str, work: &Path, root: &Path) -> Result<(), Erro
     )?;
     let mut packages = to_install(&simulated);
     if !packages.iter().any(|name| name == package) {
-        // Debian thinks that it is installed, and its program is not there.
+        // Debian thinks that it is installed, but its program is missing.
         packages.push(package.to_owned());
     }
     let mut download = apt(work, &["download"]);
@@ -57,7 +57,8 @@ fn apt(work: &Path, arguments: &[&str]) -> Command {
     for (option, dir) in [("Dir::State::Lists", "lists"), ("Dir::Cache", "cache")] {
         apt.arg("-o").arg(format!("{option}={}", apt_dir.join(dir).display()));
     }
-    // Locks are of directories that only root may write; the user `_apt` cannot write into ours.
+    // No locks: they are in directories that only root may write. No sandbox: the user `_apt`
+    // cannot write into our directory.
     apt.args(["-q", "-o", "Debug::NoLocking=true", "-o", "APT::Sandbox::User=root"])
         .args(arguments);
     apt

@@ -1,5 +1,4 @@
-//! One error for the whole crate: every cause is for a person to read, none is handled by a
-//! program.
+//! One error for the whole crate: causes are read by people, and none is handled by a program.
 
 use std::fmt;
 use std::fs;
@@ -45,7 +44,7 @@ impl Error {
     }
 }
 
-/// The last lines of a log, as few as a person reads.
+/// The last lines of a log.
 fn tail(log: &Path) -> String {
     const LINES: usize = 30;
     let bytes = match fs::read(log) {

@@ -1,4 +1,4 @@
-//! The servers' programs, fetched once into `target/servers/dist`: by Maven, or from Debian's
+//! The programs of the servers, fetched once into `target/servers/dist`: by Maven, or from Debian's
 //! packages.
 
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ pub(crate) struct Artifact {
     pub(crate) version: &'static str,
 }
 
-/// What to do with the artifacts.
+/// What to do with the artifacts of Maven.
 ///
 /// Maven itself unpacks: neither `unzip` nor a JDK's `jar` is needed, nor a crate that reads
 /// archives.
@@ -48,7 +48,7 @@ pub(crate) fn dist(
     if let Some(dist) = fetched(name) {
         return Ok(dist);
     }
-    // Before the lock, under which they may have to be fetched, too.
+    // Before the lock is taken: fetching these takes the same lock.
     let mvn = Tool::Maven.command()?;
     fetch_once(name, |partial| {
         eprintln!("fetching {name} with Maven, once for this target directory");
@@ -65,7 +65,7 @@ pub(crate) fn fetched(name: &str) -> Option<PathBuf> {
 }
 
 /// The directory `name`, made by `fetch` unless it is there. `fetch` works in a directory of its
-/// own, and returns what of it is to be kept.
+/// own, and returns the part of it to keep.
 pub(crate) fn fetch_once(
     name: &str,
     fetch: impl FnOnce(&Path) -> Result<PathBuf, Error>,

@@ -64,7 +64,7 @@ pub(crate) fn trust(root: &Path) -> Result<(), Error> {
             "-alias",
         ]);
         keytool.arg(n.to_string()).arg("-file").arg(&file).arg("-keystore").arg(&store);
-        // One that this Java cannot read is one authority less.
+        // A certificate that this Java cannot read is skipped.
         let _ = run(keytool, "import a certificate");
     }
     Ok(())

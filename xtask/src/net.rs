@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 
-/// `N` different ports on which nobody listens.
+/// `N` different ports on which no program listens.
 ///
 /// They lie below the range from which systems take the ports of outgoing connections. A killed
-/// server must get its port back, and in that range a client which keeps reconnecting to it can be
-/// given that very port, connects to itself, and holds the port.
+/// server must get its port back. In that range, a client that keeps reconnecting could be given
+/// that very port, connect to itself, and occupy it.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 15_000;

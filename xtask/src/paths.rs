@@ -1,4 +1,4 @@
-//! Where the servers' programs and data lie, and directories which vanish with their owner.
+//! Where the servers' programs and data are, and directories that are removed with their owner.
 
 use std::env;
 use std::fs::{self, File};
@@ -21,8 +21,8 @@ pub(crate) fn workspace_root() -> PathBuf {
 /// [what Postgres cannot reach there](crate::servers::Postgres).
 pub(crate) fn servers_dir() -> PathBuf {
     let root = workspace_root();
-    // A relative CARGO_TARGET_DIR is relative to where cargo was called: the root, unless somebody
-    // calls it from elsewhere, which costs a second download and nothing else.
+    // A relative CARGO_TARGET_DIR is relative to where cargo was called: usually the root. Called
+    // from elsewhere, everything is downloaded a second time.
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     root.join(target).join("servers")
 }
@@ -45,14 +45,14 @@ pub(crate) fn remove_dir_all(path: &Path) -> Result<(), Error> {
 /// A fresh directory below `target/servers/run`, for the data and logs of disposable servers.
 ///
 /// It is removed on drop, unless the thread is panicking: then the servers' logs in it may tell
-/// why. What stays behind, also after a SIGKILL, is removed by a later [`ScratchDir::new`], one
-/// hour after it was made at the earliest.
+/// why. A directory that is left, also after a SIGKILL, is removed by a later [`ScratchDir::new`],
+/// at least an hour after it was made.
 ///
 /// Declare it before the servers which live in it: locals are dropped in reverse order.
 #[derive(Debug)]
 pub struct ScratchDir {
     path: PathBuf,
-    /// Locked as long as the owner lives: the kernel releases the lock however the owner ends.
+    /// Locked as long as the owner lives. The kernel releases the lock even if the owner is killed.
     _owner: File,
 }
 
@@ -78,8 +78,8 @@ impl ScratchDir {
         loop {
             let n = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{name}-{}-{n}", process::id()));
-            // `create` refuses whatever exists, a symbolic link too: nobody can prepare the place
-            // in a shared temporary directory.
+            // `create` refuses a path that exists, symbolic links included: no other user can
+            // prepare it in a shared temporary directory.
             match fs::DirBuilder::new().mode(0o755).create(&path) {
                 Ok(()) => {}
                 // An earlier process had the same pid.
@@ -110,9 +110,9 @@ impl ScratchDir {
         std::mem::forget(self);
     }
 
-    /// Leaves the directory for good: whoever takes it over removes it.
+    /// Leaves the directory for good: the process that takes it over removes it.
     pub(crate) fn hand_over(self) {
-        // Without the lock file it is no leftover.
+        // Without the lock file, it is not taken for a leftover.
         let _ = fs::remove_file(self.path.join(OWNER));
         std::mem::forget(self);
     }
@@ -121,7 +121,7 @@ impl ScratchDir {
 impl Drop for ScratchDir {
     fn drop(&mut self) {
         if !thread::panicking() {
-            // What cannot be removed now is swept later.
+            // What cannot be removed now is removed by a later run.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -129,7 +129,7 @@ impl Drop for ScratchDir {
 
 /// Removes the directories called `name` which dead processes left in `parent`.
 ///
-/// By the best effort: another process may sweep at the same time.
+/// Errors are ignored: another process may do the same at the same time.
 fn sweep(parent: &Path, name: &str) {
     let me = rustix::process::geteuid().as_raw();
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -165,7 +165,7 @@ mod tests {
         for dir in [&used, &left] {
             dir._owner.set_modified(SystemTime::now() - 2 * LEFTOVERS_STAY).unwrap();
         }
-        // The lock goes, as with a process which dies; the directory stays.
+        // The lock is released, as when a process dies; the directory stays.
         let left_path = left.path.clone();
         left._owner.unlock().unwrap();
         left.leave();

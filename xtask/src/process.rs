@@ -47,7 +47,7 @@ impl Daemon {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Sends `signal` and waits; whether the server ended within `bound`.
+    /// Sends `signal` and waits. Returns whether the server ended within `bound`.
     pub(crate) fn end_with(&mut self, signal: Signal, bound: Duration) -> bool {
         if self.ended().is_none() {
             let _ = kill_process(self.pid(), signal);
@@ -55,7 +55,7 @@ impl Daemon {
         wait_for(bound, || self.ended()).is_some()
     }
 
-    /// Kills the server, its children too, at one moment: none of them sees another one die.
+    /// Kills the server and its children at once, so that none of them sees another one die.
     pub(crate) fn kill(mut self) {
         if self.ended().is_some() {
             return;
@@ -77,14 +77,15 @@ impl Daemon {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.dismiss();
         }
-        // Not dropped, so not killed; there is nothing else in it to release.
+        // Not dropped, and so not killed. It holds nothing else to release.
         std::mem::forget(self);
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // The watchdog goes before the child is collected: until then nobody else can have its pid.
+        // The watchdog ends before the child is collected: until then, its pid cannot belong to
+        // another process.
         let _ = self.child.kill();
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.dismiss();
@@ -99,12 +100,12 @@ fn open_log(log: &Path) -> Result<(File, File), Error> {
         .map_err(|error| Error::io(format_args!("write the log {}", log.display()), error))
 }
 
-/// A small shell which signals a process as soon as this one is gone, in whatever way.
+/// A small shell that signals a process as soon as this one has ended, even by SIGKILL.
 ///
-/// It reads from a pipe whose other end only this process has: the end of that file is the end of
-/// this process. The kernel's own parent-death signal is no substitute: it fires when the *thread*
-/// that started the child ends, and tests start servers in threads which end before the test binary
-/// does.
+/// It reads from a pipe whose other end only this process has, so it reads the end of the file when
+/// this process ends. The kernel's own parent-death signal is no substitute: it fires when the
+/// *thread* that started the child ends, and tests start servers in threads which end before the
+/// test binary does.
 pub(crate) struct Watchdog {
     shell: Child,
 }
@@ -123,7 +124,7 @@ impl Watchdog {
         Ok(Self { shell })
     }
 
-    /// Sends it away without a kill.
+    /// Ends the watchdog without a kill.
     pub(crate) fn dismiss(mut self) {
         if let Some(mut pipe) = self.shell.stdin.take() {
             let _ = pipe.write_all(b"\n");

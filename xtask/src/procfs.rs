@@ -1,4 +1,4 @@
-//! What the kernel tells about processes. Where there is no `/proc`, nothing: Linux only.
+//! What the kernel says about processes. Linux only: it needs `/proc`.
 
 use std::fs;
 
@@ -77,7 +77,7 @@ fn children_ticks(line: &str) -> Option<u64> {
     Some(user + kernel)
 }
 
-/// Whether `pid` is stopped by SIGSTOP, or gone.
+/// Whether `pid` is stopped by SIGSTOP, or has ended.
 pub(crate) fn is_stopped(pid: Pid) -> bool {
     stat(pid.as_raw_pid()).is_none_or(|stat| matches!(stat.state, 'T' | 't' | 'Z' | 'X'))
 }
@@ -96,7 +96,7 @@ pub(crate) fn children(parent: Pid) -> Vec<Identity> {
 
 impl Identity {
     pub(crate) fn is_running(self) -> bool {
-        // A zombie holds nothing any more, and in a container nobody may ever collect it.
+        // A zombie holds nothing any more, and in a container it may never be collected.
         stat(self.pid)
             .is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
     }
@@ -108,8 +108,8 @@ impl Identity {
     }
 }
 
-/// Whether process `pid` runs and `argument` is one of its command line: a pid in a file may long
-/// belong to another program.
+/// Whether process `pid` runs and has `argument` on its command line: a pid from a file may belong
+/// to another program by now.
 pub(crate) fn runs_with(pid: i32, argument: &str) -> bool {
     stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
         && fs::read(format!("/proc/{pid}/cmdline"))

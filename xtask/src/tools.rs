@@ -84,7 +84,7 @@ impl Tool {
         Ok(self.in_its_environment(command))
     }
 
-    /// Maven runs on the Java that is used here, which need not be the one on the path.
+    /// Has Maven run on the same Java, which need not be the one on the path.
     fn in_its_environment(self, mut command: Command) -> Command {
         if self == Self::Maven
             && Self::Java.on_this_machine().is_none()
@@ -151,7 +151,7 @@ pub(crate) fn faketime_library() -> Result<PathBuf, Error> {
     found.ok_or_else(|| tool.absent("its packages have no library"))
 }
 
-/// The directories of `PATH`, and those of Debian that are not on everybody's.
+/// The directories of `PATH`, and those of Debian that are not on every user's path.
 fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = env::split_paths(&path).collect();

@@ -32,7 +32,7 @@ fn survives_kills(version: PgVersion) -> Result<(), Error> {
     let port = postgres.port();
     assert!(postgres.answers());
 
-    // Twice: the second crash is one of a server that has recovered.
+    // Twice: the second time, a server that has recovered crashes.
     for _ in 0..2 {
         postgres.kill();
         assert!(!is_open(port), "no process of a killed server holds its port");
@@ -111,7 +111,7 @@ fn the_clock_of_a_server_is_set_while_it_runs() -> Result<(), Error> {
     Ok(())
 }
 
-/// As root the server runs as somebody who cannot enter such a directory.
+/// As root, the server runs as a user who cannot enter such a directory.
 #[test]
 fn a_directory_closed_to_others_serves_and_stays_closed() -> Result<(), Error> {
     let dir = ScratchDir::new("closed")?;

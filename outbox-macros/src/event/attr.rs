@@ -78,7 +78,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Where an `#[event(…)]` is decides which keys it knows.
+/// The place of an `#[event(…)]`, which decides which keys it knows.
 #[derive(Clone, Copy)]
 enum Level {
     Struct,

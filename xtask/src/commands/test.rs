@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         (Ok(servers), None) => cargo_test(arguments, servers, &interrupt),
         (Err(_), None) => Ok(Outcome { code: 1, summary: None }),
     };
-    // In every case, before the last words.
+    // In any case, and before the summary.
     let started = servers.map(|servers| servers.stop());
 
     let failed = !matches!(outcome, Ok(Outcome { code: 0, .. }));
@@ -70,8 +70,8 @@ struct Servers {
 }
 
 impl Servers {
-    /// Whether the environment names all of them. Then nothing is fetched before it is needed:
-    /// perhaps the tests that were asked for start no server.
+    /// Whether the environment names all of them. Then nothing is fetched beforehand: the tests
+    /// that were asked for may start no server.
     fn all_are_given() -> bool {
         ["DATABASE_URL", "DATABASE_URL_ALT", "KAFKA_BROKERS"]
             .into_iter()
@@ -119,7 +119,7 @@ impl Servers {
     /// How many there were.
     fn stop(self) -> usize {
         let started = self.postgres.len() + usize::from(self.kafka.is_some());
-        // Disposable: nothing in them is worth an orderly shutdown.
+        // They are disposable: no orderly shutdown.
         drop(self);
         started
     }
@@ -153,7 +153,7 @@ fn start_unless<S>(
     Ok((address, Some(server)))
 }
 
-/// Only the logs are of use later.
+/// Only the logs are kept.
 fn remove_data(dir: &Path) {
     for server in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let _ = std::fs::remove_dir_all(server.path().join("data"));
@@ -174,7 +174,7 @@ fn cargo_test(
         return Err(Error::new("the examples do not build, and the tests run them"));
     }
     let mut child = Command::new(&cargo)
-        // All failures of a run are worth knowing, not only those of the first binary that has any.
+        // All failures of a run are reported, not only those of the first binary that has any.
         .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
         .args(arguments)
         .envs(servers.environment.iter().map(|(name, value)| (name, value)))
@@ -191,8 +191,7 @@ fn cargo_test(
     let summary = child.stdout.take().map(pass_on_and_sum);
 
     let status = wait(&mut child, interrupt);
-    // What a test left running in the group, with an end of the pipe in its hands, is ended as
-    // well.
+    // Ends what a test left running in the group, which may hold an end of the pipe.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     watchdog.dismiss();
     let status = status.map_err(|error| Error::io("wait for cargo", error))?;
@@ -214,7 +213,7 @@ fn cargo_test(
     Ok(Outcome { code, summary: Some(summary) })
 }
 
-/// Waits for cargo, and hands on the signal which this process gets.
+/// Waits for cargo, and passes on the signal that this process gets.
 fn wait(child: &mut Child, interrupt: &Interrupt) -> io::Result<ExitStatus> {
     let group = Pid::from_child(child);
     while interrupt.received().is_none() {
@@ -264,7 +263,7 @@ struct Interrupt {
 }
 
 impl Interrupt {
-    /// The first signal is remembered. The second one ends this process at once: the watchdogs then
+    /// The first signal is remembered. The second one ends this process at once; the watchdogs then
     /// kill what it has started.
     fn listen() -> Result<Self, Error> {
         let signal = Arc::new(AtomicUsize::new(0));

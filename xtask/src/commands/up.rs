@@ -63,8 +63,8 @@ fn start(dir: &Path) -> Result<Vec<Running>, Error> {
         kafka.traces().map(|traces| Running::new(KAFKA, kafka.brokers(), traces)),
     ];
     let servers: Vec<Running> = traces.into_iter().flatten().collect();
-    // Until they are detached both die with this process: at no moment is there a server nobody
-    // knows of.
+    // Until they are detached, both end with this process, so that no server is left without a
+    // record of it.
     write_state(dir, &servers)?;
     postgres.detach();
     kafka.detach();
@@ -83,7 +83,7 @@ fn start(dir: &Path) -> Result<Vec<Running>, Error> {
     Ok(servers)
 }
 
-/// Stops what still runs, and forgets all.
+/// Stops what still runs, and removes the record of all.
 fn stop(dir: &Path, servers: &[Running]) -> Result<(), Error> {
     for server in servers.iter().filter(|server| server.is_alive()) {
         // Postgres: SIGINT ends the sessions, SIGTERM would wait for them.

@@ -22,11 +22,11 @@ pub(crate) struct Connect {
 pub(crate) struct ConnectOptions<'a> {
     pub(crate) brokers: &'a str,
     pub(crate) database_port: u16,
-    /// Where its events go.
+    /// The topic of its events.
     pub(crate) topic: &'a str,
     /// The replication slot that it reads from, which exists.
     pub(crate) slot: &'a str,
-    /// With larger batches and queues, and a producer that waits for them.
+    /// Whether it has larger batches and queues, and a producer that waits for them.
     pub(crate) tuned: bool,
 }
 

@@ -19,7 +19,7 @@ use crate::{Error, net};
 /// How a Kafka runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KafkaOptions {
-    /// Whether a topic comes into being when somebody writes to it. Default: `true`.
+    /// Whether a topic is created when a client writes to it. Default: `true`.
     pub auto_create_topics: bool,
     /// The number of partitions of a topic created without one. Default: 6.
     pub partitions: u16,
@@ -45,7 +45,7 @@ pub struct Kafka {
 
 #[derive(Clone)]
 struct Node {
-    /// What it is, in the words of the property file.
+    /// Its roles, as the property file names them.
     role: String,
     port: u16,
     controller_port: u16,
@@ -60,8 +60,8 @@ impl Kafka {
     ///
     /// # Errors
     ///
-    /// A program is missing, the download fails, or the server does not come up; the message has
-    /// the end of its log.
+    /// A program is missing, the download fails, or the server does not start; the message has the
+    /// end of its log.
     pub fn start(dir: &Path, options: KafkaOptions) -> Result<Self, Error> {
         let [port, controller_port] = net::free_ports()?;
         let node = Node {
@@ -73,8 +73,8 @@ impl Kafka {
         Self::start_node(dir, node, options)
     }
 
-    /// Starts a second broker of this server's cluster, so that a topic can have two replicas. It
-    /// is down when it is killed, and not the cluster.
+    /// Starts a second broker of this server's cluster, so that a topic can have two replicas.
+    /// Killing it does not stop the cluster.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Kafka {
         has_live_broker(self.node.port).unwrap_or(false)
     }
 
-    /// A crash: SIGKILL to the server, which is gone when this returns.
+    /// A crash: SIGKILL to the server, which has ended when this returns.
     ///
     /// Nothing happens if the server is down already.
     pub fn kill(&mut self) {
@@ -145,7 +145,7 @@ impl Kafka {
     ///
     /// # Errors
     ///
-    /// The server does not come up; the message has the end of its log.
+    /// The server does not start; the message has the end of its log.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.shut_down();
         self.run()
@@ -190,7 +190,7 @@ impl Kafka {
 
     /// Gives the data directory its identity, which Kafka wants done once before the first start.
     fn format(&self, data: &Path) -> Result<(), Error> {
-        // Our own mark, made when the tool is done: an interrupted one is run again.
+        // A mark of ours, made when the tool has finished: if it is interrupted, it is run again.
         let formatted = self.dir.join("formatted");
         if formatted.exists() {
             return Ok(());
@@ -224,7 +224,8 @@ impl Kafka {
 
     fn java(&self) -> Result<Command, Error> {
         let mut java = Tool::Java.command()?;
-        // One busy start, little work: the quick compiler and the small collector start fastest.
+        // A busy start and then little work: the quick compiler and the small collector start
+        // fastest.
         java.args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         java.arg(format!("-Dlog4j2.configurationFile={}", self.log_properties().display()));
         java.arg("-cp").arg(self.libs.join("*"));
@@ -291,7 +292,7 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}"
 
 fn server_properties(data: &Path, node: &str, options: KafkaOptions) -> String {
     let KafkaOptions { auto_create_topics, partitions } = options;
-    // A backslash is the only character of a path that a property file reads otherwise.
+    // The backslash is the only character of a path that means something else in a property file.
     let data = data.display().to_string().replace('\\', "\\\\");
     format!(
         "\
@@ -324,8 +325,8 @@ fn cluster_id() -> String {
     format!("{:016x}{:05x}A", net::random(), net::random() & 0xf_ffff)
 }
 
-/// Asks for metadata without topics; whether it lists a broker. A broker that is starting is not
-/// listed until its controller lets it lead partitions.
+/// Asks for metadata without topics. Returns whether it lists a broker. A broker that is starting
+/// is not listed until its controller lets it lead partitions.
 fn has_live_broker(port: u16) -> std::io::Result<bool> {
     const METADATA: i16 = 3;
     const VERSION: i16 = 4;

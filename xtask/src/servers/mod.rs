@@ -1,4 +1,5 @@
-//! Disposable servers: started on a free port, killed and restarted at will, gone when dropped.
+//! Disposable servers: started on a free port, killed and restarted as a test likes, stopped when
+//! dropped.
 
 mod connect;
 mod kafka;
@@ -49,16 +50,16 @@ pub(crate) fn fetch_all(versions: &[PgVersion], tools: &[Tool]) -> Result<(), Er
     Err(Error::new(format!("nothing was run, for this is missing:\n- {}", missing.join("\n- "))))
 }
 
-/// By what another process finds a server again.
+/// What another process needs to find a server again.
 pub(crate) struct Traces {
     pub(crate) pid: i32,
-    /// An argument of its command line which no other program has.
+    /// An argument of its command line that no other program has.
     pub(crate) mark: String,
     /// A directory outside of `target` to remove once it has stopped.
     pub(crate) elsewhere: Option<PathBuf>,
 }
 
-/// Longer than any start seen on a busy machine, crash recovery included.
+/// The longest time for a start: more than any seen on a busy machine, with crash recovery.
 const START_BOUND: Duration = Duration::from_secs(90);
 
 /// Why a server does not answer.

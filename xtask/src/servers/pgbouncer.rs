@@ -25,12 +25,12 @@ impl PgBouncer {
     /// answers.
     ///
     /// Its settings are those that sqlx's prepared statements need (see the README), and it gives
-    /// each transaction another of its connections than the last one had, so that nothing works by
+    /// each transaction a different connection than the one before, so that nothing works by
     /// chance.
     ///
     /// # Errors
     ///
-    /// It is not there and cannot be fetched, or does not come up; the message has the end of its
+    /// It is not installed and cannot be fetched, or does not start; the message has the end of its
     /// log.
     pub fn start(dir: &Path, postgres: &Postgres) -> Result<Self, Error> {
         create_dir_all(dir)?;

@@ -57,11 +57,11 @@ impl fmt::Display for PgVersion {
 pub struct PgOptions {
     /// Whether commits reach the disk before they are acknowledged. Default: `false`.
     ///
-    /// Off is faster and survives [`Postgres::kill`]: what the server has written, the kernel
-    /// keeps. On is for measuring throughput and for data that should survive the machine.
+    /// Without it, the server is faster, and its data still survives [`Postgres::kill`]: the kernel
+    /// keeps what the server has written. With it, throughput is measured as in production, and
+    /// data survives a crash of the machine.
     pub fsync: bool,
-    /// Whether the log says enough for logical replication, `wal_level = logical`. Default:
-    /// `false`.
+    /// Whether the log has what logical replication needs, `wal_level = logical`. Default: `false`.
     pub logical: bool,
     /// Whether [`Postgres::set_clock`] sets the server's clock. Default: `false`.
     pub clock: bool,
@@ -98,8 +98,8 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// A program is missing, the download fails, or the server does not come up; the message has
-    /// the end of its log.
+    /// A program is missing, the download fails, or the server does not start; the message has the
+    /// end of its log.
     pub fn start(version: PgVersion, dir: &Path, options: PgOptions) -> Result<Self, Error> {
         let fetched = fetch(version)?;
         create_dir_all(dir)?;
@@ -144,7 +144,7 @@ impl Postgres {
         opens_session(self.port).unwrap_or(false)
     }
 
-    /// A crash: SIGKILL to the server and all its processes, which are gone when this returns.
+    /// A crash: SIGKILL to the server and all its processes, which have ended when this returns.
     ///
     /// Nothing happens if the server is down already.
     pub fn kill(&mut self) {
@@ -158,7 +158,7 @@ impl Postgres {
     ///
     /// # Errors
     ///
-    /// The server does not come up; the message has the end of its log.
+    /// The server does not start; the message has the end of its log.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.shut_down(Signal::INT, STOP_BOUND);
         self.run()
@@ -189,11 +189,11 @@ impl Postgres {
     }
 
     /// Sets the clock of a server with [`PgOptions::clock`] to `seconds` after the machine's, or
-    /// before it; running sessions see it at once. The server's own timers go on.
+    /// before it; running sessions see it at once. The server's own timers are not affected.
     ///
     /// # Errors
     ///
-    /// The file that says so cannot be written.
+    /// The file with the time cannot be written.
     pub fn set_clock(&self, seconds: i64) -> Result<(), Error> {
         let (clock, next) = (self.clock(), self.clock().with_extension("next"));
         fs::write(&next, format!("{seconds:+}\n"))
@@ -259,7 +259,7 @@ impl Postgres {
         for setting in [
             "listen_addresses=127.0.0.1",
             &format!("port={}", self.port),
-            // A socket's path would have to be short, and nothing here uses it.
+            // A socket's path would have to be short, and no test uses one.
             "unix_socket_directories=",
             "max_connections=200",
             "max_prepared_transactions=20",
@@ -272,7 +272,7 @@ impl Postgres {
         if self.options.clock {
             self.preload_clock(&mut postgres)?;
         }
-        // SIGQUIT lets an orphaned server remove its shared memory.
+        // With SIGQUIT, an orphaned server removes its shared memory.
         let mut daemon = Daemon::spawn(postgres, &self.log, "QUIT")?;
         let port = self.port;
         wait_until_ready(&mut daemon, || opens_session(port).unwrap_or(false)).map_err(
@@ -317,7 +317,7 @@ const INITDB_ARGUMENTS: [&str; 6] = [
     "--auth=trust",
     "--encoding=UTF8",
     "--locale=C",
-    // Only what is written later has to survive anything.
+    // Only data that is written later has to survive a crash.
     "--no-sync",
     "--no-instructions",
 ];
@@ -338,7 +338,7 @@ pub(super) fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
         }
     };
     let artifact = Artifact { group: "io.zonky.test.postgres", name, version: version.release() };
-    // Before the lock of the distributions, under which it may have to be fetched, too.
+    // Before the lock of the distributions is taken: fetching this takes the same lock.
     let mut xz = Tool::Xz.command()?;
     dist(&dist_name, &[artifact], Goal::Unpack, |fetched| {
         let archive = fs::read_dir(fetched)
@@ -367,7 +367,7 @@ pub(super) fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
 /// Where the server can run.
 struct Place {
     home: PathBuf,
-    /// Of the data directory.
+    /// The parent of the data directory.
     parent: PathBuf,
     elsewhere: Option<ScratchDir>,
 }

@@ -16,7 +16,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Whom to become: nobody else, unless this process is root's.
+    /// The user to run as. `None`: this process does not run as root, and its own user will do.
     pub(crate) fn instead_of_root() -> Result<Option<Self>, Error> {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
@@ -41,8 +41,8 @@ impl User {
         command.gid(self.gid).uid(self.uid);
     }
 
-    /// Whether this user may enter the directory or run the program: the kernel is asked, it knows
-    /// about every directory on the way, access lists and mount options.
+    /// Whether this user may enter the directory or run the program. The kernel is asked, which
+    /// knows every directory on the path, access lists and mount options.
     pub(crate) fn may_use(self, path: &Path) -> Result<bool, Error> {
         let mut test = Command::new("test");
         test.arg("-x").arg(path);
@@ -57,7 +57,7 @@ impl User {
     }
 }
 
-/// Lets everybody enter a directory which this process made.
+/// Lets every user enter a directory that this process made.
 pub(crate) fn open_to_all(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }
