@@ -1,4 +1,4 @@
-//! The order of each key: of the jobs of a lane one runs, and the next when it has ended.
+//! The order of each key: one job of a key runs at a time, and the next one when it has ended.
 
 use std::collections::{HashMap, VecDeque};
 

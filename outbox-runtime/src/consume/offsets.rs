@@ -1,24 +1,25 @@
-//! What is in hand of a partition, and up to where it is done.
+//! Which messages of a partition are in hand, and up to which offset all are done.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::budget::Bytes;
 
-/// The messages of a partition that were received and not stored as done, in order.
+/// The messages of a partition that were received and whose offsets are not stored yet, in order.
 #[derive(Debug)]
 pub(super) struct Partition {
-    /// Tells this assignment of the partition from any before.
+    /// Number of this assignment of the partition; each assignment has another.
     pub(super) generation: u64,
     in_hand: VecDeque<InHand>,
-    /// Told apart by this, not by offset: after a truncation, another message may be at an offset.
+    /// Number of the next message. Messages are identified by it and not by offset: after a
+    /// truncation, an offset may have another message.
     next_ticket: u64,
     last_offset: Option<i64>,
     pub(super) paused: bool,
     pub(super) bytes: Arc<Bytes>,
 }
 
-/// Offsets may have gaps: transaction markers, compaction.
+/// A message in hand. Offsets may have gaps: transaction markers, compaction.
 #[derive(Debug)]
 struct InHand {
     ticket: u64,
@@ -26,12 +27,12 @@ struct InHand {
     done: bool,
 }
 
-/// A message that was taken in hand.
+/// The result of taking a message in hand.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Begun {
     pub(super) ticket: u64,
-    /// Its offset is not above the last one: the log was truncated, or begins anew. This is the
-    /// first offset that is not done.
+    /// First offset that is not done, if this message's offset is not above the last one: the log
+    /// was truncated, or the topic was created again. Otherwise `None`.
     pub(super) went_back_to: Option<i64>,
 }
 
@@ -51,9 +52,9 @@ impl Partition {
         self.in_hand.len()
     }
 
-    /// Takes a message in hand. If the offsets have gone back, those below are in hand still. Those
-    /// from there on are handled too, for nowhere else are they any more; but their offsets say
-    /// nothing about the log as it is now.
+    /// Takes a message in hand. If offsets have gone back, messages below the new one stay in hand.
+    /// Those at or above it are still handled, since the log no longer has them; but their offsets
+    /// say nothing about the log as it is now.
     pub(super) fn begin(&mut self, offset: i64) -> Begun {
         let went_back = self.last_offset.is_some_and(|last| last >= offset);
         if went_back {
@@ -67,8 +68,8 @@ impl Partition {
         Begun { ticket, went_back_to: went_back.then_some(first) }
     }
 
-    /// Notes that a message is done; returns the last offset before the first that is not, if that
-    /// is news.
+    /// Marks a message as done. Returns the last offset before the first one that is not done, if
+    /// it has changed.
     pub(super) fn done(&mut self, ticket: u64) -> Option<i64> {
         let place = self.in_hand.partition_point(|other| other.ticket < ticket);
         if let Some(of) = self.in_hand.get_mut(place)

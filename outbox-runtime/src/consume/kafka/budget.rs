@@ -1,18 +1,18 @@
-//! How many bytes of messages a consumer has in hand.
+//! Bounds the bytes of messages that a consumer has in hand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::consume::message::Message;
 
-/// Besides its bytes: a task, and its place in the lists.
+/// Bytes of a message besides its contents: a task, and its entries in lists.
 const OF_A_MESSAGE: usize = 1_024;
 const OF_A_HEADER: usize = 64;
 
-/// Of a partition, or of all.
+/// Bytes in hand, of one partition or of all.
 pub(super) type Bytes = AtomicUsize;
 
-/// The bytes of a message, in hand as long as this lives.
+/// The bytes of a message, which count as in hand as long as this lives.
 #[derive(Debug)]
 pub(super) struct Held {
     bytes: usize,
@@ -40,18 +40,18 @@ impl Drop for Held {
     }
 }
 
-/// What is in hand when it is decided whether a partition is paused.
+/// The bytes in hand at the moment when pausing a partition is decided.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InHand {
     pub(super) of_partition: usize,
     pub(super) of_all: usize,
-    /// How many partitions share.
+    /// Number of partitions that share the budget.
     pub(super) partitions: usize,
 }
 
-/// Half of it is for whichever partition comes first, the other half is shared out evenly: a
-/// partition that stands still leaves the others theirs. A partition with nothing in hand may
-/// always take one message, however large.
+/// A budget in bytes. Half of it is for the partitions that come first; the other half is shared
+/// evenly, so that a partition that does not move leaves the others theirs. A partition with
+/// nothing in hand may always take one message of any size.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget(pub(super) usize);
 
@@ -60,7 +60,8 @@ impl Budget {
         now.of_partition >= self.share(now) && now.of_all >= self.0 / 2
     }
 
-    /// Whether there is enough again: a partition that stops at each message is slow.
+    /// Whether a paused partition may resume. The bound is lower than the one for pausing: a
+    /// partition that pauses at each message is slow.
     pub(super) fn has_room(self, now: InHand) -> bool {
         now.of_partition <= self.share(now) / 2 || now.of_all <= self.0 / 4
     }

@@ -17,17 +17,18 @@ use crate::kafka;
 /// A topic and a partition of it.
 pub(super) type Place = (String, i32);
 
-/// An error that lasts is told of again after this. librdkafka repeats it every second, and does
-/// not say of which partition it is.
+/// Time after which a lasting error is logged again. librdkafka repeats it every second, and does
+/// not name the partition.
 const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
 pub(super) struct Context {
-    /// Whether the brokers were last said to be away: one line per change, not per attempt.
+    /// Whether the last log line said that the brokers are away: one line for each change, not for
+    /// each attempt.
     away: AtomicBool,
-    /// When an error was told of.
+    /// When each error was last logged.
     told: Mutex<HashMap<Option<i32>, Instant>>,
-    /// Partitions that went to another member, not yet taken in by the loop. Rebalances happen
+    /// Partitions that went to another member and were not yet seen by the loop. Rebalances happen
     /// while it receives.
     revoked: Mutex<Vec<Place>>,
     rebalanced: Notify,
@@ -38,7 +39,7 @@ impl Context {
         std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Until partitions were revoked.
+    /// Waits until partitions were revoked.
     pub(super) async fn rebalanced(&self) {
         self.rebalanced.notified().await;
     }
@@ -54,7 +55,7 @@ impl Context {
         let code = error.rdkafka_error_code();
         match code {
             Some(Code::AllBrokersDown) => return self.brokers_are_away(&error.to_string()),
-            // For those who ask to be told (`enable.partition.eof`).
+            // An event for users who set `enable.partition.eof`, not an error.
             Some(Code::PartitionEOF) => return,
             _ if !self.is_news(code) => return,
             _ => {}
@@ -94,7 +95,7 @@ impl Context {
     }
 }
 
-/// What is wrong, and what is to be done, where waiting does not help.
+/// What is wrong and what to do, if waiting does not help.
 fn remedy(code: Option<RDKafkaErrorCode>) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     Some(match code? {
@@ -146,7 +147,7 @@ impl ConsumerContext for Context {
         if let Rebalance::Assign(partitions) = rebalance
             && let Err(error) = consumer.resume(partitions)
         {
-            // librdkafka remembers that they were paused when they were ours before, and we do not.
+            // librdkafka remembers that they were paused when they were ours before; we do not.
             tracing::debug!(%error, "partitions not resumed");
         }
         if let Rebalance::Revoke(partitions) = rebalance {
@@ -165,7 +166,7 @@ impl ConsumerContext for Context {
         use RDKafkaErrorCode as Code;
         let Err(error) = result else { return };
         match error.rdkafka_error_code() {
-            // Nothing to commit, or a rebalance: the next one has it.
+            // There was nothing to commit, or a rebalance: the next commit includes it.
             Some(
                 Code::NoOffset
                 | Code::RebalanceInProgress

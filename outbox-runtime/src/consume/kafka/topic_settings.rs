@@ -1,13 +1,13 @@
-//! How the topics for retries and dead letters are to be, for what their source lets in.
+//! The settings that topics for retries and dead letters need, given what their source accepts.
 
 use std::time::Duration;
 
 /// What a topic is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// Dead letters that are tried once more.
+    /// Dead letters that an operator replays.
     Replays,
-    /// Events that wait for that time.
+    /// Events that wait for this delay.
     Retry(Duration),
     DeadLetters,
 }
@@ -26,16 +26,16 @@ impl Kind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) max_message_bytes: Option<u64>,
-    /// −1: without an end.
+    /// `retention.ms` of the source; -1: unlimited. `None`: not known.
     pub(super) retention_ms: Option<i64>,
 }
 
 /// What is wrong with a topic that exists.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Events would be lost there.
+    /// The topic would lose events.
     Loses(String),
-    /// Some events get there without something of theirs.
+    /// Some events would arrive there incomplete.
     Narrow(String),
 }
 
@@ -44,21 +44,23 @@ const RETENTION_MS: &str = "retention.ms";
 const RETENTION_BYTES: &str = "retention.bytes";
 const CLEANUP_POLICY: &str = "cleanup.policy";
 
-/// Our headers, of which an error is the largest.
+/// Room for our headers, the largest of which is the error, in bytes.
 const OURS: u64 = 64 << 10;
-/// Of a topic that does not exist yet, or that we may not ask about: eight times Kafka's default.
+/// Limit assumed for a source that does not exist yet, or whose settings we may not read: eight
+/// times Kafka's default.
 const UNKNOWN_LIMIT: u64 = 8 << 20;
 /// Kafka's default.
 const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
-/// The settings of one that is created. Nothing that events rest on is inherited from the cluster.
+/// The settings of a topic that is created. Nothing that events depend on is inherited from the
+/// cluster.
 pub(super) fn of_new(kind: Kind, source: Source) -> [(&'static str, String); 5] {
     let limit = source.max_message_bytes.unwrap_or(UNKNOWN_LIMIT).saturating_add(OURS);
     let retention = match (kind, source.retention_ms) {
         // Until an operator decides on them.
         (Kind::DeadLetters, _) => -1,
         (_, Some(..0)) => -1,
-        // As long as it would have been on its source, once its time has come.
+        // After its delay, as long as it would have been kept on its source.
         (kind, kept) => {
             let kept = kept.map_or(0, i64::unsigned_abs).max(WEEK_MS);
             i64::try_from(kept.saturating_add(delay_ms(kind))).unwrap_or(-1)
@@ -69,13 +71,13 @@ pub(super) fn of_new(kind: Kind, source: Source) -> [(&'static str, String); 5] 
         (RETENTION_MS, retention.to_string()),
         (RETENTION_BYTES, "-1".to_owned()),
         (CLEANUP_POLICY, "delete".to_owned()),
-        // The broker's clock: a consumer's that is wrong would be refused, or have its events
+        // The broker's clock: with a consumer's clock that is wrong, records would be refused, or
         // deleted at once.
         ("message.timestamp.type", "LogAppendTime".to_owned()),
     ]
 }
 
-/// Looks through the settings of one that exists.
+/// What is wrong with the settings of a topic that exists.
 pub(super) fn faults<'f>(
     kind: Kind,
     source: Source,
@@ -120,7 +122,7 @@ fn delay_ms(kind: Kind) -> u64 {
     u64::try_from(kind.delay().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// As a topic's name has it, and as `#[event_handler]` takes it: `10s`, `1h30m`.
+/// The delay as in a topic's name and in `#[event_handler]`: `10s`, `1h30m`.
 pub(super) fn spelled(delay: Duration) -> String {
     const UNITS: [(u128, &str); 7] = [
         (86_400_000_000_000, "d"),

@@ -1,4 +1,5 @@
-//! What Kafka's refusals mean for an event, and what to do about them.
+//! What Kafka's refusals mean for an event, and what to do about them: the words of errors and
+//! logs.
 
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::publish::DeliveryReport;
 use crate::record::EventRecord;
 
-/// The report of one event that was not delivered. `fatal`: what ended its producer.
+/// The report of one event that was not delivered. `fatal`: the error that ended its producer.
 pub(super) fn not_delivered(
     event: &EventRecord,
     error: KafkaError,
@@ -17,8 +18,8 @@ pub(super) fn not_delivered(
     stalls: &Stalls,
 ) -> DeliveryReport {
     match error.rdkafka_error_code() {
-        // After a failure of some event, librdkafka lets go of all that it has: it would have to
-        // leave a gap otherwise.
+        // After an event has failed, librdkafka purges all that it holds: otherwise it would have
+        // to leave a gap.
         Some(code) if is_aftermath(code) => match fatal {
             Some(fatal) if !is_aftermath(fatal) => {
                 not_delivered(event, KafkaError::MessageProduction(fatal), None, stalls)
@@ -46,7 +47,7 @@ pub(super) fn not_delivered(
     }
 }
 
-/// The report of an event whose topic takes nothing.
+/// The report of an event whose topic takes nothing. `None`: the topic is not refused.
 pub(super) fn stalled(event: &EventRecord, stalls: &Stalls) -> Option<DeliveryReport> {
     let why = stalls.refusal(&event.topic, Instant::now())?;
     Some(DeliveryReport::TopicRefused(OutboxError::new(
@@ -57,7 +58,7 @@ pub(super) fn stalled(event: &EventRecord, stalls: &Stalls) -> Option<DeliveryRe
     )))
 }
 
-/// Whether an event failed only because another one did, or a producer ended.
+/// Whether an event failed only because another one did, or because a producer ended.
 fn is_aftermath(code: Code) -> bool {
     matches!(
         code,

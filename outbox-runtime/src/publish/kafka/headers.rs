@@ -12,7 +12,7 @@ pub(super) fn kafka_headers(event: &EventRecord, source: &str) -> OwnedHeaders {
         headers.insert(Header { key, value: Some(value) })
     }
     let mut id = uuid::Uuid::encode_buffer();
-    // Of the years 0 to 9999, as `emit` makes sure: of others it has none.
+    // The format has the years 0 to 9999 only; `emit` refuses others.
     let time = OffsetDateTime::from(event.occurred_at).format(&Rfc3339).ok();
 
     let mut headers = OwnedHeaders::new_with_capacity(12);

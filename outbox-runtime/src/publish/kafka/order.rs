@@ -1,12 +1,13 @@
-//! What keeps the order of a key when a broker refuses one of its events.
+//! Keeps the order of a key when a broker refuses one of its events.
 //!
-//! A broker takes requests of a producer in their sequence: after one that it refused, it refuses
-//! those behind it. But only where it knows the producer. A producer whose first request to a
-//! partition is refused is as unknown there as before, and its second request is taken as its
-//! first: a later event has then overtaken the refused one.
+//! A broker accepts the requests of a producer in their sequence: after it has refused one, it
+//! refuses those behind it. That holds only where the broker knows the producer. If a producer's
+//! first request to a partition is refused, it is as unknown there as before, and its second
+//! request is taken for its first. A later event has then overtaken the refused one.
 //!
-//! So, of a key whose partition is not known to know the producer, one event is with the broker at
-//! a time. That is an exchange more for the first events of a key, and none later.
+//! So while it is not certain that a key's partition knows the producer, one event of the key is
+//! with the broker at a time. That costs one more round trip for the first events of a key, and
+//! none later.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -17,13 +18,14 @@ use std::time::{Duration, Instant};
 use super::reports::Ack;
 use crate::record::{EventRecord, StoredEvent};
 
-/// How long after an acknowledgement a partition is believed to know the producer. A broker forgets
-/// one after `producer.id.expiration.ms` without a record, and with the deletion of a topic.
+/// Time after an acknowledgement during which a partition is believed to know the producer. A
+/// broker forgets a producer after `producer.id.expiration.ms` without a record, and when the topic
+/// is deleted.
 const BELIEVED_FOR: Duration = Duration::from_secs(10);
-/// Keys of a topic whose partition is remembered, at most: 2 MB.
+/// Most keys of a topic whose partition is remembered: about 2 MB.
 const MOST_KEYS: usize = 100_000;
 
-/// The partitions that know a producer, by its acknowledgements.
+/// The partitions that know a producer, as its acknowledgements show.
 #[derive(Default)]
 pub(super) struct Established {
     hasher: RandomState,
@@ -32,14 +34,14 @@ pub(super) struct Established {
 
 #[derive(Default)]
 struct Topic {
-    /// The partition of a key, by the hash of the key and of the partition that was asked for.
+    /// Partition of each key, by the hash of the key and the partition that its event names.
     keys: HashMap<u64, i32>,
     acknowledged: HashMap<i32, Instant>,
 }
 
 impl Established {
-    /// Parts events, given by their places, into those that can be sent now and those that wait
-    /// until an earlier one of their key is acknowledged. Some can always be sent.
+    /// Splits events, given by their indexes, into those that can be sent now and those that must
+    /// wait until an earlier one of their key is acknowledged. At least one can be sent.
     pub(super) fn part(
         &self,
         events: &[StoredEvent],
@@ -47,7 +49,8 @@ impl Established {
     ) -> (Vec<usize>, Vec<usize>) {
         let now = Instant::now();
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was chosen for the partition of a key, and the keys of which an event waits.
+        // The partition that the first event of each key names, and the keys with an event that
+        // waits.
         let (mut chosen, mut held) = (HashMap::new(), HashSet::new());
         places.into_iter().partition(|place| {
             let record = &events[*place].record;
@@ -60,7 +63,8 @@ impl Established {
                     first.insert(record.partition);
                     true
                 }
-                // Another partition may take the later event when this one refuses the earlier.
+                // Another partition may accept the later event after this one refused the earlier
+                // one.
                 Entry::Occupied(before) if *before.get() != record.partition => false,
                 Entry::Occupied(_) => {
                     let topic = topics.get(&*record.topic).zip(self.hash(record, record.partition));
@@ -74,7 +78,7 @@ impl Established {
         })
     }
 
-    /// Takes in acknowledgements.
+    /// Records acknowledgements.
     pub(super) fn note<'a>(&self, acknowledged: impl Iterator<Item = (&'a StoredEvent, Ack)>) {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         for (event, ack) in acknowledged {
@@ -94,7 +98,7 @@ impl Established {
         }
     }
 
-    /// A keyless event has no order to keep.
+    /// `None` for an event without a key, which has no order to keep.
     fn hash(&self, record: &EventRecord, partition: Option<i32>) -> Option<u64> {
         record.key.as_ref().map(|key| self.hasher.hash_one((&*record.topic, key, partition)))
     }

@@ -1,4 +1,4 @@
-//! A librdkafka producer: it sends events, and knows what became of them.
+//! A librdkafka producer, which sends events and reports what became of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,23 +23,23 @@ use crate::kafka::{self, Brokers, aside};
 use crate::publish::DeliveryReport;
 use crate::record::StoredEvent;
 
-/// How many sends go by before other tasks of the thread get their turn.
+/// Number of sends after which other tasks of the thread get their turn.
 const SENDS_PER_YIELD: usize = 256;
 
 pub(super) struct Producer {
-    /// Taken when it is dropped.
+    /// The client; taken when this is dropped.
     client: Option<ThreadedProducer<Context>>,
     pub(super) reports: Arc<Reports>,
     established: Established,
     progress: Arc<Progress>,
     stalls: Arc<Stalls>,
-    /// Given up because a topic takes nothing: librdkafka cannot let go of the events of one topic
-    /// alone.
+    /// Whether it was given up because a topic takes nothing: librdkafka cannot purge the events of
+    /// one topic alone.
     abandoned: AtomicBool,
     looking: AtomicBool,
 }
 
-/// While it lives, no other looks for stalls.
+/// While this lives, no other check for stalled topics runs.
 struct Looking(Arc<Producer>);
 
 impl Drop for Looking {
@@ -69,7 +69,7 @@ impl Producer {
         })
     }
 
-    /// Nothing more can be sent: after a fatal error, librdkafka would have had to leave a gap.
+    /// Whether nothing more can be sent: after a fatal error, librdkafka would have to leave a gap.
     pub(super) fn is_over(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed) || self.fatal_error().is_some()
     }
@@ -110,7 +110,7 @@ impl Producer {
         reports.collect()
     }
 
-    /// `false`: an event could not be sent, and those behind it were not.
+    /// Returns `false` if an event could not be sent; those behind it were not sent either.
     async fn send_all(
         self: &Arc<Self>,
         events: &[StoredEvent],
@@ -131,8 +131,8 @@ impl Producer {
         true
     }
 
-    /// Queues one event, waiting while librdkafka's queue is full. Its time is the time of sending:
-    /// brokers delete what is old by it, and refuse what is of the future.
+    /// Queues one event, and waits while librdkafka's queue is full. The record has the time of
+    /// sending: brokers delete old records by it, and refuse records of the future.
     async fn send(
         self: &Arc<Self>,
         event: &StoredEvent,
@@ -158,11 +158,11 @@ impl Producer {
                     if !empty =>
                 {
                     message = returned;
-                    // The queue may be full of one topic's events, and all calls wait here for room
-                    // in it.
+                    // The queue may be full of events of one topic, while all calls wait here for
+                    // room.
                     self.look_for_stalls();
-                    // A delivery makes room. The time-out is for one that happened just before we
-                    // looked.
+                    // A delivery makes room. The time-out covers one that happened just before this
+                    // wait began.
                     let _ = tokio::time::timeout(Duration::from_millis(50), room).await;
                 }
                 Err((error, _)) => return Err(error),
@@ -176,7 +176,7 @@ impl Producer {
         }
     }
 
-    /// Finds topics that take nothing although brokers answer. They are told of, and in the end
+    /// Finds topics that take nothing although brokers answer. They are logged and, in the end,
     /// refused, so that they do not hold up the others.
     pub(super) fn look_for_stalls(self: &Arc<Self>) {
         let now = Instant::now();
@@ -206,7 +206,8 @@ impl Producer {
 }
 
 impl Drop for Producer {
-    /// Its end joins a thread and talks to brokers: that is not for a thread of the runtime.
+    /// Closing a client joins a thread and talks to brokers, which must not block a thread of the
+    /// runtime.
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
             std::thread::spawn(move || drop(client));

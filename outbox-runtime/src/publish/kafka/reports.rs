@@ -9,40 +9,40 @@ use tokio::sync::Notify;
 
 use super::producer::Producer;
 
-/// How often one that waits asks whether the producer has given up, and whether a topic takes
-/// nothing.
+/// Interval at which a waiting call checks whether the producer has ended, and whether a topic
+/// takes nothing.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// That an event is durable, and where.
+/// The acknowledgement of an event: it is durable.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ack {
     pub(super) partition: i32,
     pub(super) at: Instant,
 }
 
-/// What librdkafka reported of an event, or nothing: not yet, or it was not sent.
+/// What librdkafka reported of an event. `None`: nothing yet, or the event was not sent.
 pub(super) type Outcome = Option<Result<Ack, KafkaError>>;
 
-/// What is being sent. Events are known to librdkafka by numbers, their slots, which are handed out
-/// in blocks; a late report for a block that was given up falls between those that are open, and is
-/// passed over.
+/// The events being sent. librdkafka knows each by a number, its slot. Slots are assigned in
+/// blocks, one for each call; a late report for a block that was abandoned matches no open block,
+/// and is ignored.
 #[derive(Default)]
 pub(super) struct Reports {
     batches: Mutex<Batches>,
-    /// A message left librdkafka's queue.
+    /// Notified when a message has left librdkafka's queue.
     pub(super) room: Notify,
 }
 
 #[derive(Default)]
 struct Batches {
     next_slot: usize,
-    /// By their first slots.
+    /// Open batches by their first slots.
     open: BTreeMap<usize, Batch>,
 }
 
 struct Batch {
     outcomes: Vec<Outcome>,
-    /// Sent, and without a report.
+    /// Number of events that were sent and have no report yet.
     missing: usize,
     failed: bool,
     changed: Arc<Notify>,
@@ -70,7 +70,7 @@ impl Reports {
     }
 }
 
-/// One call of `publish`. Given up before its end, what is still queued is not sent any more.
+/// One call of `publish`. If it is dropped before its end, what is still queued is purged.
 pub(super) struct Sending<'a> {
     producer: &'a Arc<Producer>,
     first_slot: usize,
@@ -95,7 +95,7 @@ impl<'a> Sending<'a> {
         Self { producer, first_slot, changed, finished: false }
     }
 
-    /// The slot of the `i`th event, for which a report is now waited.
+    /// The slot of the `i`th event, whose report is awaited from now on.
     pub(super) fn open(&self, i: usize) -> usize {
         if let Some(batch) = self.producer.reports.batches().open.get_mut(&self.first_slot) {
             batch.missing += 1;
@@ -103,7 +103,7 @@ impl<'a> Sending<'a> {
         self.first_slot.wrapping_add(i)
     }
 
-    /// Waits until every event that was sent has its report. `false`: one of them failed.
+    /// Waits until every event that was sent has its report. Returns `false` if one of them failed.
     pub(super) async fn reported(&self) -> bool {
         loop {
             let changed = self.changed.notified();
@@ -114,8 +114,8 @@ impl<'a> Sending<'a> {
                     batch => return batch.is_some_and(|batch| !batch.failed),
                 }
             }
-            // librdkafka purges its queue after a fatal error, but not what is in flight; of that,
-            // what the broker refused out of order would wait for a retry for ever.
+            // librdkafka purges its queue after a fatal error, but not what is in flight. An event
+            // in flight that the broker refused as out of order would wait for a retry for ever.
             if self.producer.is_over() {
                 self.producer.purge();
             } else {
@@ -125,7 +125,7 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// The acknowledgements so far, by the places of their events.
+    /// The acknowledgements so far, by the indexes of their events.
     pub(super) fn acknowledged(&self) -> Vec<(usize, Ack)> {
         let batches = self.producer.reports.batches();
         let outcomes = batches.open.get(&self.first_slot).map_or(&[][..], |batch| &batch.outcomes);

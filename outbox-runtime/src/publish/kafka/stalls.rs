@@ -1,6 +1,6 @@
 //! Topics that take nothing although brokers answer: too few of a partition's replicas are in sync,
-//! or it has no leader. librdkafka tries for ever, and so it should while all brokers are away. But
-//! events of one topic must not hold up those of the others.
+//! or it has no leader. librdkafka retries for ever, which is right while all brokers are away. But
+//! the events of one topic must not hold up those of the others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,26 +9,26 @@ use std::time::{Duration, Instant};
 use rdkafka::Statistics;
 use rdkafka::metadata::Metadata;
 
-/// How long an answer of a broker is waited for: it answers the requests of a connection one after
-/// the other, and each for up to `request.timeout.ms`.
+/// Longest wait for a broker's answer. A broker answers the requests of a connection one after the
+/// other, and may take up to `request.timeout.ms` for each.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long a partition takes nothing before that is said.
+/// Time that a partition takes nothing before it is logged.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
-/// How long it takes nothing, while brokers answer, before its topic is refused. A broker that dies
-/// is replaced sooner.
+/// Time that a partition takes nothing, while brokers answer, before its topic is refused. A broker
+/// that dies is replaced sooner.
 const REFUSED_AFTER: Duration = Duration::from_secs(15);
-/// How long brokers must have answered by then: after an outage of all of them, partitions need a
-/// moment.
+/// Time for which brokers must have answered by then: after an outage of all of them, partitions
+/// need a moment.
 const ANSWERING_FOR: Duration = Duration::from_secs(10);
-/// How long after a refusal one event of the topic is tried again.
+/// Interval at which one event of a refused topic is tried.
 const TRIED_EVERY: Duration = Duration::from_secs(10);
-/// How long a topic is refused at most without news of it.
+/// Longest time that a topic stays refused without news of it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
-/// How many topics are asked about at a time.
+/// Most topics that are asked about at a time.
 const MOST_TOPICS: usize = 10;
 
-/// What brokers answered, by topic.
+/// Metadata that brokers answered, by topic.
 pub(super) type Answers = BTreeMap<String, Metadata>;
 
 /// What each partition of a producer has acknowledged, from librdkafka's statistics.
@@ -38,24 +38,25 @@ pub(super) struct Progress(Mutex<Seen>);
 #[derive(Default)]
 struct Seen {
     partitions: BTreeMap<(String, i32), Partition>,
-    /// Since when brokers have answered questions about partitions that take nothing.
+    /// Time since which brokers have answered all questions about partitions that take nothing.
+    /// `None`: they did not answer the last one.
     answering_since: Option<Instant>,
 }
 
 struct Partition {
     counts: Counts,
-    /// When it acknowledged something last, or had nothing to acknowledge.
+    /// Last time that it acknowledged something, or had nothing to acknowledge.
     since: Instant,
     waits: bool,
     told: bool,
 }
 
-/// What librdkafka counts of a partition.
+/// librdkafka's counters of a partition.
 #[derive(Clone, Copy)]
 struct Counts {
     queued: i64,
     acknowledged: u64,
-    /// With repetitions.
+    /// Messages sent, repetitions included.
     sent: u64,
 }
 
@@ -78,8 +79,8 @@ impl Progress {
         self.seen().take_in(partitions, now);
     }
 
-    /// The topics that have taken nothing for long enough to be asked about: some, if they are
-    /// many.
+    /// The topics that have taken nothing for long enough to be asked about; only some of them if
+    /// there are many.
     pub(super) fn stalled(&self, now: Instant) -> BTreeSet<String> {
         let mut seen = self.seen();
         let stalled = seen.partitions.iter().filter(|(_, of)| of.stalls(TOLD_AFTER, now));
@@ -90,8 +91,8 @@ impl Progress {
         topics.into_iter().take(MOST_TOPICS).collect()
     }
 
-    /// Takes in what brokers answered about each topic, if they did. `true`: a topic is refused
-    /// from now on.
+    /// Takes in what brokers answered about each topic. `None`: they did not answer. Returns
+    /// whether a topic is refused from now on.
     pub(super) fn judge(&self, answers: Option<&Answers>, stalls: &Stalls, now: Instant) -> bool {
         let mut seen = self.seen();
         let Some(answers) = answers else {
@@ -147,7 +148,7 @@ impl Seen {
         for ((topic, partition), counts) in partitions {
             let seen = self.partitions.entry((topic.to_owned(), partition));
             let seen = seen.or_insert(Partition { counts, since: now, waits: false, told: false });
-            // Messages that wait for their repetition are in no queue.
+            // Messages that wait to be repeated are in no queue.
             seen.waits = counts.queued > 0 || counts.sent > seen.counts.sent;
             if counts.acknowledged != seen.counts.acknowledged || !seen.waits {
                 *seen = Partition { counts, since: now, waits: counts.queued > 0, told: false };
@@ -162,7 +163,7 @@ impl Partition {
     }
 }
 
-/// What the metadata say of partitions.
+/// Partitions as their metadata describe them.
 fn described(topic: &str, partitions: &BTreeSet<i32>, answers: &Answers) -> String {
     let topics = answers.get(topic).map_or(&[][..], Metadata::topics);
     let known =
@@ -177,12 +178,12 @@ fn described(topic: &str, partitions: &BTreeSet<i32>, answers: &Answers) -> Stri
         ),
         None => format!("partition {id}: unknown"),
     };
-    // A topic may have thousands.
+    // A topic may have thousands of partitions.
     let first: Vec<String> = partitions.iter().take(10).map(describe).collect();
     first.join("; ")
 }
 
-/// The topics that are refused because they take nothing.
+/// Topics that are refused because they take nothing.
 #[derive(Default)]
 pub(super) struct Stalls(Mutex<HashMap<String, Stall>>);
 
@@ -198,14 +199,14 @@ impl Stalls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why events of the topic are refused, if they are.
+    /// Why events of the topic are refused. `None`: they are not.
     pub(super) fn refusal(&self, topic: &str, now: Instant) -> Option<String> {
         let topics = self.topics();
         let stall = topics.get(topic).filter(|stall| stall.until > now)?;
         Some(format!("the topic `{topic}` takes no events ({}): {REMEDY}?", stall.state))
     }
 
-    /// Whether an event of a refused topic is to be tried now: one at a time.
+    /// Whether an event of a refused topic may be tried now: one at a time.
     pub(super) fn may_try(&self, topic: &str, now: Instant) -> bool {
         match self.topics().get_mut(topic).filter(|stall| stall.until > now) {
             Some(stall) if stall.next_try > now => false,
@@ -233,10 +234,10 @@ impl Stalls {
         topics.insert(topic.to_owned(), stall);
     }
 
-    /// Takes in that the topic took an event.
+    /// Records that the topic took an event.
     pub(super) fn delivered(&self, topic: &str, partition: i32) {
         let mut topics = self.topics();
-        // Partition -1 is none: the topic had none that was known.
+        // Partition -1 stands for a topic whose partitions were not known.
         let over = topics.get(topic).is_some_and(|stall| {
             stall.partitions.contains(&partition) || stall.partitions.contains(&-1)
         });
