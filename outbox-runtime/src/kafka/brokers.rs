@@ -1,4 +1,4 @@
-//! What the log says of the brokers: one line a change, not one an attempt.
+//! What the log says of the brokers: one line for each change, not one for each attempt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,15 +12,15 @@ const ANSWER: u8 = 0;
 const AWAY: u8 = 1;
 const REFUSE: u8 = 2;
 
-/// The brokers, as they were last said to be. It is librdkafka's context for clients that need no
-/// other: rdkafka's own logs an error for every attempt to connect.
+/// The brokers as they were last logged. It is librdkafka's context for clients that need no other
+/// one: rdkafka's own context logs an error for every attempt to connect.
 #[derive(Debug, Clone)]
 pub(crate) struct Brokers(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     addresses: String,
-    /// What their absence means for the events.
+    /// What it means for the events when no broker answers, in the words of the log.
     meaning: &'static str,
     last: AtomicU8,
 }
@@ -34,7 +34,7 @@ impl Brokers {
         }))
     }
 
-    /// Takes in an error of the client itself.
+    /// Records an error of the client itself.
     pub(crate) fn failed(&self, error: &KafkaError, reason: &str) {
         use RDKafkaErrorCode as Code;
         let (brokers, meaning) = (&*self.0.addresses, self.0.meaning);
@@ -59,7 +59,7 @@ impl Brokers {
         }
     }
 
-    /// Takes in that one of them answered.
+    /// Records that a broker answered.
     pub(crate) fn answered(&self) {
         let last = &self.0.last;
         if last.load(Ordering::Relaxed) != ANSWER && last.swap(ANSWER, Ordering::Relaxed) != ANSWER
@@ -85,7 +85,7 @@ impl ClientContext for Brokers {
 
 impl ConsumerContext for Brokers {}
 
-/// librdkafka's own log: it repeats itself, and is for those who look for it.
+/// librdkafka's own log. It repeats itself, so it has a target of its own.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
 }

@@ -5,8 +5,8 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// A client of librdkafka. Its end talks to brokers and joins threads: without brokers, a
-/// consumer's takes until its session times out. So it ends on a thread of its own, also where a
+/// A client of librdkafka. Closing it talks to brokers and joins threads; without brokers, closing
+/// a consumer takes until its session times out. So it is closed on a thread of its own, also if a
 /// task is aborted or a runtime is dropped.
 #[derive(Debug)]
 pub(crate) struct Client<C: Send + 'static>(Option<C>);
@@ -16,7 +16,7 @@ impl<C: Send + 'static> Client<C> {
         Self(Some(client))
     }
 
-    /// Ends it now; what is returned resolves when that is done.
+    /// Closes it now. The receiver resolves when that is done.
     pub(crate) fn close(mut self) -> oneshot::Receiver<()> {
         let client = self.0.take();
         aside("outbox-kafka-close", move || drop(client))
@@ -40,8 +40,8 @@ impl<C: Send + 'static> Deref for Client<C> {
     }
 }
 
-/// Runs what blocks on a thread that no runtime waits for. If there can be no thread, or `blocks`
-/// panics, the sender is dropped.
+/// Runs a blocking call on a thread that no runtime waits for. If no thread can be started, or
+/// `blocks` panics, the sender is dropped.
 pub(crate) fn aside<T: Send + 'static>(
     name: &str,
     blocks: impl FnOnce() -> T + Send + 'static,
@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// Ends when the gate is opened.
+    /// A client whose end waits until the gate is opened.
     struct Gated(mpsc::Receiver<()>, mpsc::Sender<thread::ThreadId>);
 
     impl Drop for Gated {

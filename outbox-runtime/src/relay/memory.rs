@@ -1,4 +1,4 @@
-//! The relay's bound of memory: all that holds events draws on one budget.
+//! The relay's memory: everything that holds events draws on one budget.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use crate::record::StoredEvent;
 
 /// Each event counts twice: the publisher has a copy of its own until it is acknowledged.
 const COPIES: u64 = 2;
-/// What an event takes besides its bytes.
+/// Bytes that an event takes besides its contents.
 const EVENT_OVERHEAD: u64 = 128;
 
-/// The bytes that may be held, and those that are.
+/// The budget in bytes, and how much of it is used.
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: u64,
@@ -23,8 +23,8 @@ impl Memory {
         Self { limit, used: Arc::default() }
     }
 
-    /// How many bytes of events may still be read. While some are held, a small rest is none: it
-    /// would be read in crumbs.
+    /// How many bytes of events may still be read. While others are held, a small remainder counts
+    /// as none: reads would be tiny.
     pub(super) fn room(&self) -> u64 {
         let used = self.used.load(Ordering::Relaxed);
         match self.limit.saturating_sub(used) {
@@ -33,7 +33,7 @@ impl Memory {
         }
     }
 
-    /// Takes these events into account, until the result is dropped.
+    /// Counts these events as held until the result is dropped.
     pub(super) fn hold<'e>(&self, events: impl IntoIterator<Item = &'e StoredEvent>) -> Held {
         let bytes = |event: &StoredEvent| event.record.bytes() * COPIES + EVENT_OVERHEAD;
         let bytes = events.into_iter().map(bytes).sum();

@@ -1,5 +1,5 @@
-//! How much to ask of the database at once. What is learnt here survives errors and the loss of
-//! lanes: a relay that forgot how large its events are would fail at them again.
+//! How much to read at once. What is learnt here survives errors and the loss of lanes: a relay
+//! that forgot how large its events are would fail at them again.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::memory::Memory;
 use crate::record::{LANES, StoredEvent};
 use crate::store::Rest;
 
-/// Events asked of a lane of which no size is known.
+/// Events to read of a lane while no size is known.
 const FIRST_ROWS: u32 = 128;
 const FIRST_BYTES: u64 = 1024 * 1024;
 const LEAST_BYTES: u64 = 64 * 1024;
-/// What is read of a lane at least, if it is read.
+/// Least bytes to read of a lane, if it is read at all.
 const LEAST_OF_LANE: u64 = 4 * 1024;
 
 /// What was learnt of a lane's events.
@@ -19,9 +19,9 @@ const LEAST_OF_LANE: u64 = 4 * 1024;
 struct Learnt {
     average: u64,
     largest: u64,
-    /// The next event, which was larger than what was asked.
+    /// Bytes of the next event, if it was larger than the last read allowed; otherwise 0.
     next: u64,
-    /// When events of it came last, or none were there: by the count of such answers.
+    /// Number of the last answer in which its events came, or in which it had none.
     served: u64,
 }
 
@@ -29,13 +29,13 @@ struct Learnt {
 pub(super) struct Reading {
     lanes: [Learnt; LANES],
     answers: u64,
-    /// What a read may ask for, so that it is done in a fraction of the lease.
+    /// Bytes that a read may ask for, so that it takes a fraction of the lease.
     bytes: u64,
     most_bytes: u64,
     of_lane: Bounds,
 }
 
-/// The most to hold of a lane in one batch, and in those in flight.
+/// The most of a lane to have in one batch, and in flight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) rows: u32,
@@ -52,7 +52,7 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    /// Whether about as much came as was asked for.
+    /// Whether about as much was read as was asked for.
     pub(super) fn is_full_of(&self, events: &[StoredEvent]) -> bool {
         let bytes: u64 = events.iter().map(|event| event.record.bytes()).sum();
         events.len() >= self.rows as usize || bytes >= self.bytes / 2
@@ -77,9 +77,9 @@ impl Reading {
         self.of_lane
     }
 
-    /// What to ask of the lanes that are to be read, each with the most rows that it wants. Those
-    /// that waited longest come first; the first gets what its next event takes, even if that is
-    /// more than there is room for: it is then read alone.
+    /// What to ask of the lanes that are to be read, each with the most rows that it wants. Lanes
+    /// that have waited longest come first. The first one may read its next event even if there is
+    /// no room for it: it is then read alone.
     pub(super) fn plan(&self, mut wanting: Vec<(usize, u32)>, memory: &Memory) -> Vec<Ask> {
         let mut left = memory.room();
         if left == 0 || wanting.is_empty() {
@@ -128,8 +128,8 @@ impl Reading {
         }
     }
 
-    /// A read of `bytes` took this long. It is to take a fraction of the lease: the next claim
-    /// waits for it.
+    /// Adapts to the time that a read of `bytes` took. It should be a fraction of the lease, since
+    /// the next claim waits for it.
     pub(super) fn took(&mut self, took: Duration, bytes: u64, lease: Duration) {
         if took > lease / 4 {
             self.bytes = (self.bytes.min(bytes.max(1)) / 2).max(LEAST_BYTES);
@@ -138,15 +138,16 @@ impl Reading {
         }
     }
 
-    /// A read failed, perhaps for what it asked.
+    /// Adapts to a read that failed, perhaps because it asked for too much.
     pub(super) fn failed(&mut self) {
         self.bytes = (self.bytes / 4).max(LEAST_BYTES);
     }
 }
 
 impl Learnt {
-    /// How many events to ask for. Of even sizes, as many as fit in any case, which is had by a
-    /// cheaper statement; otherwise more than are likely to fit, and the database says which do.
+    /// How many events to ask for. If sizes are even, as many as certainly fit, for which there is
+    /// a cheaper statement. Otherwise more than are likely to fit, and the database decides which
+    /// do.
     fn rows(&self, bytes: u64) -> u32 {
         let rows = match self {
             Self { average: 0, .. } => u64::from(FIRST_ROWS),

@@ -1,10 +1,9 @@
-//! Which relays are alive.
+//! Decides which relays are alive.
 //!
 //! A relay gives a sign of life every third of its lease, and holds its lanes as long as it does.
 //! Its sign says until when the lease lasts, by the database's clock. A clock that is set back
-//! would make the lease of a dead relay last for hours, so this clock is not believed alone: a
-//! relay that has given no new sign for as long as its lease, by the clock of the one who looks, is
-//! dead too.
+//! would make the lease of a dead relay last for hours. So a relay is also dead if it has given no
+//! new sign for as long as its lease, by the observer's own clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -29,7 +28,8 @@ pub(crate) struct Sign {
 pub(crate) struct Liveness(HashMap<Uuid, (i64, Instant)>);
 
 impl Liveness {
-    /// The dead among those who gave these signs, which are the latest of all relays.
+    /// The dead relays among those that gave these signs. `signs` has the latest sign of each
+    /// relay.
     pub(crate) fn dead<'s>(&mut self, signs: &'s [Sign], now: Instant) -> Vec<&'s Sign> {
         self.0.retain(|owner, _| signs.iter().any(|sign| sign.owner == *owner));
         let is_dead = |sign: &&Sign| {
