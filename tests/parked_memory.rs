@@ -6,8 +6,8 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use outbox::publish::{DeliveryReport, Publisher};
-use outbox::{Outbox, StoredEvent};
+use outbox::Outbox;
+use outbox::publish::{Batch, DeliveryReport, Publisher};
 use sqlx::{Executor, Postgres};
 use support::relays::{Running, quick};
 use support::{OrderCreated, POSTGRES, commit, migrated, within_a_minute};
@@ -24,13 +24,13 @@ struct Counting {
 }
 
 impl Publisher for Counting {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
         if self.refuses.load(Ordering::SeqCst) {
             let refused = |_| DeliveryReport::EventRefused(sqlx::Error::RowNotFound.into());
-            return events.iter().map(refused).collect();
+            return batch.events.iter().map(refused).collect();
         }
-        self.got.fetch_add(events.len(), Ordering::SeqCst);
-        events.iter().map(|_| DeliveryReport::Delivered).collect()
+        self.got.fetch_add(batch.events.len(), Ordering::SeqCst);
+        batch.events.iter().map(|_| DeliveryReport::Delivered).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use outbox::consume::{Consumer, EventContext, EventHandler};
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::publish::{DeliveryReport, Publisher};
-use outbox::{Outbox, OutboxError, OutboxTx, Relay, StoredEvent, transactional_outbox};
+use outbox::publish::{Batch, DeliveryReport, Publisher};
+use outbox::{Outbox, OutboxError, OutboxTx, Relay, transactional_outbox};
 use sqlx::{Executor, Pool};
 
 use super::event::OrderPlaced;
@@ -126,9 +126,9 @@ struct DiesAfterPublishing {
 }
 
 impl Publisher for DiesAfterPublishing {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
         // Called for several lanes at once: the last of them learns that all is acknowledged.
-        let reports = self.publisher.publish(events).await;
+        let reports = self.publisher.publish(batch).await;
         let acknowledged = self.acknowledged.fetch_add(reports.len(), Ordering::SeqCst) + reports.len();
         if acknowledged == COMMITTED_BEFORE {
             println!("{acknowledged} events are acknowledged by the broker, and the process dies");

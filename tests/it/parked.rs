@@ -10,9 +10,9 @@ use crate::support::relays::{Running, quick, until_parked};
 use crate::support::{
     self, OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute,
 };
-use outbox::publish::{DeliveryReport, Publisher};
+use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase, ParkedEvent, Relay, Replay, StoredEvent};
+use outbox::{ErrorKind, Outbox, OutboxDatabase, ParkedEvent, Relay, Replay};
 use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
 use uuid::Uuid;
 
@@ -404,9 +404,9 @@ async fn a_parked_event_is_not_replayed<DB: OutboxDatabase>(outbox: Outbox<DB>) 
 struct Unable(Arc<AtomicUsize>);
 
 impl Publisher for Unable {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        events.iter().map(|_| DeliveryReport::NotSent).collect()
+        batch.events.iter().map(|_| DeliveryReport::NotSent).collect()
     }
 }
 

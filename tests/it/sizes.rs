@@ -11,9 +11,9 @@ use std::time::Duration;
 use crate::support::random::{Random, seed};
 use crate::support::throttle::Throttle;
 use crate::support::{self, OrderCreated, within_a_minute};
-use outbox::publish::{DeliveryReport, Publisher};
+use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{DomainEvent, Outbox, OutboxDatabase, Relay, StoredEvent};
+use outbox::{DomainEvent, Outbox, OutboxDatabase, Relay};
 use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 
@@ -84,14 +84,14 @@ struct SlowPublisher {
 }
 
 impl Publisher for SlowPublisher {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        let bytes: u64 = events.iter().map(|event| event.record.size() as u64).sum();
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
+        let bytes: u64 = batch.events.iter().map(|event| event.record.size() as u64).sum();
         self.most.fetch_max(self.now.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
         for _ in 0..50 {
             tokio::task::yield_now().await;
         }
         self.now.fetch_sub(bytes, Ordering::SeqCst);
-        self.published.publish(events).await
+        self.published.publish(batch).await
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::support::{HeldPublisher, OrderCreated, by_customer, commit, order, within_a_minute};
-use outbox::publish::{DeliveryReport, Publisher};
+use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
 use outbox::{
     DomainEvent, ErrorKind, EventDescriptor, EventRecord, Headers, Json, Outbox, OutboxDatabase,
-    Relay, StoredEvent,
+    Relay,
 };
 
 on_every_store! {
@@ -236,10 +236,10 @@ struct PausingPublisher {
 }
 
 impl Publisher for PausingPublisher {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
         self.paused.send(()).unwrap();
         self.resume.lock().unwrap().recv().unwrap();
-        events.iter().map(|_| DeliveryReport::Delivered).collect()
+        batch.events.iter().map(|_| DeliveryReport::Delivered).collect()
     }
 }
 

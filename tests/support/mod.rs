@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use outbox::publish::{DeliveryReport, Publisher};
-use outbox::{DomainEvent, EventRecord, Outbox, OutboxDatabase, StoredEvent};
+use outbox::publish::{Batch, DeliveryReport, Publisher};
+use outbox::{DomainEvent, EventRecord, Outbox, OutboxDatabase};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};
@@ -252,9 +252,9 @@ impl HeldPublisher {
 }
 
 impl Publisher for HeldPublisher {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        self.got.fetch_add(events.len(), Ordering::SeqCst);
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
+        self.got.fetch_add(batch.events.len(), Ordering::SeqCst);
         self.answers.acquire().await.expect("never closed").forget();
-        events.iter().map(|_| DeliveryReport::Delivered).collect()
+        batch.events.iter().map(|_| DeliveryReport::Delivered).collect()
     }
 }

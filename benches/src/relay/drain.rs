@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::publish::{DeliveryReport, Publisher};
-use outbox::{Outbox, Relay, StoredEvent};
+use outbox::publish::{Batch, DeliveryReport, Publisher};
+use outbox::{Outbox, Relay};
 use sqlx::{Executor, Postgres};
 
 use crate::{Failure, OrderCreated, brokers, outbox, peak_mib};
@@ -128,13 +128,9 @@ struct Timed {
 }
 
 impl Publisher for Timed {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        let reports = self.kafka.publish(events).await;
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
+        let reports = self.kafka.publish(batch).await;
         self.times.note(reports.len());
         reports
-    }
-
-    async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
-        self.kafka.publish_alone(event).await
     }
 }

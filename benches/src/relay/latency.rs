@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::publish::{DeliveryReport, Publisher};
-use outbox::{DomainEvent, Outbox, Relay, StoredEvent};
+use outbox::publish::{Batch, DeliveryReport, Publisher};
+use outbox::{DomainEvent, Outbox, Relay};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
@@ -46,16 +46,12 @@ fn note<'p>(read_at: &ReadAt, payloads: impl Iterator<Item = &'p [u8]>) {
 struct Noting(KafkaPublisher, ReadAt);
 
 impl Publisher for Noting {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
         note(
             &self.1,
-            events.iter().map(|event| event.record.payload.as_deref().unwrap_or_default()),
+            batch.events.iter().map(|event| event.record.payload.as_deref().unwrap_or_default()),
         );
-        self.0.publish(events).await
-    }
-
-    async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
-        self.0.publish_alone(event).await
+        self.0.publish(batch).await
     }
 }
 

@@ -262,7 +262,12 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
-    async fn failed(&self, tx: OutboxTx<'static, DB>, failed: HandlerFailure, answer: Duration) -> Failure {
+    async fn failed(
+        &self,
+        tx: OutboxTx<'static, DB>,
+        failed: HandlerFailure,
+        answer: Duration,
+    ) -> Failure {
         let HandlerFailure { class, error } = failed;
         // The handler's own error may hide what the database said. If it calls that permanent, it
         // knows better.

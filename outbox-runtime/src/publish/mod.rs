@@ -7,14 +7,34 @@ use std::fmt;
 use std::future::Future;
 
 use crate::error::OutboxError;
-use crate::record::StoredEvent;
+use crate::record::{Lane, StoredEvent};
 
 /// Where a relay publishes: `KafkaPublisher` in production (feature `kafka`),
 /// [`MemoryPublisher`](crate::testing::MemoryPublisher) in tests.
+///
+/// A publisher of your own may send somewhere else, or do something beside another one:
+///
+/// ```
+/// use outbox_runtime::publish::{Batch, DeliveryReport, Publisher};
+///
+/// /// Counts the events that another publisher delivers.
+/// struct Counted<P> {
+///     publisher: P,
+///     count: fn(usize),
+/// }
+///
+/// impl<P: Publisher> Publisher for Counted<P> {
+///     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
+///         let reports = self.publisher.publish(batch).await;
+///         (self.count)(reports.iter().filter(|report| report.is_delivered()).count());
+///         reports
+///     }
+/// }
+/// ```
 pub trait Publisher: Send + Sync + 'static {
-    /// Publishes `events`, consecutive ones of one lane, and returns a report for each, at its
-    /// place, when all have a final one. The relay has many such calls open at once; those of one
-    /// lane have no key in common.
+    /// Publishes the events of `batch` and returns a report for each, in their order, when all have
+    /// a final one. The relay has many such calls open at once; those of one lane have no key in
+    /// common.
     ///
     /// The contract, on which the order of events rests:
     /// - events of one key are sent in the order given, and no event overtakes an earlier one of
@@ -25,15 +45,49 @@ pub trait Publisher: Send + Sync + 'static {
     /// - while the broker is away, this waits: it is not a failure of the events. While it is
     ///   there, and takes nothing for the topic of an event, that event is `TopicRefused` in the
     ///   end;
+    /// - the event of a batch that is [alone](Batch::alone) shares no request to the broker with any
+    ///   other;
     /// - when the future is dropped, what is still queued is not sent if that can be helped.
-    fn publish(&self, events: &[StoredEvent]) -> impl Future<Output = Vec<DeliveryReport>> + Send;
+    fn publish(&self, batch: Batch<'_>) -> impl Future<Output = Vec<DeliveryReport>> + Send;
+}
 
-    /// Publishes one event so that its report is about nothing else: a broker may refuse a whole
-    /// batch for one event in it. The relay asks for it after such a refusal.
-    fn publish_alone(&self, event: &StoredEvent) -> impl Future<Output = DeliveryReport> + Send {
-        async move {
-            self.publish(std::slice::from_ref(event)).await.pop().unwrap_or(DeliveryReport::NotSent)
-        }
+/// Events of one lane that a relay gives to a [`Publisher`] at once.
+///
+/// It has what a publisher needs that keeps its progress at the broker, in the transaction that
+/// publishes the events: whose they are, and up to where the lane is published with them.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Batch<'a> {
+    /// Events, in the order of the lane; at least one. Parked ones are left out.
+    pub events: &'a [StoredEvent],
+    /// Lane of all of them.
+    pub lane: Lane,
+    /// Epoch of the relay's lease of the lane. It grows each time that the lane changes hands: of
+    /// two relays that publish it, the one with the smaller epoch has lost it.
+    pub epoch: i64,
+    /// `true`: the only event, whose report must be about nothing else. A broker may refuse all
+    /// that it gets at once for one event in it; the relay then sends them one by one.
+    pub alone: bool,
+    /// Place in the lane that is reached when all of `events` are delivered. `None`: they are
+    /// parked events that are tried again, and the lane is read past them already.
+    pub progress: Option<Position<'a>>,
+}
+
+/// A place in a lane, between two events.
+///
+/// Its text is complete: the reader of the lane could go on from it.
+#[derive(Clone, Copy)]
+pub struct Position<'a>(pub(crate) &'a (dyn fmt::Display + Send + Sync));
+
+impl fmt::Display for Position<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Position<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Position({self})")
     }
 }
 

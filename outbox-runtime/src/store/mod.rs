@@ -12,6 +12,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 pub(crate) mod tx_options;
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -253,7 +254,8 @@ pub(crate) mod sealed {
 /// `postgres/lanes/window.rs`).
 pub trait Store: Send + Sync + 'static {
     /// A place in a lane, between two events.
-    type Cursor: Clone + Send + Sync + std::fmt::Debug + 'static;
+    /// Its text has all of it.
+    type Cursor: Clone + Send + Sync + fmt::Debug + fmt::Display + 'static;
 
     /// Renews the leases of the lanes `held`, and takes free ones up to our share. A relay that
     /// held none before starts from what this returns.

@@ -28,8 +28,8 @@ pub use handlers::{Delivery, HandlerTest, TestMessage};
 use tokio::sync::Notify;
 
 use crate::error::{ErrorKind, OutboxError};
-use crate::publish::{DeliveryReport, Publisher};
-use crate::record::{EventRecord, StoredEvent};
+use crate::publish::{Batch, DeliveryReport, Publisher};
+use crate::record::EventRecord;
 
 /// A publisher that keeps what it gets. Clones share it.
 #[derive(Clone, Default)]
@@ -92,10 +92,11 @@ impl Shared {
 }
 
 impl Publisher for MemoryPublisher {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
         let mut state = self.0.state();
         let mut failed = false;
-        let reports = events
+        let reports = batch
+            .events
             .iter()
             .map(|event| {
                 if failed {

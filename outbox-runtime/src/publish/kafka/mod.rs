@@ -22,7 +22,7 @@ use crate::kafka::Brokers;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::producer::Producer;
 use crate::publish::kafka::stalls::Stalls;
-use crate::publish::{DeliveryReport, Publisher};
+use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 
 /// Publishes to Kafka, by librdkafka.
@@ -140,7 +140,16 @@ impl KafkaPublisher {
 }
 
 impl Publisher for KafkaPublisher {
-    async fn publish(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
+        match batch.events {
+            [event] if batch.alone => vec![self.publish_alone(event).await],
+            events => self.publish_together(events).await,
+        }
+    }
+}
+
+impl KafkaPublisher {
+    async fn publish_together(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
         let refused = events.iter().enumerate().find_map(|(place, event)| {
             Some((place, errors::stalled(&event.record, &self.stalls)?))
         });

@@ -364,10 +364,9 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             tracing::debug!(lane = index, events = flight.events.len(), "batch sent");
             let publisher = Arc::clone(&self.publisher);
             self.sending.spawn(async move {
-                let reports = match &*flight.events {
-                    [] => Vec::new(),
-                    [event] if flight.alone => vec![publisher.publish_alone(event).await],
-                    events => publisher.publish(events).await,
+                let reports = match flight.batch() {
+                    batch if batch.events.is_empty() => Vec::new(),
+                    batch => publisher.publish(batch).await,
                 };
                 Sent::Batch(flight, reports)
             });

@@ -9,7 +9,7 @@ use super::{Answer, Call, Engine, RETRIED_KEYS, RETRIED_KEYS_THEN, Releasing, Se
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::observe;
-use crate::publish::{DeliveryReport, Publisher};
+use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 use crate::relay::lane::HeldLane;
 use crate::store::{Lease, OutboxDatabase, Released, Retry, Settled, Share, Store, Then};
@@ -69,7 +69,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 for event in &released.events {
                     let report = match event.refused_unread() {
                         Some(error) => DeliveryReport::EventRefused(error),
-                        None => publisher.publish_alone(event).await,
+                        None => publish_alone(&*publisher, lease, event).await,
                     };
                     let delivered = report.is_delivered();
                     reports.push(report);
@@ -189,6 +189,18 @@ impl Releasing {
         self.settle_again = None;
         self.look = true;
     }
+}
+
+/// A parked event is sent alone: what is refused must be known for sure.
+async fn publish_alone<P: Publisher>(
+    publisher: &P,
+    lease: Lease,
+    event: &StoredEvent,
+) -> DeliveryReport {
+    let Lease { lane, epoch } = lease;
+    let events = std::slice::from_ref(event);
+    let batch = Batch { events, lane, epoch, alone: true, progress: None };
+    publisher.publish(batch).await.pop().unwrap_or(DeliveryReport::NotSent)
 }
 
 fn tell_refused_again(event: &StoredEvent, report: &DeliveryReport) {

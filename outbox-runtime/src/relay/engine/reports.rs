@@ -41,7 +41,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 
     fn batch_landed(&mut self, flight: Flight<CursorOf<DB>>, reports: Vec<DeliveryReport>) {
-        let index = flight.lane.index();
+        let index = flight.lease.lane.index();
         let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
         self.published += delivered as u64;
         observe::delivered(&flight.events[..delivered], flight.sent);

@@ -3,6 +3,7 @@
 mod parked;
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,8 +13,8 @@ use parked::ParkedKeys;
 use super::memory::Held;
 use super::reading::Bounds;
 use crate::backoff::Backoff;
-use crate::publish::DeliveryReport;
-use crate::record::{Lane, StoredEvent, fnv1a};
+use crate::publish::{Batch, DeliveryReport, Position};
+use crate::record::{StoredEvent, fnv1a};
 use crate::store::{KnownParked, LaneBatch, Lease, Parking, Progress, Rest};
 
 /// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if
@@ -93,15 +94,28 @@ struct LaneRetry {
 #[derive(Debug)]
 pub(super) struct Flight<C> {
     pub(super) hold: u64,
-    pub(super) lane: Lane,
+    pub(super) lease: Lease,
     number: u64,
     pub(super) events: Vec<StoredEvent>,
-    pub(super) alone: bool,
+    alone: bool,
     pub(super) sent: Instant,
     pub(super) passed_over: Vec<Parking>,
     held: Held,
     start: C,
     end: C,
+}
+
+impl<C: fmt::Display + Send + Sync> Flight<C> {
+    /// What the publisher gets of it.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch {
+            events: &self.events,
+            lane: self.lease.lane,
+            epoch: self.lease.epoch,
+            alone: self.alone && self.events.len() == 1,
+            progress: Some(Position(&self.end)),
+        }
+    }
 }
 
 /// What a lane makes of the reports.
@@ -249,7 +263,7 @@ impl<C: Clone> HeldLane<C> {
         let alone = self.retry.as_ref().is_some_and(|retry| retry.alone_up_to.is_some());
         Some(Flight {
             hold: self.hold,
-            lane: self.lease.lane,
+            lease: self.lease,
             number,
             events,
             alone,

@@ -29,6 +29,7 @@
 //!
 //! The proof by experiment is `tests/it/window_fuzz.rs`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use sqlx::PgConnection;
@@ -58,6 +59,22 @@ pub(super) struct Snapshot {
     pub(super) floor: i64,
     /// A transaction id (`xid8` in its text form) drawn after both.
     pub(super) horizon: String,
+}
+
+impl fmt::Display for PgCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};", self.prev)?;
+        if let Some(cur) = &self.cur {
+            write!(f, "{cur}")?;
+        }
+        write!(f, ";{}", self.last_seq)
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.snapshot, self.floor, self.horizon)
+    }
 }
 
 impl PgCursor {
