@@ -47,8 +47,7 @@ pub(super) fn not_delivered(
     }
 }
 
-/// The report of an event whose topic takes nothing. `None`: the topic is not refused. `None`: the
-/// topic is not refused.
+/// The report of an event whose topic takes nothing. `None`: the topic is not refused.
 pub(super) fn stalled(event: &EventRecord, stalls: &Stalls) -> Option<DeliveryReport> {
     let why = stalls.refusal(&event.topic, Instant::now())?;
     Some(DeliveryReport::TopicRefused(OutboxError::new(
