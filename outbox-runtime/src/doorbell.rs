@@ -1,5 +1,5 @@
-//! The wake-up of the relay after a commit. A ring may be lost, and costs only time then: the relay
-//! polls as well.
+//! The wake-up of relays after a commit. A ring may be lost, which costs only time: relays poll as
+//! well.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,11 +11,11 @@ pub struct Doorbell {
     here: Notify,
     elsewhere: Notify,
     lanes: Notify,
-    /// The relay of this process has all lanes: none elsewhere has anything to read.
+    /// Whether the relay of this process has all lanes: then no other relay has anything to read.
     all_lanes_here: AtomicBool,
 }
 
-/// Says where the lanes are, as long as a relay runs.
+/// Records where the lanes are, as long as a relay runs.
 pub(crate) struct LanesHere<'d>(&'d Doorbell);
 
 impl LanesHere<'_> {
@@ -36,8 +36,7 @@ impl Doorbell {
         self.here.notify_one();
     }
 
-    /// Whether a ring is of use to relays of other processes. What changes meanwhile costs time
-    /// only.
+    /// Whether relays of other processes need a ring. A change at this moment costs only time.
     pub(crate) fn is_for_others(&self) -> bool {
         !self.all_lanes_here.load(Ordering::Relaxed)
     }
@@ -46,13 +45,13 @@ impl Doorbell {
         LanesHere(self)
     }
 
-    /// Has the relays of other processes woken.
+    /// Wakes the relays of other processes.
     pub(crate) fn ring_elsewhere(&self) {
         self.elsewhere.notify_one();
     }
 
-    /// Has the relay of this process look for lanes to take or to give, and for parked events to
-    /// try again.
+    /// Tells the relay of this process to look for lanes to take or give up, and for parked events
+    /// to try again.
     pub(crate) fn ring_for_lanes(&self) {
         self.lanes.notify_one();
     }

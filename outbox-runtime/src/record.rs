@@ -1,4 +1,4 @@
-//! An event on its way: serialized, stamped, and no longer of a Rust type.
+//! An event after `emit`: serialized, stamped, and no longer of a Rust type.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -16,20 +16,20 @@ pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const CE_ID: &str = "ce_id";
 pub(crate) const CE_TYPE: &str = "ce_type";
 pub(crate) const CE_TIME: &str = "ce_time";
-/// What begins the names of all of them.
+/// Prefix of all of them.
 pub(crate) const CE_PREFIX: &str = "ce_";
-/// What begins the names of those that consumers add.
+/// Prefix of the headers that consumers add.
 pub(crate) const OUTBOX_PREFIX: &str = "outbox-";
 /// The media type of the payload.
 pub(crate) const CONTENT_TYPE: &str = "content-type";
 /// An extension: the version of the payload's schema.
 pub(crate) const CE_VERSION: &str = "ce_dataversion";
 
-/// An event as the outbox keeps it and Kafka gets it.
+/// An event as the outbox stores it and Kafka receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventRecord {
-    /// The id by which consumers recognise a second delivery.
+    /// Id of the event, by which consumers recognise a second delivery.
     pub id: Uuid,
     /// The Kafka topic.
     pub topic: Cow<'static, str>,
@@ -46,15 +46,15 @@ pub struct EventRecord {
     /// The payload, as the codec wrote it. `None`: a tombstone, which deletes the key of a
     /// compacted topic.
     pub payload: Option<Vec<u8>>,
-    /// When it happened; the stores keep microseconds.
+    /// Time at which it happened. Stores keep microseconds.
     pub occurred_at: SystemTime,
-    /// The partition of the topic. `None`: the key decides, as for every other producer.
+    /// Partition of the topic. `None`: the key decides, as with other producers.
     pub partition: Option<i32>,
 }
 
 impl EventRecord {
-    /// An event as [`emit`](crate::OutboxTx::emit) makes it. What the type does not say can be
-    /// changed here, for [`emit_record`](crate::OutboxTx::emit_record).
+    /// An event as [`emit`](crate::OutboxTx::emit) makes it. Its fields can be changed before it is
+    /// given to [`emit_record`](crate::OutboxTx::emit_record).
     ///
     /// # Errors
     /// If it cannot be serialized.
@@ -79,11 +79,11 @@ impl EventRecord {
         })
     }
 
-    /// A tombstone: a message without a payload, by which a compacted topic forgets what it has of
-    /// this key. It has the name and version of `E`, and none of its own headers.
+    /// A tombstone: a message without a payload, by which a compacted topic forgets this key. It
+    /// has the name and version of `E`, and no headers of its own.
     ///
     /// # Errors
-    /// If `E` is several events, of which none is meant.
+    /// If `E` is several events: it is not clear which one is meant.
     pub fn tombstone<E: DomainEvent>(key: &(impl EventKey + ?Sized)) -> Result<Self, OutboxError> {
         let [descriptor] = E::DESCRIPTORS else {
             return Err(OutboxError::new(
@@ -111,7 +111,7 @@ impl EventRecord {
         })
     }
 
-    /// The bytes that count against the size limit: payload, key and headers.
+    /// Bytes that count against the size limit: payload, key and headers.
     #[must_use]
     pub fn size(&self) -> usize {
         self.payload.as_ref().map_or(0, Vec::len)
@@ -119,14 +119,14 @@ impl EventRecord {
             + self.headers.size()
     }
 
-    /// `None`: a keyless event has no order to keep.
+    /// Digest of topic and key. `None`: an event without a key has no order to keep.
     pub(crate) fn key_digest(&self) -> Option<KeyDigest> {
         self.key.as_deref().map(|key| KeyDigest::of(&self.topic, key))
     }
 }
 
 impl EventRecord {
-    /// The bytes that an event takes on its way through the relay.
+    /// Bytes that an event takes in the relay.
     pub(crate) fn bytes(&self) -> u64 {
         (self.size() + self.topic.len() + self.name.len() + self.content_type.len()) as u64
     }
@@ -138,16 +138,18 @@ impl EventRecord {
 pub struct StoredEvent {
     /// The lane it belongs to. Within a lane, events are published in the order of their reading.
     pub lane: Lane,
-    /// Its number in the outbox's sequence.
+    /// Number in the outbox's sequence.
     pub seq: i64,
     /// The event.
     pub record: EventRecord,
-    /// Why it cannot be published as it is stored. What could not be read of it is left empty.
+    /// Reason why it cannot be published as it is stored; fields that could not be read are empty.
+    /// `None`: it can be published.
     pub(crate) unreadable: Option<Box<str>>,
 }
 
 impl StoredEvent {
-    /// Why an event is set aside without a try, if it cannot be read.
+    /// The error with which an event that cannot be read is parked without an attempt. `None`: it
+    /// can be read.
     pub(crate) fn refused_unread(&self) -> Option<OutboxError> {
         let why = self.unreadable.as_deref()?;
         let message = format!(
@@ -157,14 +159,14 @@ impl StoredEvent {
     }
 }
 
-/// What events keep their order by: a topic and key, in 16 bytes. Indexes and memory hold this
-/// instead of keys, which may be longer than an index takes. Two keys with one digest would wait
-/// for each other, and no harm is done.
+/// What orders events, a topic and key, in 16 bytes. Indexes and memory hold it instead of keys,
+/// which may be longer than an index accepts. Two keys with the same digest would wait for each
+/// other, without further harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyDigest(pub(crate) Uuid);
 
 impl KeyDigest {
-    /// It is on disk: it must never change.
+    /// The digest of a topic and key. It is on disk, so it must never change.
     pub(crate) fn of(topic: &str, key: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(8 + topic.len() + key.len());
         bytes.extend_from_slice(&(topic.len() as u64).to_be_bytes());
@@ -178,12 +180,12 @@ impl KeyDigest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(i16);
 
-/// How many lanes there are. Fixed by the schema, so that writers need no configuration.
+/// Number of lanes. Fixed by the schema, so that writers need no configuration.
 pub const LANES: usize = 16;
 
 impl Lane {
-    /// The lane of a key: equal keys, equal lane, in every program and version. A keyless event has
-    /// no order to keep, and is spread by its id.
+    /// The lane of a key: the same for equal keys, in every program and version. An event without a
+    /// key has no order to keep, and is spread by its id.
     pub(crate) fn of(key: Option<&[u8]>, id: Uuid) -> Self {
         let hash = fnv1a(key.unwrap_or(id.as_bytes()));
         // FNV-1a's high bits mix better than its low ones: fold them in.
@@ -204,14 +206,14 @@ impl Lane {
         self.0 as usize
     }
 
-    /// A number read from a database; one that no lane has is taken for the first, and its rows are
-    /// not lost.
+    /// A lane from its number in the database. A number that no lane has becomes the first lane, so
+    /// that its rows are not lost.
     pub(crate) fn from_number(number: i16) -> Self {
         if (0..LANES as i16).contains(&number) { Self(number) } else { Self(0) }
     }
 }
 
-/// FNV-1a, 64 bits (Fowler, Noll, Vo). Its result is on disk: it must never change.
+/// FNV-1a, 64 bits (Fowler, Noll, Vo). Its results are on disk, so it must never change.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! The publisher seam: where the relay's events go.
+//! The publisher seam: where a relay's events are sent.
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -40,14 +40,14 @@ pub trait Publisher: Send + Sync + 'static {
     /// - events of one key are sent in the order given, and no event overtakes an earlier one of
     ///   its key and topic that was refused or may still be;
     /// - `Delivered` means durable: the relay will never send that event again;
-    /// - once an event has failed, the later ones are not sent if that can still be helped: they
-    ///   are `NotSent`;
-    /// - while the broker is away, this waits: it is not a failure of the events. While it is
-    ///   there, and takes nothing for the topic of an event, that event is `TopicRefused` in the
+    /// - once an event has failed, later ones are not sent if that can be avoided: they are
+    ///   `NotSent`;
+    /// - while no broker answers, this waits: that is not a failure of the events. If a broker
+    ///   answers but accepts nothing for the topic of an event, that event is `TopicRefused` in the
     ///   end;
     /// - the event of a batch that is [alone](Batch::alone) shares no request to the broker with any
     ///   other;
-    /// - when the future is dropped, what is still queued is not sent if that can be helped.
+    /// - when the future is dropped, what is still queued is not sent if that can be avoided.
     fn publish(&self, batch: Batch<'_>) -> impl Future<Output = Vec<DeliveryReport>> + Send;
 }
 
@@ -73,7 +73,7 @@ pub struct Batch<'a> {
     pub progress: Option<Position<'a>>,
 }
 
-/// A place in a lane, between two events.
+/// A position in a lane, between two events.
 ///
 /// Its text is complete: the reader of the lane could go on from it.
 #[derive(Clone, Copy)]
@@ -91,22 +91,22 @@ impl fmt::Debug for Position<'_> {
     }
 }
 
-/// What became of an event that was to be published.
+/// What became of an event sent to the publisher.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DeliveryReport {
     /// It is durable at the broker.
     Delivered,
-    /// It was refused; the relay tries it again, alone, and then parks it.
+    /// It was refused. The relay tries it again, alone, and then parks it.
     Refused(OutboxError),
-    /// It was refused for what it is, as too large: it is tried alone, and parked at once. To try
-    /// it again soon would only hold up its lane.
+    /// It was refused for what it is, for example as too large. It is tried alone once, and then
+    /// parked: more attempts would only hold up its lane.
     EventRefused(OutboxError),
-    /// The broker takes nothing for its topic: there is none of that name, this user may not write
+    /// The broker accepts nothing for its topic: the topic does not exist, this user may not write
     /// to it, or too few of its replicas are in sync.
     TopicRefused(OutboxError),
-    /// It was not sent, for no fault of its own: an earlier event failed, or the connection to the
-    /// broker had to be made anew.
+    /// It was not sent, through no fault of its own: an earlier event failed, or the producer had
+    /// to be replaced.
     NotSent,
 }
 

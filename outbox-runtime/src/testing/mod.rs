@@ -74,7 +74,8 @@ impl MemoryPublisher {
         }
     }
 
-    /// From now on, asks `refuse` of every event: `Some(why)` refuses it, as a broker would.
+    /// From now on, calls `refuse` with every event. `Some(reason)` refuses the event, as a broker
+    /// would.
     pub fn refuse(&self, refuse: impl FnMut(&EventRecord) -> Option<String> + Send + 'static) {
         self.0.state().refuse = Some(Box::new(refuse));
     }

@@ -17,47 +17,45 @@ use crate::publish::{Batch, DeliveryReport, Position};
 use crate::record::{StoredEvent, fnv1a};
 use crate::store::{KnownParked, LaneBatch, Lease, Parking, Progress, Rest};
 
-/// A lane has one batch with the publisher, and reads the next meanwhile. It may have several if
-/// they have no key in common: then an event of the later one cannot overtake an earlier event of
-/// its key, whatever becomes of the batches. They are taken in, as delivered or not, in their
-/// order.
+/// A lane has one batch in flight while it reads the next one. It may have several in flight if
+/// they have no key in common: then an event of a later batch cannot overtake an earlier event of
+/// its key, even if a batch fails. Their reports are taken in the order of the batches.
 #[derive(Debug)]
 pub(super) struct HeldLane<C> {
-    /// Tells this holding of the lane from any before, even if a failed database forgot the epoch
-    /// of one.
+    /// Number of this holding of the lane. It differs from any before, even if a database that
+    /// failed has forgotten an epoch.
     pub(super) hold: u64,
     pub(super) lease: Lease,
-    /// Up to where it is read.
+    /// Cursor up to which it is read.
     pub(super) read: C,
-    /// Read, and to be sent when what is in flight has its reports.
+    /// Batch that is read, and sent when what is in flight has its reports.
     pub(super) next: Option<LaneBatch<C>>,
     next_held: Held,
-    /// Hashes of its keys.
+    /// Hashes of the keys in `next`.
     next_keys: HashSet<u64>,
-    /// With the publisher, in order.
+    /// Batches with the publisher, in order.
     flights: VecDeque<InFlight<C>>,
     next_flight: u64,
-    /// With the publisher, and of no use any more, since a batch before them failed. They are
-    /// waited for.
+    /// Number of batches sent before an earlier one failed. Their reports are awaited and ignored.
     ghosts: usize,
-    /// Delivered, and not saved yet.
+    /// Progress that is delivered and not saved yet.
     pub(super) unsaved: Option<Progress<C>>,
-    /// The memory of its parked events.
+    /// Memory held by its events that are to be parked.
     parking: Vec<Held>,
-    /// There is more of it than was asked for.
+    /// Whether there is more of it than was asked for.
     pub(super) in_backlog: bool,
-    /// Read to the end, when the doorbell had rung so often.
+    /// Count of rings at which the lane was last read to its end. `None`: it was not.
     pub(super) quiet_since: Option<u64>,
-    /// Changes when the lane is read again from an earlier place: what was being read is of no use
-    /// then.
+    /// Number that changes when the lane is read again from an earlier cursor: a read that was
+    /// running is then ignored.
     pub(super) generation: u64,
-    /// Another relay is to have it.
+    /// Whether the lane is to be given to another relay.
     pub(super) leaving: bool,
     pub(super) parked: ParkedKeys,
-    /// The database did not take `unsaved`: nothing is sent until it does.
+    /// Set if the database did not accept `unsaved`: nothing is sent until it does.
     saving_fails: Option<SavingFails>,
     retry: Option<LaneRetry>,
-    /// Topics that the broker refuses: their events are parked without a try until the parked ones
+    /// Topics that the broker refuses. Their events are parked without an attempt until parked ones
     /// are tried again.
     refused_topics: HashSet<String>,
 }
@@ -78,19 +76,19 @@ struct SavingFails {
     not_before: Instant,
 }
 
-/// A lane that had an event refused. It is tried again after a pause, alone and one event at a
-/// time: so the event at fault is known for sure, and none overtakes it.
+/// The retry of a lane that had an event refused. After a pause, its events are sent alone and one
+/// at a time, so that the refused event is known for certain and none overtakes it.
 #[derive(Debug)]
 struct LaneRetry {
     backoff: Backoff,
     not_before: Instant,
     refusals: u32,
-    /// The event that was refused in a batch: those up to it are sent alone. `None`: the batch
-    /// failed for no fault of its events.
+    /// Number of the event that was refused in a batch: events up to it are sent alone. `None`: the
+    /// batch failed through no fault of its events.
     alone_up_to: Option<i64>,
 }
 
-/// A batch as it is sent: without the events that are passed over.
+/// A batch as it is sent, without the events that are passed over.
 #[derive(Debug)]
 pub(super) struct Flight<C> {
     pub(super) hold: u64,
@@ -118,13 +116,13 @@ impl<C: fmt::Display + Send + Sync> Flight<C> {
     }
 }
 
-/// What a lane makes of the reports.
+/// What a lane concludes from the reports of a batch.
 #[derive(Debug)]
 pub(super) enum Settlement {
     AllDelivered {
         after_retry: bool,
     },
-    /// An event was refused in a batch, or alone but not often enough to be parked.
+    /// An event was refused in a batch, or alone but fewer times than it takes to be parked.
     Refused {
         event: StoredEvent,
         report: DeliveryReport,
@@ -140,7 +138,7 @@ pub(super) enum Settlement {
     Interrupted,
 }
 
-/// How many batches of a lane are with the publisher at most.
+/// Most batches of a lane that are with the publisher.
 const MOST_FLIGHTS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -171,21 +169,22 @@ impl<C: Clone> HeldLane<C> {
         }
     }
 
-    /// How many events to read now, if it is to be read; `rings` tells whether there may be news.
+    /// Number of events to read now. `None`: nothing is to be read. `rings` shows whether there may
+    /// be new events.
     pub(super) fn wants(&self, rings: u64, rows: u32) -> Option<u32> {
         if self.next.is_some() || self.leaving || self.quiet_since == Some(rings) {
             return None;
         }
         match &self.retry {
             None => Some(rows),
-            // What is in flight decides from where to go on.
+            // What is in flight decides from where to continue.
             Some(_) if self.in_the_air() > 0 => None,
             Some(retry) if retry.alone_up_to.is_some() => Some(1),
             Some(_) => Some(rows),
         }
     }
 
-    /// Takes in what was read. `full`: as much as was asked for.
+    /// Takes in what was read. `full`: whether it was as much as was asked for.
     pub(super) fn was_read(&mut self, batch: LaneBatch<C>, held: Held, full: bool, rings: u64) {
         self.read = batch.end.clone();
         self.in_backlog = full;
@@ -209,7 +208,7 @@ impl<C: Clone> HeldLane<C> {
         }
     }
 
-    /// The batch to send now. `most`: what may be with the publisher in several batches.
+    /// The batch to send now. `most`: the bounds of what may be in flight in several batches.
     pub(super) fn take_off(&mut self, now: Instant, most: Bounds) -> Option<Flight<C>> {
         let blocked = match &self.retry {
             _ if self.ghosts > 0 || self.saving_fails.is_some() => true,
@@ -275,9 +274,9 @@ impl<C: Clone> HeldLane<C> {
         })
     }
 
-    /// Takes in the reports of a flight, and of those behind it that had to wait for it: what to
-    /// save, and from where to go on. `park_after`: refusals of an event alone after which it is
-    /// parked.
+    /// Takes in the reports of a batch, and of later batches that had to wait for it: what to save,
+    /// and from where to continue. `park_after`: number of refusals of an event, sent alone, after
+    /// which it is parked.
     pub(super) fn land(
         &mut self,
         flight: Flight<C>,
@@ -329,8 +328,8 @@ impl<C: Clone> HeldLane<C> {
             self.delivered(end, passed_over, held);
             return Settlement::AllDelivered { after_retry: self.is_over_it(last, now) };
         };
-        // The refusal of a later event may have cost this one its answer. Together they would only
-        // fail again.
+        // The refusal of a later event may be the reason why this one has no answer. Sent together,
+        // they would only fail again.
         let refused_at = reports.iter().position(DeliveryReport::is_refusal);
         let event = &events[refused_at.unwrap_or(bad)];
         let report = refused_at
@@ -356,7 +355,8 @@ impl<C: Clone> HeldLane<C> {
             }
             self.parked.add(&event.record);
             let reason = Some(report.to_string());
-            // It was read alone, so all before the batch's end is this event, or was passed over.
+            // It was read alone, so everything before the batch's end is this event, or was passed
+            // over.
             passed_over.push(Parking {
                 event: event.clone(),
                 reason,
@@ -389,7 +389,7 @@ impl<C: Clone> HeldLane<C> {
         }
     }
 
-    /// Whether a retry has ended, with all up to the number `last` delivered.
+    /// Whether a retry has ended once everything up to the number `last` is delivered.
     fn is_over_it(&mut self, last: Option<i64>, now: Instant) -> bool {
         match &mut self.retry {
             Some(retry) if retry.alone_up_to > last => {
@@ -416,7 +416,7 @@ impl<C: Clone> HeldLane<C> {
         unsaved.parked.append(&mut parked);
     }
 
-    /// What is to be saved, unless it is too early to try that again.
+    /// The progress to save. `None`: there is none, or it is too early to try again.
     pub(super) fn take_unsaved(&mut self, now: Instant) -> Option<(Progress<C>, Vec<Held>)> {
         if self.saving_fails.as_ref().is_some_and(|fails| fails.not_before > now) {
             return None;
@@ -428,19 +428,19 @@ impl<C: Clone> HeldLane<C> {
         Some((progress, std::mem::take(&mut self.parking)))
     }
 
-    /// When to try again what the database did not take.
+    /// When to try to save again what the database did not accept.
     pub(super) fn save_again(&self) -> Option<Instant> {
         self.saving_fails.as_ref().filter(|_| self.unsaved.is_some()).map(|fails| fails.not_before)
     }
 
-    /// Returns whether that failed before.
+    /// Returns whether saving had failed before.
     pub(super) fn was_saved(&mut self, progress: &Progress<C>) -> bool {
         self.parked.saved(&progress.parked);
         self.saving_fails.take().is_some()
     }
 
-    /// It stays to be saved, before what was delivered since. Returns when to try again, and
-    /// whether it is the first time.
+    /// Keeps the progress to be saved, merged with what was delivered since. Returns when to try
+    /// again, and whether this is the first failure.
     pub(super) fn was_not_saved(
         &mut self,
         mut progress: Progress<C>,
@@ -462,7 +462,7 @@ impl<C: Clone> HeldLane<C> {
         (fails.not_before, first)
     }
 
-    /// How much is on the way to be parked.
+    /// Bytes of events that are about to be parked.
     pub(super) fn unsaved_bytes(&self) -> u64 {
         let parked = self.unsaved.iter().flat_map(|progress| &progress.parked);
         parked.map(|parking| parking.event.record.bytes()).sum()
@@ -475,23 +475,23 @@ impl<C: Clone> HeldLane<C> {
         self.generation += 1;
     }
 
-    /// What was read, and not sent, is read again.
+    /// Drops the batch that was read and not sent: it is read again.
     pub(super) fn drop_next(&mut self) {
         self.next = None;
         self.next_held = Held::default();
     }
 
-    /// Whether another relay can have it without an event published twice.
+    /// Whether another relay can have the lane without an event being published twice.
     pub(super) fn is_idle(&self) -> bool {
         self.in_the_air() == 0 && self.unsaved.is_none()
     }
 
-    /// How many batches are with the publisher.
+    /// Number of batches with the publisher.
     pub(super) fn in_the_air(&self) -> usize {
         self.ghosts + self.flights.iter().filter(|flight| flight.landed.is_none()).count()
     }
 
-    /// The time before which nothing of it is to be sent.
+    /// Time before which nothing of it is sent. `None`: nothing waits for a retry.
     pub(super) fn not_before(&self) -> Option<Instant> {
         self.retry
             .as_ref()

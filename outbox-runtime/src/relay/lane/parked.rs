@@ -1,4 +1,4 @@
-//! The keys of a lane that have parked events: none of their events may overtake those.
+//! The keys of a lane that have parked events, which no later event of the key may overtake.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,22 +6,22 @@ use crate::record::{EventRecord, KeyDigest};
 use crate::store::parked::MOST_KNOWN;
 use crate::store::{KnownParked, Parking};
 
-/// All parked keys of a lane, while they are few. Of many, only those that something is on the way
-/// of, and the relay asks the database which keys of each batch are parked.
+/// All parked keys of a lane while they are few. If there are many, only those with events about to
+/// be parked; the relay then asks the database which keys of each batch are parked.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct ParkedKeys {
     known: HashMap<KeyDigest, ParkedKey>,
-    /// `known` is not all of them.
+    /// Whether `known` lacks some parked keys.
     asks: bool,
-    /// If it asks: those in the batch that is to be sent next.
+    /// If `asks`: the parked keys in the batch to be sent next.
     in_next: HashSet<KeyDigest>,
 }
 
 #[derive(Debug, Default)]
 struct ParkedKey {
-    /// Events that are passed over, and not saved as parked yet.
+    /// Number of events that were passed over and are not saved as parked yet.
     on_the_way: u32,
-    /// Its parked events are being tried again.
+    /// Whether its parked events are being tried again.
     released: bool,
 }
 
@@ -44,13 +44,13 @@ impl ParkedKeys {
     }
 
     /// Takes in which keys of the batch to be sent next are parked. `None`: the lane has no parked
-    /// key.
+    /// key any more.
     pub(in crate::relay) fn were_asked(&mut self, parked: KnownParked) {
         self.asks &= parked.is_some();
         self.in_next = parked.into_iter().flatten().collect();
     }
 
-    /// The key of an event that must not be sent, as earlier ones of it are parked.
+    /// Whether the event must not be sent, since earlier events of its key are parked.
     pub(in crate::relay) fn holds(&self, record: &EventRecord) -> bool {
         if self.known.is_empty() && self.in_next.is_empty() {
             return false;
@@ -60,7 +60,7 @@ impl ParkedKeys {
             .is_some_and(|key| self.known.contains_key(&key) || self.in_next.contains(&key))
     }
 
-    /// An event is on the way to be parked. Returns whether its key is being tried again.
+    /// Records that an event is about to be parked. Returns whether its key is being tried again.
     pub(in crate::relay) fn add(&mut self, record: &EventRecord) -> bool {
         let Some(key) = record.key_digest() else { return false };
         let parked = self.known.entry(key).or_default();
@@ -74,7 +74,7 @@ impl ParkedKeys {
         key.and_then(|key| self.known.get(&key)).is_some_and(|parked| parked.released)
     }
 
-    /// The batch was taken, all of which `holds` was asked about.
+    /// The batch was taken; `holds` was asked about each of its events.
     pub(in crate::relay) fn next_is_taken(&mut self) {
         self.in_next.clear();
         if self.known.len() > MOST_KNOWN as usize {
@@ -83,7 +83,7 @@ impl ParkedKeys {
         }
     }
 
-    /// These are parked, or not on the way any more.
+    /// Records that these are parked, or no longer about to be.
     pub(in crate::relay) fn saved(&mut self, parked: &[Parking]) {
         for key in parked.iter().filter_map(|parking| parking.event.record.key_digest()) {
             if let Some(parked) = self.known.get_mut(&key) {
@@ -98,7 +98,7 @@ impl ParkedKeys {
         self.forget_if_idle(key);
     }
 
-    /// Lets the key go on, unless more of its events are on the way to be parked.
+    /// Forgets a key, unless more of its events are about to be parked.
     pub(in crate::relay) fn unpark(&mut self, key: KeyDigest) {
         if self.known.get(&key).is_some_and(|parked| parked.on_the_way > 0) {
             return;
@@ -107,7 +107,7 @@ impl ParkedKeys {
         self.in_next.remove(&key);
     }
 
-    /// The database knows it. The next batch may have been read before it did.
+    /// Forgets a key that the database knows. The next batch may have been read before that.
     fn forget_if_idle(&mut self, key: KeyDigest) {
         let idle = |parked: &ParkedKey| parked.on_the_way == 0 && !parked.released;
         if self.asks && self.known.get(&key).is_some_and(idle) {
