@@ -4,6 +4,11 @@
 #![forbid(unsafe_code)]
 // Whatever a user, a database or a broker does, it is an error, not a panic.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+// Without a database there is nothing that uses most of it.
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    allow(dead_code, unused_imports, unused_macros)
+)]
 
 mod backoff;
 mod codec;
@@ -36,11 +41,11 @@ pub use error::{ErrorKind, OutboxError};
 pub use event::{
     DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
 };
-pub use outbox::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::Relay;
 pub use store::OutboxDatabase;
+pub use store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 pub use transactional::{Outcome, RetryArgument};
 pub use tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 

@@ -26,8 +26,8 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::outbox::admin::Status;
 use crate::record::StoredEvent;
+use crate::store::admin::Status;
 
 pub(crate) fn delivered(events: &[StoredEvent], sent: Instant) {
     #[cfg(feature = "metrics")]

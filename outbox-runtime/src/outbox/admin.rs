@@ -1,145 +1,18 @@
 //! What an operator asks of an outbox: how far its relays are, what is parked, what to publish
 //! again.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::Outbox;
 use crate::durations::{LONGEST_KEEPING, within};
 use crate::error::{ErrorKind, OutboxError};
-use crate::record::{EventRecord, KeyDigest, Lane};
-use crate::store::parked::parked_by;
-use crate::store::{Discard, OutboxDatabase, Release, sealed};
-use crate::tx::TxOptions;
-
-/// How far the relays of an outbox are.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Events that are committed, and not saved as published, without the parked ones. Counted up
-    /// to [`Status::COUNTED`] of a lane: more are not told apart from so many.
-    pub backlog: u64,
-    /// When the oldest of them occurred.
-    pub oldest_pending: Option<SystemTime>,
-    /// Events that are set aside. Counted up to [`Status::COUNTED`], too.
-    pub parked: u64,
-    /// The lanes, in order.
-    pub lanes: Vec<LaneStatus>,
-}
-
-impl Status {
-    /// How far the backlog of a lane, and the parked events of all lanes, are counted.
-    pub const COUNTED: u64 = 10_000;
-
-    pub(crate) fn new(lanes: Vec<LaneStatus>, parked: u64) -> Self {
-        Self {
-            backlog: lanes.iter().map(|lane| lane.backlog).sum(),
-            oldest_pending: lanes.iter().filter_map(|lane| lane.oldest_pending).min(),
-            parked,
-            lanes,
-        }
-    }
-}
-
-/// How far a lane is.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct LaneStatus {
-    /// The lane.
-    pub lane: Lane,
-    /// The relay that holds it, by an id that it draws when it starts. `None`: nobody does.
-    pub owner: Option<Uuid>,
-    /// Events that are committed, and not saved as published.
-    pub backlog: u64,
-    /// When the first of them occurred.
-    pub oldest_pending: Option<SystemTime>,
-}
-
-/// An event that a relay has set aside.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct ParkedEvent {
-    /// The event.
-    pub event: EventRecord,
-    /// Its lane.
-    pub lane: Lane,
-    /// Its number in the outbox's sequence.
-    pub seq: i64,
-    /// The first parked event of its topic and key: this one is not sent before that one is
-    /// published or discarded. `None`: it is the first itself, and what is to be looked at.
-    pub waits_behind: Option<Uuid>,
-    /// What refused it, in the broker's words and ours. `None`: it was not tried yet.
-    pub reason: Option<String>,
-    /// How often it was refused.
-    pub attempts: u32,
-    /// When it was set aside, or last refused.
-    pub since: SystemTime,
-}
-
-/// A parked event that was given up.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct DiscardedEvent {
-    /// Its id.
-    pub id: Uuid,
-    /// Its number in the outbox's sequence.
-    pub seq: i64,
-    /// Its topic.
-    pub topic: String,
-    /// Its name on the wire.
-    pub name: String,
-    /// What had refused it.
-    pub reason: Option<String>,
-    /// When it was given up.
-    pub at: SystemTime,
-}
-
-/// Which retained events to publish again.
-#[derive(Debug, Clone, Default)]
-pub struct Replay {
-    pub(crate) ids: Option<Vec<Uuid>>,
-    pub(crate) topic: Option<String>,
-    pub(crate) from: Option<SystemTime>,
-    pub(crate) until: Option<SystemTime>,
-}
-
-impl Replay {
-    /// All that are retained. Narrow it down by the methods below: an event must meet all that are
-    /// given.
-    #[must_use]
-    pub fn all() -> Self {
-        Self::default()
-    }
-
-    /// Only these, even if they were [discarded](Outbox::discard_parked).
-    #[must_use]
-    pub fn ids(mut self, ids: impl IntoIterator<Item = Uuid>) -> Self {
-        self.ids = Some(ids.into_iter().collect());
-        self
-    }
-
-    /// Only those on this topic.
-    #[must_use]
-    pub fn topic(mut self, topic: impl Into<String>) -> Self {
-        self.topic = Some(topic.into());
-        self
-    }
-
-    /// Only those that occurred then or later.
-    #[must_use]
-    pub fn occurred_from(mut self, from: SystemTime) -> Self {
-        self.from = Some(from);
-        self
-    }
-
-    /// Only those that occurred before.
-    #[must_use]
-    pub fn occurred_before(mut self, until: SystemTime) -> Self {
-        self.until = Some(until);
-        self
-    }
-}
+use crate::record::{KeyDigest, Lane};
+use crate::store::OutboxDatabase;
+use crate::store::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
+use crate::store::parked::{Discard, Release, parked_by};
+use crate::store::tx_options::TxOptions;
 
 impl<DB: OutboxDatabase> Outbox<DB> {
     /// How far the relays are. On Postgres it reads up to [`Status::COUNTED`] index entries for
@@ -148,7 +21,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn status(&self) -> Result<Status, OutboxError> {
-        <DB as sealed::Database>::status(self.pool(), &self.settings().names).await
+        DB::status(self.pool(), &self.settings().names).await
     }
 
     /// Forgets what the consumer group `group` handled longer ago than `retention`, as its running
@@ -169,9 +42,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         let mut forgotten = 0;
         loop {
             let mut tx = self.begin_with(TxOptions::of_consumer(Duration::from_secs(60))).await?;
-            let now =
-                <DB as sealed::Database>::forget_inbox(&mut tx, names, group, retention, AT_ONCE)
-                    .await?;
+            let now = DB::forget_inbox(&mut tx, names, group, retention, AT_ONCE).await?;
             tx.commit().await?;
             forgotten += now;
             if now < u64::from(AT_ONCE) {
@@ -188,7 +59,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// If the database refuses, or its tables are missing.
     pub async fn reclaim(&self, retention: Duration) -> Result<u64, OutboxError> {
         let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
-        <DB as sealed::Database>::reclaim(self.pool(), &self.settings().names, retention).await
+        DB::reclaim(self.pool(), &self.settings().names, retention).await
     }
 
     /// Parked events, `limit` of them at most (and never more than 10,000, or 16 MiB unless a
@@ -216,7 +87,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn parked(&self, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
-        <DB as sealed::Database>::parked(self.pool(), &self.settings().names, None, limit).await
+        DB::parked(self.pool(), &self.settings().names, None, limit).await
     }
 
     /// The parked events behind `last` in the list of [`parked`](Self::parked). None: that was the
@@ -230,7 +101,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, OutboxError> {
         let after = Some((last.lane, parked_by(&last.event), last.seq));
-        <DB as sealed::Database>::parked(self.pool(), &self.settings().names, after, limit).await
+        DB::parked(self.pool(), &self.settings().names, after, limit).await
     }
 
     /// Has a relay try the parked events with this key again, on whatever topic, in order, at once.
@@ -263,8 +134,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     async fn release(&self, which: Release<'_>) -> Result<u64, OutboxError> {
         let shared = self.settings();
-        let released =
-            <DB as sealed::Database>::release_parked(&shared.pool, &shared.names, which).await?;
+        let released = DB::release_parked(&shared.pool, &shared.names, which).await?;
         shared.doorbell.ring_for_lanes();
         Ok(released)
     }
@@ -293,9 +163,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     async fn discard(&self, id: Uuid, insist: bool) -> Result<bool, OutboxError> {
         let shared = self.settings();
-        match <DB as sealed::Database>::discard_parked(&shared.pool, &shared.names, id, insist)
-            .await?
-        {
+        match DB::discard_parked(&shared.pool, &shared.names, id, insist).await? {
             Discard::NotParked => Ok(false),
             Discard::Waits(head) => Err(OutboxError::new(
                 ErrorKind::NotAtFault,
@@ -318,7 +186,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn discarded(&self, limit: u32) -> Result<Vec<DiscardedEvent>, OutboxError> {
-        <DB as sealed::Database>::discarded(self.pool(), &self.settings().names, limit).await
+        DB::discarded(self.pool(), &self.settings().names, limit).await
     }
 
     /// Publishes retained events again, with their ids, after all that is in the outbox now; a
@@ -334,8 +202,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn replay(&self, which: Replay) -> Result<u64, OutboxError> {
-        let replayed =
-            <DB as sealed::Database>::replay(self.pool(), &self.settings().names, &which).await?;
+        let replayed = DB::replay(self.pool(), &self.settings().names, &which).await?;
         self.ring();
         Ok(replayed)
     }

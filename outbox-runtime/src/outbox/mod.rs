@@ -10,8 +10,12 @@ use tokio::task::JoinHandle;
 
 use crate::doorbell::Doorbell;
 use crate::error::OutboxError;
-use crate::store::{Names, OutboxDatabase, sealed};
-use crate::tx::{Doubt, Enclosing, Link, OutboxTx, TxOptions, begin_on_pool};
+use crate::store::begun::begin_on_pool;
+use crate::store::doubt::Doubt;
+use crate::store::migrate::script;
+use crate::store::tx_options::TxOptions;
+use crate::store::{Names, OutboxDatabase};
+use crate::tx::{Enclosing, Link, OutboxTx};
 
 /// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to
 /// clone; share one per database among the services and the relay of a process.
@@ -113,7 +117,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// nothing to do.
     #[must_use]
     pub fn migration_sql(&self) -> String {
-        crate::store::migrate::script::<DB>(&self.0.names)
+        script(&self.0.names, DB::MIGRATION_TABLE, DB::MIGRATIONS)
     }
 
     /// Begins a transaction. What is emitted on it becomes part of the outbox when it commits.
@@ -223,7 +227,11 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let Shared { pool, names, doorbell, .. } = &*self.0;
-            *task = Some(runtime.spawn(DB::notify_others(pool, names, Arc::clone(doorbell))));
+            *task = Some(runtime.spawn(DB::notify_others(
+                pool.clone(),
+                Arc::clone(names),
+                Arc::clone(doorbell),
+            )));
         }
         drop(task);
         self.0.doorbell.ring_elsewhere();
@@ -319,7 +327,7 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
                 "the schema of the outbox is empty, or it or the prefix contains a NUL",
             ));
         }
-        <DB as sealed::Database>::check_names(&names)?;
+        DB::check_names(&names)?;
         Ok(Outbox::from_parts(pool, names, max_event_bytes, trace_context, notify))
     }
 }

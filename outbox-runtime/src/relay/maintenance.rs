@@ -8,13 +8,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::Settings;
 use crate::observe;
 use crate::outbox::Outbox;
-use crate::store::{Names, OutboxDatabase, sealed};
+use crate::store::{Names, OutboxDatabase};
 
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until dropped, on a connection of its own: the relay must not wait for it.
 pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settings) {
-    let pool = <DB as sealed::Database>::own_pool(outbox.pool());
+    let pool = DB::own_pool(outbox.pool());
     let mut located = None;
     let mut tick = interval_at(Instant::now() + EVERY, EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

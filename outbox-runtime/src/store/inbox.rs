@@ -2,6 +2,76 @@
 //! statements that all stores share, and the functions that run them, written out for each (a
 //! generic one would need more bounds on sqlx's types than it has lines).
 
+use uuid::Uuid;
+
+/// A key, as a consumer group sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupKey<'a> {
+    /// The consumer group.
+    pub group: &'a str,
+    /// The topic.
+    pub topic: &'a str,
+    /// The key.
+    pub key: &'a [u8],
+}
+
+impl GroupKey<'_> {
+    /// What stands for the key in indexes, which do not take keys of any length. Keys with the same
+    /// digest would wait for each other, and nothing else would come of it.
+    pub(crate) fn digest(&self) -> Uuid {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, self.key)
+    }
+}
+
+/// An event whose key may have to wait for it. It is known by its id: places begin anew with a
+/// topic that is deleted and created again.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Its key.
+    pub of: GroupKey<'a>,
+    /// Its id.
+    pub event_id: Uuid,
+    /// The partition it was first in, for the operator.
+    pub partition: i32,
+    /// The offset it was first at, for the operator.
+    pub offset: i64,
+}
+
+/// Which other events of a key wait, and where this one did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Others {
+    /// It was noted itself.
+    pub noted: bool,
+    /// It was noted as being in a retry topic.
+    pub in_retry_topic: bool,
+    /// One that waits since before this one did, or any if this one did not.
+    pub earlier: bool,
+    /// One that waits since after this one did, or any if this one did not.
+    pub later: bool,
+}
+
+/// What a message is, besides its place and key.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// The headers, as JSON.
+    pub headers: Vec<u8>,
+    /// The payload.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// The first event of a key that waits.
+#[derive(Debug, Clone)]
+pub struct FirstWaiting {
+    /// Its id.
+    pub event_id: Uuid,
+    /// The partition it was first in.
+    pub partition: i32,
+    /// The offset it was first at.
+    pub offset: i64,
+    /// `None`: it is in a retry topic, or about to be.
+    pub content: Option<Content>,
+}
+
 pub(crate) const INSERT: &str =
     "insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing";
 pub(crate) const DELETE: &str = "delete from {inbox} where consumer_group = $1 and event_id = $2";
@@ -48,11 +118,12 @@ select event_id, source_partition, source_offset, state, headers, payload
 from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
-/// The functions of a store's inbox. Its module has the statements `FORGET` and `FORGET_WAITING`;
-/// `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`, which makes of a time
-/// what they compare with; and `lock`, which keeps others from a key until the transaction ends.
-macro_rules! inbox_functions {
-    ($connection:ty) => {
+/// A store's [`Inbox`](super::sealed::Inbox). Its module has the statements `FORGET` and
+/// `FORGET_WAITING`; `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`, which
+/// makes of a time what they compare with; and `lock`, which keeps others from a key until the
+/// transaction ends.
+macro_rules! impl_inbox {
+    ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
         use $crate::store::inbox::{
             BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT,
@@ -60,98 +131,137 @@ macro_rules! inbox_functions {
         };
         use $crate::store::{Content, FirstWaiting, GroupKey, Names, Others, Waiting, sql};
 
-        /// Whether it is new.
-        pub(super) async fn insert(
-            connection: &mut $connection,
-            names: &Names,
-            group: &str,
-            event_id: uuid::Uuid,
-        ) -> Result<bool, sqlx::Error> {
-            let insert = sqlx::query(sql(names.fill(INSERT)));
-            Ok(insert.bind(group).bind(event_id).execute(connection).await?.rows_affected() == 1)
-        }
-
-        pub(super) async fn forget(
-            connection: &mut $connection,
-            names: &Names,
-            group: &str,
-            retention: std::time::Duration,
-            most: u32,
-        ) -> Result<u64, sqlx::Error> {
-            let waiting = sqlx::query(sql(names.fill(FORGET_WAITING)));
-            waiting.bind(group).bind(millis(retention)).execute(&mut *connection).await?;
-            let handled = sqlx::query(sql(names.fill(FORGET)));
-            let handled = handled.bind(group).bind(millis(retention)).bind(i64::from(most));
-            Ok(handled.execute(connection).await?.rows_affected())
-        }
-
-        /// The row of the inbox, which is there for a moment, is what makes others wait.
-        pub(super) async fn begin_waiting(
-            connection: &mut $connection,
-            names: &Names,
-            waiting: &Waiting<'_>,
-        ) -> Result<bool, sqlx::Error> {
-            if !insert(connection, names, waiting.of.group, waiting.event_id).await? {
-                return Ok(false);
+        impl $crate::store::sealed::Inbox for $database {
+            async fn insert_inbox(
+                connection: &mut $connection,
+                names: &Names,
+                group: &str,
+                event_id: uuid::Uuid,
+            ) -> Result<bool, sqlx::Error> {
+                let insert = sqlx::query(sql(names.fill(INSERT)));
+                Ok(insert.bind(group).bind(event_id).execute(connection).await?.rows_affected()
+                    == 1)
             }
-            let begin = event(BEGIN_WAITING, names, waiting);
-            let begin = begin.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
-            begin.execute(&mut *connection).await?;
-            let delete = sqlx::query(sql(names.fill(DELETE)));
-            delete.bind(waiting.of.group).bind(waiting.event_id).execute(connection).await?;
-            Ok(true)
-        }
 
-        pub(super) async fn sent_waiting(
-            connection: &mut $connection,
-            names: &Names,
-            waiting: &Waiting<'_>,
-        ) -> Result<(), sqlx::Error> {
-            let sent = event(&SENT_WAITING.replace("{now}", NOW), names, waiting);
-            sent.execute(connection).await.map(drop)
-        }
-
-        pub(super) async fn end_waiting(
-            connection: &mut $connection,
-            names: &Names,
-            waiting: &Waiting<'_>,
-        ) -> Result<Others, sqlx::Error> {
-            let own = event(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
-            let Some(own) = own else {
-                let (any, _) = others(connection, names, &waiting.of, i64::MAX).await?;
-                return Ok(Others {
-                    noted: false,
-                    in_retry_topic: false,
-                    earlier: any,
-                    later: any,
-                });
-            };
-            // From here on, the answer stays true until the transaction ends.
-            lock(connection, names, &waiting.of).await?;
-            let (earlier, later) = others(connection, names, &waiting.of, own.try_get(0)?).await?;
-            let state: String = own.try_get(1)?;
-            Ok(Others { noted: true, in_retry_topic: state == "sent", earlier, later })
-        }
-
-        pub(super) async fn park_waiting(
-            connection: &mut $connection,
-            names: &Names,
-            waiting: &Waiting<'_>,
-            content: &Content,
-        ) -> Result<bool, sqlx::Error> {
-            lock(connection, names, &waiting.of).await?;
-            let own = event(PLACE, names, waiting).fetch_optional(&mut *connection).await?;
-            let place = own.map_or(Ok(i64::MAX), |own| own.try_get(0))?;
-            let (earlier, _) = others(connection, names, &waiting.of, place).await?;
-            if earlier {
-                let park = event(PARK, names, waiting);
-                let park = park.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
-                park.bind(&*content.headers)
-                    .bind(content.payload.as_deref())
-                    .execute(connection)
-                    .await?;
+            async fn forget_inbox(
+                connection: &mut $connection,
+                names: &Names,
+                group: &str,
+                retention: std::time::Duration,
+                most: u32,
+            ) -> Result<u64, sqlx::Error> {
+                let waiting = sqlx::query(sql(names.fill(FORGET_WAITING)));
+                waiting.bind(group).bind(millis(retention)).execute(&mut *connection).await?;
+                let handled = sqlx::query(sql(names.fill(FORGET)));
+                let handled = handled.bind(group).bind(millis(retention)).bind(i64::from(most));
+                Ok(handled.execute(connection).await?.rows_affected())
             }
-            Ok(earlier)
+
+            /// The row of the inbox, which is there for a moment, is what makes others wait.
+            async fn begin_waiting(
+                connection: &mut $connection,
+                names: &Names,
+                waiting: &Waiting<'_>,
+            ) -> Result<bool, sqlx::Error> {
+                if !Self::insert_inbox(connection, names, waiting.of.group, waiting.event_id)
+                    .await?
+                {
+                    return Ok(false);
+                }
+                let begin = event(BEGIN_WAITING, names, waiting);
+                let begin = begin.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
+                begin.execute(&mut *connection).await?;
+                let delete = sqlx::query(sql(names.fill(DELETE)));
+                delete.bind(waiting.of.group).bind(waiting.event_id).execute(connection).await?;
+                Ok(true)
+            }
+
+            async fn sent_waiting(
+                connection: &mut $connection,
+                names: &Names,
+                waiting: &Waiting<'_>,
+            ) -> Result<(), sqlx::Error> {
+                let sent = event(&SENT_WAITING.replace("{now}", NOW), names, waiting);
+                sent.execute(connection).await.map(drop)
+            }
+
+            async fn end_waiting(
+                connection: &mut $connection,
+                names: &Names,
+                waiting: &Waiting<'_>,
+            ) -> Result<Others, sqlx::Error> {
+                let own =
+                    event(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
+                let Some(own) = own else {
+                    let (any, _) = others(connection, names, &waiting.of, i64::MAX).await?;
+                    return Ok(Others {
+                        noted: false,
+                        in_retry_topic: false,
+                        earlier: any,
+                        later: any,
+                    });
+                };
+                // From here on, the answer stays true until the transaction ends.
+                lock(connection, names, &waiting.of).await?;
+                let (earlier, later) =
+                    others(connection, names, &waiting.of, own.try_get(0)?).await?;
+                let state: String = own.try_get(1)?;
+                Ok(Others { noted: true, in_retry_topic: state == "sent", earlier, later })
+            }
+
+            async fn park_waiting(
+                connection: &mut $connection,
+                names: &Names,
+                waiting: &Waiting<'_>,
+                content: &Content,
+            ) -> Result<bool, sqlx::Error> {
+                lock(connection, names, &waiting.of).await?;
+                let own = event(PLACE, names, waiting).fetch_optional(&mut *connection).await?;
+                let place = own.map_or(Ok(i64::MAX), |own| own.try_get(0))?;
+                let (earlier, _) = others(connection, names, &waiting.of, place).await?;
+                if earlier {
+                    let park = event(PARK, names, waiting);
+                    let park =
+                        park.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
+                    park.bind(&*content.headers)
+                        .bind(content.payload.as_deref())
+                        .execute(connection)
+                        .await?;
+                }
+                Ok(earlier)
+            }
+
+            async fn left_behind(
+                connection: &mut $connection,
+                names: &Names,
+                group: &str,
+            ) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
+                let statement = sql(names.fill(&LEFT_BEHIND.replace("{old}", OLD)));
+                let rows = sqlx::query(statement).bind(group).fetch_all(connection).await?;
+                rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+            }
+
+            async fn first_waiting(
+                connection: &mut $connection,
+                names: &Names,
+                of: &GroupKey<'_>,
+            ) -> Result<Option<FirstWaiting>, sqlx::Error> {
+                let first = sqlx::query(sql(names.fill(FIRST_WAITING)));
+                let first = first.bind(of.group).bind(of.topic).bind(of.digest());
+                let Some(row) = first.fetch_optional(connection).await? else { return Ok(None) };
+                let state: String = row.try_get(3)?;
+                let content = if state == "kept" {
+                    Some(Content { headers: row.try_get(4)?, payload: row.try_get(5)? })
+                } else {
+                    None
+                };
+                Ok(Some(FirstWaiting {
+                    event_id: row.try_get(0)?,
+                    partition: row.try_get(1)?,
+                    offset: row.try_get(2)?,
+                    content,
+                }))
+            }
         }
 
         /// Whether any of the key waits since before the place, and since after it.
@@ -165,38 +275,6 @@ macro_rules! inbox_functions {
             let others = others.bind(of.group).bind(of.topic).bind(of.digest()).bind(place);
             let others = others.fetch_one(connection).await?;
             Ok((others.try_get(0)?, others.try_get(1)?))
-        }
-
-        pub(super) async fn left_behind(
-            connection: &mut $connection,
-            names: &Names,
-            group: &str,
-        ) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
-            let statement = sql(names.fill(&LEFT_BEHIND.replace("{old}", OLD)));
-            let rows = sqlx::query(statement).bind(group).fetch_all(connection).await?;
-            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-        }
-
-        pub(super) async fn first_waiting(
-            connection: &mut $connection,
-            names: &Names,
-            of: &GroupKey<'_>,
-        ) -> Result<Option<FirstWaiting>, sqlx::Error> {
-            let first = sqlx::query(sql(names.fill(FIRST_WAITING)));
-            let first = first.bind(of.group).bind(of.topic).bind(of.digest());
-            let Some(row) = first.fetch_optional(connection).await? else { return Ok(None) };
-            let state: String = row.try_get(3)?;
-            let content = if state == "kept" {
-                Some(Content { headers: row.try_get(4)?, payload: row.try_get(5)? })
-            } else {
-                None
-            };
-            Ok(Some(FirstWaiting {
-                event_id: row.try_get(0)?,
-                partition: row.try_get(1)?,
-                offset: row.try_get(2)?,
-                content,
-            }))
         }
 
         fn event<'q>(
@@ -214,4 +292,4 @@ macro_rules! inbox_functions {
         }
     };
 }
-pub(crate) use inbox_functions;
+pub(crate) use impl_inbox;

@@ -1,7 +1,7 @@
 //! Migrations: embedded, versioned, and printable for teams who run their own.
 
+use super::names::Names;
 use crate::error::{ErrorKind, OutboxError};
-use crate::store::{Names, sealed};
 
 /// One step of the schema. Once released it never changes.
 #[derive(Debug)]
@@ -31,13 +31,13 @@ pub(crate) fn missing(
 }
 
 /// All migrations as one script, with the names filled in.
-pub(crate) fn script<DB: sealed::Database>(names: &Names) -> String {
+pub(crate) fn script(names: &Names, table: &str, migrations: &[Migration]) -> String {
     let mut script = String::new();
     if names.schema.is_some() {
         script.push_str(&names.fill("create schema if not exists {schema};\n"));
     }
-    script.push_str(&names.fill(DB::MIGRATION_TABLE));
-    for migration in DB::MIGRATIONS {
+    script.push_str(&names.fill(table));
+    for migration in migrations {
         let version = migration.version;
         script.push_str(&format!("\n-- outbox schema, version {version}\n"));
         script.push_str(&names.fill(migration.sql));

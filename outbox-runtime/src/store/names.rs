@@ -98,13 +98,13 @@ pub(crate) fn are_named_in(words: &str) -> bool {
 
 /// What the schemas create.
 fn objects() -> impl Iterator<Item = &'static str> {
-    let schemas = [
+    let schemas: &[&str] = &[
         #[cfg(feature = "postgres")]
         include_str!("postgres/schema_v1.sql"),
         #[cfg(feature = "sqlite")]
         include_str!("sqlite/schema_v1.sql"),
     ];
-    let created = schemas.into_iter().flat_map(|schema| {
+    let created = schemas.iter().flat_map(|schema| {
         ["create table {", "create sequence {"]
             .into_iter()
             .flat_map(move |create| schema.split(create).skip(1))

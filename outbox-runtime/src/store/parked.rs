@@ -82,6 +82,17 @@ pub struct Retry {
     pub except: Vec<KeyDigest>,
 }
 
+/// Which parked keys to try again at once.
+#[derive(Debug, Clone, Copy)]
+pub enum Release<'a> {
+    /// All of them.
+    All,
+    /// Those with this key, on whatever topic.
+    Key(&'a [u8]),
+    /// The key of this digest, in its lane.
+    OnTopic(Lane, KeyDigest),
+}
+
 /// A parked key that is to be tried now, with its first events.
 #[derive(Debug, Clone)]
 pub struct Released {

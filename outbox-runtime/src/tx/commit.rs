@@ -2,7 +2,7 @@
 
 use sqlx_core::transaction::TransactionManager;
 
-use super::{Enclosing, Link, OutboxTx, doubt};
+use super::{Enclosing, Link, OutboxTx, ended};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
@@ -10,7 +10,7 @@ use crate::store::OutboxDatabase;
 impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     pub(super) async fn insert_and_commit(mut self) -> Result<(), OutboxError> {
         if !self.stands() {
-            return Err(doubt::ended());
+            return Err(ended::ended());
         }
         match self.enclosing {
             Enclosing::Nothing => {

@@ -12,7 +12,8 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
 use crate::error::is_conflict;
-use crate::tx::{Doubt, OutboxTx};
+use crate::store::doubt::Doubt;
+use crate::tx::OutboxTx;
 
 /// Where the answers to a statement are noted.
 pub(super) struct Note<'e> {

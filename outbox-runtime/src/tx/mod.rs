@@ -2,7 +2,7 @@
 
 mod begin;
 mod commit;
-mod doubt;
+mod ended;
 mod executor;
 
 use std::fmt;
@@ -16,14 +16,13 @@ use uuid::Uuid;
 
 pub use crate::store::tx_options::{Isolation, TxOptions};
 pub use begin::{BeginOutbox, BeginTransaction};
-pub(crate) use begin::{Begun, begin_on_pool};
-pub(crate) use doubt::Doubt;
 
 use crate::error::OutboxError;
 use crate::event::{DomainEvent, EventKey, check};
 use crate::outbox::Outbox;
 use crate::record::{EventRecord, TRACEPARENT};
 use crate::store::OutboxDatabase;
+use crate::store::doubt::Doubt;
 
 /// A database transaction with a buffer of events, which [`commit`](Self::commit) inserts just
 /// before it commits.
@@ -173,7 +172,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// If the database refuses.
     pub async fn savepoint(&mut self) -> Result<OutboxTx<'_, DB>, OutboxError> {
         if !self.stands() {
-            return Err(doubt::ended());
+            return Err(ended::ended());
         }
         let connection: &mut DB::Connection = match &mut self.link {
             Link::Pool(connection) => connection,
@@ -234,7 +233,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// The connection for one statement, and where its answers are noted.
     fn statement(&mut self) -> Result<(&mut DB::Connection, executor::Note<'_>), sqlx::Error> {
         if DB::TransactionManager::get_transaction_depth(self) < self.depth {
-            return Err(doubt::ended_before_statement());
+            return Err(ended::ended_before_statement());
         }
         let connection = match &mut self.link {
             Link::Pool(connection) => &mut **connection,

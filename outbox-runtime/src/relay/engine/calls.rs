@@ -15,7 +15,8 @@ use crate::record::{KeyDigest, LANES, Lane};
 use crate::relay::lane::HeldLane;
 use crate::relay::memory::Held;
 use crate::store::{
-    Claimed, KnownParked, LaneBatch, LaneRead, Lease, OutboxDatabase, Progress, Saved, Share, Store,
+    Claimed, KnownParked, LaneBatch, LaneRead, LaneStore, Lease, OutboxDatabase, Progress, Saved,
+    Share,
 };
 
 /// A relay that joins or leaves may have nothing to call the others with. However long their
@@ -334,7 +335,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
 }
 
 /// Of the lanes that ask: which keys of their batches are parked.
-async fn parked_of<S: Store>(
+async fn parked_of<S: LaneStore>(
     store: &mut S,
     batches: &[LaneBatch<S::Cursor>],
     asks: [bool; LANES],

@@ -26,12 +26,12 @@ use crate::outbox::Outbox;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{KeyDigest, LANES, Lane};
 use crate::store::{
-    Claimed, HeldElsewhere, KnownParked, LaneBatch, Lease, OutboxDatabase, Progress, Released,
-    Saved, Settled, Share, Store, sealed,
+    Claimed, HeldElsewhere, KnownParked, LaneBatch, LaneStore, Lease, OutboxDatabase, Progress,
+    Released, Saved, Settled, Share, sealed,
 };
 
-type StoreOf<DB> = <DB as sealed::Database>::Store;
-type CursorOf<DB> = <StoreOf<DB> as Store>::Cursor;
+type StoreOf<DB> = <DB as sealed::Database>::LaneStore;
+type CursorOf<DB> = <StoreOf<DB> as LaneStore>::Cursor;
 
 /// So often progress is saved: after a crash, so much is published again.
 const SAVE_WITHIN: Duration = Duration::from_millis(50);
@@ -149,8 +149,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn new(relay: Relay<DB, P>, share: Share) -> Self {
         let Relay { outbox, publisher, settings } = relay;
         let shared = outbox.settings();
-        let store =
-            <DB as sealed::Database>::open_store(&shared.pool, &shared.names, settings.lease);
+        let store = DB::open_lanes(&shared.pool, &shared.names, settings.lease);
         let bounds = Bounds { rows: settings.batch_rows, bytes: settings.batch_bytes };
         let now = Instant::now();
         Self {
@@ -231,7 +230,11 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                     if !listens && self.database_back.is_none() {
                         listens = true;
                         helpers.spawn(super::maintenance::run(outbox.clone(), self.settings.clone()));
-                        helpers.spawn(DB::listen_to_others(&shared.pool, &shared.names, Arc::clone(doorbell)));
+                        helpers.spawn(DB::listen_to_others(
+                            shared.pool.clone(),
+                            Arc::clone(&shared.names),
+                            Arc::clone(doorbell),
+                        ));
                     }
                 }
                 Some(sent) = self.sending.join_next(), if !self.sending.is_empty() => self.landed(sent),

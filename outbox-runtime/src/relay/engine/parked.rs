@@ -12,7 +12,7 @@ use crate::observe;
 use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 use crate::relay::lane::HeldLane;
-use crate::store::{Lease, OutboxDatabase, Released, Retry, Settled, Share, Store, Then};
+use crate::store::{LaneStore, Lease, OutboxDatabase, Released, Retry, Settled, Share, Then};
 
 /// Bytes of parked events that are read and sent at once, out of the relay's memory, unless a
 /// single one has more.

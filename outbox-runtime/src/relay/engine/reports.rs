@@ -12,7 +12,7 @@ use crate::observe;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{EventRecord, LANES, Lane, StoredEvent};
 use crate::relay::lane::{Flight, Settlement};
-use crate::store::{OutboxDatabase, Share, Store};
+use crate::store::{LaneStore, OutboxDatabase, Share};
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn landed(&mut self, sent: Result<Sent<CursorOf<DB>>, JoinError>) {

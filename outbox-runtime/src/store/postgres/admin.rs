@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryScalar;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{Executor, PgPool, Row};
+use sqlx::{Executor, PgPool, Postgres, Row};
 use uuid::Uuid;
 
-use super::connection;
 use super::fragments::fill;
 use super::lanes::stored_event;
+use super::{connection, reclaim, wakeup};
 use crate::error::OutboxError;
-use crate::outbox::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 use crate::record::{KeyDigest, Lane};
-use crate::store::parked::{PAGE_EVENTS, page};
+use crate::store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::store::begun::Begun;
+use crate::store::names::Names;
+use crate::store::parked::{Discard, PAGE_EVENTS, Release, page};
+use crate::store::sealed::Admin;
 use crate::store::tx_options::{Isolation, TxOptions};
-use crate::store::{Discard, Names, Release};
-use crate::tx::Begun;
 
 /// By the two ways in which a window's rows are found (see `window.rs`).
 const STATUS: &str = "\
@@ -130,70 +132,171 @@ where e.relkind = 'p' and right(e.relname, length('event')) = 'event' and e.oid 
 order by 1
 limit 10";
 
-pub(super) async fn others_if_unused(
-    pool: &PgPool,
-    names: &Names,
-) -> Result<Vec<String>, OutboxError> {
-    let mut tx = connection::begin_reading(pool).await?;
-    let others = sqlx::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
-    tx.rollback().await?;
-    Ok(others)
-}
+impl Admin for Postgres {
+    fn own_pool(pool: &PgPool) -> PgPool {
+        connection::own_pool(pool)
+    }
 
-pub(super) async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
-    let mut tx = connection::begin_reading(pool).await?;
-    let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> =
-        sqlx::query_as(fill(names, STATUS))
-            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+    fn follow(own: &PgPool, pool: &PgPool) {
+        connection::follow(own, pool);
+    }
+
+    async fn reclaim(
+        pool: &PgPool,
+        names: &Names,
+        retention: Duration,
+    ) -> Result<u64, OutboxError> {
+        reclaim::reclaim(pool, names, retention).await
+    }
+
+    async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec<String>, OutboxError> {
+        let mut tx = connection::begin_reading(pool).await?;
+        let others = sqlx::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
+        tx.rollback().await?;
+        Ok(others)
+    }
+
+    async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
+        let mut tx = connection::begin_reading(pool).await?;
+        let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> =
+            sqlx::query_as(fill(names, STATUS))
+                .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+                .fetch_all(&mut *tx)
+                .await?;
+        let parked: i64 = sqlx::query_scalar(fill(
+            names,
+            "select count(*) from (select from {parked} limit $1) counted",
+        ))
+        .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.rollback().await?;
+        let lanes = rows
+            .into_iter()
+            .map(|(lane, owner, backlog, oldest)| LaneStatus {
+                lane: Lane::from_number(lane),
+                owner,
+                backlog: backlog.unsigned_abs(),
+                oldest_pending: oldest.map(Into::into),
+            })
+            .collect();
+        Ok(Status::new(lanes, parked.unsigned_abs()))
+    }
+
+    async fn parked(
+        pool: &PgPool,
+        names: &Names,
+        after: Option<(Lane, KeyDigest, i64)>,
+        limit: u32,
+    ) -> Result<Vec<ParkedEvent>, OutboxError> {
+        let mut tx = connection::begin_reading(pool).await?;
+        let found: Vec<(i64, i32, Uuid, i64)> = sqlx::query_as(fill(names, PAGE))
+            .bind(after.map(|(lane, ..)| lane.number()))
+            .bind(after.map(|(_, key, _)| key.0))
+            .bind(after.map(|(.., seq)| seq))
+            .bind(i64::from(limit.min(PAGE_EVENTS)))
             .fetch_all(&mut *tx)
             .await?;
-    let parked: i64 = sqlx::query_scalar(fill(
-        names,
-        "select count(*) from (select from {parked} limit $1) counted",
-    ))
-    .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-    .fetch_one(&mut *tx)
-    .await?;
-    tx.rollback().await?;
-    let lanes = rows
-        .into_iter()
-        .map(|(lane, owner, backlog, oldest)| LaneStatus {
-            lane: Lane::from_number(lane),
-            owner,
-            backlog: backlog.unsigned_abs(),
-            oldest_pending: oldest.map(Into::into),
-        })
-        .collect();
-    Ok(Status::new(lanes, parked.unsigned_abs()))
-}
+        let found =
+            &found[..page(found.iter().map(|(_, bytes, ..)| u64::from(bytes.unsigned_abs())))];
+        let seqs: Vec<i64> = found.iter().map(|(seq, ..)| *seq).collect();
+        let rows = sqlx::query(fill(names, PARKED)).bind(&seqs).fetch_all(&mut *tx).await?;
+        tx.rollback().await?;
+        let heads = found.iter().map(|(seq, _, id, first)| (*seq, (first != seq).then_some(*id)));
+        let heads: BTreeMap<i64, Option<Uuid>> = heads.collect();
+        rows.iter()
+            .map(|row| {
+                let mut parked = parked_event(row)?;
+                parked.waits_behind = heads.get(&parked.seq).copied().flatten();
+                Ok(parked)
+            })
+            .collect()
+    }
 
-pub(super) async fn parked(
-    pool: &PgPool,
-    names: &Names,
-    after: Option<(Lane, KeyDigest, i64)>,
-    limit: u32,
-) -> Result<Vec<ParkedEvent>, OutboxError> {
-    let mut tx = connection::begin_reading(pool).await?;
-    let found: Vec<(i64, i32, Uuid, i64)> = sqlx::query_as(fill(names, PAGE))
-        .bind(after.map(|(lane, ..)| lane.number()))
-        .bind(after.map(|(_, key, _)| key.0))
-        .bind(after.map(|(.., seq)| seq))
-        .bind(i64::from(limit.min(PAGE_EVENTS)))
-        .fetch_all(&mut *tx)
-        .await?;
-    let found = &found[..page(found.iter().map(|(_, bytes, ..)| u64::from(bytes.unsigned_abs())))];
-    let seqs: Vec<i64> = found.iter().map(|(seq, ..)| *seq).collect();
-    let rows = sqlx::query(fill(names, PARKED)).bind(&seqs).fetch_all(&mut *tx).await?;
-    tx.rollback().await?;
-    let heads = found.iter().map(|(seq, _, id, first)| (*seq, (first != seq).then_some(*id)));
-    let heads: BTreeMap<i64, Option<Uuid>> = heads.collect();
-    rows.iter()
-        .map(|row| {
-            let mut parked = parked_event(row)?;
-            parked.waits_behind = heads.get(&parked.seq).copied().flatten();
-            Ok(parked)
-        })
-        .collect()
+    async fn release_parked(
+        pool: &PgPool,
+        names: &Names,
+        which: Release<'_>,
+    ) -> Result<u64, OutboxError> {
+        let events = match which {
+            Release::All => release_all(pool, names).await?,
+            Release::Key(key) => {
+                let lane = Lane::of(Some(key), Uuid::nil()).number();
+                let release = sqlx::query_scalar(fill(names, RELEASE_KEY)).bind(lane).bind(key);
+                release_one(pool, release).await?
+            }
+            Release::OnTopic(lane, key) => {
+                let release = sqlx::query_scalar(fill(names, RELEASE_ON_TOPIC));
+                release_one(pool, release.bind(lane.number()).bind(key.0)).await?
+            }
+        };
+        wakeup::call_relays(pool, &connection::located(pool, names).await?).await?;
+        Ok(events)
+    }
+
+    async fn discard_parked(
+        pool: &PgPool,
+        names: &Names,
+        id: Uuid,
+        insist: bool,
+    ) -> Result<Discard, OutboxError> {
+        let mut tx = connection::begin(pool).await?;
+        tx.execute(connection::BY_INDEX).await?;
+        let found: Option<(i64, i64, Uuid)> =
+            sqlx::query_as(fill(names, TO_DISCARD)).bind(id).fetch_optional(&mut *tx).await?;
+        let refused = match found {
+            None => Some(Discard::NotParked),
+            Some((seq, first, head)) => (seq != first && !insist).then_some(Discard::Waits(head)),
+        };
+        if let Some(refused) = refused {
+            tx.rollback().await?;
+            return Ok(refused);
+        }
+        sqlx::query(fill(names, DISCARD)).bind(id).execute(&mut *tx).await?;
+        tx.commit().await?;
+        wakeup::call_relays(pool, &connection::located(pool, names).await?).await?;
+        Ok(Discard::Done)
+    }
+
+    async fn discarded(
+        pool: &PgPool,
+        names: &Names,
+        limit: u32,
+    ) -> Result<Vec<DiscardedEvent>, OutboxError> {
+        const DISCARDED: &str = "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
+        let mut tx = connection::begin_reading(pool).await?;
+        let query = sqlx::query(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
+        let rows = query.fetch_all(&mut *tx).await?;
+        tx.rollback().await?;
+        rows.iter()
+            .map(|row| {
+                Ok(DiscardedEvent {
+                    id: row.try_get("id")?,
+                    seq: row.try_get("seq")?,
+                    topic: row.try_get("topic")?,
+                    name: row.try_get("name")?,
+                    reason: row.try_get("reason")?,
+                    at: row.try_get::<OffsetDateTime, _>("at")?.into(),
+                })
+            })
+            .collect()
+    }
+
+    async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+        // A copy of all that is retained takes longer than other statements.
+        const WITHIN: Duration = Duration::from_secs(600);
+        let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
+        let mut tx = Begun::on(pool, Some(connection::begin_statement(options))).await?;
+        let replayed: i64 = sqlx::query_scalar(fill(names, REPLAY))
+            .bind(which.ids.as_deref())
+            .bind(which.topic.as_deref())
+            .bind(which.from.map(OffsetDateTime::from))
+            .bind(which.until.map(OffsetDateTime::from))
+            .fetch_one(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(replayed.unsigned_abs())
+    }
 }
 
 fn parked_event(row: &PgRow) -> Result<ParkedEvent, OutboxError> {
@@ -209,34 +312,14 @@ fn parked_event(row: &PgRow) -> Result<ParkedEvent, OutboxError> {
     })
 }
 
-pub(super) async fn release_parked(
+/// Returns how many events the statement released.
+async fn release_one(
     pool: &PgPool,
-    names: &Names,
-    which: Release<'_>,
+    release: QueryScalar<'_, Postgres, i64, PgArguments>,
 ) -> Result<u64, OutboxError> {
     let mut tx = connection::begin(pool).await?;
     tx.execute(connection::BY_INDEX).await?;
-    let released: i64 = match which {
-        Release::Key(key) => {
-            let lane = Lane::of(Some(key), Uuid::nil()).number();
-            sqlx::query_scalar(fill(names, RELEASE_KEY))
-                .bind(lane)
-                .bind(key)
-                .fetch_one(&mut *tx)
-                .await?
-        }
-        Release::OnTopic(lane, key) => {
-            sqlx::query_scalar(fill(names, RELEASE_ON_TOPIC))
-                .bind(lane.number())
-                .bind(key.0)
-                .fetch_one(&mut *tx)
-                .await?
-        }
-        Release::All => {
-            tx.rollback().await?;
-            return release_all(pool, names).await;
-        }
-    };
+    let released = release.fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(released.unsigned_abs())
 }
@@ -271,71 +354,4 @@ async fn release_some(
         .await?;
     tx.commit().await?;
     Ok(released.into_iter().max())
-}
-
-pub(super) async fn discard_parked(
-    pool: &PgPool,
-    names: &Names,
-    id: Uuid,
-    insist: bool,
-) -> Result<Discard, OutboxError> {
-    let mut tx = connection::begin(pool).await?;
-    tx.execute(connection::BY_INDEX).await?;
-    let found: Option<(i64, i64, Uuid)> =
-        sqlx::query_as(fill(names, TO_DISCARD)).bind(id).fetch_optional(&mut *tx).await?;
-    let refused = match found {
-        None => Some(Discard::NotParked),
-        Some((seq, first, head)) => (seq != first && !insist).then_some(Discard::Waits(head)),
-    };
-    if let Some(refused) = refused {
-        tx.rollback().await?;
-        return Ok(refused);
-    }
-    sqlx::query(fill(names, DISCARD)).bind(id).execute(&mut *tx).await?;
-    tx.commit().await?;
-    Ok(Discard::Done)
-}
-
-pub(super) async fn discarded(
-    pool: &PgPool,
-    names: &Names,
-    limit: u32,
-) -> Result<Vec<DiscardedEvent>, OutboxError> {
-    const DISCARDED: &str = "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
-    let mut tx = connection::begin_reading(pool).await?;
-    let query = sqlx::query(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
-    let rows = query.fetch_all(&mut *tx).await?;
-    tx.rollback().await?;
-    rows.iter()
-        .map(|row| {
-            Ok(DiscardedEvent {
-                id: row.try_get("id")?,
-                seq: row.try_get("seq")?,
-                topic: row.try_get("topic")?,
-                name: row.try_get("name")?,
-                reason: row.try_get("reason")?,
-                at: row.try_get::<OffsetDateTime, _>("at")?.into(),
-            })
-        })
-        .collect()
-}
-
-pub(super) async fn replay(
-    pool: &PgPool,
-    names: &Names,
-    which: &Replay,
-) -> Result<u64, OutboxError> {
-    // A copy of all that is retained takes longer than other statements.
-    const WITHIN: Duration = Duration::from_secs(600);
-    let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
-    let mut tx = Begun::on(pool, Some(connection::begin_statement(options))).await?;
-    let replayed: i64 = sqlx::query_scalar(fill(names, REPLAY))
-        .bind(which.ids.as_deref())
-        .bind(which.topic.as_deref())
-        .bind(which.from.map(OffsetDateTime::from))
-        .bind(which.until.map(OffsetDateTime::from))
-        .fetch_one(&mut *tx)
-        .await?;
-    tx.commit().await?;
-    Ok(replayed.unsigned_abs())
 }

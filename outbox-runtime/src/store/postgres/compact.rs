@@ -17,7 +17,7 @@ use super::connection;
 use super::fragments::fill;
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
-use crate::store::Names;
+use crate::store::names::Names;
 
 /// About 5 minutes of a relay that is busy in all lanes.
 pub(super) const LARGE: i64 = 16 * 1024 * 1024;

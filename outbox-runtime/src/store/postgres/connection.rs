@@ -7,10 +7,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Executor, PgConnection, PgPool, Postgres, Row, SqlStr};
 
-use crate::store::names::literal;
+use crate::store::begun::Begun;
+use crate::store::names::{Names, literal, sql};
 use crate::store::tx_options::{Isolation, TxOptions};
-use crate::store::{Names, sql};
-use crate::tx::Begun;
 
 /// After which a database is said to be away. sqlx's own 30 s would be a long silence.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

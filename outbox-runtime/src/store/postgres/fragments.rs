@@ -2,7 +2,7 @@
 
 use sqlx::SqlStr;
 
-use crate::store::{Names, sql};
+use crate::store::names::{Names, sql};
 
 /// What [`stored_event`](super::chunk::stored_event) takes, of a row `e`.
 const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text, e.payload, \

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres};
 
 use crate::record::fnv1a;
 
@@ -40,4 +40,4 @@ async fn lock(
     lock.execute(connection).await.map(drop)
 }
 
-crate::store::inbox::inbox_functions!(PgConnection);
+crate::store::inbox::impl_inbox!(Postgres, PgConnection);

@@ -16,7 +16,7 @@ use super::lanes::{BLOCK_BITS, LEAVES};
 use super::{compact, connection};
 use crate::error::{OutboxError, is_conflict};
 use crate::failpoint::failpoint;
-use crate::store::Names;
+use crate::store::names::Names;
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// With fewer leaves than this free ahead of the current one, the retention no longer counts.

@@ -1,30 +1,47 @@
+//! The tables.
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Executor, PgConnection, PgPool};
+use sqlx::{Executor, PgConnection, PgPool, Postgres};
 
 use super::connection;
 use crate::error::{ErrorKind, OutboxError};
-use crate::store::{Migration, Names, migrate::missing, sql};
+use crate::store::migrate::{Migration, missing};
+use crate::store::names::{Names, sql};
+use crate::store::sealed::Schema;
 
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
+const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
 
 /// Postgres cuts longer identifiers off, without an error: two outboxes could then share a table.
 const MAX_IDENTIFIER_BYTES: usize = 63;
 const LONGEST_OBJECT: &str = "inbox_handled_at";
 
-pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
-    let longest = names.prefix.len() + LONGEST_OBJECT.len();
-    if longest > MAX_IDENTIFIER_BYTES
-        || names.schema.as_ref().is_some_and(|s| s.len() > MAX_IDENTIFIER_BYTES)
-    {
-        return Err(OutboxError::config(format!(
-            "the schema or table prefix of the outbox is too long: Postgres cuts names off at {MAX_IDENTIFIER_BYTES} \
-             bytes. The prefix may have {} bytes, the schema {MAX_IDENTIFIER_BYTES}",
-            MAX_IDENTIFIER_BYTES - LONGEST_OBJECT.len()
-        )));
+impl Schema for Postgres {
+    const MIGRATIONS: &'static [Migration] = MIGRATIONS;
+    const MIGRATION_TABLE: &'static str = MIGRATION_TABLE;
+
+    fn check_names(names: &Names) -> Result<(), OutboxError> {
+        let longest = names.prefix.len() + LONGEST_OBJECT.len();
+        if longest > MAX_IDENTIFIER_BYTES
+            || names.schema.as_ref().is_some_and(|s| s.len() > MAX_IDENTIFIER_BYTES)
+        {
+            return Err(OutboxError::config(format!(
+                "the schema or table prefix of the outbox is too long: Postgres cuts names off at {MAX_IDENTIFIER_BYTES} \
+                 bytes. The prefix may have {} bytes, the schema {MAX_IDENTIFIER_BYTES}",
+                MAX_IDENTIFIER_BYTES - LONGEST_OBJECT.len()
+            )));
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
+        migrate_if_needed(pool, names).await.map_err(OutboxError::migration)
+    }
+
+    async fn located(pool: &PgPool, names: &Names) -> Result<Arc<Names>, OutboxError> {
+        Ok(Arc::new(connection::located(pool, names).await?))
+    }
 }
 
 /// How long another process may take to migrate.
@@ -35,10 +52,6 @@ const TURN_PAUSE: Duration = Duration::from_millis(50);
 const SETTINGS: &str = "\
 set local client_min_messages = warning; set local standard_conforming_strings = on; \
 set local default_table_access_method = heap; set local check_function_bodies = on";
-
-pub(super) async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
-    migrate_if_needed(pool, names).await.map_err(OutboxError::migration)
-}
 
 async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
     // Without a lock or a right that a service need not have: mostly all is there.
@@ -129,4 +142,4 @@ select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_nam
     Ok((names, applied))
 }
 
-pub(super) const MIGRATION_TABLE: &str = "create table if not exists {migration} (version integer primary key, applied_at timestamptz not null default now());\n";
+const MIGRATION_TABLE: &str = "create table if not exists {migration} (version integer primary key, applied_at timestamptz not null default now());\n";

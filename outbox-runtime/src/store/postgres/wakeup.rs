@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgNotification};
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, RawSql};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Postgres, RawSql};
 
 use super::connection;
 use crate::doorbell::Doorbell;
 use crate::record::fnv1a;
-use crate::store::Names;
+use crate::store::names::Names;
+use crate::store::sealed::Wakeup;
 
 /// At most one NOTIFY in this time, however many commits there are.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -33,24 +34,36 @@ fn notify(channel: &str, payload: &str) -> RawSql {
     )))
 }
 
-pub(super) async fn notify_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
-    let (mut channel, mut connection) = (None, None);
-    loop {
-        doorbell.rung_elsewhere().await;
-        let notified = async {
-            if channel.is_none() {
-                channel = Some(self::channel(&in_time(connection::located(&pool, &names)).await?));
+impl Wakeup for Postgres {
+    async fn notify_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
+        let (mut channel, mut connection) = (None, None);
+        loop {
+            doorbell.rung_elsewhere().await;
+            let notified = async {
+                if channel.is_none() {
+                    channel =
+                        Some(self::channel(&in_time(connection::located(&pool, &names)).await?));
+                }
+                ring(&mut connection, &pool, channel.as_deref().unwrap_or_default()).await
+            };
+            let pause = match notified.await {
+                Ok(()) => COALESCE,
+                Err(error) => {
+                    tracing::debug!(%error, "doorbell not rung; relays in other processes find the events at their next poll");
+                    RECONNECT
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn listen_to_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
+        loop {
+            if let Err(error) = listen(&pool, &names, &doorbell).await {
+                tracing::debug!(%error, "doorbell connection lost; the relay polls until it is back");
             }
-            ring(&mut connection, &pool, channel.as_deref().unwrap_or_default()).await
-        };
-        let pause = match notified.await {
-            Ok(()) => COALESCE,
-            Err(error) => {
-                tracing::debug!(%error, "doorbell not rung; relays in other processes find the events at their next poll");
-                RECONNECT
-            }
-        };
-        tokio::time::sleep(pause).await;
+            tokio::time::sleep(RECONNECT).await;
+        }
     }
 }
 
@@ -87,15 +100,6 @@ pub(super) async fn call_relays(
     names: &Names,
 ) -> Result<(), sqlx::Error> {
     notify(&channel(names), LANES).execute(executor).await.map(drop)
-}
-
-pub(super) async fn listen_to_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
-    loop {
-        if let Err(error) = listen(&pool, &names, &doorbell).await {
-            tracing::debug!(%error, "doorbell connection lost; the relay polls until it is back");
-        }
-        tokio::time::sleep(RECONNECT).await;
-    }
 }
 
 /// Until the connection is lost. One that says nothing may be dead: it is asked from time to time.

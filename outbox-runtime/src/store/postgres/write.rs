@@ -1,10 +1,14 @@
 //! What runs inside the user's transaction.
 
-use sqlx::PgConnection;
 use sqlx::types::time::OffsetDateTime;
+use sqlx::{Executor, PgConnection, Postgres, SqlStr};
 
+use super::connection;
 use crate::record::{EventRecord, Lane};
-use crate::store::{Names, sql};
+use crate::store::doubt::Doubt;
+use crate::store::names::{Names, sql};
+use crate::store::sealed::EventWriter;
+use crate::store::tx_options::TxOptions;
 
 /// One statement for all events of a transaction: the sequence is drawn as late as can be, and in
 /// their order. `xid` comes first among the columns, so its default is drawn before that of `seq`.
@@ -27,46 +31,67 @@ insert into {event} (lane, id, topic, key, name, version, content_type, headers,
                      kafka_partition)
 values ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11)";
 
-pub(super) async fn insert_events(
-    connection: &mut PgConnection,
-    names: &Names,
-    events: &[EventRecord],
-) -> Result<(), sqlx::Error> {
-    if let [event] = events {
-        sqlx::query(sql(names.fill(INSERT_EVENT)))
-            .bind(lane(event))
-            .bind(event.id)
-            .bind(&*event.topic)
-            .bind(event.key.as_deref())
-            .bind(&*event.name)
-            .bind(version(event))
-            .bind(&*event.content_type)
-            .bind(event.headers.to_json())
-            .bind(event.payload.as_deref())
-            .bind(OffsetDateTime::from(event.occurred_at))
-            .bind(event.partition)
+impl EventWriter for Postgres {
+    const CAN_GO_SILENT: bool = true;
+    const COUNTS_ROLLBACKS_AT_ONCE: bool = true;
+
+    fn begin_statement(options: TxOptions) -> Option<SqlStr> {
+        Some(connection::begin_statement(options))
+    }
+
+    /// An insert of events finds out by itself.
+    fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool {
+        doubt.now && !has_events
+    }
+
+    async fn confirm(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute("select 1").await.map(drop)
+    }
+
+    async fn insert_events(
+        connection: &mut PgConnection,
+        names: &Names,
+        events: &[EventRecord],
+    ) -> Result<(), sqlx::Error> {
+        if let [event] = events {
+            sqlx::query(sql(names.fill(INSERT_EVENT)))
+                .bind(lane(event))
+                .bind(event.id)
+                .bind(&*event.topic)
+                .bind(event.key.as_deref())
+                .bind(&*event.name)
+                .bind(version(event))
+                .bind(&*event.content_type)
+                .bind(event.headers.to_json())
+                .bind(event.payload.as_deref())
+                .bind(OffsetDateTime::from(event.occurred_at))
+                .bind(event.partition)
+                .execute(connection)
+                .await?;
+            return Ok(());
+        }
+        fn column<'e, T>(
+            events: &'e [EventRecord],
+            field: impl Fn(&'e EventRecord) -> T,
+        ) -> Vec<T> {
+            events.iter().map(field).collect()
+        }
+        sqlx::query(sql(names.fill(INSERT_EVENTS)))
+            .bind(column(events, lane))
+            .bind(column(events, |e| e.id))
+            .bind(column(events, |e| &*e.topic))
+            .bind(column(events, |e| e.key.as_deref()))
+            .bind(column(events, |e| &*e.name))
+            .bind(column(events, version))
+            .bind(column(events, |e| &*e.content_type))
+            .bind(column(events, |e| e.headers.to_json()))
+            .bind(column(events, |e| e.payload.as_deref()))
+            .bind(column(events, |e| OffsetDateTime::from(e.occurred_at)))
+            .bind(column(events, |e| e.partition))
             .execute(connection)
             .await?;
-        return Ok(());
+        Ok(())
     }
-    fn column<'e, T>(events: &'e [EventRecord], field: impl Fn(&'e EventRecord) -> T) -> Vec<T> {
-        events.iter().map(field).collect()
-    }
-    sqlx::query(sql(names.fill(INSERT_EVENTS)))
-        .bind(column(events, lane))
-        .bind(column(events, |e| e.id))
-        .bind(column(events, |e| &*e.topic))
-        .bind(column(events, |e| e.key.as_deref()))
-        .bind(column(events, |e| &*e.name))
-        .bind(column(events, version))
-        .bind(column(events, |e| &*e.content_type))
-        .bind(column(events, |e| e.headers.to_json()))
-        .bind(column(events, |e| e.payload.as_deref()))
-        .bind(column(events, |e| OffsetDateTime::from(e.occurred_at)))
-        .bind(column(events, |e| e.partition))
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 fn lane(event: &EventRecord) -> i16 {

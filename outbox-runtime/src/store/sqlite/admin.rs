@@ -1,44 +1,21 @@
-//! What an operator asks, and how space comes back: published rows are deleted, a few at a time.
+//! What an operator asks.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, Row, SqliteConnection, SqlitePool};
+use sqlx::{Executor, Row, Sqlite, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
+use super::clock::{unix_micros, unix_millis};
 use super::lanes::stored_event;
-use super::write::unix_micros;
-use super::{millis, unix_millis};
+use super::reclaim;
 use crate::error::OutboxError;
-use crate::failpoint::failpoint;
-use crate::outbox::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 use crate::record::{KeyDigest, Lane};
-use crate::store::parked::{PAGE_EVENTS, page};
-use crate::store::{Discard, Names, Release, sql};
-
-/// How many rows one transaction deletes: the business waits for it.
-const DELETED_AT_ONCE: u32 = 1_000;
-const DELETED_IN_A_RUN: u64 = 100_000;
-
-/// At most a hundred marks for a retention, and one for each run.
-const MARK: &str = "\
-insert into {mark} (seq, at)
-select last.seq, $1 from (select max(seq) as seq from {event}) last
-where last.seq is not null and not exists (select 1 from {mark} where at > $1 - $2 / 100 and seq >= last.seq)
-on conflict (seq) do nothing";
-
-const FORGET_MARKS: &str =
-    "delete from {mark} where seq < (select max(seq) from {mark} where at <= $1)";
-
-const DELETE_PUBLISHED: &str = "\
-delete from {event} where seq in (
-  select e.seq from {event} e join {lane} l on l.lane = e.lane
-  where e.seq <= l.last_seq and e.seq <= (select max(seq) from {mark} where at <= $1)
-  order by e.seq limit $2)";
-
-/// What has left the outbox cannot be replayed any more.
-const FORGET_DISCARDED: &str = "delete from {discarded} where not exists (select 1 from {event} e where e.seq = {discarded}.seq)";
+use crate::store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::store::names::{Names, sql};
+use crate::store::parked::{Discard, PAGE_EVENTS, Release, page};
+use crate::store::sealed::Admin;
 
 const STATUS: &str = "\
 select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.alive_until > $2) as owner,
@@ -111,94 +88,189 @@ where type = 'table' and name like '%event' and name <> $1 || 'event'
 order by name
 limit 10";
 
-pub(super) async fn others_if_unused(
-    pool: &SqlitePool,
-    names: &Names,
-) -> Result<Vec<String>, OutboxError> {
-    Ok(sqlx::query_scalar(sql(OTHERS_IF_UNUSED)).bind(&names.prefix).fetch_all(pool).await?)
-}
-
-pub(super) async fn reclaim(
-    pool: &SqlitePool,
-    names: &Names,
-    retention: Duration,
-) -> Result<u64, OutboxError> {
-    let now = unix_millis();
-    let old = now - millis(retention);
-    sqlx::query(sql(names.fill(MARK))).bind(now).bind(millis(retention)).execute(pool).await?;
-    sqlx::query(sql(names.fill(FORGET_MARKS))).bind(old).execute(pool).await?;
-    let mut events = 0;
-    while events < DELETED_IN_A_RUN {
-        let deleted = sqlx::query(sql(names.fill(DELETE_PUBLISHED)))
-            .bind(old)
-            .bind(DELETED_AT_ONCE)
-            .execute(pool)
-            .await?
-            .rows_affected();
-        if deleted > 0 {
-            failpoint("after-reclaim");
-        }
-        events += deleted;
-        if deleted < u64::from(DELETED_AT_ONCE) {
-            break;
-        }
+impl Admin for Sqlite {
+    /// The user's own: an in-memory database has no other way in.
+    fn own_pool(pool: &SqlitePool) -> SqlitePool {
+        pool.clone()
     }
-    if events > 0 {
-        sqlx::query(sql(names.fill(FORGET_DISCARDED))).execute(pool).await?;
-    }
-    Ok(events)
-}
 
-pub(super) async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, OutboxError> {
-    let rows: Vec<(i16, Option<Uuid>, u32, Option<i64>)> = sqlx::query_as(sql(names.fill(STATUS)))
+    fn follow(_: &SqlitePool, _: &SqlitePool) {}
+
+    async fn reclaim(
+        pool: &SqlitePool,
+        names: &Names,
+        retention: Duration,
+    ) -> Result<u64, OutboxError> {
+        reclaim::reclaim(pool, names, retention).await
+    }
+
+    async fn others_if_unused(
+        pool: &SqlitePool,
+        names: &Names,
+    ) -> Result<Vec<String>, OutboxError> {
+        Ok(sqlx::query_scalar(sql(OTHERS_IF_UNUSED)).bind(&names.prefix).fetch_all(pool).await?)
+    }
+
+    async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, OutboxError> {
+        let rows: Vec<(i16, Option<Uuid>, u32, Option<i64>)> =
+            sqlx::query_as(sql(names.fill(STATUS)))
+                .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+                .bind(unix_millis())
+                .fetch_all(pool)
+                .await?;
+        let parked: u32 = sqlx::query_scalar(sql(
+            names.fill("select count(*) from (select 1 from {parked} limit $1)")
+        ))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-        .bind(unix_millis())
-        .fetch_all(pool)
+        .fetch_one(pool)
         .await?;
-    let parked: u32 = sqlx::query_scalar(sql(
-        names.fill("select count(*) from (select 1 from {parked} limit $1)")
-    ))
-    .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-    .fetch_one(pool)
-    .await?;
-    let lanes = rows
-        .into_iter()
-        .map(|(lane, owner, backlog, oldest)| LaneStatus {
-            lane: Lane::from_number(lane),
-            owner,
-            backlog: u64::from(backlog),
-            oldest_pending: oldest
-                .map(|micros| UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())),
-        })
-        .collect();
-    Ok(Status::new(lanes, u64::from(parked)))
-}
+        let lanes = rows
+            .into_iter()
+            .map(|(lane, owner, backlog, oldest)| LaneStatus {
+                lane: Lane::from_number(lane),
+                owner,
+                backlog: u64::from(backlog),
+                oldest_pending: oldest
+                    .map(|micros| UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())),
+            })
+            .collect();
+        Ok(Status::new(lanes, u64::from(parked)))
+    }
 
-pub(super) async fn parked(
-    pool: &SqlitePool,
-    names: &Names,
-    after: Option<(Lane, KeyDigest, i64)>,
-    limit: u32,
-) -> Result<Vec<ParkedEvent>, OutboxError> {
-    let found: Vec<(i64, i64, Option<Uuid>)> = sqlx::query_as(sql(names.fill(PAGE)))
-        .bind(after.map(|(lane, ..)| lane.number()))
-        .bind(after.map(|(_, key, _)| key.0))
-        .bind(after.map(|(.., seq)| seq))
+    async fn parked(
+        pool: &SqlitePool,
+        names: &Names,
+        after: Option<(Lane, KeyDigest, i64)>,
+        limit: u32,
+    ) -> Result<Vec<ParkedEvent>, OutboxError> {
+        let found: Vec<(i64, i64, Option<Uuid>)> = sqlx::query_as(sql(names.fill(PAGE)))
+            .bind(after.map(|(lane, ..)| lane.number()))
+            .bind(after.map(|(_, key, _)| key.0))
+            .bind(after.map(|(.., seq)| seq))
+            .bind(limit.min(PAGE_EVENTS))
+            .fetch_all(pool)
+            .await?;
+        let room = page(found.iter().map(|(_, bytes, _)| bytes.unsigned_abs()));
+        let mut page = Vec::with_capacity(room);
+        for (seq, _, waits_behind) in &found[..room] {
+            let row = sqlx::query(sql(names.fill("select * from {parked} where seq = $1")))
+                .bind(seq)
+                .fetch_optional(pool)
+                .await?;
+            if let Some(row) = row {
+                page.push(ParkedEvent { waits_behind: *waits_behind, ..parked_event(&row)? });
+            }
+        }
+        Ok(page)
+    }
+
+    async fn release_parked(
+        pool: &SqlitePool,
+        names: &Names,
+        which: Release<'_>,
+    ) -> Result<u64, OutboxError> {
+        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let events: i64 = match which {
+            Release::All => {
+                tx.execute(sql(names.fill("update {parked_key} set released = 1"))).await?;
+                let count = sql(names.fill("select count(*) from {parked}"));
+                sqlx::query_scalar(count).fetch_one(&mut *tx).await?
+            }
+            Release::Key(key) => {
+                let lane = Lane::of(Some(key), Uuid::nil()).number();
+                sqlx::query(sql(names.fill(RELEASE_KEY)))
+                    .bind(lane)
+                    .bind(key)
+                    .execute(&mut *tx)
+                    .await?;
+                let count =
+                    sql(names.fill("select count(*) from {parked} where lane = $1 and key = $2"));
+                sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
+            }
+            Release::OnTopic(lane, key) => {
+                let (lane, key) = (lane.number(), key.0);
+                sqlx::query(sql(names.fill(RELEASE_ON_TOPIC)))
+                    .bind(lane)
+                    .bind(key)
+                    .execute(&mut *tx)
+                    .await?;
+                let count =
+                    sql(names
+                        .fill("select count(*) from {parked} where lane = $1 and key_digest = $2"));
+                sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
+            }
+        };
+        tx.commit().await?;
+        Ok(events.unsigned_abs())
+    }
+
+    async fn discard_parked(
+        pool: &SqlitePool,
+        names: &Names,
+        id: Uuid,
+        insist: bool,
+    ) -> Result<Discard, OutboxError> {
+        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let found: Option<(i16, Uuid, Option<Uuid>)> =
+            sqlx::query_as(sql(names.fill(TO_DISCARD))).bind(id).fetch_optional(&mut *tx).await?;
+        let discard = match found {
+            None => Discard::NotParked,
+            Some((.., Some(head))) if !insist => Discard::Waits(head),
+            Some((lane, key, _)) => {
+                discard_all_of(&mut tx, names, id).await?;
+                let release = sqlx::query(sql(names.fill(RELEASE_IF_EMPTY)));
+                release.bind(lane).bind(key).execute(&mut *tx).await?;
+                Discard::Done
+            }
+        };
+        tx.commit().await?;
+        Ok(discard)
+    }
+
+    async fn discarded(
+        pool: &SqlitePool,
+        names: &Names,
+        limit: u32,
+    ) -> Result<Vec<DiscardedEvent>, OutboxError> {
+        let rows = sqlx::query(sql(
+            names.fill("select * from {discarded} order by at desc, seq desc limit $1")
+        ))
         .bind(limit.min(PAGE_EVENTS))
         .fetch_all(pool)
         .await?;
-    let room = page(found.iter().map(|(_, bytes, _)| bytes.unsigned_abs()));
-    let mut page = Vec::with_capacity(room);
-    for (seq, _, waits_behind) in &found[..room] {
-        let row = sqlx::query(sql(names.fill("select * from {parked} where seq = $1")))
-            .bind(seq)
-            .fetch_optional(pool)
-            .await?;
-        if let Some(row) = row {
-            page.push(ParkedEvent { waits_behind: *waits_behind, ..parked_event(&row)? });
-        }
+        rows.iter()
+            .map(|row| {
+                Ok(DiscardedEvent {
+                    id: row.try_get("id")?,
+                    seq: row.try_get("seq")?,
+                    topic: row.try_get("topic")?,
+                    name: row.try_get("name")?,
+                    reason: row.try_get("reason")?,
+                    at: at(row.try_get("at")?),
+                })
+            })
+            .collect()
     }
-    Ok(page)
+
+    async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let replayed = match &which.ids {
+            Some(ids) => replay_ids(&mut tx, names, which, ids).await?,
+            None => {
+                let statement = names.fill(&format!("{REPLAY} ({TO_REPLAY}) order by e.seq"));
+                sqlx::query(sql(statement))
+                    .bind(None::<Uuid>)
+                    .bind(which.topic.as_deref())
+                    .bind(which.from.map(unix_micros))
+                    .bind(which.until.map(unix_micros))
+                    .execute(&mut *tx)
+                    .await?
+                    .rows_affected()
+            }
+        };
+        tx.commit().await?;
+        Ok(replayed)
+    }
 }
 
 fn parked_event(row: &SqliteRow) -> Result<ParkedEvent, OutboxError> {
@@ -218,69 +290,6 @@ fn at(millis: i64) -> std::time::SystemTime {
     UNIX_EPOCH + Duration::from_millis(millis.unsigned_abs())
 }
 
-pub(super) async fn release_parked(
-    pool: &SqlitePool,
-    names: &Names,
-    which: Release<'_>,
-) -> Result<u64, OutboxError> {
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let events: i64 = match which {
-        Release::All => {
-            tx.execute(sql(names.fill("update {parked_key} set released = 1"))).await?;
-            let count = sql(names.fill("select count(*) from {parked}"));
-            sqlx::query_scalar(count).fetch_one(&mut *tx).await?
-        }
-        Release::Key(key) => {
-            let lane = Lane::of(Some(key), Uuid::nil()).number();
-            sqlx::query(sql(names.fill(RELEASE_KEY)))
-                .bind(lane)
-                .bind(key)
-                .execute(&mut *tx)
-                .await?;
-            let count =
-                sql(names.fill("select count(*) from {parked} where lane = $1 and key = $2"));
-            sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
-        }
-        Release::OnTopic(lane, key) => {
-            let (lane, key) = (lane.number(), key.0);
-            sqlx::query(sql(names.fill(RELEASE_ON_TOPIC)))
-                .bind(lane)
-                .bind(key)
-                .execute(&mut *tx)
-                .await?;
-            let count = sql(
-                names.fill("select count(*) from {parked} where lane = $1 and key_digest = $2")
-            );
-            sqlx::query_scalar(count).bind(lane).bind(key).fetch_one(&mut *tx).await?
-        }
-    };
-    tx.commit().await?;
-    Ok(events.unsigned_abs())
-}
-
-pub(super) async fn discard_parked(
-    pool: &SqlitePool,
-    names: &Names,
-    id: Uuid,
-    insist: bool,
-) -> Result<Discard, OutboxError> {
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let found: Option<(i16, Uuid, Option<Uuid>)> =
-        sqlx::query_as(sql(names.fill(TO_DISCARD))).bind(id).fetch_optional(&mut *tx).await?;
-    let discard = match found {
-        None => Discard::NotParked,
-        Some((.., Some(head))) if !insist => Discard::Waits(head),
-        Some((lane, key, _)) => {
-            discard_all_of(&mut tx, names, id).await?;
-            let release = sqlx::query(sql(names.fill(RELEASE_IF_EMPTY)));
-            release.bind(lane).bind(key).execute(&mut *tx).await?;
-            Discard::Done
-        }
-    };
-    tx.commit().await?;
-    Ok(discard)
-}
-
 async fn discard_all_of(
     connection: &mut SqliteConnection,
     names: &Names,
@@ -296,55 +305,6 @@ async fn discard_all_of(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-pub(super) async fn discarded(
-    pool: &SqlitePool,
-    names: &Names,
-    limit: u32,
-) -> Result<Vec<DiscardedEvent>, OutboxError> {
-    let rows = sqlx::query(sql(
-        names.fill("select * from {discarded} order by at desc, seq desc limit $1")
-    ))
-    .bind(limit.min(PAGE_EVENTS))
-    .fetch_all(pool)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(DiscardedEvent {
-                id: row.try_get("id")?,
-                seq: row.try_get("seq")?,
-                topic: row.try_get("topic")?,
-                name: row.try_get("name")?,
-                reason: row.try_get("reason")?,
-                at: at(row.try_get("at")?),
-            })
-        })
-        .collect()
-}
-
-pub(super) async fn replay(
-    pool: &SqlitePool,
-    names: &Names,
-    which: &Replay,
-) -> Result<u64, OutboxError> {
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let replayed = match &which.ids {
-        Some(ids) => replay_ids(&mut tx, names, which, ids).await?,
-        None => {
-            let statement = names.fill(&format!("{REPLAY} ({TO_REPLAY}) order by e.seq"));
-            sqlx::query(sql(statement))
-                .bind(None::<Uuid>)
-                .bind(which.topic.as_deref())
-                .bind(which.from.map(unix_micros))
-                .bind(which.until.map(unix_micros))
-                .execute(&mut *tx)
-                .await?
-                .rows_affected()
-        }
-    };
-    tx.commit().await?;
-    Ok(replayed)
 }
 
 /// Statements for each: SQLite has no arrays.

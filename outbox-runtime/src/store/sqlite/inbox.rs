@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
+use sqlx::{Sqlite, SqliteConnection};
 
 const FORGET: &str = "\
 delete from {inbox} where rowid in (
@@ -27,4 +27,4 @@ async fn lock(_: &mut SqliteConnection, _: &Names, _: &GroupKey<'_>) -> Result<(
     Ok(())
 }
 
-crate::store::inbox::inbox_functions!(SqliteConnection);
+crate::store::inbox::impl_inbox!(Sqlite, SqliteConnection);

@@ -1,25 +1,38 @@
+//! The tables.
+
+use std::sync::Arc;
+
 use sqlx::{Executor, Sqlite, SqlitePool};
 
 use crate::error::OutboxError;
-use crate::store::sealed::Database as _;
+use crate::store::begun::Begun;
+use crate::store::migrate::{Migration, missing};
+use crate::store::names::{Names, sql};
+use crate::store::sealed::{EventWriter as _, Schema};
 use crate::store::tx_options::TxOptions;
-use crate::store::{Migration, Names, migrate::missing, sql};
-use crate::tx::Begun;
 
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
+const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
 
-pub(super) fn check_names(names: &Names) -> Result<(), OutboxError> {
-    if names.schema.is_some() {
-        return Err(OutboxError::config(
-            "SQLite has no schemas: leave `schema` out, and tell several outboxes in one file apart by `table_prefix`",
-        ));
+impl Schema for Sqlite {
+    const MIGRATIONS: &'static [Migration] = MIGRATIONS;
+    const MIGRATION_TABLE: &'static str = MIGRATION_TABLE;
+
+    fn check_names(names: &Names) -> Result<(), OutboxError> {
+        if names.schema.is_some() {
+            return Err(OutboxError::config(
+                "SQLite has no schemas: leave `schema` out, and tell several outboxes in one file apart by `table_prefix`",
+            ));
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-pub(super) async fn migrate(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
-    migrate_if_needed(pool, names).await.map_err(OutboxError::migration)
+    async fn migrate(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
+        migrate_if_needed(pool, names).await.map_err(OutboxError::migration)
+    }
+
+    async fn located(_: &SqlitePool, names: &Names) -> Result<Arc<Names>, OutboxError> {
+        Ok(Arc::new(names.clone()))
+    }
 }
 
 async fn migrate_if_needed(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
@@ -46,4 +59,4 @@ async fn migrate_if_needed(pool: &SqlitePool, names: &Names) -> Result<(), Outbo
     Ok(())
 }
 
-pub(super) const MIGRATION_TABLE: &str = "create table if not exists {migration} (version integer primary key, applied_at integer not null default (unixepoch()));\n";
+const MIGRATION_TABLE: &str = "create table if not exists {migration} (version integer primary key, applied_at integer not null default (unixepoch()));\n";

@@ -1,47 +1,74 @@
 //! What runs inside the user's transaction.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use sqlx::{Executor, SqlSafeStr, SqlStr, Sqlite, SqliteConnection};
 
-use sqlx::SqliteConnection;
-
+use super::clock::unix_micros;
 use crate::record::{EventRecord, Lane};
-use crate::store::{Names, sql};
+use crate::store::doubt::Doubt;
+use crate::store::names::{Names, sql};
+use crate::store::sealed::EventWriter;
+use crate::store::tx_options::TxOptions;
 
 const INSERT_EVENT: &str = "\
 insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
                      kafka_partition)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-/// A statement per event: SQLite runs in this process, so there is no round trip to save.
-pub(super) async fn insert_events(
-    connection: &mut SqliteConnection,
-    names: &Names,
-    events: &[EventRecord],
-) -> Result<(), sqlx::Error> {
-    let insert = sql(names.fill(INSERT_EVENT));
-    for event in events {
-        sqlx::query(insert.clone())
-            .bind(Lane::of(event.key.as_deref(), event.id).number())
-            .bind(event.id)
-            .bind(event.topic.as_ref())
-            .bind(event.key.as_deref())
-            .bind(event.name.as_ref())
-            .bind(event.version)
-            .bind(event.content_type.as_ref())
-            .bind(event.headers.to_json())
-            .bind(event.payload.as_deref())
-            .bind(unix_micros(event.occurred_at))
-            .bind(event.partition)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
+impl EventWriter for Sqlite {
+    const CAN_GO_SILENT: bool = false;
+    /// A savepoint that was dropped is counted until the connection's thread has rolled it back.
+    const COUNTS_ROLLBACKS_AT_ONCE: bool = false;
 
-pub(super) fn unix_micros(time: SystemTime) -> i64 {
-    let micros = match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_micros()),
-        Err(before) => i64::try_from(before.duration().as_micros()).map(|micros| -micros),
-    };
-    micros.unwrap_or(i64::MAX)
+    /// A transaction that reads first and writes later fails when another wrote meanwhile, and
+    /// waiting does not help it. One that takes the writer's place at once waits for it (sqlx's
+    /// `busy_timeout`).
+    fn begin_statement(_: TxOptions) -> Option<SqlStr> {
+        Some("BEGIN IMMEDIATE".into_sql_str())
+    }
+
+    /// What fails in SQLite fails alone, unless it says `or rollback`, or the disk is full: then
+    /// the transaction is over, and what follows would commit by itself, statement for statement.
+    fn asks_before_commit(doubt: Doubt, _: bool) -> bool {
+        doubt.ever
+    }
+
+    /// Inside of a transaction, no other can begin.
+    async fn confirm(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        match connection.execute("begin").await {
+            Err(sqlx::Error::Database(error)) if error.message().contains("within a transaction") => Ok(()),
+            Err(error) => Err(error),
+            // It is left open: sqlx, which counts one, is about to roll it back.
+            Ok(_) => Err(sqlx::Error::InvalidArgument(
+                "an earlier statement failed, and SQLite rolled the transaction back (`or rollback`, or a full disk): \
+                 return the error of each statement"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// A statement per event: SQLite runs in this process, so there is no round trip to save.
+    async fn insert_events(
+        connection: &mut SqliteConnection,
+        names: &Names,
+        events: &[EventRecord],
+    ) -> Result<(), sqlx::Error> {
+        let insert = sql(names.fill(INSERT_EVENT));
+        for event in events {
+            sqlx::query(insert.clone())
+                .bind(Lane::of(event.key.as_deref(), event.id).number())
+                .bind(event.id)
+                .bind(event.topic.as_ref())
+                .bind(event.key.as_deref())
+                .bind(event.name.as_ref())
+                .bind(event.version)
+                .bind(event.content_type.as_ref())
+                .bind(event.headers.to_json())
+                .bind(event.payload.as_deref())
+                .bind(unix_micros(event.occurred_at))
+                .bind(event.partition)
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
+    }
 }

@@ -9,13 +9,14 @@ use futures_core::Stream;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::cursor::{PgCursor, Snapshot};
 use super::floors::Place;
-use super::window::{PgCursor, Session, Snapshot, ToRead};
+use super::session::{Session, ToRead};
 use crate::error::OutboxError;
 use crate::event::{Headers, is_in_calendar};
 use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::store::lanes::{LaneRead, Rest};
 use crate::store::postgres::fragments::fill;
-use crate::store::{LaneRead, Rest};
 
 /// The next chunk of each lane's window, of numbers up to `$8`. `{running}` is what the bound of
 /// bytes applies to.

@@ -1,6 +1,6 @@
 //! Where in the ring a window is to be searched.
 
-use super::window::{PgCursor, Snapshot};
+use super::cursor::{PgCursor, Snapshot};
 
 /// The ring, as `schema_v1.sql` has it: so many leaves, each of a block of 2^20 numbers.
 pub(in crate::store::postgres) const LEAVES: i64 = 16;
@@ -61,49 +61,6 @@ impl Marks {
         let known = self.0.partition_point(|mark| mark.horizon <= oldest);
         known.checked_sub(1).map_or(0, |last| self.0[last].floor)
     }
-}
-
-impl Snapshot {
-    /// What the database wrote as `xid8`; 0, of which nothing follows, if it is anything else.
-    pub(super) fn horizon(&self) -> u64 {
-        self.horizon.parse().unwrap_or(0)
-    }
-
-    /// The first id that was not drawn yet.
-    pub(super) fn end(&self) -> u64 {
-        self.parts().1
-    }
-
-    /// Whether it shows what this transaction wrote, if that was committed by then.
-    pub(super) fn shows(&self, xid: u64) -> bool {
-        let (begin, end, in_progress) = self.parts();
-        xid < begin || xid < end && !ids(in_progress).any(|other| other == xid)
-    }
-
-    /// The transactions that it does not show, and that may have numbers up to its floor.
-    pub(super) fn unfinished(&self) -> impl Iterator<Item = u64> {
-        let (_, end, in_progress) = self.parts();
-        ids(in_progress).chain(end..self.horizon().max(end))
-    }
-
-    /// The lowest id that it does not show.
-    fn oldest_unfinished(&self) -> u64 {
-        let (begin, end, in_progress) = self.parts();
-        if in_progress.is_empty() { end } else { begin }
-    }
-
-    /// `xmin:xmax:xip,…`: all below the first is over, and in progress are those of the list, and
-    /// from the second on. Of anything else, nothing follows.
-    fn parts(&self) -> (u64, u64, &str) {
-        let mut parts = self.snapshot.split(':');
-        let mut number = || parts.next().and_then(|number| number.parse().ok()).unwrap_or(0);
-        let (begin, end) = (number(), number());
-        (begin, end, parts.next().unwrap_or(""))
-    }
-}
-
-fn ids(list: &str) -> impl Iterator<Item = u64> {
-    list.split(',').filter_map(|id| id.parse().ok())
 }
 
 /// Where to search.

@@ -7,13 +7,14 @@ use std::time::Duration;
 use sqlx::{Executor, PgConnection, PgPool, Postgres};
 use uuid::Uuid;
 
-use super::{PgCursor, PgStore};
-use crate::store::postgres::schema;
-use crate::store::sealed::Database;
-use crate::store::{Lease, Names, Progress, Share, Store, sql};
+use super::PgLaneStore;
+use super::cursor::PgCursor;
+use crate::store::lanes::{LaneStore, Lease, Progress, Share};
+use crate::store::names::{Names, sql};
+use crate::store::sealed::{Database, Schema};
 
 struct Scene {
-    store: PgStore,
+    store: PgLaneStore,
     connection: PgConnection,
     names: Arc<Names>,
     progress: Vec<Progress<PgCursor>>,
@@ -23,8 +24,8 @@ impl Scene {
     async fn new(pool: &PgPool) -> Self {
         let schema = format!("held_{}", Uuid::now_v7().simple());
         let names = Arc::new(Names { schema: Some(schema), ..Names::default() });
-        schema::migrate(pool, &names).await.unwrap();
-        let mut store = Postgres::open_store(pool, &names, Duration::from_secs(3600));
+        Postgres::migrate(pool, &names).await.unwrap();
+        let mut store = Postgres::open_lanes(pool, &names, Duration::from_secs(3600));
         let claimed = store.claim(&[], Share::All).await.unwrap();
         let saved = |(lease, cursor, _)| Progress { lease, cursor, parked: Vec::new() };
         let progress = claimed.taken.into_iter().map(saved).collect();

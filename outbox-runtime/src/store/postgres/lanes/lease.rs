@@ -14,15 +14,16 @@ use sqlx::postgres::PgRow;
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::window::Snapshot;
-use super::{PgCursor, PgStore, park, window};
+use super::cursor::{PgCursor, Snapshot, of_another_cluster, progress_is_missing};
+use super::{PgLaneStore, park};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
+use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Progress, Saved, Share};
 use crate::store::liveness::Sign;
+use crate::store::names::Names;
 use crate::store::postgres::fragments::fill;
 use crate::store::postgres::wakeup;
-use crate::store::{Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share};
 
 /// Gives a sign of life, and says which of the lanes are still ours. These are locked: a relay that
 /// takes lanes over looks for the sign after it has locked them.
@@ -126,7 +127,7 @@ fn missing_of(held: &[Lease], ours: &[i16]) -> Vec<Lane> {
     held.iter().map(|lease| lease.lane).filter(|lane| !ours.contains(&lane.number())).collect()
 }
 
-impl PgStore {
+impl PgLaneStore {
     pub(super) async fn claim_over(
         &mut self,
         connection: &mut PgConnection,
@@ -196,16 +197,12 @@ impl PgStore {
                 .fetch_all(&mut *tx)
                 .await?;
         if free.is_empty() {
-            let of_another_cluster: bool =
+            let is_another_cluster: bool =
                 sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER))
                     .fetch_one(&mut *tx)
                     .await?;
             tx.rollback().await?;
-            return if of_another_cluster {
-                Err(window::of_another_cluster())
-            } else {
-                Ok(Vec::new())
-            };
+            return if is_another_cluster { Err(of_another_cluster()) } else { Ok(Vec::new()) };
         }
         let leases: Vec<(i16, i64)> =
             sqlx::query_as(fill(&self.names, &TAKE_LANES.replace("{free}", FREE)))
@@ -226,7 +223,7 @@ impl PgStore {
             let lease = Lease { lane: Lane::from_number(lane), epoch };
             taken.push((
                 lease,
-                cursor.ok_or_else(|| window::progress_is_missing(&self.names, lane))?,
+                cursor.ok_or_else(|| progress_is_missing(&self.names, lane))?,
                 None,
             ));
         }

@@ -1,6 +1,7 @@
 //! The lanes of a Postgres outbox: leased, and read in windows between snapshots.
 
 mod chunk;
+mod cursor;
 mod floors;
 #[cfg(test)]
 mod held_snapshot;
@@ -8,6 +9,7 @@ pub(super) mod invariants;
 mod lease;
 mod open;
 mod park;
+mod session;
 mod window;
 
 use std::future::Future;
@@ -21,23 +23,23 @@ use uuid::Uuid;
 use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{KeyDigest, Lane};
+use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
 use crate::store::liveness::Liveness;
-use crate::store::sealed::Database;
-use crate::store::{
-    Claimed, LaneBatch, LaneRead, Lease, Names, Progress, Released, Retry, Saved, Settled, Share,
-    Store, sql,
-};
+use crate::store::names::{Names, sql};
+use crate::store::parked::{Released, Retry, Settled};
+use crate::store::sealed::{Database, Schema as _};
 
 pub(super) use chunk::stored_event;
+use cursor::PgCursor;
 use floors::Marks;
 pub(super) use floors::{BLOCK_BITS, LEAVES};
-use window::{PgCursor, Session};
+use session::{Session, through_a_pooler};
 
 /// The read side of a Postgres outbox: one connection, beside the user's pool. A business that
 /// holds all connections of its pool must not stop its relay; and a window is of use only over the
 /// connection that opened it (see [`window`]).
 #[derive(Debug)]
-pub struct PgStore {
+pub struct PgLaneStore {
     /// The user's: it knows where to connect, and by what `search_path`.
     pool: PgPool,
     /// Whether `names` has the schema.
@@ -55,9 +57,11 @@ pub struct PgStore {
     liveness: Liveness,
 }
 
-impl PgStore {
-    pub(super) fn new(pool: &PgPool, names: &Arc<Names>, lease: Duration) -> Self {
-        Self {
+impl Database for Postgres {
+    type LaneStore = PgLaneStore;
+
+    fn open_lanes(pool: &PgPool, names: &Arc<Names>, lease: Duration) -> PgLaneStore {
+        PgLaneStore {
             pool: pool.clone(),
             located: false,
             connection: None,
@@ -69,7 +73,9 @@ impl PgStore {
             liveness: Liveness::default(),
         }
     }
+}
 
+impl PgLaneStore {
     async fn connection(&mut self) -> Result<PgConnection, OutboxError> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
@@ -88,7 +94,7 @@ impl PgStore {
             if self::backend(&mut another).await? == backend
                 || self::backend(&mut connection).await? != backend
             {
-                return Err(window::through_a_pooler());
+                return Err(through_a_pooler());
             }
             another.close().await?;
             connection::set_up(&mut connection).await?;
@@ -131,7 +137,7 @@ async fn in_time<T>(
     result.map_err(|error| {
         let database = error.as_database_error().and_then(|error| error.as_database_error());
         match database.and_then(|error| error.code()) {
-            Some(code) if OF_A_POOLER.contains(&&*code) => window::through_a_pooler(),
+            Some(code) if OF_A_POOLER.contains(&&*code) => through_a_pooler(),
             Some(code) if OF_ANOTHER_VERSION.contains(&&*code) => OutboxError::other_version(error),
             _ => error,
         }
@@ -142,7 +148,7 @@ fn no_answer() -> OutboxError {
     OutboxError::new(ErrorKind::Database, "the database does not answer")
 }
 
-impl Store for PgStore {
+impl LaneStore for PgLaneStore {
     type Cursor = PgCursor;
 
     async fn claim(

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use sqlx::Row;
 
 use super::chunk::{BoundedRow, next, row_of};
+use super::cursor::{PgCursor, Snapshot, of_another_cluster};
 use super::floors::{Marks, Place};
 use super::invariants;
-use super::window::{self, PgCursor, Session, Snapshot, ToRead};
+use super::session::{Session, ToRead, through_a_pooler};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{Lane, StoredEvent};
+use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 use crate::store::postgres::fragments::fill;
-use crate::store::{LaneBatch, LaneRead, Rest};
 
 /// What is new in lanes that have no window open, and with it what makes a window: the snapshot of
 /// this statement, the sequence's value, and a transaction id drawn after both (only if there is
@@ -222,10 +223,10 @@ async fn look_at(
         let row = row?;
         if now.is_none() {
             if row.try_get(18)? {
-                return Err(window::of_another_cluster());
+                return Err(of_another_cluster());
             }
             if row.try_get::<i32, _>(19)? != session.backend {
-                return Err(window::through_a_pooler());
+                return Err(through_a_pooler());
             }
             now = Some(Now {
                 snapshot: row.try_get(15)?,

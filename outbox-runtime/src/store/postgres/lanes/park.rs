@@ -4,15 +4,17 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::PgCursor;
 use super::chunk::stored_event;
+use super::cursor::PgCursor;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
+use crate::store::lanes::{KnownParked, Lease};
+use crate::store::names::Names;
 use crate::store::parked::{
-    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within,
+    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then, keys_of,
+    storable, with_events, within,
 };
 use crate::store::postgres::fragments::fill;
-use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then};
 
 const PARK: &str = "\
 insert into {parked} (seq, lane, key_digest, id, topic, key, name, version, content_type, headers, payload, occurred_at,

@@ -29,80 +29,16 @@
 //!
 //! The proof by experiment is `tests/it/window_fuzz.rs`.
 
-use std::fmt;
 use std::sync::Arc;
 
-use sqlx::PgConnection;
 use tokio::time::Instant;
 
-use super::chunk;
-use super::floors::{Marks, Place};
-use super::{invariants, open};
-use crate::error::{ErrorKind, OutboxError};
-use crate::store::{LaneBatch, LaneRead, Names, Rest};
-
-/// How far a lane is read: everything visible in `prev`, and, when a window is open, its rows up to
-/// `last_seq`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PgCursor {
-    pub(super) prev: Arc<Snapshot>,
-    pub(super) cur: Option<Arc<Snapshot>>,
-    pub(super) last_seq: i64,
-}
-
-/// A database snapshot, with the two marks that were taken around it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Snapshot {
-    /// `pg_snapshot` in its text form.
-    pub(super) snapshot: String,
-    /// The sequence's value about then.
-    pub(super) floor: i64,
-    /// A transaction id (`xid8` in its text form) drawn after both.
-    pub(super) horizon: String,
-}
-
-impl fmt::Display for PgCursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{};", self.prev)?;
-        if let Some(cur) = &self.cur {
-            write!(f, "{cur}")?;
-        }
-        write!(f, ";{}", self.last_seq)
-    }
-}
-
-impl fmt::Display for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.snapshot, self.floor, self.horizon)
-    }
-}
-
-impl PgCursor {
-    /// The same window, read further.
-    pub(super) fn advanced_to(mut self, seq: i64) -> Self {
-        self.last_seq = seq;
-        self
-    }
-
-    /// The window read to its end.
-    pub(super) fn closed(self) -> Self {
-        Self { prev: self.cur.unwrap_or(self.prev), cur: None, last_seq: 0 }
-    }
-}
-
-/// The session that windows are opened, read and saved over.
-pub(super) struct Session<'s> {
-    pub(super) connection: &'s mut PgConnection,
-    /// Which of the server's processes is at its other end.
-    pub(super) backend: i32,
-    pub(super) names: &'s Names,
-    pub(super) marks: &'s mut Marks,
-    /// No further statement of a read is begun after this, so that the leases are renewed in time.
-    pub(super) until: Instant,
-}
-
-/// A lane whose window is open, from where it is to be read.
-pub(super) type ToRead<'l> = (&'l LaneRead<PgCursor>, Arc<Snapshot>, PgCursor);
+use super::cursor::PgCursor;
+use super::floors::Place;
+use super::session::{Session, ToRead};
+use super::{chunk, invariants, open};
+use crate::error::OutboxError;
+use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 
 /// The next events of these lanes: opens a window for those that have none, where there is anything
 /// new, reads the next chunk of each, and closes those that are read to their end.
@@ -165,41 +101,4 @@ pub(super) async fn read(
         LaneBatch { lane: read.lane, events: Vec::new(), start, end, save: false, rest: Rest::More }
     }));
     Ok(batches)
-}
-
-/// The snapshots of one cluster mean nothing in another.
-pub(super) fn of_another_cluster() -> OutboxError {
-    OutboxError::new(
-        ErrorKind::Config,
-        "the relay's saved progress is in the transaction ids of another cluster: a dump was restored, or the cluster was \
-         upgraded. The relay stopped, for it could miss events; all of them are still in the outbox. After pg_upgrade, \
-         which keeps the ids, run \"update outbox_lane set sysid = null\". Otherwise move the progress into this cluster \
-         with `update outbox_event set xid = '3'; insert into outbox_progress (lane) select lane from outbox_lane; \
-         update outbox_lane set sysid = null` (both with your schema and prefix): every retained event is then published \
-         again, and idempotent consumers skip those they know",
-    )
-}
-
-/// A lane that has rows to publish, and none that says from where.
-pub(super) fn progress_is_missing(names: &Names, lane: i16) -> OutboxError {
-    let table = names.qualified("progress");
-    OutboxError::new(
-        ErrorKind::Config,
-        format!(
-            "the table {table} says nothing of lane {lane}: its rows were deleted, or not all of a dump was restored. The \
-             relay stopped, for it cannot know what is published; all retained events are still in the outbox. \
-             `insert into {table} (lane) values ({lane})` has the retained events of this lane published again, and \
-             idempotent consumers skip those they know"
-        ),
-    )
-}
-
-pub(super) fn through_a_pooler() -> OutboxError {
-    OutboxError::new(
-        ErrorKind::Config,
-        "the relay's statements came to different sessions of the server: a transaction pooler is in between (PgBouncer with \
-         pool_mode=transaction, or the like), and what the relay knows is of one session. It stopped; all events are still in \
-         the outbox. Give it the address of Postgres itself, or of a pool with pool_mode=session: services that only \
-         emit may stay behind the pooler",
-    )
 }

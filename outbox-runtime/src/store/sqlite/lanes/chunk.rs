@@ -4,11 +4,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 use tokio::time::Instant;
 
-use super::SqliteStore;
+use super::SqliteLaneStore;
 use crate::error::OutboxError;
 use crate::event::{Headers, is_in_calendar};
 use crate::record::{EventRecord, Lane, StoredEvent};
-use crate::store::{LaneBatch, LaneRead, Rest, sql};
+use crate::store::lanes::{LaneBatch, LaneRead, Rest};
+use crate::store::names::sql;
 
 /// `$4` bounds the bytes. The first row that does not fit comes without its contents, and with its
 /// size. Sizes are added up before contents are read: SQLite knows the length of a blob without
@@ -25,7 +26,7 @@ left join {event} e on e.seq = case when sized.running <= $4 then sized.seq end
 where sized.running - sized.size <= $4
 order by sized.seq";
 
-impl SqliteStore {
+impl SqliteLaneStore {
     /// Lane by lane; what is left when a part of the lease has passed is for the next call.
     pub(super) async fn read_lanes(
         &self,

@@ -5,15 +5,14 @@ use std::time::Instant;
 use sqlx::{Connection, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteStore, park};
+use super::{SqliteLaneStore, park};
 use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
+use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Progress, Saved, Share};
 use crate::store::liveness::Sign;
-use crate::store::sqlite::{millis, unix_millis};
-use crate::store::{
-    Claimed, HeldElsewhere, KnownParked, Lease, Names, Progress, Saved, Share, sql,
-};
+use crate::store::names::{Names, sql};
+use crate::store::sqlite::clock::{millis, unix_millis};
 
 const SAY_ALIVE: &str = "\
 insert into {relay} (owner, shares, sign, alive_until, lease_millis) values ($1, $2, 1, $3, $4)
@@ -60,7 +59,7 @@ impl LaneRow {
     }
 }
 
-impl SqliteStore {
+impl SqliteLaneStore {
     /// Mostly in single statements: a process that is paused within a transaction stops all that
     /// write.
     pub(super) async fn claim_lanes(

@@ -7,22 +7,22 @@ mod park;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
+use sqlx::{Sqlite, SqlitePool};
 use uuid::Uuid;
 
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
+use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
 use crate::store::liveness::Liveness;
-use crate::store::{
-    Claimed, LaneBatch, LaneRead, Lease, Names, Progress, Released, Retry, Saved, Settled, Share,
-    Store,
-};
+use crate::store::names::Names;
+use crate::store::parked::{Released, Retry, Settled};
+use crate::store::sealed::Database;
 
 pub(super) use chunk::stored_event;
 
 /// The read side of a SQLite outbox.
 #[derive(Debug)]
-pub struct SqliteStore {
+pub struct SqliteLaneStore {
     /// The user's own pool: an in-memory database has no other way in.
     pool: SqlitePool,
     names: Arc<Names>,
@@ -31,9 +31,11 @@ pub struct SqliteStore {
     liveness: Liveness,
 }
 
-impl SqliteStore {
-    pub(super) fn new(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> Self {
-        Self {
+impl Database for Sqlite {
+    type LaneStore = SqliteLaneStore;
+
+    fn open_lanes(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> SqliteLaneStore {
+        SqliteLaneStore {
             pool: pool.clone(),
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
@@ -43,7 +45,7 @@ impl SqliteStore {
     }
 }
 
-impl Store for SqliteStore {
+impl LaneStore for SqliteLaneStore {
     /// The `seq` up to which, inclusive, all is delivered or read.
     type Cursor = i64;
 

@@ -3,16 +3,17 @@
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::SqliteStore;
+use super::SqliteLaneStore;
 use super::chunk::stored_event;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
+use crate::store::lanes::{KnownParked, Lease};
+use crate::store::names::{Names, sql};
 use crate::store::parked::{
-    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, keys_of, storable, with_events, within,
+    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then, keys_of,
+    storable, with_events, within,
 };
-use crate::store::sqlite::write::unix_micros;
-use crate::store::sqlite::{millis, unix_millis};
-use crate::store::{KnownParked, Lease, Names, Parking, Released, Retry, Settled, Then, sql};
+use crate::store::sqlite::clock::{millis, unix_micros, unix_millis};
 
 const PARK: &str = "\
 insert into {parked} (seq, lane, key_digest, id, topic, key, name, version, content_type, headers, payload, occurred_at,
@@ -121,7 +122,7 @@ pub(super) async fn park(
     Ok(())
 }
 
-impl SqliteStore {
+impl SqliteLaneStore {
     pub(super) async fn keys_among(
         &self,
         lane: Lane,

@@ -1,0 +1,188 @@
+//! The read side of a store: lanes under lease, read in order.
+
+use std::fmt;
+use std::future::Future;
+
+use uuid::Uuid;
+
+use super::parked::{Parking, Released, Retry, Settled};
+use crate::error::OutboxError;
+use crate::record::{KeyDigest, Lane, StoredEvent};
+
+/// The read side: lanes under lease, read in order from a cursor that is saved once their events
+/// are delivered.
+///
+/// It keeps nothing of a lane but what it says here: the relay passes in the lease and the cursor
+/// to go on from. An error of any of these means that the relay forgets all its lanes and
+/// [claims](Self::claim) them again: cursors are not used over the failure of a connection (why:
+/// `postgres/lanes/window.rs`).
+pub trait LaneStore: Send + Sync + 'static {
+    /// A place in a lane, between two events. Its text has all of it.
+    type Cursor: Clone + Send + Sync + fmt::Debug + fmt::Display + 'static;
+
+    /// Renews the leases of the lanes `held`, and takes free ones up to our share. A relay that
+    /// held none before starts from what this returns.
+    fn claim(
+        &mut self,
+        held: &[Lease],
+        share: Share,
+    ) -> impl Future<Output = Result<Claimed<Self::Cursor>, OutboxError>> + Send;
+
+    /// The next events of these lanes. A lane without news comes back without events; one that
+    /// could not be read in this call, too, but for [`LaneBatch::rest`]. No more bytes are asked of
+    /// the database than the lanes' bounds allow.
+    fn read(
+        &mut self,
+        lanes: &[LaneRead<Self::Cursor>],
+    ) -> impl Future<Output = Result<Vec<LaneBatch<Self::Cursor>>, OutboxError>> + Send;
+
+    /// The cursor before the event `seq` of a batch that began at `start`.
+    fn cursor_before(start: &Self::Cursor, seq: i64) -> Self::Cursor;
+
+    /// Saves how far lanes are delivered, and parks the events passed over, for each lane both or
+    /// nothing. A lane whose events the database does not take fails alone.
+    fn save(
+        &mut self,
+        progress: &[Progress<Self::Cursor>],
+    ) -> impl Future<Output = Result<Saved, OutboxError>> + Send;
+
+    /// Which of these keys of a lane have parked events. `None`: no key of the lane has any.
+    fn parked_among(
+        &mut self,
+        lane: Lane,
+        keys: Vec<KeyDigest>,
+    ) -> impl Future<Output = Result<Option<Vec<KeyDigest>>, OutboxError>> + Send;
+
+    /// Parked keys of these lanes that are to be tried again, with their first events.
+    fn released(
+        &mut self,
+        held: &[Lease],
+        retry: Retry,
+    ) -> impl Future<Output = Result<Vec<Released>, OutboxError>> + Send;
+
+    /// Takes delivered events out of the parked ones, and notes a refusal. Returns whether events
+    /// of that key are still parked. `None`: the lane is lost.
+    fn settle_released(
+        &mut self,
+        lease: Lease,
+        settled: &Settled,
+    ) -> impl Future<Output = Result<Option<bool>, OutboxError>> + Send;
+
+    /// Gives lanes back at once, so that another relay need not wait for the lease to run out.
+    fn release(
+        &mut self,
+        held: &[Lease],
+        leaving: bool,
+    ) -> impl Future<Output = Result<(), OutboxError>> + Send;
+}
+
+/// A lane that we lease, and the fencing token that every write of its cursor names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The lane.
+    pub lane: Lane,
+    /// Grows with each change of hands.
+    pub epoch: i64,
+}
+
+/// How many lanes a relay asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// As many as each of the relays alive gets.
+    Fair,
+    /// Every lane that nobody holds.
+    All,
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub struct Claimed<C> {
+    /// Of those held, the lanes that another relay has taken over.
+    pub lost: Vec<Lane>,
+    /// Lanes that are ours now: the lease, the saved cursor, the keys that have parked events.
+    pub taken: Vec<(Lease, C, KnownParked)>,
+    /// How many lanes we should hold.
+    pub share: usize,
+    /// If we asked for all lanes, those that we did not get.
+    pub elsewhere: Vec<HeldElsewhere>,
+}
+
+/// A lane that another relay holds.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldElsewhere {
+    /// The lane.
+    pub lane: Lane,
+    /// The relay.
+    pub owner: Uuid,
+    /// How long its lease lasts, by the database's clock.
+    pub for_millis: i64,
+}
+
+/// The keys of a lane that have parked events. `None`: there are too many of them to be held in
+/// memory.
+pub type KnownParked = Option<Vec<KeyDigest>>;
+
+/// What to read of a lane.
+#[derive(Debug, Clone)]
+pub struct LaneRead<C> {
+    /// The lane.
+    pub lane: Lane,
+    /// From where.
+    pub from: C,
+    /// Events at most.
+    pub rows: u32,
+    /// Bytes at most, as [`EventRecord::bytes`] counts them. An event that does not fit is not
+    /// returned, even if it is the first one: [`LaneBatch::rest`] then says how large it is.
+    pub bytes: u64,
+    /// The largest event that was read lately; 0: not known. A guess that lets the store choose a
+    /// cheaper statement.
+    pub largest: u64,
+}
+
+/// Consecutive events of one lane.
+#[derive(Debug)]
+pub struct LaneBatch<C> {
+    /// The lane.
+    pub lane: Lane,
+    /// The events, in order.
+    pub events: Vec<StoredEvent>,
+    /// The cursor before the first of them.
+    pub start: C,
+    /// The cursor after the last of them.
+    pub end: C,
+    /// It is worth saving that the lane is read up to there, even if there are no events.
+    pub save: bool,
+    /// What is left of the lane.
+    pub rest: Rest,
+}
+
+/// What is left of a lane after a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It was read to the end of what is committed.
+    Nothing,
+    /// There may be more.
+    More,
+    /// There is more, and the next event takes this many bytes: more than were left of the bound.
+    TooLarge(u64),
+}
+
+/// What a save came to. All lanes that are not named are saved.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// Lanes that are lost: their new holder publishes from the cursor that it found.
+    pub lost: Vec<Lane>,
+    /// Lanes whose progress could not be saved because their events could not be parked.
+    pub failed: Vec<(Lane, OutboxError)>,
+}
+
+/// How far a lane is delivered.
+#[derive(Debug, Clone)]
+pub struct Progress<C> {
+    /// The lane.
+    pub lease: Lease,
+    /// Up to where.
+    pub cursor: C,
+    /// Events before it that were not delivered.
+    pub parked: Vec<Parking>,
+}

@@ -1,0 +1,126 @@
+//! How far a lane is read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{ErrorKind, OutboxError};
+use crate::store::names::Names;
+
+/// How far a lane is read: everything visible in `prev`, and, when a window is open, its rows up to
+/// `last_seq`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PgCursor {
+    pub(super) prev: Arc<Snapshot>,
+    pub(super) cur: Option<Arc<Snapshot>>,
+    pub(super) last_seq: i64,
+}
+
+/// A database snapshot, with the two marks that were taken around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    /// `pg_snapshot` in its text form.
+    pub(super) snapshot: String,
+    /// The sequence's value about then.
+    pub(super) floor: i64,
+    /// A transaction id (`xid8` in its text form) drawn after both.
+    pub(super) horizon: String,
+}
+
+impl fmt::Display for PgCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};", self.prev)?;
+        if let Some(cur) = &self.cur {
+            write!(f, "{cur}")?;
+        }
+        write!(f, ";{}", self.last_seq)
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.snapshot, self.floor, self.horizon)
+    }
+}
+
+impl PgCursor {
+    /// The same window, read further.
+    pub(super) fn advanced_to(mut self, seq: i64) -> Self {
+        self.last_seq = seq;
+        self
+    }
+
+    /// The window read to its end.
+    pub(super) fn closed(self) -> Self {
+        Self { prev: self.cur.unwrap_or(self.prev), cur: None, last_seq: 0 }
+    }
+}
+
+impl Snapshot {
+    /// What the database wrote as `xid8`; 0, of which nothing follows, if it is anything else.
+    pub(super) fn horizon(&self) -> u64 {
+        self.horizon.parse().unwrap_or(0)
+    }
+
+    /// The first id that was not drawn yet.
+    pub(super) fn end(&self) -> u64 {
+        self.parts().1
+    }
+
+    /// Whether it shows what this transaction wrote, if that was committed by then.
+    pub(super) fn shows(&self, xid: u64) -> bool {
+        let (begin, end, in_progress) = self.parts();
+        xid < begin || xid < end && !ids(in_progress).any(|other| other == xid)
+    }
+
+    /// The transactions that it does not show, and that may have numbers up to its floor.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = u64> {
+        let (_, end, in_progress) = self.parts();
+        ids(in_progress).chain(end..self.horizon().max(end))
+    }
+
+    /// The lowest id that it does not show.
+    pub(super) fn oldest_unfinished(&self) -> u64 {
+        let (begin, end, in_progress) = self.parts();
+        if in_progress.is_empty() { end } else { begin }
+    }
+
+    /// `xmin:xmax:xip,…`: all below the first is over, and in progress are those of the list, and
+    /// from the second on. Of anything else, nothing follows.
+    fn parts(&self) -> (u64, u64, &str) {
+        let mut parts = self.snapshot.split(':');
+        let mut number = || parts.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let (begin, end) = (number(), number());
+        (begin, end, parts.next().unwrap_or(""))
+    }
+}
+
+fn ids(list: &str) -> impl Iterator<Item = u64> {
+    list.split(',').filter_map(|id| id.parse().ok())
+}
+
+/// The snapshots of one cluster mean nothing in another.
+pub(super) fn of_another_cluster() -> OutboxError {
+    OutboxError::new(
+        ErrorKind::Config,
+        "the relay's saved progress is in the transaction ids of another cluster: a dump was restored, or the cluster was \
+         upgraded. The relay stopped, for it could miss events; all of them are still in the outbox. After pg_upgrade, \
+         which keeps the ids, run \"update outbox_lane set sysid = null\". Otherwise move the progress into this cluster \
+         with `update outbox_event set xid = '3'; insert into outbox_progress (lane) select lane from outbox_lane; \
+         update outbox_lane set sysid = null` (both with your schema and prefix): every retained event is then published \
+         again, and idempotent consumers skip those they know",
+    )
+}
+
+/// A lane that has rows to publish, and none that says from where.
+pub(super) fn progress_is_missing(names: &Names, lane: i16) -> OutboxError {
+    let table = names.qualified("progress");
+    OutboxError::new(
+        ErrorKind::Config,
+        format!(
+            "the table {table} says nothing of lane {lane}: its rows were deleted, or not all of a dump was restored. The \
+             relay stopped, for it cannot know what is published; all retained events are still in the outbox. \
+             `insert into {table} (lane) values ({lane})` has the retained events of this lane published again, and \
+             idempotent consumers skip those they know"
+        ),
+    )
+}

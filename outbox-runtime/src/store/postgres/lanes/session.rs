@@ -1,0 +1,36 @@
+//! The session that windows are opened, read and saved over.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use tokio::time::Instant;
+
+use super::cursor::{PgCursor, Snapshot};
+use super::floors::Marks;
+use crate::error::{ErrorKind, OutboxError};
+use crate::store::lanes::LaneRead;
+use crate::store::names::Names;
+
+/// The session that windows are opened, read and saved over.
+pub(super) struct Session<'s> {
+    pub(super) connection: &'s mut PgConnection,
+    /// Which of the server's processes is at its other end.
+    pub(super) backend: i32,
+    pub(super) names: &'s Names,
+    pub(super) marks: &'s mut Marks,
+    /// No further statement of a read is begun after this, so that the leases are renewed in time.
+    pub(super) until: Instant,
+}
+
+/// A lane whose window is open, from where it is to be read.
+pub(super) type ToRead<'l> = (&'l LaneRead<PgCursor>, Arc<Snapshot>, PgCursor);
+
+pub(super) fn through_a_pooler() -> OutboxError {
+    OutboxError::new(
+        ErrorKind::Config,
+        "the relay's statements came to different sessions of the server: a transaction pooler is in between (PgBouncer with \
+         pool_mode=transaction, or the like), and what the relay knows is of one session. It stopped; all events are still in \
+         the outbox. Give it the address of Postgres itself, or of a pool with pool_mode=session: services that only \
+         emit may stay behind the pooler",
+    )
+}

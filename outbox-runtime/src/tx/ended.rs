@@ -1,0 +1,16 @@
+//! Errors of a transaction that was ended before its commit.
+
+use crate::error::{ErrorKind, OutboxError};
+
+const ENDED: &str = "the transaction was rolled back before its commit: a savepoint of it could not begin or was given up \
+                     as it began, or it was ended by a statement or a nested transaction that is not ours. Nothing of it is \
+                     kept, and none of its events; begin again";
+
+pub(super) fn ended() -> OutboxError {
+    OutboxError::new(ErrorKind::Database, ENDED)
+}
+
+/// For a statement that comes after that.
+pub(super) fn ended_before_statement() -> sqlx::Error {
+    sqlx::Error::InvalidArgument(format!("this statement was not run: {ENDED}"))
+}
