@@ -1,21 +1,22 @@
 //! The handle of an outbox: where transactions begin, and what a service shares with its relay.
 
-pub(crate) mod admin;
+mod admin;
+pub(crate) mod core;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use sqlx::Pool;
-use tokio::task::JoinHandle;
 
-use crate::doorbell::Doorbell;
+use core::Core;
+pub use core::DEFAULT_MAX_EVENT_BYTES;
+
 use crate::error::OutboxError;
-use crate::store::begun::begin_on_pool;
-use crate::store::doubt::Doubt;
+use crate::store::OutboxDatabase;
 use crate::store::migrate::script;
+use crate::store::names::Names;
 use crate::store::tx_options::TxOptions;
-use crate::store::{Names, OutboxDatabase};
-use crate::tx::{Enclosing, Link, OutboxTx};
+use crate::tx::{BeginTransaction, OutboxTx};
 
 /// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to
 /// clone; share one per database among the services and the relay of a process.
@@ -31,40 +32,14 @@ use crate::tx::{Enclosing, Link, OutboxTx};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Outbox<DB: OutboxDatabase>(Arc<Shared<DB>>);
-
-pub(crate) struct Shared<DB: OutboxDatabase> {
-    pub(crate) pool: Pool<DB>,
-    pub(crate) names: Arc<Names>,
-    pub(crate) doorbell: Arc<Doorbell>,
-    pub(crate) max_event_bytes: usize,
-    pub(crate) trace_context: Option<fn() -> Option<String>>,
-    notifier: Option<Notifier>,
-}
-
-/// The task that rings in other processes. Started at the first ring: only then is there surely a
-/// runtime.
-#[derive(Default)]
-struct Notifier(Mutex<Option<JoinHandle<()>>>);
-
-impl Drop for Notifier {
-    fn drop(&mut self) {
-        if let Some(task) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            task.abort();
-        }
-    }
-}
-
-/// The largest event that `emit` takes unless [`OutboxBuilder::max_event_bytes`] says otherwise:
-/// payload, key and headers together. librdkafka's own limit is 1,000,000 bytes
-/// (`message.max.bytes`); the rest is for the headers that the relay adds.
-pub const DEFAULT_MAX_EVENT_BYTES: usize = 950_000;
+pub struct Outbox<DB: OutboxDatabase>(Arc<Core<DB>>);
 
 impl<DB: OutboxDatabase> Outbox<DB> {
     /// An outbox in the tables `outbox_…` of the pool's database, with all settings at their
     /// defaults.
     pub fn new(pool: Pool<DB>) -> Self {
-        Self::from_parts(pool, Names::default(), DEFAULT_MAX_EVENT_BYTES, None, true)
+        let core = Core::new(pool, Names::default(), DEFAULT_MAX_EVENT_BYTES, None, true);
+        Self(Arc::new(core))
     }
 
     /// An outbox with other settings.
@@ -76,24 +51,6 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             trace_context: None,
             notify: true,
         }
-    }
-
-    pub(crate) fn from_parts(
-        pool: Pool<DB>,
-        names: Names,
-        max_event_bytes: usize,
-        trace_context: Option<fn() -> Option<String>>,
-        notify: bool,
-    ) -> Self {
-        names.note_use();
-        Self(Arc::new(Shared {
-            pool,
-            names: Arc::new(names),
-            doorbell: Arc::default(),
-            max_event_bytes,
-            trace_context,
-            notifier: notify.then(Notifier::default),
-        }))
     }
 
     /// The pool that it was made with.
@@ -164,11 +121,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         &self,
         options: TxOptions,
     ) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        let connection = begin_on_pool(&self.0.pool, DB::begin_statement(options)).await?;
-        let mut tx = OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, self.shared());
-        tx.watch_conflicts(options.watch);
-        tx.close_if_dropped(DB::CAN_GO_SILENT && options.limit.is_some());
-        Ok(tx)
+        OutboxTx::begin(Arc::clone(&self.0), options).await
     }
 
     /// Joins a transaction that sqlx has open: in a savepoint of it, with the outbox's events.
@@ -201,54 +154,34 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         &self,
         transaction: &'c mut sqlx::Transaction<'_, DB>,
     ) -> Result<OutboxTx<'c, DB>, OutboxError> {
-        use sqlx_core::transaction::TransactionManager;
-
-        let connection: &'c mut DB::Connection = &mut *transaction;
-        // In SQLite a savepoint outside of a transaction is one of its own, and would commit the
-        // events alone.
-        if DB::asks_before_commit(Doubt { now: true, ever: true }, true) {
-            DB::confirm(connection).await?;
-        }
-        DB::TransactionManager::begin(connection, None).await?;
-        Ok(OutboxTx::new(Link::Borrowed(connection), Enclosing::SqlxTransaction, self.shared()))
+        OutboxTx::attach(Arc::clone(&self.0), transaction).await
     }
 
     /// Wakes the relays, here and in other processes. Transactions that the outbox commits itself
     /// ring already.
     pub fn ring(&self) {
-        self.0.doorbell.ring_here();
-        let Some(notifier) = self.0.notifier.as_ref().filter(|_| self.0.doorbell.is_for_others())
-        else {
-            return;
-        };
-        let mut task = notifier.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A task ends with its runtime, as when each test has its own.
-        if task.as_ref().is_none_or(JoinHandle::is_finished)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let Shared { pool, names, doorbell, .. } = &*self.0;
-            *task = Some(runtime.spawn(DB::notify_others(
-                pool.clone(),
-                Arc::clone(names),
-                Arc::clone(doorbell),
-            )));
-        }
-        drop(task);
-        self.0.doorbell.ring_elsewhere();
+        self.0.ring();
     }
 
-    pub(crate) fn shared(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-
-    pub(crate) fn settings(&self) -> &Shared<DB> {
+    pub(crate) fn settings(&self) -> &Core<DB> {
         &self.0
+    }
+}
+
+impl<DB: OutboxDatabase> BeginTransaction for Outbox<DB> {
+    type Database = DB;
+
+    async fn begin_transaction(
+        &self,
+        options: TxOptions,
+    ) -> Result<OutboxTx<'static, DB>, OutboxError> {
+        self.begin_with(options).await
     }
 }
 
 impl<DB: OutboxDatabase> Clone for Outbox<DB> {
     fn clone(&self) -> Self {
-        self.shared()
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -328,6 +261,6 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
             ));
         }
         DB::check_names(&names)?;
-        Ok(Outbox::from_parts(pool, names, max_event_bytes, trace_context, notify))
+        Ok(Outbox(Arc::new(Core::new(pool, names, max_event_bytes, trace_context, notify))))
     }
 }

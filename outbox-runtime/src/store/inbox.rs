@@ -118,10 +118,10 @@ select event_id, source_partition, source_offset, state, headers, payload
 from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
-/// A store's [`Inbox`](super::sealed::Inbox). Its module has the statements `FORGET` and
-/// `FORGET_WAITING`; `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`, which
-/// makes of a time what they compare with; and `lock`, which keeps others from a key until the
-/// transaction ends.
+/// A store's `Inbox`. Its module imports that trait, and has the statements `FORGET` and
+/// `FORGET_WAITING`; `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`,
+/// which makes of a time what they compare with; and `lock`, which keeps others from a key until
+/// the transaction ends.
 macro_rules! impl_inbox {
     ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
@@ -131,7 +131,7 @@ macro_rules! impl_inbox {
         };
         use $crate::store::{Content, FirstWaiting, GroupKey, Names, Others, Waiting, sql};
 
-        impl $crate::store::sealed::Inbox for $database {
+        impl Inbox for $database {
             async fn insert_inbox(
                 connection: &mut $connection,
                 names: &Names,

@@ -4,15 +4,51 @@ use std::future::Future;
 use std::sync::Arc;
 
 use sqlx::Pool;
+use sqlx_core::transaction::TransactionManager;
 
-use super::{OutboxTx, TxOptions};
+use super::{Enclosing, Link, OutboxTx};
 use crate::error::OutboxError;
-use crate::outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox};
-use crate::store::{Names, OutboxDatabase};
+use crate::outbox::core::{Core, DEFAULT_MAX_EVENT_BYTES};
+use crate::store::OutboxDatabase;
+use crate::store::begun::begin_on_pool;
+use crate::store::doubt::Doubt;
+use crate::store::names::Names;
+use crate::store::tx_options::TxOptions;
+
+impl<DB: OutboxDatabase> OutboxTx<'static, DB> {
+    /// A transaction of its own, on a connection of the outbox's pool.
+    pub(crate) async fn begin(
+        core: Arc<Core<DB>>,
+        options: TxOptions,
+    ) -> Result<Self, OutboxError> {
+        let connection = begin_on_pool(&core.pool, DB::begin_statement(options)).await?;
+        let mut tx = OutboxTx::new(Link::Pool(connection), Enclosing::Nothing, core);
+        tx.watch_conflicts(options.watch);
+        tx.close_if_dropped(DB::CAN_GO_SILENT && options.limit.is_some());
+        Ok(tx)
+    }
+}
+
+impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
+    /// A savepoint of a transaction that sqlx has open.
+    pub(crate) async fn attach(
+        core: Arc<Core<DB>>,
+        transaction: &'c mut sqlx::Transaction<'_, DB>,
+    ) -> Result<Self, OutboxError> {
+        let connection: &'c mut DB::Connection = &mut *transaction;
+        // In SQLite a savepoint outside of a transaction is one of its own, and would commit the
+        // events alone.
+        if DB::asks_before_commit(Doubt { now: true, ever: true }, true) {
+            DB::confirm(connection).await?;
+        }
+        DB::TransactionManager::begin(connection, None).await?;
+        Ok(OutboxTx::new(Link::Borrowed(connection), Enclosing::SqlxTransaction, core))
+    }
+}
 
 /// What `#[transactional_outbox(tx in …)]` can begin a transaction on:
 ///
-/// - an [`Outbox`], or whatever else is [`BeginTransaction`];
+/// - an [`Outbox`](crate::Outbox), or whatever else is [`BeginTransaction`];
 /// - a `&mut OutboxTx`: the body then runs in a savepoint of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot begin an outbox transaction",
@@ -29,7 +65,7 @@ pub trait BeginOutbox {
 
 /// What a transaction of its own can begin on:
 ///
-/// - an [`Outbox`];
+/// - an [`Outbox`](crate::Outbox);
 /// - a pool: the tables are `outbox_…`, and a relay finds the events at its next poll, since a pool
 ///   has no doorbell;
 /// - a reference, a `Box` or an `Arc` of one of these;
@@ -44,7 +80,7 @@ pub trait BeginTransaction: Sync {
     /// The database.
     type Database: OutboxDatabase;
 
-    /// Begins a transaction: [`Outbox::begin_with`].
+    /// Begins a transaction: [`Outbox::begin_with`](crate::Outbox::begin_with).
     fn begin_transaction(
         &self,
         options: TxOptions,
@@ -68,17 +104,6 @@ impl<'c, DB: OutboxDatabase> BeginOutbox for &'c mut OutboxTx<'_, DB> {
     }
 }
 
-impl<DB: OutboxDatabase> BeginTransaction for Outbox<DB> {
-    type Database = DB;
-
-    async fn begin_transaction(
-        &self,
-        options: TxOptions,
-    ) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        self.begin_with(options).await
-    }
-}
-
 impl<DB: OutboxDatabase> BeginTransaction for Pool<DB> {
     type Database = DB;
 
@@ -86,14 +111,8 @@ impl<DB: OutboxDatabase> BeginTransaction for Pool<DB> {
         &self,
         options: TxOptions,
     ) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        let outbox = Outbox::from_parts(
-            self.clone(),
-            Names::default(),
-            DEFAULT_MAX_EVENT_BYTES,
-            None,
-            false,
-        );
-        outbox.begin_with(options).await
+        let core = Core::new(self.clone(), Names::default(), DEFAULT_MAX_EVENT_BYTES, None, false);
+        OutboxTx::begin(Arc::new(core), options).await
     }
 }
 

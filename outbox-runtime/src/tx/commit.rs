@@ -1,5 +1,7 @@
 //! How a transaction ends: the one place that decides whether events become part of the outbox.
 
+use std::sync::Arc;
+
 use sqlx_core::transaction::TransactionManager;
 
 use super::{Enclosing, Link, OutboxTx, ended};
@@ -23,7 +25,7 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
                 self.insert_events().await?;
                 self.end().await.map_err(commit_failed)?;
                 if has_events {
-                    self.outbox.ring();
+                    self.core.ring();
                 }
             }
             Enclosing::SqlxTransaction => {
@@ -56,9 +58,9 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
             return Ok(());
         }
         let events = std::mem::take(&mut self.events);
-        let outbox = self.outbox.clone();
+        let core = Arc::clone(&self.core);
         for events in in_parts(&events) {
-            DB::insert_events(self, &outbox.settings().names, events).await?;
+            DB::insert_events(self, &core.names, events).await?;
         }
         Ok(())
     }

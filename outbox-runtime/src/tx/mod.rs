@@ -19,7 +19,7 @@ pub use begin::{BeginOutbox, BeginTransaction};
 
 use crate::error::OutboxError;
 use crate::event::{DomainEvent, EventKey, check};
-use crate::outbox::Outbox;
+use crate::outbox::core::Core;
 use crate::record::{EventRecord, TRACEPARENT};
 use crate::store::OutboxDatabase;
 use crate::store::doubt::Doubt;
@@ -39,7 +39,7 @@ use crate::store::doubt::Doubt;
 pub struct OutboxTx<'c, DB: OutboxDatabase> {
     link: Link<'c, DB>,
     enclosing: Enclosing<'c>,
-    outbox: Outbox<DB>,
+    core: Arc<Core<DB>>,
     events: Vec<EventRecord>,
     traceparent: Option<String>,
     /// Whether there is anything to roll back.
@@ -73,7 +73,7 @@ pub(crate) enum Enclosing<'c> {
 }
 
 impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
-    pub(crate) fn new(link: Link<'c, DB>, enclosing: Enclosing<'c>, outbox: Outbox<DB>) -> Self {
+    pub(crate) fn new(link: Link<'c, DB>, enclosing: Enclosing<'c>, core: Arc<Core<DB>>) -> Self {
         let depth = DB::TransactionManager::get_transaction_depth(match &link {
             Link::Pool(connection) => connection,
             Link::Borrowed(connection) => connection,
@@ -81,7 +81,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         Self {
             link,
             enclosing,
-            outbox,
+            core,
             events: Vec::new(),
             traceparent: None,
             open: true,
@@ -141,13 +141,12 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub fn emit_record(&mut self, mut record: EventRecord) -> Result<Uuid, OutboxError> {
-        let settings = self.outbox.settings();
-        let traceparent = settings.trace_context.and_then(|current| current());
+        let traceparent = self.core.trace_context.and_then(|current| current());
         // One that is malformed is ignored, as W3C Trace Context says.
         let traceparent =
             traceparent.or_else(|| self.traceparent.clone()).filter(|text| is_traceparent(text));
         record.headers.insert(TRACEPARENT, &traceparent);
-        check(&record, settings.max_event_bytes)?;
+        check(&record, self.core.max_event_bytes)?;
         let id = record.id;
         self.events.push(record);
         Ok(id)
@@ -185,7 +184,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         let mut savepoint = OutboxTx::new(
             Link::Borrowed(connection),
             Enclosing::OutboxTx(&mut self.events, &mut self.doubt),
-            self.outbox.clone(),
+            Arc::clone(&self.core),
         );
         savepoint.traceparent.clone_from(&self.traceparent);
         savepoint.conflict.clone_from(&self.conflict);

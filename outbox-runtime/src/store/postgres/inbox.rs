@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, Postgres};
 
 use crate::record::fnv1a;
+use crate::store::sealed::Inbox;
 
 const FORGET: &str = "\
 delete from {inbox} where ctid = any (array(

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sqlx::{Sqlite, SqliteConnection};
 
+use crate::store::sealed::Inbox;
+
 const FORGET: &str = "\
 delete from {inbox} where rowid in (
   select rowid from {inbox}

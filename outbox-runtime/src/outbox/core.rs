@@ -1,0 +1,84 @@
+//! What a transaction needs of its outbox, and shares with the relay of its process.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::Pool;
+use tokio::task::JoinHandle;
+
+use crate::doorbell::Doorbell;
+use crate::store::OutboxDatabase;
+use crate::store::names::Names;
+
+/// The largest event that `emit` takes unless [`OutboxBuilder::max_event_bytes`] says otherwise:
+/// payload, key and headers together. librdkafka's own limit is 1,000,000 bytes
+/// (`message.max.bytes`); the rest is for the headers that the relay adds.
+pub const DEFAULT_MAX_EVENT_BYTES: usize = 950_000;
+
+/// The settings of an outbox, and what wakes its relays.
+pub(crate) struct Core<DB: OutboxDatabase> {
+    pub(crate) pool: Pool<DB>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    /// Largest event that `emit` takes, in bytes of payload, key and headers.
+    pub(crate) max_event_bytes: usize,
+    /// Source of the current `traceparent`. `None`: a transaction has only its own.
+    pub(crate) trace_context: Option<fn() -> Option<String>>,
+    /// `None`: relays of other processes are not woken.
+    notifier: Option<Notifier>,
+}
+
+/// The task that rings in other processes. Started at the first ring: only then is there surely a
+/// runtime.
+#[derive(Default)]
+struct Notifier(Mutex<Option<JoinHandle<()>>>);
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> Core<DB> {
+    pub(crate) fn new(
+        pool: Pool<DB>,
+        names: Names,
+        max_event_bytes: usize,
+        trace_context: Option<fn() -> Option<String>>,
+        notify: bool,
+    ) -> Self {
+        names.note_use();
+        Self {
+            pool,
+            names: Arc::new(names),
+            doorbell: Arc::default(),
+            max_event_bytes,
+            trace_context,
+            notifier: notify.then(Notifier::default),
+        }
+    }
+
+    /// Wakes the relays, here and in other processes.
+    pub(crate) fn ring(&self) {
+        self.doorbell.ring_here();
+        let Some(notifier) = self.notifier.as_ref().filter(|_| self.doorbell.is_for_others())
+        else {
+            return;
+        };
+        let mut task = notifier.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A task ends with its runtime, as when each test has its own.
+        if task.as_ref().is_none_or(JoinHandle::is_finished)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let Self { pool, names, doorbell, .. } = self;
+            *task = Some(runtime.spawn(DB::notify_others(
+                pool.clone(),
+                Arc::clone(names),
+                Arc::clone(doorbell),
+            )));
+        }
+        drop(task);
+        self.doorbell.ring_elsewhere();
+    }
+}
