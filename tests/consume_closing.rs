@@ -3,14 +3,13 @@
 #[macro_use]
 mod support;
 
-use std::time::Duration;
-
-use outbox::Relay;
-use outbox::consume::{Consumer, HandlerOptions};
-use outbox::publish::kafka::KafkaPublisher;
-use support::consumers::{Scripted, consumer_outbox, until_handled};
+use outbox::consume::HandlerOptions;
+use support::consumers::{
+    RunningConsumer, Scripted, consumer_outbox, new_consumer_of, until_handled,
+};
+use support::eventually;
+use support::relays::{drain_to, kafka_publisher_of};
 use support::topics::create_topic_of;
-use support::within_a_minute;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions};
 
@@ -33,26 +32,17 @@ async fn an_aborted_consumer_leaves_its_thread_while_it_still_says_good_bye_to_b
     let mut tx = outbox.begin().await.unwrap();
     tx.emit(Created::new("a", 1)).unwrap();
     tx.commit().await.unwrap();
-    Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap())
-        .drain()
-        .await
-        .unwrap();
+    drain_to(&outbox, kafka_publisher_of(kafka.brokers())).await;
     let handler =
         Scripted::<Created>::new("aborted", HandlerOptions::new(), |_, _, _| async { Ok(()) });
-    let consumer = Consumer::new(outbox.clone(), kafka.brokers()).handler(handler);
-    let consumer = tokio::spawn(consumer.run(std::future::pending()));
+    let consumer =
+        RunningConsumer::start(new_consumer_of(&outbox, kafka.brokers()).handler(handler));
     until_handled(&outbox, "aborted", 1).await;
-    within_a_minute(async {
-        while closing() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await; // those of the start
-        }
-    })
-    .await;
+    eventually("the clients of the start are closed", async || closing() == 0).await;
 
     kafka.kill();
-    consumer.abort();
     // There is one thread for all tasks: this one is on while the consumer waits for its session to
     // end.
-    assert!(consumer.await.unwrap_err().is_cancelled());
+    consumer.abort().await;
     assert!(closing() > 0, "closed before the task's end was told");
 }

@@ -5,9 +5,9 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, Outbox, OutboxDatabase, Relay};
@@ -15,8 +15,9 @@ use rdkafka::Message;
 use serde::Serialize;
 use sqlx::postgres::PgPool;
 use sqlx::{Pool, Postgres, Sqlite, SqlitePool};
+use support::relays::{RunningRelay, kafka_publisher, new_relay};
 use support::topics::read_topic;
-use support::{POSTGRES, kafka, migrated, next_leaf, server, within_a_minute};
+use support::{POSTGRES, eventually, eventually_some, migrated, next_leaf, server};
 use uuid::Uuid;
 
 /// It takes messages of 4,000 bytes at most.
@@ -89,7 +90,7 @@ impl<DB: Stored> Scene<DB> {
     async fn new(name: &'static str, failpoint: &'static str) -> Self {
         if let Ok(url) = std::env::var(DOOMED) {
             // We are the relay that is to die: see `start_doomed`.
-            let relay = Relay::new(Outbox::new(DB::open(&url).await), publisher());
+            let relay = new_relay(&Outbox::new(DB::open(&url).await), kafka_publisher());
             relay.run(std::future::pending()).await.unwrap();
         }
         static TOPIC_EXISTS: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
@@ -147,25 +148,18 @@ impl<DB: Stored> Scene<DB> {
     }
 
     fn relay(&self) -> Relay<DB, KafkaPublisher> {
-        Relay::new(self.outbox.clone(), publisher())
+        new_relay(&self.outbox, kafka_publisher())
     }
 
     /// A relay that lives, until all is published but what is parked.
     async fn recover(&self, parked: u64) {
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let relay = tokio::spawn(self.relay().run(async { _ = stopped.await }));
-        within_a_minute(async {
-            loop {
-                let status = self.outbox.status().await.unwrap();
-                if status.backlog == 0 && status.parked == parked {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-            }
+        let relay = RunningRelay::start(self.relay());
+        eventually("all is published but what is parked", async || {
+            let status = self.outbox.status().await.unwrap();
+            status.backlog == 0 && status.parked == parked
         })
         .await;
-        drop(stop);
-        within_a_minute(relay).await.unwrap().unwrap();
+        relay.stop().await;
     }
 
     /// The first arrival of each event of our customers, by an independent reading of the topic.
@@ -195,18 +189,12 @@ impl<DB: Stored> Scene<DB> {
     }
 }
 
-fn publisher() -> KafkaPublisher {
-    KafkaPublisher::new(kafka()).unwrap()
-}
-
 struct Doomed(Child);
 
 impl Doomed {
     async fn dies(mut self) {
-        let status =
-            tokio::task::spawn_blocking(move || within(Duration::from_secs(60), &mut self.0))
-                .await
-                .unwrap();
+        let ended = || ready(self.0.try_wait().unwrap());
+        let status = eventually_some("the relay comes to the failpoint", ended).await;
         assert_eq!(
             status.signal(),
             Some(SIGABRT),
@@ -215,17 +203,10 @@ impl Doomed {
     }
 }
 
-fn within(bound: Duration, child: &mut Child) -> std::process::ExitStatus {
-    let deadline = std::time::Instant::now() + bound;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if std::time::Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("the relay did not come to the failpoint");
-        }
-        std::thread::sleep(Duration::from_millis(20)); // between two looks
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -240,19 +221,15 @@ async fn dies_while_it_publishes<DB: Stored>(scene: Scene<DB>) {
 async fn dies_after_it_gave_lanes_away<DB: Stored>(scene: Scene<DB>) {
     scene.commit(20, 1..=10).await;
     let doomed = scene.start_doomed();
-    within_a_minute(async {
-        while scene.outbox.status().await.unwrap().lanes.iter().any(|lane| lane.owner.is_none()) {
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-        }
+    eventually("it has all lanes", async || {
+        scene.outbox.status().await.unwrap().lanes.iter().all(|lane| lane.owner.is_some())
     })
     .await;
     // A second one joins, and the first gives it half of its lanes.
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let second = tokio::spawn(scene.relay().run(async { _ = stopped.await }));
+    let second = RunningRelay::start(scene.relay());
     doomed.dies().await;
     scene.commit(20, 11..=15).await;
-    drop(stop);
-    within_a_minute(second).await.unwrap().unwrap();
+    second.stop().await;
     scene.recover(0).await;
     scene.all_arrived(20, 15).await;
 }

@@ -10,6 +10,7 @@
 
 mod support;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,12 +25,15 @@ use support::processes::Process;
 use support::proxy::{Proxy, Way};
 use support::random::{Random, seed};
 use support::topics::{create_topic_of, raise_limit, read_topic_of};
+use support::wait::within;
 use support::writers::{self, Arrival, LONG_KEY, WRITERS, assert_all_in_order};
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
 
 const EVENTS: usize = 12_000;
 const MISHAPS: usize = 24;
+/// A bound: a connection that has gone silent is noticed after half a minute.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// A relay sleeps through so many mishaps: longer than its lease.
 const PAUSE: usize = 6;
 
@@ -192,10 +196,12 @@ async fn round(version: PgVersion, seed: u64) {
     let mut done = Mishaps::default();
     for number in 0..MISHAPS {
         let due = (number + 1) * EVENTS / (MISHAPS + 1);
-        while committed.load(Ordering::SeqCst) < due && !writing.is_finished() {
+        within(PATIENCE, "enough events are committed", || {
             servers.keep_relays_alive();
-            tokio::time::sleep(Duration::from_millis(5)).await; // between two looks
-        }
+            let is_due = committed.load(Ordering::SeqCst) >= due || writing.is_finished();
+            ready(is_due.then_some(()))
+        })
+        .await;
         servers.mishap(number, &mut random, &mut done);
     }
     servers.wake();
@@ -220,15 +226,11 @@ async fn until_published(
     brokers: &str,
 ) -> u64 {
     let mut wait = async |all: bool| {
-        // A connection that has gone silent is noticed after half a minute.
-        within(Duration::from_secs(300), async {
-            loop {
+        within(PATIENCE, "all is published in the end", || {
+            servers.keep_relays_alive();
+            async {
                 let status = outbox.status().await.unwrap();
-                if status.backlog == 0 && (!all || status.parked == 0) {
-                    return status.parked;
-                }
-                servers.keep_relays_alive();
-                tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
+                (status.backlog == 0 && (!all || status.parked == 0)).then_some(status.parked)
             }
         })
         .await
@@ -238,10 +240,6 @@ async fn until_published(
     outbox.release_all_parked().await.unwrap();
     wait(true).await;
     parked
-}
-
-async fn within<T>(bound: Duration, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(bound, future).await.expect("all is published in the end")
 }
 
 async fn arrivals(brokers: String) -> Vec<Arrival> {

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use outbox::Outbox;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
-use sqlx::{Executor, Postgres};
-use support::relays::{Running, quick};
-use support::{OrderCreated, POSTGRES, commit, migrated, within_a_minute};
+use sqlx::Executor;
+use support::relays::{RunningRelay, quick, until_parked_count};
+use support::{OrderCreated, POSTGRES, commit, eventually, migrated};
 
 const MIB: u64 = 1024 * 1024;
 /// What a relay may take beyond what it had. In bytes of events it reads a quarter of it at once.
@@ -34,15 +34,6 @@ impl Publisher for Counting {
     }
 }
 
-async fn until_parked(outbox: &Outbox<Postgres>, count: u64) {
-    within_a_minute(async {
-        while outbox.status().await.unwrap().parked != count {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 fn status(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap();
@@ -60,20 +51,20 @@ async fn large_parked_events_and_many_parked_keys_take_a_bounded_amount_of_memor
     let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
     let publisher = Counting::default();
     publisher.refuses.store(true, Ordering::SeqCst);
-    let running = Running::start(quick(&outbox, publisher.clone()));
+    let running = RunningRelay::start(quick(&outbox, publisher.clone()));
     let large = "x".repeat(450_000);
     for n in 0..100 {
         let event = OrderCreated { customer: "a".into(), tenant: Some(large.clone()), n };
         commit(&outbox, [event]).await;
     }
-    until_parked(&outbox, 100).await;
+    until_parked_count(&outbox, 100).await;
     running.stop().await;
 
     let before = resident_now();
     publisher.refuses.store(false, Ordering::SeqCst);
     outbox.release_all_parked().await.unwrap();
-    let running = Running::start(quick(&outbox, publisher.clone()));
-    until_parked(&outbox, 0).await;
+    let running = RunningRelay::start(quick(&outbox, publisher.clone()));
+    until_parked_count(&outbox, 0).await;
     running.stop().await;
     assert_eq!(publisher.got.load(Ordering::SeqCst), 100);
     let taken = status("VmHWM").saturating_sub(before);
@@ -83,14 +74,10 @@ async fn large_parked_events_and_many_parked_keys_take_a_bounded_amount_of_memor
                 select n % 16, md5(n::text)::uuid, false from generate_series(1, 400000) n";
     outbox.pool().execute(many).await.unwrap();
     let before = resident_now();
-    let running = Running::start(quick(&outbox, publisher.clone()));
+    let running = RunningRelay::start(quick(&outbox, publisher.clone()));
     commit(&outbox, (0..100).map(|n| OrderCreated::new(format!("customer-{n}"), n))).await;
-    within_a_minute(async {
-        while publisher.got.load(Ordering::SeqCst) < 200 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let has = async || publisher.got.load(Ordering::SeqCst) >= 200;
+    eventually("the publisher has got 200 events", has).await;
     running.stop().await;
     let taken = status("VmHWM").saturating_sub(before);
     assert!(taken < BOUND / 2, "{} MiB for many parked keys", taken / MIB);

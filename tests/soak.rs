@@ -18,18 +18,19 @@ use std::time::{Duration, Instant};
 use outbox::consume::{
     Consumer, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents,
 };
-use outbox::publish::kafka::KafkaPublisher;
-use outbox::{Decode, DomainEvent, Outbox, OutboxTx, Relay};
+use outbox::{Decode, DomainEvent, Outbox, OutboxTx};
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, Postgres};
-use support::consumers::{Numbered, Refused, header};
+use support::consumers::{Numbered, Refused, header, new_consumer_of};
 use support::migrated;
 use support::random::{Random, seed};
+use support::relays::{RunningRelay, kafka_publisher_of, new_relay};
 use support::topics::{create_topic_of, read_topic_of};
+use support::wait::try_within;
 use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres as Server};
@@ -126,7 +127,7 @@ fn consumer(
     {
         consumer.handler(Effect::<E> { group, event: std::marker::PhantomData })
     }
-    let mut consumer = Consumer::new(outbox.clone(), brokers)
+    let mut consumer = new_consumer_of(outbox, brokers)
         .property("session.timeout.ms", "6000")
         .property("auto.commit.interval.ms", "200")
         .max_in_flight(200);
@@ -351,10 +352,7 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     };
     (0..PROCESSES).for_each(|member| members.start(member));
 
-    let (stop_relay, relay_stopped) = tokio::sync::oneshot::channel::<()>();
-    let publisher = KafkaPublisher::new(&brokers).unwrap();
-    let relay =
-        tokio::spawn(Relay::new(outbox.clone(), publisher).run(async { _ = relay_stopped.await }));
+    let relay = RunningRelay::start(new_relay(&outbox, kafka_publisher_of(&brokers)));
     let writing = Arc::new(AtomicBool::new(true));
     let written = Arc::new(AtomicI64::new(0));
     let writer = tokio::spawn({
@@ -435,25 +433,24 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     leaving.drain(..).for_each(|mut child| drop(child.wait()));
 
     // Until every group is through with every topic, and nothing waits in a retry topic.
-    let settled = tokio::time::timeout(SETTLED_WITHIN, async {
-        loop {
-            let backlog = outbox.status().await.unwrap().backlog;
-            let mut open = i64::try_from(backlog).unwrap();
-            if open == 0 {
-                for (group, topics, _) in GROUPS {
-                    for topic in topics {
-                        open += open_in(&pool, &brokers, group, topic).await;
-                    }
+    let is_settled = async || {
+        if outbox.status().await.unwrap().backlog > 0 {
+            return None;
+        }
+        for (group, topics, _) in GROUPS {
+            for topic in topics {
+                if open_in(&pool, &brokers, group, topic).await > 0 {
+                    return None;
                 }
             }
-            if open == 0 {
-                return;
-            }
-            members.assert_alive(scratch.path());
-            tokio::time::sleep(Duration::from_millis(500)).await; // between two looks
         }
-    });
-    if settled.await.is_err() {
+        Some(())
+    };
+    let mut ask = || {
+        members.assert_alive(scratch.path());
+        is_settled()
+    };
+    if try_within(SETTLED_WITHIN, &mut ask).await.is_none() {
         for (group, topics, _) in GROUPS {
             for topic in topics {
                 eprintln!("{group} {topic}: {} open", open_in(&pool, &brokers, group, topic).await);
@@ -468,8 +465,7 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
             tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap().success()
         );
     }
-    drop(stop_relay);
-    relay.await.unwrap().unwrap();
+    relay.stop().await;
 
     assert_no_offset_ran_ahead(&pool, &brokers).await;
     let mut totals = Vec::new();

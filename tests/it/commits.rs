@@ -3,7 +3,9 @@
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use crate::support::{self, OTHER_POSTGRES, OrderCreated, POSTGRES, migrated, within_a_minute};
+use crate::support::{
+    self, OTHER_POSTGRES, OrderCreated, POSTGRES, migrated, until_true, within_a_minute,
+};
 use outbox::consume::{EventContext, EventHandler};
 use outbox::testing::{HandlerTest, TestMessage};
 use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
@@ -23,14 +25,10 @@ async fn outbox() -> Outbox<Postgres> {
 async fn rows(outbox: &Outbox<Postgres>) -> (i64, i64) {
     let read = "select (select count(*) from orders), (select count(*) from outbox_event)";
     let rows = sqlx::query_as(read).fetch_one(outbox.pool()).await.unwrap();
-    let open = "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in tr%'";
+    let none_open = "select count(*) = 0 from pg_stat_activity
+                     where datname = current_database() and state like 'idle in tr%'";
     // Its connection rolls back as it returns to the pool.
-    within_a_minute(async {
-        while sqlx::query_scalar::<_, i64>(open).fetch_one(outbox.pool()).await.unwrap() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until_true(outbox.pool(), none_open).await;
     rows
 }
 

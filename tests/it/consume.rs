@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::consumers::{
-    PERMANENT, Running, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, header, produce,
-    publish, until_dead_letters, until_handled,
+    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, header,
+    new_consumer, produce, publish, refusal_of, until_dead_letters, until_handled,
 };
 use crate::support::topics::{admin, create_topic, read_topic};
-use crate::support::{kafka, within_a_minute};
+use crate::support::{eventually, kafka};
 use outbox::consume::{
-    Consumer, DeadLetters, EventContext, ForeignId, HandlerOptions, LaterEvents, Undecodable,
-    handler_fn,
+    DeadLetters, EventContext, ForeignId, HandlerOptions, LaterEvents, Undecodable, handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
@@ -125,10 +124,10 @@ async fn no_offset_runs_ahead_of_an_event_that_is_not_done() {
         }
         Ok(())
     });
-    let consumer = Consumer::new(outbox.clone(), kafka())
+    let consumer = new_consumer(&outbox)
         .handler(Arc::clone(&handler))
         .drain_timeout(Duration::from_millis(50));
-    let consumer = Running::start(consumer);
+    let consumer = RunningConsumer::start(consumer);
     until_handled(&outbox, "offsets", 19).await;
     assert_eq!(consumer.stop().await.handled, 19);
     assert_eq!(committed(Created::TOPIC, "offsets"), 5, "the event that is not done comes again");
@@ -397,26 +396,20 @@ async fn an_event_in_a_retry_topic_outlives_its_consumer() {
     let minute = QUICK.retry_topics(MINUTE, LaterEvents::Wait);
     let handler = Scripted::<Created>::new("survives", minute, |_, _, _| async { TRANSIENT });
     let consumer = consume(&outbox, &handler);
-    within_a_minute(async {
-        while read_topic("consume-survives.survives.retry.1m").await.is_empty() {}
+    eventually("the event is in its retry topic", async || {
+        !read_topic("consume-survives.survives.retry.1m").await.is_empty()
     })
     .await;
     consumer.abort().await;
 
     // Not due for a minute: a new consumer leaves it alone, and parks what comes behind it.
     let handler = Scripted::<Created>::new("survives", minute, |_, _, _| async { Ok(()) });
-    let consumer = Consumer::new(outbox.clone(), kafka())
-        .handler(Arc::clone(&handler))
-        .property("session.timeout.ms", "6000");
-    let consumer = Running::start(consumer);
+    let consumer =
+        new_consumer(&outbox).handler(Arc::clone(&handler)).property("session.timeout.ms", "6000");
+    let consumer = RunningConsumer::start(consumer);
     publish(&outbox, [Created::new("a", 2), Created::new("b", 1)]).await;
     until_handled(&outbox, "survives", 1).await;
-    within_a_minute(async {
-        while waiting(&outbox).await < 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-        }
-    })
-    .await;
+    eventually("two events wait", async || waiting(&outbox).await >= 2).await;
     assert_eq!(handled_by(&outbox, "survives").await, pairs("b", [1]));
     let consumed = consumer.stop().await;
     assert_eq!((consumed.handled, consumed.to_retry_topics, consumed.parked), (1, 0, 1));
@@ -442,12 +435,12 @@ async fn a_handler_slower_than_the_poll_interval_keeps_its_partition() {
         }
         Ok(())
     });
-    let consumer = Consumer::new(outbox.clone(), kafka())
+    let consumer = new_consumer(&outbox)
         .handler(Arc::clone(&handler))
         .max_in_flight(2)
         .property("session.timeout.ms", "6000")
         .property("max.poll.interval.ms", "6000");
-    let consumer = Running::start(consumer);
+    let consumer = RunningConsumer::start(consumer);
     until_handled(&outbox, "slow", 10).await;
     let consumed = consumer.stop().await;
     assert_eq!(
@@ -520,10 +513,9 @@ async fn what_is_not_an_event_can_be_skipped_instead() {
     produce(Created::TOPIC, "garbage", "{", &[]).await;
     publish(&outbox, [Created::new("well", 1)]).await;
     let handler = Scripted::<Created>::new("skipped", QUICK, |_, _, _| async { Ok(()) });
-    let consumer = Consumer::new(outbox.clone(), kafka())
-        .handler(Arc::clone(&handler))
-        .undecodable(Undecodable::Skip);
-    let consumer = Running::start(consumer);
+    let consumer =
+        new_consumer(&outbox).handler(Arc::clone(&handler)).undecodable(Undecodable::Skip);
+    let consumer = RunningConsumer::start(consumer);
     until_handled(&outbox, "skipped", 1).await;
     let consumed = consumer.stop().await;
     assert_eq!((consumed.handled, consumed.undecodable_skipped, consumed.dead_letters), (1, 1, 0));
@@ -569,9 +561,8 @@ async fn a_handler_of_the_new_version_takes_the_old_one() {
     let outbox = consumer_outbox().await;
     publish(&outbox, [PriceV1 { item: "apple".to_owned(), euros: 2 }]).await;
     publish(&outbox, [Price { item: "apple".to_owned(), cents: 199 }]).await;
-    let consumer =
-        Consumer::new(outbox.clone(), kafka()).group("versions").handler(handler_fn(note));
-    let consumer = Running::start(consumer);
+    let consumer = new_consumer(&outbox).group("versions").handler(handler_fn(note));
+    let consumer = RunningConsumer::start(consumer);
     let handled = until_handled(&outbox, "versions", 2).await;
     consumer.stop().await;
     assert_eq!(handled, [("apple v1".to_owned(), 200), ("apple v2".to_owned(), 199)]);
@@ -597,9 +588,8 @@ async fn partitions_that_move_between_members_are_handled_once_and_in_order() {
     // Members join, leave and die while the events are handled. Few in flight: partitions are
     // paused all the while, also when they go to another member and come back.
     let member = || {
-        let consumer =
-            Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler)).max_in_flight(4);
-        Running::start(consumer.property("session.timeout.ms", "6000"))
+        let consumer = new_consumer(&outbox).handler(Arc::clone(&handler)).max_in_flight(4);
+        RunningConsumer::start(consumer.property("session.timeout.ms", "6000"))
     };
     let mut members = vec![member()];
     for (round, due) in [100, 200, 300].into_iter().enumerate() {
@@ -628,8 +618,8 @@ async fn topics_that_are_missing_and_not_to_be_created_are_named() {
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     let handler = Scripted::<Created>::new("missing", QUICK, |_, _, _| async { Ok(()) });
-    let consumer = Consumer::new(outbox.clone(), kafka()).handler(handler).create_topics(false);
-    let error = within_a_minute(consumer.run(std::future::pending())).await.unwrap_err();
+    let consumer = new_consumer(&outbox).handler(handler).create_topics(false);
+    let error = refusal_of(consumer).await;
     assert_eq!(error.kind(), ErrorKind::Config);
     for hint in [
         "consume-missing.missing.dlt",
@@ -646,13 +636,13 @@ async fn groups_are_named_once_and_are_legal() {
     event_on_topic!(Created, "consume-groups");
     let outbox = consumer_outbox().await;
     let handler = |group| Scripted::<Created>::new(group, QUICK, |_, _, _| async { Ok(()) });
-    let consumer = || Consumer::new(outbox.clone(), kafka());
+    let consumer = || new_consumer(&outbox);
     for (consumer, hint) in [
         (consumer().handler(handler("one")).group("two"), "one, two: make a consumer for each"),
         (consumer().group(" ").handler(handler(" ")), "needs a group"),
         (consumer().handler(handler("spaces in it")), "Choose another group"),
     ] {
-        let error = within_a_minute(consumer.run(std::future::pending())).await.unwrap_err();
+        let error = refusal_of(consumer).await;
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains(hint), "{error}");
     }

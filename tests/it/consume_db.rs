@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use crate::support::consumers::{
-    PERMANENT, Running, Scripted, TRANSIENT, consume, consumer_outbox, publish, until_dead_letters,
-    until_handled,
+    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, new_consumer,
+    publish, refusal_of, until_dead_letters, until_handled,
 };
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::topics::{create_again, create_topic, delete_topic};
-use crate::support::{kafka, within_a_minute};
-use outbox::consume::{Consumer, EventContext, HandlerOptions, LaterEvents, handler_fn};
+use crate::support::{eventually, kafka, within_a_minute};
+use outbox::consume::{EventContext, HandlerOptions, LaterEvents, handler_fn};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -27,17 +27,11 @@ fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String,
 }
 
 async fn until_waiting(outbox: &Outbox<Postgres>, count: i64) {
-    within_a_minute(async {
-        loop {
-            let waiting = sqlx::query_scalar("select count(*) from outbox_waiting");
-            let waiting: i64 = waiting.fetch_one(outbox.pool()).await.unwrap();
-            if waiting == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-        }
-    })
-    .await;
+    let wait = async || {
+        let waiting = sqlx::query_scalar("select count(*) from outbox_waiting");
+        waiting.fetch_one(outbox.pool()).await.is_ok_and(|waiting: i64| waiting == count)
+    };
+    eventually(&format!("{count} events wait"), wait).await;
 }
 
 /// Until the brokers have forgotten how far the group was in a topic that is deleted.
@@ -49,14 +43,9 @@ async fn until_forgotten(topic: &str, group: &str) {
         .unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, 0);
-    within_a_minute(async {
-        loop {
-            let committed = consumer.committed_offsets(list.clone(), Duration::from_secs(30));
-            if committed.is_ok_and(|of| of.elements()[0].offset() == Offset::Invalid) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
-        }
+    eventually("the offset is forgotten", async || {
+        let committed = consumer.committed_offsets(list.clone(), Duration::from_secs(30));
+        committed.is_ok_and(|of| of.elements()[0].offset() == Offset::Invalid)
     })
     .await;
 }
@@ -219,8 +208,8 @@ async fn the_events_of_a_handler_without_retry_topics_wait_behind_those_of_one_t
     let outbox = consumer_outbox().await;
     publish(&outbox, [Paid { customer: "a".to_owned(), fails: true }]).await;
     publish(&outbox, ["a", "b"].map(|customer| Shipped { customer: customer.to_owned() })).await;
-    let consumer = Consumer::new(outbox.clone(), kafka()).handler(pay).handler(ship);
-    let consumer = Running::start(consumer);
+    let consumer = new_consumer(&outbox).handler(pay).handler(ship);
+    let consumer = RunningConsumer::start(consumer);
     let handled = until_handled(&outbox, "policy", 3).await;
     consumer.stop().await;
     let expected = [pairs("b", [2]), pairs("a", [1, 2])].concat();
@@ -232,8 +221,8 @@ async fn handlers_that_disagree_on_the_order_of_a_key_are_refused_and_named() {
     let overtaking =
         handler_fn(ship::call).options(QUICK.retry_topics(SHORT, LaterEvents::Overtake));
     let outbox = consumer_outbox().await;
-    let consumer = Consumer::new(outbox, kafka()).handler(pay).handler(overtaking);
-    let error = within_a_minute(consumer.run(std::future::pending())).await.unwrap_err();
+    let consumer = new_consumer(&outbox).handler(pay).handler(overtaking);
+    let error = refusal_of(consumer).await;
     assert_eq!(error.kind(), ErrorKind::Config);
     for hint in
         ["consume-db-policy", "consume_db::pay", "consume_db::ship", "\"wait\"", "\"overtake\""]

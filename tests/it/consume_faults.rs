@@ -6,20 +6,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::consumers::{
-    PERMANENT, Running, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, publish,
-    until_dead_letters, until_handled,
+    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by,
+    new_consumer, publish, until_dead_letters, until_handled,
 };
+use crate::support::log::Log;
 use crate::support::proxy::{Moment, Proxy};
+use crate::support::relays::{RunningRelay, drain_to, new_relay};
 use crate::support::topics::create_topic;
-use crate::support::{self, OrderCreated, commit, kafka, migrated, within_a_minute};
-use outbox::consume::{
-    Consumer, EventContext, EventHandler, HandlerOptions, LaterEvents, handler_fn,
+use crate::support::{
+    self, OrderCreated, commit, eventually, eventually_some, migrated, within_a_minute,
 };
+use outbox::consume::{EventContext, EventHandler, HandlerOptions, LaterEvents, handler_fn};
 use outbox::testing::MemoryPublisher;
-use outbox::{Outbox, OutboxTx, Relay};
+use outbox::{Outbox, OutboxTx};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor as _, Postgres, Sqlite};
-use tokio::sync::{Barrier, oneshot};
+use tokio::sync::Barrier;
 
 const QUICK: HandlerOptions =
     HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
@@ -36,6 +38,15 @@ async fn through_a_proxy(outbox: &Outbox<Postgres>) -> (Outbox<Postgres>, Proxy)
     let (proxy, options) = Proxy::of_pool(outbox.pool()).await;
     let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(5));
     (Outbox::new(pool.connect_with(options.statement_cache_capacity(0)).await.unwrap()), proxy)
+}
+
+/// Waits until `count` events are handled. In a serializable database even a count may be refused.
+async fn until_in_inbox(outbox: &Outbox<Postgres>, count: i64) {
+    let are = async || {
+        let handled = sqlx::query_scalar("select count(*) from outbox_inbox");
+        handled.fetch_one(outbox.pool()).await.is_ok_and(|handled: i64| handled == count)
+    };
+    eventually(&format!("{count} events are in the inbox"), are).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,20 +72,9 @@ async fn where_the_default_is_serializable_a_hot_row_makes_no_dead_letters() {
         Outbox::new(PgPoolOptions::new().max_connections(10).connect_with(options).await.unwrap());
 
     let handler = handler_fn(count).options(QUICK.attempts(3));
-    let consumer = Running::start(
-        Consumer::new(outbox.clone(), kafka()).group("serializable").handler(handler),
-    );
-    within_a_minute(async {
-        loop {
-            let done =
-                sqlx::query_scalar("select count(*) from outbox_inbox").fetch_one(outbox.pool());
-            if let Ok(400_i64) = done.await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
-        }
-    })
-    .await;
+    let consumer =
+        RunningConsumer::start(new_consumer(&outbox).group("serializable").handler(handler));
+    until_in_inbox(&outbox, 400).await;
     let consumed = consumer.stop().await;
     assert_eq!((consumed.handled, consumed.dead_letters), (400, 0));
     let counted: i64 =
@@ -131,19 +131,8 @@ async fn a_deadlock_is_no_attempt() {
         tries: AtomicU32::new(0),
         attempts: Mutex::default(),
     });
-    let consumer =
-        Running::start(Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler)));
-    within_a_minute(async {
-        while sqlx::query_scalar::<_, i64>("select count(*) from outbox_inbox")
-            .fetch_one(outbox.pool())
-            .await
-            .unwrap()
-            < 2
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
-        }
-    })
-    .await;
+    let consumer = RunningConsumer::start(new_consumer(&outbox).handler(Arc::clone(&handler)));
+    until_in_inbox(&outbox, 2).await;
     let consumed = consumer.stop().await;
     assert_eq!((consumed.handled, consumed.dead_letters), (2, 0), "although each has one attempt");
     assert_eq!(*handler.attempts.lock().unwrap(), [1, 1, 1], "one was refused");
@@ -167,7 +156,7 @@ async fn an_event_that_is_always_in_the_way_of_others_is_given_up_in_the_end() {
     publish(&outbox, [Created::new("a", 1), Created::new("a", 2)]).await;
     let handler = handler_fn(refused).options(QUICK.attempts(1));
     let consumer =
-        Running::start(Consumer::new(outbox, kafka()).group("conflicts").handler(handler));
+        RunningConsumer::start(new_consumer(&outbox).group("conflicts").handler(handler));
     let letters = until_dead_letters(Created::TOPIC, "conflicts", 1).await;
     assert_eq!((letters[0].attempts, &*letters[0].error), (1, "hidden"));
     let consumed = consumer.stop().await;
@@ -206,25 +195,18 @@ async fn a_sqlite_file_that_another_holds_costs_no_attempt_and_keys_wait_in_it()
     let holder = pool.begin_with("begin immediate").await.unwrap();
     let handler =
         handler_fn(note).options(QUICK.attempts(1).retry_topics(SHORT, LaterEvents::Wait));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let consumer = Consumer::new(Outbox::new(busy), kafka()).group("sqlite").handler(handler);
-    let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
+    let consumer = new_consumer(&Outbox::new(busy)).group("sqlite").handler(handler);
+    let consumer = RunningConsumer::start(consumer);
     // It is refused for a while: not a bound, only the cause that is to have no effect.
     tokio::time::sleep(Duration::from_secs(5)).await;
     holder.rollback().await.unwrap();
-    let handled: Vec<(String, i64)> = within_a_minute(async {
-        loop {
-            let handled = sqlx::query_as("select customer, n from handled order by rowid");
-            let handled: Vec<_> = handled.fetch_all(outbox.pool()).await.unwrap();
-            if handled.len() == 6 {
-                return handled;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
-        }
-    })
-    .await;
-    drop(stop);
-    let consumed = within_a_minute(consumer).await.unwrap().unwrap();
+    let handled = async || {
+        let handled = sqlx::query_as("select customer, n from handled order by rowid");
+        let handled: Vec<(String, i64)> = handled.fetch_all(outbox.pool()).await.unwrap();
+        (handled.len() == 6).then_some(handled)
+    };
+    let handled = eventually_some("six events are handled", handled).await;
+    let consumed = consumer.stop().await;
     let of =
         |name| handled.iter().filter(|(customer, _)| customer == name).cloned().collect::<Vec<_>>();
     assert_eq!((of("a"), of("b")), (pairs("a", 1..=3), pairs("b", 2..=4)));
@@ -307,7 +289,7 @@ async fn a_connection_that_goes_dead_at_any_statement_holds_no_event_up_and_does
             }
             let silenced = proxy.silence_one(moment);
             let handler = Emits { group, options, fails_first };
-            let consumer = Running::start(Consumer::new(through, kafka()).handler(handler));
+            let consumer = RunningConsumer::start(new_consumer(&through).handler(handler));
             within_a_minute(silenced).await;
             let handled = until_handled(&outbox, group, 6).await;
             let of = |name| {
@@ -325,7 +307,7 @@ async fn a_connection_that_goes_dead_at_any_statement_holds_no_event_up_and_does
     }
     assert!(failed.is_empty(), "{failed:?}");
     let emitted = MemoryPublisher::new();
-    Relay::new(outbox, emitted.clone()).drain().await.unwrap();
+    drain_to(&outbox, emitted.clone()).await;
     assert_eq!(emitted.published().len(), 18 * 6, "what a handler emits is emitted once");
 }
 
@@ -334,12 +316,11 @@ async fn a_doorbell_whose_connection_goes_dead_connects_again() {
     let outbox = migrated(Outbox::new(support::postgres(support::POSTGRES, 4).await)).await;
     let (relays, proxy) = through_a_proxy(&outbox).await;
     let listening = proxy.silence_one(Moment::After("LISTEN"));
-    let relay =
-        tokio::spawn(Relay::new(relays, MemoryPublisher::new()).run(std::future::pending()));
+    let relay = RunningRelay::start(new_relay(&relays, MemoryPublisher::new()));
     within_a_minute(listening).await;
     within_a_minute(proxy.silence_one(Moment::Before("LISTEN"))).await;
     within_a_minute(proxy.silence_one(Moment::After("LISTEN"))).await;
-    relay.abort();
+    relay.abort().await;
 
     let (writer, proxy) = through_a_proxy(&outbox).await;
     for moment in
@@ -359,20 +340,6 @@ async fn a_doorbell_whose_connection_goes_dead_connects_again() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 // On one thread, which has a log of its own.
 #[tokio::test]
 async fn every_line_of_the_log_on_an_event_says_which() {
@@ -380,14 +347,7 @@ async fn every_line_of_the_log_on_an_event_says_which() {
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     publish(&outbox, [Created::new("alice", 1), Created::new("alice", 2)]).await;
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter("outbox_runtime::consume=debug")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _log = tracing::subscriber::set_default(log);
+    let (log, _guard) = Log::of_this_thread("outbox_runtime::consume=debug");
     let options = QUICK.attempts(1).retry_topics(SHORT, LaterEvents::Wait);
     let handler = Scripted::<Created>::new("log", options, |_, n, attempt| async move {
         match (n, attempt) {
@@ -400,7 +360,6 @@ async fn every_line_of_the_log_on_an_event_says_which() {
     until_dead_letters(Created::TOPIC, "log", 1).await;
     until_handled(&outbox, "log", 1).await;
     consumer.stop().await;
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let words = [
         "event not handled",
         "event waits in a retry topic",
@@ -408,10 +367,8 @@ async fn every_line_of_the_log_on_an_event_says_which() {
         "event given up",
     ];
     for word in words {
-        let line = text
-            .lines()
-            .find(|line| line.contains(word))
-            .unwrap_or_else(|| panic!("{word}: {text}"));
+        let lines = log.lines(&[word]);
+        let line = lines.first().unwrap_or_else(|| panic!("{word}: {:#?}", log.lines(&[])));
         for field in [
             "id=",
             "name=\"order.created\"",

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::consumers::{
-    Numbered, Running, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, publish,
-    until_dead_letters, until_handled,
+    Numbered, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by,
+    new_consumer, publish, refusal_of, until_dead_letters, until_handled,
 };
 use crate::support::topics::{admin, create_topic};
-use crate::support::{self, kafka, within_a_minute};
-use outbox::consume::{Consumer, DeadLetters, HandlerOptions, LaterEvents};
+use crate::support::{self, eventually, eventually_some, kafka};
+use outbox::consume::{DeadLetters, HandlerOptions, LaterEvents};
 use outbox::{DomainEvent, ErrorKind};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminOptions;
@@ -25,25 +25,14 @@ const QUICK: HandlerOptions =
     HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-fn pause() -> tokio::time::Sleep {
-    tokio::time::sleep(Duration::from_millis(100)) // between two looks
-}
-
 fn member_of(group: &str) -> BaseConsumer {
     ClientConfig::new().set("bootstrap.servers", kafka()).set("group.id", group).create().unwrap()
 }
 
 /// Member → topic → how many of its partitions it has, once `members` have joined and are told.
 async fn shares(group: &'static str, members: usize) -> Vec<BTreeMap<String, usize>> {
-    within_a_minute(async {
-        loop {
-            if let Some(shares) = shares_of_stable(group, members) {
-                return shares;
-            }
-            pause().await;
-        }
-    })
-    .await
+    let shares = async || shares_of_stable(group, members);
+    eventually_some(&format!("the group {group} has {members} members"), shares).await
 }
 
 fn shares_of_stable(group: &str, members: usize) -> Option<Vec<BTreeMap<String, usize>>> {
@@ -115,25 +104,20 @@ async fn a_topic_that_is_deleted_and_made_again_under_a_consumer_is_consumed_fro
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     let handler = Scripted::<Created>::new("anew", QUICK, |_, _, _| async { Ok(()) });
-    let consumer = Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(&handler));
-    let consumer = Running::start(consumer.property("auto.commit.interval.ms", "100"));
+    let consumer = new_consumer(&outbox).handler(Arc::clone(&handler));
+    let consumer = RunningConsumer::start(consumer.property("auto.commit.interval.ms", "100"));
     publish(&outbox, (1..=8).map(|n| Created::new(format!("c{n}"), n))).await;
     until_handled(&outbox, "anew", 8).await;
-    within_a_minute(async {
-        while committed(Created::TOPIC, "anew") != Some(8) {
-            pause().await;
-        }
-    })
-    .await;
+    eventually("the offset is committed", async || committed(Created::TOPIC, "anew") == Some(8))
+        .await;
 
     for deleted in admin().delete_topics(&[Created::TOPIC], &AdminOptions::new()).await.unwrap() {
         deleted.unwrap();
     }
-    within_a_minute(async {
-        let topics = || admin().inner().fetch_metadata(None, TIMEOUT).unwrap();
-        while topics().topics().iter().any(|topic| topic.name() == Created::TOPIC) {
-            pause().await;
-        }
+    let admin = admin();
+    eventually("the topic is deleted", async || {
+        let metadata = admin.inner().fetch_metadata(None, TIMEOUT).unwrap();
+        metadata.topics().iter().all(|topic| topic.name() != Created::TOPIC)
     })
     .await;
     create_topic(Created::TOPIC, 1, &[]).await;
@@ -226,8 +210,8 @@ async fn topics_that_would_lose_events_are_refused_at_the_start() {
     const HOUR: &[Duration] = &[Duration::from_secs(3_600)];
     let options = QUICK.retry_topics(HOUR, LaterEvents::Wait);
     let handler = Scripted::<Created>::new("losing", options, |_, _, _| async { Ok(()) });
-    let consumer = Consumer::new(outbox.clone(), kafka()).handler(handler);
-    let error = within_a_minute(consumer.run(std::future::pending())).await.unwrap_err();
+    let consumer = new_consumer(&outbox).handler(handler);
+    let error = refusal_of(consumer).await;
     assert_eq!(error.kind(), ErrorKind::Config);
     for hint in [
         "`kafka-losing.losing.dlt`: `cleanup.policy=compact`",
@@ -269,8 +253,8 @@ async fn events_that_wait_for_an_hour_do_not_hold_up_those_that_wait_for_less() 
     let quick = Scripted::<Paid>::new("delays", short, |_, _, attempt| async move {
         if attempt == 1 { TRANSIENT } else { Ok(()) }
     });
-    let consumer = Consumer::new(outbox.clone(), kafka()).handler(slow).handler(Arc::clone(&quick));
-    let consumer = Running::start(consumer.max_in_flight(2));
+    let consumer = new_consumer(&outbox).handler(slow).handler(Arc::clone(&quick));
+    let consumer = RunningConsumer::start(consumer.max_in_flight(2));
     until_handled(&outbox, "delays", 1).await;
     let consumed = consumer.stop().await;
     assert_eq!(quick.attempts_of("c1", 1), [1, 2]);
@@ -292,11 +276,11 @@ async fn a_partition_that_stands_still_leaves_the_others_their_share_of_the_byte
         }
         Ok(())
     });
-    let consumer = Consumer::new(outbox.clone(), kafka())
+    let consumer = new_consumer(&outbox)
         .handler(Arc::clone(&handler))
         .max_bytes_in_flight(20_000) // some ten messages
         .drain_timeout(Duration::from_millis(50));
-    let consumer = Running::start(consumer);
+    let consumer = RunningConsumer::start(consumer);
     let moving = partition_of_others(&outbox).await;
     let of_moving = handled_by(&outbox, "budget").await.into_iter().map(|(customer, _)| customer);
     assert!(moving.is_subset(&of_moving.collect()), "all of the other partition");
@@ -315,15 +299,10 @@ async fn partition_of_others(outbox: &outbox::Outbox<sqlx::Postgres>) -> BTreeSe
         .map(|message| String::from_utf8(rdkafka::Message::key(message).unwrap().to_vec()).unwrap())
         .collect();
     assert!(moving.len() > 5, "{moving:?}");
-    within_a_minute(async {
-        loop {
-            let handled =
-                handled_by(outbox, "budget").await.into_iter().map(|(customer, _)| customer);
-            if moving.is_subset(&handled.collect()) {
-                return moving;
-            }
-            pause().await;
-        }
+    eventually("the other partition is handled", async || {
+        let handled = handled_by(outbox, "budget").await.into_iter().map(|(customer, _)| customer);
+        moving.is_subset(&handled.collect())
     })
-    .await
+    .await;
+    moving
 }

@@ -2,14 +2,16 @@
 //! Postgres, Kafka — with each of its parts killed, many times, while orders come in over HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::processes::Process;
 use crate::support::random::{Random, seed};
 use crate::support::topics::create_topic_of;
+use crate::support::wait::within;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::PgPool;
@@ -20,6 +22,8 @@ use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
 
 const ORDERS: usize = 10_000;
+/// A bound, for a machine that does much else.
+const TEN_MINUTES: Duration = Duration::from_secs(600);
 const CLIENTS: u64 = 16;
 const CUSTOMERS: u64 = 40;
 const PROCESS_KILLS: usize = 30;
@@ -46,9 +50,11 @@ async fn post_order(address: &str, customer: &str) {
         stream.read_to_string(&mut answer).await?;
         Ok(answer.starts_with("HTTP/1.1 201"))
     };
-    while !matches!(tokio::time::timeout(Duration::from_secs(5), attempt()).await, Ok(Ok(true))) {
-        tokio::time::sleep(Duration::from_millis(50)).await; // between two attempts
-    }
+    within(TEN_MINUTES, "an order is confirmed", async || {
+        let confirmed = tokio::time::timeout(Duration::from_secs(5), attempt()).await;
+        matches!(confirmed, Ok(Ok(true))).then_some(())
+    })
+    .await;
 }
 
 /// How many deliveries a process found in its inbox, by its log.
@@ -116,10 +122,11 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
     let mut paused: Option<(usize, usize)> = None;
     for kill in 0..all_kills {
         let due = (kill + 1) * ORDERS / (all_kills + 1);
-        while posted.load(Ordering::SeqCst) < due {
+        within(TEN_MINUTES, "enough orders are posted", || {
             processes.iter_mut().for_each(Process::keep_alive);
-            tokio::time::sleep(Duration::from_millis(5)).await; // between two looks
-        }
+            ready((posted.load(Ordering::SeqCst) >= due).then_some(()))
+        })
+        .await;
         let every = all_kills / (2 * SERVER_KILLS);
         let victim = if kill % every == every / 2 {
             let (name, restarted) = if (kill / every).is_multiple_of(2) {
@@ -175,11 +182,11 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
         sqlx::query_scalar(rows).fetch_one(&pool).await.unwrap()
     };
     let orders = count("select count(*) from orders").await;
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while count("select count(*) from reservation").await < orders && Instant::now() < deadline {
+    within(Duration::from_secs(120), "all orders are reserved", || {
         processes.iter_mut().for_each(Process::keep_alive);
-        tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
-    }
+        async { (count("select count(*) from reservation").await >= orders).then_some(()) }
+    })
+    .await;
 
     let ordered: BTreeSet<Uuid> = sqlx::query_scalar("select id from orders")
         .fetch_all(&pool)

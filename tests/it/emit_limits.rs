@@ -4,13 +4,12 @@
 use std::time::{Duration, SystemTime};
 
 use crate::support::random::{Random, seed};
+use crate::support::relays::{drain_to, drained, kafka_publisher};
 use crate::support::topics::{create_topic, read_topic};
-use crate::support::{POSTGRES, kafka, migrated, postgres};
-use outbox::publish::kafka::KafkaPublisher;
-use outbox::testing::MemoryPublisher;
+use crate::support::{POSTGRES, migrated, postgres};
 use outbox::{
     Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, DomainEvent, Encode, ErrorKind, EventDescriptor,
-    Headers, Outbox, OutboxDatabase, Relay,
+    Headers, Outbox, OutboxDatabase,
 };
 use rdkafka::Message as _;
 use rdkafka::message::Headers as _;
@@ -151,12 +150,6 @@ async fn what_no_database_or_broker_takes_is_refused_at_emit<DB: OutboxDatabase>
     assert_eq!(drained(&outbox).await.len(), 3);
 }
 
-async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<outbox::EventRecord> {
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-    kafka.published()
-}
-
 /// An event of exactly this size, by the count of the limit.
 fn of_size(random: &mut Random, size: usize) -> Odd {
     let key = random.below(size as u64 + 1) as usize;
@@ -272,7 +265,7 @@ async fn what_emit_accepts_kafka_accepts_whatever_it_consists_of() {
         tx.emit(event).unwrap();
         tx.commit().await.unwrap();
     }
-    Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap()).drain().await.unwrap();
+    drain_to(&outbox, kafka_publisher()).await;
     assert_eq!(outbox.parked(10).await.unwrap().len(), 0);
 
     let messages = read_topic("odd-events").await;

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
-use crate::support::consumers::{Scripted, consume, publish, until_handled, with_handled};
+use crate::support::consumers::{
+    Scripted, consume, new_consumer_of, publish, refusal_of, until_handled, with_handled,
+};
 use crate::support::log::Log;
+use crate::support::relays::{
+    RunningRelay, drain, drain_to, drain_when_free, kafka_publisher_of, new_relay, run_error,
+};
 use crate::support::topics::{create_topic, create_topic_of};
-use crate::support::{self, HeldPublisher, OrderCreated, POSTGRES, migrated, within_a_minute};
-use outbox::consume::{Consumer, EventContext, HandlerOptions, handler_fn};
-use outbox::publish::kafka::KafkaPublisher;
+use crate::support::{
+    self, HeldPublisher, OrderCreated, POSTGRES, eventually, eventually_some, migrated, until_true,
+    within_a_minute,
+};
+use outbox::consume::{EventContext, HandlerOptions, handler_fn};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxTx, Relay};
+use outbox::{ErrorKind, Outbox, OutboxTx};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Postgres};
 use uuid::Uuid;
@@ -26,18 +33,14 @@ async fn commit(outbox: &Outbox<Postgres>, n: i64) {
     tx.commit().await.unwrap();
 }
 
+/// Waits until transactions can begin.
+async fn until_up(outbox: &Outbox<Postgres>) {
+    eventually("the database is up", async || outbox.begin().await.is_ok()).await;
+}
+
 /// What is still to be published, read without publishing it.
 async fn waiting(outbox: &Outbox<Postgres>) -> u64 {
-    let kafka = MemoryPublisher::new();
-    within_a_minute(async {
-        loop {
-            match Relay::new(outbox.clone(), kafka.clone()).drain().await {
-                Ok(published) => return published,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}"),
-            }
-        }
-    })
-    .await
+    drain_when_free(outbox, MemoryPublisher::new()).await
 }
 
 #[tokio::test]
@@ -50,10 +53,8 @@ async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_
     .unwrap();
     let outbox = new_outbox().await;
     commit(&outbox, 1).await;
-    let drain = async || {
-        Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap()).drain().await
-    };
-    let error = within_a_minute(drain()).await.unwrap_err();
+    let drain = async || drain(new_relay(&outbox, kafka_publisher_of(kafka.brokers()))).await;
+    let error = drain().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Kafka);
     for hint in [
         "`order-events` does not exist",
@@ -64,27 +65,14 @@ async fn a_missing_topic_is_named_with_the_command_that_creates_it_and_then_the_
     }
 
     // A relay that runs all along finds the topic when it is there.
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = Relay::new(outbox.clone(), KafkaPublisher::new(kafka.brokers()).unwrap());
-    let log = Log::of_this_program();
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = new_relay(&outbox, kafka_publisher_of(kafka.brokers()));
+    let (log, _guard) = Log::of_this_thread("warn");
+    let relay = RunningRelay::start(relay);
     log.until_it_says(&["event not published", "order-events", "does not exist"]).await;
     create_topic_of(kafka.brokers(), "order-events", 3, &[]).await;
-    within_a_minute(async {
-        while sqlx::query_scalar::<_, i64>(
-            "select count(*) from outbox_progress where prev_floor > 0",
-        )
-        .fetch_one(outbox.pool())
-        .await
-        .unwrap()
-            == 0
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-        }
-    })
-    .await;
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    let saved = "select exists (select from outbox_progress where prev_floor > 0)";
+    until_true(outbox.pool(), saved).await;
+    relay.stop().await;
     assert_eq!(waiting(&outbox).await, 0);
 }
 
@@ -94,11 +82,10 @@ async fn a_relay_on_tables_that_nobody_emits_into_says_which_others_there_are() 
     commit(&used, 1).await;
     let mistyped = Outbox::builder(used.pool().clone()).table_prefix("outbx_").build().unwrap();
     mistyped.migrate().await.unwrap();
-    let log = Log::of_this_program();
-    let relay =
-        tokio::spawn(Relay::new(mistyped, MemoryPublisher::new()).run(std::future::pending()));
+    let (log, _guard) = Log::of_this_thread("warn");
+    let relay = RunningRelay::start(new_relay(&mistyped, MemoryPublisher::new()));
     log.until_it_says(&["nothing was ever emitted", "outbx_", "public.outbox_"]).await;
-    relay.abort();
+    relay.abort().await;
 }
 
 #[tokio::test]
@@ -107,8 +94,8 @@ async fn an_error_that_ends_a_spawned_relay_is_in_the_log() {
         .table_prefix("unheard_of_")
         .build()
         .unwrap();
-    let log = Log::of_this_program();
-    drop(tokio::spawn(Relay::new(outbox, MemoryPublisher::new()).run(std::future::pending())));
+    let (log, _guard) = Log::of_this_thread("warn");
+    drop(RunningRelay::start(new_relay(&outbox, MemoryPublisher::new())));
     log.until_it_says(&["the relay ended", "unheard_of_"]).await;
 }
 
@@ -117,14 +104,12 @@ async fn a_wrong_broker_address_is_said_once_and_the_events_wait() {
     let outbox = new_outbox().await;
     commit(&outbox, 1).await;
     let log = Log::of_this_program();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = Relay::new(outbox.clone(), KafkaPublisher::new("127.0.0.1:1").unwrap())
+    let relay = new_relay(&outbox, kafka_publisher_of("127.0.0.1:1"))
         .drain_timeout(Duration::from_millis(200));
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = RunningRelay::start(relay);
     let words = ["no Kafka broker answers", "\"127.0.0.1:1\""];
     log.until_it_says(&words).await;
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
     assert_eq!(log.lines(&words).len(), 1, "{:?}", log.lines(&words));
     assert_eq!(waiting(&outbox).await, 1, "the event is still there");
 }
@@ -134,18 +119,18 @@ async fn a_broker_that_dies_and_comes_back_gets_every_event() {
     let scratch = ScratchDir::new("broker-dies").unwrap();
     let mut kafka = Kafka::start(scratch.path(), KafkaOptions::default()).unwrap();
     let outbox = new_outbox().await;
-    let publisher = KafkaPublisher::new(kafka.brokers()).unwrap();
+    let publisher = kafka_publisher_of(kafka.brokers());
     commit(&outbox, 1).await;
-    assert_eq!(Relay::new(outbox.clone(), publisher).drain().await.unwrap(), 1);
+    assert_eq!(drain_to(&outbox, publisher).await, 1);
 
     kafka.kill();
-    let publisher = KafkaPublisher::new(kafka.brokers()).unwrap();
+    let publisher = kafka_publisher_of(kafka.brokers());
     for n in 2..=20 {
         commit(&outbox, n).await;
     }
-    let relay = tokio::spawn(Relay::new(outbox.clone(), publisher).drain());
+    let relay = tokio::spawn(drain(new_relay(&outbox, publisher)));
     kafka.restart().unwrap();
-    assert_eq!(within_a_minute(relay).await.unwrap().unwrap(), 19);
+    assert_eq!(relay.await.unwrap().unwrap(), 19);
 }
 
 #[tokio::test]
@@ -161,32 +146,23 @@ async fn a_database_that_dies_and_comes_back_is_waited_for() {
         .unwrap();
     let outbox = migrated(Outbox::new(pool)).await;
     let kafka = MemoryPublisher::new();
-    let log = Log::of_this_program();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay =
-        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    let (log, _guard) = Log::of_this_thread("warn");
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     commit(&outbox, 1).await;
     within_a_minute(kafka.wait_for(1)).await;
 
     postgres.kill();
-    let mut tx_error = outbox.begin().await.err();
     let words = ["the relay cannot use the database"];
     log.until_it_says(&words).await;
     postgres.restart().unwrap();
-    within_a_minute(async {
-        while tx_error.is_some() {
-            tx_error = outbox.begin().await.err();
-        }
-    })
-    .await;
+    until_up(&outbox).await;
     commit(&outbox, 2).await;
     within_a_minute(kafka.wait_for(2)).await;
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
     assert_eq!(log.lines(&words).len(), 1, "{:?}", log.lines(&words));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_consumer_waits_for_a_database_that_is_away_and_counts_no_attempt() {
     event_on_topic!(Created, "faults-consumer");
     create_topic(Created::TOPIC, 3, &[]).await;
@@ -200,7 +176,7 @@ async fn a_consumer_waits_for_a_database_that_is_away_and_counts_no_attempt() {
         .await
         .unwrap();
     let outbox = with_handled(migrated(Outbox::new(pool)).await).await;
-    let log = Log::of_this_program();
+    let (log, _guard) = Log::of_this_thread("warn");
     let handler =
         Scripted::<Created>::new("faults", HandlerOptions::new().attempts(1), |_, _, _| async {
             Ok(())
@@ -238,8 +214,8 @@ async fn transaction_ids_that_a_crash_hands_out_again_lose_no_event() {
             .unwrap();
     let outbox = migrated(Outbox::new(PgPool::connect(postgres.url()).await.unwrap())).await;
     let kafka = HeldPublisher::default();
-    let relay = Relay::new(outbox.clone(), kafka.clone()).lease(Duration::from_secs(3600));
-    let relay = tokio::spawn(relay.run(std::future::pending()));
+    let relay = new_relay(&outbox, kafka.clone()).lease(Duration::from_secs(3600));
+    let relay = RunningRelay::start(relay);
     commit(&outbox, 1).await;
     within_a_minute(kafka.got(1)).await;
     kafka.answer(); // by now it has its lanes, and draws no more ids for them
@@ -260,11 +236,11 @@ async fn transaction_ids_that_a_crash_hands_out_again_lose_no_event() {
     // window is closed.
     postgres.kill();
     postgres.restart().unwrap();
-    within_a_minute(async { while outbox.begin().await.is_err() {} }).await;
+    until_up(&outbox).await;
     commit(&outbox, 3).await;
     kafka.answer();
     within_a_minute(kafka.got(3)).await;
-    relay.abort();
+    relay.abort().await;
 }
 
 fn wrong_database() -> PgPool {
@@ -278,8 +254,7 @@ async fn a_database_that_does_not_exist_is_an_error_of_whoever_asks_first() {
     let error = outbox.migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
     assert!(error.to_string().contains("no_such_database"), "{error}");
-    let relay = Relay::new(outbox, MemoryPublisher::new()).run(std::future::pending());
-    let error = within_a_minute(relay).await.unwrap_err();
+    let error = run_error(new_relay(&outbox, MemoryPublisher::new())).await;
     assert!(error.to_string().contains("no_such_database"), "waiting would not mend it: {error}");
 }
 
@@ -305,15 +280,15 @@ async fn nothing(
 #[tokio::test]
 async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
     let outbox = new_outbox().await;
-    let consumer = || Consumer::new(outbox.clone(), "127.0.0.1:1").group("g");
-    let error = consumer().run(std::future::pending()).await.unwrap_err();
+    let consumer = || new_consumer_of(&outbox, "127.0.0.1:1").group("g");
+    let error = refusal_of(consumer()).await;
     assert!(error.to_string().contains("without handlers"), "{error}");
     let twice = consumer().handler(handler_fn(nothing)).handler(handler_fn(nothing));
-    let error = twice.run(std::future::pending()).await.unwrap_err();
+    let error = refusal_of(twice).await;
     assert!(error.to_string().contains("two handlers take event `order.created`"), "{error}");
     for property in ["enable.auto.offset.store", "group.id"] {
         let consumer = consumer().handler(handler_fn(nothing)).property(property, "true");
-        let error = consumer.run(std::future::pending()).await.unwrap_err();
+        let error = refusal_of(consumer).await;
         assert!(error.to_string().contains("refused"), "{error}");
     }
 }
@@ -332,8 +307,8 @@ async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
         .unwrap();
     let outbox = migrated(Outbox::new(pool)).await;
     let kafka = MemoryPublisher::new();
-    let log = Log::of_this_program();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let (log, _guard) = Log::of_this_thread("warn");
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     commit(&outbox, 1).await;
     within_a_minute(kafka.wait_for(1)).await;
 
@@ -343,15 +318,8 @@ async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
     std::fs::write(std::path::Path::new(&data).join("standby.signal"), "").unwrap();
     postgres.restart().unwrap();
     log.until_it_says(&["takes no writes"]).await;
-    let error = within_a_minute(async {
-        loop {
-            match outbox.begin().await {
-                Err(error) if error.to_string().contains("standby") => return error,
-                _ => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await;
+    let refused = async || outbox.begin().await.err().filter(|e| e.to_string().contains("standby"));
+    let error = eventually_some("a standby refuses a transaction", refused).await;
     assert_eq!(error.kind(), ErrorKind::Database);
     outbox.status().await.expect("a standby can be read");
     let admin = PgPool::connect(postgres.url()).await.unwrap();
@@ -359,7 +327,7 @@ async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
     commit(&outbox, 2).await;
     within_a_minute(kafka.wait_for(2)).await;
     assert_eq!(log.lines(&["takes no writes"]).len(), 1, "{:?}", log.lines(&["takes no writes"]));
-    relay.abort();
+    relay.abort().await;
 }
 
 #[tokio::test]
@@ -375,8 +343,8 @@ async fn credentials_that_are_rotated_while_the_relay_runs_are_taken_up() {
     let pool = PgPoolOptions::new().connect_with(options.clone().username(&old)).await.unwrap();
     let outbox = migrated(Outbox::new(pool)).await;
     let kafka = MemoryPublisher::new();
-    let log = Log::of_this_program();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let (log, _guard) = Log::of_this_thread("warn");
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     commit(&outbox, 1).await;
     within_a_minute(kafka.wait_for(1)).await;
 
@@ -391,10 +359,9 @@ async fn credentials_that_are_rotated_while_the_relay_runs_are_taken_up() {
     outbox.pool().set_connect_options(options.clone().username(&new));
     commit(&outbox, 2).await;
     within_a_minute(kafka.wait_for(2)).await;
-    relay.abort();
+    relay.abort().await;
 
     let locked = PgPoolOptions::new().connect_lazy_with(options.username(&old));
-    let relay = Relay::new(Outbox::new(locked), kafka).run(std::future::pending());
-    let error = within_a_minute(relay).await.unwrap_err();
+    let error = run_error(new_relay(&Outbox::new(locked), kafka)).await;
     assert!(error.to_string().contains("28000"), "at its start it is an error: {error}");
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::support::relays::{self, RunningRelay, drain, new_relay, run_error};
 use crate::support::{
-    self, OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, within_a_minute,
+    self, OrderCreated, POSTGRES, by_customer, commit, eventually, migrated, next_leaf,
+    within_a_minute,
 };
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, Relay};
+use outbox::{ErrorKind, Outbox};
 use sqlx::{Connection, Executor, PgConnection, Postgres};
 
 async fn new_outbox() -> Outbox<Postgres> {
@@ -14,9 +16,7 @@ async fn new_outbox() -> Outbox<Postgres> {
 }
 
 async fn drained(outbox: &Outbox<Postgres>) -> Vec<i64> {
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-    by_customer(&kafka.published()).remove("a").unwrap_or_default()
+    by_customer(&relays::drained(outbox).await).remove("a").unwrap_or_default()
 }
 
 async fn progress_mib(outbox: &Outbox<Postgres>) -> i64 {
@@ -45,24 +45,20 @@ async fn much_progress(outbox: &Outbox<Postgres>) {
 async fn the_space_of_progress_comes_back_under_a_running_relay_and_nothing_is_published_twice() {
     let outbox = new_outbox().await;
     let kafka = MemoryPublisher::new();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay =
-        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     for n in 0..100 {
         commit(&outbox, [OrderCreated::new("a", n)]).await;
         if n % 40 == 20 {
             much_progress(&outbox).await;
-            within_a_minute(async {
-                while progress_mib(&outbox).await > 0 {
-                    outbox.reclaim(Duration::ZERO).await.unwrap();
-                }
+            eventually("the space has come back", async || {
+                outbox.reclaim(Duration::ZERO).await.unwrap();
+                progress_mib(&outbox).await == 0
             })
             .await;
         }
     }
     within_a_minute(kafka.wait_for(100)).await;
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
     assert_eq!(by_customer(&kafka.published())["a"], (0..100).collect::<Vec<_>>());
     assert_eq!(drained(&outbox).await, [] as [i64; 0]);
 }
@@ -107,10 +103,9 @@ async fn where_no_progress_is_seen_nothing_is_reclaimed_and_nothing_is_published
     assert_eq!(outbox.reclaim(Duration::ZERO).await.unwrap(), 0);
     assert_eq!(outbox.status().await.unwrap().backlog, 2);
     let kafka = MemoryPublisher::new();
-    let error = Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap_err();
+    let error = drain(new_relay(&outbox, kafka.clone())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    let relay = Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending());
-    let error = within_a_minute(relay).await.unwrap_err().to_string();
+    let error = run_error(new_relay(&outbox, kafka.clone())).await.to_string();
     assert!(kafka.published().is_empty());
 
     // The way out, which it names for one lane after the other.
@@ -136,9 +131,7 @@ async fn a_relay_that_is_no_longer_the_holder_cannot_save() {
     let outbox = new_outbox().await;
     let held = support::HeldPublisher::default();
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay =
-        tokio::spawn(Relay::new(outbox.clone(), held.clone()).run(async { _ = stopped.await }));
+    let mut relay = RunningRelay::start(new_relay(&outbox, held.clone()));
     within_a_minute(held.got(1)).await;
     // Another takes its lanes, and is about to commit that.
     let url = support::server(POSTGRES);
@@ -151,9 +144,9 @@ async fn a_relay_that_is_no_longer_the_holder_cannot_save() {
         .await
         .unwrap();
     held.answer();
-    drop(stop);
+    relay.ask_to_stop();
     other.execute("commit").await.unwrap();
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
     let saved: i64 =
         sqlx::query_scalar("select count(*) from outbox_progress where prev_floor > 0")
             .fetch_one(outbox.pool())

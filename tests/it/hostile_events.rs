@@ -2,17 +2,19 @@
 //! is handled as what it is not.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::consumers::{
-    Running, Scripted, consume, consumer_outbox, publish, until_dead_letters, until_handled,
+    RunningConsumer, Scripted, consume, consumer_outbox, new_consumer, publish, until_dead_letters,
+    until_handled,
 };
 use crate::support::kafka;
+use crate::support::log::Log;
 use crate::support::topics::create_topic;
 use outbox::consume::{
-    Consumer, DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions,
-    UnknownEvents, handler_fn,
+    DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, UnknownEvents,
+    handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{Codec, CodecError, Decode, DomainEvent, Encode, Outbox, OutboxDatabase, OutboxTx};
@@ -20,7 +22,6 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::{Deserialize, Serialize};
-use sqlx::Postgres;
 
 on_every_store! {
     a_payload_that_is_read_as_another_event_is_undecodable
@@ -348,35 +349,12 @@ async fn nothing_that_the_users_code_does_ends_a_consumer() {
         let headers: &[(&str, &[u8])] = &[("ce_id", id.as_bytes()), ("ce_type", b"BadEvent")];
         produce_raw("bad-events", "k", bad.as_bytes(), headers).await;
     }
-    let consumer =
-        Running::start(Consumer::<Postgres>::new(outbox, kafka()).handler(Arc::new(BadHandler)));
+    let consumer = RunningConsumer::start(new_consumer(&outbox).handler(Arc::new(BadHandler)));
     let letters = until_dead_letters("bad-events", "bad", bad.len()).await;
     let payloads: Vec<_> =
         letters.iter().map(|letter| letter.payload.as_deref().unwrap()).collect();
     assert_eq!(payloads, bad.iter().map(|bad| bad.as_bytes()).collect::<Vec<_>>());
     assert_eq!(consumer.stop().await.dead_letters, bad.len() as u64);
-}
-
-/// What the log of this thread says from here on, to the end of its life.
-fn log_of_this_thread() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
-    struct Writer(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Writer {
-        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(line);
-            Ok(line.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Arc::<Mutex<Vec<u8>>>::default();
-    let writer = Arc::clone(&lines);
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || Writer(Arc::clone(&writer)))
-        .with_max_level(tracing::Level::WARN)
-        .finish();
-    (lines, tracing::subscriber::set_default(subscriber))
 }
 
 async fn produce_named(topic: &str, n: usize, name: &str) {
@@ -390,7 +368,7 @@ async fn a_skipped_event_is_told_once_a_name_with_its_place() {
     event_on_topic!(Created, "hostile-unknown-skipped");
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
-    let (log, _guard) = log_of_this_thread();
+    let (log, _guard) = Log::of_this_thread("warn");
     for (n, name) in ["order.new", "order.new", "order.other", "order.new"].iter().enumerate() {
         produce_named(Created::TOPIC, n, name).await;
     }
@@ -400,9 +378,7 @@ async fn a_skipped_event_is_told_once_a_name_with_its_place() {
     let consumer = consume(&outbox, &handler);
     until_handled(&outbox, "skips", 1).await;
     assert_eq!(consumer.stop().await.passed_over, 4);
-    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
-    let told: Vec<&str> =
-        log.lines().filter(|line| line.contains("no handler of this group takes")).collect();
+    let told = log.lines(&["no handler of this group takes"]);
     let [first, second] = &*told else { panic!("{told:?}") };
     assert!(first.contains("order.new") && first.contains("offset=0"), "{first}");
     assert!(second.contains("order.other") && second.contains("offset=2"), "{second}");
@@ -416,10 +392,10 @@ async fn an_event_whose_name_is_new_can_be_kept_until_its_handler_is_deployed() 
     produce_named(Created::TOPIC, 1, "order.new").await;
     let handler =
         Scripted::<Created>::new("keeps", HandlerOptions::new(), |_, _, _| async { Ok(()) });
-    let consumer = Consumer::new(outbox.clone(), kafka())
+    let consumer = new_consumer(&outbox)
         .handler(Arc::clone(&handler))
         .unknown_events(UnknownEvents::DeadLetter);
-    let consumer = Running::start(consumer);
+    let consumer = RunningConsumer::start(consumer);
     let letters = until_dead_letters(Created::TOPIC, "keeps", 1).await;
     assert!(letters[0].error.contains("`order.new`"), "{}", letters[0].error);
     assert_eq!(consumer.stop().await.dead_letters, 1);

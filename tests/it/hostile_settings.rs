@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use crate::support::relays::{RunningRelay, drain_to, new_relay};
 use crate::support::{
-    self, HOSTILE, OrderCreated, POSTGRES, commit, migrated, next_leaf, within_a_minute,
+    self, HOSTILE, OrderCreated, POSTGRES, commit, eventually, migrated, next_leaf, until_true,
+    within_a_minute,
 };
 use outbox::consume::{EventContext, handler_fn};
 use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{Outbox, OutboxError, OutboxTx, Relay, transactional_outbox};
+use outbox::{Outbox, OutboxError, OutboxTx, transactional_outbox};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Executor, PgPool, Postgres};
 use tokio::task::JoinSet;
@@ -19,18 +21,8 @@ async fn hostile() -> PgPool {
     support::postgres_with(POSTGRES, HOSTILE, 8).await
 }
 
-/// Waits until the statement is true.
-async fn until(pool: &PgPool, statement: &'static str) {
-    within_a_minute(async {
-        while !sqlx::query_scalar::<_, bool>(statement).fetch_one(pool).await.unwrap() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 async fn drain(outbox: &Outbox<Postgres>) -> u64 {
-    Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap()
+    drain_to(outbox, MemoryPublisher::new()).await
 }
 
 /// Of an old leaf's last event, which commits while reclaiming waits for the leaf's lock: with the
@@ -57,15 +49,14 @@ async fn reclaiming_sees_what_commits_while_it_waits_for_the_lock() {
         let reclaiming = tokio::spawn({
             let (outbox, kafka) = (outbox.clone(), kafka.clone());
             async move {
-                loop {
-                    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-                    if outbox.reclaim(Duration::ZERO).await.unwrap() > 0 {
-                        return;
-                    }
-                }
+                eventually("the leaf is reclaimed", async || {
+                    drain_to(&outbox, kafka.clone()).await;
+                    outbox.reclaim(Duration::ZERO).await.unwrap() > 0
+                })
+                .await;
             }
         });
-        until(
+        until_true(
             outbox.pool(),
             "select exists (select from pg_locks where not granted and mode = 'AccessExclusiveLock' \
                and database = (select oid from pg_database where datname = current_database()))",
@@ -74,7 +65,7 @@ async fn reclaiming_sees_what_commits_while_it_waits_for_the_lock() {
         open.commit().await.unwrap();
         within_a_minute(reclaiming).await.unwrap();
     }
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
+    drain_to(&outbox, kafka.clone()).await;
     assert_eq!(support::by_customer(&kafka.published())["late"], [0, 1, 2]);
 }
 
@@ -176,7 +167,7 @@ async fn a_relay_is_not_ended_by_timeouts_of_the_role() {
         let outbox = outbox.clone();
         async move { drain(&outbox).await }
     });
-    until(
+    until_true(
         &admin,
         "select exists (select from pg_stat_activity where datname = current_database() \
            and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '500 ms')",
@@ -204,12 +195,11 @@ async fn the_relay_reads_the_tables_that_the_pool_writes_and_hears_its_doorbell(
     commit(&public, [OrderCreated::new("of another outbox", 1)]).await;
 
     let kafka = MemoryPublisher::new();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = Relay::new(shop.clone(), kafka.clone()).poll_interval(Duration::from_secs(3600));
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = new_relay(&shop, kafka.clone()).poll_interval(Duration::from_secs(3600));
+    let relay = RunningRelay::start(relay);
     commit(&shop, [OrderCreated::new("of the shop", 1)]).await;
     within_a_minute(kafka.wait_for(1)).await;
-    until(
+    until_true(
         public.pool(),
         "select exists (select from pg_stat_activity where datname = current_database() and query like 'LISTEN%')",
     )
@@ -218,8 +208,7 @@ async fn the_relay_reads_the_tables_that_the_pool_writes_and_hears_its_doorbell(
     let other = Outbox::builder(public.pool().clone()).schema("shop").build().unwrap();
     commit(&other, [OrderCreated::new("of the shop", 2)]).await;
     let published = within_a_minute(kafka.wait_for(2)).await;
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
     assert_eq!(support::by_customer(&published), [("of the shop".to_owned(), vec![1, 2])].into());
     assert_eq!(drain(&public).await, 1);
 }
@@ -240,7 +229,7 @@ async fn what_is_published_survives_a_crash_of_the_server() {
     admin.close().await;
     let outbox = migrated(Outbox::new(PgPool::connect_with(options).await.unwrap())).await;
     let kafka = MemoryPublisher::new();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     let by_hand = "insert into outbox_event (lane, id, topic, name, version, content_type, headers, payload, occurred_at) \
                    values (0, gen_random_uuid(), 'order-events', 'order.created', 1, 'application/json', '{}', \
                    '{\"customer\": \"by hand\", \"tenant\": null, \"n\": 0}', now())";
@@ -260,7 +249,7 @@ async fn what_is_published_survives_a_crash_of_the_server() {
         within_a_minute(kafka.wait_for(n as usize)).await;
     }
     let published = kafka.published();
-    relay.abort();
+    relay.abort().await;
     postgres.kill();
     postgres.restart().unwrap();
     let pool = PgPool::connect(postgres.url()).await.unwrap();

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::consumers::{consumer_outbox, header, until_handled};
+use crate::support::consumers::{
+    RunningConsumer, consumer_outbox, header, new_consumer, until_handled,
+};
+use crate::support::relays::{RunningRelay, drain_to, kafka_publisher, new_relay};
 use crate::support::topics::{admin, create_topic, read_topic};
-use crate::support::{self, POSTGRES, kafka, migrated, within_a_minute};
-use outbox::consume::{Consumer, EventContext, EventHandler, handler_fn};
+use crate::support::{self, POSTGRES, eventually, kafka, migrated, relays};
+use outbox::consume::{EventContext, EventHandler, handler_fn};
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, ErrorKind, Outbox, OutboxError, OutboxTx, Relay, transactional_outbox};
+use outbox::{DomainEvent, ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
@@ -30,7 +33,7 @@ async fn commit<E: DomainEvent>(outbox: &Outbox<Postgres>, events: impl IntoIter
 }
 
 async fn drain(outbox: &Outbox<Postgres>) -> Result<u64, OutboxError> {
-    Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap()).drain().await
+    relays::drain(new_relay(outbox, kafka_publisher())).await
 }
 
 #[tokio::test]
@@ -47,7 +50,7 @@ async fn an_event_arrives_with_its_key_and_the_headers_of_cloudevents() {
     let id = tx.emit(Created::new("customer \0 1", 7)).unwrap();
     tx.commit().await.unwrap();
     let publisher = KafkaPublisher::builder(kafka()).source("/orders").build().unwrap();
-    assert_eq!(Relay::new(outbox, publisher).drain().await.unwrap(), 1);
+    assert_eq!(drain_to(&outbox, publisher).await, 1);
 
     let messages = read_topic("kafka-headers").await;
     let [message] = &messages[..] else { panic!("{messages:?}") };
@@ -153,9 +156,8 @@ async fn every_committed_order_and_no_other_is_published_in_the_order_of_its_cus
             .await
             .unwrap();
     }
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap());
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = new_relay(&outbox, kafka_publisher());
+    let relay = RunningRelay::start(relay);
 
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..8 {
@@ -176,8 +178,7 @@ async fn every_committed_order_and_no_other_is_published_in_the_order_of_its_cus
     while let Some(writer) = writers.join_next().await {
         refused += writer.unwrap();
     }
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
     drain(&outbox).await.unwrap();
 
     let mut by_customer = BTreeMap::<String, Vec<i64>>::new();
@@ -216,8 +217,8 @@ async fn an_event_too_large_for_its_topic_waits_with_its_lane_and_nothing_overta
     let publisher = KafkaPublisher::builder(kafka())
         .property("batch.num.messages", "1")
         .property("linger.ms", "0");
-    let relay = Relay::new(outbox.clone(), publisher.build().unwrap());
-    let error = within_a_minute(relay.drain()).await.unwrap_err();
+    let relay = new_relay(&outbox, publisher.build().unwrap());
+    let error = relays::drain(relay).await.unwrap_err();
     assert_eq!(numbers_of("kafka-too-large", "big").await, [1]);
     assert_eq!(error.kind(), ErrorKind::Kafka);
     for hint in ["kafka-too-large", "max.message.bytes", "Nothing is lost"] {
@@ -228,7 +229,7 @@ async fn an_event_too_large_for_its_topic_waits_with_its_lane_and_nothing_overta
         .set("max.message.bytes", "1000000");
     admin().alter_configs([&raise], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
     // The broker takes a moment to heed it.
-    within_a_minute(async { while drain(&outbox).await.is_err() {} }).await;
+    eventually("the broker takes all", async || drain(&outbox).await.is_ok()).await;
     assert_eq!(numbers_of("kafka-too-large", "big").await, [1, 2, 3]);
     let all: BTreeSet<_> =
         read_topic("kafka-too-large").await.iter().map(|m| m.key().unwrap().to_vec()).collect();
@@ -280,13 +281,10 @@ async fn an_event_that_comes_twice_changes_things_once() {
     commit(&outbox, [Created::new("a", 10)]).await;
     assert_eq!(drain(&outbox).await.unwrap(), 11);
 
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer =
-        Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
-    let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
+    let consumer = new_consumer(&outbox).group("twice").handler(handler_fn(handle));
+    let consumer = RunningConsumer::start(consumer);
     let handled = until_handled(&outbox, "twice", 11).await;
-    drop(stop);
-    let consumed = within_a_minute(consumer).await.unwrap().unwrap();
+    let consumed = consumer.stop().await;
     assert_eq!(handled, (0..=10).map(|n| ("a".to_owned(), n)).collect::<Vec<_>>());
     assert_eq!((consumed.handled, consumed.duplicates), (11, 10));
 
@@ -305,13 +303,10 @@ async fn an_event_that_comes_twice_changes_things_once() {
     drop(offsets);
     commit(&outbox, [Created::new("a", 11)]).await;
     drain(&outbox).await.unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer =
-        Consumer::new(outbox.clone(), kafka()).group("twice").handler(handler_fn(handle));
-    let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
+    let consumer = new_consumer(&outbox).group("twice").handler(handler_fn(handle));
+    let consumer = RunningConsumer::start(consumer);
     let handled = until_handled(&outbox, "twice", 12).await;
-    drop(stop);
-    let consumed = within_a_minute(consumer).await.unwrap().unwrap();
+    let consumed = consumer.stop().await;
     assert_eq!(handled.len(), 12);
     assert_eq!((consumed.handled, consumed.duplicates), (1, 21));
 }
@@ -358,13 +353,10 @@ async fn a_failed_handler_is_rolled_back_and_retried_and_what_it_emits_is_publis
     drain(&outbox).await.unwrap();
 
     let shipping = Arc::new(Shipping { attempts: AtomicUsize::new(0), traces: Mutex::default() });
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let consumer =
-        Consumer::new(outbox.clone(), kafka()).group("shipping").handler(Arc::clone(&shipping));
-    let consumer = tokio::spawn(consumer.run(async { _ = stopped.await }));
+    let consumer = new_consumer(&outbox).group("shipping").handler(Arc::clone(&shipping));
+    let consumer = RunningConsumer::start(consumer);
     let handled = until_handled(&outbox, "shipping", 2).await;
-    drop(stop);
-    within_a_minute(consumer).await.unwrap().unwrap();
+    consumer.stop().await;
     assert_eq!(handled, [("a".to_owned(), 1), ("a".to_owned(), 2)], "in order, each once");
     assert_eq!(shipping.attempts.load(Ordering::SeqCst), 5, "three failed, two succeeded");
 

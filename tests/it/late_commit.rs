@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use crate::support::{self, OTHER_POSTGRES, OrderCreated, POSTGRES, migrated, within_a_minute};
+use crate::support::relays::{self, RunningRelay, drain, new_relay, run_error};
+use crate::support::{
+    self, OTHER_POSTGRES, OrderCreated, POSTGRES, migrated, order, until_true, within_a_minute,
+};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, Relay};
+use outbox::{ErrorKind, Outbox};
 use sqlx::{Executor, PgPool, Postgres, Transaction};
 
 async fn new_outbox() -> Outbox<Postgres> {
@@ -40,15 +43,8 @@ async fn commit(outbox: &Outbox<Postgres>, customer: &str, n: i64) {
 
 /// What a relay publishes now, as (customer, n).
 async fn drained(outbox: &Outbox<Postgres>) -> Vec<(String, i64)> {
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-    let order = |payload: &[u8]| serde_json::from_slice::<OrderCreated>(payload).unwrap();
-    kafka
-        .published()
-        .iter()
-        .map(|record| order(record.payload.as_deref().unwrap()))
-        .map(|order| (order.customer, order.n))
-        .collect()
+    let published = relays::drained(outbox).await;
+    published.iter().map(order).map(|order| (order.customer, order.n)).collect()
 }
 
 fn events<const N: usize>(expected: [(&str, i64); N]) -> Vec<(String, i64)> {
@@ -164,31 +160,21 @@ async fn an_attached_transaction_that_rolls_back_publishes_nothing() {
 async fn a_commit_in_another_process_wakes_the_relay() {
     let outbox = new_outbox().await;
     let kafka = MemoryPublisher::new();
-    let relay = Relay::new(outbox.clone(), kafka.clone())
+    let relay = new_relay(&outbox, kafka.clone())
         .poll_interval(Duration::from_secs(3600))
         .lease(Duration::from_secs(3 * 3600));
-    let relay = tokio::spawn(relay.run(std::future::pending()));
-    // Its listener is there once it is seen by the server; only then does a ring reach it.
-    within_a_minute(async {
-        while sqlx::query(
-            "select from pg_stat_activity where datname = current_database() and query ilike 'listen%'",
-        )
-        .fetch_optional(outbox.pool())
-        .await
-        .unwrap()
-        .is_none()
-        {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let relay = RunningRelay::start(relay);
+    // A ring reaches it from then on.
+    let listens = "select exists (select from pg_stat_activity
+                                  where datname = current_database() and query ilike 'listen%')";
+    until_true(outbox.pool(), listens).await;
     // Another handle has another doorbell, as another process has.
     let elsewhere = Outbox::new(outbox.pool().clone());
     let mut tx = elsewhere.begin().await.unwrap();
     tx.emit(OrderCreated::new("a", 1)).unwrap();
     tx.commit().await.unwrap();
     within_a_minute(kafka.wait_for(1)).await;
-    relay.abort();
+    relay.abort().await;
 }
 
 /// As after a dump restored into a new cluster: whose transaction ids are lower, or happen to be
@@ -199,10 +185,10 @@ async fn another_cluster_stops_the_relay_with_the_way_out(disguise: &'static str
     drained(&outbox).await;
     outbox.pool().execute(disguise).await.unwrap();
     commit(&outbox, "a", 2).await;
-    let error = Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err();
+    let error = drain(new_relay(&outbox, MemoryPublisher::new())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    let relay = Relay::new(outbox.clone(), MemoryPublisher::new()).run(std::future::pending());
-    assert_eq!(within_a_minute(relay).await.unwrap_err().to_string(), error.to_string());
+    let relay = new_relay(&outbox, MemoryPublisher::new());
+    assert_eq!(run_error(relay).await.to_string(), error.to_string());
     let message = error.to_string();
     let remedy = message.split('`').nth(1).expect("the statements to run, in backquotes");
     sqlx::raw_sql(sqlx::AssertSqlSafe(remedy)).execute(outbox.pool()).await.unwrap();
@@ -229,8 +215,7 @@ async fn an_upgraded_cluster_goes_on_where_it_was() {
     drained(&outbox).await;
     outbox.pool().execute("update outbox_lane set sysid = sysid - 1").await.unwrap();
     commit(&outbox, "a", 2).await;
-    let error =
-        Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err().to_string();
+    let error = drain(new_relay(&outbox, MemoryPublisher::new())).await.unwrap_err().to_string();
     let remedy = error.split('"').nth(1).expect("the statement to run, in quotes").to_owned();
     outbox.pool().execute(sqlx::AssertSqlSafe(remedy)).await.unwrap();
     assert_eq!(drained(&outbox).await, events([("a", 2)]));
@@ -277,8 +262,8 @@ async fn missing_tables_are_named_with_the_command_that_creates_them() {
     let error = tx.commit().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotMigrated);
     assert!(error.to_string().contains("outbox.migrate()"), "{error}");
-    let relay = Relay::new(outbox, MemoryPublisher::new());
-    let error = within_a_minute(relay.run(std::future::pending())).await.unwrap_err();
+    let relay = new_relay(&outbox, MemoryPublisher::new());
+    let error = run_error(relay).await;
     assert_eq!(error.kind(), ErrorKind::NotMigrated, "waiting would not mend it: {error}");
 }
 

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::support::relays::{RunningRelay, drain, drain_to, new_relay};
 use crate::support::{
-    self, HeldPublisher, OrderCreated, POSTGRES, commit, migrated, within_a_minute,
+    self, HeldPublisher, OrderCreated, POSTGRES, commit, eventually, eventually_some, migrated,
+    within_a_minute,
 };
 use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, Outbox, OutboxDatabase, Relay};
@@ -31,22 +33,13 @@ const DEAD: [&str; 2] = [
 async fn a_dead_relays_lanes_are_taken_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     let kafka = MemoryPublisher::new();
-    let error = Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap_err();
+    let error = drain(new_relay(&outbox, kafka.clone())).await.unwrap_err();
     assert!(error.to_string().contains("00000000-0000-0000-0000-0000000000dd"), "{error}");
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     within_a_minute(kafka.wait_for(1)).await;
     // All of them: the dead one is not reckoned with.
-    within_a_minute(async {
-        loop {
-            let lanes = outbox.status().await.unwrap().lanes;
-            if lanes.iter().all(|lane| lane.owner.is_some() && lane.owner == lanes[0].owner) {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    relay.abort();
+    until_lanes_are_of(&outbox, 1).await;
+    relay.abort().await;
 }
 
 #[tokio::test]
@@ -71,11 +64,10 @@ async fn a_drain_says_which_lanes_a_transaction_has_locked() {
     let outbox = migrated(Outbox::new(pool.clone())).await;
     let mut tx = pool.begin().await.unwrap();
     tx.execute("select from outbox_lane where lane in (3, 4) for update").await.unwrap();
-    let drain = Relay::new(outbox.clone(), MemoryPublisher::new()).drain();
-    let error = within_a_minute(drain).await.unwrap_err();
+    let error = drain(new_relay(&outbox, MemoryPublisher::new())).await.unwrap_err();
     assert!(error.to_string().contains("[3, 4]"), "{error}");
     tx.rollback().await.unwrap();
-    assert_eq!(Relay::new(outbox, MemoryPublisher::new()).drain().await.unwrap(), 0);
+    assert_eq!(drain_to(&outbox, MemoryPublisher::new()).await, 0);
 }
 
 #[tokio::test]
@@ -84,34 +76,36 @@ async fn rows_of_lanes_that_are_missing_stop_the_relay_with_the_way_out_on_sqlit
     let outbox = migrated(Outbox::new(pool.clone())).await;
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     pool.execute("delete from outbox_lane").await.unwrap();
-    let error = Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap_err();
+    let error = drain(new_relay(&outbox, MemoryPublisher::new())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let message = error.to_string();
     let remedy = message.split('`').nth(1).expect("the statement to run, in backquotes");
     pool.execute(sqlx::AssertSqlSafe(remedy)).await.unwrap();
-    assert_eq!(Relay::new(outbox, MemoryPublisher::new()).drain().await.unwrap(), 1);
+    assert_eq!(drain_to(&outbox, MemoryPublisher::new()).await, 1);
 }
 
 async fn a_drain_says_who_holds_the_lanes_and_until_when<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let relay =
-        Relay::new(outbox.clone(), MemoryPublisher::new()).lease(Duration::from_secs(1_000));
-    let relay = tokio::spawn(relay.run(std::future::pending()));
-    let owner = within_a_minute(async {
-        loop {
-            if let Some(owner) = outbox.status().await.unwrap().lanes[15].owner {
-                break owner;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let error = Relay::new(outbox, MemoryPublisher::new()).drain().await.unwrap_err();
+    let relay = new_relay(&outbox, MemoryPublisher::new()).lease(Duration::from_secs(1_000));
+    let relay = RunningRelay::start(relay);
+    let owner = async || outbox.status().await.unwrap().lanes[15].owner;
+    let owner = eventually_some("the last lane is leased", owner).await;
+    let error = drain(new_relay(&outbox, MemoryPublisher::new())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost);
     let message = error.to_string();
     for part in ["holds 16 of the 16 lanes", &owner.to_string(), "[0, 1, 2, 3", "for 9"] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    relay.abort();
+    relay.abort().await;
+}
+
+/// Waits until all lanes are leased, by this number of relays together.
+async fn until_lanes_are_of<DB: OutboxDatabase>(outbox: &Outbox<DB>, relays: usize) {
+    let are = async || {
+        let lanes = outbox.status().await.unwrap().lanes;
+        let owners: HashSet<_> = lanes.iter().filter_map(|lane| lane.owner).collect();
+        lanes.iter().all(|lane| lane.owner.is_some()) && owners.len() == relays
+    };
+    eventually(&format!("all lanes are leased by {relays} relays"), are).await;
 }
 
 async fn nothing_is_leased<DB: OutboxDatabase>(outbox: &Outbox<DB>) {
@@ -134,13 +128,11 @@ async fn the_shortest_and_the_longest_durations_are_harmless<DB: OutboxDatabase>
         ];
         for (n, set) in setters.into_iter().enumerate() {
             let kafka = MemoryPublisher::new();
-            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-            let relay = set(Relay::new(outbox.clone(), kafka.clone()), duration);
-            let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+            let relay = set(new_relay(&outbox, kafka.clone()), duration);
+            let relay = RunningRelay::start(relay);
             commit(&outbox, [OrderCreated::new("a", n as i64)]).await;
             within_a_minute(kafka.wait_for(1)).await;
-            drop(stop);
-            within_a_minute(relay).await.unwrap().unwrap();
+            relay.stop().await;
             nothing_is_leased(&outbox).await;
         }
         outbox.reclaim(duration).await.unwrap();
@@ -152,14 +144,12 @@ async fn a_relay_that_stops_at_once_leaves_nothing_leased<DB: OutboxDatabase>(ou
     for n in 0..20 {
         commit(&outbox, [OrderCreated::new("a", n)]).await;
         let held = HeldPublisher::default();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let relay = Relay::new(outbox.clone(), held.clone()).drain_timeout(Duration::ZERO);
-        let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+        let relay = new_relay(&outbox, held.clone()).drain_timeout(Duration::ZERO);
+        let relay = RunningRelay::start(relay);
         if n % 2 == 0 {
             within_a_minute(held.got(1)).await;
         }
-        drop(stop);
-        within_a_minute(relay).await.unwrap().unwrap();
+        relay.stop().await;
         nothing_is_leased(&outbox).await;
     }
 }
@@ -168,27 +158,14 @@ async fn a_relay_that_stops_at_once_leaves_nothing_leased<DB: OutboxDatabase>(ou
 async fn a_relay_that_reads_without_a_pause_ends_a_drain_and_gives_lanes_up<DB: OutboxDatabase>(
     outbox: Outbox<DB>,
 ) {
-    let relay = || Relay::new(outbox.clone(), MemoryPublisher::new()).poll_interval(Duration::ZERO);
+    let relay = || new_relay(&outbox, MemoryPublisher::new()).poll_interval(Duration::ZERO);
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    assert_eq!(within_a_minute(relay().drain()).await.unwrap(), 1);
+    assert_eq!(drain(relay()).await.unwrap(), 1);
 
-    let owners = async |count: usize| {
-        within_a_minute(async {
-            loop {
-                let lanes = outbox.status().await.unwrap().lanes;
-                let owners: HashSet<_> = lanes.iter().filter_map(|lane| lane.owner).collect();
-                if lanes.iter().all(|lane| lane.owner.is_some()) && owners.len() == count {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-    };
-    let first = tokio::spawn(relay().run(std::future::pending()));
-    owners(1).await;
-    let second = tokio::spawn(relay().run(std::future::pending()));
-    owners(2).await;
-    first.abort();
-    second.abort();
+    let first = RunningRelay::start(relay());
+    until_lanes_are_of(&outbox, 1).await;
+    let second = RunningRelay::start(relay());
+    until_lanes_are_of(&outbox, 2).await;
+    first.abort().await;
+    second.abort().await;
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::support::relays::{RunningRelay, new_relay, until_parked};
 use crate::support::{self, OrderCreated, migrated, within_a_minute};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use outbox::Outbox;
 use outbox::testing::MemoryPublisher;
-use outbox::{Outbox, Relay};
 
 /// On one thread, whose recorder hears all that the relay tells.
 #[tokio::test]
@@ -23,20 +24,12 @@ async fn what_a_relay_does_is_counted() {
         tx.emit(OrderCreated::new(customer, 1)).unwrap();
     }
     tx.commit().await.unwrap();
-    let relay = Relay::new(outbox.clone(), kafka.clone())
-        .park_after(1)
-        .retry_parked(Duration::from_secs(3600));
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay =
+        new_relay(&outbox, kafka.clone()).park_after(1).retry_parked(Duration::from_secs(3600));
+    let relay = RunningRelay::start(relay);
     within_a_minute(kafka.wait_for(2)).await;
-    within_a_minute(async {
-        while outbox.parked(1).await.unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    until_parked(&outbox, 1).await;
+    relay.stop().await;
 
     let mut published = 0;
     let mut parked = 0;

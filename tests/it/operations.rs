@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use crate::support::relays::{Running, quick, until_parked};
+use crate::support::relays::{RunningRelay, drain_to, drained, quick, until_parked};
 use crate::support::{
-    self, OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute,
+    self, OrderCreated, POSTGRES, by_customer, commit, eventually, migrated, next_leaf, order,
+    within_a_minute,
 };
 use outbox::testing::MemoryPublisher;
 use outbox::{LANES, Outbox, OutboxDatabase, Relay, Replay};
@@ -33,23 +34,18 @@ fn relay<DB: OutboxDatabase>(
     quick(outbox, kafka.clone())
 }
 
-/// Waits until the lanes are held by so many relays, so many by each.
+/// Waits until each of the relays holds its number of lanes.
 async fn lanes_are_held_by<DB: OutboxDatabase>(outbox: &Outbox<DB>, shares: &[usize]) {
-    within_a_minute(async {
-        loop {
-            let mut held = BTreeMap::<Uuid, usize>::new();
-            for owner in outbox.status().await.unwrap().lanes.iter().filter_map(|lane| lane.owner) {
-                *held.entry(owner).or_default() += 1;
-            }
-            let mut held: Vec<usize> = held.into_values().collect();
-            held.sort_unstable();
-            if held == shares {
-                return;
-            }
-            tokio::task::yield_now().await;
+    let are = async || {
+        let mut held = BTreeMap::<Uuid, usize>::new();
+        for owner in outbox.status().await.unwrap().lanes.iter().filter_map(|lane| lane.owner) {
+            *held.entry(owner).or_default() += 1;
         }
-    })
-    .await;
+        let mut held: Vec<usize> = held.into_values().collect();
+        held.sort_unstable();
+        held == shares
+    };
+    eventually(&format!("relays hold {shares:?} lanes"), are).await;
 }
 
 async fn relays_share_the_lanes_and_nothing_is_published_twice_when_they_come_and_go<
@@ -67,14 +63,14 @@ async fn relays_share_the_lanes_and_nothing_is_published_twice_when_they_come_an
         commit(&outbox, customers.iter().map(|customer| OrderCreated::new(customer, n))).await;
         n
     };
-    let first = Running::start(relay(&kafka));
+    let first = RunningRelay::start(relay(&kafka));
     lanes_are_held_by(&outbox, &[LANES]).await;
     publish().await;
-    let second = Running::start(relay(&kafka));
+    let second = RunningRelay::start(relay(&kafka));
     publish().await;
     lanes_are_held_by(&outbox, &[8, 8]).await;
     publish().await;
-    let third = Running::start(relay(&kafka));
+    let third = RunningRelay::start(relay(&kafka));
     publish().await;
     lanes_are_held_by(&outbox, &[4, 6, 6]).await;
     publish().await;
@@ -97,8 +93,8 @@ async fn relays_share_the_lanes_and_nothing_is_published_twice_when_they_come_an
 
 async fn the_lanes_of_a_relay_that_died_are_taken_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let kafka = MemoryPublisher::new();
-    let dies = Running::start(relay(&outbox, &kafka));
-    let lives = Running::start(relay(&outbox, &kafka));
+    let dies = RunningRelay::start(relay(&outbox, &kafka));
+    let lives = RunningRelay::start(relay(&outbox, &kafka));
     lanes_are_held_by(&outbox, &[8, 8]).await;
     dies.abort().await;
     lanes_are_held_by(&outbox, &[LANES]).await;
@@ -120,9 +116,9 @@ fn refuse_one(kafka: &MemoryPublisher) {
 async fn one_is_parked<DB: OutboxDatabase>(
     outbox: &Outbox<DB>,
     kafka: &MemoryPublisher,
-) -> Running {
+) -> RunningRelay {
     refuse_one(kafka);
-    let running = Running::start(relay(outbox, kafka));
+    let running = RunningRelay::start(relay(outbox, kafka));
     let customers: Vec<String> =
         (0..64).map(|n| format!("customer-{n}")).chain(["poisoned".to_owned()]).collect();
     for n in 1..=5 {
@@ -155,12 +151,9 @@ async fn a_refused_event_is_parked_with_the_later_ones_of_its_key_and_the_other_
     let running = one_is_parked(&outbox, &kafka).await;
     // Released without a change of the cause, it is refused again, and nothing overtakes it.
     assert_eq!(outbox.release_parked(b"poisoned").await.unwrap(), 3);
-    within_a_minute(async {
-        while outbox.parked(1_000).await.unwrap().iter().all(|parked| parked.attempts < 3) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let refused_again =
+        async || outbox.parked(1_000).await.unwrap().iter().any(|parked| parked.attempts >= 3);
+    eventually("the event is refused again", refused_again).await;
     commit(&outbox, [OrderCreated::new("poisoned", 6)]).await;
     until_parked(&outbox, 4).await;
     kafka.accept_all();
@@ -180,7 +173,7 @@ async fn parked_events_stay_parked_when_another_relay_takes_over<DB: OutboxDatab
     let kafka = MemoryPublisher::new();
     one_is_parked(&outbox, &kafka).await.abort().await;
     kafka.accept_all();
-    let running = Running::start(relay(&outbox, &kafka));
+    let running = RunningRelay::start(relay(&outbox, &kafka));
     commit(&outbox, [OrderCreated::new("poisoned", 6)]).await;
     until_parked(&outbox, 4).await;
     assert_eq!(outbox.release_all_parked().await.unwrap(), 4);
@@ -216,7 +209,8 @@ async fn parked_events_are_tried_again_by_themselves<DB: OutboxDatabase>(outbox:
     let kafka = MemoryPublisher::new();
     one_is_parked(&outbox, &kafka).await.stop().await;
     kafka.accept_all();
-    let running = Running::start(relay(&outbox, &kafka).retry_parked(Duration::from_millis(50)));
+    let running =
+        RunningRelay::start(relay(&outbox, &kafka).retry_parked(Duration::from_millis(50)));
     let published = within_a_minute(kafka.wait_for(64 * 5 + 5)).await;
     running.stop().await;
     assert_eq!(by_customer(&published)["poisoned"], [1, 2, 3, 4, 5]);
@@ -243,7 +237,7 @@ async fn a_parked_event_without_a_key_stands_in_nobodys_way<DB: OutboxDatabase>(
     kafka.refuse(|record| {
         (record.payload.as_deref() == Some(br#"{"n":0}"#)).then(|| "no".to_owned())
     });
-    let running = Running::start(relay(&outbox, &kafka));
+    let running = RunningRelay::start(relay(&outbox, &kafka));
     let mut tx = outbox.begin().await.unwrap();
     for n in 0..100 {
         tx.emit(Keyless { n }).unwrap();
@@ -262,7 +256,7 @@ async fn the_events_of_a_refused_topic_do_not_stop_those_of_another<DB: OutboxDa
 ) {
     let kafka = MemoryPublisher::new();
     kafka.refuse(|record| (record.topic == "refused-events").then(|| "no such topic".to_owned()));
-    let running = Running::start(relay(&outbox, &kafka));
+    let running = RunningRelay::start(relay(&outbox, &kafka));
     let customers: Vec<String> = (0..32).map(|n| format!("customer-{n}")).collect();
     for n in 0..3 {
         let mut tx = outbox.begin().await.unwrap();
@@ -291,12 +285,7 @@ async fn the_events_of_a_refused_topic_do_not_stop_those_of_another<DB: OutboxDa
 async fn published_events_are_retained_and_can_be_replayed<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let before = SystemTime::now() - Duration::from_secs(1);
     commit(&outbox, (0..10).map(|n| OrderCreated::new("a", n))).await;
-    let drained = async || {
-        let kafka = MemoryPublisher::new();
-        Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-        kafka.published()
-    };
-    let published = drained().await;
+    let published = drained(&outbox).await;
     commit(&outbox, [OrderCreated::new("a", 10)]).await; // not published, so not replayed
 
     assert_eq!(outbox.replay(Replay::all().topic("none")).await.unwrap(), 0);
@@ -305,7 +294,7 @@ async fn published_events_are_retained_and_can_be_replayed<DB: OutboxDatabase>(o
         outbox.replay(Replay::all().ids([published[3].id, published[7].id])).await.unwrap(),
         2
     );
-    let again = drained().await;
+    let again = drained(&outbox).await;
     assert_eq!(by_customer(&again)["a"], [10, 3, 7], "after what was there");
     assert_eq!(again[1], published[3], "the same event, id and all");
 
@@ -313,7 +302,7 @@ async fn published_events_are_retained_and_can_be_replayed<DB: OutboxDatabase>(o
         outbox.replay(Replay::all().topic("order-events").occurred_from(before)).await.unwrap();
     assert_eq!(all, 11, "each once, whatever was replayed before");
     assert_eq!(
-        by_customer(&drained().await)["a"],
+        by_customer(&drained(&outbox).await)["a"],
         (0..=10).collect::<Vec<_>>(),
         "in their first order"
     );
@@ -330,14 +319,14 @@ async fn the_status_counts_what_is_not_published<DB: OutboxDatabase>(outbox: Out
     let status = outbox.status().await.unwrap();
     assert_eq!(status.backlog, 50);
     assert!(status.oldest_pending.unwrap() > before);
-    Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap();
+    drain(&outbox).await;
     assert_eq!(outbox.status().await.unwrap().backlog, 0);
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     assert_eq!(outbox.status().await.unwrap().backlog, 1);
 }
 
 async fn drain<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> u64 {
-    Relay::new(outbox.clone(), MemoryPublisher::new()).drain().await.unwrap()
+    drain_to(outbox, MemoryPublisher::new()).await
 }
 
 #[tokio::test]

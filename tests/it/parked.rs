@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::relays::{Running, quick, until_parked};
+use crate::support::relays::{self, RunningRelay, quick, until_parked, until_parked_count};
 use crate::support::{
-    self, OrderCreated, POSTGRES, by_customer, commit, migrated, next_leaf, order, within_a_minute,
+    self, OrderCreated, POSTGRES, by_customer, commit, eventually, eventually_some, migrated,
+    next_leaf, order, until_true, within_a_minute,
 };
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase, ParkedEvent, Relay, Replay};
+use outbox::{ErrorKind, Outbox, OutboxDatabase, ParkedEvent, Replay};
 use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
 use uuid::Uuid;
 
@@ -82,7 +83,7 @@ async fn one_is_parked<DB: OutboxDatabase>(
     kafka: &MemoryPublisher,
 ) -> Vec<ParkedEvent> {
     refuse_order(kafka, 3);
-    let running = Running::start(quick(outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(outbox, kafka.clone()));
     for n in 1..=5 {
         commit(outbox, [OrderCreated::new("poisoned", n)]).await;
     }
@@ -96,9 +97,7 @@ fn numbers(parked: &[ParkedEvent]) -> Vec<i64> {
 }
 
 async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> BTreeMap<String, Vec<i64>> {
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-    by_customer(&kafka.published())
+    by_customer(&relays::drained(outbox).await)
 }
 
 async fn a_refused_event_parks_its_key_on_its_topic_and_on_no_other<DB: OutboxDatabase>(
@@ -106,7 +105,7 @@ async fn a_refused_event_parks_its_key_on_its_topic_and_on_no_other<DB: OutboxDa
 ) {
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 1);
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     for n in 1..=3 {
         let mut tx = outbox.begin().await.unwrap();
         tx.emit(OrderCreated::new("poisoned", n)).unwrap();
@@ -134,7 +133,7 @@ async fn a_key_too_long_for_an_index_is_parked_and_no_lane_begins_again<DB: Outb
     // Random: Postgres would compress it otherwise.
     let noise: String = (0..500).map(|_| Uuid::now_v7().simple().to_string()).collect();
     let long = format!("poisoned {noise}");
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     for n in 1..=3 {
         let customers =
             (0..64).map(|customer| OrderCreated::new(format!("customer-{customer}"), n));
@@ -160,7 +159,7 @@ async fn what_cannot_be_parked_stops_its_own_lane_only<DB: Raw>(outbox: Outbox<D
     .await;
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 1);
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     commit(&outbox, [OrderCreated::new("poisoned", 1)]).await;
     let customers: Vec<String> = (0..64).map(|n| format!("customer-{n}")).collect();
     for n in 1..=30 {
@@ -195,7 +194,7 @@ async fn no_event_overtakes_its_key_among_more_parked_keys_than_a_relay_knows<DB
     )
     .await;
     kafka.accept_all();
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     for n in 6..=8 {
         let customers =
             (0..64).map(|customer| OrderCreated::new(format!("customer-{customer}"), n));
@@ -217,7 +216,7 @@ async fn what_is_parked_of_one_key_is_published_in_order_in_several_rounds<DB: O
 ) {
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 0);
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     // More than is tried at once: in bytes (20 of 500 kB), and then in events.
     let large = "x".repeat(250_000);
     for n in 0..20 {
@@ -225,23 +224,13 @@ async fn what_is_parked_of_one_key_is_published_in_order_in_several_rounds<DB: O
         commit(&outbox, [event]).await;
     }
     commit(&outbox, (20..300).map(|n| OrderCreated::new("poisoned", n))).await;
-    until_parked_in_all(&outbox, 300).await;
+    until_parked_count(&outbox, 300).await;
     kafka.accept_all();
     assert_eq!(outbox.release_all_parked().await.unwrap(), 300);
     let published = within_a_minute(kafka.wait_for(300)).await;
     until_parked(&outbox, 0).await;
     running.stop().await;
     assert_eq!(by_customer(&published)["poisoned"], (0..300).collect::<Vec<_>>());
-}
-
-/// As [`until_parked`], for more than a page has.
-async fn until_parked_in_all<DB: OutboxDatabase>(outbox: &Outbox<DB>, count: u64) {
-    within_a_minute(async {
-        while outbox.status().await.unwrap().parked != count {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 async fn parked_events_are_listed_by_key_and_in_order_with_what_they_wait_behind<
@@ -251,7 +240,7 @@ async fn parked_events_are_listed_by_key_and_in_order_with_what_they_wait_behind
 ) {
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 3);
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     for n in 1..=5 {
         commit(
             &outbox,
@@ -262,16 +251,11 @@ async fn parked_events_are_listed_by_key_and_in_order_with_what_they_wait_behind
     until_parked(&outbox, 6).await;
     // Refused again, the first of each key was set aside after those behind it.
     outbox.release_all_parked().await.unwrap();
-    let listed = within_a_minute(async {
-        loop {
-            let listed = outbox.parked(1_000).await.unwrap();
-            if listed.iter().filter(|parked| parked.attempts > 2).count() == 2 {
-                return listed;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let refused_again = async || {
+        let listed = outbox.parked(1_000).await.unwrap();
+        (listed.iter().filter(|parked| parked.attempts > 2).count() == 2).then_some(listed)
+    };
+    let listed = eventually_some("the first of each key is refused again", refused_again).await;
     running.stop().await;
     assert_eq!(numbers(&listed), [3, 4, 5, 3, 4, 5]);
     for of_key in listed.chunks(3) {
@@ -305,7 +289,7 @@ async fn what_merely_waits_is_not_discarded_unless_asked<DB: OutboxDatabase>(out
 
     kafka.accept_all();
     outbox.release_parked(b"poisoned").await.unwrap();
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     until_parked(&outbox, 0).await;
     running.stop().await;
     assert_eq!(by_customer(&kafka.published())["poisoned"], [1, 2, 5]);
@@ -315,7 +299,7 @@ async fn what_merely_waits_is_not_discarded_unless_asked<DB: OutboxDatabase>(out
 async fn a_key_of_which_all_is_discarded_is_free_at_once<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 1);
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     commit(&outbox, [OrderCreated::new("poisoned", 1)]).await;
     let parked = until_parked(&outbox, 1).await;
     assert!(outbox.discard_parked(parked[0].event.id).await.unwrap());
@@ -334,7 +318,7 @@ async fn a_discarded_event_is_not_replayed_unless_by_its_id<DB: OutboxDatabase>(
     assert!(outbox.discard_parked(id).await.unwrap());
     kafka.accept_all();
     outbox.release_all_parked().await.unwrap();
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     until_parked(&outbox, 0).await;
     running.stop().await;
 
@@ -387,9 +371,7 @@ async fn events_are_replayed_once_however_often_they_were_before<DB: OutboxDatab
 /// Replays all there is, and returns the ids.
 async fn drained_ids<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<Uuid> {
     outbox.replay(Replay::all()).await.unwrap();
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-    kafka.published().iter().map(|record| record.id).collect()
+    relays::drained(outbox).await.iter().map(|record| record.id).collect()
 }
 
 async fn a_parked_event_is_not_replayed<DB: OutboxDatabase>(outbox: Outbox<DB>) {
@@ -416,13 +398,8 @@ async fn a_parked_event_that_was_not_sent_counts_no_attempt<DB: OutboxDatabase>(
     let parked = one_is_parked(&outbox, &MemoryPublisher::new()).await;
     outbox.release_all_parked().await.unwrap();
     let unable = Unable::default();
-    let running = Running::start(quick(&outbox, unable.clone()));
-    within_a_minute(async {
-        while unable.0.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let running = RunningRelay::start(quick(&outbox, unable.clone()));
+    eventually("a parked event is tried", async || unable.0.load(Ordering::SeqCst) > 0).await;
     running.stop().await;
     assert_eq!(outbox.parked(10).await.unwrap(), parked);
 }
@@ -459,14 +436,8 @@ async fn a_parked_event_whose_delivery_cannot_be_noted_is_not_sent_again_and_aga
         .unwrap();
     kafka.accept_all();
     outbox.release_all_parked().await.unwrap();
-    let running = Running::start(quick(&outbox, kafka.clone()));
-    within_a_minute(async {
-        let tries = "select last_value from tries";
-        while sqlx::query_scalar::<_, i64>(tries).fetch_one(outbox.pool()).await.unwrap() < 4 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
+    until_true(outbox.pool(), "select last_value >= 4 from tries").await;
     outbox.pool().execute("drop trigger sabotage on outbox_parked").await.unwrap();
     until_parked(&outbox, 0).await;
     running.stop().await;
@@ -480,7 +451,7 @@ async fn a_lock_on_the_parked_events_stops_only_the_lane_that_needs_them() {
     tx.execute("lock table outbox_parked in share mode").await.unwrap();
     let kafka = MemoryPublisher::new();
     refuse_order(&kafka, 1);
-    let running = Running::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
     commit(&outbox, [OrderCreated::new("poisoned", 1)]).await;
     let customers: Vec<String> = (0..64).map(|n| format!("customer-{n}")).collect();
     within_a_minute(async {

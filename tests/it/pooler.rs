@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use crate::support::relays::{RunningRelay, drain_to, new_relay};
 use crate::support::{OrderCreated, by_customer, commit, migrated, within_a_minute};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, Relay, transactional_outbox};
+use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Postgres};
 use xtask::ScratchDir;
@@ -69,9 +70,8 @@ async fn services_behind_a_transaction_pooler_emit_and_wake_the_relay() {
     let direct = migrated(Outbox::new(pool(servers.postgres.url(), 2).await)).await;
     let kafka = MemoryPublisher::new();
     // It hears of events by the doorbell, or never.
-    let relay = Relay::new(direct, kafka.clone()).poll_interval(Duration::from_secs(3600));
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = new_relay(&direct, kafka.clone()).poll_interval(Duration::from_secs(3600));
+    let relay = RunningRelay::start(relay);
     let services: Vec<_> = (0..SERVICES)
         .map(|service| {
             let url = servers.pooler.url().to_owned();
@@ -94,8 +94,7 @@ async fn services_behind_a_transaction_pooler_emit_and_wake_the_relay() {
     let published = within_a_minute(kafka.wait_for((SERVICES * ORDERS) as usize)).await;
     let due = (0..SERVICES).map(|service| (customer(service), (0..ORDERS).collect()));
     assert_eq!(by_customer(&published), due.collect::<BTreeMap<_, Vec<_>>>());
-    drop(stop);
-    relay.await.unwrap().unwrap();
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,8 +102,8 @@ async fn a_relay_behind_a_transaction_pooler_says_that_it_needs_a_direct_connect
     let servers = servers();
     let outbox = migrated(Outbox::new(pool(servers.pooler.url(), 4).await)).await;
     let kafka = MemoryPublisher::new();
-    let relay = Relay::new(outbox.clone(), kafka.clone()).poll_interval(Duration::from_millis(10));
-    let relay = tokio::spawn(relay.run(std::future::pending()));
+    let relay = new_relay(&outbox, kafka.clone()).poll_interval(Duration::from_millis(10));
+    let relay = RunningRelay::start(relay);
     // With the relay alone, the pooler has no reason to give it another session.
     let services: Vec<_> = (0..4)
         .map(|service| {
@@ -116,7 +115,7 @@ async fn a_relay_behind_a_transaction_pooler_says_that_it_needs_a_direct_connect
             })
         })
         .collect();
-    let error = within_a_minute(relay).await.unwrap().unwrap_err();
+    let error = relay.ended().await.unwrap_err();
     // It left nothing behind in their sessions, such as a LISTEN, by which theirs would fail.
     commit(&outbox, (0..100).map(|n| OrderCreated::new("later", n))).await;
     for service in services {
@@ -131,7 +130,7 @@ async fn a_relay_behind_a_transaction_pooler_says_that_it_needs_a_direct_connect
         .fetch_one(direct.pool())
         .await
         .unwrap();
-    Relay::new(direct, kafka.clone()).drain().await.unwrap();
+    drain_to(&direct, kafka.clone()).await;
     let ids: HashSet<_> = kafka.published().iter().map(|record| record.id).collect();
     assert_eq!(ids.len() as i64, committed);
 }

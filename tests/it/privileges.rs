@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::support::consumers::{
     Scripted, TRANSIENT, consume, publish, until_handled, with_handled,
 };
+use crate::support::relays::{RunningRelay, new_relay, until_parked_count};
 use crate::support::topics::create_topic;
-use crate::support::{self, OrderCreated, POSTGRES, commit, within_a_minute};
+use crate::support::{self, OrderCreated, POSTGRES, commit, eventually, within_a_minute};
 use outbox::consume::{EventContext, HandlerOptions, LaterEvents, handler_fn};
 use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{Outbox, OutboxError, OutboxTx, Relay, Replay};
+use outbox::{Outbox, OutboxError, OutboxTx, Replay};
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres};
 use uuid::Uuid;
 
@@ -143,26 +144,24 @@ async fn a_relay_has_enough_with_what_the_page_says() {
     let (outbox, admin) = outbox_of("relay", None).await;
     let (owner, kafka) = (owner(&admin), MemoryPublisher::new());
     outbox.migrate().await.unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = Relay::new(outbox.clone(), kafka.clone())
-        .park_after(1)
-        .retry_parked(Duration::from_millis(50));
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay =
+        new_relay(&outbox, kafka.clone()).park_after(1).retry_parked(Duration::from_millis(50));
+    let relay = RunningRelay::start(relay);
     commit(&owner, [OrderCreated::new("a", 1)]).await;
     within_a_minute(kafka.wait_for(1)).await;
     kafka.refuse(|event| (support::order(event).customer == "b").then(|| "not now".to_owned()));
     commit(&owner, [OrderCreated::new("b", 1)]).await;
-    within_a_minute(async { while owner.status().await.unwrap().parked == 0 {} }).await;
+    until_parked_count(&owner, 1).await;
     kafka.accept_all();
     within_a_minute(kafka.wait_for(2)).await;
-    within_a_minute(async { while owner.status().await.unwrap().parked > 0 {} }).await;
+    until_parked_count(&owner, 0).await;
     let next =
         "select setval('shop.outbox_seq', ((last_value >> 20) + 1) << 20) from shop.outbox_seq";
     admin.execute(next).await.unwrap();
     commit(&owner, [OrderCreated::new("a", 2)]).await;
     within_a_minute(kafka.wait_for(3)).await;
-    within_a_minute(async { while outbox.reclaim(Duration::ZERO).await.unwrap() == 0 {} }).await;
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    eventually("a leaf is reclaimed", async || outbox.reclaim(Duration::ZERO).await.unwrap() > 0)
+        .await;
+    relay.stop().await;
     outbox.begin().await.unwrap().execute("create table shop.another (n int)").await.unwrap_err();
 }

@@ -6,18 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use crate::support::log::Log;
 use crate::support::random::{Random, seed};
+use crate::support::relays::{
+    RunningRelay, drain, kafka_publisher, kafka_publisher_of, new_relay, until_parked_count,
+};
 use crate::support::topics::{create_topic_of, raise_limit, read_topic_of};
-use crate::support::{self, kafka, migrated, within_a_minute};
+use crate::support::wait::within;
+use crate::support::{self, eventually, kafka, migrated};
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, EventDescriptor, Json, Outbox, Relay};
+use outbox::{DomainEvent, EventDescriptor, Json, Outbox};
 use rdkafka::Message as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use serde::Serialize;
 use sqlx::Sqlite;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions};
@@ -83,11 +85,9 @@ async fn create_replicated(brokers: &str, topic: &str) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
     let new = NewTopic::new(topic, 3, TopicReplication::Fixed(2)).set("min.insync.replicas", "2");
-    within_a_minute(async {
-        // The second broker takes a moment to be known.
-        while admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
-        }
+    // The second broker takes a moment to be known.
+    eventually("a replicated topic is made", async || {
+        admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_ok()
     })
     .await;
 }
@@ -100,47 +100,27 @@ async fn commit(outbox: &Outbox<Sqlite>, events: impl IntoIterator<Item = Sized>
     tx.commit().await.unwrap();
 }
 
-struct Running {
-    stop: oneshot::Sender<()>,
-    relay: JoinHandle<Result<(), outbox::OutboxError>>,
-}
-
-impl Running {
-    /// With a fresh publisher, which no broker knows.
-    fn start(outbox: &Outbox<Sqlite>, brokers: &str, properties: &[(&str, &str)]) -> Self {
-        let publisher = KafkaPublisher::builder(brokers).property("compression.type", "none");
-        let publisher = properties
-            .iter()
-            .fold(publisher, |publisher, (name, value)| publisher.property(*name, *value));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let relay = Relay::new(outbox.clone(), publisher.build().unwrap())
-            .retry_parked(Duration::from_secs(3600));
-        let relay =
-            tokio::spawn(relay.lease(Duration::from_secs(1)).run(async { _ = stopped.await }));
-        Self { stop, relay }
-    }
-
-    async fn stop(self) {
-        drop(self.stop);
-        within_a_minute(self.relay).await.unwrap().unwrap();
-    }
-
-    /// As a crash: what is in flight stays there.
-    async fn crash(self) {
-        self.relay.abort();
-        assert!(self.relay.await.is_err_and(|error| error.is_cancelled()));
-    }
+/// A relay with a fresh publisher, which no broker knows.
+fn start(outbox: &Outbox<Sqlite>, brokers: &str, properties: &[(&str, &str)]) -> RunningRelay {
+    let publisher = KafkaPublisher::builder(brokers).property("compression.type", "none");
+    let publisher = properties
+        .iter()
+        .fold(publisher, |publisher, (name, value)| publisher.property(*name, *value));
+    let relay =
+        new_relay(outbox, publisher.build().unwrap()).retry_parked(Duration::from_secs(3600));
+    RunningRelay::start(relay.lease(Duration::from_secs(1)))
 }
 
 async fn until_settled(outbox: &Outbox<Sqlite>) {
-    within_a_minute(async {
-        loop {
-            let status = outbox.status().await.unwrap();
-            if status.backlog == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-        }
+    let is = async || outbox.status().await.unwrap().backlog == 0;
+    eventually("all is published or parked", is).await;
+}
+
+/// Releases what is parked until nothing is: the broker takes a moment to heed a new limit.
+async fn until_all_is_taken(outbox: &Outbox<Sqlite>) {
+    eventually("nothing is parked", async || {
+        outbox.release_all_parked().await.unwrap();
+        outbox.status().await.unwrap().parked == 0
     })
     .await;
 }
@@ -170,26 +150,14 @@ async fn nothing_of_a_key_overtakes_the_first_event_of_a_fresh_producer_when_it_
         let sizes = [900_000, 140_000, 140_000, 10];
         let event = |(n, bytes)| Sized::new(kind, key.clone(), n, bytes);
         commit(&outbox, sizes.into_iter().enumerate().map(event)).await;
-        let relay = Running::start(&outbox, &kafka(), &[]);
-        within_a_minute(async {
-            while outbox.status().await.unwrap().parked < 4 * (round + 1) {
-                tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-            }
-        })
-        .await;
+        let relay = start(&outbox, &kafka(), &[]);
+        until_parked_count(&outbox, 4 * (round + 1)).await;
         relay.stop().await;
     }
     assert_eq!(first_occurrences(&kafka(), kind.topic).await, BTreeMap::new());
     raise_limit(&kafka(), kind.topic).await;
-    outbox.release_all_parked().await.unwrap();
-    let relay = Running::start(&outbox, &kafka(), &[]);
-    within_a_minute(async {
-        while outbox.status().await.unwrap().parked > 0 {
-            outbox.release_all_parked().await.unwrap(); // the broker takes a moment to heed the limit
-            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
-        }
-    })
-    .await;
+    let relay = start(&outbox, &kafka(), &[]);
+    until_all_is_taken(&outbox).await;
     relay.stop().await;
     let all = first_occurrences(&kafka(), kind.topic).await;
     assert_eq!(all.len(), 6);
@@ -216,7 +184,7 @@ async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_
             (["1", "3", "10000"][random.below(3) as usize], ["0", "5"][random.below(2) as usize]);
         let properties =
             [("batch.num.messages", batch), ("linger.ms", linger), ("batch.size", "20000")];
-        let relay = Running::start(&outbox, &brokers, &properties);
+        let relay = start(&outbox, &brokers, &properties);
         for _ in 0..random.below(4) + 1 {
             // A few keys, so that many of their events are on their way together.
             let first = random.below(KEYS as u64) as usize;
@@ -241,9 +209,9 @@ async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_
             })
             .unwrap();
         }
-        if random.chance(50) { relay.crash().await } else { relay.stop().await }
+        if random.chance(50) { relay.abort().await } else { relay.stop().await }
     }
-    let relay = Running::start(&outbox, &brokers, &[("batch.size", "20000")]);
+    let relay = start(&outbox, &brokers, &[("batch.size", "20000")]);
     until_settled(&outbox).await;
     relay.stop().await;
     let parked = outbox.status().await.unwrap().parked;
@@ -258,14 +226,8 @@ async fn the_order_of_each_key_stands_whatever_is_refused_and_however_often_the_
     assert!(parked > 0, "something was refused");
 
     raise_limit(&brokers, kind.topic).await;
-    let relay = Running::start(&outbox, &brokers, &[]);
-    within_a_minute(async {
-        while outbox.status().await.unwrap().parked > 0 {
-            outbox.release_all_parked().await.unwrap(); // the broker takes a moment to heed the limit
-            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
-        }
-    })
-    .await;
+    let relay = start(&outbox, &brokers, &[]);
+    until_all_is_taken(&outbox).await;
     relay.stop().await;
     for (key, numbers) in first_occurrences(&brokers, kind.topic).await {
         assert_eq!(
@@ -298,10 +260,9 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
         [Sized::new(stuck, format!("s{key}"), n, 10), Sized::new(free, format!("f{key}"), n, 10)]
     });
     commit(&outbox, of_both).await;
-    let publisher = KafkaPublisher::new(&brokers).unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let relay = Relay::new(outbox.clone(), publisher).retry_parked(Duration::from_secs(1));
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let publisher = kafka_publisher_of(&brokers);
+    let relay = new_relay(&outbox, publisher).retry_parked(Duration::from_secs(1));
+    let relay = RunningRelay::start(relay);
 
     log.until_it_says(&[
         "WARN",
@@ -323,17 +284,13 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
 
     tokio::task::block_in_place(|| second.restart()).unwrap();
     // Each of them is sent alone, and a key's one after the other.
-    let released = async {
-        while outbox.status().await.unwrap().parked > 0 {
-            tokio::time::sleep(Duration::from_millis(100)).await; // between two looks
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(600), released)
-        .await
-        .expect("the parked events are published");
+    let ten_minutes = Duration::from_secs(600);
+    within(ten_minutes, "the parked events are published", async || {
+        (outbox.status().await.unwrap().parked == 0).then_some(())
+    })
+    .await;
     in_order(&first_occurrences(&brokers, stuck.topic).await);
-    drop(stop);
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,8 +315,8 @@ async fn a_record_has_the_time_of_sending_and_says_in_ce_time_when_it_happened()
         Sized { at, ..Sized::new(kind, "a", n, 10) }
     });
     commit(&outbox, events).await;
-    let relay = Relay::new(outbox, KafkaPublisher::new(kafka()).unwrap());
-    assert_eq!(within_a_minute(relay.drain()).await.unwrap(), 3);
+    let relay = new_relay(&outbox, kafka_publisher());
+    assert_eq!(drain(relay).await.unwrap(), 3);
     for (message, (_, happened)) in read_topic_of(kafka(), kind.topic).await.iter().zip(times) {
         let sent = SystemTime::UNIX_EPOCH
             + Duration::from_millis(message.timestamp().to_millis().unwrap().try_into().unwrap());
@@ -374,8 +331,8 @@ async fn a_keyless_event_for_a_compacted_topic_is_refused_with_cause_and_remedy(
     let outbox = migrated(Outbox::new(pool)).await;
     let kind = topic(&kafka(), 1, &[("cleanup.policy", "compact")]).await;
     commit(&outbox, [Sized::new(kind, "", 1, 10)]).await;
-    let relay = Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap());
-    let error = within_a_minute(relay.drain()).await.unwrap_err().to_string();
+    let relay = new_relay(&outbox, kafka_publisher());
+    let error = drain(relay).await.unwrap_err().to_string();
     for hint in ["has no key", "cleanup.policy", "#[event(key)]", kind.topic, "Nothing is lost"] {
         assert!(error.contains(hint), "{error}");
     }
@@ -388,7 +345,7 @@ async fn an_event_larger_than_the_producers_queue_is_refused_and_waits_for_nothi
     let kind = topic(&kafka(), 1, &[]).await;
     commit(&outbox, [Sized::new(kind, "a", 1, 10_000)]).await;
     let publisher = KafkaPublisher::builder(kafka()).property("queue.buffering.max.kbytes", "1");
-    let relay = Relay::new(outbox.clone(), publisher.build().unwrap());
-    let error = within_a_minute(relay.drain()).await.unwrap_err().to_string();
+    let relay = new_relay(&outbox, publisher.build().unwrap());
+    let error = drain(relay).await.unwrap_err().to_string();
     assert!(error.contains("queue.buffering.max.kbytes"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use crate::support::processes::Process;
 use crate::support::topics::create_topic_of;
-use crate::support::{OrderCreated, commit, migrated, within_a_minute};
+use crate::support::{OrderCreated, commit, eventually, migrated, within_a_minute};
 use outbox::Outbox;
 use sqlx::postgres::PgPoolOptions;
 use xtask::ScratchDir;
@@ -38,9 +38,8 @@ impl Scene {
     }
 
     async fn backlog_is(&self, events: u64) {
-        while self.outbox.status().await.unwrap().backlog != events {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await; // between two looks
-        }
+        let is = async || self.outbox.status().await.unwrap().backlog == events;
+        eventually(&format!("{events} events are not published"), is).await;
     }
 }
 

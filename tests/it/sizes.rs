@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::support::random::{Random, seed};
+use crate::support::relays::{RunningRelay, drain, new_relay, until_parked};
 use crate::support::throttle::Throttle;
 use crate::support::{self, OrderCreated, within_a_minute};
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{DomainEvent, Outbox, OutboxDatabase, Relay};
+use outbox::{DomainEvent, Outbox, OutboxDatabase};
 use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 
@@ -118,8 +119,8 @@ async fn events_of_all_sizes_arrive_in_order_and_within_the_memory_of_the_relay<
         committed.entry(event.document.clone()).or_default().push(event);
     }
     let kafka = SlowPublisher::default();
-    let relay = Relay::new(outbox.clone(), kafka.clone()).memory(MEMORY);
-    assert_eq!(within_a_minute(relay.drain()).await.unwrap(), 300);
+    let relay = new_relay(&outbox, kafka.clone()).memory(MEMORY);
+    assert_eq!(drain(relay).await.unwrap(), 300);
     let mut arrived = BTreeMap::<String, Vec<DocumentStored>>::new();
     for record in kafka.published.published() {
         let event: DocumentStored =
@@ -166,15 +167,9 @@ async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<
     }
     outbox.status().await.unwrap();
     let kafka = MemoryPublisher::new();
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     within_a_minute(kafka.wait_for(2 * (KEYS - bad.len()))).await;
-    within_a_minute(async {
-        while outbox.status().await.unwrap().parked < 2 * bad.len() as u64 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let parked = outbox.parked(100).await.unwrap();
+    let parked = until_parked(&outbox, 2 * bad.len()).await;
     let reasons: Vec<_> = parked.iter().filter_map(|parked| parked.reason.as_deref()).collect();
     assert!(
         reasons.len() == bad.len()
@@ -185,7 +180,7 @@ async fn an_event_that_cannot_be_read_is_parked_as_it_is_and_stops_no_other_key<
     execute(format!("update outbox_parked set headers = '{{}}', version = 1, {corrected}")).await;
     outbox.release_all_parked().await.unwrap();
     let published = within_a_minute(kafka.wait_for(2 * KEYS)).await;
-    relay.abort();
+    relay.abort().await;
     let in_order = |key: &str, ns: &[i64]| {
         let n: i64 = key.parse().unwrap();
         *ns == [n, n + KEYS as i64]
@@ -218,20 +213,14 @@ async fn relays_publish_a_backlog_of_large_events_once_over_a_slow_connection() 
         .connect_lazy_with(options.host("127.0.0.1").port(slow.port()));
     let kafka = MemoryPublisher::new();
     let outbox = Outbox::<Postgres>::new(pool);
-    let (stop, stopped) = tokio::sync::watch::channel(());
-    let relays: Vec<_> = (0..2)
-        .map(|_| {
-            let relay = Relay::new(outbox.clone(), kafka.clone()).lease(Duration::from_secs(10));
-            let mut stopped = stopped.clone();
-            tokio::spawn(relay.run(async move { _ = stopped.changed().await }))
-        })
-        .collect();
+    let relay = || new_relay(&outbox, kafka.clone()).lease(Duration::from_secs(10));
+    let mut relays = [RunningRelay::start(relay()), RunningRelay::start(relay())];
     within_a_minute(kafka.wait_for(8)).await;
     slow.set_rate(1_000_000_000);
     within_a_minute(kafka.wait_for(EVENTS)).await;
-    drop(stop);
+    relays.iter_mut().for_each(RunningRelay::ask_to_stop);
     for relay in relays {
-        relay.await.unwrap().unwrap();
+        relay.stop().await;
     }
     let published = kafka.published();
     assert_eq!(published.len(), EVENTS, "no lane changed hands while it was read");

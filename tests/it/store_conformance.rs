@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{HeldPublisher, OrderCreated, by_customer, commit, order, within_a_minute};
+use crate::support::relays::{RunningRelay, drain, drain_to, drain_when_free, drained, new_relay};
+use crate::support::{
+    HeldPublisher, OrderCreated, by_customer, commit, eventually, order, within_a_minute,
+};
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{
-    DomainEvent, ErrorKind, EventDescriptor, EventRecord, Headers, Json, Outbox, OutboxDatabase,
-    Relay,
-};
+use outbox::{DomainEvent, ErrorKind, EventDescriptor, Headers, Json, Outbox, OutboxDatabase};
 
 on_every_store! {
     a_committed_event_is_published_as_it_was_emitted
@@ -50,12 +50,6 @@ async fn a_time_beyond_the_calendar_is_an_error_of_emit<DB: OutboxDatabase>(outb
     tx.emit(Dated { at: SystemTime::UNIX_EPOCH }).unwrap();
     tx.commit().await.unwrap();
     assert_eq!(drained(&outbox).await.len(), 1);
-}
-
-async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> {
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-    kafka.published()
 }
 
 async fn a_committed_event_is_published_as_it_was_emitted<DB: OutboxDatabase>(outbox: Outbox<DB>) {
@@ -140,18 +134,16 @@ async fn a_relay_killed_before_it_saved_leaves_its_events_to_the_next<DB: Outbox
 ) {
     commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
     let unanswered = HeldPublisher::default();
-    let relay = Relay::new(outbox.clone(), unanswered.clone()).lease(Duration::from_millis(300));
-    let task = tokio::spawn(relay.run(std::future::pending()));
+    let relay = new_relay(&outbox, unanswered.clone()).lease(Duration::from_millis(300));
+    let relay = RunningRelay::start(relay);
     within_a_minute(unanswered.got(5)).await;
-    task.abort();
-    let _ = task.await;
+    relay.abort().await;
 
     let kafka = MemoryPublisher::new();
-    let successor =
-        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
+    let successor = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     let published = within_a_minute(kafka.wait_for(5)).await;
     assert_eq!(by_customer(&published)["a"], [0, 1, 2, 3, 4]);
-    successor.abort();
+    successor.abort().await;
 }
 
 async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: OutboxDatabase>(
@@ -167,10 +159,9 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
                 .then(|| "too large".to_owned())
         }
     });
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     // Its lane waits for as long as this test takes.
-    let relay = Relay::new(outbox.clone(), kafka.clone()).park_after(u32::MAX);
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = new_relay(&outbox, kafka.clone()).park_after(u32::MAX);
+    let relay = RunningRelay::start(relay);
 
     // Customers enough for every lane to have some.
     let customers: Vec<String> =
@@ -182,19 +173,14 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
     // others do not.
     within_a_minute(kafka.wait_for(6 * 48)).await;
     let of_poisoned = || by_customer(&kafka.published()).remove("poisoned").unwrap_or_default();
-    within_a_minute(async {
-        while of_poisoned().len() < 3 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    eventually("what comes before the poison is published", async || of_poisoned().len() >= 3)
+        .await;
     let published = kafka.published();
     assert_eq!(by_customer(&published).get("poisoned").map(Vec::as_slice), Some(&[0, 1, 2][..]));
 
     poison.store(false, Ordering::SeqCst);
     let published = within_a_minute(kafka.wait_for(6 * 65)).await;
-    drop(stop);
-    relay.await.unwrap().unwrap();
+    relay.stop().await;
     assert_eq!(published.len(), 6 * 65, "nothing twice");
     assert!(
         by_customer(&published).values().all(|ns| *ns == [0, 1, 2, 3, 4, 5]),
@@ -205,20 +191,17 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
 
 async fn a_second_relay_stands_by_and_takes_over<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let first = MemoryPublisher::new();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay =
-        tokio::spawn(Relay::new(outbox.clone(), first.clone()).run(async { _ = stopped.await }));
+    let relay = RunningRelay::start(new_relay(&outbox, first.clone()));
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     within_a_minute(first.wait_for(1)).await;
 
     let second = MemoryPublisher::new();
-    let error = Relay::new(outbox.clone(), second.clone()).drain().await.unwrap_err();
+    let error = drain(new_relay(&outbox, second.clone())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
 
-    drop(stop);
-    relay.await.unwrap().unwrap();
+    relay.stop().await;
     commit(&outbox, [OrderCreated::new("a", 2)]).await;
-    Relay::new(outbox.clone(), second.clone()).drain().await.unwrap();
+    drain_to(&outbox, second.clone()).await;
     assert_eq!(
         (
             by_customer(&first.published())["a"].as_slice(),
@@ -251,7 +234,6 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
     commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
     let (paused, mut is_paused) = tokio::sync::mpsc::unbounded_channel();
     let (resume, resumed) = std::sync::mpsc::channel();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let publisher = PausingPublisher { paused, resume: Mutex::new(resumed) };
     // As a process of its own it has a pool of its own: connections that a paused thread has not
     // given back are no others'.
@@ -260,7 +242,8 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
         .options()
         .clone()
         .connect_lazy_with((*outbox.pool().connect_options()).clone());
-    let relay = Relay::new(Outbox::new(pool), publisher).lease(Duration::from_millis(50));
+    let relay = new_relay(&Outbox::new(pool), publisher).lease(Duration::from_millis(50));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(relay.run(async { _ = stopped.await }))
@@ -269,12 +252,9 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
 
     // Its lease runs out; the successor publishes the five events, and five more.
     let successor = MemoryPublisher::new();
-    within_a_minute(async {
-        while Relay::new(outbox.clone(), successor.clone()).drain().await.is_err() {}
-    })
-    .await;
+    drain_when_free(&outbox, successor.clone()).await;
     commit(&outbox, (5..10).map(|n| OrderCreated::new("a", n))).await;
-    Relay::new(outbox.clone(), successor.clone()).drain().await.unwrap();
+    drain_to(&outbox, successor.clone()).await;
     assert_eq!(by_customer(&successor.published())["a"], (0..10).collect::<Vec<_>>());
 
     // Awake again, it reports its five as delivered.
@@ -288,15 +268,15 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
 async fn a_commit_wakes_the_relay<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     let kafka = MemoryPublisher::new();
     // It will not poll within the life of this test.
-    let relay = Relay::new(outbox.clone(), kafka.clone())
+    let relay = new_relay(&outbox, kafka.clone())
         .poll_interval(Duration::from_secs(3600))
         .lease(Duration::from_secs(3 * 3600));
-    let task = tokio::spawn(relay.run(std::future::pending()));
+    let task = RunningRelay::start(relay);
     for n in 1..=3 {
         commit(&outbox, [OrderCreated::new("a", n)]).await;
         within_a_minute(kafka.wait_for(n as usize)).await;
     }
-    task.abort();
+    task.abort().await;
 }
 
 async fn any_bytes_survive_in_keys_and_headers<DB: OutboxDatabase>(outbox: Outbox<DB>) {
@@ -394,15 +374,13 @@ async fn a_transaction_with_many_events_keeps_their_order<DB: OutboxDatabase>(ou
 async fn a_shutdown_waits_for_what_is_in_flight<DB: OutboxDatabase>(outbox: Outbox<DB>) {
     commit(&outbox, (0..5).map(|n| OrderCreated::new("a", n))).await;
     let kafka = HeldPublisher::default();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay =
-        tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(async { _ = stopped.await }));
+    let mut relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
     within_a_minute(kafka.got(5)).await;
-    drop(stop);
+    relay.ask_to_stop();
     tokio::task::yield_now().await;
-    assert!(!relay.is_finished(), "it still waits for the broker");
+    assert!(relay.is_running(), "it still waits for the broker");
     kafka.answer();
-    within_a_minute(relay).await.unwrap().unwrap();
+    relay.stop().await;
     assert_eq!(drained(&outbox).await.len(), 0, "the delivery was saved, and the lanes given back");
 }
 
@@ -414,7 +392,7 @@ async fn a_batch_larger_than_the_byte_limit_arrives_whole<DB: OutboxDatabase>(ou
     )
     .await;
     let kafka = MemoryPublisher::new();
-    let published = Relay::new(outbox, kafka.clone()).batch_per_lane(7, 100).drain().await.unwrap();
+    let published = drain(new_relay(&outbox, kafka.clone()).batch_per_lane(7, 100)).await.unwrap();
     assert_eq!(published, 20);
     assert_eq!(by_customer(&kafka.published())["a"], (0..20).collect::<Vec<_>>());
 }

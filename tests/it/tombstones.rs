@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::consumers::{Running, consumer_outbox, header};
+use crate::support::consumers::{RunningConsumer, consumer_outbox, header, new_consumer};
+use crate::support::relays::{
+    RunningRelay, drain_to, drained, kafka_publisher, new_relay, until_parked,
+};
 use crate::support::topics::{create_topic, read_topic};
-use crate::support::{kafka, within_a_minute};
-use outbox::consume::{Consumer, EventContext, ForeignId, HandlerOptions, handler_fn};
-use outbox::publish::kafka::KafkaPublisher;
+use crate::support::{eventually, within_a_minute};
+use outbox::consume::{EventContext, ForeignId, HandlerOptions, handler_fn};
 use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
 use outbox::{
-    DomainEvent, ErrorKind, EventKey, EventRecord, Outbox, OutboxDatabase, OutboxTx, Relay, Replay,
+    DomainEvent, ErrorKind, EventKey, EventRecord, Outbox, OutboxDatabase, OutboxTx, Replay,
     event_handler, event_key,
 };
 use rdkafka::Message as _;
@@ -46,12 +48,6 @@ fn ann() -> Customer {
     Customer { id: 7, name: "Ann".to_owned() }
 }
 
-async fn published<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> {
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
-    kafka.published()
-}
-
 async fn a_tombstone_is_stored_parked_and_replayed_as_it_is<DB: OutboxDatabase>(
     outbox: Outbox<DB>,
 ) {
@@ -66,18 +62,12 @@ async fn a_tombstone_is_stored_parked_and_replayed_as_it_is<DB: OutboxDatabase>(
         tx.commit().await.unwrap();
     }
     // Read, refused and parked, by a relay that lives until they are.
-    let relay = tokio::spawn(Relay::new(outbox.clone(), kafka.clone()).run(std::future::pending()));
-    within_a_minute(async {
-        while outbox.parked(10).await.unwrap().len() < 3 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
+    until_parked(&outbox, 3).await;
     kafka.accept_all();
     outbox.release_all_parked().await.unwrap();
     within_a_minute(kafka.wait_for(3)).await;
-    relay.abort();
-    let _ = relay.await;
+    relay.abort().await;
     let check = |records: Vec<EventRecord>| {
         let [one, two, event] = &*records else { panic!("{records:?}") };
         for tombstone in [one, two] {
@@ -104,11 +94,11 @@ async fn a_tombstone_needs_a_key_and_one_event<DB: OutboxDatabase>(outbox: Outbo
     }
     tx.emit_tombstone::<Customer>(&event_key(&[&"a:b", &1_u8 as &dyn EventKey])).unwrap();
     tx.commit().await.unwrap();
-    let records = published(&outbox).await;
+    let records = drained(&outbox).await;
     assert_eq!(records[0].key.as_deref(), Some(&b"a\\:b:1"[..]));
     // Replayed, it is what it was.
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 1);
-    assert_eq!(published(&outbox).await, records);
+    assert_eq!(drained(&outbox).await, records);
 }
 
 type Seen = Arc<Mutex<Vec<Option<Customer>>>>;
@@ -197,8 +187,7 @@ async fn tombstones_and_partitions_go_through_kafka() {
     }
     tx.emit_record(elsewhere).unwrap();
     tx.commit().await.unwrap();
-    let relay = || Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap());
-    relay().drain().await.unwrap();
+    drain_to(&outbox, kafka_publisher()).await;
 
     let messages = read_topic("customer-state").await;
     let in_partition =
@@ -215,15 +204,9 @@ async fn tombstones_and_partitions_go_through_kafka() {
     assert!(in_partition(3).iter().any(|message| message.payload().is_none()));
 
     let seen = Seen::default();
-    let consumer =
-        Consumer::<Postgres>::new(outbox.clone(), kafka()).handler(keep(Arc::clone(&seen)));
-    let consumer = Running::start(consumer);
-    within_a_minute(async {
-        while seen.lock().unwrap().len() < 7 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await; // between two looks
-        }
-    })
-    .await;
+    let consumer = new_consumer(&outbox).handler(keep(Arc::clone(&seen)));
+    let consumer = RunningConsumer::start(consumer);
+    eventually("seven messages are handled", async || seen.lock().unwrap().len() >= 7).await;
     assert_eq!(consumer.stop().await.handled, 7);
     assert_eq!(seen.lock().unwrap().iter().filter(|customer| customer.is_none()).count(), 2);
 }
@@ -242,19 +225,14 @@ async fn an_event_for_a_partition_that_is_not_there_is_parked_with_the_reason() 
     tx.emit_to_partition(7, Event { key: "a" }).unwrap();
     tx.emit_to_partition(1, Event { key: "b" }).unwrap();
     tx.commit().await.unwrap();
-    let relay = Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap());
-    let relay = tokio::spawn(relay.run(std::future::pending()));
-    let parked = within_a_minute(async {
-        loop {
-            let parked = outbox.parked(10).await.unwrap();
-            if !parked.is_empty() && read_topic("partitions-that-are-there").await.len() == 1 {
-                return parked;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await; // between two looks
-        }
+    let relay = new_relay(&outbox, kafka_publisher());
+    let relay = RunningRelay::start(relay);
+    let parked = until_parked(&outbox, 1).await;
+    eventually("the other is published", async || {
+        read_topic("partitions-that-are-there").await.len() == 1
     })
     .await;
-    relay.abort();
+    relay.abort().await;
     let [parked] = &*parked else { panic!("{parked:?}") };
     let reason = parked.reason.as_deref().unwrap();
     assert!(

@@ -1,8 +1,8 @@
 //! What `#[transactional_outbox]` does when it runs, on both databases.
 
+use crate::support::relays::drained;
 use crate::support::{self, OrderCreated, POSTGRES, migrated};
-use outbox::testing::MemoryPublisher;
-use outbox::{Outbox, OutboxDatabase, OutboxError, OutboxTx, Relay, transactional_outbox};
+use outbox::{Outbox, OutboxDatabase, OutboxError, OutboxTx, transactional_outbox};
 use sqlx::{Executor, Pool, Postgres, Sqlite};
 
 #[derive(Debug, thiserror::Error)]
@@ -115,11 +115,9 @@ order_service_on!(on_sqlite, Sqlite);
 order_service_on!(on_postgres, Postgres);
 
 async fn published<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<i64> {
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
     let n = |payload: &[u8]| serde_json::from_slice::<OrderCreated>(payload).unwrap().n;
     let mut published: Vec<i64> =
-        kafka.published().iter().map(|record| n(record.payload.as_deref().unwrap())).collect();
+        drained(outbox).await.iter().map(|record| n(record.payload.as_deref().unwrap())).collect();
     published.sort_unstable();
     published
 }

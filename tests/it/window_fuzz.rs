@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::random::{Random, seed};
+use crate::support::relays::{RunningRelay, drain_to, drain_when_free, new_relay};
 use crate::support::writers::{self, WRITERS, arrivals, assert_all_in_order};
 use crate::support::{self, OTHER_POSTGRES, POSTGRES};
+use outbox::Outbox;
 use outbox::testing::MemoryPublisher;
-use outbox::{Outbox, Relay};
 use sqlx::Postgres;
 
 const EVENTS: usize = 6_000;
@@ -34,15 +35,13 @@ async fn a_living_relay_publishes_everything_once_and_in_order(server: &str) {
     let seed = seed();
     let outbox = new_outbox(server).await;
     let kafka = MemoryPublisher::new();
-    let relay = Relay::new(outbox.clone(), kafka.clone())
+    let relay = new_relay(&outbox, kafka.clone())
         .batch_per_lane(7, 1 << 20)
         .poll_interval(Duration::from_millis(20));
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let relay = RunningRelay::start(relay);
     let committed = run_writers(&outbox, seed).await;
-    drop(stop);
-    relay.await.unwrap().unwrap();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await.unwrap();
+    relay.stop().await;
+    drain_to(&outbox, kafka.clone()).await;
     let duplicates = assert_all_in_order(&outbox, arrivals(&kafka.published()), committed).await;
     println!("{committed} events committed, all published in order, {duplicates} twice");
     assert_eq!(duplicates, 0);
@@ -72,23 +71,19 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
             let (mut kills, mut reclaimed) = (0, 0);
             while !done.load(Ordering::SeqCst) {
                 if relays.len() < RELAYS {
-                    let relay = Relay::new(outbox.clone(), kafka.clone())
+                    let relay = new_relay(&outbox, kafka.clone())
                         .batch_per_lane(5, 1 << 20)
                         .lease(Duration::from_millis(30))
                         .poll_interval(Duration::from_millis(5));
-                    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-                    relays.push((stop, tokio::spawn(relay.run(async { _ = stopped.await }))));
+                    relays.push(RunningRelay::start(relay));
                 }
                 random.dawdle(60).await;
                 if random.chance(50) {
-                    let (stop, relay) =
-                        relays.swap_remove(random.below(relays.len() as u64) as usize);
+                    let relay = relays.swap_remove(random.below(relays.len() as u64) as usize);
                     if random.chance(30) {
-                        drop(stop);
-                        relay.await.unwrap().unwrap();
+                        relay.stop().await;
                     } else {
-                        relay.abort();
-                        let _ = relay.await;
+                        relay.abort().await;
                         kills += 1;
                     }
                 }
@@ -97,9 +92,8 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
                     .await
                     .expect("no conflict that it does not wait out");
             }
-            for (_, relay) in relays {
-                relay.abort();
-                let _ = relay.await;
+            for relay in relays {
+                relay.abort().await;
             }
             (kills, reclaimed)
         }
@@ -108,12 +102,7 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
     done.store(true, Ordering::SeqCst);
     let (kills, reclaimed) = killer.await.unwrap();
     // The lanes of the last one killed are free when its lease has run out.
-    support::within_a_minute(async {
-        while let Err(error) = Relay::new(outbox.clone(), kafka.clone()).drain().await {
-            assert_eq!(error.kind(), outbox::ErrorKind::LeaseLost, "{error}");
-        }
-    })
-    .await;
+    drain_when_free(&outbox, kafka.clone()).await;
     let duplicates = assert_all_in_order(&outbox, arrivals(&kafka.published()), committed).await;
     println!(
         "{committed} events committed, {kills} relays killed, {reclaimed} events reclaimed, {duplicates} published again"

@@ -10,8 +10,7 @@ use outbox::consume::{
     Consumed, Consumer, DeadLetter, DeadLetters, ErrorClass, EventContext, EventHandler,
     HandlerOptions,
 };
-use outbox::publish::kafka::KafkaPublisher;
-use outbox::{Decode, DomainEvent, Outbox, OutboxError, OutboxTx, Relay};
+use outbox::{Decode, DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx};
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message as _};
@@ -20,7 +19,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::log::Log;
-use super::{POSTGRES, kafka, migrated, postgres, within_a_minute};
+use super::relays::{drain_to, kafka_publisher};
+use super::{POSTGRES, eventually, eventually_some, kafka, migrated, postgres, within_a_minute};
 
 /// Declares an event type with a topic of its own, so that tests do not meet.
 macro_rules! event_on_topic {
@@ -143,14 +143,28 @@ impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Scri
     }
 }
 
-/// A consumer in the background.
-pub struct Running {
+/// A consumer on the tests' Kafka, which a test may change before it starts it.
+pub fn new_consumer<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Consumer<DB> {
+    new_consumer_of(outbox, &kafka())
+}
+
+pub fn new_consumer_of<DB: OutboxDatabase>(outbox: &Outbox<DB>, brokers: &str) -> Consumer<DB> {
+    Consumer::new(outbox.clone(), brokers)
+}
+
+/// The error with which a consumer refuses to start.
+pub async fn refusal_of<DB: OutboxDatabase>(consumer: Consumer<DB>) -> OutboxError {
+    within_a_minute(consumer.run(std::future::pending())).await.unwrap_err()
+}
+
+/// A consumer beside the test. Dropped, it is asked to stop, and not waited for.
+pub struct RunningConsumer {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Consumed, OutboxError>>,
 }
 
-impl Running {
-    pub fn start(consumer: Consumer<Postgres>) -> Self {
+impl RunningConsumer {
+    pub fn start<DB: OutboxDatabase>(consumer: Consumer<DB>) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         Self { stop, task: tokio::spawn(consumer.run(async { _ = stopped.await })) }
     }
@@ -163,17 +177,19 @@ impl Running {
     /// A crash: nothing is finished, and the group does not hear of it.
     pub async fn abort(self) {
         self.task.abort();
-        let _ = self.task.await;
+        if let Ok(ended) = self.task.await {
+            panic!("the consumer had ended before: {ended:?}");
+        }
     }
 }
 
 /// Starts a consumer with this handler alone.
-pub fn consume<E>(outbox: &Outbox<Postgres>, handler: &Arc<Scripted<E>>) -> Running
+pub fn consume<E>(outbox: &Outbox<Postgres>, handler: &Arc<Scripted<E>>) -> RunningConsumer
 where
     E: DomainEvent + Numbered + Send + 'static,
     E::Codec: Decode<E>,
 {
-    Running::start(Consumer::new(outbox.clone(), kafka()).handler(Arc::clone(handler)))
+    RunningConsumer::start(new_consumer(outbox).handler(Arc::clone(handler)))
 }
 
 /// An outbox, and the table `handled`.
@@ -205,30 +221,34 @@ pub async fn until_handled(
     group: &str,
     count: usize,
 ) -> Vec<(String, i64)> {
-    within_a_minute(async {
-        loop {
-            let handled = handled_by(outbox, group).await;
-            if handled.len() >= count {
-                return handled;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
-        }
-    })
-    .await
+    let handled = async || {
+        let handled = handled_by(outbox, group).await;
+        (handled.len() >= count).then_some(handled)
+    };
+    eventually_some(&format!("{group} has handled {count} events"), handled).await
+}
+
+/// Waits until the handlers of all groups together have committed `count` times.
+pub async fn until_committed<DB: OutboxDatabase>(outbox: &Outbox<DB>, count: i64)
+where
+    for<'c> &'c sqlx::Pool<DB>: sqlx::Executor<'c, Database = DB>,
+    for<'q> <DB as sqlx::Database>::Arguments: sqlx::IntoArguments<DB>,
+    for<'r> (i64,): sqlx::FromRow<'r, DB::Row>,
+{
+    let have = async || {
+        let inbox = sqlx::query_as::<_, (i64,)>("select count(*) from outbox_inbox");
+        inbox.fetch_one(outbox.pool()).await.is_ok_and(|(committed,)| committed == count)
+    };
+    eventually(&format!("{count} events are in the inbox"), have).await;
 }
 
 pub async fn until_dead_letters(topic: &str, group: &str, count: usize) -> Vec<DeadLetter> {
     let dead_letters = DeadLetters::new(kafka(), topic, group);
-    within_a_minute(async {
-        loop {
-            let letters = dead_letters.list().await.unwrap();
-            if letters.len() >= count {
-                return letters;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await; // between two looks
-        }
-    })
-    .await
+    let letters = async || {
+        let letters = dead_letters.list().await.unwrap();
+        (letters.len() >= count).then_some(letters)
+    };
+    eventually_some(&format!("{group} has {count} dead letters"), letters).await
 }
 
 /// Publishes events as a service does: by an outbox and a relay.
@@ -241,7 +261,7 @@ pub async fn publish<E: DomainEvent>(
         tx.emit(event).unwrap();
     }
     tx.commit().await.unwrap();
-    Relay::new(outbox.clone(), KafkaPublisher::new(kafka()).unwrap()).drain().await.unwrap();
+    drain_to(outbox, kafka_publisher()).await;
 }
 
 /// Produces a message as somebody else does.

@@ -1,32 +1,54 @@
-//! What a program's log says.
+//! What a log says.
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 
-/// The warnings and errors that a user's log shows: of all tests of a program, since librdkafka
-/// speaks on a thread of its own. `RUST_LOG=outbox_runtime=debug` shows what a failing test did.
+use super::wait::eventually;
+
+/// The lines that are written to a log.
+#[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// The warnings and errors of all tests of this program: those of librdkafka, too, which
+    /// speaks on a thread of its own. To be asked for words that only one test brings about.
+    ///
+    /// `RUST_LOG=outbox=debug,outbox_runtime=debug` shows what a failing test did.
     pub fn of_this_program() -> &'static Self {
         static LOG: OnceLock<Log> = OnceLock::new();
         LOG.get_or_init(|| {
-            let lines = Arc::<Mutex<Vec<u8>>>::default();
-            let writer = Arc::clone(&lines);
+            let log = Self::default();
             let kept = tracing_subscriber::fmt::layer()
                 .with_ansi(false)
-                .with_writer(move || Writer(Arc::clone(&writer)))
+                .with_writer(log.writer())
                 .with_filter(LevelFilter::WARN);
             let shown = tracing_subscriber::fmt::layer()
                 .with_test_writer()
                 .with_filter(EnvFilter::from_default_env());
             let subscriber = tracing_subscriber::registry().with(kept).with(shown);
             tracing::subscriber::set_global_default(subscriber).expect("the first");
-            Self(lines)
+            log
         })
+    }
+
+    /// What this thread says from now on, until the second value is dropped. In a test on one
+    /// thread, that is all but the words of librdkafka.
+    pub fn of_this_thread(filter: &str) -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(log.writer())
+            .with_env_filter(filter)
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn writer(&self) -> impl Fn() -> Writer + Send + Sync + 'static {
+        let log = self.clone();
+        move || Writer(log.clone())
     }
 
     /// The lines that have all of `words`.
@@ -39,25 +61,16 @@ impl Log {
     }
 
     pub async fn until_it_says(&self, words: &[&str]) {
-        let says = async {
-            while self.lines(words).is_empty() {
-                tokio::time::sleep(Duration::from_millis(10)).await; // between two looks
-            }
-        };
-        let said = tokio::time::timeout(Duration::from_secs(60), says).await;
-        assert!(
-            said.is_ok(),
-            "the log does not say {words:?} within a minute: {:#?}",
-            self.lines(&[])
-        );
+        let says = async || !self.lines(words).is_empty();
+        eventually(&format!("the log says {words:?}"), says).await;
     }
 }
 
-struct Writer(Arc<Mutex<Vec<u8>>>);
+struct Writer(Log);
 
 impl std::io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

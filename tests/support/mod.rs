@@ -11,6 +11,7 @@ pub mod random;
 pub mod relays;
 pub mod throttle;
 pub mod topics;
+pub mod wait;
 pub mod writers;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+pub use wait::{eventually, eventually_some, within_a_minute};
 
 /// Runs each test on SQLite and on two versions of Postgres.
 macro_rules! on_every_store {
@@ -171,6 +174,12 @@ pub async fn migrated<DB: OutboxDatabase>(outbox: Outbox<DB>) -> Outbox<DB> {
     outbox
 }
 
+/// Waits until the statement is true.
+pub async fn until_true(pool: &PgPool, statement: &'static str) {
+    let is = async || sqlx::query_scalar::<_, bool>(statement).fetch_one(pool).await.unwrap();
+    eventually(statement, is).await;
+}
+
 /// The event of most tests: the `n`th of its customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, DomainEvent)]
 #[event(topic = "order-events", name = "order.created", version = 1)]
@@ -219,11 +228,6 @@ pub async fn next_leaf(outbox: &Outbox<sqlx::Postgres>) {
     outbox.pool().execute(next).await.expect("a sequence");
 }
 
-/// `future`, or a failure of the test if it takes a minute: a bound, never a measure.
-pub async fn within_a_minute<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("no answer within a minute")
-}
-
 /// A publisher that answers when it is told to, and not before.
 #[derive(Clone)]
 pub struct HeldPublisher {
@@ -240,9 +244,8 @@ impl Default for HeldPublisher {
 impl HeldPublisher {
     /// Waits until it was given `count` events.
     pub async fn got(&self, count: usize) {
-        while self.got.load(Ordering::SeqCst) < count {
-            tokio::task::yield_now().await;
-        }
+        let has = async || self.got.load(Ordering::SeqCst) >= count;
+        eventually(&format!("the publisher has got {count} events"), has).await;
     }
 
     /// Reports what it has, or gets next, as delivered.

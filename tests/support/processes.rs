@@ -1,9 +1,11 @@
 //! The examples as processes, which tests kill and pause.
 
 use std::fs::File;
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+
+use super::wait::{eventually, eventually_some};
 
 /// A process that is started again when it ends, as an orchestrator does.
 pub struct Process {
@@ -50,19 +52,14 @@ impl Process {
 
     /// Its exit code, once it has ended by itself.
     pub async fn ended(&mut self) -> Option<i32> {
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await; // between two looks
-        }
+        let what = format!("{} ends by itself", self.name);
+        eventually_some(&what, || ready(self.child.try_wait().unwrap())).await.code()
     }
 
     /// Waits until its log has `words`.
     pub async fn says(&self, words: &str) {
-        while !std::fs::read_to_string(&self.log).unwrap().contains(words) {
-            tokio::time::sleep(Duration::from_millis(10)).await; // between two looks
-        }
+        let says = async || std::fs::read_to_string(&self.log).unwrap().contains(words);
+        eventually(&format!("{} says `{words}`", self.name), says).await;
     }
 
     pub fn keep_alive(&mut self) {

@@ -1,60 +1,137 @@
-//! Relays that run beside a test, and what they set aside.
+//! Relays: how a test makes one, has it publish what there is, or runs it beside itself.
 
 use std::time::Duration;
 
 use outbox::publish::Publisher;
-use outbox::{Outbox, OutboxDatabase, OutboxError, ParkedEvent, Relay};
+use outbox::publish::kafka::KafkaPublisher;
+use outbox::testing::MemoryPublisher;
+use outbox::{ErrorKind, EventRecord, Outbox, OutboxDatabase, OutboxError, ParkedEvent, Relay};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::within_a_minute;
+use super::kafka;
+use super::wait::{eventually, eventually_some, within_a_minute};
 
-/// A relay that runs, and the end of it.
-pub struct Running {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), OutboxError>>,
+/// A relay with the default settings, which a test may change before it starts it.
+pub fn new_relay<DB: OutboxDatabase, P: Publisher>(
+    outbox: &Outbox<DB>,
+    publisher: P,
+) -> Relay<DB, P> {
+    Relay::new(outbox.clone(), publisher)
 }
 
-impl Running {
-    pub fn start<DB: OutboxDatabase>(relay: Relay<DB, impl Publisher>) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        Self { stop, task: tokio::spawn(relay.run(async { _ = stopped.await })) }
-    }
+/// A publisher to the tests' Kafka.
+pub fn kafka_publisher() -> KafkaPublisher {
+    kafka_publisher_of(&kafka())
+}
 
-    pub async fn stop(self) {
-        drop(self.stop);
-        within_a_minute(self.task).await.unwrap().unwrap();
-    }
-
-    /// As a kill: nothing is saved, nothing given back.
-    pub async fn abort(self) {
-        self.task.abort();
-        let _ = self.task.await;
-    }
+pub fn kafka_publisher_of(brokers: &str) -> KafkaPublisher {
+    KafkaPublisher::new(brokers).unwrap()
 }
 
 /// A relay that shares lanes quickly, parks after two refusals, and tries nothing again by itself.
 pub fn quick<DB: OutboxDatabase, P: Publisher>(outbox: &Outbox<DB>, publisher: P) -> Relay<DB, P> {
-    Relay::new(outbox.clone(), publisher)
+    new_relay(outbox, publisher)
         .lease(Duration::from_millis(300))
         .poll_interval(Duration::from_millis(20))
         .park_after(2)
         .retry_parked(Duration::from_secs(3600))
 }
 
-/// Waits until `count` events are parked.
+/// Has the relay publish what there is; returns how many events that were.
+pub async fn drain<DB: OutboxDatabase>(
+    relay: Relay<DB, impl Publisher>,
+) -> Result<u64, OutboxError> {
+    within_a_minute(relay.drain()).await
+}
+
+/// As [`drain`], with the default settings and no error.
+pub async fn drain_to<DB: OutboxDatabase>(outbox: &Outbox<DB>, publisher: impl Publisher) -> u64 {
+    drain(new_relay(outbox, publisher)).await.unwrap()
+}
+
+/// What a relay publishes now.
+pub async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> {
+    let kafka = MemoryPublisher::new();
+    drain_to(outbox, kafka.clone()).await;
+    kafka.published()
+}
+
+/// As [`drain_to`], once the leases of relays that were killed have run out.
+pub async fn drain_when_free<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    publisher: impl Publisher + Clone,
+) -> u64 {
+    let drained = async || match drain(new_relay(outbox, publisher.clone())).await {
+        Ok(published) => Some(published),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::LeaseLost, "{error}");
+            None
+        }
+    };
+    eventually_some("the lanes are free", drained).await
+}
+
+/// The error with which a relay ends by itself.
+pub async fn run_error<DB: OutboxDatabase>(relay: Relay<DB, impl Publisher>) -> OutboxError {
+    within_a_minute(relay.run(std::future::pending())).await.unwrap_err()
+}
+
+/// A relay beside the test. Dropped, it is asked to stop, and not waited for.
+pub struct RunningRelay {
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), OutboxError>>,
+}
+
+impl RunningRelay {
+    pub fn start<DB: OutboxDatabase>(relay: Relay<DB, impl Publisher>) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        Self { stop: Some(stop), task: tokio::spawn(relay.run(async { _ = stopped.await })) }
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub fn ask_to_stop(&mut self) {
+        self.stop = None;
+    }
+
+    /// Asks it to stop, and waits until it has, without an error.
+    pub async fn stop(mut self) {
+        self.ask_to_stop();
+        self.ended().await.unwrap();
+    }
+
+    /// As a kill: nothing is saved, nothing given back.
+    pub async fn abort(self) {
+        self.task.abort();
+        if let Ok(ended) = self.task.await {
+            panic!("the relay had ended before: {ended:?}");
+        }
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(self) -> Result<(), OutboxError> {
+        within_a_minute(self.task).await.unwrap()
+    }
+
+    pub fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+/// Waits until `count` events are parked, and lists them: a thousand at most.
 pub async fn until_parked<DB: OutboxDatabase>(
     outbox: &Outbox<DB>,
     count: usize,
 ) -> Vec<ParkedEvent> {
-    within_a_minute(async {
-        loop {
-            let parked = outbox.parked(1_000).await.unwrap();
-            if parked.len() == count {
-                return parked;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
+    let parked = async || {
+        let parked = outbox.parked(1_000).await.unwrap();
+        (parked.len() == count).then_some(parked)
+    };
+    eventually_some(&format!("{count} events are parked"), parked).await
+}
+
+/// Waits until `count` events are parked, by the status alone.
+pub async fn until_parked_count<DB: OutboxDatabase>(outbox: &Outbox<DB>, count: u64) {
+    let are = async || outbox.status().await.unwrap().parked == count;
+    eventually(&format!("{count} events are parked"), are).await;
 }

@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use super::kafka;
+use super::{eventually, kafka};
 
 pub fn admin() -> AdminClient<DefaultClientContext> {
     admin_of(&kafka())
@@ -28,27 +28,34 @@ pub async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) 
     create_topic_of(&kafka(), name, partitions, config).await;
 }
 
+/// Without what an earlier run has left on the same Kafka: the topic, and those of its consumers,
+/// `<topic>.<group>.…`.
 pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
-    delete_topic_of(brokers, name).await;
+    let admin = admin_of(brokers);
     let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let new = config.iter().fold(new, |new, (key, value)| new.set(key, value));
-    let create = async || {
-        admin_of(brokers).create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0)
+    let is_old = |other: &&str| {
+        other.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    let mut created = create().await;
-    // Of an earlier run of the test on the same servers, with those of its consumers:
-    // `<topic>.<group>.…`.
-    while let Err((_, RDKafkaErrorCode::TopicAlreadyExists)) = created {
-        let metadata =
-            admin_of(brokers).inner().fetch_metadata(None, Duration::from_secs(30)).unwrap();
+    eventually(&format!("topic {name} is new"), async || {
+        let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(30)).unwrap();
         let topics = metadata.topics().iter().map(|topic| topic.name());
-        let is_old = |other: &&str| {
-            other.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        delete_topics(brokers, &topics.filter(is_old).collect::<Vec<_>>()).await;
-        created = create().await;
+        let old: Vec<&str> = topics.filter(is_old).collect();
+        if old.is_empty() {
+            return is_created(&admin, &new).await;
+        }
+        delete_topics(&admin, &old).await;
+        false
+    })
+    .await;
+}
+
+async fn is_created(admin: &AdminClient<DefaultClientContext>, new: &NewTopic<'_>) -> bool {
+    match admin.create_topics([new], &AdminOptions::new()).await.unwrap().remove(0) {
+        Ok(_) => true,
+        Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => false,
+        Err((topic, error)) => panic!("topic {topic}: {error}"),
     }
-    created.unwrap();
 }
 
 /// Has the topic take messages of ten megabytes.
@@ -62,47 +69,26 @@ pub async fn raise_limit(brokers: &str, topic: &str) {
 
 /// Deletes a topic, and none of those of its consumers.
 pub async fn delete_topic(name: &str) {
-    delete_topics(&kafka(), &[name]).await;
+    delete_topics(&admin(), &[name]).await;
 }
 
 /// Creates a topic that was deleted a moment ago.
 pub async fn create_again(name: &str) {
+    let admin = admin();
     let new = NewTopic::new(name, 1, TopicReplication::Fixed(1));
-    while let Err((_, error)) =
-        admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0)
-    {
-        assert_eq!(error, RDKafkaErrorCode::TopicAlreadyExists);
-        delete_topic(name).await;
-    }
-}
-
-async fn delete_topics(brokers: &str, names: &[&str]) {
-    // What is being deleted already is unknown to it.
-    admin_of(brokers).delete_topics(names, &AdminOptions::new()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await; // until the next look
-}
-
-/// What an earlier run has left on the same Kafka: the topic, and those for its retries and dead
-/// letters.
-async fn delete_topic_of(brokers: &str, name: &str) {
-    let admin = admin_of(brokers);
-    let of_topic = |other: &str| {
-        let rest = other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
-        other == name || rest.is_some_and(|rest| rest.ends_with(".dlt") || rest.contains(".retry."))
-    };
-    let left = || {
-        let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(30)).unwrap();
-        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
-        names.filter(|other| of_topic(other)).collect::<Vec<_>>()
-    };
-    let names = left();
-    if !names.is_empty() {
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        admin.delete_topics(&names, &AdminOptions::new()).await.unwrap();
-        while !left().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await; // between two looks
+    eventually(&format!("topic {name} is there again"), async || {
+        let created = is_created(&admin, &new).await;
+        if !created {
+            delete_topics(&admin, &[name]).await;
         }
-    }
+        created
+    })
+    .await;
+}
+
+async fn delete_topics(admin: &AdminClient<DefaultClientContext>, names: &[&str]) {
+    // What is being deleted already is unknown to it.
+    admin.delete_topics(names, &AdminOptions::new()).await.unwrap();
 }
 
 /// Everything on a topic, by an independent reading, from its beginning to its end as it is now.
