@@ -1,4 +1,4 @@
-//! Whether trying again can help.
+//! Decides whether another attempt can help.
 
 use std::error::Error;
 
@@ -10,16 +10,15 @@ use crate::user_code::causes;
 /// Whether an event that a handler failed on is worth another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// It may succeed later: a service that does not answer, a row that is not there yet. Tried
-    /// again.
+    /// It may succeed later: a service does not answer, a row is not there yet. It is tried again.
     Transient,
-    /// It will fail whenever it is tried: an order for something that does not exist. A dead letter
-    /// at once.
+    /// It will fail in every attempt: an order for something that does not exist. It becomes a dead
+    /// letter at once.
     Permanent,
 }
 
 impl ErrorClass {
-    /// `transient` or `permanent`, as dead letters say it.
+    /// `transient` or `permanent`, as in the headers of dead letters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -29,11 +28,11 @@ impl ErrorClass {
     }
 }
 
-/// An error that knows whether trying again can help. Derive it: `#[derive(Classify)]`, and
-/// `#[classify(permanent)]` on the variants that no attempt will mend.
+/// An error that knows whether another attempt can help. Derive it: `#[derive(Classify)]`, and
+/// `#[classify(permanent)]` on the variants that no attempt can fix.
 ///
-/// `#[event_handler]` asks it of the handler's error type. Errors of types that do not implement it
-/// are transient.
+/// `#[event_handler]` uses it if the handler's error type implements it. Errors of other types are
+/// transient.
 ///
 /// ```
 /// use outbox_runtime::consume::{Classify, ErrorClass};
@@ -57,8 +56,8 @@ pub trait Classify {
     fn class(&self) -> ErrorClass;
 }
 
-/// Asks an error for its class, if it has one: `(&Classified(&error)).class()` is `Classify`'s
-/// where that is implemented, for the compiler looks there first.
+/// The class of an error, if it has one: `(&Classified(&error)).class()` is that of `Classify`
+/// where it is implemented, since the compiler looks there first.
 #[derive(Debug)]
 pub struct Classified<'e, E>(pub &'e E);
 
@@ -100,14 +99,14 @@ pub(super) fn is_database_away(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether the handler asked a pool for a connection, and sqlx's short words for that it got none
-/// are all that it says.
+/// Whether the handler asked a pool for a connection and got none, and its error is only sqlx's
+/// short message.
 pub(super) fn is_pool_exhausted(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|error| matches!(error.downcast_ref(), Some(sqlx::Error::PoolTimedOut)))
 }
 
-/// Whether Postgres ended a statement of ours after its time: `query_canceled` and
-/// `lock_not_available`. It has waited for another transaction.
+/// Whether Postgres ended a statement of ours after its time-out: `query_canceled` and
+/// `lock_not_available`. The statement has waited for another transaction.
 pub(super) fn is_cut_off(error: &OutboxError) -> bool {
     let error = error.as_database_error().and_then(|error| error.as_database_error());
     error.and_then(|error| error.code()).is_some_and(|code| matches!(&*code, "57014" | "55P03"))
@@ -126,8 +125,8 @@ fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Postgres's connection failures, shutdowns (`57P0x`) and lack of connections; what SQLite says to
-/// a full disk or a failing one.
+/// Postgres's connection failures, shutdowns (`57P0x`) and lack of connections; SQLite's errors for
+/// a disk that is full or fails.
 fn refuses_everybody(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| {
         // SQLite's codes are numbers, of which the lower byte is the kind: SQLITE_FULL and

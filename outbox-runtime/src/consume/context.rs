@@ -6,18 +6,18 @@ use uuid::Uuid;
 
 use crate::event::Headers;
 
-/// Where an event came from, and what came with it. Of an event in a retry topic: where it was
+/// Where an event came from, and what came with it. For an event in a retry topic, where it was
 /// first.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EventContext {
-    /// The id by which a second delivery is recognised.
+    /// Id of the event, by which a second delivery is recognised.
     pub id: Uuid,
     /// The name on the wire: the CloudEvents `type`.
     pub name: String,
     /// The version of the payload's schema.
     pub version: u32,
-    /// When it happened.
+    /// Time at which it happened. `None`: the message does not say.
     pub occurred_at: Option<SystemTime>,
     /// The topic.
     pub topic: String,
@@ -27,10 +27,10 @@ pub struct EventContext {
     pub offset: i64,
     /// The Kafka key.
     pub key: Option<Vec<u8>>,
-    /// All headers that are text, CloudEvents' own among them.
+    /// All headers whose values are text, those of CloudEvents included.
     pub headers: Headers,
-    /// Which attempt this is, from 1. Those in place are counted from the event's delivery, those
-    /// before a retry topic in the event's headers.
+    /// Number of this attempt, from 1. Attempts in place are counted since the event's delivery;
+    /// those before a retry topic are in the event's headers.
     pub attempt: u32,
 }
 

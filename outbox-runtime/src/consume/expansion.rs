@@ -1,4 +1,4 @@
-//! What `#[event_handler]` and `#[event(upcast_from = …)]` expand to calls.
+//! The functions that expansions of `#[event_handler]` and `#[event(upcast_from = …)]` call.
 
 use super::handler::BoxError;
 use crate::codec::{CodecError, Decode};
@@ -32,7 +32,7 @@ impl<E: Into<BoxError>> HandlerResult for Result<(), E> {
     }
 }
 
-/// Reads the payload of `Old`, or of a version before it, and makes the new event of it.
+/// Reads the payload of `Old`, or of a version before it, and converts it to the new event.
 pub fn upcast<Old, New>(version: u32, payload: &[u8]) -> Option<Result<New, CodecError>>
 where
     Old: DomainEvent + Into<New>,
@@ -46,7 +46,7 @@ where
     Some(old.map(Into::into))
 }
 
-/// Whether the event of `new` is that of `old`, and its version the one after it.
+/// Whether `new` is the same event as `old`, in the next version.
 #[must_use]
 pub const fn is_next_version(old: &[EventDescriptor], new: &[EventDescriptor]) -> bool {
     match (old, new) {
@@ -59,7 +59,7 @@ pub const fn is_next_version(old: &[EventDescriptor], new: &[EventDescriptor]) -
     }
 }
 
-/// `==`, which is not yet for constants.
+/// `==` for constant functions, which cannot use it yet.
 const fn same(mut a: &[u8], mut b: &[u8]) -> bool {
     loop {
         match (a, b) {

@@ -27,25 +27,25 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
     note = "write `#[outbox::event_handler(…)]` on an async function, or implement `outbox::consume::EventHandler<{DB}>`"
 )]
 pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
-    /// The events; an `Option` of them, if the handler takes tombstones too.
+    /// The event type; an `Option` of it if the handler takes tombstones too.
     type Event: HandlerEvent;
-    /// Why an event could not be handled. `?` works on what converts into it.
+    /// The error type. `?` works on what converts into it.
     type Error: Into<BoxError>;
 
-    /// How often and when an event is tried again, and more. Asked once, when the consumer is
+    /// How many times and when an event is tried, and more. Called once, when the consumer is
     /// built.
     fn options(&self) -> HandlerOptions {
         HandlerOptions::new()
     }
 
-    /// Whether another attempt can help. Default: it can.
+    /// Whether another attempt can help. Default: yes.
     fn classify(&self, error: &Self::Error) -> ErrorClass {
         let _ = error;
         ErrorClass::Transient
     }
 
-    /// Makes the event's changes, on `tx`. `Ok` commits them together with the inbox; `Err` rolls
-    /// both back, and the event is tried again, later, or becomes a dead letter.
+    /// Makes the event's changes on `tx`. `Ok` commits them together with the inbox. `Err` rolls
+    /// both back; the event is then tried again, or becomes a dead letter.
     fn handle<'a>(
         &'a self,
         tx: &'a mut OutboxTx<'static, DB>,
@@ -55,8 +55,8 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
 }
 
 /// What a handler takes: an event, or an `Option` of one. `None` is a tombstone, a message without
-/// a payload, by which a compacted topic forgets a key: [`EventContext::key`] says which. To other
-/// handlers a tombstone is undecodable.
+/// a payload, by which a compacted topic forgets a key ([`EventContext::key`]). For other handlers
+/// a tombstone is undecodable.
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")] mod example {
@@ -92,7 +92,8 @@ pub trait HandlerEvent: Sized + Send {
     /// The event.
     type Of: DomainEvent + Send;
 
-    /// What the handler gets of an event, or of a tombstone. `None`: it does not take that.
+    /// Converts an event, or `None` for a tombstone, to what the handler takes. Returns `None` if
+    /// it does not take that.
     fn from_message(event: Option<Self::Of>) -> Option<Self>;
 }
 
@@ -117,7 +118,7 @@ impl<E: DomainEvent + Send> HandlerEvent for Option<E> {
 /// The event that a handler takes, without its tombstones.
 pub(crate) type EventOf<H, DB> = <<H as EventHandler<DB>>::Event as HandlerEvent>::Of;
 
-/// A handler may be shared, with a test for example.
+/// A handler may be shared, for example with a test.
 impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
     type Event = H::Event;
     type Error = H::Error;
@@ -150,7 +151,7 @@ where
     HandlerFn { function, options: HandlerOptions::new(), classify: None, types: PhantomData }
 }
 
-/// What [`handler_fn`] makes of a function.
+/// The handler that [`handler_fn`] makes of a function.
 pub struct HandlerFn<F, DB, E, Error> {
     function: F,
     options: HandlerOptions,
@@ -159,14 +160,14 @@ pub struct HandlerFn<F, DB, E, Error> {
 }
 
 impl<F, DB, E, Error> HandlerFn<F, DB, E, Error> {
-    /// With other options.
+    /// Sets the options.
     #[must_use]
     pub fn options(mut self, options: HandlerOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// With a function that knows the errors for which no other attempt can help.
+    /// Sets the function that decides for which errors no other attempt can help.
     #[must_use]
     pub fn classify(mut self, classify: fn(&Error) -> ErrorClass) -> Self {
         self.classify = Some(classify);
@@ -180,7 +181,8 @@ impl<F, DB, E, Error> fmt::Debug for HandlerFn<F, DB, E, Error> {
     }
 }
 
-/// A function whose future borrows from its arguments and is `Send`: what `AsyncFn` cannot say yet.
+/// A function whose future borrows from its arguments and is `Send`, which `AsyncFn` cannot express
+/// yet.
 #[doc(hidden)]
 pub trait AsyncHandler<'a, DB: OutboxDatabase, E, Error>: Send + Sync + 'static {
     fn call(
@@ -235,7 +237,7 @@ where
     }
 }
 
-/// A handler whose types are forgotten.
+/// A handler without its types.
 pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
     /// For messages.
     fn name(&self) -> &'static str;
@@ -244,7 +246,7 @@ pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
 
     fn options(&self) -> &HandlerOptions;
 
-    /// Reads the event. It comes with its handler: the type is forgotten once more.
+    /// Reads the event, and returns it together with its handler, again without its type.
     fn decode(
         &self,
         named: Named<'_>,
@@ -268,12 +270,12 @@ pub(crate) trait Decoded<DB: OutboxDatabase>: Send {
 
 /// Why an event could not be read.
 pub(crate) enum DecodeFailure {
-    /// What the codec says.
+    /// The codec's error.
     Payload(String),
     Version,
     /// It has no payload.
     Tombstone,
-    /// Its payload is read as this event, which its headers do not say it is.
+    /// Its payload is read as this event, but its headers name another one.
     AnotherEvent(&'static EventDescriptor),
 }
 
@@ -346,13 +348,13 @@ where
     let event = Guarded::new(
         decoded.map_err(|error| DecodeFailure::Payload(UserError::new(error).to_string()))?,
     );
-    // The payload may look like another event of the handler's type too: an untagged enum takes the
-    // first that fits.
+    // The payload may look like another event of the handler's type: an untagged enum takes the
+    // first variant that fits.
     if !named.foreign
         && let Some(value) = event.get()
     {
         let read = value.descriptor();
-        // Of an older version, a newer one was made.
+        // An older version was converted to a newer one.
         let of_its_version = read.version == named.version || !known;
         if (read.topic, read.name) != (named.topic, named.name) || !of_its_version {
             return Err(DecodeFailure::AnotherEvent(read));
@@ -381,7 +383,7 @@ where
     {
         let Self { handler, mut event } = *self;
         Box::pin(async move {
-            // It is there: `self` is handled once.
+            // The event is there, since `self` is handled once.
             let Some(event) = event.take() else { return Ok(()) };
             handler.handle(tx, event, context).await.map_err(|error| {
                 let class = caught(|| handler.classify(&error)).unwrap_or(ErrorClass::Transient);

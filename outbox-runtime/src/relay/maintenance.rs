@@ -1,4 +1,4 @@
-//! What a relay does beside publishing: space comes back, and the gauges are read.
+//! What a relay does besides publishing: it reclaims space and sets the gauges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,8 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
     }
 }
 
-/// A mistyped schema or prefix: the relay holds all lanes, publishes nothing, and looks healthy.
+/// Warns of a mistyped schema or prefix, with which a relay holds all lanes, publishes nothing, and
+/// looks healthy.
 async fn say_if_unused<DB: OutboxDatabase>(pool: &sqlx::Pool<DB>, names: &Names) {
     match DB::others_if_unused(pool, names).await {
         Ok(others) if !others.is_empty() => tracing::warn!(

@@ -57,7 +57,7 @@ pub struct ParkedEvent {
     pub event: EventRecord,
     /// Its lane.
     pub lane: Lane,
-    /// Its number in the outbox's sequence.
+    /// Number in the outbox's sequence.
     pub seq: i64,
     /// The first parked event of its topic and key: this one is not sent before that one is
     /// published or discarded. `None`: it is the first itself, and what is to be looked at.
@@ -76,7 +76,7 @@ pub struct ParkedEvent {
 pub struct DiscardedEvent {
     /// Its id.
     pub id: Uuid,
-    /// Its number in the outbox's sequence.
+    /// Number in the outbox's sequence.
     pub seq: i64,
     /// Its topic.
     pub topic: String,

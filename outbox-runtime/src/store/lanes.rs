@@ -12,25 +12,24 @@ use crate::record::{KeyDigest, Lane, StoredEvent};
 /// The read side: lanes under lease, read in order from a cursor that is saved once their events
 /// are delivered.
 ///
-/// It keeps nothing of a lane but what it says here: the relay passes in the lease and the cursor
-/// to go on from. An error of any of these means that the relay forgets all its lanes and
-/// [claims](Self::claim) them again: cursors are not used over the failure of a connection (why:
-/// `postgres/lanes/window.rs`).
+/// It keeps no state of a lane: the relay passes in the lease and the cursor to continue from. An
+/// error of any of these means that the relay forgets all its lanes and [claims](Self::claim) them
+/// again: cursors are not used over the failure of a connection (why: `postgres/lanes/window.rs`).
 pub trait LaneStore: Send + Sync + 'static {
-    /// A place in a lane, between two events. Its text has all of it.
+    /// A position in a lane, between two events. Its text has all of it.
     type Cursor: Clone + Send + Sync + fmt::Debug + fmt::Display + 'static;
 
     /// Renews the leases of the lanes `held`, and takes free ones up to our share. A relay that
-    /// held none before starts from what this returns.
+    /// held a lane for the first time starts from the cursor that this returns.
     fn claim(
         &mut self,
         held: &[Lease],
         share: Share,
     ) -> impl Future<Output = Result<Claimed<Self::Cursor>, OutboxError>> + Send;
 
-    /// The next events of these lanes. A lane without news comes back without events; one that
-    /// could not be read in this call, too, but for [`LaneBatch::rest`]. No more bytes are asked of
-    /// the database than the lanes' bounds allow.
+    /// The next events of these lanes. A lane without new events is returned without events. So is
+    /// one that could not be read in this call; its [`LaneBatch::rest`] says so. No more bytes are
+    /// requested of the database than the lanes' bounds allow.
     fn read(
         &mut self,
         lanes: &[LaneRead<Self::Cursor>],
@@ -39,28 +38,30 @@ pub trait LaneStore: Send + Sync + 'static {
     /// The cursor before the event `seq` of a batch that began at `start`.
     fn cursor_before(start: &Self::Cursor, seq: i64) -> Self::Cursor;
 
-    /// Saves how far lanes are delivered, and parks the events passed over, for each lane both or
-    /// nothing. A lane whose events the database does not take fails alone.
+    /// Saves how far lanes are delivered, and parks the events that were passed over: both or
+    /// neither for each lane. If the database does not accept the events of a lane, only that lane
+    /// fails.
     fn save(
         &mut self,
         progress: &[Progress<Self::Cursor>],
     ) -> impl Future<Output = Result<Saved, OutboxError>> + Send;
 
-    /// Which of these keys of a lane have parked events. `None`: no key of the lane has any.
+    /// The keys, of these keys of a lane, that have parked events. `None`: no key of the lane has
+    /// any.
     fn parked_among(
         &mut self,
         lane: Lane,
         keys: Vec<KeyDigest>,
     ) -> impl Future<Output = Result<Option<Vec<KeyDigest>>, OutboxError>> + Send;
 
-    /// Parked keys of these lanes that are to be tried again, with their first events.
+    /// Parked keys of these lanes to be tried again, with their first events.
     fn released(
         &mut self,
         held: &[Lease],
         retry: Retry,
     ) -> impl Future<Output = Result<Vec<Released>, OutboxError>> + Send;
 
-    /// Takes delivered events out of the parked ones, and notes a refusal. Returns whether events
+    /// Removes delivered events from the parked ones, and records a refusal. Returns whether events
     /// of that key are still parked. `None`: the lane is lost.
     fn settle_released(
         &mut self,
@@ -68,7 +69,7 @@ pub trait LaneStore: Send + Sync + 'static {
         settled: &Settled,
     ) -> impl Future<Output = Result<Option<bool>, OutboxError>> + Send;
 
-    /// Gives lanes back at once, so that another relay need not wait for the lease to run out.
+    /// Gives lanes back at once, so that another relay need not wait for the lease to end.
     fn release(
         &mut self,
         held: &[Lease],
@@ -88,22 +89,22 @@ pub struct Lease {
 /// How many lanes a relay asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// As many as each of the relays alive gets.
+    /// As many lanes as each living relay gets.
     Fair,
-    /// Every lane that nobody holds.
+    /// Every lane that no relay holds.
     All,
 }
 
-/// What a claim found.
+/// The result of a claim.
 #[derive(Debug)]
 pub struct Claimed<C> {
-    /// Of those held, the lanes that another relay has taken over.
+    /// Held lanes that another relay has taken over.
     pub lost: Vec<Lane>,
-    /// Lanes that are ours now: the lease, the saved cursor, the keys that have parked events.
+    /// Lanes that are ours now: the lease, the saved cursor, and the keys that have parked events.
     pub taken: Vec<(Lease, C, KnownParked)>,
-    /// How many lanes we should hold.
+    /// Number of lanes that we should hold.
     pub share: usize,
-    /// If we asked for all lanes, those that we did not get.
+    /// Lanes that we did not get, if we asked for all.
     pub elsewhere: Vec<HeldElsewhere>,
 }
 
@@ -114,12 +115,11 @@ pub struct HeldElsewhere {
     pub lane: Lane,
     /// The relay.
     pub owner: Uuid,
-    /// How long its lease lasts, by the database's clock.
+    /// Time until its lease ends, in milliseconds by the database's clock.
     pub for_millis: i64,
 }
 
-/// The keys of a lane that have parked events. `None`: there are too many of them to be held in
-/// memory.
+/// The keys of a lane that have parked events. `None`: too many to be held in memory.
 pub type KnownParked = Option<Vec<KeyDigest>>;
 
 /// What to read of a lane.
@@ -127,15 +127,15 @@ pub type KnownParked = Option<Vec<KeyDigest>>;
 pub struct LaneRead<C> {
     /// The lane.
     pub lane: Lane,
-    /// From where.
+    /// Cursor from which to read.
     pub from: C,
-    /// Events at most.
+    /// Most events to return.
     pub rows: u32,
-    /// Bytes at most, as [`EventRecord::bytes`] counts them. An event that does not fit is not
-    /// returned, even if it is the first one: [`LaneBatch::rest`] then says how large it is.
+    /// Most bytes to return, as [`EventRecord::bytes`] counts them. An event that does not fit is
+    /// not returned, even if it is the first one: [`LaneBatch::rest`] then has its size.
     pub bytes: u64,
-    /// The largest event that was read lately; 0: not known. A guess that lets the store choose a
-    /// cheaper statement.
+    /// Bytes of the largest event read lately; 0 if it is not known. A hint by which the store may
+    /// choose a cheaper statement.
     pub largest: u64,
 }
 
@@ -150,7 +150,7 @@ pub struct LaneBatch<C> {
     pub start: C,
     /// The cursor after the last of them.
     pub end: C,
-    /// It is worth saving that the lane is read up to there, even if there are no events.
+    /// Whether `end` is worth saving even if there are no events.
     pub save: bool,
     /// What is left of the lane.
     pub rest: Rest,
@@ -163,14 +163,14 @@ pub enum Rest {
     Nothing,
     /// There may be more.
     More,
-    /// There is more, and the next event takes this many bytes: more than were left of the bound.
+    /// There is more, and the next event has this many bytes, more than were left of the bound.
     TooLarge(u64),
 }
 
-/// What a save came to. All lanes that are not named are saved.
+/// The result of a save. All lanes that are not named here are saved.
 #[derive(Debug, Default)]
 pub struct Saved {
-    /// Lanes that are lost: their new holder publishes from the cursor that it found.
+    /// Lanes that are lost: their new holder publishes from the cursor that it found saved.
     pub lost: Vec<Lane>,
     /// Lanes whose progress could not be saved because their events could not be parked.
     pub failed: Vec<(Lane, OutboxError)>,
@@ -181,7 +181,7 @@ pub struct Saved {
 pub struct Progress<C> {
     /// The lane.
     pub lease: Lease,
-    /// Up to where.
+    /// Cursor up to which it is delivered.
     pub cursor: C,
     /// Events before it that were not delivered.
     pub parked: Vec<Parking>,

@@ -12,7 +12,7 @@ pub struct Migration {
     pub(crate) sql: &'static str,
 }
 
-/// The migrations that a database at `applied` still lacks.
+/// The migrations that a database at version `applied` still lacks.
 pub(crate) fn missing(
     all: &'static [Migration],
     applied: i32,

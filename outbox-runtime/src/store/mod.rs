@@ -1,5 +1,4 @@
-//! The store seam: what a database must offer to hold an outbox. SQL lives below here and nowhere
-//! else.
+//! The store seam: what a database must offer to hold an outbox. All SQL is below this folder.
 //!
 //! A database is one folder, and each part of [`sealed::Database`] is implemented in the file that
 //! has its SQL.
@@ -59,7 +58,7 @@ pub(crate) mod sealed {
 
     /// All that a database offers.
     pub trait Database: Schema + EventWriter + Inbox + Admin + Wakeup {
-        /// What the relay reads by.
+        /// How a relay reads the outbox.
         type LaneStore: LaneStore;
 
         /// Opens the read side for a relay, whose leases last for `lease`.
@@ -71,19 +70,19 @@ pub(crate) mod sealed {
         /// All migrations, oldest first.
         const MIGRATIONS: &'static [Migration];
 
-        /// The statement that creates the table of the migrations applied, if it is not there.
+        /// The statement that creates the table of applied migrations unless it exists.
         const MIGRATION_TABLE: &'static str;
 
         /// Whether the database accepts these names.
         fn check_names(names: &Names) -> Result<(), OutboxError>;
 
-        /// Applies the migrations that are missing. Two processes may call it at once.
+        /// Applies the missing migrations. Several processes may call it at once.
         fn migrate(
             pool: &Pool<Self>,
             names: &Names,
         ) -> impl Future<Output = Result<(), OutboxError>> + Send;
 
-        /// The names as connections other than those of `pool` must say them.
+        /// The names as connections other than those of `pool` must spell them.
         fn located(
             pool: &Pool<Self>,
             names: &Names,
@@ -92,17 +91,16 @@ pub(crate) mod sealed {
 
     /// The write side: what runs in the user's transaction, and how that begins and ends.
     pub trait EventWriter: sqlx::Database {
-        /// Whether a connection may go dead without a word, as those over a network do.
+        /// Whether a connection may die silently, as connections over a network do.
         const CAN_GO_SILENT: bool;
 
-        /// Whether sqlx counts a rollback when it is asked for, and not only when it is done.
+        /// Whether sqlx counts a rollback when it is requested, and not only when it is done.
         const COUNTS_ROLLBACKS_AT_ONCE: bool;
 
-        /// The statement that begins a transaction, where plain `BEGIN` is not right.
+        /// The statement that begins a transaction. `None`: plain `BEGIN`.
         fn begin_statement(options: TxOptions) -> Option<SqlStr>;
 
-        /// Inserts the events of one transaction, in order, with one statement (or as few as it
-        /// takes).
+        /// Inserts the events of one transaction, in order, with as few statements as possible.
         fn insert_events(
             connection: &mut Self::Connection,
             names: &Names,
@@ -112,8 +110,8 @@ pub(crate) mod sealed {
         /// Whether a commit must [`confirm`](Self::confirm) first.
         fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool;
 
-        /// An error if the transaction is over or aborted, which the database would roll back and
-        /// call committed.
+        /// Returns an error if the transaction is over or aborted: the database would roll it back
+        /// and report success.
         fn confirm(
             connection: &mut Self::Connection,
         ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
@@ -121,7 +119,8 @@ pub(crate) mod sealed {
 
     /// What a consumer group has handled, and which of its events wait for an earlier one.
     pub trait Inbox: sqlx::Database {
-        /// Notes that `group` handles `event_id` now. `false`: it had already.
+        /// Records that `group` handles `event_id` now. Returns `false` if it had handled it
+        /// before.
         fn insert_inbox(
             connection: &mut Self::Connection,
             names: &Names,
@@ -129,8 +128,8 @@ pub(crate) mod sealed {
             event_id: Uuid,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-        /// Forgets what the group handled longer ago than `retention`, and what has waited for
-        /// longer: so many rows at most. Returns how many that were.
+        /// Forgets up to `most` events that the group handled longer ago than `retention`, and all
+        /// that have waited for longer. Returns the number of handled events forgotten.
         fn forget_inbox(
             connection: &mut Self::Connection,
             names: &Names,
@@ -139,32 +138,32 @@ pub(crate) mod sealed {
             most: u32,
         ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
-        /// Notes that an event failed and is about to be sent to a retry topic: the later ones of
-        /// its key wait from now on. `false`, noting nothing: the group has handled it meanwhile,
-        /// somewhere else. Within a transaction, that waits for whatever handles it right now.
+        /// Records that an event failed and is about to be sent to a retry topic: later events of
+        /// its key wait from now on. Returns `false`, recording nothing, if the group has handled
+        /// it. Runs in a transaction, and waits for one that is handling the event right now.
         fn begin_waiting(
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-        /// Notes that the event is in its retry topic, unless it is settled meanwhile.
+        /// Records that the event is in its retry topic, unless it is settled already.
         fn sent_waiting(
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
         ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-        /// Notes that an event waits no more. Within a transaction: if it did wait, no other parks
-        /// behind it until that ends.
+        /// Records that an event waits no more. Runs in a transaction: if the event did wait, no
+        /// other one queues behind it until the transaction ends.
         fn end_waiting(
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
         ) -> impl Future<Output = Result<Others, sqlx::Error>> + Send;
 
-        /// Keeps an event until the earlier ones of its key are done. `false`: none is left. Within
-        /// a transaction.
+        /// Keeps an event until the earlier ones of its key are done. Returns `false`, keeping
+        /// nothing, if there are none. Runs in a transaction.
         fn park_waiting(
             connection: &mut Self::Connection,
             names: &Names,
@@ -172,14 +171,14 @@ pub(crate) mod sealed {
             content: &Content,
         ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-        /// Topics and keys whose first waiting event is kept here, and has been for a minute.
+        /// Topics and keys whose first waiting event has been kept here for a minute.
         fn left_behind(
             connection: &mut Self::Connection,
             names: &Names,
             group: &str,
         ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, sqlx::Error>> + Send;
 
-        /// The first event of a key that waits.
+        /// The first waiting event of a key.
         fn first_waiting(
             connection: &mut Self::Connection,
             names: &Names,
@@ -189,11 +188,11 @@ pub(crate) mod sealed {
 
     /// What an operator asks, and what a relay does beside publishing.
     pub trait Admin: sqlx::Database {
-        /// A pool for what a relay does beside the business, so that neither waits for the other's
-        /// connections.
+        /// A pool for what a relay does besides publishing, so that it and the business do not wait
+        /// for each other's connections.
         fn own_pool(pool: &Pool<Self>) -> Pool<Self>;
 
-        /// Has such a pool connect as `pool` does now.
+        /// Makes such a pool connect as `pool` does now.
         fn follow(own: &Pool<Self>, pool: &Pool<Self>);
 
         /// The other outboxes of this database, if nothing was ever emitted into this one.
@@ -202,8 +201,8 @@ pub(crate) mod sealed {
             names: &Names,
         ) -> impl Future<Output = Result<Vec<String>, OutboxError>> + Send;
 
-        /// Takes back the space of events that every lane has published, and that are older than
-        /// `retention`. Returns about how many.
+        /// Takes back the space of events that every lane has published and that are older than
+        /// `retention`. Returns about how many events.
         fn reclaim(
             pool: &Pool<Self>,
             names: &Names,
@@ -216,7 +215,7 @@ pub(crate) mod sealed {
             names: &Names,
         ) -> impl Future<Output = Result<Status, OutboxError>> + Send;
 
-        /// By lane, key and number, those behind `after`.
+        /// Parked events by lane, key and number: those after `after`.
         fn parked(
             pool: &Pool<Self>,
             names: &Names,
@@ -224,15 +223,16 @@ pub(crate) mod sealed {
             limit: u32,
         ) -> impl Future<Output = Result<Vec<ParkedEvent>, OutboxError>> + Send;
 
-        /// Marks parked keys to be tried again, and tells the relays. Returns how many events they
-        /// have.
+        /// Marks parked keys to be tried again, and calls the relays. Returns how many events the
+        /// keys have.
         fn release_parked(
             pool: &Pool<Self>,
             names: &Names,
             which: Release<'_>,
         ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
 
-        /// Gives up a parked event, even if it merely waits if `insist`, and remembers that.
+        /// Discards a parked event, and remembers that. An event that merely waits is discarded
+        /// only if `insist`.
         fn discard_parked(
             pool: &Pool<Self>,
             names: &Names,
@@ -240,14 +240,14 @@ pub(crate) mod sealed {
             insist: bool,
         ) -> impl Future<Output = Result<Discard, OutboxError>> + Send;
 
-        /// Parked events that were given up, the latest first.
+        /// Discarded events, the latest first.
         fn discarded(
             pool: &Pool<Self>,
             names: &Names,
             limit: u32,
         ) -> impl Future<Output = Result<Vec<DiscardedEvent>, OutboxError>> + Send;
 
-        /// Inserts retained events anew.
+        /// Inserts retained events again.
         fn replay(
             pool: &Pool<Self>,
             names: &Names,
@@ -257,7 +257,7 @@ pub(crate) mod sealed {
 
     /// How relays of other processes learn of a commit.
     pub trait Wakeup: sqlx::Database {
-        /// Tells relays in other processes whenever `doorbell` was rung for them. Runs until
+        /// Calls relays in other processes whenever `doorbell` was rung for them. Runs until
         /// dropped.
         fn notify_others(
             pool: Pool<Self>,

@@ -3,8 +3,8 @@ use std::sync::{Mutex, PoisonError};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-/// Where the outbox's tables are: `schema` (or wherever unqualified names lead) and what their
-/// names begin with.
+/// Where the outbox's tables are: the schema (`None`: the one that unqualified names lead to) and
+/// the prefix of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     pub(crate) schema: Option<String>,
@@ -31,7 +31,7 @@ impl Names {
         quoted(&format!("{}{object}", self.prefix))
     }
 
-    /// One text for both, for locks and channels that belong to these tables.
+    /// Schema and prefix as one text, for locks and channels that belong to these tables.
     pub(crate) fn identity(&self) -> String {
         self.qualified("")
     }
@@ -68,8 +68,8 @@ impl Names {
     }
 }
 
-/// The names of this process's outboxes, by which an error about a missing table is told from one
-/// about the user's.
+/// The names of this process's outboxes. They distinguish an error about a missing table of ours
+/// from one about the user's.
 static IN_USE: Mutex<Vec<Names>> = Mutex::new(Vec::new());
 
 impl Names {
@@ -86,8 +86,8 @@ impl Names {
     }
 }
 
-/// Whether the words of a database name a table or the schema of an outbox of this process, in
-/// whatever language it speaks.
+/// Whether a database's message names a table or the schema of an outbox of this process. The
+/// message may be in any language.
 pub(crate) fn are_named_in(words: &str) -> bool {
     IN_USE
         .lock()
@@ -96,7 +96,7 @@ pub(crate) fn are_named_in(words: &str) -> bool {
         .any(|names| names.are_named_in(words))
 }
 
-/// What the schemas create.
+/// The names of all tables and sequences that the schemas create.
 fn objects() -> impl Iterator<Item = &'static str> {
     let schemas: &[&str] = &[
         #[cfg(feature = "postgres")]
@@ -125,7 +125,7 @@ fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// Right whatever Postgres's `standard_conforming_strings` is.
+/// Correct for both values of Postgres's `standard_conforming_strings`.
 pub(super) fn literal(text: &str) -> String {
     let quoted = format!("'{}'", text.replace('\'', "''"));
     if text.contains('\\') { format!(" E{}", quoted.replace('\\', "\\\\")) } else { quoted }

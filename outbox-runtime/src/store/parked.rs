@@ -1,4 +1,4 @@
-//! Parked events, as every store handles them.
+//! What all stores share in handling parked events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use uuid::Uuid;
 
 use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 
-/// Parked keys of one lane that a relay holds in memory. With more of them, it asks about each
-/// batch that it reads.
+/// Most parked keys of one lane that a relay holds in memory. With more of them, it asks the
+/// database about each batch that it reads.
 pub(crate) const MOST_KNOWN: u32 = 10_000;
-/// Events of one key that are tried again in one round.
+/// Most events of one key that are tried again in one round.
 pub(super) const OF_A_KEY: u32 = 100;
-/// Keys that are tried again in one round.
+/// Most keys that are tried again in one round.
 pub(super) const KEYS: u32 = 64;
-/// Payloads, keys and headers in one page of a list, in bytes. The first event is listed whatever
-/// its size.
+/// Most bytes of payloads, keys and headers in one page of a list. The first event is listed in any
+/// case.
 pub(super) const PAGE_BYTES: u64 = 16 * 1024 * 1024;
-/// Events in one page of a list.
+/// Most events in one page of a list.
 pub(super) const PAGE_EVENTS: u32 = 10_000;
 
 /// An event to be parked.
@@ -25,16 +25,16 @@ pub(super) const PAGE_EVENTS: u32 = 10_000;
 pub struct Parking {
     /// The event.
     pub event: StoredEvent,
-    /// What refused it; `None`: an earlier event of its key is parked.
+    /// Reason of the refusal. `None`: it waits behind an earlier parked event of its key.
     pub reason: Option<String>,
-    /// How often it was tried.
+    /// Number of times that it was tried.
     pub attempts: u32,
-    /// Its key is being tried again right now, and so it will be.
+    /// Whether its key is being tried again right now; this event is then tried as well.
     pub released: bool,
 }
 
 impl Parking {
-    /// What it waits by: its key, or itself if it has none.
+    /// What it waits by: its key, or its own id if it has none.
     pub(crate) fn key_digest(&self) -> KeyDigest {
         parked_by(&self.event.record)
     }
@@ -48,12 +48,12 @@ impl Parking {
     }
 }
 
-/// What a parked event waits by: its key, or itself if it has none.
+/// What a parked event waits by: its key, or its own id if it has none.
 pub(crate) fn parked_by(record: &EventRecord) -> KeyDigest {
     record.key_digest().unwrap_or(KeyDigest(record.id))
 }
 
-/// The keys of these events, each once, and whether it is released.
+/// The keys of these events, each once, with whether the key is released.
 pub(super) fn keys_of(parked: &[Parking]) -> BTreeMap<(Lane, KeyDigest), bool> {
     let mut keys = BTreeMap::new();
     for parking in parked {
@@ -63,7 +63,7 @@ pub(super) fn keys_of(parked: &[Parking]) -> BTreeMap<(Lane, KeyDigest), bool> {
     keys
 }
 
-/// A broker's words as a text of bounded length, without the character that Postgres does not take.
+/// A broker's message as a text of bounded length, without NUL, which Postgres does not accept.
 pub(super) fn storable(reason: &str) -> String {
     const CHARACTERS: usize = 1_000;
     reason.chars().filter(|c| *c != '\0').take(CHARACTERS).collect()
@@ -72,77 +72,78 @@ pub(super) fn storable(reason: &str) -> String {
 /// Which parked events to try again.
 #[derive(Debug, Clone)]
 pub struct Retry {
-    /// Besides those that are released, keys that were refused longer ago than this.
+    /// Time since the last refusal after which a key is tried again, besides those that are
+    /// released.
     pub after: Duration,
-    /// How many such keys at most.
+    /// Most keys to try again because of that time.
     pub keys: u32,
-    /// Bytes at most. The first event comes whatever its size.
+    /// Most bytes to return. The first event is returned in any case.
     pub bytes: u64,
-    /// Not these keys: they are being tried.
+    /// Keys to leave out, since they are being tried.
     pub except: Vec<KeyDigest>,
 }
 
 /// Which parked keys to try again at once.
 #[derive(Debug, Clone, Copy)]
 pub enum Release<'a> {
-    /// All of them.
+    /// All parked keys.
     All,
-    /// Those with this key, on whatever topic.
+    /// Those with this key, on every topic.
     Key(&'a [u8]),
     /// The key of this digest, in its lane.
     OnTopic(Lane, KeyDigest),
 }
 
-/// A parked key that is to be tried now, with its first events.
+/// A parked key to be tried now, with its first events.
 #[derive(Debug, Clone)]
 pub struct Released {
     /// Its lane.
     pub lane: Lane,
     /// The key.
     pub key: KeyDigest,
-    /// In order. None, if all of them were discarded.
+    /// Its first events, in order. Empty if all of them were discarded.
     pub events: Vec<StoredEvent>,
 }
 
-/// What came of trying parked events of one key again.
+/// The result of trying parked events of one key again.
 #[derive(Debug, Clone)]
 pub struct Settled {
     /// The key.
     pub key: KeyDigest,
     /// Delivered.
     pub delivered: Vec<i64>,
-    /// What became of the next one.
+    /// Result of the event after those.
     pub then: Then,
 }
 
-/// What became of the event behind those that were delivered.
+/// The result of the event after those that were delivered.
 #[derive(Debug, Clone)]
 pub enum Then {
-    /// There was none, or it was not tried yet.
+    /// There was none, or it was not tried.
     GoOn,
-    /// It was refused again, and why; those behind it wait.
+    /// It was refused again, with its number and the reason; those behind it wait.
     Refused(i64, String),
-    /// It was not sent, for no fault of its own. It is tried again as if it had been refused.
+    /// It was not sent, through no fault of its own. It is tried again as if it had been refused.
     NotSent,
 }
 
-/// What became of an event that was to be given up.
+/// The result of discarding an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discard {
-    /// It is given up.
+    /// The event is discarded.
     Done,
     /// No such event is parked.
     NotParked,
-    /// It waits behind this one, and was left there.
+    /// It waits behind the event with this id, and was not discarded.
     Waits(Uuid),
 }
 
 /// An event of a released key, by its number and size; `None` for a key without events.
 pub(super) type Candidate = (Lane, KeyDigest, Option<(i64, u64)>);
 
-/// The keys to try now and the numbers of their events, of candidates that are in order: as many
-/// events as `bytes` allow. The first comes whatever its size. Of a key that does not fit as a
-/// whole, the first events; of the later keys, nothing.
+/// Chooses, from ordered candidates, the keys to try now and the numbers of their events: as many
+/// events as `bytes` allow, and the first one in any case. If a key does not fit as a whole, its
+/// first events are chosen, and nothing of later keys.
 pub(super) fn within(candidates: &[Candidate], bytes: u64) -> Vec<(Lane, KeyDigest, Vec<i64>)> {
     let mut chosen: Vec<(Lane, KeyDigest, Vec<i64>)> = Vec::new();
     let mut sum = 0;
@@ -182,7 +183,7 @@ pub(super) fn with_events(
         .collect()
 }
 
-/// How many of these sizes a page has room for.
+/// Number of events of these sizes for which a page has room.
 pub(super) fn page(sizes: impl Iterator<Item = u64>) -> usize {
     let mut sum = 0;
     sizes

@@ -1,5 +1,4 @@
-//! The topics of a group: those with its events, and for each the retry topics and the dead
-//! letters.
+//! The topics of a group: those with its events, and the retry and dead-letter topics of each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,16 +22,17 @@ use crate::store::OutboxDatabase;
 /// Kafka's limit for the name of a topic.
 const LONGEST_NAME: usize = 249;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// What is asked of topics that exist is good to know, and no condition: it is asked twice.
+/// Time-out of a request for the settings of topics. They are useful but not required: the request
+/// is made twice at most.
 const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 
-/// The topic in which an event of `topic` waits for `delay`. Handlers with other delays have other
-/// topics: in one, all are due in the order in which they come.
+/// The topic in which an event of `topic` waits for `delay`. Each delay has its own topic, so that
+/// the events in a topic become due in the order in which they arrive.
 pub(super) fn retry_topic(topic: &str, group: &str, delay: Duration) -> String {
     format!("{topic}.{group}.retry.{}", spelled(delay))
 }
 
-/// The topic of those that are replayed.
+/// The topic for dead letters that are replayed.
 pub(super) fn replay_topic(topic: &str, group: &str) -> String {
     format!("{topic}.{group}.retry.0")
 }
@@ -41,17 +41,18 @@ pub(super) fn dead_letter_topic(topic: &str, group: &str) -> String {
     format!("{topic}.{group}.dlt")
 }
 
-/// All topics that a consumer has to do with.
+/// All topics of a consumer.
 #[derive(Debug)]
 pub(super) struct Plan {
     group: String,
     own: BTreeSet<&'static str>,
-    /// Those for retries and dead letters, by name: of which topic they are, and what for.
+    /// Topics for retries and dead letters, by name, with their source and purpose.
     ours: BTreeMap<String, (&'static str, Kind)>,
-    /// Retry topics of delays that were asked for before a change: what is in them must come out.
+    /// Retry topics of delays that handlers had before a change, by name, with their source: what
+    /// is in them is still handled.
     former: HashMap<String, &'static str>,
     brokers: Option<Brokers>,
-    /// Of its own topics, those that are not there yet.
+    /// Sources that do not exist yet.
     missing: Vec<&'static str>,
 }
 
@@ -108,18 +109,18 @@ impl Plan {
             .collect()
     }
 
-    /// Topics with events that were not there when it was last looked.
+    /// Sources that did not exist when topics were last listed.
     pub(super) fn missing(&self) -> &[&'static str] {
         &self.missing
     }
 
-    /// What is known of a message.
+    /// The history of a message.
     pub(super) fn history(&self, message: &Message) -> History {
         let of = self.ours.get(&message.topic).map(|(topic, kind)| (*topic, kind.delay()));
         match of.or_else(|| Some((*self.former.get(&message.topic)?, LONGEST_WAIT))) {
-            // By the topic's own name, whatever the header says: others may write to it too. The
-            // clock of who sent it may be wrong, but from now on it waits for as long as its topic
-            // says at most.
+            // The source comes from the topic's name, not from the header: others may write to the
+            // topic too. The sender's clock may be wrong, but from now on the event waits no longer
+            // than its topic's delay.
             Some((own, longest)) => {
                 let resumed = message.resumed();
                 let due = resumed.due.map(|due| due.min(SystemTime::now() + longest));
@@ -129,13 +130,13 @@ impl Plan {
         }
     }
 
-    /// The longest that an event waits in a retry topic.
+    /// The longest delay of a retry topic.
     pub(super) fn longest_delay(&self) -> Duration {
         self.ours.values().map(|(_, kind)| kind.delay()).max().unwrap_or_default()
     }
 
-    /// Creates what is missing of the topics for retries and dead letters, or says what is; and
-    /// looks through what is there.
+    /// Creates missing topics for retries and dead letters, or names them in an error, and checks
+    /// the settings of those that exist.
     pub(super) async fn ensure(
         &mut self,
         properties: &Properties,
@@ -175,7 +176,7 @@ impl Plan {
         create_topics(&admin, &names, &new.collect::<Vec<_>>()).await
     }
 
-    /// What there is of its own topics, and of its retry topics before a change.
+    /// Records which sources exist, and which retry topics of former delays.
     fn notice(&mut self, partitions: &BTreeMap<String, i32>) {
         for topic in &self.own {
             let prefix = format!("{topic}.{}.retry.", self.group);
@@ -229,7 +230,7 @@ impl Plan {
     }
 }
 
-/// All topics, with how many partitions they have.
+/// All topics, with their numbers of partitions.
 async fn partitions(admin: &Admin) -> Result<BTreeMap<String, i32>, KafkaError> {
     let admin = Arc::clone(admin);
     let asked = aside("outbox-kafka-topics", move || {
@@ -240,7 +241,7 @@ async fn partitions(admin: &Admin) -> Result<BTreeMap<String, i32>, KafkaError> 
     asked.await.unwrap_or(Err(KafkaError::Canceled))
 }
 
-/// The settings of topics. What may not be asked is left out.
+/// The settings of topics. Those that may not be read are left out.
 async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
     if topics.is_empty() {
         return Ok(Found::new());
@@ -253,7 +254,7 @@ async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
     }
     let described = match described {
         Ok(described) => described,
-        // Brokers have just answered: one that is silent to this does not know the question, as
+        // Brokers have just answered: one that is silent now does not know the request, like
         // librdkafka's own.
         Err(error) if is_no_answer(&error) && !is_timeout(&error) => return Err(error),
         Err(error) => vec![Err(code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown))],
@@ -276,7 +277,7 @@ async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
     Ok(found)
 }
 
-/// rdkafka knows no code of a request that failed as a whole.
+/// rdkafka has no code for a request that failed as a whole.
 fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {
         KafkaError::AdminOp(code) => Some(*code),
@@ -347,7 +348,7 @@ pub(super) enum Unprepared {
     ForGood(OutboxError),
 }
 
-/// What waiting does not change.
+/// Whether waiting would not change the error.
 fn is_for_good(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(

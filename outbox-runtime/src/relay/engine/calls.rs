@@ -1,4 +1,4 @@
-//! What the relay asks of the database, one thing at a time, and what it makes of the answers.
+//! The relay's calls of the database, one at a time, and what it does with the answers.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -19,12 +19,12 @@ use crate::store::{
     Share,
 };
 
-/// A relay that joins or leaves may have nothing to call the others with. However long their
-/// leases, they notice by then.
+/// Longest time between two claims. A relay that joins or leaves may be unable to call the others;
+/// they notice by then, even with long leases.
 const LONGEST_UNTIL_CLAIM: Duration = Duration::from_secs(2);
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
-    /// The next thing to ask of the database.
+    /// The next call of the database.
     pub(super) fn next_call(&mut self) -> Option<Call<DB>> {
         let now = Instant::now();
         if self.store.is_none() || self.database_back.is_some_and(|back| back > now) {
@@ -68,7 +68,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 (store, released.map(|()| Answer::GaveBack))
             });
         }
-        // In turn: a backlog is read without a pause.
+        // By turns, since a backlog is read without a pause.
         match self.stopping {
             true => None,
             false if self.has_read => self.look_for_released(now).or_else(|| self.read(now)),
@@ -86,11 +86,11 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 
     fn read(&mut self, now: Instant) -> Option<Call<DB>> {
-        // A drain looks once: of what is committed later, there may be no end.
+        // A drain looks once: events that are committed later may have no end.
         if self.next_poll <= now && self.share == Share::Fair {
             self.rings += 1;
             self.next_poll = now + self.settings.poll_interval;
-            // What was released in another process may not have rung here.
+            // A release in another process may not have rung here.
             self.releasing.look |= self.lanes.iter().flatten().any(|lane| !lane.parked.are_none());
         }
         let (rings, rows) = (self.rings, self.settings.batch_rows);
@@ -101,7 +101,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         if wanting.is_empty() {
             return None;
         }
-        // In a backlog, lanes are read together: their events lie on the same pages of the table.
+        // In a backlog, lanes are read together: their events are on the same pages of the table.
         let held = || self.lanes.iter().flatten();
         let in_backlog = wanting
             .iter()
@@ -195,7 +195,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 if was_reading {
                     self.reading.failed();
                 }
-                // No cursor outlives the connection that it was read over.
+                // No cursor is used beyond the connection that it was read over.
                 for lane in Lane::all() {
                     self.forget(lane);
                 }
@@ -306,12 +306,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let surplus = self.lanes.iter_mut().flatten().rev().take(held.saturating_sub(to_keep));
         for lane in surplus {
             lane.leaving = true;
-            // It is read, and not sent: the next holder reads it again.
+            // What was read and not sent is read again by the next holder.
             lane.drop_next();
         }
     }
 
-    /// It is normal after a pause or a failover, and an operator should see it.
+    /// This is normal after a suspension or a failover, and an operator should see it.
     pub(super) fn lost(&mut self, lost: &[Lane]) {
         if lost.is_empty() {
             return;
@@ -334,7 +334,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 }
 
-/// Of the lanes that ask: which keys of their batches are parked.
+/// For lanes that ask: which keys of their batches are parked.
 async fn parked_of<S: LaneStore>(
     store: &mut S,
     batches: &[LaneBatch<S::Cursor>],
@@ -352,19 +352,19 @@ async fn parked_of<S: LaneStore>(
 }
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
-    /// Whether the relay ends by it. One that has worked waits for all that can change: credentials
-    /// are rotated, a failover ends, tables are restored.
+    /// Whether the error ends the relay. A relay that has worked waits for everything that can
+    /// change: credentials are rotated, a failover ends, tables are restored.
     fn is_final(&self, error: &OutboxError) -> bool {
         error.kind() == ErrorKind::Config || !self.has_started && Trouble::of(error).ends_a_start()
     }
 }
 
-/// Why the database cannot be used. A change is logged, and not each error.
+/// Why the database cannot be used. Changes are logged, not each error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     Away,
     ReadOnly,
-    /// It refuses the credentials, or there is no such database.
+    /// The server refuses the credentials, or has no such database.
     Refused,
     NoTables,
 }

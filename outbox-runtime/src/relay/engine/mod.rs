@@ -1,6 +1,6 @@
-//! The relay's loop. Three things go on at once: one call to the database (claim, read, save, …),
-//! the sending of a batch for each lane, and the wait for what happens next. Whatever ends first is
-//! taken in, and new work is given out.
+//! The relay's loop. Three things run at once: one call of the database (claim, read, save, …), the
+//! sending of batches of each lane, and the wait for the next event. The loop handles what ends
+//! first, and starts new work.
 
 mod calls;
 mod parked;
@@ -33,17 +33,16 @@ use crate::store::{
 type StoreOf<DB> = <DB as sealed::Database>::LaneStore;
 type CursorOf<DB> = <StoreOf<DB> as LaneStore>::Cursor;
 
-/// So often progress is saved: after a crash, so much is published again.
+/// Longest time between a delivery and saving the cursor; bounds what a crash republishes.
 const SAVE_WITHIN: Duration = Duration::from_millis(50);
-/// The longest time that a relay which stops waits for the database, however short its
-/// `drain_timeout` is.
+/// Longest time that a stopping relay waits for the database, even if its `drain_timeout` is
+/// shorter.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often free lanes that cannot be had are asked for, and the pause in between.
+/// Number of attempts to take lanes that are free but cannot be taken, and the pause between them.
 const TRIES_TO_TAKE_LANES: (u32, Duration) = (40, Duration::from_millis(50));
-/// How many keys of refused events are tried again in one round, while none of them is known to get
-/// through.
+/// Keys of refused events that are tried again in one round while none of them has been accepted.
 const RETRIED_KEYS: u32 = 32;
-/// The same, once one got through.
+/// The same, once one was accepted.
 const RETRIED_KEYS_THEN: u32 = 1_000;
 
 pub(super) struct Engine<DB: OutboxDatabase, P> {
@@ -51,22 +50,22 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     publisher: Arc<P>,
     settings: Settings,
     share: Share,
-    /// Not here while a call to the database has it.
+    /// The store; `None` while a call of the database has it.
     store: Option<StoreOf<DB>>,
     lanes: [Option<HeldLane<CursorOf<DB>>>; LANES],
-    /// How often a lane was taken.
+    /// Number of lanes taken so far.
     holds: u64,
-    /// How many batches are on the way that belong to a lane as we held it before: nothing of it is
+    /// Number of batches in flight of each lane from an earlier holding. Nothing of the lane is
     /// sent until they have their reports.
     aloft: [usize; LANES],
     sending: JoinSet<Sent<CursorOf<DB>>>,
     memory: Memory,
     reading: Reading,
-    /// The call that is open is a read.
+    /// Whether the open call is a read.
     is_reading: bool,
-    /// A read came after the last look for parked events that are to be tried again.
+    /// Whether a read came after the last look for parked events to try again.
     has_read: bool,
-    /// How often the doorbell rang, or the poll came due.
+    /// Number of rings of the doorbell and of polls.
     rings: u64,
     next_poll: Instant,
     next_claim: Instant,
@@ -74,14 +73,14 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     releasing: Releasing,
     database: Backoff,
     database_back: Option<Instant>,
-    /// What was logged of the database, until it answers again.
+    /// Trouble with the database that was logged; `None` while it answers.
     trouble: Option<calls::Trouble>,
-    /// The database has answered once.
+    /// Whether the database has answered once.
     has_started: bool,
     stopping: bool,
     published: u64,
     refusal: Option<OutboxError>,
-    /// The lanes that others hold, when all were asked for.
+    /// Lanes that others hold, if all were asked for.
     elsewhere: Vec<HeldElsewhere>,
 }
 
@@ -90,12 +89,12 @@ struct Releasing {
     look: bool,
     next_retry: Instant,
     keys: u32,
-    /// Keys of which events are on the way, or not settled yet, and the bytes of each.
+    /// Keys with events in flight or not settled yet, and their bytes.
     sending: HashMap<(Lane, KeyDigest), u64>,
     settled: VecDeque<(Lease, Settled)>,
-    /// What is being settled now.
+    /// Key that is being settled now.
     settling: Option<(Lane, KeyDigest)>,
-    /// The database did not take what came of them: it is tried again later.
+    /// When to settle again, if the database did not accept the results.
     settle_again: Option<Instant>,
     settle_backoff: Backoff,
 }
@@ -115,7 +114,7 @@ impl Releasing {
     }
 }
 
-/// A call to the database that has ended: the store comes back, with what to do.
+/// A call of the database: it returns the store, and the answer.
 type Call<DB> =
     Pin<Box<dyn Future<Output = (StoreOf<DB>, Result<Answer<CursorOf<DB>>, OutboxError>)> + Send>>;
 
@@ -129,13 +128,13 @@ enum Answer<C> {
     GaveBack,
 }
 
-/// How things stood when a read began.
+/// The state of the lanes when a read began.
 struct Asked {
     generations: [u64; LANES],
     asks: Vec<Ask>,
     rings: u64,
     begun: Instant,
-    /// Of lanes with too many parked keys to know: which keys of the batch are parked.
+    /// For lanes with too many parked keys to hold in memory: which keys of the batch are parked.
     parked: [Option<KnownParked>; LANES],
 }
 
@@ -191,7 +190,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let shared = outbox.settings();
         let doorbell = &shared.doorbell;
         let lanes_here = doorbell.lanes_here();
-        // Both end with this function.
+        // These tasks end with this function.
         let mut helpers = JoinSet::new();
         let mut listens = false;
 
@@ -226,7 +225,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                     if let Err(error) = self.answered(answer) {
                         break Err(error);
                     }
-                    // Not before the store has found its database fit for it.
+                    // Not before the store has found that it can use its database.
                     if !listens && self.database_back.is_none() {
                         listens = true;
                         helpers.spawn(super::maintenance::run(outbox.clone(), self.settings.clone()));
@@ -276,7 +275,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             if !self.elsewhere.is_empty() {
                 return Err(held_elsewhere(&self.elsewhere));
             }
-            // Perhaps it is changing hands at this moment.
+            // Perhaps a lane is changing hands at this moment.
             sleep(pause).await;
         }
         let lanes = Lane::all().filter(|lane| self.lanes[lane.index()].is_none()).map(Lane::number);
@@ -333,7 +332,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    /// Reading ends; what is in flight is waited for.
+    /// Stops reading, and waits for what is in flight.
     fn stop(&mut self) {
         self.stopping = true;
         if !self.is_idle() {
@@ -350,7 +349,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             && self.lanes.iter().flatten().all(HeldLane::is_idle)
     }
 
-    /// Sends what is ready.
+    /// Sends the batches that are ready.
     fn take_off(&mut self) {
         let now = Instant::now();
         for index in 0..LANES {
@@ -376,8 +375,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    /// When there may be something to do, if nothing happens before. While the database is asked,
-    /// only lanes to try again.
+    /// The next time at which there may be something to do. While a call of the database is open,
+    /// only retries of lanes count.
     fn next_due(&self, asking: bool) -> Instant {
         let now = Instant::now();
         let far = now + Duration::from_secs(3600);
@@ -395,7 +394,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             if self.share == Share::Fair {
                 due = due.min(self.next_poll);
             }
-            // Without room, it waits until something has landed.
+            // Without room, it waits until something is delivered.
             if self.room_for_released().is_some() {
                 due = due.min(self.releasing.next_retry);
             }
@@ -404,8 +403,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         self.save_by.map_or(due, |by| due.min(by))
     }
 
-    /// Gives the lanes back, with what is saved of them. `call`: what the database is asked at the
-    /// moment.
+    /// Saves the last progress and gives the lanes back. `call`: the call of the database that is
+    /// open.
     async fn leave(&mut self, call: Option<Call<DB>>) {
         let left = async {
             if let Some(call) = call {
@@ -468,7 +467,7 @@ fn held_elsewhere(lanes: &[HeldElsewhere]) -> OutboxError {
     )
 }
 
-/// The end of the call that is open, if one is.
+/// The answer of the open call; waits for ever if there is none.
 async fn ended<T>(call: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match call {
         Some(call) => call.await,

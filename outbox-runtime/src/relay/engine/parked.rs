@@ -1,4 +1,4 @@
-//! Parked events, tried again.
+//! Tries parked events again.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::record::StoredEvent;
 use crate::relay::lane::HeldLane;
 use crate::store::{LaneStore, Lease, OutboxDatabase, Released, Retry, Settled, Share, Then};
 
-/// Bytes of parked events that are read and sent at once, out of the relay's memory, unless a
-/// single one has more.
+/// Most bytes of parked events that are read and sent at once, within the relay's memory. A single
+/// larger event is still sent.
 const BYTES: u64 = 4 * 1024 * 1024;
-/// Keys of which parked events are sent at once, when more are asked for.
+/// Number of keys being sent above which no more are read.
 const KEYS: usize = 64;
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
-    /// How many bytes of parked events may be sent besides those that are. `None`: no key at all.
+    /// Bytes of parked events that may be sent in addition. `None`: no further key may be sent.
     pub(super) fn room_for_released(&self) -> Option<u64> {
         let in_flight: u64 = self.releasing.sending.values().sum();
         let bytes = BYTES.saturating_sub(in_flight).min(self.memory.room());
@@ -51,7 +51,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         })
     }
 
-    /// Sends parked events again, those of each key for themselves.
+    /// Sends parked events again, those of each key in a task of their own.
     pub(super) fn send_released(&mut self, released: Vec<Released>) {
         for released in released {
             let Released { lane, key, events } = &released;
@@ -96,7 +96,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             failpoint("after-parked-delivery");
         }
         if self.lanes[lane.index()].as_ref().is_none_or(|held| held.lease != lease) {
-            // The lane may come back to us, and the key be tried again.
+            // The lane may come back to this relay, and then the key is tried again.
             self.releasing.sending.remove(&(lane, key));
             return;
         }
@@ -109,7 +109,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             }
         };
         let delivered = events[..delivered].iter().map(|event| event.seq).collect();
-        // The payloads are not needed any more.
+        // The payloads are no longer needed.
         self.releasing.sending.insert((lane, key), 0);
         self.releasing.settled.push_back((lease, Settled { key, delivered, then }));
     }
@@ -138,10 +138,10 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         self.releasing.settling = None;
         self.releasing.settle_backoff.reset();
         self.releasing.sending.remove(&(lease.lane, key));
-        // There may be more than there was room for.
+        // There may have been more than there was room for.
         self.releasing.look = true;
         if !delivered.is_empty() {
-            // What stood in the way is gone, perhaps for the others too.
+            // The cause is removed, perhaps for the others as well.
             self.releasing.next_retry = Instant::now();
             self.releasing.keys = RETRIED_KEYS_THEN;
             tracing::info!(
@@ -164,7 +164,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    /// They are not sent again meanwhile. What came of other keys is settled before the next try.
+    /// They are not sent again until then. The results of other keys are settled before the next
+    /// attempt.
     pub(super) fn not_settled(&mut self, lease: Lease, settled: Settled, error: &OutboxError) {
         self.releasing.settling = None;
         tracing::error!(
@@ -178,7 +179,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
 }
 
 impl Releasing {
-    /// What came of keys is not known to the database: they are tried again.
+    /// The database does not know the results of these keys: they are tried again.
     pub(super) fn unsettle(&mut self) {
         for (lease, settled) in self.settled.drain(..) {
             self.sending.remove(&(lease.lane, settled.key));
@@ -206,7 +207,7 @@ async fn publish_alone<P: Publisher>(
 fn tell_refused_again(event: &StoredEvent, report: &DeliveryReport) {
     let Told { event_id, name, topic, key, seq } = Told::of(event);
     if matches!(report, DeliveryReport::TopicRefused(_)) {
-        // That is said once, for all of them.
+        // This is logged once, for the whole topic.
         tracing::debug!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
     } else {
         tracing::warn!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");

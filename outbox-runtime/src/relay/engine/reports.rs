@@ -1,4 +1,4 @@
-//! What becomes of the batches that were sent.
+//! What the relay does with the reports of batches that were sent.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 self.released_landed(lease, released, &reports);
             }
             Err(ended) if ended.is_cancelled() => {}
-            // The publisher panicked, and with it went what it was sending: everything is read
-            // again from what is saved, once its siblings have ended.
+            // The publisher panicked, and its events were lost from memory. Everything is read
+            // again from the saved cursors, once the other calls have ended.
             Err(_) => {
                 tracing::error!(
                     "the publisher panicked: the relay reads again what it was sending"
@@ -68,7 +68,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    /// Says which events of a batch are set aside because their rows cannot be read.
+    /// Logs which events of a batch are parked because their rows cannot be read.
     pub(super) fn tell_unread(&mut self, lane: usize, flight: &Flight<CursorOf<DB>>) {
         for event in flight.passed_over.iter().map(|parking| &parking.event) {
             let Some(error) = event.refused_unread() else { continue };
@@ -83,7 +83,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    /// Says what became of a batch, and keeps the refusal of an event that was sent alone.
+    /// Logs what became of a batch, and keeps the refusal of an event that was sent alone.
     fn tell(&mut self, number: i16, settlement: Settlement) {
         match settlement {
             Settlement::AllDelivered { after_retry: true } => {
@@ -139,7 +139,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     }
 }
 
-/// What the log says of an event, so that it is found by any of it.
+/// What the log says of an event, so that it can be found by each of these.
 pub(super) struct Told<'a> {
     pub(super) event_id: Uuid,
     pub(super) name: &'a str,
@@ -156,8 +156,7 @@ impl<'a> Told<'a> {
     }
 }
 
-/// A key as text. One of another kind is told from others by its bytes, and a long one by its
-/// beginning.
+/// A key as text. Bytes that are not UTF-8 are replaced, and a long key is cut.
 fn shortened(key: &[u8]) -> String {
     const MOST_BYTES: usize = 100;
     let text = String::from_utf8_lossy(&key[..key.len().min(MOST_BYTES)]);

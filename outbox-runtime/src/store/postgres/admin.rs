@@ -44,7 +44,7 @@ cross join lateral (
     limit $1) pending) p
 order by lanes.lane";
 
-/// Of an event that is retained several times, because it was replayed before, the first.
+/// If an event is retained several times, because it was replayed before, the first copy.
 const REPLAY: &str = "\
 with once as (
   select distinct on (e.id) e.lane, e.seq
@@ -80,8 +80,8 @@ const PARKED: &str = "\
 select {columns}, e.reason, e.attempts, e.since from {parked} e where e.seq = any ($1)
 order by e.lane, e.key_digest, e.seq";
 
-/// The next keys behind a place. Their locks are taken in the order in which a relay that parks
-/// takes them.
+/// The next keys after a given one. Their locks are taken in the same order as by a relay that
+/// parks.
 const RELEASE_SOME: &str = "\
 update {parked_key} k set released = true
 from (
@@ -109,7 +109,7 @@ cross join lateral (
   select id, seq from {parked} where lane = p.lane and key_digest = p.key_digest order by seq limit 1) head
 where p.id = $1 order by p.seq limit 1 for update of p";
 
-/// A key of which nothing is left is released, for its relay to forget it.
+/// A key without any parked event is released, so that its relay forgets it.
 const DISCARD: &str = "\
 with gone as (delete from {parked} where id = $1 returning seq, lane, key_digest, id, topic, name, reason),
 remembered as (
@@ -283,7 +283,7 @@ impl Admin for Postgres {
     }
 
     async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
-        // A copy of all that is retained takes longer than other statements.
+        // Copying all retained events takes longer than other statements.
         const WITHIN: Duration = Duration::from_secs(600);
         let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
         let mut tx = Begun::on(pool, Some(connection::begin_statement(options))).await?;
@@ -324,7 +324,7 @@ async fn release_one(
     Ok(released.unsigned_abs())
 }
 
-/// In many transactions: none of them keeps a relay waiting for long.
+/// In many transactions, so that none of them keeps a relay waiting for long.
 async fn release_all(pool: &PgPool, names: &Names) -> Result<u64, OutboxError> {
     let mut tx = connection::begin_reading(pool).await?;
     let count = sqlx::query_scalar::<_, i64>(fill(names, "select count(*) from {parked}"));
@@ -337,7 +337,7 @@ async fn release_all(pool: &PgPool, names: &Names) -> Result<u64, OutboxError> {
     Ok(events.unsigned_abs())
 }
 
-/// Returns the last key that was released, if any was left.
+/// Returns the last key that was released, if there was any.
 async fn release_some(
     pool: &PgPool,
     names: &Names,

@@ -1,13 +1,14 @@
-//! Space of progress, signs of life and marks comes back: of each table only the latest rows count.
+//! Gives back the space of progress, signs of life and marks: only the latest rows of each table
+//! count.
 //!
 //! The table is locked, its latest rows are kept aside, it is truncated, and they are put back, in
-//! one transaction. Whoever waited for the lock reads by a snapshot taken after it, as Postgres
-//! takes the locks of a statement before its snapshot. An older snapshot (of a transaction that is
-//! not READ COMMITTED, and we have none) finds no rows: see `{cursors}`.
+//! one transaction. A statement that waited for the lock reads by a snapshot taken after it, since
+//! Postgres takes the locks of a statement before its snapshot. An older snapshot (of a transaction
+//! that is not READ COMMITTED, and we have none) finds no rows: see `{cursors}`.
 //!
-//! A lock held on these tables for long, as `pg_dump` does, only means that they grow until it is
-//! released: about 150 bytes for each lane whose progress is saved, at most 20 times a second.
-//! Reading stays as fast.
+//! A lock that is held on these tables for long, as by `pg_dump`, only means that they grow until
+//! it is released: about 150 bytes for each lane whose progress is saved, at most 20 times a
+//! second. Reading stays as fast.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::store::names::Names;
 
-/// About 5 minutes of a relay that is busy in all lanes.
+/// Size in bytes above which a table is truncated: about 5 minutes of a relay that is busy in all
+/// lanes.
 pub(super) const LARGE: i64 = 16 * 1024 * 1024;
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -69,7 +71,7 @@ pub(super) async fn compact(
             continue;
         }
         tx.execute(connection::BY_INDEX).await?;
-        // Not waited for: while we wait, no relay could save.
+        // Without waiting: while we waited, no relay could save.
         if let Err(error) =
             tx.execute(fill("lock table {table} in access exclusive mode nowait")).await
         {

@@ -1,4 +1,4 @@
-//! What our sessions and transactions rest on. Nothing is inherited: a server, a database, a role
+//! The settings of our sessions and transactions. None is inherited: a server, a database, a role
 //! and a URL can each have other defaults.
 
 use std::fmt::Write as _;
@@ -15,21 +15,21 @@ use crate::store::tx_options::{Isolation, TxOptions};
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After which a statement is given up, and the connection with it.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a frozen process of ours may hold its locks.
+/// Longest time that a suspended process of ours may hold its locks.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
-/// Each with why. A setting that this version of Postgres does not know is left out.
+/// Each has its reason. A setting that this version of Postgres does not know is left out.
 ///
 /// Every statement of the relay reads a few rows by an index of a table that may have millions, and
 /// the planner, which knows neither the snapshots nor how old the statistics are, must not think
 /// otherwise: a sequential scan at each poll would cost more the more is retained.
 const SETTINGS: [(&str, &str); 25] = [
-    // A statement sees what was committed before it, and locks are given in turn.
+    // A statement sees what was committed before it, and locks are granted in turn.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
-    // Ours are bounded by `statement_timeout`; `LISTEN` and a quiet outbox are idle for as long as
-    // they like.
+    // Our statements are bounded by `statement_timeout`. `LISTEN` and a quiet outbox may be idle
+    // for any time.
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),
@@ -78,14 +78,13 @@ fn settings() -> SqlStr {
     sql(statement)
 }
 
-/// Only of a session that is ours alone: not behind a transaction pooler, which would give it to
-/// the business next.
+/// Only for a session that is ours alone: a transaction pooler would give it to the business next.
 pub(super) async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     connection.execute(settings()).await.map(drop)
 }
 
-/// A connection of our own to where `pool` connects *now*: its options may have been changed since
-/// it was made.
+/// A connection of our own, to where `pool` connects *now*: the pool's options may have changed
+/// since it was made.
 pub(super) async fn connect(pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
     pool.connect_options().connect().await
 }
@@ -94,7 +93,7 @@ fn single() -> PgPoolOptions {
     PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT)
 }
 
-/// A pool of one connection, for what a relay does beside the business.
+/// A pool of one connection, for what a relay does besides publishing.
 pub(super) fn own_pool(pool: &PgPool) -> PgPool {
     single()
         .after_connect(|connection, _| Box::pin(set_up(connection)))
@@ -124,8 +123,8 @@ pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx:
     );
     let mut connection = pool.acquire().await?;
     let found = connection.fetch_optional(sql(statement)).await;
-    // Not back to the pool: a relay may run on a runtime of its own, and a connection that was made
-    // there lives by it.
+    // It does not go back to the pool: a relay may run on a runtime of its own, and a connection
+    // made there depends on it.
     let closed = connection.close().await;
     let found = found?;
     closed?;
@@ -133,7 +132,7 @@ pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx:
     Ok(Names { schema, prefix: names.prefix.clone() })
 }
 
-/// One round trip for all of it, as for a plain `BEGIN`.
+/// All in one round trip, as for a plain `BEGIN`.
 pub(super) fn begin_statement(options: TxOptions) -> SqlStr {
     let TxOptions { isolation, name, limit, .. } = options;
     let mut statement = "BEGIN".to_owned();
@@ -153,8 +152,8 @@ pub(super) fn begin_statement(options: TxOptions) -> SqlStr {
     sql(statement)
 }
 
-/// Bounds a transaction and has its commit wait for the disk, and never loosens what the session
-/// has: of a time, the smaller counts.
+/// Bounds a transaction, and has its commit wait for the disk. It never loosens what the session
+/// has: the smaller time counts.
 fn limited(limit: Duration) -> String {
     // Postgres's settings are 32 bits wide, and 0 is no limit.
     let millis = limit.as_millis().clamp(1, 2_000_000_000);
@@ -178,7 +177,7 @@ pub(super) async fn begin(pool: &PgPool) -> Result<Begun<Postgres>, sqlx::Error>
     Begun::on(pool, Some(begin_statement(options))).await
 }
 
-/// Begins one that reads a few rows of large tables, each by its index.
+/// Begins a transaction that reads a few rows of large tables, each by its index.
 pub(super) async fn begin_reading(pool: &PgPool) -> Result<Begun<Postgres>, sqlx::Error> {
     let statement = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}; {BY_INDEX}",
@@ -187,7 +186,7 @@ pub(super) async fn begin_reading(pool: &PgPool) -> Result<Begun<Postgres>, sqlx
     Begun::on(pool, Some(sql(statement))).await
 }
 
-/// The planner's part of [`SETTINGS`], for one transaction on any other connection.
+/// The planner's part of [`SETTINGS`], for one transaction on another connection.
 pub(super) const BY_INDEX: &str = "\
 set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; \
 set local enable_indexscan = on; set local enable_nestloop = on; set local jit = off";

@@ -1,4 +1,4 @@
-//! What several statements have in common.
+//! SQL fragments that several statements share.
 
 use sqlx::SqlStr;
 
@@ -8,37 +8,37 @@ use crate::store::names::{Names, sql};
 const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text, e.payload, \
                        e.occurred_at, e.kafka_partition";
 
-/// The same, of a row `e` with its `size` and whether it `fits`. One that does not comes without
-/// its contents, and with its size in the last column: [`row_of`](super::chunk::row_of) takes them.
+/// The same, of a row `e` with its `size` and whether it `fits`. A row that does not fit has its
+/// size in the last column instead of its contents: [`row_of`](super::chunk::row_of) takes them.
 const BOUNDED_COLUMNS: &str = "\
 e.lane, e.seq, e.id, case when e.fits then e.topic end, case when e.fits then e.key end, case when e.fits then e.name end,
        e.version, case when e.fits then e.content_type end, case when e.fits then e.headers::text end,
        case when e.fits then e.payload end, e.occurred_at, e.kafka_partition, case when not e.fits then e.size end";
 
-/// The bytes of a row `e`, had from the headers of its values: nothing is read from the TOAST
-/// table, or decompressed. As a float, for no sum of them is too large.
+/// The bytes of a row `e`, from the headers of its values: nothing is read from the TOAST table or
+/// decompressed. A float, since no sum of floats overflows.
 const SIZE: &str = "\
 coalesce(octet_length(e.payload), 0)::float8 + coalesce(octet_length(e.key), 0) + pg_column_size(e.headers) + octet_length(e.topic)
       + octet_length(e.name) + octet_length(e.content_type) as size";
 
-/// The transactions of which a lane `l` may have stragglers (see `window.rs`). Their rows are asked
-/// for `between` an id and the same id, and in the order of `xid`: only the index that begins with
-/// it gives that order. Asked for `= xid`, the planner may take the one on (lane, seq), and walk
-/// through all that is retained.
+/// The transactions of which a lane `l` may have stragglers (see `window.rs`). Their rows are
+/// selected `between` an id and the same id, in the order of `xid`: only the index that begins with
+/// `xid` gives that order. With `= xid`, the planner may choose the index on (lane, seq), and read
+/// everything that is retained.
 const UNFINISHED: &str = "\
 (select pg_snapshot_xip(l.prev)
  union all
  select generate_series(pg_snapshot_xmax(l.prev)::text::bigint, l.prev_h::text::bigint - 1)::text::xid8
 ) as unfinished (xid)";
 
-/// The last number that was drawn, null if there was none. Not read from the sequence as from a
-/// table: while Postgres logs it, the row says up to 32 more, and with a floor too high the events
-/// of those who draw these numbers would be lost. The function has the page's lock.
+/// The last number that was drawn, null if there was none. It is not selected from the sequence as
+/// from a table: while Postgres logs it, the row may be up to 32 too high. With a floor that is too
+/// high, the events with these numbers would be lost. The function takes the page's lock.
 const SEQUENCE: &str = "pg_sequence_last_value({'seq'}) as s (last_value)";
 
-/// The latest progress of each lane. Where a lane has none, its rows were deleted, or a snapshot
-/// older than the last TRUNCATE is read by: that is never taken for a lane that has published
-/// nothing, or everything.
+/// The latest progress of each lane. A lane without any has lost its rows, or is read by a snapshot
+/// older than the last TRUNCATE. That is never taken for a lane that has published nothing, or
+/// everything.
 const CURSORS: &str = "\
 (select p.* from generate_series(0, 15) as lanes (lane)
  cross join lateral (select p.* from {progress} p where p.lane = lanes.lane order by p.id desc limit 1) p)";

@@ -12,7 +12,7 @@ delete from {inbox} where ctid = any (array(
   select ctid from {inbox}
   where handled_at < now() - $2 * interval '1 millisecond' and consumer_group = $1
   limit $3))";
-/// What is kept here stays: it is nowhere else.
+/// Rows in the state `kept` stay: their events are nowhere else.
 const FORGET_WAITING: &str = "\
 delete from {waiting}
 where consumer_group = $1 and since < now() - $2 * interval '1 millisecond' and state <> 'kept'";
@@ -20,12 +20,12 @@ where consumer_group = $1 and since < now() - $2 * interval '1 millisecond' and 
 const NOW: &str = "now()";
 const OLD: &str = "since < now() - interval '1 minute'";
 
-/// A hundred years at most: Postgres has no longer intervals than it needs.
+/// At most a hundred years, which Postgres's intervals can hold.
 fn millis(time: Duration) -> f64 {
     time.as_millis().min(100 * 365 * 24 * 60 * 60 * 1000) as f64
 }
 
-/// A key whose hash is another's waits for it now and then, and nothing else comes of that.
+/// Two keys with the same hash sometimes wait for each other; nothing else follows from it.
 async fn lock(
     connection: &mut PgConnection,
     names: &Names,
@@ -33,7 +33,7 @@ async fn lock(
 ) -> Result<(), sqlx::Error> {
     let digest = of.digest();
     let key = [of.group.as_bytes(), of.topic.as_bytes(), digest.as_bytes()].join(&b'\0');
-    // With the table's own number: one process may name its schema, and another find it by a
+    // By the table's own number: one process may name its schema, and another may find it by a
     // `search_path`.
     let lock =
         sql(names.fill("select pg_advisory_xact_lock($1 # {'waiting'}::regclass::oid::bigint)"));

@@ -2,10 +2,11 @@
 //! vacuum.
 //!
 //! A leaf holds the events of a block of 2^20 numbers, and is free when every lane has published
-//! all of it. Its lock would not be given while a transaction that has inserted into it is open (or
-//! prepared): such a transaction holds one itself. One that has drawn its number, and not yet
-//! inserted, finds an empty leaf, and its row is read later as every straggler is. Inserts of the
-//! business go to the leaf of the current block, soon to the next: these two are never locked.
+//! all of it. Its lock is not granted while a transaction that has inserted into it is open (or
+//! prepared), since that transaction holds a lock itself. A transaction that has drawn its number
+//! but not inserted yet finds an empty leaf, and its row is read later like every straggler. The
+//! business inserts into the leaf of the current block, and soon into the next one: these two are
+//! never locked.
 
 use std::time::Duration;
 
@@ -19,10 +20,10 @@ use crate::failpoint::failpoint;
 use crate::store::names::Names;
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-/// With fewer leaves than this free ahead of the current one, the retention no longer counts.
+/// Free leaves ahead of the current one. With fewer, the retention no longer counts.
 const KEPT_FREE: i64 = 2;
 
-/// At most a hundred marks for a retention, and one for each run.
+/// At most a hundred marks within a retention, and one for each run.
 const MARK: &str = "\
 insert into {mark} (seq)
 select last_value from {sequence}
@@ -36,8 +37,8 @@ select coalesce(last_value, 0),
 from {sequence}";
 
 /// Rows of a leaf that some lane has not published, by the two ways in which a window's rows are
-/// found (see `window.rs`). Those of a window that is half read are pending to its end. Of a lane
-/// without progress, all are.
+/// found (see `window.rs`). All rows of a window that is partly read count as pending, and so do
+/// all rows of a lane without progress.
 const PENDING: &str = "\
 select exists (
   select from generate_series(0, 15) as lanes (lane)
@@ -60,10 +61,10 @@ cross join lateral (
   union all
   (select e.seq from {leaf} e where e.lane = l.lane order by e.seq desc limit 1)) edge";
 
-/// What has left the outbox cannot be replayed any more.
+/// An event whose space was reclaimed cannot be replayed any more, so its discard is forgotten.
 const FORGET_DISCARDED: &str = "delete from {discarded} where ((seq >> 20) & 15) = $1";
 
-/// One relay at a time: two that have both read a leaf, and then want its lock, would be a
+/// One relay at a time: two relays that have both read a leaf and then request its lock would
 /// deadlock.
 const OUR_TURN: &str = "select pg_try_advisory_xact_lock(hashtextextended('outbox reclaim ' || {'event'}::regclass::oid, 0))";
 
@@ -78,7 +79,7 @@ pub(super) async fn reclaim(
     for leaf in leaves_to_reclaim(last, old) {
         match reclaim_leaf(pool, names, leaf).await {
             Ok(of_leaf) => events += of_leaf,
-            // A relay that reads, a long query, another relay that reclaims: next time.
+            // Another relay reads or reclaims, or a long query runs: next time.
             Err(error) if is_in_the_way(&error) => {
                 tracing::debug!(%error, leaf, "leaf not reclaimed now")
             }
@@ -107,12 +108,12 @@ async fn note_how_far(
     Ok(Leaves { last, old })
 }
 
-/// About how many events it had.
+/// Returns about how many events the leaf had, or 0 if it was not truncated.
 async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: i64) -> Result<u64, sqlx::Error> {
     let fill =
         |statement: &str| fill(names, &statement.replace("{leaf}", &format!("{{event_{leaf}}}")));
-    // `READ COMMITTED`, and said so: what decides below must see all that was committed before the
-    // lock was given.
+    // Explicitly `READ COMMITTED`: the statements below must see all that was committed before the
+    // lock was granted.
     let mut tx = connection::begin(pool).await?;
     tx.execute(connection::BY_INDEX).await?;
     let in_leaf = if sqlx::query_scalar(fill(OUR_TURN)).fetch_one(&mut *tx).await?
@@ -126,7 +127,7 @@ async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: i64) -> Result<u64, sq
         tx.rollback().await?;
         return Ok(0);
     }
-    // Who comes after us waits no longer than this.
+    // A statement that comes after us waits no longer than this.
     tx.execute("set local lock_timeout = '100ms'").await?;
     tx.execute(fill("lock table {leaf} in access exclusive mode")).await?;
     // Again, now that nothing can be added: in a new statement, which sees all that was.
@@ -147,8 +148,8 @@ fn is_in_the_way(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == LOCK_NOT_AVAILABLE) || is_conflict(error)
 }
 
-/// The leaves whose events are all older than the number `old`, the oldest first; or that are
-/// needed soon.
+/// The leaves whose events are all older than the number `old`, or that are needed soon; the oldest
+/// first.
 fn leaves_to_reclaim(last: i64, old: i64) -> Vec<i64> {
     let current = last >> BLOCK_BITS;
     let first = (current - (LEAVES - KEPT_FREE)).max(0);

@@ -44,17 +44,17 @@ impl Schema for Postgres {
     }
 }
 
-/// How long another process may take to migrate.
+/// Longest time that another process may take to migrate.
 const TURN_WITHIN: Duration = Duration::from_secs(60);
 const TURN_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the tables rest on.
+/// The settings that the tables depend on.
 const SETTINGS: &str = "\
 set local client_min_messages = warning; set local standard_conforming_strings = on; \
 set local default_table_access_method = heap; set local check_function_bodies = on";
 
 async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
-    // Without a lock or a right that a service need not have: mostly all is there.
+    // Without a lock, or a right that a service need not have: usually all tables are there.
     let mut tx = connection::begin_reading(pool).await?;
     let (names, applied) = applied(&mut tx, names).await?;
     tx.rollback().await?;
@@ -95,8 +95,8 @@ async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxErr
 }
 
 /// One migration at a time in a database, until its transaction ends. Not a session lock: those
-/// break behind a transaction pooler. Asked for again and again, since a wait would end by a
-/// `lock_timeout` that is not ours.
+/// break behind a transaction pooler. It is requested repeatedly instead of waited for: a wait
+/// would end by a `lock_timeout` that is not ours.
 async fn await_turn(tx: &mut PgConnection) -> Result<(), OutboxError> {
     const OUR_TURN: &str =
         "select pg_try_advisory_xact_lock(hashtextextended('outbox migrate', 0))";
@@ -117,8 +117,8 @@ async fn await_turn(tx: &mut PgConnection) -> Result<(), OutboxError> {
     })
 }
 
-/// The version of the tables, 0 without any, and their names with the schema that they are in, or
-/// would be created in.
+/// The version of the tables, 0 if there are none, and their names with the schema that they are in
+/// or would be created in.
 async fn applied(tx: &mut PgConnection, names: &Names) -> Result<(Names, i32), OutboxError> {
     const WHERE: &str = "\
 select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -1,5 +1,5 @@
-//! The doorbell between processes: NOTIFY, after the commit and from its own connection. Inside the
-//! business transaction it would take a lock that all commits of the server share.
+//! The doorbell between processes: NOTIFY, after the commit and from a connection of its own.
+//! Inside the business transaction it would take a lock that all commits of the server share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::record::fnv1a;
 use crate::store::names::Names;
 use crate::store::sealed::Wakeup;
 
-/// At most one NOTIFY in this time, however many commits there are.
+/// Shortest time between two NOTIFYs, for any number of commits.
 const COALESCE: Duration = Duration::from_millis(5);
 const RECONNECT: Duration = Duration::from_secs(1);
-/// After which a connection is taken for dead.
+/// Time without an answer after which a connection is taken for dead.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a connection may say nothing before it is asked.
+/// Time that a connection may be silent before it is checked.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// The payload that tells relays to look for lanes to take or to give, and for parked events to try
+/// Payload that tells relays to look for lanes to take or to give up, and for parked events to try
 /// again.
 const LANES: &str = "lanes";
 
-/// In the simple protocol: behind a transaction pooler, a statement that was prepared in one round
-/// trip may not be there in the next. Without a wait for the disk: a NOTIFY is a transaction with
-/// an id of its own, though it writes nothing.
+/// By the simple protocol: behind a transaction pooler, a statement that was prepared in one round
+/// trip may not exist in the next. Without waiting for the disk: a NOTIFY is a transaction with an
+/// id of its own, although it writes nothing.
 fn notify(channel: &str, payload: &str) -> RawSql {
-    // Both are ours, and need no quotes.
+    // Both are made by us, and need no quotes.
     sqlx::raw_sql(AssertSqlSafe(format!(
         "select set_config('synchronous_commit', 'off', true), pg_notify('{channel}', '{payload}')"
     )))
@@ -67,7 +67,7 @@ impl Wakeup for Postgres {
     }
 }
 
-/// Over the connection that is there, or over a new one: it may be dead, or lead to a server that
+/// Over the open connection, or over a new one: the open one may be dead, or lead to a server that
 /// is a standby now.
 async fn ring(
     connection: &mut Option<PgConnection>,
@@ -86,7 +86,7 @@ async fn ring(
     Ok(())
 }
 
-/// The answer, unless the connection seems to be dead.
+/// The answer, or an error if the connection seems to be dead.
 async fn in_time<T>(
     answer: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
@@ -94,7 +94,7 @@ async fn in_time<T>(
     tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(|_| Err(silent()))
 }
 
-/// Has all relays look for lanes and parked events. By located names.
+/// Tells all relays to look for lanes and parked events. `names` must be located.
 pub(super) async fn call_relays(
     executor: impl sqlx::PgExecutor<'_>,
     names: &Names,
@@ -102,16 +102,17 @@ pub(super) async fn call_relays(
     notify(&channel(names), LANES).execute(executor).await.map(drop)
 }
 
-/// Until the connection is lost. One that says nothing may be dead: it is asked from time to time.
+/// Listens until the connection is lost. A silent connection may be dead, so it is checked from
+/// time to time.
 async fn listen(pool: &PgPool, names: &Names, doorbell: &Doorbell) -> Result<(), sqlx::Error> {
     let channel = channel(&in_time(connection::located(pool, names)).await?);
-    // A pool of its own each time: one that waits for a dead connection gives no other, and none
-    // may lead to what was the primary once.
+    // A new pool each time: a pool that waits for a dead connection gives no other one, and an old
+    // one may lead to a server that is no longer the primary.
     let own = connection::own_pool(pool);
     let mut listener = in_time(PgListener::connect_with(&own)).await?;
     listener.eager_reconnect(false);
     in_time(listener.listen(&channel)).await?;
-    // What was rung before that.
+    // For rings before that.
     doorbell.ring_here();
     loop {
         match tokio::time::timeout(ASK_EVERY, listener.try_recv()).await {
@@ -128,8 +129,8 @@ async fn listen(pool: &PgPool, names: &Names, doorbell: &Doorbell) -> Result<(),
 }
 
 /// A channel is an identifier of at most 63 bytes, and a schema and prefix can be longer: hence a
-/// hash. Of [located] names, so that who has the schema in the builder and who has it in the
-/// `search_path` hear each other.
+/// hash. The hash is of [located] names, so that a process with the schema in the builder and one
+/// with it in the `search_path` hear each other.
 ///
 /// [located]: connection::located
 fn channel(names: &Names) -> String {

@@ -1,4 +1,4 @@
-//! What runs inside the user's transaction.
+//! Statements that run inside the user's transaction.
 
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{Executor, PgConnection, Postgres, SqlStr};
@@ -10,8 +10,9 @@ use crate::store::names::{Names, sql};
 use crate::store::sealed::EventWriter;
 use crate::store::tx_options::TxOptions;
 
-/// One statement for all events of a transaction: the sequence is drawn as late as can be, and in
-/// their order. `xid` comes first among the columns, so its default is drawn before that of `seq`.
+/// One statement for all events of a transaction, so that their numbers are drawn as late as
+/// possible, and in their order. `xid` comes first among the columns, so its default is drawn
+/// before that of `seq`.
 const INSERT_EVENTS: &str = "\
 insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
                      kafka_partition)
@@ -24,8 +25,8 @@ from unnest($1::smallint[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6:
         place)
 order by place";
 
-/// Most transactions have one event. The statement for many would take a quarter of the throughput
-/// of a service that has a small transaction for each (`cargo xtask bench macros`).
+/// Most transactions have one event. The statement for many would cost a service with small
+/// transactions a quarter of its throughput (`cargo xtask bench macros`).
 const INSERT_EVENT: &str = "\
 insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
                      kafka_partition)

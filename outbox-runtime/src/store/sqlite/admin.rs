@@ -23,7 +23,7 @@ select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.aliv
        (select e.occurred_at from {event} e where e.lane = l.lane and e.seq > l.last_seq order by e.seq limit 1) as oldest
 from {lane} l order by l.lane";
 
-/// Of an event that is retained several times, because it was replayed before, the first.
+/// If an event is retained several times, because it was replayed before, the first copy.
 const TO_REPLAY: &str = "\
 select min(e.seq) from {event} e join {lane} l on l.lane = e.lane
 where e.seq <= l.last_seq
@@ -71,7 +71,7 @@ insert into {discarded} (seq, id, topic, name, reason, at)
 select seq, id, topic, name, reason, $2 from {parked} where id = $1
 on conflict (seq) do nothing";
 
-/// A key of which nothing is left is released, for its relay to forget it.
+/// A key without any parked event is released, so that its relay forgets it.
 const RELEASE_IF_EMPTY: &str = "\
 update {parked_key} set released = 1
 where lane = $1 and key_digest = $2
@@ -89,7 +89,7 @@ order by name
 limit 10";
 
 impl Admin for Sqlite {
-    /// The user's own: an in-memory database has no other way in.
+    /// The user's own pool: an in-memory database cannot be reached in another way.
     fn own_pool(pool: &SqlitePool) -> SqlitePool {
         pool.clone()
     }
@@ -307,7 +307,7 @@ async fn discard_all_of(
     Ok(())
 }
 
-/// Statements for each: SQLite has no arrays.
+/// One statement for each id: SQLite has no arrays.
 async fn replay_ids(
     connection: &mut SqliteConnection,
     names: &Names,

@@ -11,7 +11,7 @@ delete from {inbox} where rowid in (
   select rowid from {inbox}
   where handled_at < cast(unixepoch('subsec') * 1000 as integer) - $2 and consumer_group = $1
   limit $3)";
-/// What is kept here stays: it is nowhere else.
+/// Rows in the state `kept` stay: their events are nowhere else.
 const FORGET_WAITING: &str = "\
 delete from {waiting}
 where consumer_group = $1 and since < cast(unixepoch('subsec') * 1000 as integer) - $2 and state <> 'kept'";

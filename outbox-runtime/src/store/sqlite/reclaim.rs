@@ -9,11 +9,11 @@ use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::store::names::{Names, sql};
 
-/// How many rows one transaction deletes: the business waits for it.
+/// Most rows that one transaction deletes: the business waits for it.
 const DELETED_AT_ONCE: u32 = 1_000;
 const DELETED_IN_A_RUN: u64 = 100_000;
 
-/// At most a hundred marks for a retention, and one for each run.
+/// At most a hundred marks within a retention, and one for each run.
 const MARK: &str = "\
 insert into {mark} (seq, at)
 select last.seq, $1 from (select max(seq) as seq from {event}) last
@@ -29,7 +29,7 @@ delete from {event} where seq in (
   where e.seq <= l.last_seq and e.seq <= (select max(seq) from {mark} where at <= $1)
   order by e.seq limit $2)";
 
-/// What has left the outbox cannot be replayed any more.
+/// An event whose space was reclaimed cannot be replayed any more, so its discard is forgotten.
 const FORGET_DISCARDED: &str = "delete from {discarded} where not exists (select 1 from {event} e where e.seq = {discarded}.seq)";
 
 pub(super) async fn reclaim(

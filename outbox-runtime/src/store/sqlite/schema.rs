@@ -36,7 +36,7 @@ impl Schema for Sqlite {
 }
 
 async fn migrate_if_needed(pool: &SqlitePool, names: &Names) -> Result<(), OutboxError> {
-    // The writer's place, so that a second process waits here and then finds everything done.
+    // As the writer, so that a second process waits here and then finds everything done.
     let mut tx = Begun::on(pool, Sqlite::begin_statement(TxOptions::new())).await?;
     tx.execute(sql(names.fill(MIGRATION_TABLE))).await?;
     let applied: i32 =

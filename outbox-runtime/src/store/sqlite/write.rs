@@ -1,4 +1,4 @@
-//! What runs inside the user's transaction.
+//! Statements that run inside the user's transaction.
 
 use sqlx::{Executor, SqlSafeStr, SqlStr, Sqlite, SqliteConnection};
 
@@ -16,28 +16,30 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 impl EventWriter for Sqlite {
     const CAN_GO_SILENT: bool = false;
-    /// A savepoint that was dropped is counted until the connection's thread has rolled it back.
+    /// sqlx counts a dropped savepoint until the connection's thread has rolled it back.
     const COUNTS_ROLLBACKS_AT_ONCE: bool = false;
 
-    /// A transaction that reads first and writes later fails when another wrote meanwhile, and
-    /// waiting does not help it. One that takes the writer's place at once waits for it (sqlx's
+    /// A transaction that reads first and writes later fails if another one has written since, and
+    /// waiting does not help. One that becomes the writer at once waits for its turn (sqlx's
     /// `busy_timeout`).
     fn begin_statement(_: TxOptions) -> Option<SqlStr> {
         Some("BEGIN IMMEDIATE".into_sql_str())
     }
 
-    /// What fails in SQLite fails alone, unless it says `or rollback`, or the disk is full: then
-    /// the transaction is over, and what follows would commit by itself, statement for statement.
+    /// In SQLite, a statement that fails leaves the transaction open, unless it has `or rollback`,
+    /// or the disk is full. Then the transaction is over, and each statement that follows would
+    /// commit on its own.
     fn asks_before_commit(doubt: Doubt, _: bool) -> bool {
         doubt.ever
     }
 
-    /// Inside of a transaction, no other can begin.
+    /// Within a transaction, no other one can begin: this is how to find out.
     async fn confirm(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         match connection.execute("begin").await {
             Err(sqlx::Error::Database(error)) if error.message().contains("within a transaction") => Ok(()),
             Err(error) => Err(error),
-            // It is left open: sqlx, which counts one, is about to roll it back.
+            // The new transaction is left open: sqlx, which still counts one, is about to roll it
+            // back.
             Ok(_) => Err(sqlx::Error::InvalidArgument(
                 "an earlier statement failed, and SQLite rolled the transaction back (`or rollback`, or a full disk): \
                  return the error of each statement"
@@ -46,7 +48,8 @@ impl EventWriter for Sqlite {
         }
     }
 
-    /// A statement per event: SQLite runs in this process, so there is no round trip to save.
+    /// One statement for each event: SQLite runs in this process, so there is no round trip to
+    /// save.
     async fn insert_events(
         connection: &mut SqliteConnection,
         names: &Names,

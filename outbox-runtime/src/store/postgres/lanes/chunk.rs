@@ -173,8 +173,8 @@ pub(super) fn row_of(row: &PgRow) -> Result<BoundedRow, OutboxError> {
 
 /// By place, not by name: this is the relay's hottest loop.
 ///
-/// What was written by hand may be anything that the columns take. It is no error, which would stop
-/// all lanes: the event is marked, and set aside.
+/// A row that was written by hand may have any content that its columns accept. That is not an
+/// error, which would stop all lanes: the event is marked as unreadable, and parked.
 pub(in crate::store::postgres) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
     let version: i32 = row.try_get(6)?;
     let mut unreadable = None;

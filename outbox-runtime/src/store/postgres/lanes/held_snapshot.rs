@@ -1,5 +1,5 @@
-//! What a relay's writes cost while a snapshot is held open: as much after many as at first.
-//! Counted in blocks, not in time.
+//! Tests that a relay's writes stay as cheap as at first while a snapshot is held open. The cost is
+//! counted in blocks, not in time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,7 @@ async fn progress_is_saved_over_no_other_connection_than_the_one_it_was_read_ove
     let url = std::env::var("DATABASE_URL")
         .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
     let pool = PgPool::connect(&url).await.unwrap();
-    // It takes the connection out of its store.
+    // `Scene` has taken the connection out of its store.
     let mut scene = Scene::new(&pool).await;
     scene.store.save(&scene.progress).await.unwrap_err();
     pool.execute(sql(scene.names.fill("drop schema {schema} cascade"))).await.unwrap();

@@ -49,7 +49,7 @@ left join lateral (
   select h.* from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) h on true
 where r.owner <> $1";
 
-/// Long dead, and without lanes.
+/// Removes relays that are long dead and hold no lanes.
 const BURY: &str = "\
 delete from {relay} r
 where r.owner = any ($1) and not exists (select from {lane} l where l.owner = r.owner)
@@ -266,7 +266,7 @@ impl PgLaneStore {
         Ok(saved)
     }
 
-    /// `false`: the lane is lost.
+    /// Returns `false` if the lane is lost.
     async fn save_and_park(
         &self,
         connection: &mut PgConnection,

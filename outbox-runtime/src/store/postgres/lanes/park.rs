@@ -24,7 +24,7 @@ select * from unnest($1::bigint[], $2::smallint[], $3::uuid[], $4::uuid[], $5::t
                      $14::text[], $15::integer[], $16::integer[])
 on conflict (seq) do nothing";
 
-/// Of an event that cannot be read, the row is kept as it is.
+/// For an event that cannot be read, the row is kept as it is.
 const KEEP_UNREADABLE: &str = "\
 update {parked} p set headers = e.headers, version = e.version, occurred_at = e.occurred_at
 from {event} e
@@ -48,8 +48,8 @@ select exists (select from {parked_key} where lane = $1),
              cross join lateral (select key_digest from {parked_key}
                                  where lane = $1 and key_digest = asked.key_digest limit 1) k)";
 
-/// The keys that were refused the longest ago. A time in the future is of a clock that was set back
-/// since. A key that somebody else releases at this moment need not be waited for.
+/// The keys that were refused the longest ago. A time in the future comes from a clock that was set
+/// back since. A key that is being released elsewhere at this moment is skipped.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
 with due as (
   select l.lane, longest.key_digest

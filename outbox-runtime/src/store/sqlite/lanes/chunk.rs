@@ -11,8 +11,8 @@ use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 use crate::store::names::sql;
 
-/// `$4` bounds the bytes. The first row that does not fit comes without its contents, and with its
-/// size. Sizes are added up before contents are read: SQLite knows the length of a blob without
+/// `$4` bounds the bytes. The first row that does not fit is returned with its size instead of its
+/// contents. Sizes are added up before contents are read: SQLite knows the length of a blob without
 /// reading it.
 const READ_LANE: &str = "\
 select e.*, case when sized.running > $4 then sized.size end as too_large
@@ -27,7 +27,7 @@ where sized.running - sized.size <= $4
 order by sized.seq";
 
 impl SqliteLaneStore {
-    /// Lane by lane; what is left when a part of the lease has passed is for the next call.
+    /// Reads lane by lane, for a part of the lease; the remaining lanes are left to the next call.
     pub(super) async fn read_lanes(
         &self,
         lanes: &[LaneRead<i64>],
@@ -61,8 +61,8 @@ impl SqliteLaneStore {
     }
 }
 
-/// What was written by hand may be anything that the columns take. It is no error, which would stop
-/// all lanes: the event is marked, and set aside.
+/// A row that was written by hand may have any content that its columns accept. That is not an
+/// error, which would stop all lanes: the event is marked as unreadable, and parked.
 pub(in crate::store::sqlite) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
     let mut unreadable = None;
     let record = EventRecord {

@@ -1,4 +1,4 @@
-//! Leases, as on Postgres: several processes may have the file open, each with a relay.
+//! Leases, as on Postgres: several processes may open the file, each with a relay.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ on conflict (owner) do update set sign = sign + 1, alive_until = excluded.alive_
 const SIGNS: &str =
     "select owner, sign, lease_millis, alive_until > $2, shares from {relay} where owner <> $1";
 
-/// Long dead, and without lanes.
+/// Removes relays that are long dead and hold no lanes.
 const BURY: &str = "\
 delete from {relay}
 where owner = $1 and alive_until < $2 - 60000 and not exists (select 1 from {lane} where owner = $1)";
@@ -51,17 +51,17 @@ struct LaneRow {
 }
 
 impl LaneRow {
-    /// The relay that holds it, another one than `us`, and alive.
+    /// The relay that holds the lane, if it is alive and not `us`.
     fn holder(&self, us: Uuid, dead: &[(Uuid, i64)]) -> Option<Uuid> {
         let is_dead = |owner: &Uuid| dead.iter().any(|(dead, _)| dead == owner);
-        // The row of a relay that is long dead is gone.
+        // A relay that is long dead has no row any more.
         self.owner.filter(|owner| *owner != us && self.alive_until.is_some() && !is_dead(owner))
     }
 }
 
 impl SqliteLaneStore {
-    /// Mostly in single statements: a process that is paused within a transaction stops all that
-    /// write.
+    /// Mostly in single statements: a process that is suspended within a transaction blocks all
+    /// writers.
     pub(super) async fn claim_lanes(
         &mut self,
         held: &[Lease],
@@ -130,7 +130,7 @@ impl SqliteLaneStore {
         wanted: usize,
     ) -> Result<Vec<(Lease, i64, KnownParked)>, OutboxError> {
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-        // Those that have given no sign since.
+        // Only relays that have given no sign of life since.
         let signs = self.signs(&mut tx, unix_millis()).await?;
         let is_dead = |(owner, number): &(Uuid, i64)| {
             !signs.iter().any(|sign| sign.owner == *owner && sign.number != *number)
@@ -222,7 +222,7 @@ impl SqliteLaneStore {
         Ok(saved)
     }
 
-    /// `false`: the lane is lost.
+    /// Returns `false` if the lane is lost.
     async fn save_and_park(&self, progress: &Progress<i64>) -> Result<bool, OutboxError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let ours = self.save_cursor(&mut tx, progress.lease, progress.cursor).await?;

@@ -23,7 +23,7 @@ pub(super) use chunk::stored_event;
 /// The read side of a SQLite outbox.
 #[derive(Debug)]
 pub struct SqliteLaneStore {
-    /// The user's own pool: an in-memory database has no other way in.
+    /// The user's own pool: an in-memory database cannot be reached in another way.
     pool: SqlitePool,
     names: Arc<Names>,
     owner: Uuid,

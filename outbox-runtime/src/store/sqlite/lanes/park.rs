@@ -21,7 +21,7 @@ insert into {parked} (seq, lane, key_digest, id, topic, key, name, version, cont
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 on conflict (seq) do nothing";
 
-/// Of an event that cannot be read, the row is kept as it is.
+/// For an event that cannot be read, the row is kept as it is.
 const KEEP_UNREADABLE: &str = "\
 update {parked}
 set (id, topic, key, name, version, content_type, headers, payload, occurred_at, kafka_partition) =
@@ -32,8 +32,8 @@ const PARK_KEY: &str = "\
 insert into {parked_key} (lane, key_digest, since, released) values ($1, $2, $3, $4)
 on conflict (lane, key_digest) do update set released = 1 where excluded.released";
 
-/// The keys that were refused the longest ago. A time in the future is of a clock that was set back
-/// since.
+/// The keys that were refused the longest ago. A time in the future comes from a clock that was set
+/// back since.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
 update {parked_key} set released = 1
 where lane = $1 and key_digest in (
@@ -252,5 +252,5 @@ impl SqliteLaneStore {
     }
 }
 
-/// Keys in one statement: SQLite has no arrays, and a bound for parameters.
+/// Most keys in one statement: SQLite has no arrays, and limits the number of parameters.
 const AT_ONCE: usize = 500;
