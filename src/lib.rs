@@ -1,68 +1,162 @@
 //! The transactional outbox for Rust: events commit with your data, and reach Kafka at least once
 //! and in order.
 //!
-//! A service that commits to its database and then publishes to Kafka loses events: a crash between
-//! the two, and the inventory is never told of the order. Here the event is a row of the *same
-//! transaction* as the order. A relay publishes it afterwards, and again if it cannot be sure;
-//! consumers recognise what they have handled.
+//! ```no_run
+//! use outbox::publish::kafka::KafkaPublisher;
+//! use outbox::{DomainEvent, Outbox, OutboxError, Relay, transactional_outbox};
 //!
-//! The parts, in the order in which you meet them:
+//! #[derive(serde::Serialize, DomainEvent)]
+//! #[event(topic = "order-events", name = "order.created")]
+//! struct OrderCreated {
+//!     #[event(key)]
+//!     customer: String,
+//! }
 //!
-//! 1. [`#[derive(DomainEvent)]`](macro@DomainEvent) on a struct or enum: its topic, name, version,
-//!    key and headers.
-//! 2. [`Outbox`], the handle: [`Outbox::migrate`] creates the tables.
-//! 3. [`#[transactional_outbox]`](macro@transactional_outbox) on an async function: its body gets
-//!    an [`OutboxTx`] to run queries and [`emit`](OutboxTx::emit) events on. `Ok` commits both,
-//!    `Err` rolls both back. It is sugar over [`Outbox::begin`], `emit` and [`OutboxTx::commit`];
-//!    [`Outbox::attach`] joins a transaction that sqlx has open. [`_mistakes`] shows what the
-//!    compiler says to ten likely mistakes.
-//! 4. [`Relay`], in the service or in a process of its own, with a
-//!    [`publish::kafka::KafkaPublisher`]. [`Outbox::status`], [`Outbox::parked`] and
-//!    [`Outbox::replay`] are for whoever operates it, [`observe`] for what watches.
-//! 5. [`#[event_handler]`](macro@event_handler) on an async function, and a `consume::Consumer`
-//!    that runs it once per event, tries again what fails, and keeps what it gives up as dead
-//!    letters (`consume::DeadLetters`). [`_errors_retries_dead_letters`] says what becomes of an
-//!    event that fails, [`_idempotency`] what is promised of one that comes twice.
-//! 6. [`testing`], for tests of your service without Kafka.
+//! struct Orders {
+//!     outbox: Outbox<sqlx::Postgres>,
+//! }
+//!
+//! impl Orders {
+//!     // `Ok` commits the order and its event, `Err` rolls both back.
+//!     #[transactional_outbox(tx in self.outbox)]
+//!     async fn create(&self, customer: String) -> Result<(), OutboxError> {
+//!         sqlx::query("insert into orders (customer) values ($1)")
+//!             .bind(&customer)
+//!             .execute(&mut *tx)
+//!             .await?;
+//!         tx.emit(OrderCreated { customer })?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // The relay publishes what is committed, in this process or in another.
+//! # async fn relay(outbox: Outbox<sqlx::Postgres>) -> Result<(), OutboxError> {
+//! # let shutdown = std::future::pending();
+//! let kafka = KafkaPublisher::new("localhost:9092")?;
+//! Relay::new(outbox, kafka).run(shutdown).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A service that commits to its database and then publishes to Kafka loses events: if it crashes
+//! between the two, the order is stored and the inventory never hears of it. Here the event is a
+//! row of the *same transaction* as the order. A relay publishes it afterwards, and publishes it
+//! again if it cannot be sure that Kafka has it; consumers recognise events that they have handled.
+//!
+//! # Where to find what
+//!
+//! 1. [`#[derive(DomainEvent)]`](macro@DomainEvent) on a struct or enum declares an event: its
+//!    topic, name, version, key and headers. [`event`] has what these are made of, [`codec`] the
+//!    encoding of payloads.
+//! 2. [`Outbox`] is the handle: [`Outbox::migrate`] creates the tables.
+//! 3. [`#[transactional_outbox]`](macro@transactional_outbox) on an async function gives its body
+//!    an [`OutboxTx`], on which it runs queries and [`emit`](OutboxTx::emit)s events. Without the
+//!    macro, write [`Outbox::begin`], `emit` and [`OutboxTx::commit`]; [`Outbox::attach`] joins a
+//!    transaction that sqlx has open. [`tx`] has the options of a transaction.
+//! 4. [`Relay`] publishes, in the service or in a process of its own, to a publisher of
+//!    [`publish`]. Operators use [`admin`], and monitoring uses [`observe`].
+//! 5. [`#[event_handler]`](macro@event_handler) on an async function makes it a handler, which a
+//!    consumer of [`consume`] runs once for each event. The consumer tries an event again when its
+//!    handler fails, and keeps it as a dead letter when it gives up.
+//! 6. [`testing`] is for tests of your service without Kafka.
+//!
+//! The [`guide`] has the rest: errors and retries, idempotency, likely mistakes, Postgres.
 //!
 //! # What is promised
 //!
 //! - **No event without its transaction, no transaction without its events.** They are rows of one
 //!   commit.
 //! - **At least once.** An event leaves the outbox only when all in-sync replicas have it. After a
-//!   crash some are published again; a `consume::Consumer` makes the changes of each once.
+//!   crash some are published again; a consumer makes the changes of each once.
 //! - **Order by key.** Events with equal keys are published in the order of their commits, if each
-//!   writer held the lock of what the key names before it emitted (see [`OutboxTx`]), through
-//!   retries, restarts and take-overs.
-//! - **Nothing is skipped.** What Kafka refuses is tried again, and then parked with the later
-//!   events of its topic and key, until it gets through or is given up: see [`Outbox::parked`].
+//!   writer held the lock of what the key names before it emitted (see [`OutboxTx`]). Retries,
+//!   restarts and take-overs keep that order.
+//! - **Nothing is skipped.** What Kafka refuses is tried again, and then parked together with the
+//!   later events of its topic and key, until it is published or an operator gives it up: see
+//!   [`Outbox::parked`].
 //!
 //! # Features
 //!
-//! | feature | what it switches on |
-//! |---|---|
-//! | `macros` (default) | the macros |
-//! | `postgres` | the Postgres store (14 and later) |
-//! | `sqlite` | the SQLite store, with SQLite itself bundled |
-//! | `kafka` | the Kafka publisher, the consumer and its dead letters, with librdkafka bundled (needs a C compiler and make) |
-//! | `metrics` | the metrics of [`observe`], by the crate `metrics` |
+#![cfg_attr(feature = "_docs", doc = document_features::document_features!())]
 //!
 //! A service whose relay runs elsewhere does not need `kafka`. For TLS, turn on the features of
 //! `sqlx` (`tls-rustls`) and of `rdkafka` (`ssl`) in your own `Cargo.toml`.
+//!
+//! # Supported Rust versions
+//!
+//! The oldest supported Rust is 1.95. A new minor version of this crate may raise that, a patch
+//! never does.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(doc)]
+pub mod guide;
+
+#[cfg(feature = "macros")]
+pub use outbox_macros::{DomainEvent, event_handler, transactional_outbox};
 #[doc(hidden)]
 pub use outbox_runtime::__private;
+#[doc(inline)]
 pub use outbox_runtime::{
-    BeginOutbox, BeginTransaction, Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, Decode,
-    DiscardedEvent, DomainEvent, Encode, ErrorKind, EventDescriptor, EventId, EventKey,
-    EventRecord, EventTime, HeaderValue, Headers, Isolation, Json, LANES, Lane, LaneStatus, Outbox,
-    OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Outcome, ParkedEvent, Relay, Replay,
-    RetryArgument, Status, StoredEvent, TxOptions, event_key,
+    DomainEvent, ErrorKind, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Relay,
 };
 #[doc(inline)]
-pub use outbox_runtime::{observe, publish, testing};
+pub use outbox_runtime::{observe, testing};
+
+pub mod event {
+    //! What an event is made of: its id, key, time and headers.
+    //!
+    //! [`#[derive(DomainEvent)]`](macro@crate::DomainEvent) needs these traits of the fields that
+    //! it uses. The common types have them already; implement one for a type of your own to make
+    //! it a [key](EventKey), a [header](HeaderValue), an [id](EventId) or a [time](EventTime).
+
+    #[doc(inline)]
+    pub use outbox_runtime::{
+        DEFAULT_MAX_EVENT_BYTES, EventDescriptor, EventId, EventKey, EventRecord, EventTime,
+        HeaderValue, Headers, event_key,
+    };
+}
+
+pub mod codec {
+    //! How payloads are encoded: [`Json`] by default, or a [`Codec`] of your own.
+
+    #[doc(inline)]
+    pub use outbox_runtime::{Codec, CodecError, Decode, Encode, Json};
+}
+
+pub mod tx {
+    //! Transactions beside [`OutboxTx`](crate::OutboxTx) itself: their options, what they begin
+    //! on, and what a function under
+    //! [`#[transactional_outbox]`](macro@crate::transactional_outbox) may return.
+
+    #[doc(inline)]
+    pub use outbox_runtime::{
+        BeginOutbox, BeginTransaction, Isolation, Outcome, RetryArgument, TxOptions,
+    };
+}
+
+pub mod admin {
+    //! For operators: the [`Status`] of an outbox, the [`ParkedEvent`]s that Kafka refused, and the
+    //! [`Replay`] of events that were published.
+    //!
+    //! [`Outbox::status`](crate::Outbox::status), [`parked`](crate::Outbox::parked) and
+    //! [`replay`](crate::Outbox::replay) are where these come from.
+
+    #[doc(inline)]
+    pub use outbox_runtime::{
+        DiscardedEvent, LANES, Lane, LaneStatus, ParkedEvent, Replay, Status,
+    };
+}
+
+pub mod publish {
+    //! Where a relay publishes.
+
+    #[doc(inline)]
+    pub use outbox_runtime::StoredEvent;
+    #[doc(inline)]
+    pub use outbox_runtime::publish::*;
+}
 
 pub mod consume {
     //! The consumer side: handlers that run in a database transaction, once per event and group.
@@ -81,34 +175,7 @@ pub mod consume {
     pub use outbox_runtime::consume::*;
 }
 
-#[cfg(feature = "macros")]
-pub use outbox_macros::{DomainEvent, event_handler, transactional_outbox};
-
-#[cfg(all(doc, not(doctest)))]
-#[doc = include_str!("../docs/guide/mistakes.md")]
-pub mod _mistakes {}
-
-#[cfg(all(doc, not(doctest)))]
-#[doc = include_str!("../docs/guide/errors-retries-dead-letters.md")]
-pub mod _errors_retries_dead_letters {}
-
-#[cfg(all(doc, not(doctest)))]
-#[doc = include_str!("../docs/guide/idempotency.md")]
-pub mod _idempotency {}
-
-/// The code of the README and of the guide, compiled.
-#[cfg(all(
-    doctest,
-    feature = "macros",
-    feature = "postgres",
-    feature = "sqlite",
-    feature = "kafka"
-))]
-mod pages {
-    #[doc = include_str!("../README.md")]
-    struct Readme;
-    #[doc = include_str!("../docs/guide/errors-retries-dead-letters.md")]
-    struct ErrorsRetriesDeadLetters;
-    #[doc = include_str!("../docs/guide/idempotency.md")]
-    struct Idempotency;
-}
+/// The code of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use outbox::codec::Decode;
 use outbox::consume::{
     Consumer, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents,
 };
-use outbox::{Decode, DomainEvent, Outbox, OutboxTx};
+use outbox::{DomainEvent, Outbox, OutboxTx};
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};

@@ -14,7 +14,7 @@ pub trait Codec {
 #[diagnostic::on_unimplemented(
     message = "the payload of `{T}` cannot be written as `{Self}`",
     label = "this event cannot be serialized",
-    note = "for `Json`, the default, add `#[derive(serde::Serialize)]` to `{T}`; a codec of your own implements `outbox::Encode<{T}>`"
+    note = "for `Json`, the default, add `#[derive(serde::Serialize)]` to `{T}`; a codec of your own implements `outbox::codec::Encode<{T}>`"
 )]
 pub trait Encode<T: ?Sized>: Codec {
     /// Appends the payload.
@@ -27,7 +27,7 @@ pub trait Encode<T: ?Sized>: Codec {
 /// A codec that can read `T`.
 #[diagnostic::on_unimplemented(
     message = "the payload of `{T}` cannot be read as `{Self}`",
-    note = "for `Json`, the default, add `#[derive(serde::Deserialize)]` to `{T}`; a codec of your own implements `outbox::Decode<{T}>`"
+    note = "for `Json`, the default, add `#[derive(serde::Deserialize)]` to `{T}`; a codec of your own implements `outbox::codec::Decode<{T}>`"
 )]
 pub trait Decode<T>: Codec {
     /// Reads a payload.

@@ -258,6 +258,6 @@ async fn a_call_given_up_at_any_await_leaves_no_transaction_open() {
     given_up_at_every_await!(observer, outbox, outbox.parked(10));
     given_up_at_every_await!(observer, outbox, outbox.release_all_parked());
     given_up_at_every_await!(observer, outbox, outbox.discard_parked(uuid::Uuid::now_v7()));
-    given_up_at_every_await!(observer, outbox, outbox.replay(outbox::Replay::all()));
+    given_up_at_every_await!(observer, outbox, outbox.replay(outbox::admin::Replay::all()));
     given_up_at_every_await!(observer, outbox, outbox.reclaim(std::time::Duration::ZERO));
 }

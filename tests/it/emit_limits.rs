@@ -7,10 +7,9 @@ use crate::support::random::{Random, seed};
 use crate::support::relays::{drain_to, drained, kafka_publisher};
 use crate::support::topics::{create_topic, read_topic};
 use crate::support::{POSTGRES, migrated, postgres};
-use outbox::{
-    Codec, CodecError, DEFAULT_MAX_EVENT_BYTES, DomainEvent, Encode, ErrorKind, EventDescriptor,
-    Headers, Outbox, OutboxDatabase,
-};
+use outbox::codec::{Codec, CodecError, Encode};
+use outbox::event::{DEFAULT_MAX_EVENT_BYTES, EventDescriptor, Headers};
+use outbox::{DomainEvent, ErrorKind, Outbox, OutboxDatabase};
 use rdkafka::Message as _;
 use rdkafka::message::Headers as _;
 use uuid::Uuid;

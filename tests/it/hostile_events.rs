@@ -12,12 +12,13 @@ use crate::support::consumers::{
 use crate::support::kafka;
 use crate::support::log::Log;
 use crate::support::topics::create_topic;
+use outbox::codec::{Codec, CodecError, Decode, Encode};
 use outbox::consume::{
     DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, UnknownEvents,
     handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
-use outbox::{Codec, CodecError, Decode, DomainEvent, Encode, Outbox, OutboxDatabase, OutboxTx};
+use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxTx};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};

@@ -9,8 +9,9 @@ use crate::support::{
     self, OrderCreated, POSTGRES, by_customer, commit, eventually, migrated, next_leaf, order,
     within_a_minute,
 };
+use outbox::admin::{LANES, Replay};
 use outbox::testing::MemoryPublisher;
-use outbox::{LANES, Outbox, OutboxDatabase, Relay, Replay};
+use outbox::{Outbox, OutboxDatabase, Relay};
 use sqlx::{Executor, Postgres};
 use uuid::Uuid;
 

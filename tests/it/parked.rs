@@ -11,9 +11,10 @@ use crate::support::{
     self, OrderCreated, POSTGRES, by_customer, commit, eventually, eventually_some, migrated,
     next_leaf, order, until_true, within_a_minute,
 };
+use outbox::admin::{ParkedEvent, Replay};
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase, ParkedEvent, Replay};
+use outbox::{ErrorKind, Outbox, OutboxDatabase};
 use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
 use uuid::Uuid;
 

@@ -9,9 +9,10 @@ use crate::support::consumers::{
 use crate::support::relays::{RunningRelay, new_relay, until_parked_count};
 use crate::support::topics::create_topic;
 use crate::support::{self, OrderCreated, POSTGRES, commit, eventually, within_a_minute};
+use outbox::admin::Replay;
 use outbox::consume::{EventContext, HandlerOptions, LaterEvents, handler_fn};
 use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{Outbox, OutboxError, OutboxTx, Replay};
+use outbox::{Outbox, OutboxError, OutboxTx};
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres};
 use uuid::Uuid;
 

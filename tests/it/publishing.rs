@@ -12,8 +12,10 @@ use crate::support::relays::{
 use crate::support::topics::{create_topic_of, raise_limit, read_topic_of};
 use crate::support::wait::within;
 use crate::support::{self, eventually, kafka, migrated};
+use outbox::codec::Json;
+use outbox::event::EventDescriptor;
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, EventDescriptor, Json, Outbox};
+use outbox::{DomainEvent, Outbox};
 use rdkafka::Message as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;

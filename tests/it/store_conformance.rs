@@ -8,9 +8,11 @@ use crate::support::relays::{RunningRelay, drain, drain_to, drain_when_free, dra
 use crate::support::{
     HeldPublisher, OrderCreated, by_customer, commit, eventually, order, within_a_minute,
 };
+use outbox::codec::Json;
+use outbox::event::{EventDescriptor, Headers};
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{DomainEvent, ErrorKind, EventDescriptor, Headers, Json, Outbox, OutboxDatabase};
+use outbox::{DomainEvent, ErrorKind, Outbox, OutboxDatabase};
 
 on_every_store! {
     a_committed_event_is_published_as_it_was_emitted

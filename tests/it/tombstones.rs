@@ -8,12 +8,11 @@ use crate::support::relays::{
 };
 use crate::support::topics::{create_topic, read_topic};
 use crate::support::{eventually, within_a_minute};
+use outbox::admin::Replay;
 use outbox::consume::{EventContext, ForeignId, HandlerOptions, handler_fn};
+use outbox::event::{EventKey, EventRecord, event_key};
 use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{
-    DomainEvent, ErrorKind, EventKey, EventRecord, Outbox, OutboxDatabase, OutboxTx, Replay,
-    event_handler, event_key,
-};
+use outbox::{DomainEvent, ErrorKind, Outbox, OutboxDatabase, OutboxTx, event_handler};
 use rdkafka::Message as _;
 use rdkafka::message::OwnedMessage;
 use serde::{Deserialize, Serialize};

@@ -5,9 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::{self, OrderCreated, POSTGRES, migrated};
-use outbox::{
-    BeginTransaction, ErrorKind, Outbox, OutboxError, OutboxTx, TxOptions, transactional_outbox,
-};
+use outbox::tx::{BeginTransaction, TxOptions};
+use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
 use sqlx::{Executor, PgConnection, Postgres, Sqlite};
 use tokio::sync::{Barrier, Mutex};
 

@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use outbox::codec::Decode;
 use outbox::consume::{
     Consumed, Consumer, DeadLetter, DeadLetters, ErrorClass, EventContext, EventHandler,
     HandlerOptions,
 };
-use outbox::{Decode, DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx};
+use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx};
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message as _};

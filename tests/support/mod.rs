@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use outbox::event::EventRecord;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
-use outbox::{DomainEvent, EventRecord, Outbox, OutboxDatabase};
+use outbox::{DomainEvent, Outbox, OutboxDatabase};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};

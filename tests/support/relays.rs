@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use outbox::admin::ParkedEvent;
+use outbox::event::EventRecord;
 use outbox::publish::Publisher;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, EventRecord, Outbox, OutboxDatabase, OutboxError, ParkedEvent, Relay};
+use outbox::{ErrorKind, Outbox, OutboxDatabase, OutboxError, Relay};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

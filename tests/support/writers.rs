@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use outbox::{EventRecord, Outbox};
+use outbox::Outbox;
+use outbox::event::EventRecord;
 use sqlx::{Executor, Postgres};
 use uuid::Uuid;
 

@@ -147,7 +147,7 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         TOPIC => attrs.topic.set(key, value(key, input, "topic = \"order-events\"")),
         NAME => attrs.name.set(key, value(key, input, "name = \"order.created\"")),
         VERSION => attrs.version.set(key, value(key, input, "version = 1")),
-        CODEC => attrs.codec.set(key, value(key, input, "codec = outbox::Json")),
+        CODEC => attrs.codec.set(key, value(key, input, "codec = outbox::codec::Json")),
         UPCAST_FROM => {
             attrs.upcast_from.set(key, value(key, input, "upcast_from = OrderCreatedV1"))
         }

@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, OutboxError};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the value of a header",
     label = "this field is marked `#[event(header)]`",
-    note = "a header is text, an integer, a `bool`, a `Uuid`, an `Option` of one of these (`None` leaves the header out), or a type of your own that implements `outbox::HeaderValue`"
+    note = "a header is text, an integer, a `bool`, a `Uuid`, an `Option` of one of these (`None` leaves the header out), or a type of your own that implements `outbox::event::HeaderValue`"
 )]
 pub trait HeaderValue {
     /// The value as text; `None` leaves the header out.

@@ -26,7 +26,7 @@ use uuid::Uuid;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of an event",
     label = "this field is marked `#[event(key)]`",
-    note = "a key is text, an integer, a `Uuid`, or a type of your own that implements `outbox::EventKey`"
+    note = "a key is text, an integer, a `Uuid`, or a type of your own that implements `outbox::event::EventKey`"
 )]
 pub trait EventKey {
     /// Appends the key's bytes.

@@ -145,7 +145,7 @@ impl EventDescriptor {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the id of an event",
     label = "this field is marked `#[event(id)]`",
-    note = "an id is a `Uuid`, or a type of your own that implements `outbox::EventId`"
+    note = "an id is a `Uuid`, or a type of your own that implements `outbox::event::EventId`"
 )]
 pub trait EventId {
     /// The id, by which consumers tell whether they have handled the event: never the same for two

@@ -11,7 +11,7 @@ struct Created {
 #[derive(Serialize, DomainEvent)]
 #[event(topic = "t", name = "event")]
 enum Event {
-    #[event(codec = outbox::Json)]
+    #[event(codec = outbox::codec::Json)]
     A(#[event(key)] u64),
 }
 

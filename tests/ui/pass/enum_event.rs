@@ -1,4 +1,5 @@
-use outbox::{DomainEvent, Headers};
+use outbox::event::Headers;
+use outbox::DomainEvent;
 use serde::Serialize;
 use uuid::Uuid;
 

@@ -1,4 +1,5 @@
-use outbox::{DomainEvent, EventDescriptor};
+use outbox::event::EventDescriptor;
+use outbox::DomainEvent;
 use serde::Serialize;
 
 mod private {

@@ -8,7 +8,8 @@ struct Created(#[event(key)] u64);
 
 use std::sync::Arc;
 
-use outbox::{BeginTransaction, OutboxTx, TxOptions};
+use outbox::tx::{BeginTransaction, TxOptions};
+use outbox::OutboxTx;
 use sqlx::SqlitePool;
 
 /// What many services have: all of the application in one value.

@@ -1,4 +1,5 @@
-use outbox::{DomainEvent, EventKey, HeaderValue};
+use outbox::event::{EventKey, HeaderValue};
+use outbox::DomainEvent;
 use serde::Serialize;
 
 trait Aggregate {

@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 
-use outbox::{Codec, CodecError, DomainEvent, Encode, EventKey, HeaderValue};
+use outbox::codec::{Codec, CodecError, Encode};
+use outbox::event::{EventKey, HeaderValue};
+use outbox::DomainEvent;
 
 struct Text;
 

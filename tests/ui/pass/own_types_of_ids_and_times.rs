@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use outbox::{DomainEvent, EventId, EventKey};
+use outbox::event::{EventId, EventKey};
+use outbox::DomainEvent;
 use serde::Serialize;
 use uuid::Uuid;
 

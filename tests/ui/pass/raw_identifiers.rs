@@ -1,5 +1,6 @@
 use outbox::consume::EventContext;
-use outbox::{DomainEvent, Headers, OutboxTx, event_handler};
+use outbox::event::Headers;
+use outbox::{DomainEvent, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, DomainEvent)]

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use outbox::{Codec, DomainEvent, Encode};
+use outbox::codec::{Codec, Encode};
+use outbox::DomainEvent;
 use serde::Serialize;
 
 #[derive(Serialize, DomainEvent)]
@@ -26,5 +27,5 @@ fn main() {
     let mut payload = Vec::new();
     <<OrderEvent as DomainEvent>::Codec as Encode<OrderEvent>>::encode(&event, &mut payload).unwrap();
     assert_eq!(payload, br#"{"kind":"placed-by","data":{"customer":1,"a":2}}"#);
-    assert_eq!(<outbox::Json as Codec>::CONTENT_TYPE, OrderEvent::CONTENT_TYPE);
+    assert_eq!(<outbox::codec::Json as Codec>::CONTENT_TYPE, OrderEvent::CONTENT_TYPE);
 }

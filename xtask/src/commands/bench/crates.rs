@@ -148,12 +148,12 @@ const PRELUDE_OF_EVENTS: &str = "\
 /// Needs nothing of an event, so that only the derive itself is measured.
 pub struct Plain;
 
-impl outbox::Codec for Plain {
+impl outbox::codec::Codec for Plain {
     const CONTENT_TYPE: &'static str = \"text/plain\";
 }
 
-impl<T> outbox::Encode<T> for Plain {
-    fn encode(_: &T, _: &mut Vec<u8>) -> Result<(), outbox::CodecError> {
+impl<T> outbox::codec::Encode<T> for Plain {
+    fn encode(_: &T, _: &mut Vec<u8>) -> Result<(), outbox::codec::CodecError> {
         Ok(())
     }
 }
@@ -162,11 +162,11 @@ impl<T> outbox::Encode<T> for Plain {
 const EVENT_BY_HAND: &str = "
 impl outbox::DomainEvent for Event$n {
     type Codec = Plain;
-    const DESCRIPTORS: &'static [outbox::EventDescriptor] = &[outbox::EventDescriptor::new(
+    const DESCRIPTORS: &'static [outbox::event::EventDescriptor] = &[outbox::event::EventDescriptor::new(
         \"orders\", \"order.event$n\", 1, Self::CONTENT_TYPE, &[\"customer\"], &[\"tenant\"],
     )];
 
-    fn descriptor(&self) -> &'static outbox::EventDescriptor {
+    fn descriptor(&self) -> &'static outbox::event::EventDescriptor {
         &Self::DESCRIPTORS[0]
     }
 
@@ -174,7 +174,7 @@ impl outbox::DomainEvent for Event$n {
         Some(self.customer.as_bytes().to_vec())
     }
 
-    fn headers(&self, headers: &mut outbox::Headers) {
+    fn headers(&self, headers: &mut outbox::event::Headers) {
         headers.insert(\"tenant\", &self.tenant);
     }
 }
