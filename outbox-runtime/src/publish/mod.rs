@@ -117,6 +117,16 @@ impl DeliveryReport {
         matches!(self, Self::Delivered)
     }
 
+    /// Why it was refused, if it was.
+    pub(crate) fn into_refusal(self) -> Option<OutboxError> {
+        match self {
+            Self::Refused(error) | Self::EventRefused(error) | Self::TopicRefused(error) => {
+                Some(error)
+            }
+            Self::Delivered | Self::NotSent => None,
+        }
+    }
+
     /// Whether it was refused, for itself or for its topic.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::EventRefused(_) | Self::TopicRefused(_))

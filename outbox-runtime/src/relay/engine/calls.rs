@@ -47,7 +47,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         if let Some(settle) = self.settle(now) {
             return Some(settle);
         }
-        let may_go = |lane: &HeldLane<_>| lane.leaving && lane.in_the_air() == 0;
+        let may_go = |lane: &HeldLane<_>| lane.leaving && lane.awaited() == 0;
         let in_a_hurry = self.stopping || self.lanes.iter().flatten().any(may_go);
         if in_a_hurry && let Some(save) = self.save() {
             return Some(save);
@@ -106,9 +106,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let in_backlog = wanting
             .iter()
             .all(|(lane, _)| self.lanes[*lane].as_ref().is_some_and(|lane| lane.in_backlog));
-        if in_backlog
-            && wanting.len() * 2 < held().count()
-            && held().any(|lane| lane.in_the_air() > 0)
+        if in_backlog && wanting.len() * 2 < held().count() && held().any(|lane| lane.awaited() > 0)
         {
             return None;
         }
@@ -155,7 +153,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         let now = Instant::now();
         let (progress, held): (Vec<_>, Vec<_>) =
             self.lanes.iter_mut().flatten().filter_map(|lane| lane.take_unsaved(now)).unzip();
-        self.save_by = self.lanes.iter().flatten().filter_map(HeldLane::save_again).min();
+        self.save_by = self.lanes.iter().flatten().filter_map(HeldLane::save_again_at).min();
         if progress.is_empty() {
             return None;
         }
@@ -329,7 +327,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
 
     pub(super) fn forget(&mut self, lane: Lane) {
         if let Some(forgotten) = self.lanes[lane.index()].take() {
-            self.aloft[lane.index()] += forgotten.in_the_air();
+            self.aloft[lane.index()] += forgotten.awaited();
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::lane::{Flight, HeldLane};
+use super::lane::{HeldLane, InFlightBatch};
 use super::memory::{Held, Memory};
 use super::reading::{Ask, Bounds, Reading};
 use super::{Relay, Settings};
@@ -140,7 +140,7 @@ struct Asked {
 
 /// What was sent.
 enum Sent<C> {
-    Batch(Flight<C>, Vec<DeliveryReport>),
+    Batch(InFlightBatch<C>, Vec<DeliveryReport>),
     Parked(Lease, Released, Vec<DeliveryReport>, Held),
 }
 
@@ -318,12 +318,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 }
                 None => match self.refusal.take() {
                     Some(refusal) => return Err(refusal),
-                    None if self
-                        .lanes
-                        .iter()
-                        .flatten()
-                        .all(|lane| lane.quiet_since == Some(self.rings)) =>
-                    {
+                    None if self.lanes.iter().flatten().all(|lane| lane.is_quiet(self.rings)) => {
                         return Ok(());
                     }
                     None => sleep_until(self.next_due(false)).await,
@@ -357,20 +352,20 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 continue;
             }
             let most = self.reading.of_lane();
-            let Some(flight) = self.lanes[index].as_mut().and_then(|lane| lane.take_off(now, most))
+            let Some(batch) =
+                self.lanes[index].as_mut().and_then(|lane| lane.next_batch(now, most))
             else {
                 continue;
             };
-            self.tell_unread(index, &flight);
-            observe::batch(flight.events.len());
-            tracing::debug!(lane = index, events = flight.events.len(), "batch sent");
+            observe::batch(batch.events.len());
+            tracing::debug!(lane = index, events = batch.events.len(), "batch sent");
             let publisher = Arc::clone(&self.publisher);
             self.sending.spawn(async move {
-                let reports = match flight.batch() {
+                let reports = match batch.batch() {
                     batch if batch.events.is_empty() => Vec::new(),
                     batch => publisher.publish(batch).await,
                 };
-                Sent::Batch(flight, reports)
+                Sent::Batch(batch, reports)
             });
         }
     }
@@ -417,7 +412,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             let Some(mut store) = self.store.take() else { return Ok(()) };
             let held = self.leases();
             let progress: Vec<_> =
-                self.lanes.iter_mut().flatten().filter_map(|lane| lane.unsaved.take()).collect();
+                self.lanes.iter_mut().flatten().filter_map(HeldLane::take_last_unsaved).collect();
             let mut saved = Ok(Saved::default());
             if !progress.is_empty() {
                 saved = store.save(&progress).await;

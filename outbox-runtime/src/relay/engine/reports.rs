@@ -11,13 +11,13 @@ use crate::failpoint::failpoint;
 use crate::observe;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{EventRecord, LANES, Lane, StoredEvent};
-use crate::relay::lane::{Flight, Settlement};
+use crate::relay::lane::{InFlightBatch, Resumed, Rules, Settlement};
 use crate::store::{LaneStore, OutboxDatabase, Share};
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn landed(&mut self, sent: Result<Sent<CursorOf<DB>>, JoinError>) {
         match sent {
-            Ok(Sent::Batch(flight, reports)) => self.batch_landed(flight, reports),
+            Ok(Sent::Batch(batch, reports)) => self.on_reports(batch, reports),
             Ok(Sent::Parked(lease, released, reports, _held)) => {
                 self.released_landed(lease, released, &reports);
             }
@@ -40,102 +40,99 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
     }
 
-    fn batch_landed(&mut self, flight: Flight<CursorOf<DB>>, reports: Vec<DeliveryReport>) {
-        let index = flight.lease.lane.index();
+    fn on_reports(&mut self, batch: InFlightBatch<CursorOf<DB>>, reports: Vec<DeliveryReport>) {
+        let index = batch.lease.lane.index();
         let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
         self.published += delivered as u64;
-        observe::delivered(&flight.events[..delivered], flight.sent);
+        observe::delivered(&batch.events[..delivered], batch.sent);
         if delivered > 0 {
             failpoint("after-delivery");
         }
-        let Some(lane) = self.lanes[index].as_mut().filter(|lane| lane.hold == flight.hold) else {
+        let Some(lane) = self.lanes[index].as_mut().filter(|lane| lane.hold == batch.hold) else {
             self.aloft[index] = self.aloft[index].saturating_sub(1);
             return;
         };
-        let park_after = (self.share == Share::Fair).then_some(self.settings.park_after);
-        let settlements =
-            lane.land(flight, reports, StoreOf::<DB>::cursor_before, park_after, Instant::now());
-        if lane.unsaved.is_some() {
+        let rules = Rules {
+            park_after: (self.share == Share::Fair).then_some(self.settings.park_after),
+            cursor_before: StoreOf::<DB>::cursor_before,
+            now: Instant::now(),
+        };
+        let settlements = lane.on_reports(batch, reports, &rules);
+        if lane.has_unsaved() {
             // Whole batches may be passed over, faster than they are saved.
             let much = lane.unsaved_bytes() >= self.settings.batch_bytes;
-            let within = if much { Duration::ZERO } else { SAVE_WITHIN };
-            let by = Instant::now() + within;
+            let by = rules.now + if much { Duration::ZERO } else { SAVE_WITHIN };
             self.save_by = Some(self.save_by.map_or(by, |earlier| earlier.min(by)));
         }
         let number = lane.lease.lane.number();
         for settlement in settlements {
-            self.tell(number, settlement);
+            tell(number, &settlement);
+            // A drain ends with it.
+            if let Some(refusal) = settlement.refusal() {
+                self.refusal = Some(refusal);
+            }
         }
     }
+}
 
-    /// Logs which events of a batch are parked because their rows cannot be read.
-    pub(super) fn tell_unread(&mut self, lane: usize, flight: &Flight<CursorOf<DB>>) {
-        for event in flight.passed_over.iter().map(|parking| &parking.event) {
-            let Some(error) = event.refused_unread() else { continue };
-            observe::parked();
-            tracing::error!(
-                lane, seq = event.seq, event_id = %event.record.id, topic = &*event.record.topic, %error,
-                "event parked, and the later events of its key with it; the other keys go on"
+/// Logs and counts what became of a batch.
+fn tell(lane: i16, settlement: &Settlement) {
+    match settlement {
+        Settlement::Delivered(None) => {}
+        Settlement::Delivered(Some(Resumed::AfterRefusal)) => {
+            tracing::info!(lane, "lane resumed after a refusal");
+        }
+        Settlement::Delivered(Some(Resumed::AfterInterruption)) => {
+            tracing::debug!(lane, "lane resumed after an interruption");
+        }
+        Settlement::Interrupted => {
+            observe::retried();
+            tracing::debug!(lane, "batch interrupted; what was not delivered is sent again");
+        }
+        Settlement::Refused { event, report } => {
+            observe::retried();
+            let Told { event_id, name, topic, key, seq } = Told::of(event);
+            tracing::warn!(
+                lane, seq, %event_id, name, topic, key, error = %report,
+                "batch not published: its events are tried one by one"
             );
-            if self.share == Share::All {
-                self.refusal = Some(error);
-            }
+        }
+        Settlement::RefusedAlone { event, report, attempt } => {
+            observe::retried();
+            tell_refused(lane, event, report, *attempt);
+        }
+        Settlement::Parked { event, report, attempt } => {
+            observe::parked();
+            let Told { event_id, name, topic, key, seq } = Told::of(event);
+            tracing::error!(
+                lane, seq, %event_id, name, topic, key, attempts = attempt, error = %report,
+                "event parked, and the later events of its topic and key with it; the other keys continue. It is tried \
+                 again from time to time, and at once by `outbox.release_parked(…)`; `outbox.discard_parked(…)` gives it up"
+            );
+        }
+        Settlement::Unreadable(event, error) => {
+            observe::parked();
+            let Told { event_id, topic, seq, .. } = Told::of(event);
+            tracing::error!(
+                lane, seq, %event_id, topic, %error,
+                "event parked, and the later events of its key with it; the other keys continue"
+            );
         }
     }
+}
 
-    /// Logs what became of a batch, and keeps the refusal of an event that was sent alone.
-    fn tell(&mut self, number: i16, settlement: Settlement) {
-        match settlement {
-            Settlement::AllDelivered { after_retry: true } => {
-                tracing::info!(lane = number, "lane goes on")
-            }
-            Settlement::AllDelivered { .. } => {}
-            Settlement::Interrupted => {
-                observe::retried();
-                tracing::debug!(
-                    lane = number,
-                    "batch interrupted; what was not delivered is sent again"
-                );
-            }
-            Settlement::Refused { event, report, alone: false, .. } => {
-                observe::retried();
-                let Told { event_id, name, topic, key, seq } = Told::of(&event);
-                tracing::warn!(
-                    lane = number, seq, %event_id, name, topic, key, error = %report,
-                    "batch not published: its events are tried one by one"
-                );
-            }
-            Settlement::Refused { event, report, attempt, .. } => {
-                observe::retried();
-                let Told { event_id, name, topic, key, seq } = Told::of(&event);
-                if attempt == 1 {
-                    tracing::error!(
-                        lane = number, seq, %event_id, name, topic, key, error = %report,
-                        "event not published: its lane waits and tries again, the others go on"
-                    );
-                } else {
-                    tracing::debug!(
-                        lane = number, seq, %event_id, name, topic, key, attempt, error = %report,
-                        "event still not published"
-                    );
-                }
-                if let DeliveryReport::Refused(error)
-                | DeliveryReport::EventRefused(error)
-                | DeliveryReport::TopicRefused(error) = report
-                {
-                    self.refusal = Some(error);
-                }
-            }
-            Settlement::Parked { event, report, attempt } => {
-                observe::parked();
-                let Told { event_id, name, topic, key, seq } = Told::of(&event);
-                tracing::error!(
-                    lane = number, seq, %event_id, name, topic, key, attempts = attempt, error = %report,
-                    "event parked, and the later events of its topic and key with it; the other keys go on. It is tried again \
-                     from time to time, and at once by `outbox.release_parked(…)`; `outbox.discard_parked(…)` gives it up"
-                );
-            }
-        }
+fn tell_refused(lane: i16, event: &StoredEvent, report: &DeliveryReport, attempt: u32) {
+    let Told { event_id, name, topic, key, seq } = Told::of(event);
+    if attempt == 1 {
+        tracing::error!(
+            lane, seq, %event_id, name, topic, key, error = %report,
+            "event not published: its lane waits and tries again, the others continue"
+        );
+    } else {
+        tracing::debug!(
+            lane, seq, %event_id, name, topic, key, attempt, error = %report,
+            "event still not published"
+        );
     }
 }
 

@@ -21,6 +21,8 @@ pub(in crate::relay) struct ParkedKeys {
 struct ParkedKey {
     /// Number of events that were passed over and are not saved as parked yet.
     on_the_way: u32,
+    /// Whether the database has parked events of it, as far as this relay knows.
+    stored: bool,
     /// Whether its parked events are being tried again.
     released: bool,
 }
@@ -29,7 +31,11 @@ impl ParkedKeys {
     pub(in crate::relay) fn new(known: KnownParked) -> Self {
         Self {
             asks: known.is_none(),
-            known: known.into_iter().flatten().map(|key| (key, ParkedKey::default())).collect(),
+            known: known
+                .into_iter()
+                .flatten()
+                .map(|key| (key, ParkedKey { stored: true, ..ParkedKey::default() }))
+                .collect(),
             in_next: HashSet::new(),
         }
     }
@@ -83,24 +89,43 @@ impl ParkedKeys {
         }
     }
 
-    /// Records that these are parked, or no longer about to be.
+    /// Records that these are parked now.
     pub(in crate::relay) fn saved(&mut self, parked: &[Parking]) {
         for key in parked.iter().filter_map(|parking| parking.event.record.key_digest()) {
             if let Some(parked) = self.known.get_mut(&key) {
                 parked.on_the_way = parked.on_the_way.saturating_sub(1);
+                parked.stored = true;
             }
             self.forget_if_idle(key);
         }
     }
 
+    /// Records that these are no longer about to be parked: they are read again, and may be sent
+    /// then. Forgets a key that has no other event to wait for.
+    pub(in crate::relay) fn abandoned(&mut self, parked: &[Parking]) {
+        for key in parked.iter().filter_map(|parking| parking.event.record.key_digest()) {
+            let Some(parked) = self.known.get_mut(&key) else { continue };
+            parked.on_the_way = parked.on_the_way.saturating_sub(1);
+            if parked.on_the_way == 0 && !parked.stored {
+                self.known.remove(&key);
+            }
+            self.forget_if_idle(key);
+        }
+    }
+
+    /// Records whether the parked events of a key are being tried again.
     pub(in crate::relay) fn set_released(&mut self, key: KeyDigest, released: bool) {
-        self.known.entry(key).or_default().released = released;
+        let parked = self.known.entry(key).or_default();
+        parked.stored = true;
+        parked.released = released;
         self.forget_if_idle(key);
     }
 
-    /// Forgets a key, unless more of its events are about to be parked.
+    /// Records that the database has no parked event of a key any more. Forgets the key, unless
+    /// more of its events are about to be parked.
     pub(in crate::relay) fn unpark(&mut self, key: KeyDigest) {
-        if self.known.get(&key).is_some_and(|parked| parked.on_the_way > 0) {
+        if let Some(parked) = self.known.get_mut(&key).filter(|parked| parked.on_the_way > 0) {
+            parked.stored = false;
             return;
         }
         self.known.remove(&key);
