@@ -12,8 +12,6 @@
 
 mod backoff;
 mod codec;
-// Retry topics and dead letters are Kafka's.
-#[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 pub mod consume;
 mod doorbell;
 mod durations;

@@ -1,16 +1,18 @@
-//! One attempt: read the event, begin, note it in the inbox, run the handler, commit.
+//! One attempt: prepare (read the event), admit (note it in the inbox), run the handler, conclude
+//! (commit or roll back).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::class::{ErrorClass, is_cut_off, is_database_away, is_pool_exhausted};
 use super::context::{EventContext, Named};
-use super::handler::{AnyHandler, DecodeFailure, Decoded, HandlerFailure};
-use super::message::{History, Message};
-use super::options::{ForeignId, HandlerOptions};
-use super::route::{Found, Routes};
+use super::handler::{DecodeFailure, Decoded, HandlerFailure};
+use super::message::History;
+use super::options::HandlerOptions;
+use super::route::{Incoming, Route, Routes};
 use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
 use crate::outbox::Outbox;
 use crate::record::{CE_TYPE, TRACEPARENT};
@@ -28,16 +30,19 @@ pub(crate) struct Group<DB: OutboxDatabase> {
 /// What an attempt came to, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attempted {
-    /// The handler's changes are committed. Later events of its key may have waited for it.
-    Handled { later_wait: bool },
-    /// The inbox knew it: nothing was changed.
+    /// The handler's changes are committed.
+    Handled {
+        /// Whether later events of its key may be queued behind it.
+        later: bool,
+    },
+    /// The inbox knew the event: nothing was changed.
     Duplicate,
-    /// No handler is for events of this name.
-    NotForUs,
-    /// An earlier event of its key waits, and it is to wait behind that.
-    MustWait,
-    /// It is in a retry topic, and has come again on its own.
-    WasSent,
+    /// No handler takes events of this name.
+    NoHandler,
+    /// An earlier event of its key is not settled, and this one is to be queued behind that.
+    BehindAnother,
+    /// It is in a retry topic, and was delivered again from its own.
+    InRetryTopic,
     /// The handler succeeded, and was rolled back.
     RolledBack,
 }
@@ -53,39 +58,31 @@ pub(crate) enum Ending {
 /// Why an event was not handled.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nothing is known of the event: the database is away.
+    /// The database is away: nothing is known of the event.
     DatabaseAway(OutboxError),
-    /// It was not handled, and that may not be the event's doing.
-    Interrupted { by: Interruption, error: String },
+    /// Something ended the attempt that may not be the event's fault.
+    Interrupted {
+        #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "a test tries once"))]
+        by: Interruption,
+        error: String,
+    },
     /// The handler failed, or its commit.
     Handler { class: ErrorClass, error: String },
-    /// No attempt would succeed: it is not what it should be.
+    /// No attempt would succeed: the message cannot be read as an event that its handler takes.
     Undecodable(String),
-    /// Nothing can be handled at all.
-    Hopeless(OutboxError),
+    /// Nothing can be handled at all: the consumer must end.
+    Fatal(OutboxError),
 }
 
-/// What ended an attempt that does not count.
+/// What ended an attempt early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interruption {
-    /// Another transaction was in the way before the handler ran.
+    /// A conflict with another transaction, before the handler ran.
     BeforeHandler,
-    /// Another transaction was in the way.
+    /// A conflict with another transaction.
     Conflict,
     /// The connection was lost, and others are not: it may be the event that ends them.
     LostConnection,
-}
-
-impl Interruption {
-    /// How often in a row it does not count. Then it is a failed attempt, or an event that always
-    /// leads to it would be tried for ever.
-    pub(crate) const fn most(self) -> u64 {
-        match self {
-            Self::BeforeHandler => u64::MAX,
-            Self::Conflict => 50,
-            Self::LostConnection => 3,
-        }
-    }
 }
 
 /// The longest wait for an answer of the database to what is ours, unless locks are waited for: a
@@ -108,95 +105,36 @@ const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`
                                      use its `tx`, or the pool's `max_connections` be twice the consumer's `concurrency`)";
 
 impl<DB: OutboxDatabase> Group<DB> {
-    /// The handler of a message.
-    pub(crate) fn handler_of<'g>(
-        &'g self,
-        message: &'g Message,
-        history: &History,
-    ) -> Found<'g, DB> {
-        self.routes.find(&history.topic, message)
-    }
-
     /// Handles a message, once, in one transaction. Every wait for the database has an end: a
-    /// connection may have gone dead without a word. A transaction that is left is dropped with its
+    /// connection may go dead without a word. A transaction that is given up is dropped with its
     /// connection.
-    pub(crate) async fn attempt_until(
+    pub(crate) async fn attempt(
         &self,
-        message: &Message,
-        history: &History,
+        incoming: &Incoming<'_, DB>,
         ending: Ending,
     ) -> Result<Attempted, Failure> {
-        let Some(Prepared { options, context, event }) = self.prepare(message, history)? else {
-            return Ok(Attempted::NotForUs);
+        let Some(Prepared { options, context, event }) = prepare(incoming)? else {
+            return Ok(Attempted::NoHandler);
         };
         let answer = options.timeout.saturating_add(GRACE).min(LONGEST_ANSWER);
-        let mut tx = self.in_time(answer, self.begin(options.timeout)).await.map_err(database)?;
-
-        let waiting = self.waiting(message, history, options.foreign);
+        let begun = self.in_time(answer, self.begin(options.timeout)).await;
+        let mut tx = begun.map_err(before_handler)?;
         // Another member may be at the same event: that is waited for.
-        let admitted = self.admit(&mut tx, &context, waiting.as_ref(), message);
+        let admitted = self.admit(&mut tx, incoming, context.id);
         let admitted = self.in_time(options.timeout.saturating_add(GRACE), admitted).await;
-        let later_wait = match admitted.map_err(database)? {
-            Admitted::Yes { later_wait } => later_wait,
+        let later = match admitted.map_err(before_handler)? {
+            Admitted::Yes { later } => later,
             Admitted::No(attempted) => {
                 self.roll_back(tx).await;
                 return Ok(attempted);
             }
         };
-        tx.set_traceparent(context.headers.get(TRACEPARENT).map(str::to_owned));
-        let handled = Guarded::new(event.handle(&mut tx, &context));
-        // A panic is a failure like others: one bad event must not end the consumer.
-        let handled = match timeout(options.timeout, handled).await {
-            Ok(Ok(handled)) => handled,
-            Ok(Err(said)) => Err(transient(format!("the handler panicked: {said}"))),
-            Err(_) => Err(transient(format!(
-                "the handler did not end within {:?}, and was ended (`timeout`)",
-                options.timeout
-            ))),
-        };
-        match handled {
-            Ok(()) if ending == Ending::RollBack => {
-                self.roll_back(tx).await;
-                Ok(Attempted::RolledBack)
-            }
-            Ok(()) => self.commit(tx, answer).await.map(|()| Attempted::Handled { later_wait }),
-            Err(failed) => Err(self.failed(tx, failed, answer).await),
-        }
-    }
-
-    /// Finds the handler of a message, and reads its event. `None`: it is not for us.
-    fn prepare<'g>(
-        &'g self,
-        message: &'g Message,
-        history: &History,
-    ) -> Result<Option<Prepared<'g, DB>>, Failure> {
-        let (handler, named) = match self.handler_of(message, history) {
-            Found::Handler(handler, named) => (handler, named),
-            Found::NotForUs => return Ok(None),
-            Found::NoEvent => {
-                let why = if message.has_header(CE_TYPE) {
-                    "the header `ce_type` is not text: which event this is cannot be told"
-                } else {
-                    "the header `ce_type` is missing: no outbox wrote this message, and no handler takes such \
-                     (`foreign`)"
-                };
-                return Err(Failure::Undecodable(why.to_owned()));
-            }
-        };
-        if message.unreadable_headers > 0 {
-            return Err(Failure::Undecodable(format!(
-                "the names of {} of its headers are not UTF-8, and those headers cannot be read. Its dead letter is \
-                 without them; replayed, it is handled without them",
-                message.unreadable_headers
-            )));
-        }
-        let context = context(message, history, handler, named)?;
-        // A codec, or what makes a new version of an old one, is the user's code too.
-        let event = caught(|| handler.decode(named, message.payload.as_deref()))
-            .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
-            .map_err(|undecodable| Failure::Undecodable(why(&undecodable, named)))?;
-
-        Ok(Some(Prepared { options: handler.options(), context, event }))
+        let handled = run(event, &mut tx, &context, options.timeout).await;
+        self.conclude(tx, handled, ending, answer).await?;
+        Ok(match ending {
+            Ending::Commit => Attempted::Handled { later },
+            Ending::RollBack => Attempted::RolledBack,
+        })
     }
 
     /// A transaction of a consumer, whose statements take `limit` at most. Which events wait is
@@ -208,37 +146,54 @@ impl<DB: OutboxDatabase> Group<DB> {
         self.outbox.begin_with(TxOptions { watch: true, ..TxOptions::of_consumer(limit) }).await
     }
 
-    /// Notes the event in the inbox, unless it is there or must wait.
+    /// Notes the event in the inbox, unless it is there or must be queued.
     async fn admit(
         &self,
         tx: &mut OutboxTx<'static, DB>,
-        context: &EventContext,
-        waiting: Option<&Waiting<'_>>,
-        message: &Message,
+        incoming: &Incoming<'_, DB>,
+        id: Uuid,
     ) -> Result<Admitted, OutboxError> {
         let names = &self.outbox.settings().names;
-        if !DB::insert_inbox(tx, names, &self.name, context.id).await? {
+        if !DB::insert_inbox(tx, names, &self.name, id).await? {
             return Ok(Admitted::No(Attempted::Duplicate));
         }
-        // It may be noted as waiting wherever it comes from: a process may have died before it sent
+        // It may be noted as queued wherever it comes from: a process may have died before it sent
         // it to its retry topic.
-        let Some(waiting) = waiting else { return Ok(Admitted::Yes { later_wait: false }) };
+        let Some(queued) = self.queued(incoming) else {
+            return Ok(Admitted::Yes { later: false });
+        };
         let Others { noted, earlier, later, in_retry_topic } =
-            DB::end_waiting(tx, names, waiting).await?;
-        if message.kept && !noted {
-            // Another member went on with the key too, and has settled it: it may be a dead letter,
-            // and later ones handled.
-            return Ok(Admitted::No(Attempted::Duplicate));
-        }
-        if in_retry_topic && message.topic == waiting.of.topic {
+            DB::end_waiting(tx, names, &queued).await?;
+        Ok(if incoming.message.kept && !noted {
+            // Another member drained the key too, and has settled it: it may be a dead letter, and
+            // later ones handled.
+            Admitted::No(Attempted::Duplicate)
+        } else if in_retry_topic && incoming.message.topic == queued.of.topic {
             // It has come again: its copy in the retry topic is the one that counts.
-            return Ok(Admitted::No(Attempted::WasSent));
-        }
-        Ok(if earlier {
-            Admitted::No(Attempted::MustWait)
+            Admitted::No(Attempted::InRetryTopic)
+        } else if earlier {
+            Admitted::No(Attempted::BehindAnother)
         } else {
-            Admitted::Yes { later_wait: later }
+            Admitted::Yes { later }
         })
+    }
+
+    /// Ends the transaction of a handler that has run.
+    async fn conclude(
+        &self,
+        tx: OutboxTx<'static, DB>,
+        handled: Result<(), HandlerFailure>,
+        ending: Ending,
+        answer: Duration,
+    ) -> Result<(), Failure> {
+        match (handled, ending) {
+            (Ok(()), Ending::Commit) => self.commit(tx, answer).await,
+            (Ok(()), Ending::RollBack) => {
+                self.roll_back(tx).await;
+                Ok(())
+            }
+            (Err(failure), _) => Err(self.failed(tx, failure, answer).await),
+        }
     }
 
     /// If no answer comes, it was committed or not: the event is tried again, and the inbox knows.
@@ -249,7 +204,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         // large for a column.
         match self.in_time(answer, committed).await {
             Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotMigrated => Err(Failure::Hopeless(error)),
+            Err(error) if error.kind() == ErrorKind::NotMigrated => Err(Failure::Fatal(error)),
             Err(error) if is_database_away(&error) => {
                 Err(self.lost(error.to_string(), answer).await)
             }
@@ -262,13 +217,14 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
+    /// Rolls back, and finds out whether it was the handler that failed.
     async fn failed(
         &self,
         tx: OutboxTx<'static, DB>,
-        failed: HandlerFailure,
+        failure: HandlerFailure,
         answer: Duration,
     ) -> Failure {
-        let HandlerFailure { class, error } = failed;
+        let HandlerFailure { class, error } = failure;
         // The handler's own error may hide what the database said. If it calls that permanent, it
         // knows better.
         let hidden = class == ErrorClass::Transient && tx.saw_conflict();
@@ -320,41 +276,78 @@ impl<DB: OutboxDatabase> Group<DB> {
         })
     }
 
-    /// How the message is noted while it waits, if its key is kept in order, or was when it began
-    /// to wait.
-    pub(crate) fn waiting<'m>(
-        &'m self,
-        message: &'m Message,
-        history: &'m History,
-        foreign: Option<ForeignId>,
-    ) -> Option<Waiting<'m>> {
+    /// How the event is noted in the queue of its key; `None` if its key has none: it is not kept
+    /// in order, and was not when the event was first queued.
+    pub(crate) fn queued<'m>(&'m self, incoming: &'m Incoming<'_, DB>) -> Option<Waiting<'m>> {
+        let Incoming { message, history, id, .. } = incoming;
         let History { topic, partition, offset, .. } = history;
-        let may_wait = self.routes.keep_order(topic) || message.has_waited(history);
-        let key = message.key.as_deref().filter(|_| may_wait)?;
-        let event_id = message.id(history, foreign)?;
+        let may_be_queued = self.routes.keep_order(topic) || message.was_queued(history);
+        let key = message.key.as_deref().filter(|_| may_be_queued)?;
         let of = GroupKey { group: &self.name, topic, key };
-        Some(Waiting { of, event_id, partition: *partition, offset: *offset })
+        Some(Waiting { of, event_id: (*id)?, partition: *partition, offset: *offset })
     }
 }
 
-fn context<DB: OutboxDatabase>(
-    message: &Message,
-    history: &History,
-    handler: &dyn AnyHandler<DB>,
-    named: Named<'_>,
-) -> Result<EventContext, Failure> {
-    let id = message.id(history, handler.options().foreign).ok_or_else(|| {
+/// Reads the event of a message. `None`: no handler takes it.
+fn prepare<'m, DB: OutboxDatabase>(
+    incoming: &Incoming<'m, DB>,
+) -> Result<Option<Prepared<'m, DB>>, Failure> {
+    let message = incoming.message;
+    let (handler, named) = match incoming.route {
+        Route::Handler(handler, named) => (handler, named),
+        Route::NoHandler => return Ok(None),
+        Route::NotAnEvent => {
+            let why = if message.has_header(CE_TYPE) {
+                "the header `ce_type` is not text: which event this is cannot be told"
+            } else {
+                "the header `ce_type` is missing: no outbox wrote this message, and no handler takes such \
+                 (`foreign`)"
+            };
+            return Err(Failure::Undecodable(why.to_owned()));
+        }
+    };
+    if message.unreadable_headers > 0 {
+        return Err(Failure::Undecodable(format!(
+            "the names of {} of its headers are not UTF-8, and those headers cannot be read. Its dead letter is \
+             without them; replayed, it is handled without them",
+            message.unreadable_headers
+        )));
+    }
+    let id = incoming.id.ok_or_else(|| {
         Failure::Undecodable(
             "it has nothing to be recognised by when it comes again: the header `ce_id` is missing or malformed, and \
              so is what `foreign` names"
                 .to_owned(),
         )
     })?;
-    Ok(message.context(history, id, named.name, named.version))
+    let context = message.context(&incoming.history, id, named.name, named.version);
+    // A codec, or what makes a new version of an old one, is the user's code too.
+    let event = caught(|| handler.decode(named, message.payload.as_deref()))
+        .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
+        .map_err(|failure| Failure::Undecodable(why(&failure, named)))?;
+    Ok(Some(Prepared { options: handler.options(), context, event }))
 }
 
-fn why(undecodable: &DecodeFailure, Named { topic, name, version, .. }: Named<'_>) -> String {
-    match undecodable {
+/// Runs a handler, for a limited time. A panic is a failure like others: one bad event must not end
+/// the consumer.
+async fn run<DB: OutboxDatabase>(
+    event: Box<dyn Decoded<DB> + '_>,
+    tx: &mut OutboxTx<'static, DB>,
+    context: &EventContext,
+    limit: Duration,
+) -> Result<(), HandlerFailure> {
+    tx.set_traceparent(context.headers.get(TRACEPARENT).map(str::to_owned));
+    match timeout(limit, Guarded::new(event.handle(tx, context))).await {
+        Ok(Ok(handled)) => handled,
+        Ok(Err(said)) => Err(transient(format!("the handler panicked: {said}"))),
+        Err(_) => Err(transient(format!(
+            "the handler did not end within {limit:?}, and was ended (`timeout`)"
+        ))),
+    }
+}
+
+fn why(failure: &DecodeFailure, Named { topic, name, version, .. }: Named<'_>) -> String {
+    match failure {
         DecodeFailure::Payload(error) => {
             format!("the payload of event `{name}` version {version} cannot be decoded ({error})")
         }
@@ -381,15 +374,18 @@ fn why(undecodable: &DecodeFailure, Named { topic, name, version, .. }: Named<'_
 
 /// Whether an event may be handled now.
 enum Admitted {
-    Yes { later_wait: bool },
+    Yes {
+        /// Whether later events of its key may be queued behind it.
+        later: bool,
+    },
     No(Attempted),
 }
 
 /// Before a handler has run. A database that is away is waited for; tables that are missing are
 /// not.
-fn database(error: OutboxError) -> Failure {
+fn before_handler(error: OutboxError) -> Failure {
     match error.kind() {
-        ErrorKind::NotMigrated => Failure::Hopeless(error),
+        ErrorKind::NotMigrated => Failure::Fatal(error),
         kind if kind == ErrorKind::Conflict || is_cut_off(&error) => {
             Failure::Interrupted { by: Interruption::BeforeHandler, error: error.to_string() }
         }

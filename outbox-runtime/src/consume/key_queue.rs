@@ -2,40 +2,40 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// What waits behind a running job of the same lane.
+/// Jobs that wait behind a running job of the same key, by the key's hash.
 #[derive(Debug)]
-pub(super) struct Lanes<J>(HashMap<u64, VecDeque<J>>);
+pub(super) struct KeyQueues<J>(HashMap<u64, VecDeque<J>>);
 
-impl<J> Default for Lanes<J> {
+impl<J> Default for KeyQueues<J> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<J> Lanes<J> {
-    /// Gives the job back if it may run now; otherwise it has its place in the lane.
-    pub(super) fn enter(&mut self, lane: u64, job: J) -> Option<J> {
-        match self.0.get_mut(&lane) {
-            Some(waiting) => {
-                waiting.push_back(job);
+impl<J> KeyQueues<J> {
+    /// Gives the job back if it may run now; otherwise it is queued behind the others of its key.
+    pub(super) fn enter(&mut self, key: u64, job: J) -> Option<J> {
+        match self.0.get_mut(&key) {
+            Some(queue) => {
+                queue.push_back(job);
                 None
             }
             None => {
-                self.0.insert(lane, VecDeque::new());
+                self.0.insert(key, VecDeque::new());
                 Some(job)
             }
         }
     }
 
-    /// The lane's job has ended: the next one that `is_wanted` may run.
-    pub(super) fn next(&mut self, lane: u64, mut is_wanted: impl FnMut(&J) -> bool) -> Option<J> {
-        let waiting = self.0.get_mut(&lane)?;
-        while let Some(job) = waiting.pop_front() {
+    /// The running job of the key has ended: returns the next one that `is_wanted`, which may run.
+    pub(super) fn next(&mut self, key: u64, mut is_wanted: impl FnMut(&J) -> bool) -> Option<J> {
+        let queue = self.0.get_mut(&key)?;
+        while let Some(job) = queue.pop_front() {
             if is_wanted(&job) {
                 return Some(job);
             }
         }
-        self.0.remove(&lane);
+        self.0.remove(&key);
         None
     }
 }
@@ -45,18 +45,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_jobs_of_a_lane_run_one_after_the_other_and_those_of_others_do_not_wait() {
-        let mut lanes = Lanes::default();
-        assert_eq!(lanes.enter(1, "a1"), Some("a1"));
-        assert_eq!(lanes.enter(1, "a2"), None);
-        assert_eq!(lanes.enter(1, "a3"), None);
-        assert_eq!(lanes.enter(2, "b1"), Some("b1"));
+    fn the_jobs_of_a_key_run_one_after_the_other_and_those_of_others_do_not_wait() {
+        let mut queues = KeyQueues::default();
+        assert_eq!(queues.enter(1, "a1"), Some("a1"));
+        assert_eq!(queues.enter(1, "a2"), None);
+        assert_eq!(queues.enter(1, "a3"), None);
+        assert_eq!(queues.enter(2, "b1"), Some("b1"));
         assert_eq!(
-            lanes.next(1, |job| *job != "a2"),
+            queues.next(1, |job| *job != "a2"),
             Some("a3"),
             "one that is not wanted any more is left out"
         );
-        assert_eq!(lanes.next(1, |_| true), None);
-        assert_eq!(lanes.enter(1, "a4"), Some("a4"), "the lane was empty");
+        assert_eq!(queues.next(1, |_| true), None);
+        assert_eq!(queues.enter(1, "a4"), Some("a4"), "the queue was empty");
     }
 }

@@ -1,7 +1,7 @@
 //! A message as it came, whatever carried it, and what it says about itself.
 
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -14,15 +14,6 @@ use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION};
 
 /// What begins the headers that we add to a message in a retry topic or a dead letter.
 pub(crate) const PREFIX: &str = "outbox-";
-pub(crate) const ORIGINAL_TOPIC: &str = "outbox-original-topic";
-pub(crate) const ORIGINAL_PARTITION: &str = "outbox-original-partition";
-pub(crate) const ORIGINAL_OFFSET: &str = "outbox-original-offset";
-pub(crate) const ORIGINAL_TIMESTAMP: &str = "outbox-original-timestamp";
-pub(crate) const ATTEMPTS: &str = "outbox-attempts";
-pub(crate) const FIRST_FAILURE: &str = "outbox-first-failure";
-pub(crate) const RETRY: &str = "outbox-retry";
-pub(crate) const DUE: &str = "outbox-due";
-pub(crate) const UNREADABLE: &str = "outbox-unreadable-headers";
 
 /// A message.
 #[derive(Debug, Clone, Default)]
@@ -88,26 +79,9 @@ impl Message {
         }
     }
 
-    /// Of a message on one of our retry topics, whose headers are ours.
-    pub(crate) fn resumed(&self) -> History {
-        let fresh = self.fresh();
-        let time =
-            |name| self.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
-        History {
-            topic: self.header(ORIGINAL_TOPIC).map_or(fresh.topic, str::to_owned),
-            partition: self.parsed(ORIGINAL_PARTITION).unwrap_or(fresh.partition),
-            offset: self.parsed(ORIGINAL_OFFSET).unwrap_or(fresh.offset),
-            timestamp: self.parsed(ORIGINAL_TIMESTAMP).or(fresh.timestamp),
-            attempts: self.parsed(ATTEMPTS).unwrap_or(0),
-            retry: self.parsed(RETRY).unwrap_or(0),
-            first_failure: time(FIRST_FAILURE),
-            due: time(DUE),
-        }
-    }
-
-    /// Whether it comes from the database or from a retry topic: others of its key may have waited
-    /// since, whatever the rule is now.
-    pub(super) fn has_waited(&self, history: &History) -> bool {
+    /// Whether it comes from the database or from a retry topic: others of its key may have been
+    /// queued behind it since, whatever the rule is now.
+    pub(super) fn was_queued(&self, history: &History) -> bool {
         self.kept || self.topic != history.topic
     }
 
@@ -216,29 +190,6 @@ mod tests {
             at(1, &[(CE_ID, &id.to_string())])(ForeignId::Place),
             Some(id),
             "its own id first"
-        );
-    }
-
-    #[test]
-    fn a_message_in_a_retry_topic_remembers_where_it_came_from() {
-        let history = message(&[
-            (ORIGINAL_TOPIC, "payments"),
-            (ORIGINAL_PARTITION, "1"),
-            (ORIGINAL_OFFSET, "42"),
-            (ATTEMPTS, "2"),
-            (FIRST_FAILURE, "1000"),
-            (DUE, "2000"),
-        ])
-        .resumed();
-        assert_eq!(
-            (&*history.topic, history.partition, history.offset, history.attempts),
-            ("payments", 1, 42, 2)
-        );
-        assert_eq!(history.due, Some(UNIX_EPOCH + Duration::from_secs(2)));
-        assert_eq!(
-            message(&[(ATTEMPTS, "many")]).resumed(),
-            message(&[]).fresh(),
-            "garbage counts as nothing"
         );
     }
 }

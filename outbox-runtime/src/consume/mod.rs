@@ -12,18 +12,40 @@ pub(crate) mod attempt;
 mod class;
 mod context;
 pub(crate) mod expansion;
+#[cfg(feature = "kafka")]
+mod forward;
 mod handler;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod key_queue;
+#[cfg(feature = "kafka")]
+mod maintenance;
 pub(crate) mod message;
+#[cfg(feature = "kafka")]
+mod offsets;
 mod options;
+#[cfg(feature = "kafka")]
+mod policy;
+#[cfg(feature = "kafka")]
+mod queued;
 pub(crate) mod route;
+#[cfg(feature = "kafka")]
+mod sending;
+#[cfg(feature = "kafka")]
+mod settle;
+#[cfg(feature = "kafka")]
+mod worker;
 
 pub use class::{Classify, ErrorClass};
 pub use context::EventContext;
 pub use handler::{EventHandler, HandlerEvent, HandlerFn, handler_fn};
 #[cfg(feature = "kafka")]
-pub use kafka::{Consumed, Consumer, DeadLetter, DeadLetters, Undecodable, UnknownEvents};
+pub use kafka::{Consumer, DeadLetter, DeadLetters};
 pub use options::{ForeignId, HandlerOptions, LaterEvents};
+#[cfg(feature = "kafka")]
+pub use policy::{Undecodable, UnknownEvents};
+#[cfg(feature = "kafka")]
+pub use worker::Consumed;
 
 pub(crate) use handler::{EventOf, Handler};

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use super::budget::Bytes;
+use std::sync::atomic::AtomicUsize;
 
 /// The messages of a partition that were received and whose offsets are not stored yet, in order.
 #[derive(Debug)]
@@ -16,7 +15,8 @@ pub(super) struct Partition {
     next_ticket: u64,
     last_offset: Option<i64>,
     pub(super) paused: bool,
-    pub(super) bytes: Arc<Bytes>,
+    /// Bytes of its messages that are in hand.
+    pub(super) bytes: Arc<AtomicUsize>,
 }
 
 /// A message in hand. Offsets may have gaps: transaction markers, compaction.

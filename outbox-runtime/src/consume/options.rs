@@ -33,12 +33,6 @@ pub(crate) struct Ladder {
     pub(crate) later: LaterEvents,
 }
 
-impl Ladder {
-    pub(crate) fn delays(self) -> impl Iterator<Item = Duration> {
-        self.delays.iter().map(|delay| (*delay).min(LONGEST_WAIT))
-    }
-}
-
 /// What the later events of a key do while an earlier one waits in a retry topic: one rule for all
 /// handlers of a topic in a group. If one says [`Wait`](Self::Wait), the events of handlers without
 /// retry topics wait as well.
@@ -138,15 +132,6 @@ impl HandlerOptions {
     pub const fn foreign(mut self, id: ForeignId) -> Self {
         self.foreign = Some(id);
         self
-    }
-
-    /// How often an event is tried in place.
-    pub(crate) const fn attempts_in_place(&self) -> u32 {
-        match (self.attempts, &self.ladder) {
-            (Some(attempts), _) => attempts,
-            (None, Some(_)) => 1,
-            (None, None) => 10,
-        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use uuid::Uuid;
+
 use super::context::Named;
 use super::handler::AnyHandler;
-use super::message::Message;
+use super::message::{History, Message};
 use super::options::{HandlerOptions, LaterEvents};
 use crate::error::OutboxError;
 use crate::record::CE_TYPE;
@@ -28,12 +30,31 @@ struct OfTopic {
 }
 
 /// What a message is, by its headers.
-pub(crate) enum Found<'r, DB: OutboxDatabase> {
+pub(crate) enum Route<'r, DB: OutboxDatabase> {
     Handler(&'r dyn AnyHandler<DB>, Named<'r>),
     /// No handler takes events of this name: another consumer does.
-    NotForUs,
-    /// No outbox wrote it, and no handler takes such.
-    NoEvent,
+    NoHandler,
+    /// No outbox wrote it, and no handler takes such messages.
+    NotAnEvent,
+}
+
+/// A message that was delivered, with what has happened to it, and its handler.
+pub(crate) struct Incoming<'m, DB: OutboxDatabase> {
+    pub(crate) message: &'m Message,
+    pub(crate) history: History,
+    pub(crate) route: Route<'m, DB>,
+    /// Id by which the event is recognised, if it has anything to be recognised by.
+    pub(crate) id: Option<Uuid>,
+}
+
+impl<DB: OutboxDatabase> Incoming<'_, DB> {
+    /// Options of its handler, or the defaults.
+    pub(crate) fn options(&self) -> HandlerOptions {
+        match &self.route {
+            Route::Handler(handler, _) => *handler.options(),
+            Route::NoHandler | Route::NotAnEvent => HandlerOptions::new(),
+        }
+    }
 }
 
 impl<DB: OutboxDatabase> Routes<DB> {
@@ -105,11 +126,13 @@ impl<DB: OutboxDatabase> Routes<DB> {
         self.topics.get(topic).is_some_and(|of_topic| of_topic.keeps_order)
     }
 
+    #[cfg(feature = "kafka")]
     pub(crate) fn topics(&self) -> BTreeSet<&'static str> {
         self.topics.keys().copied().collect()
     }
 
     /// The options of the handlers of this topic.
+    #[cfg(feature = "kafka")]
     pub(crate) fn options_of(&self, topic: &str) -> impl Iterator<Item = &HandlerOptions> {
         let of_topic = self.topics.get(topic);
         let named = of_topic
@@ -123,37 +146,49 @@ impl<DB: OutboxDatabase> Routes<DB> {
         handlers.any(|i| self.handlers[*i].takes_tombstones())
     }
 
+    /// Finds the handler of a message, once for all its attempts.
+    pub(crate) fn route<'m>(&'m self, message: &'m Message, history: History) -> Incoming<'m, DB> {
+        let route = self.find(&history.topic, message);
+        let mut incoming = Incoming { message, history, route, id: None };
+        incoming.id = message.id(&incoming.history, incoming.options().foreign);
+        incoming
+    }
+
     /// The handler of a message that was first on `topic`. One of another version takes it if there
     /// is none of its own: it may know how to read it.
-    pub(crate) fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Found<'r, DB> {
+    fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Route<'r, DB> {
         let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else {
-            return Found::NotForUs;
+            return Route::NoHandler;
         };
         let Some((name, version)) = message.name() else {
-            let foreign = of_topic.foreign.filter(|_| !message.has_header(CE_TYPE));
-            let is_tombstone = message.payload.is_none();
-            return match foreign {
-                // Of a compacted topic: a key that is no more, of which no handler here wants to
-                // know.
-                _ if is_tombstone && !self.take_tombstones(of_topic) => Found::NotForUs,
-                Some((i, name, version))
-                    if !is_tombstone || self.handlers[i].takes_tombstones() =>
-                {
-                    Found::Handler(
-                        &*self.handlers[i],
-                        Named { topic, name, version, foreign: true },
-                    )
-                }
-                _ => Found::NoEvent,
-            };
+            return self.find_nameless(topic, of_topic, message);
         };
-        let Some(versions) = of_topic.names.get(name) else { return Found::NotForUs };
-        let later = || versions.range(version..).next().or_else(|| versions.last_key_value());
-        match later() {
-            Some((_, i)) => {
-                Found::Handler(&*self.handlers[*i], Named { topic, name, version, foreign: false })
-            }
-            None => Found::NotForUs,
+        let Some(versions) = of_topic.names.get(name) else { return Route::NoHandler };
+        let later = versions.range(version..).next().or_else(|| versions.last_key_value());
+        later.map_or(Route::NoHandler, |(_, i)| {
+            let named = Named { topic, name, version, foreign: false };
+            Route::Handler(&*self.handlers[*i], named)
+        })
+    }
+
+    /// The handler of a message that does not say which event it is.
+    fn find_nameless(
+        &self,
+        topic: &'static str,
+        of_topic: &OfTopic,
+        message: &Message,
+    ) -> Route<'_, DB> {
+        let is_tombstone = message.payload.is_none();
+        // Of a compacted topic: a key that is no more, and that no handler here asks about.
+        if is_tombstone && !self.take_tombstones(of_topic) {
+            return Route::NoHandler;
         }
+        let foreign = of_topic.foreign.filter(|_| !message.has_header(CE_TYPE));
+        let Some((i, name, version)) = foreign else { return Route::NotAnEvent };
+        let handler = &*self.handlers[i];
+        if is_tombstone && !handler.takes_tombstones() {
+            return Route::NotAnEvent;
+        }
+        Route::Handler(handler, Named { topic, name, version, foreign: true })
     }
 }

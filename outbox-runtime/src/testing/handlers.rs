@@ -197,13 +197,13 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
         message: &TestMessage,
         ending: Ending,
     ) -> Result<Delivery, OutboxError> {
-        let history = message.0.fresh();
-        match self.group.attempt_until(&message.0, &history, ending).await {
+        let incoming = self.group.routes.route(&message.0, message.0.fresh());
+        match self.group.attempt(&incoming, ending).await {
             Ok(Attempted::Handled { .. }) => Ok(Delivery::Handled),
             Ok(Attempted::RolledBack) => Ok(Delivery::RolledBack),
             Ok(Attempted::Duplicate) => Ok(Delivery::Duplicate),
-            // Nothing waits here: there are no retry topics.
-            Ok(Attempted::NotForUs | Attempted::MustWait | Attempted::WasSent) => {
+            // Nothing is queued here: there are no retry topics.
+            Ok(Attempted::NoHandler | Attempted::BehindAnother | Attempted::InRetryTopic) => {
                 Ok(Delivery::PassedOver)
             }
             Err(Failure::Handler { class, error }) => Ok(Delivery::Failed { class, error }),
@@ -211,7 +211,7 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
                 Ok(Delivery::Failed { class: ErrorClass::Transient, error })
             }
             Err(Failure::Undecodable(why)) => Ok(Delivery::Undecodable(why)),
-            Err(Failure::DatabaseAway(error) | Failure::Hopeless(error)) => Err(error),
+            Err(Failure::DatabaseAway(error) | Failure::Fatal(error)) => Err(error),
         }
     }
 }

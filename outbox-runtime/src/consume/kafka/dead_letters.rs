@@ -10,9 +10,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use uuid::Uuid;
 
 use super::config;
-use super::forward::{ERROR, ERROR_CLASS, Forwarder, LAST_FAILURE, PAYLOAD_LEFT_OUT, headers};
+use super::forward::Forwarder;
 use super::run::owned;
 use super::topics::{dead_letter_topic, replay_topic};
+use crate::consume::forward::{ERROR, ERROR_CLASS, LAST_FAILURE, PAYLOAD_LEFT_OUT, headers};
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, Properties, aside};
@@ -156,8 +157,9 @@ impl DeadLetters {
             History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
         let forwarder = self.forwarder()?;
         let to = replay_topic(&self.topic, &self.group);
-        let sent =
-            forwarder.send(&to, None, &message, &headers(&self.group, &history, None, None)).await;
+        let sent = forwarder
+            .send_to(&to, None, &message, &headers(&self.group, &history, None, None))
+            .await;
         sent.map_err(|error| self.failed("replay", error))?;
         self.resolve(forwarder, letter, "replayed").await
     }
@@ -188,7 +190,7 @@ impl DeadLetters {
         let mark = Message { key: letter.key.clone(), ..Message::default() };
         let ours = [(RESOLVED, how.to_owned()), (RESOLVED_OFFSET, letter.offset.to_string())];
         let topic = dead_letter_topic(&self.topic, &self.group);
-        let sent = forwarder.send(&topic, Some(letter.partition), &mark, &ours).await;
+        let sent = forwarder.send_to(&topic, Some(letter.partition), &mark, &ours).await;
         sent.map_err(|error| self.failed("mark", error))
     }
 

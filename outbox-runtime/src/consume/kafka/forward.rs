@@ -1,29 +1,21 @@
-//! Messages that go on to a retry topic or to the dead letters: their bytes, key and headers as
+//! Messages that are sent to a retry topic or to the dead letters: their bytes, key and headers as
 //! they were, and ours.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::config;
-use crate::consume::message::{
-    ATTEMPTS, DUE, FIRST_FAILURE, History, Message, ORIGINAL_OFFSET, ORIGINAL_PARTITION,
-    ORIGINAL_TIMESTAMP, ORIGINAL_TOPIC, PREFIX, RETRY, UNREADABLE,
-};
+use super::topics::{dead_letter_topic, retry_topic};
+use crate::consume::forward::{Forward, UNREADABLE, Unsent};
+use crate::consume::message::{Message, PREFIX};
 use crate::error::OutboxError;
 use crate::kafka::{Brokers, Client, Properties};
 
-pub(super) const GROUP: &str = "outbox-group";
-pub(super) const ERROR_CLASS: &str = "outbox-error-class";
-pub(super) const ERROR: &str = "outbox-error";
-pub(super) const LAST_FAILURE: &str = "outbox-last-failure";
-/// On a dead letter that was too large for its topic: how many bytes its payload has.
-pub(super) const PAYLOAD_LEFT_OUT: &str = "outbox-payload-left-out";
-
-/// So much of an error goes into a header.
-const LONGEST_ERROR: usize = 2_000;
+/// Longest time for which librdkafka may keep a message in its own queue.
+const QUEUED_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Forwarder {
     producer: Client<FutureProducer<Brokers>>,
@@ -34,12 +26,6 @@ impl std::fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Forwarder").finish_non_exhaustive()
     }
-}
-
-/// What is said of a failure.
-pub(super) struct LastFailure<'a> {
-    pub(super) class: &'a str,
-    pub(super) error: &'a str,
 }
 
 impl Forwarder {
@@ -57,7 +43,7 @@ impl Forwarder {
     }
 
     /// Sends a message once, and waits until all in-sync replicas have it.
-    pub(super) async fn send(
+    pub(super) async fn send_to(
         &self,
         topic: &str,
         partition: Option<i32>,
@@ -79,63 +65,75 @@ impl Forwarder {
         record.key = message.key.as_deref();
         record.payload = message.payload.as_deref();
         record.partition = partition;
-        self.producer.send(record, Duration::from_secs(30)).await.map_err(|(error, _)| error)?;
+        self.producer.send(record, QUEUED_WITHIN).await.map_err(|(error, _)| error)?;
         self.brokers.answered();
         Ok(())
     }
 }
 
-impl Message {
-    /// What is kept of one that is too large even for the dead letters: what says which event it
-    /// is, as far as that is short.
-    pub(super) fn bare(&self) -> Self {
-        const SHORT: usize = 1_024;
-        const KEY: usize = 16_384;
-        let is_kept = |(name, value): &&(String, Option<Vec<u8>>)| {
-            let says_which =
-                name.starts_with("ce_") || ["content-type", "traceparent"].contains(&&**name);
-            says_which && name.len() + value.as_ref().map_or(0, Vec::len) <= SHORT
-        };
-        // A producer of its own accord may have sent any number of them.
-        let headers = self.headers.iter().filter(is_kept).take(32).cloned().collect();
-        let key = self.key.clone().filter(|key| key.len() <= KEY);
-        Self { topic: self.topic.clone(), key, headers, payload: None, ..*self }
+impl Forward for Forwarder {
+    fn retry_topic(&self, topic: &str, group: &str, delay: Duration) -> String {
+        retry_topic(topic, group, delay)
+    }
+
+    fn dead_letter_topic(&self, topic: &str, group: &str) -> String {
+        dead_letter_topic(topic, group)
+    }
+
+    async fn send(
+        &self,
+        to: &str,
+        message: &Message,
+        ours: &[(&'static str, String)],
+    ) -> Result<(), Unsent> {
+        self.send_to(to, None, message, ours).await.map_err(|error| {
+            let code = error.rdkafka_error_code();
+            Unsent {
+                too_large: is_too_large(&error),
+                code: code.map(|code| code as i32),
+                error: error.to_string(),
+                remedy: remedy(code),
+            }
+        })
     }
 }
 
-/// Our headers.
-pub(super) fn headers(
-    group: &str,
-    history: &History,
-    due: Option<SystemTime>,
-    failure: Option<&LastFailure<'_>>,
-) -> Vec<(&'static str, String)> {
-    let mut headers = vec![
-        (ORIGINAL_TOPIC, history.topic.clone()),
-        (ORIGINAL_PARTITION, history.partition.to_string()),
-        (ORIGINAL_OFFSET, history.offset.to_string()),
-        (GROUP, group.to_owned()),
-        (ATTEMPTS, history.attempts.to_string()),
-        (RETRY, history.retry.to_string()),
-    ];
-    headers.extend(history.timestamp.map(|timestamp| (ORIGINAL_TIMESTAMP, timestamp.to_string())));
-    headers.extend(history.first_failure.map(|time| (FIRST_FAILURE, millis(time))));
-    headers.extend(due.map(|time| (DUE, millis(time))));
-    if let Some(LastFailure { class, error }) = failure {
-        headers.push((ERROR_CLASS, (*class).to_owned()));
-        headers.push((ERROR, shortened(error)));
-        headers.push((LAST_FAILURE, millis(SystemTime::now())));
-    }
-    headers
+fn is_too_large(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge)
+    )
 }
 
-fn millis(time: SystemTime) -> String {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string()
-}
-
-fn shortened(error: &str) -> String {
-    match error.char_indices().nth(LONGEST_ERROR) {
-        Some((end, _)) => format!("{}…", &error[..end]),
-        None => error.to_owned(),
+fn remedy(code: Option<RDKafkaErrorCode>) -> &'static str {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            "The topic does not exist any more: create it again, or restart the consumer, which does"
+        }
+        Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+            "This user may not write to it: `kafka-acls.sh --add --operation Write --topic …`"
+        }
+        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => {
+            "Even without its payload it is larger than the topic's `max.message.bytes`: raise that (`kafka-configs.sh --alter`)"
+        }
+        Some(Code::InvalidRecord) => {
+            "Is the topic compacted? Such a topic takes no event without a key, and forgets others: set `cleanup.policy=delete`"
+        }
+        Some(Code::InvalidTimestamp) => {
+            "The topic takes no time that is so far from its broker's: set this clock, or `message.timestamp.type=LogAppendTime`"
+        }
+        Some(Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend) => {
+            "It has fewer in-sync replicas than `min.insync.replicas`: brokers are away"
+        }
+        Some(
+            Code::MessageTimedOut
+            | Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut,
+        ) => "No broker took it in time",
+        _ => "Does the topic exist, and may this user write to it?",
     }
 }

@@ -5,14 +5,7 @@ mod client;
 mod config;
 mod dead_letters;
 mod forward;
-#[path = "../settle.rs"]
-mod job;
-#[path = "../key_queue.rs"]
-mod lanes;
-#[path = "../offsets.rs"]
-mod partition;
 mod run;
-mod sending;
 mod topic_settings;
 mod topics;
 
@@ -23,7 +16,9 @@ pub use dead_letters::{DeadLetter, DeadLetters};
 
 use super::attempt::Group;
 use super::handler::{AnyHandler, EventHandler, EventOf, Handler};
+use super::policy::{Undecodable, UnknownEvents};
 use super::route::Routes;
+use super::worker::Consumed;
 use crate::codec::Decode;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
@@ -104,32 +99,6 @@ struct Settings {
     unknown_events: UnknownEvents,
     create_topics: bool,
     inbox_retention: Duration,
-}
-
-/// What becomes of a message that is not what it should be: its payload cannot be decoded, its
-/// version is unknown, or it lacks the headers of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Undecodable {
-    /// It goes to the dead letters.
-    #[default]
-    DeadLetter,
-    /// It is passed over, with a warning in the log.
-    Skip,
-}
-
-/// What becomes of an event whose name no handler of its topic takes.
-///
-/// A topic often has events that a group has no business with: they are skipped, which is the
-/// default. But so is an event that is new, by the members of a group that are not deployed yet,
-/// and it does not come again for those that are. Deploy the consumers of a new name first, and
-/// then what emits it; or keep such events as dead letters, and replay them after the deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UnknownEvents {
-    /// It is skipped. The first of each name is logged as a warning, with its place.
-    #[default]
-    Skip,
-    /// It goes to the dead letters: for topics all of whose events this group handles.
-    DeadLetter,
 }
 
 impl<DB: OutboxDatabase> Consumer<DB> {
@@ -324,27 +293,6 @@ impl<DB: OutboxDatabase> Consumer<DB> {
             ))),
         }
     }
-}
-
-/// What a consumer did from its start to its end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Consumed {
-    /// Events whose handler's changes were committed.
-    pub handled: u64,
-    /// Events that the inbox knew: skipped.
-    pub duplicates: u64,
-    /// Events of names that no handler takes.
-    pub passed_over: u64,
-    /// Events that were sent to a retry topic.
-    pub to_retry_topics: u64,
-    /// Events that were kept in the database until an earlier one of their key was done. They are
-    /// counted once more when they are handled.
-    pub parked: u64,
-    /// Events that became dead letters.
-    pub dead_letters: u64,
-    /// Messages that are not what they should be, and were skipped as [`Undecodable::Skip`] says.
-    pub undecodable_skipped: u64,
 }
 
 impl<DB: OutboxDatabase> std::fmt::Debug for Consumer<DB> {

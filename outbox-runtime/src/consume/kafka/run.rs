@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
@@ -13,33 +13,29 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::budget::{Budget, Bytes, Held, InHand};
 use super::client::{Context, Place};
 use super::forward::Forwarder;
-use super::job::{Settled, Shared};
-use super::lanes::Lanes;
-use super::partition::{Begun, Partition};
-use super::sending::Unwritten;
 use super::topics::{Plan, Unprepared};
-use super::{Consumed, Settings, config};
+use super::{Settings, config};
 use crate::backoff::Backoff;
 use crate::consume::attempt::Group;
+use crate::consume::key_queue::KeyQueues;
+use crate::consume::maintenance::maintain;
 use crate::consume::message::Message;
+use crate::consume::offsets::{Begun, Partition};
+use crate::consume::policy::Settled;
+use crate::consume::worker::{Consumed, GroupWorker, Unsettled, WorkerSettings};
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Client, Properties};
 use crate::record::fnv1a;
 use crate::store::OutboxDatabase;
-use crate::user_code::{Guarded, caught};
+use crate::user_code::caught;
 
-/// So often the tables are looked through for what was left behind, and for what is old enough to
-/// be forgotten.
-const EVERY: Duration = Duration::from_secs(60);
-/// The most stranded keys that are continued with at a time.
-const MOST_GOING_ON: usize = 100;
 /// So long a close may take: without brokers, librdkafka would wait for the session to time out.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE_AFTER_AN_ERROR: Duration = Duration::from_millis(10);
@@ -74,30 +70,28 @@ pub(super) async fn run<DB: OutboxDatabase>(
     tracing::info!(group = &*group.name, ?topics, "consumer started");
 
     let (stop, stopping) = watch::channel(false);
-    let shared = Arc::new(Shared {
-        forwarder: Forwarder::new(&properties)?,
-        unwritten: Unwritten::default(),
-        slots: Semaphore::new(settings.concurrency),
-        stop: stopping,
-        database_away: AtomicBool::new(false),
-        consumed: Mutex::default(),
-        driving: Mutex::default(),
-        unknown: Mutex::default(),
-        group,
-        plan,
-        settings,
-    });
+    let in_worker = WorkerSettings {
+        concurrency: settings.concurrency,
+        undecodable: settings.undecodable,
+        unknown_events: settings.unknown_events,
+        // No event is forgotten while it may still wait in a retry topic.
+        inbox_retention: settings.inbox_retention.max(plan.longest_delay() * 2),
+    };
+    let forward = Forwarder::new(&properties)?;
+    let worker = Arc::new(GroupWorker::new(group, forward, in_worker, stopping));
     let mut helpers = JoinSet::new();
-    helpers.spawn(look_after(Arc::clone(&shared)));
+    helpers.spawn(maintain(Arc::clone(&worker)));
     let mut consuming = Consuming {
         consumer,
-        budget: Budget(shared.settings.max_bytes_in_flight),
-        shared,
+        budget: Budget(settings.max_bytes_in_flight),
+        worker,
+        plan,
+        settings,
         partitions: HashMap::new(),
         paused: 0,
         bytes: Arc::default(),
         generations: 0,
-        lanes: Lanes::default(),
+        queues: KeyQueues::default(),
         jobs: JoinSet::new(),
         running: HashMap::new(),
     };
@@ -105,16 +99,15 @@ pub(super) async fn run<DB: OutboxDatabase>(
     stop.send_replace(true);
     let result = consuming.drain().await.and(result);
     drop(helpers);
-    let Consuming { consumer, shared, .. } = consuming;
+    let Consuming { consumer, worker, .. } = consuming;
     // This commits the stored offsets and leaves the group.
     if timeout(CLOSE_WITHIN, consumer.close()).await.is_err() {
         tracing::warn!(
-            group = &*shared.group.name,
+            group = worker.group_name(),
             "the consumer could not leave its group in time: its last events may come again"
         );
     }
-    let consumed = *shared.consumed.lock().unwrap_or_else(PoisonError::into_inner);
-    result.map(|()| consumed)
+    result.map(|()| worker.consumed())
 }
 
 /// Whether the topics are there; `false`: the shutdown came first.
@@ -147,40 +140,11 @@ async fn prepared(
     }
 }
 
-/// From time to time: continues with stranded keys, and forgets what is old. Each key is continued
-/// with by itself: one whose handler is tried for ever must not keep it from the others. What
-/// panics, a callback of the pool for example, is run again.
-async fn look_after<DB: OutboxDatabase>(shared: Arc<Shared<DB>>) {
-    let mut going_on = JoinSet::new();
-    loop {
-        match Guarded::new(Box::pin(shared.left_behind())).await {
-            Ok(Ok(left_behind)) => {
-                let room = MOST_GOING_ON.saturating_sub(going_on.len());
-                for (topic, key) in left_behind.into_iter().take(room) {
-                    let shared = Arc::clone(&shared);
-                    // If it stops, another look finds the key.
-                    going_on.spawn(async move { drop(shared.go_on(&topic, &key).await) });
-                }
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "what was left behind was not looked for"),
-            Err(said) => tracing::error!(said, "the consumer panicked over what was left behind"),
-        }
-        sleep(EVERY).await;
-        while going_on.try_join_next().is_some() {}
-        match Guarded::new(Box::pin(shared.forget())).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(events)) => {
-                tracing::debug!(events, "the inbox has forgotten what was handled long ago")
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "the inbox was not looked through"),
-            Err(said) => tracing::error!(said, "the consumer panicked over its inbox"),
-        }
-    }
-}
-
 struct Consuming<DB: OutboxDatabase> {
     consumer: Client<StreamConsumer<Context>>,
-    shared: Arc<Shared<DB>>,
+    worker: Arc<GroupWorker<DB, Forwarder>>,
+    plan: Plan,
+    settings: Settings,
     partitions: HashMap<Place, Partition>,
     /// How many of them are paused.
     paused: usize,
@@ -188,9 +152,9 @@ struct Consuming<DB: OutboxDatabase> {
     /// In hand of all partitions.
     bytes: Arc<Bytes>,
     generations: u64,
-    /// Of jobs whose messages have keys.
-    lanes: Lanes<Job>,
-    jobs: JoinSet<Settled>,
+    /// Jobs whose messages have keys, behind others of theirs.
+    queues: KeyQueues<Job>,
+    jobs: JoinSet<Result<Settled, Unsettled>>,
     running: HashMap<Id, Running>,
 }
 
@@ -199,14 +163,14 @@ struct Job {
     held: Held,
     generation: u64,
     ticket: u64,
-    lane: Option<u64>,
+    key: Option<u64>,
 }
 
 struct Running {
     place: Place,
     generation: u64,
     ticket: u64,
-    lane: Option<u64>,
+    key: Option<u64>,
     handle: AbortHandle,
 }
 
@@ -269,13 +233,13 @@ impl<DB: OutboxDatabase> Consuming<DB> {
             self.went_back(&message, first);
         }
         self.pause_if_full(&message);
-        let lane = message.key.as_ref().map(|key| {
+        let key = message.key.as_ref().map(|key| {
             let topic = fnv1a(message.topic.as_bytes());
             fnv1a(&[&topic.to_be_bytes()[..], key].concat())
         });
-        let job = Job { message, held, generation, ticket, lane };
-        let job = match lane {
-            Some(lane) => self.lanes.enter(lane, job),
+        let job = Job { message, held, generation, ticket, key };
+        let job = match key {
+            Some(key) => self.queues.enter(key, job),
             None => Some(job),
         };
         if let Some(job) = job {
@@ -284,14 +248,15 @@ impl<DB: OutboxDatabase> Consuming<DB> {
     }
 
     fn start(&mut self, job: Job) {
-        let Job { message, held, generation, ticket, lane } = job;
+        let Job { message, held, generation, ticket, key } = job;
         let place = (message.topic.clone(), message.partition);
-        let shared = Arc::clone(&self.shared);
+        let history = self.plan.history(&message);
+        let worker = Arc::clone(&self.worker);
         let handle = self.jobs.spawn(async move {
             let _held = held;
-            shared.settle(&message).await
+            worker.settle(&message, &history).await
         });
-        self.running.insert(handle.id(), Running { place, generation, ticket, lane, handle });
+        self.running.insert(handle.id(), Running { place, generation, ticket, key, handle });
     }
 
     /// The log was truncated, or begins anew. What librdkafka has stored and committed is of the
@@ -328,7 +293,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
     fn pause_if_full(&mut self, message: &Message) {
         let place = (message.topic.clone(), message.partition);
         let Some(partition) = self.partitions.get(&place) else { return };
-        let full = partition.len() >= self.shared.settings.max_in_flight
+        let full = partition.len() >= self.settings.max_in_flight
             || self.budget.is_used_up(self.in_hand(partition));
         if let Some(partition) = self.partitions.get_mut(&place).filter(|of| full && !of.paused) {
             partition.paused = true;
@@ -342,7 +307,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         if self.paused == 0 {
             return;
         }
-        let half = self.shared.settings.max_in_flight / 2;
+        let half = self.settings.max_in_flight / 2;
         let with_room = self.partitions.iter().filter(|(_, partition)| {
             partition.paused
                 && partition.len() <= half
@@ -375,22 +340,25 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         partitions.get(&place).is_some_and(|partition| partition.generation == job.generation)
     }
 
-    fn ended(&mut self, ended: Result<(Id, Settled), JoinError>) -> Result<(), OutboxError> {
+    fn ended(
+        &mut self,
+        ended: Result<(Id, Result<Settled, Unsettled>), JoinError>,
+    ) -> Result<(), OutboxError> {
         let (id, settled) = match ended {
             Ok((id, settled)) => (id, Ok(settled)),
             Err(error) => (error.id(), Err(error)),
         };
-        let Some(Running { place, generation, ticket, lane, .. }) = self.running.remove(&id) else {
+        let Some(Running { place, generation, ticket, key, .. }) = self.running.remove(&id) else {
             return Ok(());
         };
-        let next = lane.and_then(|lane| {
+        let next = key.and_then(|key| {
             let partitions = &self.partitions;
-            self.lanes.next(lane, |job| Self::is_ours(partitions, job))
+            self.queues.next(key, |job| Self::is_ours(partitions, job))
         });
         match settled {
-            Ok(Settled::Abandoned) => return Ok(()),
-            Ok(Settled::Hopeless(error)) => return Err(error),
-            Ok(settled) => self.shared.count(&settled),
+            Ok(Err(Unsettled::Stopped)) => return Ok(()),
+            Ok(Err(Unsettled::Fatal(error))) => return Err(error),
+            Ok(Ok(settled)) => self.worker.count(settled),
             Err(error) if error.is_cancelled() => {
                 if let Some(job) = next {
                     self.start(job);
@@ -422,8 +390,8 @@ impl<DB: OutboxDatabase> Consuming<DB> {
 
     /// What runs is finished; what waits is left.
     async fn drain(&mut self) -> Result<(), OutboxError> {
-        self.lanes = Lanes::default();
-        let deadline = Instant::now() + self.shared.settings.drain_timeout;
+        self.queues = KeyQueues::default();
+        let deadline = Instant::now() + self.settings.drain_timeout;
         let mut result = Ok(());
         while !self.jobs.is_empty() {
             match timeout_at(deadline, self.jobs.join_next_with_id()).await {
