@@ -227,3 +227,6 @@ fn after_failure(class: ErrorClass, options: &HandlerOptions, before: &Tries) ->
     let delay = options.ladder.and_then(|ladder| ladder.delays().nth(before.retry));
     delay.map_or(Step::DeadLetter, Step::ToTopic)
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,7 +148,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         let kept =
             note_event!(self, incoming, |tx| DB::park_waiting(&mut tx, names, &queued, &content));
         if kept {
-            log_event!(debug, self, incoming, "event queued behind an earlier one of its key");
+            log_event!(debug, self, incoming, "event waits for an earlier one of its key");
         }
         Ok(kept)
     }

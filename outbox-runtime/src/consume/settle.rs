@@ -346,3 +346,6 @@ fn why_no_handler<DB: OutboxDatabase>(incoming: &Incoming<'_, DB>) -> String {
         incoming.history.topic
     )
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;

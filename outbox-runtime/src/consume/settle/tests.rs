@@ -1,0 +1,413 @@
+//! The retry machine on an SQLite in memory, with topics in memory: without a broker.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use sqlx::Sqlite;
+use sqlx::sqlite::SqlitePoolOptions;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::*;
+use crate::codec::Json;
+use crate::consume::attempt::Group;
+use crate::consume::forward::{ERROR, ERROR_CLASS, PAYLOAD_LEFT_OUT, Unsent};
+use crate::consume::policy::{Undecodable, UnknownEvents};
+use crate::consume::route::Routes;
+use crate::consume::worker::{Consumed, WorkerSettings};
+use crate::consume::{EventContext, EventHandler, Handler, HandlerOptions, LaterEvents};
+use crate::event::{DomainEvent, EventDescriptor};
+use crate::outbox::Outbox;
+use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
+use crate::tx::OutboxTx;
+
+const TRANSIENT: Result<(), Refused> = Err(Refused(ErrorClass::Transient));
+const PERMANENT: Result<(), Refused> = Err(Refused(ErrorClass::Permanent));
+
+const QUICK: HandlerOptions =
+    HandlerOptions::new().backoff(Duration::from_millis(1), Duration::from_millis(2));
+const IN_ORDER: HandlerOptions = QUICK.retry_topics(&[Duration::from_millis(1)], LaterEvents::Wait);
+
+#[derive(Serialize, Deserialize)]
+struct Created {
+    n: i64,
+}
+
+impl DomainEvent for Created {
+    type Codec = Json;
+    const DESCRIPTORS: &'static [EventDescriptor] = &[EventDescriptor {
+        topic: "orders",
+        name: "order.created",
+        version: 1,
+        content_type: "application/json",
+        key_fields: &[],
+        header_names: &[],
+    }];
+
+    fn descriptor(&self) -> &'static EventDescriptor {
+        &Self::DESCRIPTORS[0]
+    }
+
+    fn key(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// Why the handler failed.
+#[derive(Debug)]
+struct Refused(ErrorClass);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A handler that ends as a test has told it, and after that succeeds.
+struct Scripted {
+    options: HandlerOptions,
+    ends: Mutex<VecDeque<Result<(), Refused>>>,
+    /// Every attempt: number of the event, and number of the attempt.
+    attempts: Mutex<Vec<(i64, u32)>>,
+}
+
+impl EventHandler<Sqlite> for Scripted {
+    type Event = Created;
+    type Error = Refused;
+
+    fn options(&self) -> HandlerOptions {
+        self.options
+    }
+
+    fn classify(&self, error: &Refused) -> ErrorClass {
+        error.0
+    }
+
+    async fn handle(
+        &self,
+        _: &mut OutboxTx<'static, Sqlite>,
+        event: Created,
+        context: &EventContext,
+    ) -> Result<(), Refused> {
+        self.attempts.lock().unwrap().push((event.n, context.attempt));
+        self.ends.lock().unwrap().pop_front().unwrap_or(Ok(()))
+    }
+}
+
+/// Topics in memory.
+#[derive(Clone, Default)]
+struct Topics(Arc<Mutex<Written>>);
+
+#[derive(Default)]
+struct Written {
+    messages: VecDeque<Message>,
+    /// What happens to the next messages instead, by topic.
+    refusals: VecDeque<(&'static str, Refusal)>,
+}
+
+#[derive(Clone, Copy)]
+enum Refusal {
+    TooLarge,
+    Away,
+    Panic,
+}
+
+impl Topics {
+    fn refuse(&self, refusals: &[(&'static str, Refusal)]) {
+        self.0.lock().unwrap().refusals = refusals.iter().copied().collect();
+    }
+
+    /// The oldest message that was not taken yet.
+    fn take(&self) -> Message {
+        self.0.lock().unwrap().messages.pop_front().expect("nothing was sent")
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().unwrap().messages.is_empty()
+    }
+}
+
+impl Forward for Topics {
+    fn retry_topic(&self, topic: &str, group: &str, delay: Duration) -> String {
+        format!("{topic}.{group}.retry.{}ms", delay.as_millis())
+    }
+
+    fn dead_letter_topic(&self, topic: &str, group: &str) -> String {
+        format!("{topic}.{group}.dlt")
+    }
+
+    async fn send(
+        &self,
+        to: &str,
+        message: &Message,
+        ours: &[(&'static str, String)],
+    ) -> Result<(), Unsent> {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.refusals.front().is_some_and(|(topic, _)| *topic == to) {
+            let too_large = match written.refusals.pop_front() {
+                Some((_, Refusal::Panic)) => {
+                    drop(written);
+                    panic!("while sending")
+                }
+                refusal => matches!(refusal, Some((_, Refusal::TooLarge))),
+            };
+            let (error, remedy) = ("refused".to_owned(), "");
+            return Err(Unsent { too_large, code: None, error, remedy });
+        }
+        let ours =
+            ours.iter().map(|(name, value)| ((*name).to_owned(), Some(value.clone().into_bytes())));
+        let theirs = message.headers.iter().filter(|(name, _)| !name.starts_with("outbox-"));
+        let headers = theirs.cloned().chain(ours).collect();
+        written.messages.push_back(Message { topic: to.to_owned(), headers, ..message.clone() });
+        Ok(())
+    }
+}
+
+/// A consumer of one handler.
+struct Scene {
+    worker: GroupWorker<Sqlite, Topics>,
+    handler: Arc<Scripted>,
+    topics: Topics,
+    stop: watch::Sender<bool>,
+}
+
+const RETRY: &str = "orders.group.retry.1ms";
+const DEAD_LETTERS: &str = "orders.group.dlt";
+
+impl Scene {
+    async fn new<const N: usize>(options: HandlerOptions, ends: [Result<(), Refused>; N]) -> Self {
+        Self::with(options, ends, Undecodable::DeadLetter, UnknownEvents::Skip).await
+    }
+
+    async fn with<const N: usize>(
+        options: HandlerOptions,
+        ends: [Result<(), Refused>; N],
+        undecodable: Undecodable,
+        unknown_events: UnknownEvents,
+    ) -> Self {
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let outbox = Outbox::new(pool.connect("sqlite::memory:").await.unwrap());
+        outbox.migrate().await.unwrap();
+        let handler = Arc::new(Scripted {
+            options,
+            ends: Mutex::new(ends.into()),
+            attempts: Mutex::default(),
+        });
+        let routes = Routes::new(vec![Box::new(Handler::new(Arc::clone(&handler)))]).unwrap();
+        let settings = WorkerSettings {
+            concurrency: 1,
+            undecodable,
+            unknown_events,
+            inbox_retention: Duration::from_secs(3_600),
+        };
+        let group = Group { outbox, name: "group".into(), routes };
+        let (topics, (stop, stopping)) = (Topics::default(), watch::channel(false));
+        let worker = GroupWorker::new(group, topics.clone(), settings, stopping);
+        Self { worker, handler, topics, stop }
+    }
+
+    async fn settle(&self, message: &Message) -> Settled {
+        self.worker.settle(message, &history(message)).await.unwrap()
+    }
+
+    fn attempts(&self) -> Vec<(i64, u32)> {
+        self.handler.attempts.lock().unwrap().clone()
+    }
+
+    /// Rows in the queue of the key.
+    async fn queued(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from outbox_waiting")
+            .fetch_one(self.worker.group.outbox.pool())
+            .await
+            .unwrap()
+    }
+}
+
+fn history(message: &Message) -> History {
+    if message.topic == "orders" { message.fresh() } else { message.resumed() }
+}
+
+/// The `n`th event of the only key.
+fn event(n: i64) -> Message {
+    let headers = [
+        (CE_ID, Uuid::from_u128(n.unsigned_abs().into()).to_string()),
+        (CE_TYPE, "order.created".to_owned()),
+        (CE_VERSION, "1".to_owned()),
+    ];
+    Message {
+        topic: "orders".to_owned(),
+        offset: n,
+        key: Some(b"alice".to_vec()),
+        headers: headers.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).into(),
+        payload: Some(format!(r#"{{"n":{n}}}"#).into_bytes()),
+        ..Message::default()
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_handled_once_and_known_when_it_comes_again() {
+    let scene = Scene::new(QUICK, []).await;
+    assert_eq!(scene.settle(&event(1)).await, Settled::Handled);
+    assert_eq!(scene.settle(&event(1)).await, Settled::Duplicate);
+    assert_eq!(scene.attempts(), [(1, 1)]);
+    assert!(scene.topics.is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_fails_is_tried_in_place_and_then_a_dead_letter_that_says_why() {
+    let scene = Scene::new(QUICK.attempts(2), [TRANSIENT, TRANSIENT]).await;
+    assert_eq!(scene.settle(&event(1)).await, Settled::DeadLetter);
+    assert_eq!(scene.attempts(), [(1, 1), (1, 2)]);
+    let letter = scene.topics.take();
+    assert_eq!(letter.topic, DEAD_LETTERS);
+    assert_eq!((letter.key, letter.payload), (event(1).key, event(1).payload));
+    let letter = Message { headers: letter.headers, ..Message::default() };
+    assert_eq!(letter.header(ERROR_CLASS), Some("transient"));
+    assert_eq!(letter.header(ERROR), Some("refused"));
+    let History { attempts, retry, offset, first_failure, .. } = letter.resumed();
+    assert_eq!((attempts, retry, offset, first_failure.is_some()), (2, 0, 1, true));
+}
+
+#[tokio::test]
+async fn a_permanent_failure_is_a_dead_letter_at_once() {
+    let scene = Scene::new(IN_ORDER, [PERMANENT]).await;
+    assert_eq!(scene.settle(&event(1)).await, Settled::DeadLetter);
+    assert_eq!(scene.topics.take().header(ERROR_CLASS), Some("permanent"));
+    assert_eq!(scene.queued().await, 0);
+}
+
+#[tokio::test]
+async fn later_events_of_a_key_wait_behind_one_in_a_retry_topic_and_follow_it_in_order() {
+    let scene = Scene::new(IN_ORDER, [TRANSIENT]).await;
+    assert_eq!(scene.settle(&event(1)).await, Settled::InRetryTopic);
+    assert_eq!(scene.settle(&event(2)).await, Settled::Queued);
+    assert_eq!(scene.settle(&event(3)).await, Settled::Queued);
+    assert_eq!(scene.queued().await, 3);
+
+    let copy = scene.topics.take();
+    assert_eq!(copy.topic, RETRY);
+    assert_eq!(scene.settle(&copy).await, Settled::Handled);
+    assert_eq!(scene.attempts(), [(1, 1), (1, 2), (2, 1), (3, 1)]);
+    assert_eq!(scene.queued().await, 0);
+    let Consumed { handled, .. } = scene.worker.consumed();
+    assert_eq!(handled, 2, "those that were queued are counted where they are handled");
+}
+
+#[tokio::test]
+async fn a_dead_letter_lets_the_queued_events_of_its_key_follow() {
+    let scene = Scene::new(IN_ORDER, [TRANSIENT, TRANSIENT]).await;
+    assert_eq!(scene.settle(&event(1)).await, Settled::InRetryTopic);
+    assert_eq!(scene.settle(&event(2)).await, Settled::Queued);
+    assert_eq!(scene.settle(&scene.topics.take()).await, Settled::DeadLetter);
+    assert_eq!(scene.attempts(), [(1, 1), (1, 2), (2, 1)]);
+    assert_eq!(scene.queued().await, 0);
+}
+
+#[tokio::test]
+async fn a_queued_event_that_fails_goes_to_a_retry_topic_itself_and_those_behind_it_stay() {
+    let scene = Scene::new(IN_ORDER, [TRANSIENT, Ok(()), TRANSIENT]).await;
+    scene.settle(&event(1)).await;
+    scene.settle(&event(2)).await;
+    scene.settle(&event(3)).await;
+    assert_eq!(scene.settle(&scene.topics.take()).await, Settled::Handled);
+    assert_eq!(scene.attempts(), [(1, 1), (1, 2), (2, 1)]);
+    assert_eq!(scene.queued().await, 2);
+    assert_eq!(scene.settle(&scene.topics.take()).await, Settled::Handled);
+    assert_eq!(scene.attempts()[3..], [(2, 2), (3, 1)]);
+}
+
+#[tokio::test]
+async fn an_event_that_comes_again_while_it_is_in_a_retry_topic_is_left_to_its_copy() {
+    let scene = Scene::new(IN_ORDER, [TRANSIENT]).await;
+    scene.settle(&event(1)).await;
+    assert_eq!(scene.settle(&event(1)).await, Settled::InRetryTopic);
+    assert_eq!(scene.attempts(), [(1, 1)]);
+    assert_eq!(scene.settle(&scene.topics.take()).await, Settled::Handled);
+    assert!(scene.topics.is_empty(), "one copy");
+}
+
+#[tokio::test]
+async fn with_overtake_later_events_of_the_key_are_handled_at_once() {
+    const OVERTAKE: HandlerOptions =
+        QUICK.retry_topics(&[Duration::from_millis(1)], LaterEvents::Overtake);
+    let scene = Scene::new(OVERTAKE, [TRANSIENT]).await;
+    assert_eq!(scene.settle(&event(1)).await, Settled::InRetryTopic);
+    assert_eq!(scene.settle(&event(2)).await, Settled::Handled);
+    assert_eq!(scene.settle(&scene.topics.take()).await, Settled::Handled);
+    assert_eq!(scene.queued().await, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_a_dead_letter_or_is_skipped() {
+    let garbage = Message { payload: Some(b"garbage".to_vec()), ..event(1) };
+    let scene = Scene::new(IN_ORDER, []).await;
+    assert_eq!(scene.settle(&garbage).await, Settled::DeadLetter);
+    let letter = scene.topics.take();
+    assert_eq!(letter.header(ERROR_CLASS), Some("undecodable"));
+    assert_eq!(letter.resumed().attempts, 0);
+
+    let skip = (Undecodable::Skip, UnknownEvents::Skip);
+    let scene = Scene::with(IN_ORDER, [], skip.0, skip.1).await;
+    assert_eq!(scene.settle(&garbage).await, Settled::Skipped);
+    assert!(scene.topics.is_empty() && scene.attempts().is_empty());
+}
+
+#[tokio::test]
+async fn an_event_of_an_unknown_name_is_skipped_or_a_dead_letter() {
+    let mut unknown = event(1);
+    unknown.headers[1].1 = Some(b"order.lost".to_vec());
+    let scene = Scene::new(QUICK, []).await;
+    assert_eq!(scene.settle(&unknown).await, Settled::PassedOver);
+    assert!(scene.topics.is_empty());
+
+    let keep = (Undecodable::DeadLetter, UnknownEvents::DeadLetter);
+    let scene = Scene::with(QUICK, [], keep.0, keep.1).await;
+    assert_eq!(scene.settle(&unknown).await, Settled::DeadLetter);
+    let error = scene.topics.take().header(ERROR).unwrap().to_owned();
+    assert!(error.contains("no handler of this group takes event `order.lost`"), "{error}");
+}
+
+#[tokio::test]
+async fn an_event_too_large_for_its_retry_topic_is_a_dead_letter_without_its_payload_if_need_be() {
+    let scene = Scene::new(IN_ORDER, [TRANSIENT]).await;
+    scene.topics.refuse(&[(RETRY, Refusal::TooLarge), (DEAD_LETTERS, Refusal::TooLarge)]);
+    assert_eq!(scene.settle(&event(1)).await, Settled::DeadLetter);
+    let letter = scene.topics.take();
+    assert_eq!(letter.payload, None);
+    let bytes = event(1).payload.unwrap().len().to_string();
+    assert_eq!(letter.header(PAYLOAD_LEFT_OUT), Some(&*bytes));
+    assert_eq!(scene.queued().await, 0, "its key is free");
+}
+
+#[tokio::test]
+async fn a_message_is_settled_once_its_topic_can_be_written_to_and_after_a_panic() {
+    let scene = Scene::new(QUICK, [PERMANENT, PERMANENT]).await;
+    scene.topics.refuse(&[(DEAD_LETTERS, Refusal::Away), (DEAD_LETTERS, Refusal::Panic)]);
+    assert_eq!(scene.settle(&event(1)).await, Settled::DeadLetter);
+    assert_eq!(scene.attempts(), [(1, 1), (1, 1)], "tried again after the panic");
+    assert_eq!(scene.topics.take().topic, DEAD_LETTERS);
+}
+
+#[tokio::test]
+async fn a_consumer_that_stops_leaves_what_it_cannot_send_unsettled() {
+    let scene = Scene::new(QUICK, [PERMANENT]).await;
+    scene.topics.refuse(&[(DEAD_LETTERS, Refusal::Away); 100]);
+    scene.stop.send_replace(true);
+    let message = event(1);
+    let settled = scene.worker.settle(&message, &message.fresh()).await;
+    assert!(matches!(settled, Err(Unsettled::Stopped)), "{settled:?}");
+    assert!(scene.topics.is_empty());
+}
+
+#[tokio::test]
+async fn a_consumer_without_its_tables_ends() {
+    let scene = Scene::new(QUICK, []).await;
+    let drop = sqlx::query("drop table outbox_inbox").execute(scene.worker.group.outbox.pool());
+    drop.await.unwrap();
+    let message = event(1);
+    let settled = scene.worker.settle(&message, &message.fresh()).await;
+    assert!(matches!(settled, Err(Unsettled::Fatal(_))), "{settled:?}");
+}
