@@ -3,7 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Each pause is twice the last, up to the longest; of it, a random part between half and all.
+/// Each pause is twice the last one, up to the longest, and shortened at random to no less than
+/// half.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -29,7 +30,7 @@ impl Backoff {
 
 /// A random part of a pause, between half and all of it.
 pub(crate) fn jittered(pause: Duration) -> Duration {
-    // Hashing nothing with fresh random keys: all the randomness that jitter needs.
+    // A hash of nothing with new random keys is random enough for jitter.
     let random = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
     pause.mul_f64(0.5 + random / 2.0)
 }

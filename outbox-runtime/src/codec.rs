@@ -1,4 +1,4 @@
-//! How an event's payload is written and read.
+//! How an event's payload is encoded and decoded.
 
 use std::fmt;
 

@@ -1,14 +1,14 @@
-//! Durations from outside, brought within bounds once, in their setter: [`Duration::MAX`] added to
-//! a point in time panics, and a pause of nothing is a loop that never rests.
+//! Brings durations from users within bounds, once, in their setter: adding [`Duration::MAX`] to a
+//! time panics, and a pause of zero makes a busy loop.
 
 use std::time::Duration;
 
-/// The longest that anything waits.
+/// Longest time for anything that waits: 30 days.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The longest that anything is kept: 100 years.
+/// Longest time for anything that is kept: 100 years.
 pub(crate) const LONGEST_KEEPING: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// `duration`, or the bound that it is beyond.
+/// `duration`, or the bound that it exceeds.
 pub(crate) const fn within(duration: Duration, shortest: Duration, longest: Duration) -> Duration {
     if duration.as_nanos() < shortest.as_nanos() {
         shortest

@@ -1,4 +1,4 @@
-//! Places where a crash would hurt most, by name: `tests/failpoints.rs` kills a relay at each.
+//! Named places at which a crash is most dangerous: `tests/failpoints.rs` kills a relay at each.
 
 /// Ends the process if `OUTBOX_FAILPOINT` names this place, as a crash does: no destructor runs,
 /// nothing is flushed.

@@ -1,6 +1,6 @@
-//! What the user's code may do to ours. It may panic: in a handler, in a codec, and in what they
-//! return, whose `Display`, `source` and `Drop` are the user's too. Its texts may be endless, and
-//! so may be the chain of its causes.
+//! Protects our code from the user's. That may panic: in a handler, in a codec, and in the
+//! `Display`, `source` and `Drop` of what they return. Its texts may be endless, and so may the
+//! chain of its causes.
 
 use std::any::Any;
 use std::error::Error;
@@ -10,12 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// The bytes that are kept of a text.
+/// Most bytes that are kept of a text.
 const LONGEST_TEXT: usize = 4_000;
-/// The causes that are looked at, of an error.
+/// Most causes of an error that are looked at.
 const MOST_CAUSES: usize = 32;
 
-/// Runs the user's code. If it panics, the error is what it said.
+/// Runs the user's code. If it panics, the error is its message.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
         let text = said(&*panic);
@@ -32,13 +32,13 @@ fn said(panic: &(dyn Any + Send)) -> &str {
 
 fn drop_caught<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // It may panic when it is dropped, too.
+        // The panic's value may panic when it is dropped, too.
         std::mem::forget(panic);
     }
 }
 
-/// A value of the user's, whose `Drop` may panic. As a future, it ends if the user's panics, with
-/// what that said.
+/// A value of the user, whose `Drop` may panic. As a future, it ends with the message if the user's
+/// future panics.
 pub(crate) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
@@ -92,7 +92,7 @@ impl UserError {
     }
 }
 
-/// What it says, and what led to it where it does not say so itself.
+/// The error's message, followed by its causes as far as the message does not contain them.
 impl Display for UserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
@@ -115,13 +115,12 @@ impl fmt::Debug for UserError {
     }
 }
 
-/// An error and its causes, the outermost first. A chain of causes may be a ring, and `source` may
-/// panic.
+/// An error and its causes, the outermost first. The chain may be a ring, and `source` may panic.
 pub(crate) fn causes<'e>(
     error: &'e (dyn Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
-        // Its `source()` leaves out the error that it was made of.
+        // Its `source()` omits the error that it wraps.
         let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         match within {
             Some(within) => Some(within as &(dyn Error + 'static)),
@@ -131,7 +130,7 @@ pub(crate) fn causes<'e>(
     .take(MOST_CAUSES)
 }
 
-/// What a value of the user's says of itself, as far as it fits.
+/// The `Display` text of a value of the user, up to a bound.
 pub(crate) fn text_of(value: &(impl Display + ?Sized)) -> String {
     let mut text = Bounded(String::new());
     match caught(|| write!(text, "{value}")) {

@@ -20,7 +20,7 @@ pub(super) const UNREADABLE: &str = "outbox-unreadable-headers";
 pub(super) const ERROR_CLASS: &str = "outbox-error-class";
 pub(super) const ERROR: &str = "outbox-error";
 pub(super) const LAST_FAILURE: &str = "outbox-last-failure";
-/// On a dead letter that was too large for its topic: how many bytes its payload has.
+/// Header of a dead letter that was too large for its topic: the size of its payload in bytes.
 pub(super) const PAYLOAD_LEFT_OUT: &str = "outbox-payload-left-out";
 
 /// Characters of an error that go into a header.

@@ -1,4 +1,4 @@
-//! A message as it came, whatever carried it, and what it says about itself.
+//! A message as it came, and what it says about itself.
 
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -12,13 +12,13 @@ use super::options::ForeignId;
 use crate::event::Headers;
 use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION};
 
-/// What begins the headers that we add to a message in a retry topic or a dead letter.
+/// Prefix of the headers that we add to a message in a retry topic or to a dead letter.
 pub(crate) const PREFIX: &str = "outbox-";
 
 /// A message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Message {
-    /// Where it was read: itself, or one of its retry topics.
+    /// Topic from which it was read: its own, or one of its retry topics.
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -26,10 +26,10 @@ pub(crate) struct Message {
     pub(crate) timestamp: Option<i64>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
-    /// How many more headers it has, whose names are not UTF-8: they cannot be had.
+    /// Number of further headers, whose names are not UTF-8 and which cannot be read.
     pub(crate) unreadable_headers: usize,
     pub(crate) payload: Option<Vec<u8>>,
-    /// It was kept in the database, which is the only place where it is.
+    /// Whether it was kept in the database, which is then the only place where it is.
     pub(crate) kept: bool,
 }
 
@@ -40,13 +40,12 @@ pub(crate) struct History {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) timestamp: Option<i64>,
-    /// How often it was tried.
+    /// Number of times that it was tried.
     pub(crate) attempts: u32,
-    /// How often it was sent to a retry topic because it failed. It may be in another one: behind
-    /// an earlier event of its key.
+    /// Number of times that it was sent to a retry topic because it failed.
     pub(crate) retry: usize,
     pub(crate) first_failure: Option<SystemTime>,
-    /// Not to be tried before.
+    /// Time before which it is not tried. `None`: at once.
     pub(crate) due: Option<SystemTime>,
 }
 
@@ -56,7 +55,7 @@ impl Message {
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
-    /// Whether it is there, of text or not.
+    /// Whether the header is there, even if its value is not text.
     pub(crate) fn has_header(&self, name: &str) -> bool {
         self.headers.iter().any(|(known, _)| known == name)
     }
@@ -65,7 +64,7 @@ impl Message {
         self.header(name)?.parse().ok()
     }
 
-    /// Of a message on its own topic.
+    /// The history of a message on its own topic.
     pub(crate) fn fresh(&self) -> History {
         History {
             topic: self.topic.clone(),
@@ -87,19 +86,19 @@ impl Message {
 
     /// The name and version by which a handler is found; `None` if no outbox wrote this.
     pub(super) fn name(&self) -> Option<(&str, u32)> {
-        // The version is an extension of ours: what another producer of CloudEvents writes has
-        // none.
+        // The version is an extension of ours, which other producers of CloudEvents do not write.
         let version =
             if self.has_header(CE_VERSION) { self.parsed(CE_VERSION).unwrap_or(0) } else { 1 };
         Some((self.header(CE_TYPE)?, version))
     }
 
-    /// The id by which it is recognised, if it has one or there is a rule for those that have none.
+    /// The id by which it is recognised: its own, or one by the handler's rule for messages without
+    /// an id.
     pub(crate) fn id(&self, history: &History, foreign: Option<ForeignId>) -> Option<Uuid> {
         let own = self.parsed(CE_ID);
         own.or_else(|| {
             let (kind, what) = match foreign? {
-                // With the record's time: offsets begin anew with a topic that is deleted and
+                // With the record's timestamp: offsets begin again with a topic that is deleted and
                 // created again.
                 ForeignId::Place => {
                     let History { partition, offset, timestamp, .. } = history;

@@ -1,10 +1,11 @@
-//! What a handler asks for: how often and when it is tried again, and for how long it may run.
+//! A handler's options: how many times and when an event is tried, and how long an attempt may
+//! take.
 
 use std::time::Duration;
 
 use crate::durations::{LONGEST_WAIT, within};
 
-/// The options of a handler; those of `#[event_handler(…)]`.
+/// The options of a handler, as in `#[event_handler(…)]`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,24 +34,24 @@ pub(crate) struct Ladder {
     pub(crate) later: LaterEvents,
 }
 
-/// What the later events of a key do while an earlier one waits in a retry topic: one rule for all
-/// handlers of a topic in a group. If one says [`Wait`](Self::Wait), the events of handlers without
-/// retry topics wait as well.
+/// What later events of a key do while an earlier one waits in a retry topic. It is one rule for
+/// all handlers of a topic in a group: if one handler says [`Wait`](Self::Wait), the events of
+/// handlers without retry topics wait as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LaterEvents {
-    /// They wait behind it: the order of the key stays, and all of them are late. They are kept in
-    /// the database meanwhile, in the table `…_waiting`, and handled as soon as it is done, or is a
-    /// dead letter.
+    /// They wait behind it: the key stays in order, and all of them are late. Until then they are
+    /// kept in the database, in the table `…_waiting`. They are handled as soon as the earlier one
+    /// is handled or a dead letter.
     Wait,
     /// They are handled at once: the key's order is given up.
     Overtake,
 }
 
-/// By what a message is recognised that no outbox wrote, when it comes again.
+/// How a message that no outbox wrote is recognised when it comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ForeignId {
-    /// By its place: topic, partition and offset. A producer that sends the same twice is not
-    /// noticed.
+    /// By its place: topic, partition and offset. If its producer sends it twice, it is handled
+    /// twice.
     Place,
     /// By the value of this header, within its topic.
     Header(&'static str),
@@ -80,27 +81,27 @@ impl HandlerOptions {
         self
     }
 
-    /// How often an event is tried where it is, before it goes to the first retry topic, or becomes
-    /// a dead letter. Default: 10 times, with retry topics once. Attempts that fail because the
-    /// database is away, another transaction is in the way (up to 50 in a row) or the connection is
-    /// lost (up to 3) do not count.
+    /// Number of attempts in place, before an event goes to the first retry topic or becomes a dead
+    /// letter. Default: 10; with retry topics, 1. Attempts that fail because the database is away,
+    /// because of a conflict with a concurrent transaction (up to 50 in a row) or because the
+    /// connection is lost (up to 3) do not count.
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(if attempts == 0 { 1 } else { attempts });
         self
     }
 
-    /// Tries an event until it succeeds, however long that takes; only permanent errors make dead
-    /// letters. Its key waits, and in the end its partition.
+    /// Tries an event until it succeeds, without a limit; only permanent errors make dead letters.
+    /// Its key waits, and in the end its partition.
     #[must_use]
     pub const fn retry_forever(mut self) -> Self {
         self.attempts = Some(u32::MAX);
         self
     }
 
-    /// The pauses between the attempts: the first, doubled each time up to the longest; of each, a
-    /// random half to all. Default: 100 ms to 10 s; both at least 1 ms, and at most 30 days. Other
-    /// keys are handled meanwhile.
+    /// Pauses between attempts: the first one, doubled each time up to the longest, and shortened
+    /// at random to no less than half. Default: 100 ms to 10 s; both at least 1 ms, and at most 30
+    /// days. Other keys are handled during a pause.
     #[must_use]
     pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.first_pause = within(first, Duration::from_millis(1), LONGEST_WAIT);
@@ -108,26 +109,26 @@ impl HandlerOptions {
         self
     }
 
-    /// Topics in which an event waits after its attempts, each for so long (at most 30 days), and
-    /// is tried once after each: `<topic>.<group>.retry.10s` and so on, by the delay. Default:
-    /// none.
+    /// Delays of the retry topics. After its attempts in place, an event waits in a topic for each
+    /// delay (at most 30 days), and is tried once after each: `<topic>.<group>.retry.10s` and so
+    /// on. Default: none.
     #[must_use]
     pub const fn retry_topics(mut self, delays: &'static [Duration], later: LaterEvents) -> Self {
         self.ladder = if delays.is_empty() { None } else { Some(Ladder { delays, later }) };
         self
     }
 
-    /// How long one attempt may take: then it is ended, rolled back, and counts as failed. What the
-    /// consumer itself does in the database is bounded by it, too, so that a dead connection holds
-    /// nothing up for longer. Default: 5 minutes; at least 10 ms, at most 30 days.
+    /// Longest time of one attempt. After it, the attempt is ended and rolled back, and counts as
+    /// failed. It also bounds what the consumer itself does in the database, so that a dead
+    /// connection holds nothing up for longer. Default: 5 minutes; at least 10 ms, at most 30 days.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = within(timeout, Duration::from_millis(10), LONGEST_WAIT);
         self
     }
 
-    /// Takes messages without the headers of an outbox as events of this handler, recognised by
-    /// `id`. Default: they become dead letters.
+    /// Takes messages without the headers of an outbox as events of this handler, and recognises
+    /// them by `id`. Default: they become dead letters.
     #[must_use]
     pub const fn foreign(mut self, id: ForeignId) -> Self {
         self.foreign = Some(id);

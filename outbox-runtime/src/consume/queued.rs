@@ -140,7 +140,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         let theirs = message.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).cloned();
         let headers: Vec<(String, Option<Vec<u8>>)> = theirs.chain(ours).collect();
         let content = Content {
-            // Names and bytes always serialize.
+            // Names and bytes can always be serialized.
             headers: serde_json::to_vec(&headers).unwrap_or_default(),
             payload: message.payload.clone(),
         };

@@ -281,7 +281,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         let history = &incoming.history;
         let due = SystemTime::now() + delay;
         let topic = self.forward.retry_topic(&history.topic, &self.group.name, delay);
-        // First noted, then sent: the copy may be settled at once, and takes the note away with it.
+        // Recorded before it is sent: the copy may be settled at once, which removes the record.
         if !self.note_failed(incoming).await? {
             return self.done(incoming, Settled::Duplicate, false, "").await;
         }

@@ -50,7 +50,7 @@ pub(crate) struct GroupWorker<DB: OutboxDatabase, F> {
     pub(super) unknown: Mutex<HashSet<(String, String)>>,
     pub(super) unwritten: Unwritten,
     stop: watch::Receiver<bool>,
-    /// Whether the database was last said to be away.
+    /// Whether the last log line said that the database is away.
     database_away: AtomicBool,
     consumed: Mutex<Consumed>,
 }
@@ -66,10 +66,10 @@ pub(crate) struct WorkerSettings {
     pub(crate) inbox_retention: Duration,
 }
 
-/// Why a message is not settled.
+/// Why a message was not settled.
 #[derive(Debug)]
 pub(crate) enum Unsettled {
-    /// The consumer stops: the message comes again.
+    /// The consumer stops, and the message comes again.
     Stopped,
     /// The consumer must end: nothing can be handled.
     Fatal(OutboxError),
@@ -109,7 +109,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     }
 
     pub(super) async fn stopped(&self) {
-        // An error is the end of the loop that would stop us.
+        // An error means that the loop that would stop us has ended.
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
 

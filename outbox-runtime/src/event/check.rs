@@ -1,5 +1,6 @@
-//! What of an event the outbox, its databases or Kafka cannot take. It is refused when it is
-//! emitted: later, it would fail the commit with the words of a database, or be parked.
+//! Finds what the outbox, its databases or Kafka cannot accept of an event. Such an event is
+//! refused when it is emitted: later, it would fail the commit with a database's own message, or be
+//! parked.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,11 +12,11 @@ use crate::record::{CE_PREFIX, CONTENT_TYPE, EventRecord, OUTBOX_PREFIX, TRACEPA
 const FIRST_YEAR: Duration = Duration::from_secs(62_167_219_200);
 const LAST_YEAR: Duration = Duration::from_secs(253_402_300_800);
 
-/// The longest name of an event and of its content type, in bytes: room for it is left beside the
+/// Longest name of an event and of its content type, in bytes. Room for it is left besides the
 /// event's own limit.
 const LONGEST_NAME: usize = 1_000;
 
-/// Refuses an event that cannot go all the way.
+/// Refuses an event that could not reach Kafka.
 pub(crate) fn check(record: &EventRecord, max_event_bytes: usize) -> Result<(), OutboxError> {
     if let Some(problem) = problem(record) {
         return Err(OutboxError::new(
@@ -84,7 +85,7 @@ fn problem(record: &EventRecord) -> Option<String> {
     })
 }
 
-/// The rules of `#[event(header)]`, for names that are made at run time.
+/// The rules of `#[event(header)]`, for names made at run time.
 fn header_problem(name: &str) -> Option<&'static str> {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_graphic()) {
         return Some("whose name is not of visible ASCII characters");
@@ -105,7 +106,7 @@ pub(crate) fn is_in_calendar(at: SystemTime) -> bool {
     }
 }
 
-/// As much of it as an error can show.
+/// The text, as much of it as an error shows.
 fn shown(text: &str) -> String {
     text.chars().take(100).collect::<String>().escape_debug().to_string()
 }

@@ -17,7 +17,7 @@ pub trait HeaderValue {
     fn header_value(&self) -> Option<Cow<'_, str>>;
 }
 
-/// The lengths of a header's name and value, as Kafka writes them: up to 5 bytes each.
+/// Bytes that Kafka adds to a header: the lengths of its name and value, up to 5 bytes each.
 const KAFKAS_OWN: usize = 10;
 
 /// The headers of one event, in the order in which they were added. Names are unique; values are
@@ -59,18 +59,18 @@ impl Headers {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// The bytes that names and values take, and what Kafka adds to each.
+    /// The bytes of names and values, and what Kafka adds to each header.
     pub(crate) fn size(&self) -> usize {
         self.iter().map(|(name, value)| name.len() + value.len() + KAFKAS_OWN).sum()
     }
 
-    /// The stores keep headers as a JSON object of strings.
+    /// The headers as a JSON object of strings, as stores keep them.
     pub(crate) fn to_json(&self) -> String {
         // A map of strings always serializes.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// What [`to_json`](Self::to_json) wrote.
+    /// Reads what [`to_json`](Self::to_json) wrote.
     pub(crate) fn from_stored(json: &str) -> Result<Self, OutboxError> {
         let headers: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
             OutboxError::new(

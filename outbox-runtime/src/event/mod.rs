@@ -1,4 +1,4 @@
-//! What a domain event is: its topic, key, headers, and how it is written down.
+//! What a domain event is: its topic, key, headers and codec.
 
 mod check;
 mod header;
@@ -28,7 +28,7 @@ pub trait DomainEvent {
     type Codec: Encode<Self>;
 
     /// Every (topic, name, version) that a value of this type can be: one for a struct, one per
-    /// variant for an enum. The catalogue of a program is known from these without running it.
+    /// variant for an enum. They give a program's catalogue of events without running it.
     const DESCRIPTORS: &'static [EventDescriptor];
 
     /// The media type of the payload: the codec's.

@@ -9,9 +9,9 @@ use crate::doorbell::Doorbell;
 use crate::store::OutboxDatabase;
 use crate::store::names::Names;
 
-/// The largest event that `emit` takes unless [`OutboxBuilder::max_event_bytes`] says otherwise:
-/// payload, key and headers together. librdkafka's own limit is 1,000,000 bytes
-/// (`message.max.bytes`); the rest is for the headers that the relay adds.
+/// Default of [`OutboxBuilder::max_event_bytes`], in bytes of payload, key and headers together.
+/// librdkafka's own limit is 1,000,000 bytes (`message.max.bytes`); the difference is for the
+/// headers that the relay adds.
 pub const DEFAULT_MAX_EVENT_BYTES: usize = 950_000;
 
 /// The settings of an outbox, and what wakes its relays.
@@ -27,8 +27,8 @@ pub(crate) struct Core<DB: OutboxDatabase> {
     notifier: Option<Notifier>,
 }
 
-/// The task that rings in other processes. Started at the first ring: only then is there surely a
-/// runtime.
+/// The task that rings in other processes. It is started at the first ring, when there certainly is
+/// a runtime.
 #[derive(Default)]
 struct Notifier(Mutex<Option<JoinHandle<()>>>);
 
@@ -67,7 +67,7 @@ impl<DB: OutboxDatabase> Core<DB> {
             return;
         };
         let mut task = notifier.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A task ends with its runtime, as when each test has its own.
+        // The task may have ended with its runtime, as when each test has its own.
         if task.as_ref().is_none_or(JoinHandle::is_finished)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {

@@ -1,4 +1,4 @@
-//! The handle of an outbox: where transactions begin, and what a service shares with its relay.
+//! The handle of an outbox: transactions begin on it, and a service shares it with its relay.
 
 mod admin;
 pub(crate) mod core;
@@ -59,8 +59,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         &self.0.pool
     }
 
-    /// Creates the outbox's tables, or brings them to this version. Does nothing when they are;
-    /// safe when several processes call it at once.
+    /// Creates the outbox's tables, or brings them to this version. Does nothing if they are at
+    /// this version. Several processes may call it at once.
     ///
     /// # Errors
     /// If the database refuses, or if the tables are of a newer version than this program. Nothing
@@ -95,8 +95,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// ```
     ///
     /// # Errors
-    /// If the database gives no connection, or does not begin. Dropping the future leaves the pool
-    /// usable.
+    /// If no connection is free in time, or the database refuses to begin. Dropping the future
+    /// leaves the pool usable.
     pub async fn begin(&self) -> Result<OutboxTx<'static, DB>, OutboxError> {
         self.begin_with(TxOptions::new()).await
     }
@@ -114,9 +114,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// ```
     ///
     /// # Errors
-    /// As [`begin`](Self::begin). What the database refuses because another transaction was in the
-    /// way, here or later, is an error of the kind
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): begin again, and do all of it again.
+    /// As [`begin`](Self::begin). A conflict with a concurrent transaction, here or later, is an
+    /// error of the kind [`ErrorKind::Conflict`](crate::ErrorKind::Conflict): begin again, and
+    /// repeat everything.
     pub async fn begin_with(
         &self,
         options: TxOptions,
@@ -202,34 +202,34 @@ pub struct OutboxBuilder<DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> OutboxBuilder<DB> {
-    /// The schema of the outbox's tables (Postgres). Default: none, so the connection's
-    /// `search_path` decides.
+    /// Schema of the outbox's tables (Postgres). Default: none; the connection's `search_path`
+    /// decides.
     #[must_use]
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.names.schema = Some(schema.into());
         self
     }
 
-    /// What the names of the outbox's tables begin with. Default: `outbox_`. Two outboxes in one
-    /// schema need different prefixes.
+    /// Prefix of the names of the outbox's tables. Default: `outbox_`. Two outboxes in one schema
+    /// need different prefixes.
     #[must_use]
     pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.names.prefix = prefix.into();
         self
     }
 
-    /// The largest event that `emit` takes, in bytes of payload, key and headers. Default:
-    /// [`DEFAULT_MAX_EVENT_BYTES`]. Raise it only together with `message.max.bytes` of the relay's
-    /// publisher and `max.message.bytes` of the topics: an event that Kafka refuses is parked. At
-    /// most 500,000,000 bytes: half of what librdkafka and Postgres can take at all.
+    /// Size of the largest event that `emit` accepts, in bytes of payload, key and headers.
+    /// Default: [`DEFAULT_MAX_EVENT_BYTES`]. Raise it only together with `message.max.bytes` of the
+    /// relay's publisher and `max.message.bytes` of the topics: an event that Kafka refuses is
+    /// parked. At most 500,000,000 bytes: half of what librdkafka and Postgres can take at all.
     #[must_use]
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes.min(500_000_000);
         self
     }
 
-    /// Where `emit` gets the W3C `traceparent` of the current trace from. Default: nowhere, and
-    /// events that a consumer's handler emits continue the trace of the event it handles.
+    /// Function from which `emit` gets the W3C `traceparent` of the current trace. Default: none;
+    /// events that a handler emits then continue the trace of the event it handles.
     #[must_use]
     pub fn trace_context(mut self, current_traceparent: fn() -> Option<String>) -> Self {
         self.trace_context = Some(current_traceparent);

@@ -10,19 +10,19 @@ use crate::record::{EventRecord, Lane};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Status {
-    /// Events that are committed, and not saved as published, without the parked ones. Counted up
-    /// to [`Status::COUNTED`] of a lane: more are not told apart from so many.
+    /// Number of events that are committed and not saved as published, without parked ones. Each
+    /// lane is counted up to [`Status::COUNTED`]: that number means as many or more.
     pub backlog: u64,
-    /// When the oldest of them occurred.
+    /// Time at which the oldest of them occurred. `None`: there is none.
     pub oldest_pending: Option<SystemTime>,
-    /// Events that are set aside. Counted up to [`Status::COUNTED`], too.
+    /// Number of parked events, counted up to [`Status::COUNTED`].
     pub parked: u64,
     /// The lanes, in order.
     pub lanes: Vec<LaneStatus>,
 }
 
 impl Status {
-    /// How far the backlog of a lane, and the parked events of all lanes, are counted.
+    /// Number up to which the backlog of a lane, and the parked events of all lanes, are counted.
     pub const COUNTED: u64 = 10_000;
 
     pub(crate) fn new(lanes: Vec<LaneStatus>, parked: u64) -> Self {
@@ -41,15 +41,15 @@ impl Status {
 pub struct LaneStatus {
     /// The lane.
     pub lane: Lane,
-    /// The relay that holds it, by an id that it draws when it starts. `None`: nobody does.
+    /// Id of the relay that holds it, drawn when the relay starts. `None`: no relay holds it.
     pub owner: Option<Uuid>,
-    /// Events that are committed, and not saved as published.
+    /// Number of events that are committed and not saved as published.
     pub backlog: u64,
-    /// When the first of them occurred.
+    /// Time at which the first of them occurred. `None`: there is none.
     pub oldest_pending: Option<SystemTime>,
 }
 
-/// An event that a relay has set aside.
+/// An event that a relay has parked.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ParkedEvent {
@@ -59,18 +59,18 @@ pub struct ParkedEvent {
     pub lane: Lane,
     /// Number in the outbox's sequence.
     pub seq: i64,
-    /// The first parked event of its topic and key: this one is not sent before that one is
-    /// published or discarded. `None`: it is the first itself, and what is to be looked at.
+    /// Id of the first parked event of its topic and key: this one is not sent before that one is
+    /// published or discarded. `None`: it is the first one itself, the one to look at.
     pub waits_behind: Option<Uuid>,
-    /// What refused it, in the broker's words and ours. `None`: it was not tried yet.
+    /// Reason of the refusal, in the broker's words and ours. `None`: it was not tried yet.
     pub reason: Option<String>,
-    /// How often it was refused.
+    /// Number of refusals.
     pub attempts: u32,
-    /// When it was set aside, or last refused.
+    /// Time at which it was parked, or last refused.
     pub since: SystemTime,
 }
 
-/// A parked event that was given up.
+/// A parked event that was discarded.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct DiscardedEvent {
@@ -82,9 +82,9 @@ pub struct DiscardedEvent {
     pub topic: String,
     /// Its name on the wire.
     pub name: String,
-    /// What had refused it.
+    /// Reason of its refusal.
     pub reason: Option<String>,
-    /// When it was given up.
+    /// Time at which it was discarded.
     pub at: SystemTime,
 }
 
@@ -98,7 +98,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// All that are retained. Narrow it down by the methods below: an event must meet all that are
+    /// All retained events. The methods below narrow it down: an event must meet all conditions
     /// given.
     #[must_use]
     pub fn all() -> Self {

@@ -6,14 +6,14 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool, SqlStr};
 use sqlx_core::transaction::TransactionManager;
 
-/// Takes a connection and begins, such that a future dropped at any point leaves no connection in
-/// the pool that has a transaction open.
+/// Takes a connection and begins. A future that is dropped at any point leaves no connection with
+/// an open transaction in the pool.
 ///
-/// sqlx 0.9.0 counts a Postgres transaction only after the answer to `BEGIN`: dropped before it,
+/// sqlx 0.9.0 counts a Postgres transaction only after the answer to `BEGIN`: dropped before that,
 /// the connection goes back to the pool with the transaction open (launchbadge/sqlx #4385). So
 /// until `BEGIN` is answered, dropping the connection closes it. A connection that refuses to begin
-/// is closed as well: it may be to a server that is a standby now, and the pool's next one is to
-/// the new primary.
+/// is closed as well: it may lead to a server that is a standby now, while the pool's next one
+/// leads to the new primary.
 pub(crate) async fn begin_on_pool<DB: Database>(
     pool: &Pool<DB>,
     statement: Option<SqlStr>,

@@ -1,11 +1,12 @@
-//! Whether a transaction still stands, so that a commit has to ask only where it is in doubt.
+//! Whether a transaction is still open and not aborted, so that a commit has to ask only if that is
+//! in doubt.
 
-/// What is known of a transaction by the answers to its statements.
+/// What the answers to its statements say about a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Doubt {
-    /// The last thing known is not the success of a statement.
+    /// Whether the last known answer is not the success of a statement.
     pub(crate) now: bool,
-    /// A statement failed, or may have failed unseen, at any time.
+    /// Whether a statement ever failed, or may have failed unseen.
     pub(crate) ever: bool,
 }
 
@@ -22,7 +23,7 @@ impl Doubt {
         *self = Self { now: true, ever: true };
     }
 
-    /// The connection is handed out: what is done on it is not seen.
+    /// The connection is handed out, and what happens on it is not seen.
     pub(crate) fn out_of_sight(&mut self) {
         self.statement_refused();
     }

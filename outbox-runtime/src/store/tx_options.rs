@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How a transaction is to begin, where not by default:
-/// [`Outbox::begin_with`](crate::Outbox::begin_with), or the options of `#[transactional_outbox]`.
+/// Options with which a transaction begins: for [`Outbox::begin_with`](crate::Outbox::begin_with),
+/// and those of `#[transactional_outbox]`.
 ///
 /// ```
 /// use outbox_runtime::{Isolation, TxOptions};
@@ -14,17 +14,17 @@ use std::time::Duration;
 pub struct TxOptions {
     pub(crate) isolation: Option<Isolation>,
     pub(crate) name: Option<&'static str>,
-    /// Whether the transaction notes conflicts.
+    /// Whether the transaction records conflicts.
     pub(crate) watch: bool,
-    /// Of a consumer's: after which the database ends a statement of it, and a little later the
-    /// transaction if its process is frozen. Such a one may be given up at any time: dropped before
-    /// its end, it closes its connection.
+    /// Time after which the database ends a statement, and a little later the transaction if its
+    /// process is suspended. `None`: no limit of ours. A transaction with a limit may be abandoned
+    /// at any time: dropped before its end, it closes its connection.
     pub(crate) limit: Option<Duration>,
 }
 
-/// How far a transaction is kept from seeing those that run at the same time.
+/// How far a transaction is isolated from concurrent ones.
 ///
-/// SQLite has one writer at a time: its transactions are serializable whatever is asked for.
+/// SQLite has one writer at a time, so its transactions are always serializable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isolation {
@@ -46,28 +46,27 @@ impl TxOptions {
         Self { isolation: None, name: None, watch: false, limit: None }
     }
 
-    /// The isolation level. Default: that of the database, the role or the connection, whose owner
-    /// may have chosen it for the business; what the outbox promises holds at each of them. (A
-    /// consumer's transactions are `READ COMMITTED`, whatever the default is: a handler that locks
-    /// a row and then reads must see what the lock's last holder wrote.)
+    /// The isolation level. Default: that of the database, the role or the connection, which may
+    /// have been chosen for the business; the outbox's promises hold at each level. (A consumer's
+    /// transactions are always `READ COMMITTED`: a handler that locks a row and then reads must see
+    /// what the lock's last holder wrote.)
     #[must_use]
     pub const fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = Some(isolation);
         self
     }
 
-    /// What the transaction is called while it runs: in Postgres its connection's
-    /// `application_name`, which `pg_stat_activity` and the log of the server show (up to 63 bytes
-    /// of ASCII). Default: the connection's own. No effect on SQLite, which has nothing to show it
-    /// in.
+    /// Name of the transaction while it runs: in Postgres its connection's `application_name`,
+    /// which `pg_stat_activity` and the server's log show (up to 63 bytes of ASCII). Default: the
+    /// connection's own. No effect on SQLite.
     #[must_use]
     pub const fn name(mut self, name: &'static str) -> Self {
         self.name = Some(name);
         self
     }
 
-    /// Those of a consumer: its inbox and its locks rest on `READ COMMITTED`, and its offset, which
-    /// is stored after the commit, on a commit that is on disk.
+    /// The options of a consumer's transactions: its inbox and its locks depend on `READ
+    /// COMMITTED`, and its offset, which is stored after the commit, on a commit that is on disk.
     pub(crate) const fn of_consumer(limit: Duration) -> Self {
         Self::new().isolation(Isolation::ReadCommitted).limit(limit)
     }

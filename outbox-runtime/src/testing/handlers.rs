@@ -50,7 +50,7 @@ pub struct HandlerTest<DB: OutboxDatabase> {
     group: Group<DB>,
 }
 
-/// What came of a delivery.
+/// The result of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
@@ -60,7 +60,7 @@ pub enum Delivery {
     Duplicate,
     /// The handler is not for events of this name.
     PassedOver,
-    /// The handler succeeded, and was rolled back, as was asked for.
+    /// The handler succeeded, and was rolled back as requested.
     RolledBack,
     /// The handler failed, panicked, or took too long: it was rolled back.
     Failed {
@@ -69,7 +69,8 @@ pub enum Delivery {
         /// The error.
         error: String,
     },
-    /// It is not what it should be: a consumer makes it a dead letter.
+    /// The message cannot be decoded, or is not an event of this handler. A consumer makes it a
+    /// dead letter.
     Undecodable(String),
 }
 
@@ -133,7 +134,7 @@ impl TestMessage {
         })
     }
 
-    /// With this header, instead of any of its name.
+    /// Sets a header, and replaces one of the same name.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         let name = name.into();
@@ -142,14 +143,14 @@ impl TestMessage {
         self
     }
 
-    /// With no payload at all, as the tombstone of another producer.
+    /// Removes the payload, as in a tombstone of another producer.
     #[must_use]
     pub fn without_payload(mut self) -> Self {
         self.0.payload = None;
         self
     }
 
-    /// With another payload, garbage for example.
+    /// Replaces the payload, for example by garbage.
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
         self.0.payload = Some(payload.into());
@@ -161,7 +162,7 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
     /// A handler, with its inbox in the tables of `outbox`. Its group is the handler's, or `test`.
     ///
     /// # Errors
-    /// If no consumer would take the handler.
+    /// If a consumer would refuse the handler.
     pub fn new<H>(outbox: Outbox<DB>, handler: H) -> Result<Self, OutboxError>
     where
         H: EventHandler<DB>,
@@ -175,7 +176,7 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
     /// Delivers a message: one attempt.
     ///
     /// # Errors
-    /// If the database is away, or has no tables for it.
+    /// If the database does not answer, or lacks the tables.
     pub async fn deliver(&self, message: &TestMessage) -> Result<Delivery, OutboxError> {
         self.attempt(message, Ending::Commit).await
     }

@@ -1,4 +1,4 @@
-//! What `#[transactional_outbox]` expands to calls. The macro is sugar over
+//! The functions that expansions of `#[transactional_outbox]` call. The macro is sugar for
 //! [`Outbox::begin`](crate::Outbox::begin), `emit` and `commit`.
 
 mod retry;
@@ -16,7 +16,7 @@ use crate::tx::OutboxTx;
     note = "`Ok` commits and `Err` rolls back; when the database itself fails, the error is made from an `OutboxError`: write `impl From<outbox::OutboxError> for …` for your error type, or add a variant `#[from] OutboxError` with thiserror"
 )]
 pub trait Outcome: Sized {
-    /// What the end of the transaction needs to know of the type.
+    /// What the end of the transaction needs to know about the type.
     const VTABLE: Vtable<Self>;
 }
 
@@ -43,19 +43,19 @@ impl<R> Clone for Vtable<R> {
 impl<R> Copy for Vtable<R> {}
 
 impl<R> Vtable<R> {
-    /// Nothing, of the type: an edge for the compiler to infer from.
+    /// `None` of the type, from which the compiler can infer.
     #[must_use]
     pub const fn never(self) -> Option<R> {
         None
     }
 
-    /// The outcome that says this error.
+    /// The outcome with this error.
     pub fn error(self, error: OutboxError) -> R {
         (self.error)(error)
     }
 }
 
-/// The body itself. It is here for the compiler, which learns what the `tx` of the closure is.
+/// Returns the body itself. The compiler learns from it the type of the closure's `tx`.
 pub fn body<T, R, F: AsyncFnOnce(&mut T) -> R>(_: &T, _: Vtable<R>, body: F) -> F {
     body
 }

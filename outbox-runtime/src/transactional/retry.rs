@@ -1,4 +1,5 @@
-//! `retry = N`: the body runs again when the database refused it for another transaction's sake.
+//! `retry = N`: the body runs again when the database refused it because of a conflict with a
+//! concurrent transaction.
 
 use std::error::Error;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
 use crate::store::OutboxDatabase;
 use crate::tx::{OutboxTx, TxOptions};
 
-/// Conflicts of transactions of milliseconds are over in milliseconds.
+/// First pause: conflicts of short transactions are over within milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -24,7 +25,7 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// One attempt, and up to `retries` more. `name` is what the log calls the transaction.
+    /// One attempt, and up to `retries` more. `name` is the transaction's name in the log.
     #[must_use]
     pub const fn new(name: &'static str, retries: u32, mut options: TxOptions) -> Self {
         options.watch = true;
@@ -43,11 +44,10 @@ impl Attempts {
         self.options
     }
 
-    /// What an attempt begins with.
+    /// The transaction of an attempt.
     ///
     /// # Errors
-    /// If it could not begin. `None`: the database, SQLite, was busy, and there is to be another
-    /// attempt.
+    /// If it could not begin. `None`: SQLite was busy, and there is another attempt.
     pub async fn begun<T>(
         &mut self,
         begun: Result<T, OutboxError>,
@@ -58,9 +58,9 @@ impl Attempts {
         }
     }
 
-    /// Commits or rolls back, as [`finish`](super::finish) does. `None`: the database refused for
-    /// another transaction's sake, nothing of the attempt is left, and there is to be another. A
-    /// commit of which it is not known whether it happened is never repeated.
+    /// Commits or rolls back, as [`finish`](super::finish) does. `None`: there was a conflict with
+    /// a concurrent transaction, nothing of the attempt is left, and there is another attempt. A
+    /// commit that may have happened is never repeated.
     pub async fn finish<DB: OutboxDatabase, R>(
         &mut self,
         tx: OutboxTx<'_, DB>,
@@ -73,7 +73,8 @@ impl Attempts {
             match tx.commit().await {
                 Ok(()) => Some(outcome),
                 Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => None,
-                // The body went on after a refusal, and Postgres takes no more statements then.
+                // The body continued after a refusal, and Postgres accepts no more statements after
+                // one.
                 Err(error)
                     if error.kind() == ErrorKind::Database && refused && self.again().await =>
                 {
@@ -109,7 +110,7 @@ impl Attempts {
     }
 }
 
-/// An argument of a `#[transactional_outbox(…, retry = N)]` method: whatever is `Clone`.
+/// An argument of a `#[transactional_outbox(…, retry = N)]` method: any `Clone` type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be given to a body that `retry` may run again",
     label = "every attempt gets a clone of this argument",
@@ -127,9 +128,9 @@ impl<T: Clone> RetryArgument for T {
     }
 }
 
-/// Whether the error in an outcome says that the database refused for another transaction's sake:
-/// by the first of the traits in [`cause`] that the error's type allows (the autoref specialization
-/// of D. Tolnay's case studies).
+/// Whether the error in an outcome was caused by a conflict with a concurrent transaction, by the
+/// first of the traits in [`cause`] that the error's type allows (D. Tolnay's autoref
+/// specialization).
 #[doc(hidden)]
 #[macro_export]
 macro_rules! is_conflict {
@@ -149,7 +150,7 @@ pub mod cause {
 
     /// As an error that has a `source()`.
     pub trait OfError {
-        /// Whether the database refused for another transaction's sake.
+        /// Whether there was a conflict with a concurrent transaction.
         fn is_conflict(&self) -> bool;
     }
 
@@ -172,7 +173,7 @@ pub mod cause {
         }
     }
 
-    /// Not at all: what the queries on `tx` answered decides.
+    /// The error shows nothing: the answers to the queries on `tx` decide.
     pub trait OfAnything {
         /// As in [`OfError`].
         fn is_conflict(&self) -> bool;

@@ -36,8 +36,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         transaction: &'c mut sqlx::Transaction<'_, DB>,
     ) -> Result<Self, OutboxError> {
         let connection: &'c mut DB::Connection = &mut *transaction;
-        // In SQLite a savepoint outside of a transaction is one of its own, and would commit the
-        // events alone.
+        // In SQLite, a savepoint outside of a transaction is itself a transaction, and would commit
+        // the events alone.
         if DB::asks_before_commit(Doubt { now: true, ever: true }, true) {
             DB::confirm(connection).await?;
         }
@@ -63,7 +63,7 @@ pub trait BeginOutbox {
     fn begin_outbox(self) -> impl Future<Output = Result<Self::Transaction, OutboxError>> + Send;
 }
 
-/// What a transaction of its own can begin on:
+/// What a transaction can begin on:
 ///
 /// - an [`Outbox`](crate::Outbox);
 /// - a pool: the tables are `outbox_…`, and a relay finds the events at its next poll, since a pool

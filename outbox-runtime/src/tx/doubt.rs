@@ -1,13 +1,14 @@
-//! Whether a transaction still stands, so that a commit has to ask only where it is in doubt.
+//! Whether a transaction is still open and not aborted, so that a commit has to ask only if that is
+//! in doubt.
 
 use crate::error::{ErrorKind, OutboxError};
 
-/// What is known of a transaction by the answers to its statements.
+/// What the answers to its statements say about a transaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Doubt {
-    /// The last thing known is not the success of a statement.
+    /// Whether the last known answer is not the success of a statement.
     pub(crate) now: bool,
-    /// A statement failed, or may have failed unseen, at any time.
+    /// Whether a statement ever failed, or may have failed unseen.
     pub(crate) ever: bool,
 }
 
@@ -24,7 +25,7 @@ impl Doubt {
         *self = Self { now: true, ever: true };
     }
 
-    /// The connection is handed out: what is done on it is not seen.
+    /// The connection is handed out, and what happens on it is not seen.
     pub(super) fn out_of_sight(&mut self) {
         self.statement_refused();
     }
@@ -38,7 +39,7 @@ pub(super) fn ended() -> OutboxError {
     OutboxError::new(ErrorKind::Database, ENDED)
 }
 
-/// For a statement that comes after that.
+/// The error for a statement that comes after that.
 pub(super) fn ended_before_statement() -> sqlx::Error {
     sqlx::Error::InvalidArgument(format!("this statement was not run: {ENDED}"))
 }

@@ -10,7 +10,7 @@ pub(super) fn ended() -> OutboxError {
     OutboxError::new(ErrorKind::Database, ENDED)
 }
 
-/// For a statement that comes after that.
+/// The error for a statement that comes after that.
 pub(super) fn ended_before_statement() -> sqlx::Error {
     sqlx::Error::InvalidArgument(format!("this statement was not run: {ENDED}"))
 }

@@ -29,29 +29,28 @@ use crate::store::doubt::Doubt;
 ///
 /// Queries run on it as on a transaction of sqlx: `execute(&mut *tx)`. A function that takes `tx:
 /// &mut OutboxTx<'_, DB>` joins the transaction: there is no way to commit a borrowed one. Dropped
-/// without [`commit`](Self::commit) — by an early return, a panic, a future that is dropped — it
-/// rolls back, and its events were never there.
+/// without [`commit`](Self::commit), by an early return, a panic or a dropped future, it rolls
+/// back, and its events were never there.
 ///
-/// **Order.** Events of one key are delivered in the order in which their transactions committed *if*
-/// each held the lock of what the key names (the row of the customer, or an advisory lock) before
-/// it emitted. Without such a lock there is no order to keep: two transactions ran at the same
-/// time.
+/// **Order.** Events of one key are delivered in the order in which their transactions committed
+/// *if* each held the lock of what the key names (the row of the customer, or an advisory lock)
+/// before it emitted. Without such a lock there is no order: the transactions ran at the same time.
 pub struct OutboxTx<'c, DB: OutboxDatabase> {
     link: Link<'c, DB>,
     enclosing: Enclosing<'c>,
     core: Arc<Core<DB>>,
     events: Vec<EventRecord>,
     traceparent: Option<String>,
-    /// Whether there is anything to roll back.
+    /// Whether there is something to roll back.
     open: bool,
-    /// How many transactions and savepoints are open on the connection, by sqlx's count, this one
+    /// Number of transactions and savepoints open on the connection, as sqlx counts them, this one
     /// included.
     depth: usize,
     doubt: Doubt,
-    /// Set when the database refuses a statement for another transaction's sake; `None` where
-    /// nobody asks.
+    /// Set once the database refuses a statement because of a conflict with a concurrent
+    /// transaction. `None`: not watched.
     conflict: Option<Arc<AtomicBool>>,
-    /// Dropped before its end, it closes its connection.
+    /// Whether dropping it before its end closes its connection.
     closes_if_dropped: bool,
 }
 
@@ -61,14 +60,14 @@ pub(crate) enum Link<'c, DB: OutboxDatabase> {
     Borrowed(&'c mut DB::Connection),
 }
 
-/// What a transaction is part of: decides what its commit means.
+/// What a transaction is part of, which decides what its commit means.
 pub(crate) enum Enclosing<'c> {
-    /// Nothing: it is the database transaction itself.
+    /// It is the database transaction itself.
     Nothing,
-    /// A savepoint of a transaction that sqlx opened, and whose end we do not see.
+    /// A savepoint of a transaction that sqlx opened, whose end is not seen.
     SqlxTransaction,
-    /// A savepoint of an `OutboxTx`, to whose events its own are added, and of which is known then
-    /// that it stands.
+    /// A savepoint of an `OutboxTx`: its events are added to those of the outer one, which is then
+    /// known to be open.
     OutboxTx(&'c mut Vec<EventRecord>, &'c mut Doubt),
 }
 
@@ -98,15 +97,15 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     ///
     /// # Errors
     /// If it cannot be serialized, is larger than
-    /// [`max_event_bytes`](crate::OutboxBuilder::max_event_bytes), or has what Kafka or a database
-    /// cannot take: [`ErrorKind::InvalidEvent`](crate::ErrorKind::InvalidEvent). It is not emitted
-    /// then; return the error, and the transaction is rolled back.
+    /// [`max_event_bytes`](crate::OutboxBuilder::max_event_bytes), or has something that Kafka or a
+    /// database cannot accept: [`ErrorKind::InvalidEvent`](crate::ErrorKind::InvalidEvent). It is
+    /// not emitted then; return the error, and the transaction is rolled back.
     pub fn emit<E: DomainEvent>(&mut self, event: E) -> Result<Uuid, OutboxError> {
         self.emit_record(EventRecord::of(&event)?)
     }
 
-    /// As [`emit`](Self::emit), to this partition, whatever the event's key. A key's events are in
-    /// order in a partition: send all of them to the same one. If the topic has no such partition,
+    /// As [`emit`](Self::emit), but to this partition, for any key. A key's events are in order
+    /// within a partition: send all of them to the same one. If the topic has no such partition,
     /// the event is parked.
     ///
     /// # Errors
@@ -135,14 +134,14 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.emit_record(EventRecord::tombstone::<E>(key)?)
     }
 
-    /// Emits an event that is no Rust type any more: one of [`EventRecord::of`] with another topic
-    /// or partition, for example.
+    /// Emits an event that is no longer of a Rust type: for example one of [`EventRecord::of`] with
+    /// another topic or partition.
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
     pub fn emit_record(&mut self, mut record: EventRecord) -> Result<Uuid, OutboxError> {
         let traceparent = self.core.trace_context.and_then(|current| current());
-        // One that is malformed is ignored, as W3C Trace Context says.
+        // A malformed one is ignored, as W3C Trace Context requires.
         let traceparent =
             traceparent.or_else(|| self.traceparent.clone()).filter(|text| is_traceparent(text));
         record.headers.insert(TRACEPARENT, &traceparent);
@@ -152,20 +151,20 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         Ok(id)
     }
 
-    /// How many events the commit will insert.
+    /// Number of events that the commit will insert.
     #[must_use]
     pub fn pending_events(&self) -> usize {
         self.events.len()
     }
 
-    /// The W3C `traceparent` that events emitted from now on carry, unless
+    /// Sets the W3C `traceparent` of events emitted from now on, unless
     /// [`trace_context`](crate::OutboxBuilder::trace_context) knows one.
     pub fn set_traceparent(&mut self, traceparent: Option<String>) {
         self.traceparent = traceparent;
     }
 
-    /// Begins a savepoint. If it is dropped or rolled back, its changes *and* its events are gone,
-    /// and this transaction goes on; its commit makes both part of this transaction.
+    /// Begins a savepoint. Its commit makes its changes and its events part of this transaction. If
+    /// it is dropped or rolled back, both are discarded, and this transaction continues.
     ///
     /// # Errors
     /// If the database refuses.
@@ -178,8 +177,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             Link::Borrowed(connection) => connection,
         };
         self.doubt.out_of_sight();
-        // sqlx 0.9.0 rolls back the whole transaction if this fails or is given up, and says
-        // nothing of it: `stands`.
+        // sqlx 0.9.0 rolls back the whole transaction if this fails or is dropped, without an
+        // error: see `stands`.
         DB::TransactionManager::begin(connection, None).await?;
         let mut savepoint = OutboxTx::new(
             Link::Borrowed(connection),
@@ -191,8 +190,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         Ok(savepoint)
     }
 
-    /// Inserts the events and commits; the relay is woken. Of a savepoint: makes its changes and
-    /// its events part of what it is in.
+    /// Inserts the events, commits, and wakes the relay. For a savepoint: makes its changes and its
+    /// events part of the outer transaction.
     ///
     /// # Errors
     /// If the database refuses the events or the commit: everything is rolled back, changes and
@@ -203,15 +202,15 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.insert_and_commit().await
     }
 
-    /// Rolls back, changes and events. Dropping the transaction does the same a little later: when
+    /// Rolls back changes and events. Dropping the transaction does the same a little later: when
     /// its connection is next used.
     ///
     /// # Errors
-    /// If the connection is lost. The database rolls back then by itself.
+    /// If the connection is lost. The database then rolls back on its own.
     pub async fn rollback(mut self) -> Result<(), OutboxError> {
         if self.stands() {
             if DB::asks_before_commit(self.doubt, true) {
-                // Whatever it says: after it, there is something to roll back.
+                // With either answer, there is something to roll back after it.
                 _ = DB::confirm(&mut self).await;
             }
             DB::TransactionManager::rollback(&mut self).await?;
@@ -223,13 +222,13 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         Ok(())
     }
 
-    /// Whether it is what ends next on its connection.
+    /// Whether it is the innermost transaction on its connection.
     fn stands(&self) -> bool {
         let open = DB::TransactionManager::get_transaction_depth(self);
         open == self.depth || open > self.depth && !DB::COUNTS_ROLLBACKS_AT_ONCE
     }
 
-    /// The connection for one statement, and where its answers are noted.
+    /// The connection for one statement, and where its answers are recorded.
     fn statement(&mut self) -> Result<(&mut DB::Connection, executor::Note<'_>), sqlx::Error> {
         if DB::TransactionManager::get_transaction_depth(self) < self.depth {
             return Err(ended::ended_before_statement());
@@ -249,8 +248,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.closes_if_dropped = close;
     }
 
-    /// Whether the database refused a statement on this transaction for another transaction's sake.
-    /// Known only if the transaction began with [`TxOptions::watch`].
+    /// Whether the database refused a statement because of a conflict with a concurrent
+    /// transaction. Known only if the transaction began with [`TxOptions::watch`].
     pub(crate) fn saw_conflict(&self) -> bool {
         self.conflict.as_ref().is_some_and(|conflict| conflict.load(Ordering::Relaxed))
     }
@@ -285,8 +284,8 @@ impl<DB: OutboxDatabase> fmt::Debug for OutboxTx<'_, DB> {
     }
 }
 
-/// Whether it may be a `traceparent`: it comes from other services, too. Its version 00 has 55
-/// characters, and later ones may have more.
+/// Whether it may be a `traceparent`. It may come from other services. Version 00 has 55
+/// characters, and later versions may have more.
 fn is_traceparent(text: &str) -> bool {
     (55..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

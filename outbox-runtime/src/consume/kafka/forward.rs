@@ -29,7 +29,7 @@ impl std::fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// It connects when it is first used.
+    /// A forwarder; it connects when it is first used.
     pub(super) fn new(properties: &Properties) -> Result<Self, OutboxError> {
         let brokers = Brokers::new(
             properties.brokers(),

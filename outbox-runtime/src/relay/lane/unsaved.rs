@@ -69,7 +69,7 @@ impl<C: Clone> Unsaved<C> {
         self.progress.take()
     }
 
-    /// When to try again what the database did not take.
+    /// When to try to save again what the database did not accept.
     pub(super) fn try_again_at(&self) -> Option<Instant> {
         let failure = self.failure.as_ref().filter(|_| self.progress.is_some())?;
         Some(failure.not_before)

@@ -11,9 +11,10 @@ use crate::store::begun::Begun;
 use crate::store::names::{Names, literal, sql};
 use crate::store::tx_options::{Isolation, TxOptions};
 
-/// After which a database is said to be away. sqlx's own 30 s would be a long silence.
+/// Time without a connection after which the database counts as away. sqlx's own 30 s would be
+/// long.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After which a statement is given up, and the connection with it.
+/// Time after which a statement is abandoned, together with its connection.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time that a suspended process of ours may hold its locks.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);

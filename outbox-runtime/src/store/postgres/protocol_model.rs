@@ -1,25 +1,26 @@
-//! The lane protocol in the small, searched exhaustively: every interleaving of some writers,
+//! A small model of the lane protocol, searched exhaustively: every interleaving of some writers,
 //! relays and a reclaimer over one lane, within the bounds of each of the [`SCENES`]. The steps are
-//! those of `window.rs`, `lease.rs` and `reclaim.rs`, each as large as what the database does at
-//! one moment: a snapshot, the sequence and a transaction id are read one after the other.
+//! those of `window.rs`, `lease.rs` and `reclaim.rs`. A step is what the database does at one
+//! moment: a snapshot, the sequence and a transaction id are read in three steps.
 //!
-//! In every state that can be reached, the first publications of a key are in the order of its
-//! lock; and whatever is killed then, a new relay publishes all that is committed. Each flaw that
-//! the protocol has a step against makes the search find a state where that is not so.
+//! In every reachable state, the first publications of a key are in the order of its lock; and if
+//! everything is killed then, a new relay publishes all that is committed. For each step of the
+//! protocol there is a flaw that leaves it out, and the search must find a state that breaks a
+//! promise.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::lanes::invariants;
 
-/// How much may happen, so that the search ends.
+/// Bounds of a search, so that it ends.
 #[derive(Debug, Clone, Copy)]
 struct Scene {
-    /// The key of each writer's event: writers of one key take turns under its lock. The last one
+    /// Key of each writer's event: writers of one key take turns under its lock. The last writer
     /// may roll back.
     keys: &'static [u8],
     relays: usize,
-    /// Relays that die, and leases that run out under their owners.
+    /// Number of relays that die, and of leases that end while their owners live.
     mishaps: u8,
     windows: u8,
 }
@@ -27,7 +28,7 @@ struct Scene {
 const SCENES: [Scene; 3] = [
     // Windows: what commits late.
     Scene { keys: &[0, 0, 1], relays: 1, mishaps: 0, windows: 2 },
-    // A relay that dies, and goes on from what is saved.
+    // A relay that dies, and one that continues from what is saved.
     Scene { keys: &[0, 0], relays: 1, mishaps: 1, windows: 2 },
     // Two relays, one of which sleeps past its lease.
     Scene { keys: &[0, 0], relays: 2, mishaps: 1, windows: 2 },
@@ -44,14 +45,14 @@ enum Flaw {
     ReclaimUnsaved,
     /// What is sent is saved at once.
     SaveUndelivered,
-    /// A relay that starts goes on with the last one's window at its end.
+    /// A relay that starts takes the last relay's window for read to its end.
     ForgetStragglers,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Writer {
     Idle,
-    /// It has its transaction id, and waits for the lock, or does other things.
+    /// It has its transaction id, and waits for the lock or does something else.
     Begun(u8),
     Emitted(u8),
     Ended,
@@ -83,7 +84,7 @@ struct Cursor {
 struct Relay {
     epoch: u8,
     cursor: Cursor,
-    /// A window that is being opened: the snapshot, and then the floor too.
+    /// A window that is being opened: its snapshot, and whether the floor was read.
     opening: Option<(Snapshot, bool)>,
     in_flight: Option<u8>,
     unsaved: bool,
@@ -103,15 +104,15 @@ struct World {
     rows: Vec<Row>,
     next_xid: u8,
     next_seq: u8,
-    /// Those of transactions which are over, whether committed or not.
+    /// Ids of the transactions that are running.
     running: BTreeSet<u8>,
     epoch: u8,
     leased: bool,
     saved: Cursor,
     relays: Vec<Option<Relay>>,
-    /// Numbers, in the order of their publication.
+    /// Published numbers, in the order of their publication.
     topic: Vec<u8>,
-    /// Of all rows that were ever committed: number and key.
+    /// Number and key of all rows that were ever committed.
     committed: Vec<(u8, u8)>,
     /// Bounds of the search.
     mishaps_left: u8,
@@ -304,7 +305,7 @@ impl World {
                     relay.unsaved = false;
                 }
             } else {
-                // The fence: the lane is another's now.
+                // The fence: the lane belongs to another relay now.
                 next.relays[n] = None;
             }
             steps.push(next);
@@ -316,7 +317,7 @@ impl World {
         }
     }
 
-    /// Each number has a leaf of its own; the last one's is in use.
+    /// Each number has a leaf of its own; the last number's leaf is in use.
     fn reclaim(&self, flaw: Flaw, steps: &mut Vec<Self>) {
         let Some(row) = self.rows.iter().find(|row| row.committed && row.seq + 1 < self.next_seq)
         else {
@@ -383,9 +384,9 @@ impl World {
     }
 }
 
-/// Looks at every state that can be reached; returns how many there are, or the first that breaks a
-/// promise. Of the states seen it keeps hashes only: of a million, two have the same with a chance
-/// of 1 in 10^7.
+/// Visits every reachable state. Returns their number, or the first state that breaks a promise.
+/// Only hashes of visited states are kept: among a million, two are equal with a chance of 1 in
+/// 10^7.
 fn search(scene: Scene, flaw: Flaw) -> Result<usize, String> {
     let hash = |world: &World| {
         let mut hasher = DefaultHasher::new();

@@ -24,8 +24,8 @@ create table {lane} (
 );
 insert into {lane} (lane) values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15);
 
--- The relays alive, by whose number the lanes are shared out: a relay holds its lanes until then, and says so again and
--- again, each time with the next number.
+-- The living relays, by whose number the lanes are shared: a relay holds its lanes until
+-- `alive_until`, and renews that with the next number.
 create table {relay} (
   owner        blob    primary key,
   shares       integer not null,
@@ -34,7 +34,7 @@ create table {relay} (
   lease_millis integer not null
 ) without rowid;
 
--- Events set aside: what the broker refused, and the later events of its topic and key.
+-- Parked events: what the broker refused, and the later events of its topic and key.
 create table {parked} (
   seq          integer primary key,
   lane         integer not null,
@@ -57,7 +57,7 @@ create table {parked} (
 create index {"parked_key_seq"} on {parked} (lane, key_digest, seq);
 create index {"parked_id"} on {parked} (id);
 
--- The keys that events are parked of. One that is released is tried again at once.
+-- The keys with parked events. One that is released is tried again at once.
 create table {parked_key} (
   lane       integer not null,
   key_digest blob    not null,
@@ -68,7 +68,7 @@ create table {parked_key} (
 create index {"parked_key_since"} on {parked_key} (lane, since) where released = 0;
 create index {"parked_released"} on {parked_key} (lane, since) where released = 1;
 
--- Parked events that were given up, for as long as they could be replayed.
+-- Discarded events, as long as they could be replayed.
 create table {discarded} (
   seq    integer primary key,
   id     blob    not null,
@@ -79,7 +79,7 @@ create table {discarded} (
 );
 create index {"discarded_id"} on {discarded} (id);
 
--- Where the sequence stood at a time (milliseconds since 1970): how old an event in the outbox is.
+-- The sequence's value at a time (milliseconds since 1970), from which the age of an event follows.
 create table {mark} (
   seq integer primary key,
   at  integer not null
@@ -94,9 +94,9 @@ create table {inbox} (
 );
 create index {"inbox_handled_at"} on {inbox} (consumer_group, handled_at);
 
--- Events of keys whose order is kept: those on their way through a consumer group's retry topics, and those that wait
--- behind them, which are kept here. They are known by their ids, since offsets begin anew with a topic that is created
--- again, and are ordered as they arrived.
+-- Events of keys whose order is kept: those on their way through a consumer group's retry topics,
+-- and those that wait behind them, which are kept here. They are identified by their ids, since
+-- offsets begin again with a topic that is created again, and ordered as they arrived.
 create table {waiting} (
   place            integer primary key autoincrement,
   consumer_group   text    not null,

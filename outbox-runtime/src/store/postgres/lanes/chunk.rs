@@ -1,4 +1,4 @@
-//! The rows of open windows, chunk by chunk.
+//! Reads the rows of open windows, chunk by chunk.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -21,8 +21,8 @@ use crate::store::postgres::fragments::fill;
 /// The next chunk of each lane's window, of numbers up to `$8`. `{running}` is what the bound of
 /// bytes applies to.
 ///
-/// The rows of a lane come one after the other and in order, as the loop over the lanes finds them:
-/// a sort of all of them would have to wait for the last, and cost as much as the search.
+/// The rows of a lane are returned together and in order, as the loop over the lanes finds them.
+/// Sorting all rows would have to wait for the last one, and cost as much as the search.
 const READ_WINDOW: &str = "\
 select {bounded_columns}
 from unnest($1::smallint[], $2::text[]::pg_snapshot[], $3::bigint[], $4::text[]::xid8[], $5::text[]::pg_snapshot[],
@@ -55,8 +55,8 @@ cross join lateral (
 
 /// Bounds the bytes of all rows of a lane.
 const SUM: &str = "sum(e.size) over (order by e.seq rows unbounded preceding)";
-/// Bounds those of each row: cheaper, and as good where all rows of the size seen lately fit in any
-/// case.
+/// Bounds the bytes of each row: cheaper, and sufficient if all rows of the size seen lately
+/// certainly fit.
 const EACH: &str = "e.size";
 
 pub(super) async fn read(
@@ -110,7 +110,7 @@ pub(super) async fn read(
     Ok(chunks)
 }
 
-/// What was read of a lane, up to its bound of bytes.
+/// The rows read of a lane, up to its bound of bytes.
 pub(super) struct Chunk {
     pub(super) events: Vec<StoredEvent>,
     bytes: u64,
@@ -124,7 +124,7 @@ impl Default for Chunk {
 }
 
 impl Chunk {
-    /// Nothing follows the first row that does not fit.
+    /// Takes in a row. Nothing after the first row that does not fit is taken.
     fn take_in(&mut self, row: BoundedRow, bytes: u64) {
         if self.rest != Rest::Nothing {
             return;
@@ -148,7 +148,7 @@ pub(super) async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> 
     poll_fn(|context| stream.as_mut().poll_next(context)).await
 }
 
-/// A row of which the contents came, or only the size.
+/// A row with its contents, or with its size only.
 #[allow(clippy::large_enum_variant)] // it lives for one turn of the loop, which allocates nothing for it
 pub(super) enum BoundedRow {
     Event(StoredEvent),
@@ -171,7 +171,7 @@ pub(super) fn row_of(row: &PgRow) -> Result<BoundedRow, OutboxError> {
     })
 }
 
-/// By place, not by name: this is the relay's hottest loop.
+/// By position, not by name: this is the relay's hottest loop.
 ///
 /// A row that was written by hand may have any content that its columns accept. That is not an
 /// error, which would stop all lanes: the event is marked as unreadable, and parked.
@@ -182,7 +182,7 @@ pub(in crate::store::postgres) fn stored_event(row: &PgRow) -> Result<StoredEven
         unreadable = Some(error.to_string().into());
         Headers::new()
     });
-    // sqlx panics at what is beyond its calendar, such as infinity.
+    // sqlx panics at a time outside of its calendar, such as infinity.
     let occurred_at = from_micros_since_2000(row.try_get_unchecked(10)?).unwrap_or_else(|| {
         unreadable = Some("its `occurred_at` is in no calendar".into());
         UNIX_EPOCH

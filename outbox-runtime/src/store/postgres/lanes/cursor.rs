@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::names::Names;
 
-/// How far a lane is read: everything visible in `prev`, and, when a window is open, its rows up to
+/// How far a lane is read: everything visible in `prev` and, if a window is open, its rows up to
 /// `last_seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgCursor {
@@ -15,12 +15,12 @@ pub struct PgCursor {
     pub(super) last_seq: i64,
 }
 
-/// A database snapshot, with the two marks that were taken around it.
+/// A database snapshot, with the sequence's value and the transaction id that were taken with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
     /// `pg_snapshot` in its text form.
     pub(super) snapshot: String,
-    /// The sequence's value about then.
+    /// The sequence's value, read after the snapshot.
     pub(super) floor: i64,
     /// A transaction id (`xid8` in its text form) drawn after both.
     pub(super) horizon: String,
@@ -56,23 +56,24 @@ impl PgCursor {
 }
 
 impl Snapshot {
-    /// What the database wrote as `xid8`; 0, of which nothing follows, if it is anything else.
+    /// The horizon as a number. Falls back to 0, which constrains nothing, if the text is
+    /// malformed.
     pub(super) fn horizon(&self) -> u64 {
         self.horizon.parse().unwrap_or(0)
     }
 
-    /// The first id that was not drawn yet.
+    /// The first transaction id that was not drawn yet.
     pub(super) fn end(&self) -> u64 {
         self.parts().1
     }
 
-    /// Whether it shows what this transaction wrote, if that was committed by then.
+    /// Whether it shows the rows of this transaction, if that has committed.
     pub(super) fn shows(&self, xid: u64) -> bool {
         let (begin, end, in_progress) = self.parts();
         xid < begin || xid < end && !ids(in_progress).any(|other| other == xid)
     }
 
-    /// The transactions that it does not show, and that may have numbers up to its floor.
+    /// The transactions that it does not show and that may have numbers up to its floor.
     pub(super) fn unfinished(&self) -> impl Iterator<Item = u64> {
         let (_, end, in_progress) = self.parts();
         ids(in_progress).chain(end..self.horizon().max(end))
@@ -84,8 +85,9 @@ impl Snapshot {
         if in_progress.is_empty() { end } else { begin }
     }
 
-    /// `xmin:xmax:xip,…`: all below the first is over, and in progress are those of the list, and
-    /// from the second on. Of anything else, nothing follows.
+    /// The parts of `xmin:xmax:xip,…`: transactions below the first have ended; those in the list,
+    /// and from the second on, are in progress. Zeros, which constrain nothing, if the text is
+    /// malformed.
     fn parts(&self) -> (u64, u64, &str) {
         let mut parts = self.snapshot.split(':');
         let mut number = || parts.next().and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -98,7 +100,7 @@ fn ids(list: &str) -> impl Iterator<Item = u64> {
     list.split(',').filter_map(|id| id.parse().ok())
 }
 
-/// The snapshots of one cluster mean nothing in another.
+/// The error for progress of another cluster: snapshots of one cluster mean nothing in another.
 pub(super) fn of_another_cluster() -> OutboxError {
     OutboxError::new(
         ErrorKind::Config,
@@ -111,7 +113,7 @@ pub(super) fn of_another_cluster() -> OutboxError {
     )
 }
 
-/// A lane that has rows to publish, and none that says from where.
+/// The error for a lane without progress: it is not known from where to publish.
 pub(super) fn progress_is_missing(names: &Names, lane: i16) -> OutboxError {
     let table = names.qualified("progress");
     OutboxError::new(

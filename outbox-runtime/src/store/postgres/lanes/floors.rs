@@ -1,13 +1,13 @@
-//! Where in the ring a window is to be searched.
+//! Decides where in the ring to search for a window's rows.
 
 use super::cursor::{PgCursor, Snapshot};
 
-/// The ring, as `schema_v1.sql` has it: so many leaves, each of a block of 2^20 numbers.
+/// Number of leaves of the ring, and bits of a leaf's block of 2^20 numbers, as in `schema_v1.sql`.
 pub(in crate::store::postgres) const LEAVES: i64 = 16;
 pub(in crate::store::postgres) const BLOCK_BITS: u32 = 20;
 
-/// Where a transaction's numbers begin: one with the id `horizon` or a later one has numbers above
-/// `floor` only. Kept for as long as the connection.
+/// Where a transaction's numbers begin: a transaction with the id `horizon` or a later one has only
+/// numbers above `floor`. Kept as long as the connection.
 #[derive(Debug)]
 pub(super) struct Marks(Vec<Mark>);
 
@@ -26,8 +26,8 @@ impl Default for Marks {
 impl Marks {
     const MOST: usize = 256;
 
-    /// Those of saved windows, which are good for ever: a relay that starts knows from them where
-    /// the news begin.
+    /// Adds those of saved windows, which stay valid for ever: a relay that starts knows from them
+    /// where new rows begin.
     pub(super) fn note_saved<'s>(&mut self, snapshots: impl Iterator<Item = &'s Snapshot>) {
         let mut snapshots: Vec<_> =
             snapshots.map(|snapshot| (snapshot.horizon(), snapshot)).collect();
@@ -41,7 +41,7 @@ impl Marks {
             self.0.push(Mark { horizon, floor: snapshot.floor });
         }
         if self.0.len() > Self::MOST {
-            // Of the older half every other one goes: the older the marks, the further apart.
+            // Every other one of the older half is dropped: the older they are, the further apart.
             let mut place = 0;
             self.0.retain(|_| {
                 place += 1;
@@ -55,7 +55,7 @@ impl Marks {
         self.0.last().map_or(0, |last| last.floor)
     }
 
-    /// Below the numbers of all rows that `snapshot` does not show.
+    /// A number below those of all rows that `snapshot` does not show.
     pub(super) fn floor_below(&self, snapshot: &Snapshot) -> i64 {
         let oldest = snapshot.oldest_unfinished();
         let known = self.0.partition_point(|mark| mark.horizon <= oldest);
@@ -63,7 +63,7 @@ impl Marks {
     }
 }
 
-/// Where to search.
+/// The part of the ring to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// One leaf of the ring, up to the last number of its block.
@@ -81,7 +81,7 @@ impl Place {
         Self::Leaf { leaf: block % LEAVES, up_to: ((block + 1) << BLOCK_BITS) - 1 }
     }
 
-    /// Of the numbers above `floor`, and up to `last`.
+    /// The part with the numbers above `floor`, up to `last`.
     pub(super) fn between(floor: i64, last: i64) -> Self {
         let place = Self::above(floor);
         if last <= place.up_to() { place } else { Self::Ring }
@@ -102,8 +102,8 @@ impl Place {
         }
     }
 
-    /// Of a lane's window, from its cursor on. Leaf by leaf, unless there are several to be
-    /// searched for stragglers: each costs a call.
+    /// The part for a lane's window, from its cursor on. One leaf at a time, unless several have to
+    /// be searched for stragglers: each leaf costs a call.
     pub(super) fn of_window(cursor: &PgCursor, marks: &Marks) -> Self {
         let place = Self::above(marks.floor_below(&cursor.prev).max(cursor.last_seq));
         if place.up_to() + (1 << BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { place }

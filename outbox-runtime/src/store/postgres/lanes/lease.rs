@@ -1,11 +1,11 @@
-//! Leases: a lane has an owner and an epoch, and the owner gives signs of life. Not session
-//! advisory locks, which break behind a transaction pooler. Every write of a cursor names the
-//! epoch, so that a relay which was paused past its lease cannot move the cursor of its successor.
+//! Leases: a lane has an owner and an epoch, and the owner gives signs of life. Session advisory
+//! locks would break behind a transaction pooler. Every write of a cursor names the epoch, so that
+//! a relay that was suspended past its lease cannot move the cursor of its successor.
 //!
-//! What is written often (cursors, signs of life) is inserted, never updated: as long as anyone
-//! holds a snapshot open (a dump, an idle transaction, a replica), Postgres keeps every version of
-//! a row, and each look at it walks through all of them. Of inserted rows the latest is found at
-//! the end of an index, however many there are.
+//! What is written frequently (cursors, signs of life) is inserted, never updated. As long as a
+//! snapshot is held open (by a dump, an idle transaction, a replica), Postgres keeps every version
+//! of a row, and reading the row goes through all of them. The latest of any number of inserted
+//! rows is found at the end of an index.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +25,7 @@ use crate::store::names::Names;
 use crate::store::postgres::fragments::fill;
 use crate::store::postgres::wakeup;
 
-/// Gives a sign of life, and says which of the lanes are still ours. These are locked: a relay that
+/// Gives a sign of life, and returns which lanes are still ours. These are locked: a relay that
 /// takes lanes over looks for the sign after it has locked them.
 const RENEW_LEASES: &str = "\
 with registered as (
@@ -56,8 +56,8 @@ where r.owner = any ($1) and not exists (select from {lane} l where l.owner = r.
   and not exists (
     select from {heartbeat} h where h.owner = r.owner and h.alive_until > clock_timestamp() - interval '1 minute')";
 
-/// No relay holds it, or we do (and have forgotten it), or a dead relay (`$2`, `$3`: its latest
-/// sign) from which no later sign has come.
+/// Whether a lane is free: no relay holds it, or this one does (and has forgotten it), or a dead
+/// relay (`$2`, `$3`: its latest sign) that has given no later sign.
 const FREE: &str = "\
 (l.owner is null or l.owner = $1 or not exists (select from {relay} r where r.owner = l.owner)
  or exists (
@@ -81,14 +81,14 @@ from pg_control_system() cluster
 where l.lane = any ($4) and {free}
 returning l.lane, l.epoch";
 
-/// And so does this: nothing is saved any more by who held the lanes before.
+/// This one as well: after the lanes were locked, their former holder saves nothing any more.
 const SAVED_CURSORS: &str = "\
 select taken.lane, l.prev::text, l.prev_floor, l.prev_h::text, l.cur::text, l.cur_floor, l.cur_h::text, l.last_seq
 from unnest($1::smallint[]) as taken (lane) left join {cursors} l on l.lane = taken.lane";
 
 const OF_ANOTHER_CLUSTER: &str = "select exists (select from {lane} where sysid <> (select system_identifier from pg_control_system()))";
 
-/// Who has the lanes that are not ours, and for how long.
+/// Which relays hold the lanes that are not ours, and for how long.
 const HELD_ELSEWHERE: &str = "\
 select l.lane, l.owner, coalesce((
          select extract(epoch from h.alive_until - clock_timestamp()) * 1000
@@ -100,9 +100,9 @@ order by l.lane";
 const PUT_LANES_BACK: &str = "\
 insert into {lane} (lane) select generate_series(0, 15) on conflict (lane) do nothing returning lane";
 
-/// Only over the session that the windows were opened over: a pooler could hide a crash of the
+/// Only over the session over which the windows were opened: a pooler could hide a crash of the
 /// server in between. The lanes are locked, so that they cannot change hands before the rows are
-/// there.
+/// written.
 const SAVE_CURSORS: &str = "\
 insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
 select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq
@@ -168,7 +168,7 @@ impl PgLaneStore {
             sqlx::query(fill(&self.names, BURY)).bind(&dead).execute(&mut *connection).await?;
         }
         if fair && !known && others > 0 {
-            // The others have lanes too many now.
+            // The others hold too many lanes now.
             wakeup::call_relays(&mut *connection, &self.names).await?;
         }
         if !fair && ours.len() + claimed.taken.len() < LANES {
@@ -254,8 +254,7 @@ impl PgLaneStore {
                     tx.rollback().await?;
                     saved.lost.push(progress.lease.lane);
                 }
-                // That the connection still takes a statement shows that it was the lane's own
-                // failure.
+                // The connection still accepts a statement, so the failure was the lane's own.
                 Err(error) if error.is_of_one_statement() => {
                     tx.rollback().await?;
                     saved.failed.push((progress.lease.lane, error));
@@ -365,8 +364,8 @@ async fn elsewhere(
     Ok(held.into_iter().map(held_elsewhere).collect())
 }
 
-/// Rows were deleted. They say who holds a lane, and how far it is published is said elsewhere:
-/// nothing is lost with them, but no relay would publish these lanes.
+/// Puts back rows that were deleted. They say who holds a lane; how far it is published is in
+/// another table. So nothing is lost with them, but no relay would publish these lanes.
 async fn put_lanes_back(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
     let lanes: Vec<i16> =
         sqlx::query_scalar(fill(names, PUT_LANES_BACK)).fetch_all(connection).await?;

@@ -129,8 +129,8 @@ impl Search {
     }
 }
 
-/// Opens a window for each lane that has news, and reads its first chunk, which mostly is all of
-/// it. What is left to read before the lane has a batch goes to `to_read`.
+/// Opens a window for each lane that has new rows, and reads its first chunk, which usually is all
+/// of it. Lanes that have to read more before they have a batch go to `to_read`.
 pub(super) async fn look<'l>(
     session: &mut Session<'_>,
     lanes: &[&'l LaneRead<PgCursor>],
@@ -154,9 +154,9 @@ pub(super) async fn look<'l>(
     for read in lanes {
         let mut start = read.from.clone();
         let (Some(found), Some(cur)) = (found.remove(&read.lane), &cur) else {
-            // Nothing is visible now that was not before, so the lane may as well start from now:
-            // fewer transactions are still running then. The marks stay: numbers up to the floor
-            // have ids below the horizon as ever.
+            // Nothing is visible now that was not visible before, so the lane may start from this
+            // snapshot: fewer transactions are still running in it. Floor and horizon stay: numbers
+            // up to the floor still have ids below the horizon.
             let Snapshot { floor, horizon, .. } = &*start.prev;
             let (floor, horizon) = (*floor, horizon.clone());
             start.prev = Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon });
@@ -241,7 +241,7 @@ async fn look_at(
         let row = row_of(&row)?;
         if late {
             *of_unfinished.entry(xid).or_default() += 1;
-            // It was found for another lane's sake, and is old here or in the main run.
+            // It was searched for another lane, and is old for this one or part of its main run.
             if row.seq() > read.from.prev.floor || read.from.prev.shows(xid) {
                 continue;
             }
@@ -255,7 +255,7 @@ async fn look_at(
         let found = found.entry(lane).or_default();
         found.main_run += u32::from(!late);
         match row {
-            // Nothing follows the first of the main run that does not fit.
+            // Nothing of the main run after the first row that does not fit is taken.
             BoundedRow::Event(event) if late || found.too_large.is_none() => {
                 found.events.push(event)
             }

@@ -1,4 +1,4 @@
-//! The session that windows are opened, read and saved over.
+//! The session over which windows are opened, read and saved.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::store::lanes::LaneRead;
 use crate::store::names::Names;
 
-/// The session that windows are opened, read and saved over.
+/// The session over which windows are opened, read and saved.
 pub(super) struct Session<'s> {
     pub(super) connection: &'s mut PgConnection,
-    /// Which of the server's processes is at its other end.
+    /// Id of the server's process at its other end.
     pub(super) backend: i32,
     pub(super) names: &'s Names,
     pub(super) marks: &'s mut Marks,
-    /// No further statement of a read is begun after this, so that the leases are renewed in time.
+    /// Time after which no further statement of a read begins, so that leases are renewed in time.
     pub(super) until: Instant,
 }
 
-/// A lane whose window is open, from where it is to be read.
+/// A lane whose window is open, with the cursor from which to read it.
 pub(super) type ToRead<'l> = (&'l LaneRead<PgCursor>, Arc<Snapshot>, PgCursor);
 
 pub(super) fn through_a_pooler() -> OutboxError {

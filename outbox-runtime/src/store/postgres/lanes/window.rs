@@ -1,9 +1,9 @@
 //! Reading without loss and in order.
 //!
 //! `seq > last` loses events: a transaction may draw its number early and commit late. So the relay
-//! reads *windows*: the rows that are visible in the snapshot `cur` and were not in the snapshot
-//! `prev`, ordered by `seq`. Each committed row is in exactly one window, and the rows of one key
-//! are in the order in which their writers held its lock.
+//! reads *windows*: the rows that are visible in the snapshot `cur` and were not visible in the
+//! snapshot `prev`, ordered by `seq`. Each committed row is in exactly one window, and the rows of
+//! one key are in the order in which their writers held its lock.
 //!
 //! Within a window, a row is found in one of two ways:
 //! - its number is above `prev_floor`, the sequence's value when `prev` was taken: the *main run*,
@@ -14,18 +14,18 @@
 //!   seq).
 //!
 //! A *look* opens a window and reads its first rows in one statement, which sees what the window's
-//! snapshot shows. Mostly that is all of it; the rest is read in chunks above `last_seq`. Windows
+//! snapshot shows. Usually that is all of it; the rest is read in chunks above `last_seq`. Windows
 //! are kept in memory, and what is delivered of them is saved as a new row of the lane's progress.
 //! A server that crashes hands out again the transaction ids that it had not yet logged, and a
 //! window of the time before would take new rows for old ones: so a window is used, and saved, only
 //! over the connection that it was opened over, which no crash and no failover survives. A *saved*
-//! window is good for ever: the transaction that saved it drew its id after the snapshot, and with
-//! that id in the log all lower ones are spent.
+//! window stays valid for ever: the transaction that saved it drew its id after the snapshot, and
+//! with that id in the log, all lower ids are used up.
 //!
-//! A row's transaction id is drawn before its number. So of a transaction that is not older than
-//! the id `prev_h` of some earlier window, all numbers are above that window's floor: this bounds
-//! from below the numbers that a window can have, and mostly leaves a single leaf of the ring to
-//! search. See `floors.rs`.
+//! A row's transaction id is drawn before its number. So if a transaction is not older than the id
+//! `prev_h` of some earlier window, all its numbers are above that window's floor. This bounds the
+//! numbers of a window from below, and usually leaves a single leaf of the ring to search. See
+//! `floors.rs`.
 //!
 //! The proof by experiment is `tests/it/window_fuzz.rs`.
 
@@ -55,7 +55,7 @@ pub(super) async fn read(
     if !closed.is_empty() {
         open::look(session, &closed, &mut batches, &mut to_read).await?;
     }
-    // Most often they are all in one place, and find something there: then this is one call.
+    // Usually all are in one leaf and find something there: then this is one call.
     while let Some((_, _, first)) = to_read.first() {
         let place = Place::of_window(first, session.marks);
         let (here, elsewhere): (Vec<_>, Vec<_>) = to_read
@@ -72,21 +72,21 @@ pub(super) async fn read(
             let end = match events.last() {
                 Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
                 None if rest != Rest::Nothing => start.clone(),
-                // The floor was read after the snapshot: what it shows has no higher numbers.
+                // The floor was read after the snapshot, so the snapshot shows no higher numbers.
                 _ if place.up_to() < cur.floor => start.clone().advanced_to(place.up_to()),
                 _ => start.clone().closed(),
             };
             if events.is_empty() && end.cur.is_some() && rest == Rest::Nothing {
                 to_read.push((read, cur, end));
             } else {
-                // Behind the end of a window that was not opened now, there may be news.
+                // After the end of a window that was not opened just now, there may be new events.
                 let old = read.from.cur.is_some();
                 let rest = if rest == Rest::Nothing && (old || end.cur.is_some()) {
                     Rest::More
                 } else {
                     rest
                 };
-                // A saved window that turns out to be read to its end would keep its leaves from
+                // A saved window that is found to be read to its end would prevent its leaves from
                 // being reclaimed.
                 let save = read.from.cur.is_some() && end.cur.is_none();
                 batches.push(LaneBatch { lane: read.lane, events, start, end, save, rest });
