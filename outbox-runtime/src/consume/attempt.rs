@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::class::{ErrorClass, is_cut_off, is_database_away, is_pool_exhausted};
 use super::context::{EventContext, Named};
-use super::handler::{DecodeFailure, Decoded, HandlerFailure};
+use super::erased::{DecodeFailure, Decoded, HandlerFailure};
 use super::message::History;
 use super::options::HandlerOptions;
 use super::route::{Incoming, Route, Routes};

@@ -4,17 +4,14 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use super::class::ErrorClass;
-use super::context::{EventContext, Named};
+use super::context::EventContext;
 use super::options::HandlerOptions;
-use crate::codec::Decode;
-use crate::event::{DomainEvent, EventDescriptor};
+use crate::event::DomainEvent;
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
-use crate::user_code::{Guarded, UserError, caught};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -114,9 +111,6 @@ impl<E: DomainEvent + Send> HandlerEvent for Option<E> {
         Some(event)
     }
 }
-
-/// The event that a handler takes, without its tombstones.
-pub(crate) type EventOf<H, DB> = <<H as EventHandler<DB>>::Event as HandlerEvent>::Of;
 
 /// A handler may be shared, for example with a test.
 impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
@@ -237,168 +231,13 @@ where
     }
 }
 
-/// A handler without its types.
-pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
-    /// For messages.
-    fn name(&self) -> &'static str;
-
-    fn descriptors(&self) -> &'static [EventDescriptor];
-
-    fn options(&self) -> &HandlerOptions;
-
-    /// Reads the event, and returns it together with its handler, again without its type.
-    fn decode(
-        &self,
-        named: Named<'_>,
-        payload: Option<&[u8]>,
-    ) -> Result<Box<dyn Decoded<DB> + '_>, DecodeFailure>;
-
-    /// Whether it takes messages without a payload.
-    fn takes_tombstones(&self) -> bool;
-}
-
-/// An event that has been read, with its handler.
-pub(crate) trait Decoded<DB: OutboxDatabase>: Send {
-    fn handle<'a>(
-        self: Box<Self>,
-        tx: &'a mut OutboxTx<'static, DB>,
-        context: &'a EventContext,
-    ) -> Pin<Box<dyn Future<Output = Result<(), HandlerFailure>> + Send + 'a>>
-    where
-        Self: 'a;
-}
-
-/// Why an event could not be read.
-pub(crate) enum DecodeFailure {
-    /// The codec's error.
-    Payload(String),
-    Version,
-    /// It has no payload.
-    Tombstone,
-    /// Its payload is read as this event, but its headers name another one.
-    AnotherEvent(&'static EventDescriptor),
-}
-
-/// The handler's own error, and its class.
-pub(crate) struct HandlerFailure {
-    pub(crate) class: ErrorClass,
-    pub(crate) error: UserError,
-}
-
-pub(crate) struct Handler<H> {
-    handler: H,
-    options: HandlerOptions,
-}
-
-impl<H> Handler<H> {
-    pub(crate) fn new<DB: OutboxDatabase>(handler: H) -> Self
-    where
-        H: EventHandler<DB>,
-    {
-        Self { options: handler.options(), handler }
-    }
-}
-
-impl<DB, H> AnyHandler<DB> for Handler<H>
-where
-    DB: OutboxDatabase,
-    H: EventHandler<DB>,
-    <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
-{
-    fn descriptors(&self) -> &'static [EventDescriptor] {
-        <EventOf<H, DB>>::DESCRIPTORS
-    }
-
-    fn options(&self) -> &HandlerOptions {
-        &self.options
-    }
-
-    fn name(&self) -> &'static str {
-        std::any::type_name::<H>()
-    }
-
-    fn takes_tombstones(&self) -> bool {
-        caught(|| H::Event::from_message(None).is_some()).unwrap_or(false)
-    }
-
-    fn decode(
-        &self,
-        named: Named<'_>,
-        payload: Option<&[u8]>,
-    ) -> Result<Box<dyn Decoded<DB> + '_>, DecodeFailure> {
-        let event = payload.map(|payload| decoded::<EventOf<H, DB>>(named, payload)).transpose()?;
-        let event = H::Event::from_message(event.and_then(|mut event| event.take()));
-        let event = Guarded::new(event.ok_or(DecodeFailure::Tombstone)?);
-        Ok(Box::new(Ready { handler: &self.handler, event }))
-    }
-}
-
-fn decoded<E: DomainEvent>(named: Named<'_>, payload: &[u8]) -> Result<Guarded<E>, DecodeFailure>
-where
-    E::Codec: Decode<E>,
-{
-    let known = E::DESCRIPTORS
-        .iter()
-        .any(|event| (event.name, event.version) == (named.name, named.version));
-    let decoded = if known {
-        <E::Codec as Decode<E>>::decode(payload)
-    } else {
-        E::older_version(named.version, payload).ok_or(DecodeFailure::Version)?
-    };
-    let event = Guarded::new(
-        decoded.map_err(|error| DecodeFailure::Payload(UserError::new(error).to_string()))?,
-    );
-    // The payload may look like another event of the handler's type: an untagged enum takes the
-    // first variant that fits.
-    if !named.foreign
-        && let Some(value) = event.get()
-    {
-        let read = value.descriptor();
-        // An older version was converted to a newer one.
-        let of_its_version = read.version == named.version || !known;
-        if (read.topic, read.name) != (named.topic, named.name) || !of_its_version {
-            return Err(DecodeFailure::AnotherEvent(read));
-        }
-    }
-    Ok(event)
-}
-
-struct Ready<'h, H, E> {
-    handler: &'h H,
-    event: Guarded<E>,
-}
-
-impl<DB, H> Decoded<DB> for Ready<'_, H, H::Event>
-where
-    DB: OutboxDatabase,
-    H: EventHandler<DB>,
-{
-    fn handle<'a>(
-        self: Box<Self>,
-        tx: &'a mut OutboxTx<'static, DB>,
-        context: &'a EventContext,
-    ) -> Pin<Box<dyn Future<Output = Result<(), HandlerFailure>> + Send + 'a>>
-    where
-        Self: 'a,
-    {
-        let Self { handler, mut event } = *self;
-        Box::pin(async move {
-            // The event is there, since `self` is handled once.
-            let Some(event) = event.take() else { return Ok(()) };
-            handler.handle(tx, event, context).await.map_err(|error| {
-                let class = caught(|| handler.classify(&error)).unwrap_or(ErrorClass::Transient);
-                HandlerFailure { class, error: UserError::new(error) }
-            })
-        })
-    }
-}
-
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use sqlx::Sqlite;
 
     use super::*;
     use crate::codec::Json;
+    use crate::event::EventDescriptor;
 
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Happened;

@@ -11,6 +11,7 @@
 pub(crate) mod attempt;
 mod class;
 mod context;
+mod erased;
 pub(crate) mod expansion;
 #[cfg(feature = "kafka")]
 mod forward;
@@ -48,4 +49,4 @@ pub use policy::{Undecodable, UnknownEvents};
 #[cfg(feature = "kafka")]
 pub use worker::Consumed;
 
-pub(crate) use handler::{EventOf, Handler};
+pub(crate) use erased::{EventOf, Handler};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::context::Named;
-use super::handler::AnyHandler;
+use super::erased::AnyHandler;
 use super::message::{History, Message};
 use super::options::{HandlerOptions, LaterEvents};
 use crate::error::OutboxError;

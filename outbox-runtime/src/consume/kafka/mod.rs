@@ -15,7 +15,8 @@ use std::time::Duration;
 pub use dead_letters::{DeadLetter, DeadLetters};
 
 use super::attempt::Group;
-use super::handler::{AnyHandler, EventHandler, EventOf, Handler};
+use super::erased::{AnyHandler, EventOf, Handler};
+use super::handler::EventHandler;
 use super::policy::{Undecodable, UnknownEvents};
 use super::route::Routes;
 use super::worker::Consumed;
