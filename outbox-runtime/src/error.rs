@@ -4,7 +4,12 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+use sqlx::error::DatabaseError;
+
 use crate::codec::CodecError;
+use crate::store::databases::{fault_of, fault_of_database};
+use crate::store::fault::Fault;
+use crate::store::names::are_named_in;
 use crate::user_code::causes;
 
 /// What went wrong, what it means for your events, and what to do next: all three are in its
@@ -100,9 +105,9 @@ impl OutboxError {
 
     /// Of `migrate`: what the database said, in the words of what was to be done.
     pub(crate) fn migration(error: Self) -> Self {
-        let Some(sqlx::Error::Database(cause)) = error.as_database_error() else { return error };
+        let Some(sqlx::Error::Database(cause)) = error.as_sqlx_error() else { return error };
         let code = cause.code().unwrap_or_default();
-        let meaning = if code == "42501" {
+        let meaning = if error.fault() == Fault::Denied {
             "Migrate once as their owner, by `outbox.migrate()` or what `Outbox::migration_sql()` prints; a role that only \
              uses the tables needs `select` on `…migration` to see that they are there (docs/guide/postgres.md)"
         } else {
@@ -120,7 +125,6 @@ impl OutboxError {
     }
 
     /// Of our own statements, which the tables do not fit.
-    #[cfg(feature = "postgres")]
     pub(crate) fn other_version(error: Self) -> Self {
         Self::new(
             ErrorKind::NotMigrated,
@@ -138,20 +142,28 @@ impl OutboxError {
 
     /// The error of sqlx, when the database is where it went wrong.
     #[must_use]
-    pub fn as_database_error(&self) -> Option<&sqlx::Error> {
+    pub fn as_sqlx_error(&self) -> Option<&sqlx::Error> {
         let source = self.0.source.as_deref()?;
-        source.downcast_ref().or_else(|| source.downcast_ref::<Self>()?.as_database_error())
+        source.downcast_ref().or_else(|| source.downcast_ref::<Self>()?.as_sqlx_error())
     }
 }
 
 impl OutboxError {
+    /// What the database's error means.
+    pub(crate) fn fault(&self) -> Fault {
+        self.as_sqlx_error().map_or(Fault::Other, fault_of)
+    }
+
     /// Whether the database refused a statement, and perhaps nothing else: the tables are there, it
     /// answers and takes writes.
     pub(crate) fn is_of_one_statement(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Database | ErrorKind::Conflict)
-            && self.as_database_error().is_some_and(|error| {
-                matches!(error, sqlx::Error::Database(_)) && !is_read_only(error)
-            })
+        let fault = self.fault();
+        let kind = self.0.kind;
+        let refused = matches!(self.as_sqlx_error(), Some(sqlx::Error::Database(_)));
+        refused
+            && fault != Fault::ReadOnly
+            && (matches!(kind, ErrorKind::Database | ErrorKind::Conflict)
+                || fault == Fault::MissingColumn)
     }
 }
 
@@ -190,20 +202,19 @@ impl From<sqlx::Error> for OutboxError {
             return Self::new(ErrorKind::Database, without_an_answer(&error)).with_source(error);
         };
         let code = cause.code().unwrap_or_default();
-        let (kind, meaning) = if is_missing_table(&**cause) && is_of_an_outbox(cause.message()) {
-            (
+        let fault = fault_of(&error);
+        let (kind, meaning) = match fault {
+            Fault::MissingTable if are_named_in(cause.message()) => (
                 ErrorKind::NotMigrated,
                 "It is one of the outbox's; nothing was written. Create them with `outbox.migrate().await` (or run what \
                  `Outbox::migration_sql()` prints), with the same schema and prefix as here",
-            )
-        } else if is_conflict(&error) {
-            (
+            ),
+            Fault::Conflict => (
                 ErrorKind::Conflict,
                 "Another transaction was in the way: this one is rolled back with its events. Run all of it again, as \
                  `retry = N` of `#[transactional_outbox]` does",
-            )
-        } else {
-            (ErrorKind::Database, refusal(&error, &code))
+            ),
+            _ => (ErrorKind::Database, refusal(fault)),
         };
         let message = format!("the database refused: {} ({code}). {meaning}", cause.message());
         let mut refused = Self::new(kind, message).with_source(error);
@@ -225,16 +236,16 @@ fn without_an_answer(error: &sqlx::Error) -> &'static str {
 }
 
 /// What it means, and what to do next.
-fn refusal(error: &sqlx::Error, code: &str) -> &'static str {
-    match code {
-        "25P02" => {
+fn refusal(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Aborted => {
             "An earlier statement of the transaction failed, and its error was not returned: all of it is rolled back, with \
              its events. Return that error, or run what may fail in a savepoint (`tx.savepoint()`)"
         }
-        "42501" => {
-            "Nothing was written, and no event. If it is a table of the outbox: docs/guide/postgres.md lists what each role needs"
+        Fault::Denied => {
+            "Nothing was written, and no event. If it is a table of the outbox: docs/postgres.md lists what each role needs"
         }
-        _ if is_read_only(error) => {
+        Fault::ReadOnly => {
             "The server takes no writes: it is a standby, as in the middle of a failover. Nothing was written, and no event; \
              try again when the address leads to the primary"
         }
@@ -249,54 +260,21 @@ impl From<OutboxError> for std::io::Error {
     }
 }
 
-/// `42P01` is Postgres's `undefined_table`; `3F000` its `invalid_schema_name`. SQLite has only
-/// words.
-fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
-    matches!(error.code().as_deref(), Some("42P01" | "3F000"))
-        || error.message().starts_with("no such table")
-}
-
-/// Whether the words of the database name a table or a schema of an outbox that this process has.
-fn is_of_an_outbox(words: &str) -> bool {
-    crate::store::names::are_named_in(words)
-}
-
-/// Whether the server takes no writes: `25006` is Postgres's `read_only_sql_transaction`, and a
-/// standby refuses to begin a transaction that is to write with `0A000`.
-pub(crate) fn is_read_only(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| match error.code().as_deref() {
-        Some("25006") => true,
-        Some("0A000") => error.message().contains("recovery"),
-        _ => false,
-    })
-}
-
-/// Whether the database refused for another transaction's sake. `40001` and `40P01` are Postgres's
-/// `serialization_failure` and `deadlock_detected`; the numbers are SQLite's `SQLITE_BUSY` and
-/// `SQLITE_LOCKED` with their extended codes.
-pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(is_conflict_of_database)
-}
-
-fn is_conflict_of_database(error: &dyn sqlx::error::DatabaseError) -> bool {
-    matches!(
-        error.code().as_deref(),
-        Some("40001" | "40P01" | "5" | "261" | "517" | "773" | "6" | "262" | "518")
-    )
-}
-
-/// Whether such a refusal is what led to `error`.
-pub(crate) fn is_caused_by_conflict(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|error| {
+/// What an error says of a database, and what the errors say that led to it.
+pub(crate) fn faults(error: &(dyn Error + 'static)) -> impl Iterator<Item = Fault> {
+    causes(error).filter_map(|error| {
         if let Some(error) = error.downcast_ref::<OutboxError>() {
-            error.kind() == ErrorKind::Conflict
+            Some(error.fault())
         } else if let Some(error) = error.downcast_ref::<sqlx::Error>() {
-            is_conflict(error)
+            Some(fault_of(error))
         } else {
             // What a variant `#[error(transparent)] Database(sqlx::Error)` shows as its source.
-            error
-                .downcast_ref::<Box<dyn sqlx::error::DatabaseError>>()
-                .is_some_and(|error| is_conflict_of_database(&**error))
+            error.downcast_ref::<Box<dyn DatabaseError>>().map(|error| fault_of_database(&**error))
         }
     })
+}
+
+/// Whether a conflict with a concurrent transaction led to `error`.
+pub(crate) fn is_caused_by_conflict(error: &(dyn Error + 'static)) -> bool {
+    faults(error).any(|fault| fault == Fault::Conflict)
 }

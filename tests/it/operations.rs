@@ -11,7 +11,7 @@ use crate::support::{
 };
 use outbox::admin::{LANES, Replay};
 use outbox::testing::MemoryPublisher;
-use outbox::{Outbox, OutboxDatabase, Relay};
+use outbox::{ErrorKind, Outbox, OutboxDatabase, OutboxError, Relay};
 use sqlx::{Executor, Postgres};
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ on_every_store! {
     the_events_of_a_refused_topic_do_not_stop_those_of_another
     published_events_are_retained_and_can_be_replayed
     the_status_counts_what_is_not_published
+    tables_of_another_version_are_named_by_whatever_needs_them
 }
 
 fn relay<DB: OutboxDatabase>(
@@ -445,4 +446,32 @@ async fn inserts_never_wait_for_reclaiming() {
     .await;
     reclaiming.rollback().await.unwrap();
     assert_eq!(drain(&outbox).await, 99);
+}
+
+async fn tables_of_another_version_are_named_by_whatever_needs_them<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    for statement in [
+        "alter table outbox_event drop column kafka_partition",
+        "alter table outbox_discarded drop column reason",
+        "drop index outbox_inbox_handled_at",
+        "alter table outbox_inbox drop column handled_at",
+    ] {
+        outbox.pool().execute(statement).await.unwrap();
+    }
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    for error in [
+        tx.commit().await.unwrap_err(),
+        outbox.replay(Replay::all()).await.unwrap_err(),
+        outbox.forget_handled("a group", Duration::ZERO).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotMigrated, "{error}");
+        assert!(error.to_string().contains("of another version"), "{error}");
+    }
+    // A statement of the user's says nothing about the outbox.
+    let error = outbox.pool().execute("select total from outbox_lane").await.err().unwrap();
+    assert_eq!(OutboxError::from(error).kind(), ErrorKind::Database);
 }

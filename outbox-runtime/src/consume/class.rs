@@ -2,9 +2,8 @@
 
 use std::error::Error;
 
-use sqlx::error::DatabaseError;
-
-use crate::error::OutboxError;
+use crate::error::{OutboxError, faults};
+use crate::store::fault::Fault;
 use crate::user_code::causes;
 
 /// Whether an event that a handler failed on is worth another attempt.
@@ -85,18 +84,7 @@ impl<E> ByDefault for &Classified<'_, E> {
 
 /// Whether the database was away, and so nothing is known about the event.
 pub(super) fn is_database_away(error: &(dyn Error + 'static)) -> bool {
-    causes(error).any(|error| {
-        if let Some(error) = error.downcast_ref::<OutboxError>() {
-            error.as_database_error().is_some_and(is_away)
-        } else if let Some(error) = error.downcast_ref::<sqlx::Error>() {
-            is_away(error)
-        } else {
-            // What a variant `#[error(transparent)] Database(sqlx::Error)` shows as its source.
-            error
-                .downcast_ref::<Box<dyn DatabaseError>>()
-                .is_some_and(|error| refuses_everybody(&**error))
-        }
-    })
+    faults(error).any(Fault::is_unavailable)
 }
 
 /// Whether the handler asked a pool for a connection and got none, and its error is only sqlx's
@@ -108,36 +96,7 @@ pub(super) fn is_pool_exhausted(error: &(dyn Error + 'static)) -> bool {
 /// Whether Postgres ended a statement of ours after its time-out: `query_canceled` and
 /// `lock_not_available`. The statement has waited for another transaction.
 pub(super) fn is_cut_off(error: &OutboxError) -> bool {
-    let error = error.as_database_error().and_then(|error| error.as_database_error());
-    error.and_then(|error| error.code()).is_some_and(|code| matches!(&*code, "57014" | "55P03"))
-}
-
-fn is_away(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => refuses_everybody(&**error),
-        _ => false,
-    }
-}
-
-/// Postgres's connection failures, shutdowns (`57P0x`) and lack of connections; SQLite's errors for
-/// a disk that is full or fails.
-fn refuses_everybody(error: &dyn DatabaseError) -> bool {
-    error.code().is_some_and(|code| {
-        // SQLite's codes are numbers, of which the lower byte is the kind: SQLITE_FULL and
-        // SQLITE_IOERR.
-        let sqlite =
-            code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 13 | 10)) && code.len() < 5;
-        sqlite
-            || code.starts_with("08")
-            || code.starts_with("57P")
-            || matches!(&*code, "53100" | "53300")
-    })
+    matches!(error.fault(), Fault::Cancelled | Fault::LockTimeout)
 }
 
 #[cfg(test)]

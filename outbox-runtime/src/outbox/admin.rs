@@ -21,7 +21,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn status(&self) -> Result<Status, OutboxError> {
-        DB::status(self.pool(), &self.settings().names).await
+        Ok(DB::status(self.pool(), &self.settings().names).await?)
     }
 
     /// Forgets what the consumer group `group` handled longer ago than `retention`, as its running
@@ -59,7 +59,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// If the database refuses, or its tables are missing.
     pub async fn reclaim(&self, retention: Duration) -> Result<u64, OutboxError> {
         let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
-        DB::reclaim(self.pool(), &self.settings().names, retention).await
+        Ok(DB::reclaim(self.pool(), &self.settings().names, retention).await?)
     }
 
     /// Parked events, `limit` of them at most (and never more than 10,000, or 16 MiB unless a
@@ -87,7 +87,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn parked(&self, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
-        DB::parked(self.pool(), &self.settings().names, None, limit).await
+        Ok(DB::parked(self.pool(), &self.settings().names, None, limit).await?)
     }
 
     /// The parked events behind `last` in the list of [`parked`](Self::parked). None: that was the
@@ -101,7 +101,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, OutboxError> {
         let after = Some((last.lane, parked_by(&last.event), last.seq));
-        DB::parked(self.pool(), &self.settings().names, after, limit).await
+        Ok(DB::parked(self.pool(), &self.settings().names, after, limit).await?)
     }
 
     /// Has a relay try the parked events with this key again, on whatever topic, in order, at once.
@@ -186,7 +186,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn discarded(&self, limit: u32) -> Result<Vec<DiscardedEvent>, OutboxError> {
-        DB::discarded(self.pool(), &self.settings().names, limit).await
+        Ok(DB::discarded(self.pool(), &self.settings().names, limit).await?)
     }
 
     /// Publishes retained events again, with their ids, after all that is in the outbox now; a

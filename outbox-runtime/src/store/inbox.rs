@@ -125,6 +125,7 @@ order by place limit 1";
 macro_rules! impl_inbox {
     ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
+        use $crate::store::error::StoreError;
         use $crate::store::inbox::{
             BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT,
             PARK, PLACE, SENT_WAITING,
@@ -137,7 +138,7 @@ macro_rules! impl_inbox {
                 names: &Names,
                 group: &str,
                 event_id: uuid::Uuid,
-            ) -> Result<bool, sqlx::Error> {
+            ) -> Result<bool, StoreError> {
                 let insert = sqlx::query(sql(names.fill(INSERT)));
                 Ok(insert.bind(group).bind(event_id).execute(connection).await?.rows_affected()
                     == 1)
@@ -149,7 +150,7 @@ macro_rules! impl_inbox {
                 group: &str,
                 retention: std::time::Duration,
                 most: u32,
-            ) -> Result<u64, sqlx::Error> {
+            ) -> Result<u64, StoreError> {
                 let waiting = sqlx::query(sql(names.fill(FORGET_WAITING)));
                 waiting.bind(group).bind(millis(retention)).execute(&mut *connection).await?;
                 let handled = sqlx::query(sql(names.fill(FORGET)));
@@ -162,7 +163,7 @@ macro_rules! impl_inbox {
                 connection: &mut $connection,
                 names: &Names,
                 waiting: &Waiting<'_>,
-            ) -> Result<bool, sqlx::Error> {
+            ) -> Result<bool, StoreError> {
                 if !Self::insert_inbox(connection, names, waiting.of.group, waiting.event_id)
                     .await?
                 {
@@ -180,16 +181,17 @@ macro_rules! impl_inbox {
                 connection: &mut $connection,
                 names: &Names,
                 waiting: &Waiting<'_>,
-            ) -> Result<(), sqlx::Error> {
+            ) -> Result<(), StoreError> {
                 let sent = event(&SENT_WAITING.replace("{now}", NOW), names, waiting);
-                sent.execute(connection).await.map(drop)
+                sent.execute(connection).await?;
+                Ok(())
             }
 
             async fn end_waiting(
                 connection: &mut $connection,
                 names: &Names,
                 waiting: &Waiting<'_>,
-            ) -> Result<Others, sqlx::Error> {
+            ) -> Result<Others, StoreError> {
                 let own =
                     event(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
                 let Some(own) = own else {
@@ -214,7 +216,7 @@ macro_rules! impl_inbox {
                 names: &Names,
                 waiting: &Waiting<'_>,
                 content: &Content,
-            ) -> Result<bool, sqlx::Error> {
+            ) -> Result<bool, StoreError> {
                 lock(connection, names, &waiting.of).await?;
                 let own = event(PLACE, names, waiting).fetch_optional(&mut *connection).await?;
                 let place = own.map_or(Ok(i64::MAX), |own| own.try_get(0))?;
@@ -235,7 +237,7 @@ macro_rules! impl_inbox {
                 connection: &mut $connection,
                 names: &Names,
                 group: &str,
-            ) -> Result<Vec<(String, Vec<u8>)>, sqlx::Error> {
+            ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
                 let statement = sql(names.fill(&LEFT_BEHIND.replace("{old}", OLD)));
                 let rows = sqlx::query(statement).bind(group).fetch_all(connection).await?;
                 rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
@@ -245,7 +247,7 @@ macro_rules! impl_inbox {
                 connection: &mut $connection,
                 names: &Names,
                 of: &GroupKey<'_>,
-            ) -> Result<Option<FirstWaiting>, sqlx::Error> {
+            ) -> Result<Option<FirstWaiting>, StoreError> {
                 let first = sqlx::query(sql(names.fill(FIRST_WAITING)));
                 let first = first.bind(of.group).bind(of.topic).bind(of.digest());
                 let Some(row) = first.fetch_optional(connection).await? else { return Ok(None) };

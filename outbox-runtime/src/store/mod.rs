@@ -5,7 +5,10 @@
 
 pub(crate) mod admin;
 pub(crate) mod begun;
+pub(crate) mod databases;
 pub(crate) mod doubt;
+pub(crate) mod error;
+pub(crate) mod fault;
 pub(crate) mod inbox;
 pub(crate) mod lanes;
 pub(crate) mod liveness;
@@ -46,6 +49,7 @@ pub(crate) mod sealed {
 
     use super::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
     use super::doubt::Doubt;
+    use super::error::StoreError;
     use super::inbox::{Content, FirstWaiting, GroupKey, Others, Waiting};
     use super::lanes::LaneStore;
     use super::migrate::Migration;
@@ -105,7 +109,7 @@ pub(crate) mod sealed {
             connection: &mut Self::Connection,
             names: &Names,
             events: &[EventRecord],
-        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
         /// Whether a commit must [`confirm`](Self::confirm) first.
         fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool;
@@ -126,7 +130,7 @@ pub(crate) mod sealed {
             names: &Names,
             group: &str,
             event_id: Uuid,
-        ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
         /// Forgets up to `most` events that the group handled longer ago than `retention`, and all
         /// that have waited for longer. Returns the number of handled events forgotten.
@@ -136,7 +140,7 @@ pub(crate) mod sealed {
             group: &str,
             retention: Duration,
             most: u32,
-        ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
         /// Records that an event failed and is about to be sent to a retry topic: later events of
         /// its key wait from now on. Returns `false`, recording nothing, if the group has handled
@@ -145,14 +149,14 @@ pub(crate) mod sealed {
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
-        ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
         /// Records that the event is in its retry topic, unless it is settled already.
         fn sent_waiting(
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
-        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
         /// Records that an event waits no more. Runs in a transaction: if the event did wait, no
         /// other one queues behind it until the transaction ends.
@@ -160,7 +164,7 @@ pub(crate) mod sealed {
             connection: &mut Self::Connection,
             names: &Names,
             waiting: &Waiting<'_>,
-        ) -> impl Future<Output = Result<Others, sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<Others, StoreError>> + Send;
 
         /// Keeps an event until the earlier ones of its key are done. Returns `false`, keeping
         /// nothing, if there are none. Runs in a transaction.
@@ -169,21 +173,21 @@ pub(crate) mod sealed {
             names: &Names,
             waiting: &Waiting<'_>,
             content: &Content,
-        ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
         /// Topics and keys whose first waiting event has been kept here for a minute.
         fn left_behind(
             connection: &mut Self::Connection,
             names: &Names,
             group: &str,
-        ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, StoreError>> + Send;
 
         /// The first waiting event of a key.
         fn first_waiting(
             connection: &mut Self::Connection,
             names: &Names,
             of: &GroupKey<'_>,
-        ) -> impl Future<Output = Result<Option<FirstWaiting>, sqlx::Error>> + Send;
+        ) -> impl Future<Output = Result<Option<FirstWaiting>, StoreError>> + Send;
     }
 
     /// What an operator asks, and what a relay does beside publishing.
@@ -199,7 +203,7 @@ pub(crate) mod sealed {
         fn others_if_unused(
             pool: &Pool<Self>,
             names: &Names,
-        ) -> impl Future<Output = Result<Vec<String>, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
         /// Takes back the space of events that every lane has published and that are older than
         /// `retention`. Returns about how many events.
@@ -207,13 +211,13 @@ pub(crate) mod sealed {
             pool: &Pool<Self>,
             names: &Names,
             retention: Duration,
-        ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
         /// How far the relays are.
         fn status(
             pool: &Pool<Self>,
             names: &Names,
-        ) -> impl Future<Output = Result<Status, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<Status, StoreError>> + Send;
 
         /// Parked events by lane, key and number: those after `after`.
         fn parked(
@@ -221,7 +225,7 @@ pub(crate) mod sealed {
             names: &Names,
             after: Option<(Lane, KeyDigest, i64)>,
             limit: u32,
-        ) -> impl Future<Output = Result<Vec<ParkedEvent>, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
 
         /// Marks parked keys to be tried again, and calls the relays. Returns how many events the
         /// keys have.
@@ -229,7 +233,7 @@ pub(crate) mod sealed {
             pool: &Pool<Self>,
             names: &Names,
             which: Release<'_>,
-        ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
         /// Discards a parked event, and remembers that. An event that merely waits is discarded
         /// only if `insist`.
@@ -238,21 +242,21 @@ pub(crate) mod sealed {
             names: &Names,
             id: Uuid,
             insist: bool,
-        ) -> impl Future<Output = Result<Discard, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<Discard, StoreError>> + Send;
 
         /// Discarded events, the latest first.
         fn discarded(
             pool: &Pool<Self>,
             names: &Names,
             limit: u32,
-        ) -> impl Future<Output = Result<Vec<DiscardedEvent>, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<Vec<DiscardedEvent>, StoreError>> + Send;
 
         /// Inserts retained events again.
         fn replay(
             pool: &Pool<Self>,
             names: &Names,
             which: &Replay,
-        ) -> impl Future<Output = Result<u64, OutboxError>> + Send;
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
     }
 
     /// How relays of other processes learn of a commit.

@@ -3,6 +3,8 @@ use std::sync::{Mutex, PoisonError};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::databases::SCHEMAS;
+
 /// Where the outbox's tables are: the schema (`None`: the one that unqualified names lead to) and
 /// the prefix of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,13 +100,7 @@ pub(crate) fn are_named_in(words: &str) -> bool {
 
 /// The names of all tables and sequences that the schemas create.
 fn objects() -> impl Iterator<Item = &'static str> {
-    let schemas: &[&str] = &[
-        #[cfg(feature = "postgres")]
-        include_str!("postgres/schema_v1.sql"),
-        #[cfg(feature = "sqlite")]
-        include_str!("sqlite/schema_v1.sql"),
-    ];
-    let created = schemas.iter().flat_map(|schema| {
+    let created = SCHEMAS.iter().flat_map(|schema| {
         ["create table {", "create sequence {"]
             .into_iter()
             .flat_map(move |create| schema.split(create).skip(1))

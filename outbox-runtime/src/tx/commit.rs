@@ -8,6 +8,8 @@ use super::{Enclosing, Link, OutboxTx, ended};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
+use crate::store::databases::fault_of;
+use crate::store::fault::Fault;
 
 impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     pub(super) async fn insert_and_commit(mut self) -> Result<(), OutboxError> {
@@ -105,7 +107,7 @@ impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
 fn commit_failed(error: sqlx::Error) -> OutboxError {
     match error {
         // An answer, and it is no: a deferred constraint, a serialization failure.
-        sqlx::Error::Database(cause) if !is_farewell(&*cause) => sqlx::Error::Database(cause).into(),
+        sqlx::Error::Database(_) if fault_of(&error) != Fault::SessionEnded => error.into(),
         error => OutboxError::new(
             ErrorKind::CommitUnknown,
             "the connection was lost while the transaction committed: its changes and its events were both \
@@ -113,13 +115,6 @@ fn commit_failed(error: sqlx::Error) -> OutboxError {
         )
         .with_source(error),
     }
-}
-
-/// Whether Postgres ended the session, by `admin_shutdown` or `crash_shutdown`. It may do so when
-/// the commit is done and only the answer is missing (see `ProcessInterrupts` and
-/// `CommitTransaction` in its source).
-fn is_farewell(error: &dyn sqlx::error::DatabaseError) -> bool {
-    matches!(error.code().as_deref(), Some("57P01" | "57P02"))
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
-use crate::error::is_conflict;
+use crate::store::databases::fault_of;
 use crate::store::doubt::Doubt;
+use crate::store::fault::Fault;
 use crate::tx::OutboxTx;
 
 /// Where the answers to a statement are noted.
@@ -27,7 +28,7 @@ impl<'e> Note<'e> {
     fn refused(&mut self, error: &sqlx::Error) {
         self.doubt.statement_refused();
         if let Some(conflict) = &self.conflict
-            && is_conflict(error)
+            && fault_of(error) == Fault::Conflict
         {
             conflict.store(true, Ordering::Relaxed);
         }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Answer, Ask, Asked, Call, CursorOf, Engine, StoreOf};
-use crate::error::{ErrorKind, OutboxError, is_read_only};
+use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::observe;
 use crate::publish::Publisher;
 use crate::record::{KeyDigest, LANES, Lane};
 use crate::relay::lane::HeldLane;
 use crate::relay::memory::Held;
+use crate::store::fault::Fault;
 use crate::store::{
     Claimed, KnownParked, LaneBatch, LaneRead, LaneStore, Lease, OutboxDatabase, Progress, Saved,
     Share,
@@ -369,13 +370,10 @@ pub(super) enum Trouble {
 
 impl Trouble {
     fn of(error: &OutboxError) -> Self {
-        let database = error.as_database_error();
-        let code =
-            database.and_then(|error| error.as_database_error()).and_then(|error| error.code());
-        match code.as_deref() {
+        match error.fault() {
             _ if error.kind() == ErrorKind::NotMigrated => Self::NoTables,
-            Some(code) if code.starts_with("28") || code == "3D000" => Self::Refused,
-            _ if database.is_some_and(is_read_only) => Self::ReadOnly,
+            Fault::LoginRefused => Self::Refused,
+            Fault::ReadOnly => Self::ReadOnly,
             _ => Self::Away,
         }
     }

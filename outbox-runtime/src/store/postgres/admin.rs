@@ -12,10 +12,10 @@ use uuid::Uuid;
 use super::fragments::fill;
 use super::lanes::stored_event;
 use super::{connection, reclaim, wakeup};
-use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
 use crate::store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 use crate::store::begun::Begun;
+use crate::store::error::StoreError;
 use crate::store::names::Names;
 use crate::store::parked::{Discard, PAGE_EVENTS, Release, page};
 use crate::store::sealed::Admin;
@@ -141,22 +141,18 @@ impl Admin for Postgres {
         connection::follow(own, pool);
     }
 
-    async fn reclaim(
-        pool: &PgPool,
-        names: &Names,
-        retention: Duration,
-    ) -> Result<u64, OutboxError> {
+    async fn reclaim(pool: &PgPool, names: &Names, retention: Duration) -> Result<u64, StoreError> {
         reclaim::reclaim(pool, names, retention).await
     }
 
-    async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec<String>, OutboxError> {
+    async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec<String>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
         let others = sqlx::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
         tx.rollback().await?;
         Ok(others)
     }
 
-    async fn status(pool: &PgPool, names: &Names) -> Result<Status, OutboxError> {
+    async fn status(pool: &PgPool, names: &Names) -> Result<Status, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
         let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> =
             sqlx::query_as(fill(names, STATUS))
@@ -188,7 +184,7 @@ impl Admin for Postgres {
         names: &Names,
         after: Option<(Lane, KeyDigest, i64)>,
         limit: u32,
-    ) -> Result<Vec<ParkedEvent>, OutboxError> {
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
         let found: Vec<(i64, i32, Uuid, i64)> = sqlx::query_as(fill(names, PAGE))
             .bind(after.map(|(lane, ..)| lane.number()))
@@ -217,7 +213,7 @@ impl Admin for Postgres {
         pool: &PgPool,
         names: &Names,
         which: Release<'_>,
-    ) -> Result<u64, OutboxError> {
+    ) -> Result<u64, StoreError> {
         let events = match which {
             Release::All => release_all(pool, names).await?,
             Release::Key(key) => {
@@ -239,7 +235,7 @@ impl Admin for Postgres {
         names: &Names,
         id: Uuid,
         insist: bool,
-    ) -> Result<Discard, OutboxError> {
+    ) -> Result<Discard, StoreError> {
         let mut tx = connection::begin(pool).await?;
         tx.execute(connection::BY_INDEX).await?;
         let found: Option<(i64, i64, Uuid)> =
@@ -262,7 +258,7 @@ impl Admin for Postgres {
         pool: &PgPool,
         names: &Names,
         limit: u32,
-    ) -> Result<Vec<DiscardedEvent>, OutboxError> {
+    ) -> Result<Vec<DiscardedEvent>, StoreError> {
         const DISCARDED: &str = "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
         let mut tx = connection::begin_reading(pool).await?;
         let query = sqlx::query(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
@@ -282,7 +278,7 @@ impl Admin for Postgres {
             .collect()
     }
 
-    async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+    async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, StoreError> {
         // Copying all retained events takes longer than other statements.
         const WITHIN: Duration = Duration::from_secs(600);
         let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
@@ -299,7 +295,7 @@ impl Admin for Postgres {
     }
 }
 
-fn parked_event(row: &PgRow) -> Result<ParkedEvent, OutboxError> {
+fn parked_event(row: &PgRow) -> Result<ParkedEvent, StoreError> {
     let event = stored_event(row)?;
     Ok(ParkedEvent {
         lane: event.lane,
@@ -316,7 +312,7 @@ fn parked_event(row: &PgRow) -> Result<ParkedEvent, OutboxError> {
 async fn release_one(
     pool: &PgPool,
     release: QueryScalar<'_, Postgres, i64, PgArguments>,
-) -> Result<u64, OutboxError> {
+) -> Result<u64, StoreError> {
     let mut tx = connection::begin(pool).await?;
     tx.execute(connection::BY_INDEX).await?;
     let released = release.fetch_one(&mut *tx).await?;
@@ -325,7 +321,7 @@ async fn release_one(
 }
 
 /// In many transactions, so that none of them keeps a relay waiting for long.
-async fn release_all(pool: &PgPool, names: &Names) -> Result<u64, OutboxError> {
+async fn release_all(pool: &PgPool, names: &Names) -> Result<u64, StoreError> {
     let mut tx = connection::begin_reading(pool).await?;
     let count = sqlx::query_scalar::<_, i64>(fill(names, "select count(*) from {parked}"));
     let events = count.fetch_one(&mut *tx).await?;
@@ -342,7 +338,7 @@ async fn release_some(
     pool: &PgPool,
     names: &Names,
     after: (i16, Uuid),
-) -> Result<Option<(i16, Uuid)>, OutboxError> {
+) -> Result<Option<(i16, Uuid)>, StoreError> {
     const AT_ONCE: i64 = 1_000;
     let mut tx = connection::begin(pool).await?;
     tx.execute(connection::BY_INDEX).await?;

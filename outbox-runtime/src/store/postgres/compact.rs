@@ -16,15 +16,15 @@ use sqlx::{Executor, PgPool};
 
 use super::connection;
 use super::fragments::fill;
-use crate::error::OutboxError;
 use crate::failpoint::failpoint;
+use crate::store::databases::fault_of;
+use crate::store::error::StoreError;
+use crate::store::fault::Fault;
 use crate::store::names::Names;
 
 /// Size in bytes above which a table is truncated: about 5 minutes of a relay that is busy in all
 /// lanes.
 pub(super) const LARGE: i64 = 16 * 1024 * 1024;
-
-const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// A table, and the rows of it that count.
 const TABLES: [(&str, &str); 3] = [
@@ -54,7 +54,7 @@ pub(super) async fn compact(
     names: &Names,
     retention: Duration,
     large: i64,
-) -> Result<(), OutboxError> {
+) -> Result<(), StoreError> {
     let retention = retention.as_millis().to_string();
     for (table, latest) in TABLES {
         let literal = table.replacen('{', "{'", 1).replacen('}', "'}", 1);
@@ -76,8 +76,7 @@ pub(super) async fn compact(
             tx.execute(fill("lock table {table} in access exclusive mode nowait")).await
         {
             tx.rollback().await?;
-            let code = error.as_database_error().and_then(|error| error.code());
-            if code.is_some_and(|code| code == LOCK_NOT_AVAILABLE) {
+            if fault_of(&error) == Fault::LockTimeout {
                 tracing::debug!(
                     table = names.fill(table),
                     bytes,

@@ -3,6 +3,7 @@
 mod admin;
 mod compact;
 mod connection;
+pub(super) mod fault;
 mod fragments;
 mod inbox;
 mod lanes;

@@ -15,11 +15,12 @@ use sqlx::{Executor, PgPool};
 use super::fragments::fill;
 use super::lanes::{BLOCK_BITS, LEAVES};
 use super::{compact, connection};
-use crate::error::{OutboxError, is_conflict};
 use crate::failpoint::failpoint;
+use crate::store::databases::fault_of;
+use crate::store::error::StoreError;
+use crate::store::fault::Fault;
 use crate::store::names::Names;
 
-const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// Free leaves ahead of the current one. With fewer, the retention no longer counts.
 const KEPT_FREE: i64 = 2;
 
@@ -72,7 +73,7 @@ pub(super) async fn reclaim(
     pool: &PgPool,
     names: &Names,
     retention: Duration,
-) -> Result<u64, OutboxError> {
+) -> Result<u64, StoreError> {
     compact::compact(pool, names, retention, compact::LARGE).await?;
     let Leaves { last, old } = note_how_far(pool, names, retention).await?;
     let mut events = 0;
@@ -144,8 +145,7 @@ async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: i64) -> Result<u64, sq
 }
 
 fn is_in_the_way(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code == LOCK_NOT_AVAILABLE) || is_conflict(error)
+    matches!(fault_of(error), Fault::LockTimeout | Fault::Conflict)
 }
 
 /// The leaves whose events are all older than the number `old`, or that are needed soon; the oldest

@@ -6,6 +6,7 @@ use sqlx::{Executor, PgConnection, Postgres, SqlStr};
 use super::connection;
 use crate::record::{EventRecord, Lane};
 use crate::store::doubt::Doubt;
+use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
 use crate::store::sealed::EventWriter;
 use crate::store::tx_options::TxOptions;
@@ -53,7 +54,7 @@ impl EventWriter for Postgres {
         connection: &mut PgConnection,
         names: &Names,
         events: &[EventRecord],
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), StoreError> {
         if let [event] = events {
             sqlx::query(sql(names.fill(INSERT_EVENT)))
                 .bind(lane(event))

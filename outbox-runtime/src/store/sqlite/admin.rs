@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::clock::{unix_micros, unix_millis};
 use super::lanes::stored_event;
 use super::reclaim;
-use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
 use crate::store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
 use crate::store::parked::{Discard, PAGE_EVENTS, Release, page};
 use crate::store::sealed::Admin;
@@ -100,18 +100,15 @@ impl Admin for Sqlite {
         pool: &SqlitePool,
         names: &Names,
         retention: Duration,
-    ) -> Result<u64, OutboxError> {
+    ) -> Result<u64, StoreError> {
         reclaim::reclaim(pool, names, retention).await
     }
 
-    async fn others_if_unused(
-        pool: &SqlitePool,
-        names: &Names,
-    ) -> Result<Vec<String>, OutboxError> {
+    async fn others_if_unused(pool: &SqlitePool, names: &Names) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar(sql(OTHERS_IF_UNUSED)).bind(&names.prefix).fetch_all(pool).await?)
     }
 
-    async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, OutboxError> {
+    async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, StoreError> {
         let rows: Vec<(i16, Option<Uuid>, u32, Option<i64>)> =
             sqlx::query_as(sql(names.fill(STATUS)))
                 .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
@@ -142,7 +139,7 @@ impl Admin for Sqlite {
         names: &Names,
         after: Option<(Lane, KeyDigest, i64)>,
         limit: u32,
-    ) -> Result<Vec<ParkedEvent>, OutboxError> {
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
         let found: Vec<(i64, i64, Option<Uuid>)> = sqlx::query_as(sql(names.fill(PAGE)))
             .bind(after.map(|(lane, ..)| lane.number()))
             .bind(after.map(|(_, key, _)| key.0))
@@ -168,7 +165,7 @@ impl Admin for Sqlite {
         pool: &SqlitePool,
         names: &Names,
         which: Release<'_>,
-    ) -> Result<u64, OutboxError> {
+    ) -> Result<u64, StoreError> {
         let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
         let events: i64 = match which {
             Release::All => {
@@ -209,7 +206,7 @@ impl Admin for Sqlite {
         names: &Names,
         id: Uuid,
         insist: bool,
-    ) -> Result<Discard, OutboxError> {
+    ) -> Result<Discard, StoreError> {
         let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
         let found: Option<(i16, Uuid, Option<Uuid>)> =
             sqlx::query_as(sql(names.fill(TO_DISCARD))).bind(id).fetch_optional(&mut *tx).await?;
@@ -231,7 +228,7 @@ impl Admin for Sqlite {
         pool: &SqlitePool,
         names: &Names,
         limit: u32,
-    ) -> Result<Vec<DiscardedEvent>, OutboxError> {
+    ) -> Result<Vec<DiscardedEvent>, StoreError> {
         let rows = sqlx::query(sql(
             names.fill("select * from {discarded} order by at desc, seq desc limit $1")
         ))
@@ -252,7 +249,7 @@ impl Admin for Sqlite {
             .collect()
     }
 
-    async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, OutboxError> {
+    async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, StoreError> {
         let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
         let replayed = match &which.ids {
             Some(ids) => replay_ids(&mut tx, names, which, ids).await?,
@@ -273,7 +270,7 @@ impl Admin for Sqlite {
     }
 }
 
-fn parked_event(row: &SqliteRow) -> Result<ParkedEvent, OutboxError> {
+fn parked_event(row: &SqliteRow) -> Result<ParkedEvent, StoreError> {
     let event = stored_event(row)?;
     Ok(ParkedEvent {
         lane: event.lane,

@@ -3,6 +3,7 @@
 
 mod admin;
 mod clock;
+pub(super) mod fault;
 mod inbox;
 mod lanes;
 mod reclaim;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 
 use super::clock::{millis, unix_millis};
-use crate::error::OutboxError;
 use crate::failpoint::failpoint;
+use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
 
 /// Most rows that one transaction deletes: the business waits for it.
@@ -36,7 +36,7 @@ pub(super) async fn reclaim(
     pool: &SqlitePool,
     names: &Names,
     retention: Duration,
-) -> Result<u64, OutboxError> {
+) -> Result<u64, StoreError> {
     let now = unix_millis();
     let old = now - millis(retention);
     sqlx::query(sql(names.fill(MARK))).bind(now).bind(millis(retention)).execute(pool).await?;

@@ -5,6 +5,7 @@ use sqlx::{Executor, SqlSafeStr, SqlStr, Sqlite, SqliteConnection};
 use super::clock::unix_micros;
 use crate::record::{EventRecord, Lane};
 use crate::store::doubt::Doubt;
+use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
 use crate::store::sealed::EventWriter;
 use crate::store::tx_options::TxOptions;
@@ -54,7 +55,7 @@ impl EventWriter for Sqlite {
         connection: &mut SqliteConnection,
         names: &Names,
         events: &[EventRecord],
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), StoreError> {
         let insert = sql(names.fill(INSERT_EVENT));
         for event in events {
             sqlx::query(insert.clone())

@@ -23,6 +23,8 @@ use uuid::Uuid;
 use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{KeyDigest, Lane};
+use crate::store::error::StoreError;
+use crate::store::fault::Fault;
 use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
 use crate::store::liveness::Liveness;
 use crate::store::names::{Names, sql};
@@ -121,26 +123,15 @@ async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
     Ok(sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?)
 }
 
-/// What a session without a pooler never says: there is no such prepared statement, or there is one
-/// already.
-const OF_A_POOLER: [&str; 2] = ["26000", "42P05"];
-
-/// Our own statements name a column, a function or a type that is not there.
-const OF_ANOTHER_VERSION: [&str; 3] = ["42703", "42883", "42704"];
-
 /// The result of a call, unless it takes too long.
 async fn in_time<T>(
     bound: Duration,
     call: impl Future<Output = Result<T, OutboxError>>,
 ) -> Result<T, OutboxError> {
     let result = tokio::time::timeout(bound, call).await.unwrap_or_else(|_| Err(no_answer()));
-    result.map_err(|error| {
-        let database = error.as_database_error().and_then(|error| error.as_database_error());
-        match database.and_then(|error| error.code()) {
-            Some(code) if OF_A_POOLER.contains(&&*code) => through_a_pooler(),
-            Some(code) if OF_ANOTHER_VERSION.contains(&&*code) => OutboxError::other_version(error),
-            _ => error,
-        }
+    result.map_err(|error| match error.fault() {
+        Fault::OtherSession => through_a_pooler(),
+        _ => StoreError::from(error).into(),
     })
 }
 

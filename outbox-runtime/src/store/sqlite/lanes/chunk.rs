@@ -5,9 +5,9 @@ use sqlx::{Decode, Row, Sqlite, Type};
 use tokio::time::Instant;
 
 use super::SqliteLaneStore;
-use crate::error::OutboxError;
 use crate::event::{Headers, is_in_calendar};
 use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::store::error::StoreError;
 use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 use crate::store::names::sql;
 
@@ -31,7 +31,7 @@ impl SqliteLaneStore {
     pub(super) async fn read_lanes(
         &self,
         lanes: &[LaneRead<i64>],
-    ) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
+    ) -> Result<Vec<LaneBatch<i64>>, StoreError> {
         let statement = sql(self.names.fill(READ_LANE));
         let until = Instant::now() + self.lease / 8;
         let mut batches = Vec::with_capacity(lanes.len());
@@ -63,7 +63,7 @@ impl SqliteLaneStore {
 
 /// A row that was written by hand may have any content that its columns accept. That is not an
 /// error, which would stop all lanes: the event is marked as unreadable, and parked.
-pub(in crate::store::sqlite) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, OutboxError> {
+pub(in crate::store::sqlite) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, StoreError> {
     let mut unreadable = None;
     let record = EventRecord {
         id: field(row, "id", &mut unreadable),

@@ -9,6 +9,7 @@ use super::{SqliteLaneStore, park};
 use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
+use crate::store::error::StoreError;
 use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Progress, Saved, Share};
 use crate::store::liveness::Sign;
 use crate::store::names::{Names, sql};
@@ -66,7 +67,7 @@ impl SqliteLaneStore {
         &mut self,
         held: &[Lease],
         share: Share,
-    ) -> Result<Claimed<i64>, OutboxError> {
+    ) -> Result<Claimed<i64>, StoreError> {
         let now = unix_millis();
         let fair = share == Share::Fair;
         let mut connection = self.pool.acquire().await?;
@@ -128,7 +129,7 @@ impl SqliteLaneStore {
         dead: &[(Uuid, i64)],
         ours: &[Lane],
         wanted: usize,
-    ) -> Result<Vec<(Lease, i64, KnownParked)>, OutboxError> {
+    ) -> Result<Vec<(Lease, i64, KnownParked)>, StoreError> {
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
         // Only relays that have given no sign of life since.
         let signs = self.signs(&mut tx, unix_millis()).await?;
@@ -156,11 +157,11 @@ impl SqliteLaneStore {
     async fn lane_rows(
         &self,
         connection: &mut SqliteConnection,
-    ) -> Result<Vec<LaneRow>, OutboxError> {
+    ) -> Result<Vec<LaneRow>, StoreError> {
         let rows: Vec<LaneColumns> =
             sqlx::query_as(sql(self.names.fill(LANES_AND_HOLDERS))).fetch_all(connection).await?;
         if rows.len() < LANES {
-            return Err(rows_are_missing(&self.names, LANES - rows.len()));
+            return Err(rows_are_missing(&self.names, LANES - rows.len()).into());
         }
         let row = |(lane, epoch, cursor, owner, alive_until)| LaneRow {
             lane: Lane::from_number(lane),
@@ -177,7 +178,7 @@ impl SqliteLaneStore {
         &self,
         connection: &mut SqliteConnection,
         now: i64,
-    ) -> Result<Vec<Sign>, OutboxError> {
+    ) -> Result<Vec<Sign>, StoreError> {
         let signs: Vec<(Uuid, i64, i64, bool, bool)> = sqlx::query_as(sql(self.names.fill(SIGNS)))
             .bind(self.owner)
             .bind(now)
@@ -196,7 +197,7 @@ impl SqliteLaneStore {
     pub(super) async fn save_cursors(
         &self,
         progress: &[Progress<i64>],
-    ) -> Result<Saved, OutboxError> {
+    ) -> Result<Saved, StoreError> {
         let (parking, plain): (Vec<_>, Vec<_>) =
             progress.iter().partition(|progress| !progress.parked.is_empty());
         let mut saved = Saved::default();
@@ -210,20 +211,20 @@ impl SqliteLaneStore {
             tx.commit().await?;
         }
         for progress in parking {
-            match self.save_and_park(progress).await {
+            match self.save_and_park(progress).await.map_err(OutboxError::from) {
                 Ok(true) => {}
                 Ok(false) => saved.lost.push(progress.lease.lane),
                 Err(error) if error.is_of_one_statement() => {
                     saved.failed.push((progress.lease.lane, error));
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(saved)
     }
 
     /// Returns `false` if the lane is lost.
-    async fn save_and_park(&self, progress: &Progress<i64>) -> Result<bool, OutboxError> {
+    async fn save_and_park(&self, progress: &Progress<i64>) -> Result<bool, StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let ours = self.save_cursor(&mut tx, progress.lease, progress.cursor).await?;
         if ours {
@@ -255,7 +256,7 @@ impl SqliteLaneStore {
         &self,
         held: &[Lease],
         leaving: bool,
-    ) -> Result<(), OutboxError> {
+    ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for lease in held {
             sqlx::query(sql(self.names.fill(RELEASE_LANE)))

@@ -50,11 +50,11 @@ impl LaneStore for SqliteLaneStore {
     type Cursor = i64;
 
     async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<i64>, OutboxError> {
-        self.claim_lanes(held, share).await
+        Ok(self.claim_lanes(held, share).await?)
     }
 
     async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
-        self.read_lanes(lanes).await
+        Ok(self.read_lanes(lanes).await?)
     }
 
     fn cursor_before(_: &i64, seq: i64) -> i64 {
@@ -62,7 +62,7 @@ impl LaneStore for SqliteLaneStore {
     }
 
     async fn save(&mut self, progress: &[Progress<i64>]) -> Result<Saved, OutboxError> {
-        self.save_cursors(progress).await
+        Ok(self.save_cursors(progress).await?)
     }
 
     async fn parked_among(
@@ -70,7 +70,7 @@ impl LaneStore for SqliteLaneStore {
         lane: Lane,
         keys: Vec<KeyDigest>,
     ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
-        self.keys_among(lane, &keys).await
+        Ok(self.keys_among(lane, &keys).await?)
     }
 
     async fn released(
@@ -78,7 +78,7 @@ impl LaneStore for SqliteLaneStore {
         held: &[Lease],
         retry: Retry,
     ) -> Result<Vec<Released>, OutboxError> {
-        self.released_events(held, &retry).await
+        Ok(self.released_events(held, &retry).await?)
     }
 
     async fn settle_released(
@@ -86,10 +86,10 @@ impl LaneStore for SqliteLaneStore {
         lease: Lease,
         settled: &Settled,
     ) -> Result<Option<bool>, OutboxError> {
-        self.settle(lease, settled).await
+        Ok(self.settle(lease, settled).await?)
     }
 
     async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
-        self.release_lanes(held, leaving).await
+        Ok(self.release_lanes(held, leaving).await?)
     }
 }

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::SqliteLaneStore;
 use super::chunk::stored_event;
-use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
+use crate::store::error::StoreError;
 use crate::store::lanes::{KnownParked, Lease};
 use crate::store::names::{Names, sql};
 use crate::store::parked::{
@@ -127,7 +127,7 @@ impl SqliteLaneStore {
         &self,
         lane: Lane,
         keys: &[KeyDigest],
-    ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
+    ) -> Result<Option<Vec<KeyDigest>>, StoreError> {
         let any: Option<i64> = sqlx::query_scalar(sql(self
             .names
             .fill("select 1 from {parked_key} where lane = $1 limit 1")))
@@ -158,7 +158,7 @@ impl SqliteLaneStore {
         &self,
         held: &[Lease],
         retry: &Retry,
-    ) -> Result<Vec<Released>, OutboxError> {
+    ) -> Result<Vec<Released>, StoreError> {
         let mut candidates = Vec::new();
         for lease in held {
             if retry.keys > 0 {
@@ -193,7 +193,7 @@ impl SqliteLaneStore {
         &self,
         lane: Lane,
         except: &[KeyDigest],
-    ) -> Result<Vec<Candidate>, OutboxError> {
+    ) -> Result<Vec<Candidate>, StoreError> {
         let rows: Vec<(Uuid, Option<i64>, Option<i64>)> =
             sqlx::query_as(sql(self.names.fill(RELEASED)))
                 .bind(lane.number())
@@ -214,7 +214,7 @@ impl SqliteLaneStore {
         &self,
         lease: Lease,
         settled: &Settled,
-    ) -> Result<Option<bool>, OutboxError> {
+    ) -> Result<Option<bool>, StoreError> {
         let (lane, key) = (lease.lane.number(), settled.key.0);
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let ours: Option<i64> = sqlx::query_scalar(sql(self.names.fill(STILL_OURS)))

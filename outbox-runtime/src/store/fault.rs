@@ -1,0 +1,44 @@
+//! What the refusal of a database means, whatever its codes are.
+
+/// The meaning of a database's error. Each store reads its own codes, in its `fault.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// There is no such table, or no such schema.
+    MissingTable,
+    /// There is no such column, function or type: the tables are of another version than the
+    /// statement.
+    MissingColumn,
+    /// A conflict with a concurrent transaction. The same transaction may succeed when it runs
+    /// again.
+    Conflict,
+    /// A lock was not granted in the time that is allowed for it.
+    LockTimeout,
+    /// The statement was cancelled, mostly because it took longer than it may.
+    Cancelled,
+    /// The server ended the session. It may do so when a commit is done and only the answer is
+    /// missing.
+    SessionEnded,
+    /// The database does not answer, or can do nothing now: it shuts down, has no connection left,
+    /// or its disk is full.
+    Unavailable,
+    /// The server takes no writes: it is a standby.
+    ReadOnly,
+    /// An earlier statement of the transaction failed, and the database takes no more of it.
+    Aborted,
+    /// The role lacks a privilege.
+    Denied,
+    /// The server does not accept the credentials, or has no such database.
+    LoginRefused,
+    /// The session does not know a statement that was prepared in it: a transaction pooler gave the
+    /// statement to another session.
+    OtherSession,
+    /// Anything else.
+    Other,
+}
+
+impl Fault {
+    /// Whether nothing can be said about the statement, because the database did not get to it.
+    pub(crate) fn is_unavailable(self) -> bool {
+        matches!(self, Self::SessionEnded | Self::Unavailable)
+    }
+}
