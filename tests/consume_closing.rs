@@ -13,7 +13,7 @@ use support::topics::create_topic_of;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions};
 
-/// How many threads of this process close a client. Linux cuts their name.
+/// Number of threads of this process that close a client. Linux cuts their names.
 fn closing() -> usize {
     let threads = std::fs::read_dir("/proc/self/task").unwrap();
     let names = threads

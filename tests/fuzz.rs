@@ -32,9 +32,9 @@ use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
 
 const EVENTS: usize = 12_000;
 const MISHAPS: usize = 24;
-/// A bound: a connection that has gone silent is noticed after half a minute.
+/// A bound only: a silent connection is noticed after half a minute.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// A relay sleeps through so many mishaps: longer than its lease.
+/// Number of mishaps for which a relay is suspended: longer than its lease.
 const PAUSE: usize = 6;
 
 fn versions() -> Vec<PgVersion> {

@@ -74,7 +74,7 @@ const INSERT_ORDER: &str = "insert into orders (customer) values ($1) returning 
 const CALLS: i64 = 200;
 const PAIRS: usize = 150;
 
-// On one thread: how fast an idle worker of the runtime wakes up is not what is measured.
+// On one thread, so that the time in which an idle worker of the runtime wakes up is not measured.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let url = std::env::var("DATABASE_URL")?;
@@ -131,7 +131,7 @@ async fn measure(outbox: Outbox<Postgres>, tasks: i64) -> Result<(), Failure> {
     // The first pair warms up.
     for pair in 0..=PAIRS {
         let (annotated, by_hand);
-        // Who goes second finds the caches warm.
+        // The order alternates, since the second one finds warm caches.
         if pair % 2 == 0 {
             annotated = turn(tasks, call_annotated.clone()).await?;
             by_hand = turn(tasks, call_by_hand.clone()).await?;

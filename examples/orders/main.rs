@@ -49,7 +49,7 @@ async fn main() -> Result<(), Failure> {
     };
 
     let database = setting("DATABASE_URL")?;
-    // Lazily: the first to need a connection is `migrate` or the relay, and their errors say what
+    // Lazily: `migrate` or the relay is the first to need a connection, and their errors say what
     // to look for.
     let pool = PgPoolOptions::new()
         .max_connections(20)
@@ -122,8 +122,8 @@ fn setting(name: &str) -> Result<String, Failure> {
     })
 }
 
-/// A flag that Ctrl-C or SIGTERM sets, for all who wait. A second one ends the process at once:
-/// nothing is lost by that.
+/// A flag that Ctrl-C or SIGTERM sets. A second signal ends the process at once, which loses
+/// nothing.
 fn on_signal() -> Result<watch::Receiver<bool>, Failure> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! The business: what is annotated, and what is not different because of it.
+//! The business code: what is annotated, and what is written as always.
 
 use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, transactional_outbox};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 #[derive(Debug, Deserialize)]
 pub struct PlaceOrder {
-    /// Given by the client, so that it may ask again after a lost answer. Default: a new one.
+    /// Id given by the client, so that it can repeat the request after a lost answer. Default: a
+    /// new one.
     #[serde(default = "Uuid::now_v7")]
     pub id: Uuid,
     pub customer: String,
@@ -18,7 +19,7 @@ pub struct PlaceOrder {
 pub struct Order {
     pub id: Uuid,
     pub customer: String,
-    /// 1, 2, 3, … of this customer.
+    /// Number of the order: 1, 2, 3, … for each customer.
     pub number: i64,
     pub item: String,
 }

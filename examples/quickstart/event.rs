@@ -1,9 +1,9 @@
-//! What the two services have in common.
+//! What the two services share.
 
 use outbox::DomainEvent;
 use serde::{Deserialize, Serialize};
 
-/// What the inventory wants to know of an order.
+/// What the inventory needs to know about an order.
 #[derive(Debug, Serialize, Deserialize, DomainEvent)]
 #[event(topic = "quickstart-orders", name = "order.placed")]
 pub(crate) struct OrderPlaced {

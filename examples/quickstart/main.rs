@@ -1,8 +1,8 @@
 //! The whole of outbox in one terminal: `cargo run --example quickstart`.
 //!
-//! A service takes orders; it is killed before it has published, and again before it has noted that
-//! it had; an inventory service still counts each order once. Nothing is simulated: the service is
-//! a process of its own, which this one starts, kills and starts again.
+//! A service takes orders. It is killed before it has published them, and again after that but
+//! before it has saved its progress. An inventory service still counts each order once. Nothing is
+//! simulated: the service is a process of its own, which this one starts, kills and starts again.
 //!
 //! It needs nothing but this repository: a SQLite file, and the Kafka broker that is built into
 //! librdkafka. With `DATABASE_URL` (Postgres) and `KAFKA_BROKERS` set, it runs on those.
@@ -16,7 +16,7 @@ use rdkafka::mocking::MockCluster;
 
 mod event;
 
-/// The same service on two databases: the file reads as if there were one.
+/// The same service on two databases, from one file.
 mod on_sqlite {
     use sqlx::Sqlite as Db;
     include!("service.rs");
@@ -86,7 +86,7 @@ impl ServiceProcess {
         Ok(Self { child, lines: BufReader::new(output).lines() })
     }
 
-    /// Passes on what it says, up to the line `until` or its end.
+    /// Prints what the process prints, up to the line `until` or its end.
     fn listen(&mut self, until: &str) -> Result<(), Failure> {
         for line in self.lines.by_ref() {
             let line = line?;

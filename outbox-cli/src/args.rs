@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! Command-line arguments.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -54,7 +54,7 @@ pub enum DeadLetters {
     },
     /// Give some up for good
     ///
-    /// They are not listed any more, and are deleted when Kafka's retention ends.
+    /// They are no longer listed, and are deleted when Kafka's retention ends.
     Discard {
         #[command(flatten)]
         of: Of,

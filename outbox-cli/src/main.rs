@@ -1,6 +1,6 @@
 //! The command `outbox`, for those who operate an outbox and its consumers.
 //!
-//! It ends with 0, with 1 if something could not be done, and with 2 if it was not understood.
+//! Exit codes: 0 for success, 1 if something failed, 2 for wrong arguments.
 
 #![forbid(unsafe_code)]
 
@@ -22,14 +22,14 @@ async fn main() -> ExitCode {
     let Err(failure) = dead_letters::run(&command, &mut io::stdout()).await else {
         return ExitCode::SUCCESS;
     };
-    // Whoever read us has seen enough: `outbox dead-letters list … | head`.
+    // The reader has closed the pipe: `outbox dead-letters list … | head`.
     if failure
         .downcast_ref()
         .is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe)
     {
         return ExitCode::SUCCESS;
     }
-    // Where nobody listens there is still the exit code.
+    // If stderr is closed, there is still the exit code.
     let _ = writeln!(io::stderr(), "error: {failure}");
     ExitCode::FAILURE
 }

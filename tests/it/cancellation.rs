@@ -206,8 +206,8 @@ async fn a_panic_in_the_body_rolls_back_and_leaves_the_pool_usable() {
 
 #[tokio::test]
 async fn an_error_swallowed_in_the_body_does_not_commit_half() {
-    // Postgres aborts a transaction at its first error; whoever ignores that gets an error from us,
-    // not a silent loss.
+    // Postgres aborts a transaction at its first error. A body that ignores it gets an error, not a
+    // silent loss.
     #[transactional_outbox(tx in outbox)]
     async fn swallows(outbox: &Outbox<Postgres>) -> Result<(), OutboxError> {
         sqlx::query("insert into orders (n) values (1)").execute(&mut *tx).await?;

@@ -28,7 +28,7 @@ const CLIENTS: u64 = 16;
 const CUSTOMERS: u64 = 40;
 const PROCESS_KILLS: usize = 30;
 const SERVER_KILLS: usize = 2; // of each
-/// A relay that is paused sleeps through so many kills: longer than its lease.
+/// Number of kills for which a relay is suspended: longer than its lease.
 const PAUSE: usize = 4;
 
 /// Their places among the processes.

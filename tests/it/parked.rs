@@ -1,5 +1,5 @@
-//! What is set aside, and what an operator does with it: it holds up nothing but its own topic and
-//! key, costs a bounded amount of memory, and nothing innocent is discarded by accident.
+//! Parked events, and what an operator does with them: they hold up only their own topic and key,
+//! take a bounded amount of memory, and no innocent event is discarded by accident.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -166,8 +166,8 @@ async fn what_cannot_be_parked_stops_its_own_lane_only<DB: Raw>(outbox: Outbox<D
     for n in 1..=30 {
         commit(&outbox, customers.iter().map(|customer| OrderCreated::new(customer, n))).await;
     }
-    // The lane of the poisoned customer waits, with those who share it; far more than half of the
-    // others do not.
+    // The lane of the poisoned customer waits, with customers that share it; far more than half of
+    // the others do not.
     within_a_minute(kafka.wait_for(30 * 48)).await;
     assert_eq!(outbox.status().await.unwrap().parked, 0);
     DB::run(&outbox, "alter table outbox_parked drop constraint sabotage", "drop trigger sabotage")
@@ -382,7 +382,7 @@ async fn a_parked_event_is_not_replayed<DB: OutboxDatabase>(outbox: Outbox<DB>) 
     assert_eq!(outbox.replay(Replay::all().ids([parked[0].event.id])).await.unwrap(), 0);
 }
 
-/// Sends nothing, for no fault of the events, and counts how often it was asked to.
+/// Sends nothing, through no fault of the events, and counts its calls.
 #[derive(Clone, Default)]
 struct Unable(Arc<AtomicUsize>);
 
@@ -418,7 +418,7 @@ async fn the_only_copy_that_is_left_can_be_replayed() {
     assert_eq!(drained(&outbox).await["a"], [1]);
 }
 
-/// What the database does not take is noted later, and not sent again meanwhile.
+/// What the database does not accept is recorded later, and not sent again until then.
 #[tokio::test]
 async fn a_parked_event_whose_delivery_cannot_be_noted_is_not_sent_again_and_again() {
     let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;

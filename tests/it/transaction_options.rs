@@ -10,7 +10,7 @@ use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
 use sqlx::{Executor, PgConnection, Postgres, Sqlite};
 use tokio::sync::{Barrier, Mutex};
 
-/// What Postgres says to one of two transactions that cannot both be.
+/// Raises the error that Postgres gives to one of two transactions that cannot both commit.
 const SERIALIZATION_FAILURE: &str =
     "do $$ begin raise exception 'not now' using errcode = '40001'; end $$";
 
@@ -309,7 +309,7 @@ async fn at_commit(outbox: &Outbox<Postgres>, statements: &str) {
 #[tokio::test]
 async fn a_commit_that_is_refused_is_run_again() {
     let outbox = outbox().await;
-    // A sequence goes on where a transaction is rolled back.
+    // A sequence keeps counting when a transaction is rolled back.
     outbox.pool().execute("create sequence commits").await.unwrap();
     at_commit(
         &outbox,
@@ -333,7 +333,7 @@ async fn a_commit_that_may_have_happened_is_not_run_again() {
     assert_eq!(attempts.into_inner(), 1);
 }
 
-/// Lets go of the database once the method could not begin.
+/// Releases the database after the method could not begin.
 struct LetsGo {
     outbox: Outbox<Sqlite>,
     blocker: Mutex<Option<OutboxTx<'static, Sqlite>>>,

@@ -75,8 +75,8 @@ pub fn kafka() -> String {
     server("KAFKA_BROKERS")
 }
 
-/// Defaults that a DBA may have chosen, each of which something could rest on that does not state
-/// it. All databases on [`OTHER_POSTGRES`] have them.
+/// Defaults that an administrator may have chosen. Code that does not state what it needs may
+/// depend on one of them. All databases on [`OTHER_POSTGRES`] have them.
 pub const HOSTILE: &[(&str, &str)] = &[
     ("default_transaction_isolation", "serializable"),
     ("default_transaction_read_only", "on"),

@@ -1,5 +1,4 @@
-//! A TCP proxy between a client and a server that fails as networks do: without a word, or by a
-//! reset.
+//! A TCP proxy between a client and a server that fails as networks do: silently, or by a reset.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -15,7 +15,7 @@ use super::{OrderCreated, migrated};
 
 pub const WRITERS: u64 = 24;
 const KEYS: u64 = 20;
-/// The key of a transaction that somebody may hold open.
+/// The key of a transaction that a test may hold open.
 pub const LONG_KEY: i64 = KEYS as i64;
 
 /// One business transaction: some keys, each under its lock, with an event of its new value.
@@ -85,7 +85,7 @@ async fn write(
     Ok(events)
 }
 
-/// Runs writers until so many `events` are `committed`; returns how many there are then.
+/// Runs writers until `events` events are `committed`. Returns how many there are then.
 pub async fn run(
     outbox: &Outbox<Postgres>,
     seed: u64,

@@ -23,7 +23,7 @@ use crate::{Failure, OrderCreated, TOPIC, brokers, debezium, outbox as open, pea
 const CONNECTIONS: u32 = 16;
 const WARM_UP: Duration = Duration::from_secs(3);
 const CUSTOMERS: u64 = 10_000;
-/// More than writers on two cores come to in a second.
+/// A number of commits a second that writers on two cores do not reach.
 const MOST_PER_SECOND: u64 = 50_000;
 
 #[derive(Deserialize)]
@@ -94,8 +94,8 @@ fn consume(
     }
 }
 
-/// Has `commit` called at `rate`, or as often as can be if that is 0, for `seconds`, and prints the
-/// latencies of all customers but the `held_up`.
+/// Calls `commit` at `rate` a second, or as fast as possible if that is 0, for `seconds`, and
+/// prints the latencies of all customers except the `held_up`.
 async fn measure<F, C>(
     rate: u64,
     seconds: u64,
@@ -126,8 +126,8 @@ where
         writers.spawn(async move {
             let mut n = writer;
             while n < total {
-                // At its time, not at a distance from the last: a slow commit must not thin out the
-                // load.
+                // At its own time, not some time after the last one: a slow commit must not reduce
+                // the load.
                 if rate > 0 {
                     let due = begin + Duration::from_secs_f64(n as f64 / rate as f64);
                     tokio::time::sleep_until(due.into()).await;
@@ -148,7 +148,8 @@ where
         writer??;
     }
     let took = begin.elapsed().as_secs_f64();
-    // What is late has this long to arrive; the consumer then waits for a silence of half a second.
+    // Late events have this time to arrive; the consumer then waits until nothing has come for half
+    // a second.
     tokio::time::sleep(Duration::from_secs(1)).await;
     done.store(true, Ordering::Release);
     let arrived = consumer.await??;
@@ -216,7 +217,7 @@ struct TooLarge {
     noise: String,
 }
 
-/// What goes on beside the measured events.
+/// A disturbance that runs beside the measured events.
 async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, Failure> {
     match what {
         "open-transaction" => {

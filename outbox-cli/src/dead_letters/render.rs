@@ -15,7 +15,7 @@ const HEADINGS: [&str; 7] = ["PLACE", "EVENT", "KEY", "ATTEMPTS", "CLASS", "LAST
 const LONGEST_KEY: usize = 40;
 const LONGEST_ERROR: usize = 120;
 
-/// A line for each, and one above them that says what is where.
+/// A line for each, below a line of column names.
 pub fn table(letters: &[(Place, DeadLetter)]) -> String {
     aligned(&letters.iter().map(|(place, letter)| row(*place, letter)).collect::<Vec<_>>())
 }

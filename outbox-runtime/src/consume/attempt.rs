@@ -27,7 +27,7 @@ pub(crate) struct Group<DB: OutboxDatabase> {
     pub(crate) routes: Routes<DB>,
 }
 
-/// What an attempt came to, if it did not fail.
+/// The result of an attempt that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attempted {
     /// The handler's changes are committed.
@@ -47,7 +47,7 @@ pub(crate) enum Attempted {
     RolledBack,
 }
 
-/// How an attempt that succeeded ends.
+/// How a successful attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     Commit,
@@ -81,16 +81,16 @@ pub(crate) enum Interruption {
     BeforeHandler,
     /// A conflict with another transaction.
     Conflict,
-    /// The connection was lost, and others are not: it may be the event that ends them.
+    /// The connection was lost, although others work: the event may be what ends connections.
     LostConnection,
 }
 
-/// The longest wait for an answer of the database to what is ours, unless locks are waited for: a
-/// connection and its `BEGIN`, and the commit.
+/// Longest wait for the database where no lock is waited for: for a connection and its `BEGIN`, and
+/// for the commit.
 const LONGEST_ANSWER: Duration = Duration::from_secs(30);
-/// How much later than the database itself an answer is given up.
+/// Time by which our own time-out is longer than the database's.
 const GRACE: Duration = Duration::from_secs(5);
-/// A handler's statement may still run.
+/// Longest wait for a rollback: a handler's statement may still run.
 const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A message that can be handled.
@@ -100,7 +100,7 @@ struct Prepared<'g, DB: OutboxDatabase> {
     event: Box<dyn Decoded<DB> + 'g>,
 }
 
-/// What to do when a handler's own request for a connection was in vain.
+/// What to do when a handler got no connection from the pool.
 const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`: one that asks the pool for another should \
                                      use its `tx`, or the pool's `max_connections` be twice the consumer's `concurrency`)";
 
@@ -119,7 +119,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         let answer = options.timeout.saturating_add(GRACE).min(LONGEST_ANSWER);
         let begun = self.in_time(answer, self.begin(options.timeout)).await;
         let mut tx = begun.map_err(before_handler)?;
-        // Another member may be at the same event: that is waited for.
+        // Another member may be handling the same event: this waits for it.
         let admitted = self.admit(&mut tx, incoming, context.id);
         let admitted = self.in_time(options.timeout.saturating_add(GRACE), admitted).await;
         let later = match admitted.map_err(before_handler)? {
@@ -137,8 +137,9 @@ impl<DB: OutboxDatabase> Group<DB> {
         })
     }
 
-    /// A transaction of a consumer, whose statements take `limit` at most. Which events wait is
-    /// decided by statements that see what was committed before them, not before the transaction.
+    /// A transaction of a consumer, whose statements take `limit` at most. The statements that
+    /// decide which events wait must see what was committed before them, not before the
+    /// transaction.
     pub(crate) async fn begin(
         &self,
         limit: Duration,
@@ -157,8 +158,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         if !DB::insert_inbox(tx, names, &self.name, id).await? {
             return Ok(Admitted::No(Attempted::Duplicate));
         }
-        // It may be noted as queued wherever it comes from: a process may have died before it sent
-        // it to its retry topic.
+        // It may be recorded as queued even if it comes from its own topic: a process may have died
+        // before sending it to its retry topic.
         let Some(queued) = self.queued(incoming) else {
             return Ok(Admitted::Yes { later: false });
         };
@@ -169,7 +170,7 @@ impl<DB: OutboxDatabase> Group<DB> {
             // later ones handled.
             Admitted::No(Attempted::Duplicate)
         } else if in_retry_topic && incoming.message.topic == queued.of.topic {
-            // It has come again: its copy in the retry topic is the one that counts.
+            // It has come again. Its copy in the retry topic is the one that counts.
             Admitted::No(Attempted::InRetryTopic)
         } else if earlier {
             Admitted::No(Attempted::BehindAnother)
@@ -196,12 +197,13 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
-    /// If no answer comes, it was committed or not: the event is tried again, and the inbox knows.
+    /// Without an answer, the transaction may or may not be committed: the event is tried again,
+    /// and the inbox decides.
     async fn commit(&self, tx: OutboxTx<'static, DB>, answer: Duration) -> Result<(), Failure> {
         let conflict = tx.saw_conflict();
         let committed = tx.commit();
-        // What the database refuses may be the handler's doing: a deferred constraint, an event too
-        // large for a column.
+        // A refusal of the database may be caused by the handler: a deferred constraint, an event
+        // too large for a column.
         match self.in_time(answer, committed).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotMigrated => Err(Failure::Fatal(error)),
@@ -225,8 +227,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         answer: Duration,
     ) -> Failure {
         let HandlerFailure { class, error } = failure;
-        // The handler's own error may hide what the database said. If it calls that permanent, it
-        // knows better.
+        // The handler's own error may hide what the database said. If it says permanent, it is
+        // believed.
         let hidden = class == ErrorClass::Transient && tx.saw_conflict();
         let conflict = hidden || is_caused_by_conflict(error.as_dyn());
         let away = is_database_away(error.as_dyn());
@@ -241,8 +243,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
-    /// The connection was lost. If another can be had at once, it was not the database, but perhaps
-    /// the event.
+    /// The connection was lost. If another one can be opened at once, the cause was not the
+    /// database, but perhaps the event.
     async fn lost(&self, error: String, answer: Duration) -> Failure {
         match self.in_time(answer, self.outbox.begin()).await {
             Ok(_) => Failure::Interrupted { by: Interruption::LostConnection, error },
@@ -253,13 +255,13 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
     }
 
-    /// Whether the rollback was answered.
+    /// Rolls back. Returns whether the database answered.
     async fn roll_back(&self, tx: OutboxTx<'static, DB>) -> bool {
         self.in_time(ROLLED_BACK_WITHIN, tx.rollback()).await.is_ok()
     }
 
-    /// The database's answer, unless its connection seems to be dead. A file answers in the time
-    /// that its user set.
+    /// The database's answer, or an error if its connection seems to be dead. A file database has
+    /// its own time-out (`busy_timeout`).
     pub(crate) async fn in_time<T>(
         &self,
         bound: Duration,
@@ -321,15 +323,15 @@ fn prepare<'m, DB: OutboxDatabase>(
         )
     })?;
     let context = message.context(&incoming.history, id, named.name, named.version);
-    // A codec, or what makes a new version of an old one, is the user's code too.
+    // A codec, or the conversion of an old version to a new one, is the user's code too.
     let event = caught(|| handler.decode(named, message.payload.as_deref()))
         .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
         .map_err(|failure| Failure::Undecodable(why(&failure, named)))?;
     Ok(Some(Prepared { options: handler.options(), context, event }))
 }
 
-/// Runs a handler, for a limited time. A panic is a failure like others: one bad event must not end
-/// the consumer.
+/// Runs a handler, for a limited time. A panic is a failure like any other: one bad event must not
+/// end the consumer.
 async fn run<DB: OutboxDatabase>(
     event: Box<dyn Decoded<DB> + '_>,
     tx: &mut OutboxTx<'static, DB>,
@@ -381,7 +383,7 @@ enum Admitted {
     No(Attempted),
 }
 
-/// Before a handler has run. A database that is away is waited for; tables that are missing are
+/// The failure before a handler has run. A database that is away is waited for; missing tables are
 /// not.
 fn before_handler(error: OutboxError) -> Failure {
     match error.kind() {

@@ -218,7 +218,7 @@ fn after_failure(class: ErrorClass, options: &HandlerOptions, before: &Tries) ->
     if class == ErrorClass::Permanent {
         return Step::DeadLetter;
     }
-    // An event out of a retry topic is tried once, and goes on to the next.
+    // An event from a retry topic is tried once, and then sent to the next one.
     let in_place = if before.retry == 0 { options.attempts_in_place() } else { 1 };
     if in_place == u32::MAX || before.failed.saturating_add(1) < in_place {
         let pause = pause_after(before.failed, options.first_pause, options.longest_pause);

@@ -1,4 +1,4 @@
-//! Which handler takes which event.
+//! Decides which handler takes which event.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -22,17 +22,17 @@ pub(crate) struct Routes<DB: OutboxDatabase> {
 struct OfTopic {
     /// name → the handlers of its versions.
     names: HashMap<&'static str, BTreeMap<u32, usize>>,
-    /// The handler of messages that no outbox wrote, with the name and version to take them for.
+    /// Handler of messages that no outbox wrote, with the name and version they are given.
     foreign: Option<(usize, &'static str, u32)>,
-    /// Whether all its events wait for an earlier one of their key in a retry topic: what orders a
+    /// Whether all its events wait for an earlier one of their key in a retry topic. The order of a
     /// key is one rule for all handlers of the topic, the strictest.
     keeps_order: bool,
 }
 
-/// What a message is, by its headers.
+/// The handler of a message, if there is one.
 pub(crate) enum Route<'r, DB: OutboxDatabase> {
     Handler(&'r dyn AnyHandler<DB>, Named<'r>),
-    /// No handler takes events of this name: another consumer does.
+    /// No handler takes events of this name: they are for other consumers.
     NoHandler,
     /// No outbox wrote it, and no handler takes such messages.
     NotAnEvent,
@@ -94,7 +94,7 @@ impl<DB: OutboxDatabase> Routes<DB> {
         Ok(Self { handlers, topics })
     }
 
-    /// Whether the keys of a topic are kept in order; an error if its handlers say both.
+    /// Whether the keys of a topic are kept in order. An error if its handlers disagree.
     fn one_rule(
         topic: &str,
         of_topic: &OfTopic,
@@ -154,8 +154,8 @@ impl<DB: OutboxDatabase> Routes<DB> {
         incoming
     }
 
-    /// The handler of a message that was first on `topic`. One of another version takes it if there
-    /// is none of its own: it may know how to read it.
+    /// The handler of a message that was first on `topic`. If its version has no handler, one of
+    /// another version takes it, since it may be able to read it.
     fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Route<'r, DB> {
         let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else {
             return Route::NoHandler;

@@ -75,7 +75,7 @@ impl Headers {
         let headers: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
             OutboxError::new(
                 ErrorKind::Database,
-                "the `headers` of an event in the outbox are not a JSON object of strings: somebody else wrote them",
+                "the `headers` of an event in the outbox are not a JSON object of strings: they were not written by an outbox",
             )
             .with_source(error)
         })?;

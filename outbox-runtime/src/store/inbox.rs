@@ -1,6 +1,6 @@
-//! What a consumer group has handled, and what waits for an earlier event of its key: the
-//! statements that all stores share, and the functions that run them, written out for each (a
-//! generic one would need more bounds on sqlx's types than it has lines).
+//! What a consumer group has handled, and which events wait for an earlier one of their key. The
+//! statements are shared by all stores. The functions that run them are written out for each store:
+//! generic ones would need more bounds on sqlx's types than they have lines.
 
 use uuid::Uuid;
 
@@ -16,41 +16,41 @@ pub struct GroupKey<'a> {
 }
 
 impl GroupKey<'_> {
-    /// What stands for the key in indexes, which do not take keys of any length. Keys with the same
-    /// digest would wait for each other, and nothing else would come of it.
+    /// The key's digest for indexes, which do not accept keys of any length. Keys with the same
+    /// digest would wait for each other; nothing else would follow.
     pub(crate) fn digest(&self) -> Uuid {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, self.key)
     }
 }
 
-/// An event whose key may have to wait for it. It is known by its id: places begin anew with a
-/// topic that is deleted and created again.
+/// An event that later events of its key may have to wait for. It is identified by its id: offsets
+/// begin again with a topic that is deleted and created again.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting<'a> {
     /// Its key.
     pub of: GroupKey<'a>,
     /// Its id.
     pub event_id: Uuid,
-    /// The partition it was first in, for the operator.
+    /// Partition in which it was first, for the operator.
     pub partition: i32,
-    /// The offset it was first at, for the operator.
+    /// Offset at which it was first, for the operator.
     pub offset: i64,
 }
 
-/// Which other events of a key wait, and where this one did.
+/// Which other events of a key wait, and whether this one did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Others {
-    /// It was noted itself.
+    /// Whether this event was waiting.
     pub noted: bool,
-    /// It was noted as being in a retry topic.
+    /// Whether it was recorded as being in a retry topic.
     pub in_retry_topic: bool,
-    /// One that waits since before this one did, or any if this one did not.
+    /// Whether an earlier event waits; any event, if this one did not wait.
     pub earlier: bool,
-    /// One that waits since after this one did, or any if this one did not.
+    /// Whether a later event waits; any event, if this one did not wait.
     pub later: bool,
 }
 
-/// What a message is, besides its place and key.
+/// The contents of a message: everything but its place and key.
 #[derive(Debug, Clone)]
 pub struct Content {
     /// The headers, as JSON.
@@ -59,29 +59,30 @@ pub struct Content {
     pub payload: Option<Vec<u8>>,
 }
 
-/// The first event of a key that waits.
+/// The first waiting event of a key.
 #[derive(Debug, Clone)]
 pub struct FirstWaiting {
     /// Its id.
     pub event_id: Uuid,
-    /// The partition it was first in.
+    /// Partition in which it was first.
     pub partition: i32,
-    /// The offset it was first at.
+    /// Offset at which it was first.
     pub offset: i64,
-    /// `None`: it is in a retry topic, or about to be.
+    /// Its contents. `None`: it is in a retry topic, or about to be.
     pub content: Option<Content>,
 }
 
 pub(crate) const INSERT: &str =
     "insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing";
 pub(crate) const DELETE: &str = "delete from {inbox} where consumer_group = $1 and event_id = $2";
-/// One that is kept here stays so until its copy is in the retry topic: it is nowhere else.
+/// A row in the state `kept` stays so until its copy is in the retry topic: the event is nowhere
+/// else.
 pub(crate) const BEGIN_WAITING: &str = "\
 insert into {waiting} (consumer_group, topic, key_digest, event_id, key, source_partition, source_offset, state)
 values ($1, $2, $3, $4, $5, $6, $7, 'failed')
 on conflict (consumer_group, topic, key_digest, event_id) do nothing";
-/// No row, if its copy was settled faster than this: one that came after would be waited for in
-/// vain.
+/// Changes nothing if the copy was settled before this: a row inserted now would block its key for
+/// nothing.
 pub(crate) const SENT_WAITING: &str = "\
 update {waiting} set state = 'sent', headers = null, payload = null, since = {now}
 where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
@@ -97,8 +98,7 @@ exists (
 pub(crate) const PLACE: &str = "\
 select place from {waiting}
 where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
-/// Keys whose first event is kept here, and has been for a while: nothing may be left that would
-/// come back for it.
+/// Keys whose first event has been kept here for a while: perhaps no process comes back for it.
 pub(crate) const LEFT_BEHIND: &str = "\
 select topic, key from {waiting} w
 where consumer_group = $1 and state = 'kept' and {old}
@@ -119,9 +119,8 @@ from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
 /// A store's `Inbox`. Its module imports that trait, and has the statements `FORGET` and
-/// `FORGET_WAITING`; `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`,
-/// which makes of a time what they compare with; and `lock`, which keeps others from a key until
-/// the transaction ends.
+/// `FORGET_WAITING`; `NOW` and `OLD`, for this moment and for a row older than a minute; `millis`,
+/// which converts a duration for them; and `lock`, which locks a key until the transaction ends.
 macro_rules! impl_inbox {
     ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
@@ -158,7 +157,7 @@ macro_rules! impl_inbox {
                 Ok(handled.execute(connection).await?.rows_affected())
             }
 
-            /// The row of the inbox, which is there for a moment, is what makes others wait.
+            /// The row of the inbox, which exists for a moment, makes others wait.
             async fn begin_waiting(
                 connection: &mut $connection,
                 names: &Names,
@@ -203,7 +202,7 @@ macro_rules! impl_inbox {
                         later: any,
                     });
                 };
-                // From here on, the answer stays true until the transaction ends.
+                // From here on, the result stays true until the transaction ends.
                 lock(connection, names, &waiting.of).await?;
                 let (earlier, later) =
                     others(connection, names, &waiting.of, own.try_get(0)?).await?;
@@ -266,7 +265,8 @@ macro_rules! impl_inbox {
             }
         }
 
-        /// Whether any of the key waits since before the place, and since after it.
+        /// Whether an event of the key waits before the given place, and whether one waits after
+        /// it.
         async fn others(
             connection: &mut $connection,
             names: &Names,

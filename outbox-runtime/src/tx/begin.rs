@@ -48,7 +48,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
 
 /// What `#[transactional_outbox(tx in …)]` can begin a transaction on:
 ///
-/// - an [`Outbox`](crate::Outbox), or whatever else is [`BeginTransaction`];
+/// - an [`Outbox`](crate::Outbox), or another type that is [`BeginTransaction`];
 /// - a `&mut OutboxTx`: the body then runs in a savepoint of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot begin an outbox transaction",

@@ -1,4 +1,4 @@
-//! How a transaction ends: the one place that decides whether events become part of the outbox.
+//! How a transaction ends: the only place that decides whether events become part of the outbox.
 
 use std::sync::Arc;
 
@@ -68,11 +68,11 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     }
 }
 
-/// The most bytes that the events of a statement have: Postgres takes a gigabyte at most, and both
-/// sides hold all of it.
+/// Most bytes of the events in one statement: Postgres accepts a gigabyte at most, and both sides
+/// hold the whole statement.
 const BYTES_PER_STATEMENT: usize = 16 << 20;
 
-/// All events, in order. A part has one at least.
+/// Splits the events into parts, in order. Each part has at least one event.
 fn in_parts(events: &[EventRecord]) -> impl Iterator<Item = &[EventRecord]> {
     let mut bytes = 0;
     events.chunk_by(move |_, next| {
@@ -88,13 +88,13 @@ fn in_parts(events: &[EventRecord]) -> impl Iterator<Item = &[EventRecord]> {
 impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
     fn drop(&mut self) {
         if self.open {
-            // With what was begun in it and not ended; nothing, if it is over already.
+            // With everything that began in it and did not end. Nothing, if it is over already.
             let open = DB::TransactionManager::get_transaction_depth(self);
             let last = if DB::COUNTS_ROLLBACKS_AT_ONCE { open } else { open.min(self.depth) };
             for _ in self.depth..=last {
                 DB::TransactionManager::start_rollback(self);
             }
-            // The pool would wait for the answer, however long a dead connection takes.
+            // The pool would wait for the answer, for as long as a dead connection takes.
             if self.closes_if_dropped
                 && let Link::Pool(connection) = &mut self.link
             {
@@ -106,7 +106,7 @@ impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
 
 fn commit_failed(error: sqlx::Error) -> OutboxError {
     match error {
-        // An answer, and it is no: a deferred constraint, a serialization failure.
+        // The database answered with a refusal: a deferred constraint, a serialization failure.
         sqlx::Error::Database(_) if fault_of(&error) != Fault::SessionEnded => error.into(),
         error => OutboxError::new(
             ErrorKind::CommitUnknown,

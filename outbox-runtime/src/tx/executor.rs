@@ -1,6 +1,6 @@
 //! Queries on an [`OutboxTx`](crate::tx::OutboxTx): sqlx's `Executor`, passed on to the connection.
-//! What the database answers is noted: a commit needs to know whether the transaction still stands,
-//! and `retry` what refused it.
+//! The database's answers are recorded: a commit needs to know whether the transaction is still
+//! open, and `retry` whether there was a conflict.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::store::doubt::Doubt;
 use crate::store::fault::Fault;
 use crate::tx::OutboxTx;
 
-/// Where the answers to a statement are noted.
+/// Where the answers to a statement are recorded.
 pub(super) struct Note<'e> {
     pub(super) doubt: &'e mut Doubt,
-    /// Set once the database refuses because of a conflict with a concurrent transaction; `None`
-    /// where nobody asks.
+    /// Set once the database refuses because of a conflict with a concurrent transaction. `None`:
+    /// not watched.
     pub(super) conflict: Option<Arc<AtomicBool>>,
 }
 
@@ -81,7 +81,7 @@ impl<T> Stream for Noted<'_, T> {
     }
 }
 
-/// The answer to a statement that is not sent: its transaction is over.
+/// The answer to a statement that is not sent, since its transaction is over.
 struct Over<T>(Option<sqlx::Error>, std::marker::PhantomData<fn() -> T>);
 
 impl<T> Over<T> {
@@ -98,11 +98,11 @@ impl<T> Stream for Over<T> {
     }
 }
 
-/// Written out for each database, as sqlx does for its own pools: a generic one would need bounds
-/// on `&mut DB::Connection` that the compiler cannot yet normalize.
+/// Written out for each database, as sqlx does for its own pools: a generic implementation would
+/// need bounds on `&mut DB::Connection` that the compiler cannot normalize yet.
 ///
-/// Both on the transaction and on the reference to it that an annotated function has, so that
-/// `execute(&mut tx)` is right in either.
+/// Both for the transaction and for the reference to it that an annotated function has, so that
+/// `execute(&mut tx)` compiles with either.
 macro_rules! executor_on_outbox_tx {
     ($($tx:ty: $database:ty),*) => {$(
         impl<'t> sqlx::Executor<'t> for &'t mut $tx {

@@ -41,7 +41,7 @@ impl EventWriter for Postgres {
         Some(connection::begin_statement(options))
     }
 
-    /// An insert of events finds out by itself.
+    /// An insert of events would fail by itself.
     fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool {
         doubt.now && !has_events
     }

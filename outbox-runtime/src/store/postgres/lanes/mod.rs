@@ -37,23 +37,23 @@ use floors::Marks;
 pub(super) use floors::{BLOCK_BITS, LEAVES};
 use session::{Session, through_a_pooler};
 
-/// The read side of a Postgres outbox: one connection, beside the user's pool. A business that
-/// holds all connections of its pool must not stop its relay; and a window is of use only over the
-/// connection that opened it (see [`window`]).
+/// The read side of a Postgres outbox: one connection, separate from the user's pool. A business
+/// that uses all connections of its pool must not stop its relay; and a window is valid only over
+/// the connection that opened it (see [`window`]).
 #[derive(Debug)]
 pub struct PgLaneStore {
-    /// The user's: it knows where to connect, and by what `search_path`.
+    /// The user's pool, which knows where to connect and with which `search_path`.
     pool: PgPool,
-    /// Whether `names` has the schema.
+    /// Whether `names` already has the schema.
     located: bool,
-    /// Not here during a call, nor after one that failed.
+    /// `None` during a call, and after one that failed.
     connection: Option<PgConnection>,
-    /// The process of the server at its other end: always the same one, unless a transaction pooler
-    /// is in between.
+    /// Id of the server's process at its other end: always the same, unless a transaction pooler is
+    /// in between.
     backend: i32,
     marks: Marks,
     names: Arc<Names>,
-    /// Who we are in the lane table's `owner`.
+    /// This relay's id in the lane table's `owner`.
     owner: Uuid,
     lease: Duration,
     liveness: Liveness,
@@ -91,7 +91,7 @@ impl PgLaneStore {
         let connect = async {
             let mut connection = connection::connect(&self.pool).await?;
             let backend = backend(&mut connection).await?;
-            // Found out before anything is left behind in a session that is not ours alone.
+            // Checked before anything is left in a session that is not ours alone.
             let mut another = connection::connect(&self.pool).await?;
             if self::backend(&mut another).await? == backend
                 || self::backend(&mut connection).await? != backend
@@ -107,7 +107,8 @@ impl PgLaneStore {
         Ok(connection)
     }
 
-    /// Begins what concerns one lane: a lock on the parked events must not keep the others waiting.
+    /// Begins a transaction for one lane: a lock on the parked events must not keep the other lanes
+    /// waiting.
     fn begin_for_one_lane(&self) -> SqlStr {
         let millis = (self.lease / 8).as_millis().clamp(10, 1_000);
         sql(format!("begin; set local lock_timeout = {millis}"))
@@ -118,12 +119,12 @@ impl PgLaneStore {
     }
 }
 
-/// Which of the server's processes is at the other end.
+/// Id of the server's process at the other end.
 async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
     Ok(sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?)
 }
 
-/// The result of a call, unless it takes too long.
+/// The result of a call, or an error if it takes too long.
 async fn in_time<T>(
     bound: Duration,
     call: impl Future<Output = Result<T, OutboxError>>,
@@ -177,7 +178,7 @@ impl LaneStore for PgLaneStore {
         start.clone().advanced_to(seq - 1)
     }
 
-    /// Over no other connection than the one that the windows were opened over (see [`window`]).
+    /// Only over the connection over which the windows were opened (see [`window`]).
     async fn save(&mut self, progress: &[Progress<PgCursor>]) -> Result<Saved, OutboxError> {
         let Some(mut connection) = self.connection.take() else {
             return Err(OutboxError::new(
@@ -214,7 +215,7 @@ impl LaneStore for PgLaneStore {
         Ok(released)
     }
 
-    /// The connection that refused a statement and then ended its transaction is still of use.
+    /// A connection that refused a statement and then ended its transaction is still usable.
     async fn settle_released(
         &mut self,
         lease: Lease,

@@ -50,7 +50,7 @@ left join lateral (
   ) e
 ) e on true";
 
-/// So many rows of a lane, or of a transaction that was unfinished, are read by a look.
+/// Most rows of a lane, or of an unfinished transaction, to read when windows are opened.
 const LOOK_ROWS: u32 = 128;
 
 /// What a look found in a lane.

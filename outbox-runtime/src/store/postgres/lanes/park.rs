@@ -41,7 +41,8 @@ select l.lane, k.key_digest
 from unnest($1::smallint[]) as l (lane)
 cross join lateral (select key_digest from {parked_key} where lane = l.lane limit $2) k";
 
-/// Each key is searched by itself (hence the limit), however many are parked.
+/// Each key is searched separately (hence the limit), so that the cost does not depend on the
+/// number of parked keys.
 const KEYS_AMONG: &str = "\
 select exists (select from {parked_key} where lane = $1),
        array(select k.key_digest from unnest($2::uuid[]) as asked (key_digest)

@@ -50,7 +50,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
     for round in 0..=ROUNDS {
         let mut rates = [0.0; CONTENDERS.len()];
         for turn in 0..CONTENDERS.len() {
-            // Who goes first finds other caches than who goes last.
+            // The order rotates, since the first one finds other caches than the last.
             let contender = (turn + round) % CONTENDERS.len();
             let (part, name) = CONTENDERS[contender];
             let (printed, [own, broker, database]) = bench.timed_part(&[part, &events])?;
