@@ -78,15 +78,15 @@ fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
     let what = match error.rdkafka_error_code() {
         Some(Code::UnknownPartition) if let Some(partition) = event.partition => format!(
             "event {id} is for partition {partition} of the topic `{topic}`, which has none of that number. Add partitions \
-             (`kafka-topics.sh --alter --topic {topic} --partitions N`), and the relay goes on by itself"
+             (`kafka-topics.sh --alter --topic {topic} --partitions N`), and the relay continues without help"
         ),
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => format!(
             "the topic `{topic}` does not exist, and the broker does not create it by itself. Create it \
-             (`kafka-topics.sh --create --topic {topic} --partitions N`), and the relay goes on by itself"
+             (`kafka-topics.sh --create --topic {topic} --partitions N`), and the relay continues without help"
         ),
         Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => format!(
             "event {id} with its {} bytes is larger than the topic `{topic}` (`max.message.bytes`) or the producer \
-             (`message.max.bytes`) accepts. Raise the limit, and the relay goes on by itself; lower \
+             (`message.max.bytes`) accepts. Raise the limit, and the relay continues without help; lower \
              `max_event_bytes` of the outbox, and `emit` refuses such an event",
             event.size()
         ),
@@ -97,11 +97,11 @@ fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
         ),
         Some(Code::TopicAuthorizationFailed) => format!(
             "this user may not write to the topic `{topic}` (it needs the operations WRITE and DESCRIBE on it). Grant them \
-             (`kafka-acls.sh --add --producer --topic {topic} --allow-principal User:NAME`), and the relay goes on by itself"
+             (`kafka-acls.sh --add --producer --topic {topic} --allow-principal User:NAME`), and the relay continues without help"
         ),
         Some(Code::ClusterAuthorizationFailed) => "this user may not use an idempotent producer (it needs WRITE on a topic, \
              and before Kafka 3.0 IDEMPOTENT_WRITE on the cluster). Grant it (`kafka-acls.sh --add --producer \
-             --idempotent …`), and the relay goes on by itself"
+             --idempotent …`), and the relay continues without help"
             .to_owned(),
         Some(Code::InvalidTopic) => {
             format!("the broker says that `{topic}` is no legal topic name. Correct the event's `topic`")
@@ -109,7 +109,7 @@ fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
         Some(Code::InvalidRecord) if event.key.is_none() => format!(
             "the topic `{topic}` refused event {id}, which has no key: a compacted topic (`cleanup.policy=compact`) takes \
              none without. Give the event a key (`#[event(key)]`), or set the topic's `cleanup.policy` to `delete`, and the \
-             relay goes on by itself"
+             relay continues without help"
         ),
         Some(Code::InvalidRecord) => format!(
             "the broker finds the record of event {id} invalid for the topic `{topic}`. Its own log says why, as do the \
@@ -118,7 +118,7 @@ fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
         Some(Code::InvalidTimestamp) => format!(
             "the broker finds the time of sending of event {id} too far from its own for the topic `{topic}` \
              (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`). Set the clocks of this machine and of \
-             the brokers, and the relay goes on by itself"
+             the brokers, and the relay continues without help"
         ),
         Some(Code::UnsupportedCompressionType) => format!(
             "the broker does not know the producer's `compression.type` for the topic `{topic}`. Choose one that it knows, \
