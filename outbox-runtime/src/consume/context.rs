@@ -1,4 +1,4 @@
-//! What is known of an event when its handler runs.
+//! What a handler learns about its event.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! Events that are sent on to a retry topic or to the dead letters: where to, and what is said of
-//! them in their headers. What carries them implements [`Forward`].
+//! Events that are sent to a retry topic or to the dead letters: where to, and with which headers.
+//! [`Forward`] is implemented by what carries them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,7 @@ pub(crate) trait Forward: Send + Sync + 'static {
     /// Name of the topic of the dead letters.
     fn dead_letter_topic(&self, topic: &str, group: &str) -> String;
 
-    /// Sends a message with these headers besides its own, once, and waits until it is written
+    /// Sends a message once, with these headers besides its own, and waits until it is written
     /// safely: its original may be forgotten then.
     fn send(
         &self,
@@ -52,15 +52,15 @@ pub(crate) trait Forward: Send + Sync + 'static {
 pub(crate) struct Unsent {
     /// Whether the topic takes nothing that large.
     pub(crate) too_large: bool,
-    /// Code of the reason, to tell one from another.
+    /// Code of the reason, to distinguish one reason from another.
     pub(crate) code: Option<i32>,
     pub(crate) error: String,
     /// What to do about it.
     pub(crate) remedy: &'static str,
 }
 
-/// The reason for which each topic could not be written to when that was last tried: one log line a
-/// change, not one an event.
+/// For each topic, why the last attempt to write to it failed, so that each change is logged, not
+/// each event.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten(Mutex<HashMap<String, Option<i32>>>);
 
@@ -81,7 +81,7 @@ impl Unwritten {
     }
 }
 
-/// What is said of an event's last failure.
+/// An event's last failure, as headers describe it.
 pub(super) struct LastFailure<'a> {
     /// `transient`, `permanent` or `undecodable`.
     pub(super) class: &'static str,
@@ -134,8 +134,8 @@ impl Message {
     }
 }
 
-/// What is kept of a message that is too large even for the dead letters: what says which event it
-/// is, as far as that is short.
+/// What is kept of a message that is too large for the dead letters: the short parts that identify
+/// the event.
 pub(super) fn without_payload(message: &Message) -> Message {
     const LONGEST_HEADER: usize = 1_024;
     const LONGEST_KEY: usize = 16_384;
@@ -145,7 +145,7 @@ pub(super) fn without_payload(message: &Message) -> Message {
             name.starts_with("ce_") || ["content-type", "traceparent"].contains(&&**name);
         says_which && name.len() + value.as_ref().map_or(0, Vec::len) <= LONGEST_HEADER
     };
-    // Another producer may have sent any number of them.
+    // A foreign producer may have sent any number of headers.
     let headers = message.headers.iter().filter(is_kept).take(MOST_HEADERS).cloned().collect();
     let key = message.key.clone().filter(|key| key.len() <= LONGEST_KEY);
     Message { topic: message.topic.clone(), key, headers, payload: None, ..*message }

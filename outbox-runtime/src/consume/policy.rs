@@ -21,16 +21,16 @@ pub enum Undecodable {
 
 /// What becomes of an event whose name no handler of its topic takes.
 ///
-/// A topic often has events that a group has no business with: they are skipped, which is the
-/// default. But so is an event that is new, by the members of a group that are not deployed yet,
-/// and it does not come again for those that are. Deploy the consumers of a new name first, and
-/// then what emits it; or keep such events as dead letters, and replay them after the deployment.
+/// A topic often has events that a group does not need: they are skipped, which is the default. But
+/// members of a group that are not deployed yet also skip an event that is new, and it does not
+/// come again for those that are. Deploy the consumers of a new name first, and then what emits it;
+/// or keep such events as dead letters, and replay them after the deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownEvents {
     /// It is skipped. The first of each name is logged as a warning, with its place.
     #[default]
     Skip,
-    /// It goes to the dead letters: for topics all of whose events this group handles.
+    /// It goes to the dead letters. For topics of which this group handles all events.
     DeadLetter,
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum Settled {
     /// Kept in the database, behind an earlier event of its key.
     Queued,
     DeadLetter,
-    /// Skipped: undecodable, and the consumer is told to skip such messages.
+    /// Skipped: undecodable, and the consumer is configured to skip such messages.
     Skipped,
 }
 
@@ -130,7 +130,7 @@ impl Outcome {
     pub(crate) fn failed(self, before: &Tries) -> Option<ErrorClass> {
         match self {
             Self::Failed(class) => Some(class),
-            // An event that always leads to this would be tried for ever.
+            // Without a bound, an event that always leads to this would be tried for ever.
             Self::Interrupted(by) if before.interrupted >= most_in_a_row(by) => {
                 Some(ErrorClass::Transient)
             }

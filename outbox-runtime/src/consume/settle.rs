@@ -1,5 +1,5 @@
-//! One message, from its delivery until it is settled: handled, sent on, queued, or given up with a
-//! dead letter. [`next_step`] chooses what is done; here it is done.
+//! One message, from its delivery until it is settled: handled, sent to a retry topic, queued, or a
+//! dead letter. [`next_step`] chooses what to do; this does it.
 
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
@@ -90,8 +90,8 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
     }
 
     /// Settles what is queued in the database of a key, in its order, up to an event that is in a
-    /// retry topic. The message that led here is not done before: if the process dies, it comes
-    /// again, and leads here again. What is left all the same is found by
+    /// retry topic. The message that led here is done only after that: if the process dies, it
+    /// comes again, and leads here again. Keys that are still left are found by
     /// [`Self::stranded_keys`].
     pub(super) async fn drain_key(&self, topic: &str, key: &[u8]) -> Result<(), Unsettled> {
         let of = GroupKey { group: &self.group.name, topic, key };
@@ -139,7 +139,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
                 Step::Enqueue if self.enqueue(&incoming).await? => {
                     return Ok(Settled::Queued.into());
                 }
-                // The earlier ones are settled meanwhile.
+                // The earlier ones are settled by now.
                 Step::Enqueue => {}
                 Step::Wait(pause) | Step::RetryIn(pause) => self.sleep(jittered(pause)).await?,
                 Step::ToTopic(delay) => {
@@ -333,8 +333,8 @@ fn no_handler<DB: OutboxDatabase>(incoming: &Incoming<'_, DB>) -> Outcome {
     let message = incoming.message;
     Outcome::NoHandler {
         named: message.name().is_some(),
-        // It waited for this group when one of its handlers took it: it is none of another
-        // consumer's.
+        // It was waiting for this group, so one of its handlers took it once: it is not meant for
+        // another consumer.
         was_taken: message.has_header(ORIGINAL_TOPIC),
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator is told of an outbox, and asks of it.
+//! What an operator learns about an outbox, and asks of it.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! What the refusal of a database means, whatever its codes are.
+//! What the refusal of a database means, independently of its codes.
 
 /// The meaning of a database's error. Each store reads its own codes, in its `fault.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) enum Fault {
     Conflict,
     /// A lock was not granted in the time that is allowed for it.
     LockTimeout,
-    /// The statement was cancelled, mostly because it took longer than it may.
+    /// The statement was cancelled, usually because it took too long.
     Cancelled,
     /// The server ended the session. It may do so when a commit is done and only the answer is
     /// missing.

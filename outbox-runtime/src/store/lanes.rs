@@ -12,9 +12,10 @@ use crate::record::{KeyDigest, Lane, StoredEvent};
 /// The read side: lanes under lease, read in order from a cursor that is saved once their events
 /// are delivered.
 ///
-/// It keeps no state of a lane: the relay passes in the lease and the cursor to continue from. An
-/// error of any of these means that the relay forgets all its lanes and [claims](Self::claim) them
-/// again: cursors are not used over the failure of a connection (why: `postgres/lanes/window.rs`).
+/// It keeps no state of a lane: the relay passes in the lease and the cursor to continue from.
+/// After an error of any of these, the relay forgets all its lanes and [claims](Self::claim) them
+/// again: no cursor is used beyond the failure of a connection (the reason is in
+/// `postgres/lanes/window.rs`).
 pub trait LaneStore: Send + Sync + 'static {
     /// A position in a lane, between two events. Its text has all of it.
     type Cursor: Clone + Send + Sync + fmt::Debug + fmt::Display + 'static;

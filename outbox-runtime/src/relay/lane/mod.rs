@@ -24,8 +24,8 @@ use crate::store::{KnownParked, LaneBatch, Lease, Parking, Progress, Rest};
 pub(super) use in_flight::InFlightBatch;
 pub(super) use retry::Resumed;
 
-/// A lane that the relay leases. Its parts own the rules of what is in flight, of retries, of what
-/// is to be saved, and of parked keys.
+/// A lane that the relay leases. Its parts own the rules: what is in flight, retries, what to save,
+/// and parked keys.
 #[derive(Debug)]
 pub(super) struct HeldLane<C> {
     /// Number of this holding of the lane. It differs from any before, even if a database that
@@ -71,7 +71,7 @@ pub(super) enum Settlement {
 }
 
 impl Settlement {
-    /// Why an event was refused, unless it is to be found out yet.
+    /// Why an event was refused. `None`: none was, or it is not known yet which one.
     pub(super) fn refusal(self) -> Option<OutboxError> {
         match self {
             Self::RefusedAlone { report, .. } | Self::Parked { report, .. } => {
@@ -83,7 +83,7 @@ impl Settlement {
     }
 }
 
-/// By what a lane judges reports.
+/// What a lane needs to judge reports.
 #[derive(Debug)]
 pub(super) struct Rules<C> {
     /// Refusals of an event alone after which it is parked. `None`: it never is.
@@ -188,7 +188,8 @@ impl<C: Clone> HeldLane<C> {
         (to_send, to_park)
     }
 
-    /// Why an event is parked without an attempt, whatever became of earlier events of its key.
+    /// Why an event is parked without an attempt, apart from earlier events of its key. `None`: it
+    /// is not.
     fn reason_to_park(&self, event: &StoredEvent) -> Option<String> {
         if let Some(error) = event.refused_unread() {
             return Some(error.to_string());
@@ -311,7 +312,7 @@ impl<C: Clone> HeldLane<C> {
         if is_further { self.passed(cursor, passed, batch.held) } else { Vec::new() }
     }
 
-    /// Notes that all up to `cursor` is delivered, or to be parked.
+    /// Records that everything up to `cursor` is delivered or about to be parked.
     fn passed(&mut self, cursor: C, parked: Vec<Parking>, held: Held) -> Vec<Settlement> {
         let settlements = parked.iter().filter_map(|parking| {
             let error = parking.event.refused_unread()?;
@@ -326,8 +327,8 @@ impl<C: Clone> HeldLane<C> {
         self.retry.get_or_insert_with(|| LaneRetry::new(now))
     }
 
-    /// Takes in that all up to the event `last` is delivered or parked. Returns how a retry ended,
-    /// if one did.
+    /// Records that everything up to the event `last` is delivered or parked. Returns how a retry
+    /// ended, if one did.
     fn resumed(&mut self, last: Option<i64>, now: Instant) -> Option<Resumed> {
         let resumed = self.retry.as_mut()?.passed(last, now)?;
         self.retry = None;

@@ -1,4 +1,4 @@
-//! What a lane does after its publisher failed: it waits, and finds out which event is at fault.
+//! What a lane does after its publisher failed: it waits, and finds out which event was refused.
 
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ impl LaneRetry {
         self.not_before = now + self.backoff.pause().min(LONGEST_PAUSE_WITHOUT_REFUSAL);
     }
 
-    /// Takes in that all events up to the number `last` are delivered or set aside. Returns how the
+    /// Records that all events up to the number `last` are delivered or parked. Returns how the
     /// retry ended, if it did.
     pub(super) fn passed(&mut self, last: Option<i64>, now: Instant) -> Option<Resumed> {
         if self.alone_up_to > last {

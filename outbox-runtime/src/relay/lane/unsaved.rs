@@ -1,4 +1,4 @@
-//! What of a lane is delivered and not saved yet.
+//! Progress of a lane that is delivered and not saved yet.
 
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ pub(super) struct Unsaved<C> {
     failure: Option<Failure>,
 }
 
-/// The database did not take the progress.
+/// A failure to save the progress.
 #[derive(Debug)]
 struct Failure {
     backoff: Backoff,
@@ -31,7 +31,7 @@ impl<C: Clone> Unsaved<C> {
         self.progress.is_none()
     }
 
-    /// Whether the database did not take it: nothing is sent until it does.
+    /// Whether the database did not accept it: nothing is sent until it does.
     pub(super) fn is_refused(&self) -> bool {
         self.failure.is_some()
     }
@@ -56,7 +56,7 @@ impl<C: Clone> Unsaved<C> {
         }
     }
 
-    /// All of it, unless it is too early to try again what the database did not take.
+    /// All of it. `None`: there is none, or it is too early to try again after a failure.
     pub(super) fn take(&mut self, now: Instant) -> Option<(Progress<C>, Vec<Held>)> {
         if self.failure.as_ref().is_some_and(|failure| failure.not_before > now) {
             return None;
@@ -80,8 +80,8 @@ impl<C: Clone> Unsaved<C> {
         self.failure.take().is_some()
     }
 
-    /// Takes back what the database did not take, to be saved before what was delivered since.
-    /// Returns when to try again, and whether it is the first time.
+    /// Puts back what the database did not accept, merged with what was delivered since. Returns
+    /// when to try again, and whether this is the first failure.
     pub(super) fn was_refused(
         &mut self,
         progress: Progress<C>,

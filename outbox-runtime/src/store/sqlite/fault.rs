@@ -10,7 +10,7 @@ const SQLITE_LOCKED: i32 = 6;
 const SQLITE_IOERR: i32 = 10;
 const SQLITE_FULL: i32 = 13;
 
-/// What is missing has only words: its code is that of any error.
+/// A missing table is recognised by the message only: its code is that of any error.
 pub(crate) fn of(error: &SqliteError) -> Fault {
     let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
     let words = error.message();
