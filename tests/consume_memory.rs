@@ -27,7 +27,8 @@ fn memory(what: &str) -> usize {
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1_024
 }
 
-/// Waits until it has taken no more for three seconds. Whatever comes later is measured as well.
+/// Waits until the process has taken no more memory for three seconds. What it takes later is
+/// measured as well.
 async fn until_full() {
     let mut most = 0;
     let mut since = Instant::now();

@@ -226,7 +226,7 @@ fn id(message: &OwnedMessage) -> String {
     header(message, "ce_id").unwrap_or_default().to_owned()
 }
 
-/// Where a group goes on, for each partition.
+/// The offset that a group committed, for each partition.
 fn committed(brokers: &str, group: &str, topic: &str) -> Vec<i64> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -270,7 +270,7 @@ async fn dealt_with(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> B
     ids
 }
 
-/// No offset has run ahead of what was done. Nobody consumes meanwhile.
+/// Checks that no offset is ahead of what was handled. No consumer may run meanwhile.
 async fn assert_no_offset_ran_ahead(pool: &PgPool, brokers: &str) {
     for (group, topics, _) in GROUPS {
         for topic in topics {

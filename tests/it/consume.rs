@@ -58,7 +58,7 @@ async fn keys_of_one_partition_are_handled_at_the_same_time() {
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     publish(&outbox, ["a", "b", "c", "d"].map(|customer| Created::new(customer, 1))).await;
-    // Nobody goes on until all four are there.
+    // No handler continues until all four are there.
     let together = Arc::new(Barrier::new(4));
     let handler = Scripted::<Created>::new("parallel", QUICK, move |_, _, _| {
         let together = Arc::clone(&together);
@@ -217,7 +217,7 @@ async fn what_is_given_up_is_a_dead_letter_with_all_that_is_known_of_it() {
 
     let consumer = consume(&outbox, &handler);
     let letters = until_dead_letters(Created::TOPIC, "dead", 5).await;
-    assert_eq!(until_handled(&outbox, "dead", 1).await, pairs("well", [1]), "nobody is blocked");
+    assert_eq!(until_handled(&outbox, "dead", 1).await, pairs("well", [1]), "no key is blocked");
     let consumed = consumer.stop().await;
     assert_eq!((consumed.dead_letters, consumed.passed_over), (5, 1));
     assert_eq!(committed(Created::TOPIC, "dead"), 7);
@@ -281,14 +281,14 @@ async fn a_replayed_dead_letter_is_handled_once_and_by_its_own_group_only() {
     until_handled(&outbox, "replayed", 1).await;
     consumer.stop().await;
 
-    // The cause is mended; the first is replayed twice by mistake, the second is discarded.
-    let mended = Scripted::<Created>::new("replayed", QUICK, |_, _, _| async { Ok(()) });
+    // The cause is fixed; the first is replayed twice by mistake, the second is discarded.
+    let fixed = Scripted::<Created>::new("replayed", QUICK, |_, _, _| async { Ok(()) });
     let dead_letters = DeadLetters::new(kafka(), Created::TOPIC, "replayed");
     dead_letters.replay(&letters[0]).await.unwrap();
     dead_letters.replay(&letters[0]).await.unwrap();
     dead_letters.discard(&letters[1]).await.unwrap();
     assert_eq!(dead_letters.list().await.unwrap(), []);
-    let consumer = consume(&outbox, &mended);
+    let consumer = consume(&outbox, &fixed);
     until_handled(&outbox, "replayed", 2).await;
     publish(&outbox, [Created::new("a", 4)]).await;
     assert_eq!(until_handled(&outbox, "replayed", 3).await, pairs("a", [3, 1, 4]));
@@ -586,7 +586,7 @@ async fn partitions_that_move_between_members_are_handled_once_and_in_order() {
     });
 
     // Members join, leave and die while the events are handled. Few in flight: partitions are
-    // paused all the while, also when they go to another member and come back.
+    // paused most of the time, also when they move to another member and come back.
     let member = || {
         let consumer = new_consumer(&outbox).handler(Arc::clone(&handler)).max_in_flight(4);
         RunningConsumer::start(consumer.property("session.timeout.ms", "6000"))
@@ -653,8 +653,8 @@ async fn what_a_dead_process_left_behind_is_gone_on_with() {
     event_on_topic!(Created, "consume-left");
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
-    // As it is when a process dies between its commit of the first event and the second: nobody
-    // will come back for it.
+    // As a process leaves it that dies between its commit of the first event and the second: no
+    // worker holds the second one.
     for n in [2, 3] {
         let id = uuid::Uuid::now_v7();
         let headers: Vec<(&str, Option<Vec<u8>>)> = vec![

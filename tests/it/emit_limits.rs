@@ -21,7 +21,7 @@ on_every_store! {
     a_traceparent_that_is_none_is_left_out
 }
 
-/// An event written by hand, of whatever one can write by hand.
+/// An event whose `Event` is written by hand, with any descriptor, key and payload.
 #[derive(Clone)]
 struct Odd {
     descriptor: &'static EventDescriptor,

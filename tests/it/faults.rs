@@ -255,7 +255,7 @@ async fn a_database_that_does_not_exist_is_an_error_of_whoever_asks_first() {
     assert_eq!(error.kind(), ErrorKind::Database);
     assert!(error.to_string().contains("no_such_database"), "{error}");
     let error = run_error(new_relay(&outbox, MemoryPublisher::new())).await;
-    assert!(error.to_string().contains("no_such_database"), "waiting would not mend it: {error}");
+    assert!(error.to_string().contains("no_such_database"), "waiting would not help: {error}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Whatever an event, its headers or the user's own code do: nothing ends a consumer, and nothing
-//! is handled as what it is not.
+//! No event, no header and no error or panic of the user's code ends a consumer, or is handled as
+//! something that it is not.
 
 use std::fmt;
 use std::sync::Arc;

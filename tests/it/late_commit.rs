@@ -146,7 +146,7 @@ async fn events_of_a_savepoint_rolled_back_after_their_insertion_are_not_publish
 async fn an_attached_transaction_that_rolls_back_publishes_nothing() {
     let outbox = new_outbox().await;
     open_with_event(&outbox, "a", 1).await.rollback().await.unwrap();
-    // Dropped without commit: the sqlx transaction goes on without its events.
+    // Dropped without commit: the sqlx transaction continues without its events.
     let mut open = outbox.pool().begin().await.unwrap();
     let mut tx = outbox.attach(&mut open).await.unwrap();
     tx.emit(OrderCreated::new("a", 2)).unwrap();
@@ -264,7 +264,7 @@ async fn missing_tables_are_named_with_the_command_that_creates_them() {
     assert!(error.to_string().contains("outbox.migrate()"), "{error}");
     let relay = new_relay(&outbox, MemoryPublisher::new());
     let error = run_error(relay).await;
-    assert_eq!(error.kind(), ErrorKind::NotMigrated, "waiting would not mend it: {error}");
+    assert_eq!(error.kind(), ErrorKind::NotMigrated, "waiting would not help: {error}");
 }
 
 #[tokio::test]

@@ -302,7 +302,7 @@ async fn published_events_are_retained_and_can_be_replayed<DB: OutboxDatabase>(o
 
     let all =
         outbox.replay(Replay::all().topic("order-events").occurred_from(before)).await.unwrap();
-    assert_eq!(all, 11, "each once, whatever was replayed before");
+    assert_eq!(all, 11, "each once, also those that were replayed before");
     assert_eq!(
         by_customer(&drained(&outbox).await)["a"],
         (0..=10).collect::<Vec<_>>(),

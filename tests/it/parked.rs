@@ -66,7 +66,7 @@ struct Paid {
     n: i64,
 }
 
-/// Refuses an order of "poisoned", unless the cause is gone.
+/// Refuses an order of "poisoned", unless the cause is removed.
 fn refuse_order(kafka: &MemoryPublisher, n: i64) {
     kafka.refuse(move |record| {
         let poison = record.topic == "order-events" && {

@@ -120,7 +120,7 @@ async fn a_relay_behind_a_transaction_pooler_says_that_it_needs_a_direct_connect
     commit(&outbox, (0..100).map(|n| OrderCreated::new("later", n))).await;
     for service in services {
         service.abort();
-        assert!(service.await.unwrap_err().is_cancelled(), "the services go on");
+        assert!(service.await.unwrap_err().is_cancelled(), "the services still ran");
     }
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("transaction pooler"), "{error}");

@@ -6,8 +6,8 @@ use crate::support::proxy::{Moment, Proxy, Way};
 use crate::support::{POSTGRES, server, within_a_minute};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-/// Whether a statement is not answered. Only a slow machine could say so falsely, of a connection
-/// that is meant to be silent.
+/// Whether a statement is not answered. Only on a slow machine can this be wrong: true for a
+/// connection that does answer.
 async fn is_silent(connection: &mut PgConnection, statement: &'static str) -> bool {
     tokio::time::timeout(Duration::from_millis(300), connection.execute(statement)).await.is_err()
 }

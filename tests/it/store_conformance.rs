@@ -171,8 +171,8 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
     for n in 0..6 {
         commit(&outbox, customers.iter().map(|customer| OrderCreated::new(customer, n))).await;
     }
-    // The lane of the poisoned customer waits, with whoever shares it; far more than half of the
-    // others do not.
+    // The poisoned customer's lane waits, with the customers that share it. Far more than half of
+    // the others do not wait.
     within_a_minute(kafka.wait_for(6 * 48)).await;
     let of_poisoned = || by_customer(&kafka.published()).remove("poisoned").unwrap_or_default();
     eventually("what comes before the poison is published", async || of_poisoned().len() >= 3)

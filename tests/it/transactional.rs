@@ -46,7 +46,7 @@ macro_rules! order_service_on {
                 Ok(n)
             }
 
-            /// The outer order is placed whatever becomes of the inner one.
+            /// The outer order is placed, whether or not the inner one is.
             #[transactional_outbox(tx in outbox)]
             pub async fn place_two(
                 outbox: &Outbox<$database>,

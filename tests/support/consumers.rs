@@ -265,7 +265,7 @@ pub async fn publish<E: DomainEvent>(
     drain_to(outbox, kafka_publisher()).await;
 }
 
-/// Produces a message as somebody else does.
+/// Produces a message that no relay of ours has sent.
 pub async fn produce(topic: &str, key: &str, payload: &str, headers: &[(&str, &str)]) {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", kafka())

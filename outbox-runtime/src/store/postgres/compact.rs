@@ -80,7 +80,7 @@ pub(super) async fn compact(
                 tracing::debug!(
                     table = names.fill(table),
                     bytes,
-                    "not truncated: somebody has a lock on it"
+                    "not truncated: another session has a lock on it"
                 );
                 continue;
             }

@@ -22,7 +22,7 @@ pub(super) fn run() -> Result<(), Error> {
     service_call()
 }
 
-/// Cargo on the package of one of our crates, in a target directory of its own.
+/// Cargo for the packaged source of one of our crates, with its own target directory.
 fn cargo_on_macros(subcommand: &str, target: &Path) -> Command {
     let mut command = cargo();
     command
