@@ -143,7 +143,7 @@ fn consumer(
 
 /// What a process of consumers does: all groups, until it is told to stop.
 async fn consume_until_told() {
-    tracing_subscriber::fmt().with_ansi(false).with_env_filter("warn,outbox_runtime=info").init();
+    tracing_subscriber::fmt().with_ansi(false).with_env_filter("warn,outbox=info").init();
     let outbox = Outbox::new(pool(&std::env::var("DATABASE_URL").unwrap()).await);
     let brokers = std::env::var("KAFKA_BROKERS").unwrap();
     let mut told =

@@ -1,5 +1,24 @@
-//! What relays and consumers tell of their work: log lines by `tracing`, and, with the feature
-//! `metrics`, the metrics below by the crate `metrics`, for whatever exporter the program installs.
+//! What relays and consumers tell of their work: log lines by the crate `tracing`, and, with the
+//! feature `metrics`, metrics by the crate `metrics`.
+//!
+//! # Log lines
+//!
+//! A filter such as `RUST_LOG=outbox=debug` shows all of these but librdkafka's own. An error asks
+//! for an operator. A warning says what the relay or the consumer waits for by itself.
+//!
+//! | target | lines about |
+//! |---|---|
+//! | `outbox::relay` | relays: lanes, batches, parked events, reclaimed space |
+//! | `outbox::publisher` | producers of Kafka: topics that take nothing, producers that ended |
+//! | `outbox::consumer` | consumers: attempts, retries, dead letters, partitions, the inbox |
+//! | `outbox::kafka` | connections to Kafka, of both sides |
+//! | `outbox::store` | the outbox's tables: migrations, wake-ups, parked events that were discarded |
+//! | `outbox::tx` | transactions: conflicts and what is run again |
+//! | `librdkafka` | what librdkafka itself says, at the level `debug`; it repeats itself |
+//!
+//! # Metrics
+//!
+//! They go to whatever exporter the program installs.
 //!
 //! | metric | kind | unit | |
 //! |---|---|---|---|
@@ -28,6 +47,25 @@ use tokio::time::Instant;
 
 use crate::record::StoredEvent;
 use crate::store::admin::Status;
+
+/// The targets of log lines. Each line names one: the path of the module that writes it, which is
+/// the default, would change with the layout of the code.
+pub(crate) mod target {
+    pub(crate) const RELAY: &str = "outbox::relay";
+    pub(crate) const STORE: &str = "outbox::store";
+    pub(crate) const TX: &str = "outbox::tx";
+
+    #[cfg(feature = "kafka")]
+    pub(crate) use kafka::*;
+
+    #[cfg(feature = "kafka")]
+    mod kafka {
+        pub(crate) const CONSUMER: &str = "outbox::consumer";
+        pub(crate) const KAFKA: &str = "outbox::kafka";
+        pub(crate) const LIBRDKAFKA: &str = "librdkafka";
+        pub(crate) const PUBLISHER: &str = "outbox::publisher";
+    }
+}
 
 pub(crate) fn delivered(events: &[StoredEvent], sent: Instant) {
     #[cfg(feature = "metrics")]
@@ -128,4 +166,39 @@ pub(crate) fn status(status: &Status) {
         metrics::gauge!("outbox_oldest_pending_seconds").set(age.unwrap_or_default().as_secs_f64());
     }
     let _ = status;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    fn sources(directory: &Path, found: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_log_line_names_its_target() {
+        let mut found = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        let mut lines = 0;
+        for (path, text) in &found {
+            for level in ["error", "warn", "info", "debug", "trace"] {
+                let call = format!("tracing::{level}!(");
+                for after in text.split(&call).skip(1) {
+                    lines += 1;
+                    let argument = after.trim_start().lines().next().unwrap_or_default();
+                    assert!(argument.starts_with("target: target::"), "{path}: {argument}");
+                }
+            }
+        }
+        assert!(lines > 50, "{lines} log lines found");
+    }
 }

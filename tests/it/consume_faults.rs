@@ -347,7 +347,7 @@ async fn every_line_of_the_log_on_an_event_says_which() {
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     publish(&outbox, [Created::new("alice", 1), Created::new("alice", 2)]).await;
-    let (log, _guard) = Log::of_this_thread("outbox_runtime::consume=debug");
+    let (log, _guard) = Log::of_this_thread("outbox=debug");
     let options = QUICK.attempts(1).retry_topics(SHORT, LaterEvents::Wait);
     let handler = Scripted::<Created>::new("log", options, |_, n, attempt| async move {
         match (n, attempt) {
@@ -370,6 +370,7 @@ async fn every_line_of_the_log_on_an_event_says_which() {
         let lines = log.lines(&[word]);
         let line = lines.first().unwrap_or_else(|| panic!("{word}: {:#?}", log.lines(&[])));
         for field in [
+            "outbox::consumer",
             "id=",
             "name=\"order.created\"",
             "key=alice",

@@ -23,6 +23,7 @@ mod hostile_settings;
 mod kafka;
 mod late_commit;
 mod leases;
+mod log_targets;
 mod macros;
 mod metrics;
 mod operations;

@@ -31,7 +31,7 @@ impl Scene {
         let environment = [
             ("DATABASE_URL", self.postgres.url()),
             ("KAFKA_BROKERS", self.kafka.brokers()),
-            ("RUST_LOG", "info,outbox_runtime::relay=debug"),
+            ("RUST_LOG", "info,outbox::relay=debug"),
             ("NO_COLOR", "1"),
         ];
         Process::start("relay", "orders", &["relay"], &environment, self.scratch.path())

@@ -16,7 +16,7 @@ impl Log {
     /// The warnings and errors of all tests of this program: those of librdkafka, too, which
     /// speaks on a thread of its own. To be asked for words that only one test brings about.
     ///
-    /// `RUST_LOG=outbox=debug,outbox_runtime=debug` shows what a failing test did.
+    /// `RUST_LOG=outbox=debug` shows what a failing test did.
     pub fn of_this_program() -> &'static Self {
         static LOG: OnceLock<Log> = OnceLock::new();
         LOG.get_or_init(|| {

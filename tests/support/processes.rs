@@ -28,7 +28,7 @@ impl Process {
         let mut command = Command::new(example_program(example));
         command
             .args(role)
-            .env("RUST_LOG", "info,outbox_runtime::consume=debug")
+            .env("RUST_LOG", "info,outbox::consumer=debug")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

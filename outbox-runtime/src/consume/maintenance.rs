@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::forward::Forward;
 use super::worker::GroupWorker;
 use crate::error::OutboxError;
+use crate::observe::target;
 use crate::store::OutboxDatabase;
 use crate::user_code::Guarded;
 
@@ -26,16 +27,26 @@ pub(crate) async fn maintain<DB: OutboxDatabase, F: Forward>(worker: Arc<GroupWo
     loop {
         match Guarded::new(Box::pin(resume_stranded(&worker, &mut draining))).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "stranded keys were not looked for"),
-            Err(said) => tracing::error!(said, "the consumer panicked over stranded keys"),
+            Ok(Err(error)) => {
+                tracing::debug!(target: target::CONSUMER, %error, "stranded keys were not looked for")
+            }
+            Err(said) => {
+                tracing::error!(target: target::CONSUMER, said, "the consumer panicked over stranded keys")
+            }
         }
         sleep(MAINTENANCE_INTERVAL).await;
         while draining.try_join_next().is_some() {}
         match Guarded::new(Box::pin(worker.forget())).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(events)) => tracing::debug!(events, "the inbox forgot events handled long ago"),
-            Ok(Err(error)) => tracing::debug!(%error, "the inbox was not searched for old events"),
-            Err(said) => tracing::error!(said, "the consumer panicked over its inbox"),
+            Ok(Ok(events)) => {
+                tracing::debug!(target: target::CONSUMER, events, "the inbox forgot events handled long ago")
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(target: target::CONSUMER, %error, "the inbox was not searched for old events")
+            }
+            Err(said) => {
+                tracing::error!(target: target::CONSUMER, said, "the consumer panicked over its inbox")
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::route::Incoming;
 use super::worker::{GroupWorker, Unsettled, log_event, readable};
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError};
+use crate::observe::target;
 use crate::store::{Content, FirstWaiting, GroupKey, OutboxDatabase, Waiting};
 
 /// Time after which the database ends a statement on the queue of a key, and after which its answer
@@ -241,5 +242,5 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
 fn log_unread(of: &GroupKey<'_>, error: &OutboxError) {
     let GroupKey { group, topic, key } = *of;
     let key = readable(key);
-    tracing::error!(group, topic, key, %error, "the queued events of a key could not be read: they stay queued, and are read again");
+    tracing::error!(target: target::CONSUMER, group, topic, key, %error, "the queued events of a key could not be read: they stay queued, and are read again");
 }

@@ -7,6 +7,7 @@ use super::policy::AWAY_PAUSES;
 use super::route::Incoming;
 use super::worker::{GroupWorker, Unsettled, log_event};
 use crate::backoff::Backoff;
+use crate::observe::target;
 use crate::store::OutboxDatabase;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         };
         if sent.is_ok() && self.unwritten.written(to) {
             tracing::info!(
+                target: target::CONSUMER,
                 to,
                 "events can be written to a topic for retries or dead letters again"
             );

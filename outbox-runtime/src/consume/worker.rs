@@ -14,6 +14,7 @@ use super::attempt::Group;
 use super::forward::Unwritten;
 use super::policy::{Settled, Undecodable, UnknownEvents};
 use crate::error::{ErrorKind, OutboxError};
+use crate::observe::target;
 use crate::store::OutboxDatabase;
 
 /// What a consumer did from its start to its end.
@@ -140,9 +141,9 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         if !self.database_away.swap(true, Ordering::Relaxed) {
             let group = &*self.group.name;
             if error.kind() == ErrorKind::NotMigrated {
-                tracing::error!(group, %error, "a table is missing: the consumer waits for it");
+                tracing::error!(target: target::CONSUMER, group, %error, "a table is missing: the consumer waits for it");
             } else {
-                tracing::warn!(group, %error, "the consumer cannot use the database: it waits, and no attempt is counted");
+                tracing::warn!(target: target::CONSUMER, group, %error, "the consumer cannot use the database: it waits, and no attempt is counted");
             }
         }
     }
@@ -150,7 +151,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     /// Logs that the database answers again, once.
     pub(super) fn database_answers(&self) {
         if self.database_away.swap(false, Ordering::Relaxed) {
-            tracing::info!(group = &*self.group.name, "the consumer can use the database again");
+            tracing::info!(target: target::CONSUMER, group = &*self.group.name, "the consumer can use the database again");
         }
     }
 }

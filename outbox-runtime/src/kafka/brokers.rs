@@ -1,5 +1,7 @@
 //! What the log says of the brokers: one line for each change, not one for each attempt.
 
+use crate::observe::target;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -41,6 +43,7 @@ impl Brokers {
         match error.rdkafka_error_code() {
             Some(Code::AllBrokersDown) if self.changes(ANSWER, AWAY) => {
                 tracing::warn!(
+                    target: target::KAFKA,
                     brokers,
                     reason,
                     "no Kafka broker answers: {meaning}. Is the address right?"
@@ -50,12 +53,13 @@ impl Brokers {
                 if self.changes(ANSWER, REFUSE) || self.changes(AWAY, REFUSE) =>
             {
                 tracing::error!(
+                    target: target::KAFKA,
                     brokers,
                     reason,
                     "Kafka refuses the credentials or the certificate: {meaning}"
                 );
             }
-            _ => tracing::debug!(target: "librdkafka", %error, reason),
+            _ => tracing::debug!(target: target::LIBRDKAFKA, %error, reason),
         }
     }
 
@@ -64,7 +68,7 @@ impl Brokers {
         let last = &self.0.last;
         if last.load(Ordering::Relaxed) != ANSWER && last.swap(ANSWER, Ordering::Relaxed) != ANSWER
         {
-            tracing::info!(brokers = &*self.0.addresses, "Kafka answers again");
+            tracing::info!(target: target::KAFKA, brokers = &*self.0.addresses, "Kafka answers again");
         }
     }
 
@@ -87,5 +91,5 @@ impl ConsumerContext for Brokers {}
 
 /// librdkafka's own log. It repeats itself, so it has a target of its own.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+    tracing::debug!(target: target::LIBRDKAFKA, ?level, facility, "{message}");
 }

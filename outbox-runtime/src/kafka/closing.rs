@@ -1,5 +1,7 @@
 //! Clients of librdkafka that are closed on a thread of their own.
 
+use crate::observe::target;
+
 use std::ops::Deref;
 use std::thread;
 
@@ -51,7 +53,7 @@ pub(crate) fn aside<T: Send + 'static>(
         let _ = result.send(blocks());
     });
     if let Err(error) = ran {
-        tracing::warn!(%error, "no thread could be started");
+        tracing::warn!(target: target::KAFKA, %error, "no thread could be started");
     }
     receiver
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Outbox;
 use crate::durations::{LONGEST_KEEPING, within};
 use crate::error::{ErrorKind, OutboxError};
+use crate::observe::target;
 use crate::record::{KeyDigest, Lane};
 use crate::store::OutboxDatabase;
 use crate::store::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
@@ -172,7 +173,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
                 ),
             )),
             Discard::Done => {
-                tracing::warn!(event_id = %id, "parked event discarded: it will not be published");
+                tracing::warn!(target: target::STORE, event_id = %id, "parked event discarded: it will not be published");
                 shared.doorbell.ring_for_lanes();
                 Ok(true)
             }

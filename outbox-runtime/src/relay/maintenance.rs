@@ -7,6 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::Settings;
 use crate::observe;
+use crate::observe::target;
 use crate::outbox::Outbox;
 use crate::store::{Names, OutboxDatabase};
 
@@ -27,7 +28,7 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
             None => match DB::located(outbox.pool(), &outbox.settings().names).await {
                 Ok(names) => Arc::clone(located.insert(names)),
                 Err(error) => {
-                    tracing::debug!(%error, "the schema of the outbox's tables is not known yet");
+                    tracing::debug!(target: target::RELAY, %error, "the schema of the outbox's tables is not known yet");
                     continue;
                 }
             },
@@ -41,22 +42,25 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
                 failing = false;
                 if events > 0 {
                     observe::reclaimed(events);
-                    tracing::info!(events, "space of published events reclaimed");
+                    tracing::info!(target: target::RELAY, events, "space of published events reclaimed");
                 }
             }
             Err(error) if !failing => {
                 failing = true;
                 tracing::warn!(
+                    target: target::RELAY,
                     %error,
                     "the space of published events cannot be reclaimed: it is tried again, and they are published all \
                      the same"
                 );
             }
-            Err(error) => tracing::debug!(%error, "still nothing reclaimed"),
+            Err(error) => tracing::debug!(target: target::RELAY, %error, "still nothing reclaimed"),
         }
         match DB::status(&pool, &names).await {
             Ok(status) => observe::status(&status),
-            Err(error) => tracing::debug!(%error, "the gauges were not read"),
+            Err(error) => {
+                tracing::debug!(target: target::RELAY, %error, "the gauges were not read")
+            }
         }
     }
 }
@@ -66,12 +70,15 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
 async fn say_if_unused<DB: OutboxDatabase>(pool: &sqlx::Pool<DB>, names: &Names) {
     match DB::others_if_unused(pool, names).await {
         Ok(others) if !others.is_empty() => tracing::warn!(
+            target: target::RELAY,
             outbox = names.identity(),
             others = others.join(", "),
             "nothing was ever emitted into this outbox, and there are others in the database: the relay publishes the \
              events of this one only. Are schema and prefix as those who emit have them?"
         ),
         Ok(_) => {}
-        Err(error) => tracing::debug!(%error, "other outboxes were not looked for"),
+        Err(error) => {
+            tracing::debug!(target: target::RELAY, %error, "other outboxes were not looked for")
+        }
     }
 }

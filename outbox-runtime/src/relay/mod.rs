@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
+use crate::observe::target;
 use crate::outbox::Outbox;
 use crate::publish::Publisher;
 use crate::store::{OutboxDatabase, Share};
@@ -184,7 +185,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         let result = Box::pin(engine::Engine::new(self, Share::Fair).run(shutdown)).await;
         if let Err(error) = &result {
             // Of a spawned task, the result may never be looked at.
-            tracing::error!(%error, "the relay ended: events stay in the outbox until one runs again");
+            tracing::error!(target: target::RELAY, %error, "the relay ended: events stay in the outbox until one runs again");
         }
         result
     }

@@ -6,6 +6,7 @@ mod retry;
 pub use retry::{Attempts, RetryArgument, cause};
 
 use crate::error::OutboxError;
+use crate::observe::target;
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
 
@@ -79,6 +80,6 @@ pub async fn finish<DB: OutboxDatabase, R>(
 
 async fn roll_back<DB: OutboxDatabase>(tx: OutboxTx<'_, DB>) {
     if let Err(error) = tx.rollback().await {
-        tracing::debug!(%error, "rolled back by the database, not by us");
+        tracing::debug!(target: target::TX, %error, "rolled back by the database, not by us");
     }
 }

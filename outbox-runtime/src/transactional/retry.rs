@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Vtable, roll_back};
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
+use crate::observe::target;
 use crate::store::OutboxDatabase;
 use crate::tx::{OutboxTx, TxOptions};
 
@@ -94,6 +95,7 @@ impl Attempts {
         let Self { name, failed, retries, .. } = *self;
         if failed > retries {
             tracing::warn!(
+                target: target::TX,
                 transaction = name,
                 attempts = failed,
                 "another transaction was in the way each time: rolled back, with its events, and given up"
@@ -101,6 +103,7 @@ impl Attempts {
             return false;
         }
         tracing::debug!(
+            target: target::TX,
             transaction = name,
             attempt = failed,
             "another transaction was in the way: run again"

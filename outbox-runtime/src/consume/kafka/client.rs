@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tokio::sync::Notify;
 
 use crate::kafka;
+use crate::observe::target;
 
 /// A topic and a partition of it.
 pub(super) type Place = (String, i32);
@@ -46,7 +47,7 @@ impl Context {
 
     pub(super) fn received(&self) {
         if self.away.swap(false, Ordering::Relaxed) {
-            tracing::info!("a Kafka broker answers again: the consumer goes on");
+            tracing::info!(target: target::CONSUMER, "a Kafka broker answers again: the consumer goes on");
         }
     }
 
@@ -62,14 +63,14 @@ impl Context {
         }
         match code {
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-                tracing::warn!(%error, "a topic does not exist (yet): the consumer waits for it");
+                tracing::warn!(target: target::CONSUMER, %error, "a topic does not exist (yet): the consumer waits for it");
             }
             _ => match remedy(code) {
                 Some(remedy) => {
-                    tracing::error!(%error, "could not receive from Kafka: nothing is passed over, and the consumer waits. {remedy}");
+                    tracing::error!(target: target::CONSUMER, %error, "could not receive from Kafka: nothing is passed over, and the consumer waits. {remedy}");
                 }
                 None => {
-                    tracing::warn!(%error, "could not receive from Kafka: the consumer tries again")
+                    tracing::warn!(target: target::CONSUMER, %error, "could not receive from Kafka: the consumer tries again")
                 }
             },
         }
@@ -88,6 +89,7 @@ impl Context {
     fn brokers_are_away(&self, reason: &str) {
         if !self.away.swap(true, Ordering::Relaxed) {
             tracing::warn!(
+                target: target::CONSUMER,
                 reason,
                 "no Kafka broker answers: the consumer waits. Is the address right?"
             );
@@ -137,7 +139,7 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.brokers_are_away(reason);
         } else {
-            tracing::debug!(target: "librdkafka", %error, reason);
+            tracing::debug!(target: target::LIBRDKAFKA, %error, reason);
         }
     }
 }
@@ -148,7 +150,7 @@ impl ConsumerContext for Context {
             && let Err(error) = consumer.resume(partitions)
         {
             // librdkafka remembers that they were paused when they were ours before; we do not.
-            tracing::debug!(%error, "partitions not resumed");
+            tracing::debug!(target: target::CONSUMER, %error, "partitions not resumed");
         }
         if let Rebalance::Revoke(partitions) = rebalance {
             let places = partitions
@@ -156,7 +158,7 @@ impl ConsumerContext for Context {
                 .iter()
                 .map(|of| (of.topic().to_owned(), of.partition()))
                 .collect::<Vec<_>>();
-            tracing::debug!(partitions = ?places, "partitions revoked");
+            tracing::debug!(target: target::CONSUMER, partitions = ?places, "partitions revoked");
             self.revoked.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
             self.rebalanced.notify_one();
         }
@@ -175,9 +177,9 @@ impl ConsumerContext for Context {
                 | Code::AllBrokersDown
                 | Code::BrokerTransportFailure
                 | Code::WaitingForCoordinator,
-            ) => tracing::debug!(%error, "offsets not committed"),
+            ) => tracing::debug!(target: target::CONSUMER, %error, "offsets not committed"),
             code if self.is_news(code) => {
-                tracing::warn!(%error, "offsets could not be committed: events that were handled come again after a restart");
+                tracing::warn!(target: target::CONSUMER, %error, "offsets could not be committed: events that were handled come again after a restart");
             }
             _ => {}
         }

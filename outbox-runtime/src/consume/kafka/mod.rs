@@ -25,6 +25,7 @@ use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
 use crate::event::DomainEvent;
 use crate::kafka::Properties;
+use crate::observe::target;
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
 
@@ -259,7 +260,7 @@ impl<DB: OutboxDatabase> Consumer<DB> {
         let consumed = self.run_until(shutdown).await;
         // The result of a spawned task may be dropped unread.
         if let Err(error) = &consumed {
-            tracing::error!(group, %error, "the consumer ended: events stay on their topics until one runs again");
+            tracing::error!(target: target::CONSUMER, group, %error, "the consumer ended: events stay on their topics until one runs again");
         }
         consumed
     }

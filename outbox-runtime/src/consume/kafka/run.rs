@@ -32,6 +32,7 @@ use crate::consume::policy::Settled;
 use crate::consume::worker::{Consumed, GroupWorker, Unsettled, WorkerSettings};
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Client, Properties};
+use crate::observe::target;
 use crate::record::fnv1a;
 use crate::store::OutboxDatabase;
 use crate::user_code::caught;
@@ -67,7 +68,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
         OutboxError::new(ErrorKind::Kafka, format!("cannot subscribe to {topics:?}"))
             .with_source(error)
     })?;
-    tracing::info!(group = &*group.name, ?topics, "consumer started");
+    tracing::info!(target: target::CONSUMER, group = &*group.name, ?topics, "consumer started");
 
     let (stop, stopping) = watch::channel(false);
     let in_worker = WorkerSettings {
@@ -103,6 +104,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
     // This commits the stored offsets and leaves the group.
     if timeout(CLOSE_WITHIN, consumer.close()).await.is_err() {
         tracing::warn!(
+            target: target::CONSUMER,
             group = worker.group_name(),
             "the consumer could not leave its group in time: its last events may come again"
         );
@@ -129,7 +131,7 @@ async fn prepared(
             Err(Unprepared::ForGood(error)) => return Err(error),
             Err(Unprepared::NoAnswer(error)) if !told => {
                 told = true;
-                tracing::warn!(%error, "no Kafka broker answers: the consumer waits. Is the address right?");
+                tracing::warn!(target: target::CONSUMER, %error, "no Kafka broker answers: the consumer waits. Is the address right?");
             }
             Err(Unprepared::NoAnswer(_)) => {}
         }
@@ -265,6 +267,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
     fn went_back(&self, message: &Message, first: i64) {
         let Message { topic, partition, offset, .. } = message;
         tracing::warn!(
+            target: target::CONSUMER,
             topic,
             partition,
             offset,
@@ -278,7 +281,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
             .and_then(|()| self.consumer.commit(&list, CommitMode::Async));
         if let Err(error) = committed {
             // It went to another member meanwhile.
-            tracing::debug!(%error, topic, partition, "lower offset not committed");
+            tracing::debug!(target: target::CONSUMER, %error, topic, partition, "lower offset not committed");
         }
     }
 
@@ -299,7 +302,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
             partition.paused = true;
             self.paused += 1;
             let paused = self.consumer.pause(&only(&place.0, place.1));
-            tracing::debug!(topic = place.0, partition = place.1, ?paused, "partition paused");
+            tracing::debug!(target: target::CONSUMER, topic = place.0, partition = place.1, ?paused, "partition paused");
         }
     }
 
@@ -315,7 +318,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         });
         for place in with_room.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
             let resumed = self.consumer.resume(&only(&place.0, place.1));
-            tracing::debug!(topic = place.0, partition = place.1, ?resumed, "partition resumed");
+            tracing::debug!(target: target::CONSUMER, topic = place.0, partition = place.1, ?resumed, "partition resumed");
             self.paused -= 1;
             if let Some(partition) = self.partitions.get_mut(&place) {
                 partition.paused = false;
@@ -382,7 +385,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
         {
             // It went to another member meanwhile: that gets the event again, and finds it in the
             // inbox.
-            tracing::debug!(%error, topic, partition = number, "offset not stored");
+            tracing::debug!(target: target::CONSUMER, %error, topic, partition = number, "offset not stored");
         }
         self.resume_with_room();
         Ok(())
@@ -399,6 +402,7 @@ impl<DB: OutboxDatabase> Consuming<DB> {
                 Ok(None) => break,
                 Err(_) => {
                     tracing::warn!(
+                        target: target::CONSUMER,
                         handlers = self.jobs.len(),
                         "the consumer stopped before all handlers ended: they are rolled back, and their events come again"
                     );

@@ -17,6 +17,7 @@ use crate::consume::route::Routes;
 use crate::durations::LONGEST_WAIT;
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, Client, Properties, aside};
+use crate::observe::target;
 use crate::store::OutboxDatabase;
 
 /// Kafka's limit for the name of a topic.
@@ -196,6 +197,7 @@ impl Plan {
         let missing: Vec<&str> = missing.collect();
         for topic in missing.iter().filter(|topic| !self.missing.contains(topic)) {
             tracing::warn!(
+                target: target::CONSUMER,
                 group = self.group,
                 topic,
                 "the topic does not exist (yet): the consumer waits for it, and looks every second. Is its name right?"
@@ -214,7 +216,7 @@ impl Plan {
                 match fault {
                     Fault::Loses(why) => losing.push(format!("`{name}`: {why}")),
                     Fault::Narrow(why) => {
-                        tracing::warn!(topic = name, "{why} (`kafka-configs.sh --alter`)")
+                        tracing::warn!(target: target::CONSUMER, topic = name, "{why} (`kafka-configs.sh --alter`)")
                     }
                 }
             }
@@ -268,6 +270,7 @@ async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
                 }
             }
             Err(code) => tracing::info!(
+                target: target::CONSUMER,
                 %code,
                 "the settings of some topics cannot be read (it takes the right to DescribeConfigs, and a broker that \
                  knows the request): whether those for retries and dead letters have room for every event is not known"
@@ -338,7 +341,7 @@ async fn create_topics(
             Unprepared::NoAnswer(KafkaError::AdminOp(*code))
         });
     }
-    tracing::info!(topics = ?names, "topics for retries and dead letters created");
+    tracing::info!(target: target::CONSUMER, topics = ?names, "topics for retries and dead letters created");
     Ok(())
 }
 

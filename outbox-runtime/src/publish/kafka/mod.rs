@@ -19,6 +19,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::OutboxError;
 use crate::kafka::Brokers;
+use crate::observe::target;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::producer::Producer;
 use crate::publish::kafka::stalls::Stalls;
@@ -85,10 +86,10 @@ impl Current {
         let Some((code, reason)) = error else { return };
         let expected = code == RDKafkaErrorCode::GaplessGuarantee;
         if expected || self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
-            tracing::debug!(%code, reason, "a Kafka producer ended, and is made anew");
+            tracing::debug!(target: target::PUBLISHER, %code, reason, "a Kafka producer ended, and is made anew");
         } else {
             self.told = Some(Instant::now());
-            tracing::warn!(%code, reason, "a Kafka producer ended, and is made anew: nothing is lost");
+            tracing::warn!(target: target::PUBLISHER, %code, reason, "a Kafka producer ended, and is made anew: nothing is lost");
         }
     }
 }

@@ -2,6 +2,8 @@
 //! or it has no leader. librdkafka retries for ever, which is right while all brokers are away. But
 //! the events of one topic must not hold up those of the others.
 
+use crate::observe::target;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -120,6 +122,7 @@ impl Progress {
                 && stalls.refusal(topic, now).is_none()
             {
                 tracing::warn!(
+                    target: target::PUBLISHER,
                     topic,
                     ?partitions,
                     state = described(topic, partitions, answers),
@@ -225,6 +228,7 @@ impl Stalls {
         let mut topics = self.topics();
         if !topics.contains_key(topic) {
             tracing::error!(
+                target: target::PUBLISHER,
                 topic,
                 state = refusal.as_str(),
                 "a topic still takes no events: they are set aside (parked), in the order of their keys, and tried again from \
@@ -243,7 +247,7 @@ impl Stalls {
         });
         if over {
             topics.remove(topic);
-            tracing::info!(topic, partition, "the topic takes events again");
+            tracing::info!(target: target::PUBLISHER, topic, partition, "the topic takes events again");
         }
     }
 }

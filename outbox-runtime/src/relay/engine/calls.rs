@@ -10,6 +10,7 @@ use super::{Answer, Ask, Asked, Call, CursorOf, Engine, StoreOf};
 use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::observe;
+use crate::observe::target;
 use crate::publish::Publisher;
 use crate::record::{KeyDigest, LANES, Lane};
 use crate::relay::lane::HeldLane;
@@ -180,7 +181,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 self.has_started = true;
                 self.trouble = None;
                 if self.database_back.take().is_some() {
-                    tracing::info!("the relay can use the database again");
+                    tracing::info!(target: target::RELAY, "the relay can use the database again");
                 }
                 self.take_in(answer);
                 Ok(())
@@ -189,7 +190,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             Err(error) => {
                 let trouble = Trouble::of(&error);
                 if self.trouble.replace(trouble) != Some(trouble) {
-                    tracing::warn!(%error, "{}", trouble.what_it_means());
+                    tracing::warn!(target: target::RELAY, %error, "{}", trouble.what_it_means());
                 }
                 if was_reading {
                     self.reading.failed();
@@ -261,7 +262,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             let Some(place) = failed.iter().position(|(lane, _)| *lane == progress.lease.lane)
             else {
                 if lane.was_saved(&progress) {
-                    tracing::info!(lane = number, "events parked after all: the lane resumes");
+                    tracing::info!(target: target::RELAY, lane = number, "events parked after all: the lane resumes");
                 }
                 self.releasing.look |= progress.parked.iter().any(|parking| parking.released);
                 continue;
@@ -271,13 +272,14 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             self.save_by = Some(self.save_by.map_or(again, |by| by.min(again)));
             if first {
                 tracing::error!(
+                    target: target::RELAY,
                     lane = number, %error,
                     "the database did not take the events that were to be parked: they are still in the outbox, and their \
                      lane waits until it does; the others continue. Does the relay's role have INSERT and UPDATE on the \
                      outbox's tables?"
                 );
             } else {
-                tracing::debug!(lane = number, %error, "events still not parked");
+                tracing::debug!(target: target::RELAY, lane = number, %error, "events still not parked");
             }
             if self.share == Share::All {
                 self.refusal = Some(error);
@@ -298,7 +300,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
         let held = self.lanes.iter().flatten().count();
         if held != before {
-            tracing::info!(lanes = held, "relay holds lanes");
+            tracing::info!(target: target::RELAY, lanes = held, "relay holds lanes");
         }
         observe::lanes_held(held);
         let to_keep = if self.share == Share::All { LANES } else { share };
@@ -320,6 +322,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         }
         self.next_claim = Instant::now();
         tracing::warn!(
+            target: target::RELAY,
             lanes = ?lost.iter().map(|lane| lane.number()).collect::<Vec<_>>(),
             "lanes lost: another relay has taken them over; it publishes them from the cursor that is saved, and what \
              was in flight here may arrive twice"

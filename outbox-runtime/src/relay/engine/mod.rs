@@ -22,6 +22,7 @@ use super::{Relay, Settings};
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe;
+use crate::observe::target;
 use crate::outbox::Outbox;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{KeyDigest, LANES, Lane};
@@ -215,6 +216,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 }
                 () = sleep_until(deadline.unwrap_or(due)), if deadline.is_some() => {
                     tracing::warn!(
+                        target: target::RELAY,
                         "the relay stopped before everything in flight was acknowledged and saved: nothing is lost, \
                          and some events may be published twice"
                     );
@@ -247,7 +249,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         };
         self.sending.abort_all();
         self.leave(call).await;
-        tracing::info!(published = self.published, "relay stopped");
+        tracing::info!(target: target::RELAY, published = self.published, "relay stopped");
         result
     }
 
@@ -331,7 +333,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     fn stop(&mut self) {
         self.stopping = true;
         if !self.is_idle() {
-            tracing::info!(at_most = ?self.settings.drain_timeout, "relay stops: it waits for what is in flight");
+            tracing::info!(target: target::RELAY, at_most = ?self.settings.drain_timeout, "relay stops: it waits for what is in flight");
         }
         for lane in self.lanes.iter_mut().flatten() {
             lane.drop_next();
@@ -358,7 +360,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                 continue;
             };
             observe::batch(batch.events.len());
-            tracing::debug!(lane = index, events = batch.events.len(), "batch sent");
+            tracing::debug!(target: target::RELAY, lane = index, events = batch.events.len(), "batch sent");
             let publisher = Arc::clone(&self.publisher);
             self.sending.spawn(async move {
                 let reports = match batch.batch() {
@@ -423,11 +425,13 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
         match tokio::time::timeout(LEAVE_TIMEOUT, left).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(
+                target: target::RELAY,
                 %error,
                 "the relay could not save its last progress: some events may be published twice, and another relay \
                  takes over when the lease runs out"
             ),
             Err(_) => tracing::warn!(
+                target: target::RELAY,
                 "the database did not answer the relay as it stopped: some events may be published twice, and another \
                  relay takes over when the lease runs out"
             ),

@@ -9,6 +9,7 @@ use super::{Answer, Call, Engine, RETRIED_KEYS, RETRIED_KEYS_THEN, Releasing, Se
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::observe;
+use crate::observe::target;
 use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 use crate::relay::lane::HeldLane;
@@ -145,6 +146,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             self.releasing.next_retry = Instant::now();
             self.releasing.keys = RETRIED_KEYS_THEN;
             tracing::info!(
+                target: target::RELAY,
                 lane = lease.lane.number(),
                 events = delivered.len(),
                 "parked events published"
@@ -169,6 +171,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn not_settled(&mut self, lease: Lease, settled: Settled, error: &OutboxError) {
         self.releasing.settling = None;
         tracing::error!(
+            target: target::RELAY,
             lane = lease.lane.number(), events = ?settled.delivered, %error,
             "the database did not take what came of parked events: those that were published are not sent again while this \
              relay runs, and it tries to note it again. Does its role have UPDATE and DELETE on the outbox's tables?"
@@ -208,8 +211,8 @@ fn tell_refused_again(event: &StoredEvent, report: &DeliveryReport) {
     let Told { event_id, name, topic, key, seq } = Told::of(event);
     if matches!(report, DeliveryReport::TopicRefused(_)) {
         // This is logged once, for the whole topic.
-        tracing::debug!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
+        tracing::debug!(target: target::RELAY, seq, %event_id, name, topic, key, error = %report, "parked event refused again");
     } else {
-        tracing::warn!(seq, %event_id, name, topic, key, error = %report, "parked event refused again");
+        tracing::warn!(target: target::RELAY, seq, %event_id, name, topic, key, error = %report, "parked event refused again");
     }
 }

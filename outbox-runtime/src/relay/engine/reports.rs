@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{CursorOf, Engine, SAVE_WITHIN, Sent, StoreOf};
 use crate::failpoint::failpoint;
 use crate::observe;
+use crate::observe::target;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{EventRecord, LANES, Lane, StoredEvent};
 use crate::relay::lane::{InFlightBatch, Resumed, Rules, Settlement};
@@ -26,6 +27,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             // again from the saved cursors, once the other calls have ended.
             Err(_) => {
                 tracing::error!(
+                    target: target::RELAY,
                     "the publisher panicked: the relay reads again what it was sending"
                 );
                 for lane in Lane::all() {
@@ -80,19 +82,20 @@ fn tell(lane: i16, settlement: &Settlement) {
     match settlement {
         Settlement::Delivered(None) => {}
         Settlement::Delivered(Some(Resumed::AfterRefusal)) => {
-            tracing::info!(lane, "lane resumed after a refusal");
+            tracing::info!(target: target::RELAY, lane, "lane resumed after a refusal");
         }
         Settlement::Delivered(Some(Resumed::AfterInterruption)) => {
-            tracing::debug!(lane, "lane resumed after an interruption");
+            tracing::debug!(target: target::RELAY, lane, "lane resumed after an interruption");
         }
         Settlement::Interrupted => {
             observe::retried();
-            tracing::debug!(lane, "batch interrupted; what was not delivered is sent again");
+            tracing::debug!(target: target::RELAY, lane, "batch interrupted; what was not delivered is sent again");
         }
         Settlement::Refused { event, report } => {
             observe::retried();
             let Told { event_id, name, topic, key, seq } = Told::of(event);
             tracing::warn!(
+                target: target::RELAY,
                 lane, seq, %event_id, name, topic, key, error = %report,
                 "batch not published: its events are tried one by one"
             );
@@ -105,6 +108,7 @@ fn tell(lane: i16, settlement: &Settlement) {
             observe::parked();
             let Told { event_id, name, topic, key, seq } = Told::of(event);
             tracing::error!(
+                target: target::RELAY,
                 lane, seq, %event_id, name, topic, key, attempts = attempt, error = %report,
                 "event parked, and the later events of its topic and key with it; the other keys continue. It is tried \
                  again from time to time, and at once by `outbox.release_parked(…)`; `outbox.discard_parked(…)` gives it up"
@@ -114,6 +118,7 @@ fn tell(lane: i16, settlement: &Settlement) {
             observe::parked();
             let Told { event_id, topic, seq, .. } = Told::of(event);
             tracing::error!(
+                target: target::RELAY,
                 lane, seq, %event_id, topic, %error,
                 "event parked, and the later events of its key with it; the other keys continue"
             );
@@ -125,11 +130,13 @@ fn tell_refused(lane: i16, event: &StoredEvent, report: &DeliveryReport, attempt
     let Told { event_id, name, topic, key, seq } = Told::of(event);
     if attempt == 1 {
         tracing::error!(
+            target: target::RELAY,
             lane, seq, %event_id, name, topic, key, error = %report,
             "event not published: its lane waits and tries again, the others continue"
         );
     } else {
         tracing::debug!(
+            target: target::RELAY,
             lane, seq, %event_id, name, topic, key, attempt, error = %report,
             "event still not published"
         );

@@ -17,6 +17,7 @@ use sqlx::{Executor, PgPool};
 use super::connection;
 use super::fragments::fill;
 use crate::failpoint::failpoint;
+use crate::observe::target;
 use crate::store::databases::fault_of;
 use crate::store::error::StoreError;
 use crate::store::fault::Fault;
@@ -78,6 +79,7 @@ pub(super) async fn compact(
             tx.rollback().await?;
             if fault_of(&error) == Fault::LockTimeout {
                 tracing::debug!(
+                    target: target::STORE,
                     table = names.fill(table),
                     bytes,
                     "not truncated: another session has a lock on it"

@@ -16,6 +16,7 @@ use super::fragments::fill;
 use super::lanes::{BLOCK_BITS, LEAVES};
 use super::{compact, connection};
 use crate::failpoint::failpoint;
+use crate::observe::target;
 use crate::store::databases::fault_of;
 use crate::store::error::StoreError;
 use crate::store::fault::Fault;
@@ -82,7 +83,7 @@ pub(super) async fn reclaim(
             Ok(of_leaf) => events += of_leaf,
             // Another relay reads or reclaims, or a long query runs: next time.
             Err(error) if is_in_the_way(&error) => {
-                tracing::debug!(%error, leaf, "leaf not reclaimed now")
+                tracing::debug!(target: target::STORE, %error, leaf, "leaf not reclaimed now")
             }
             Err(error) => return Err(error.into()),
         }

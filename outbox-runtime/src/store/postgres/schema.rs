@@ -7,6 +7,7 @@ use sqlx::{Executor, PgConnection, PgPool, Postgres};
 
 use super::connection;
 use crate::error::{ErrorKind, OutboxError};
+use crate::observe::target;
 use crate::store::migrate::{Migration, missing};
 use crate::store::names::{Names, sql};
 use crate::store::sealed::Schema;
@@ -86,6 +87,7 @@ async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxErr
             .execute(&mut *tx)
             .await?;
         tracing::info!(
+            target: target::STORE,
             version = migration.version,
             tables = names.identity(),
             "outbox schema migrated"

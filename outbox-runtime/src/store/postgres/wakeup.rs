@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Postgres, RawSql}
 
 use super::connection;
 use crate::doorbell::Doorbell;
+use crate::observe::target;
 use crate::record::fnv1a;
 use crate::store::names::Names;
 use crate::store::sealed::Wakeup;
@@ -49,7 +50,7 @@ impl Wakeup for Postgres {
             let pause = match notified.await {
                 Ok(()) => COALESCE,
                 Err(error) => {
-                    tracing::debug!(%error, "doorbell not rung; relays in other processes find the events at their next poll");
+                    tracing::debug!(target: target::STORE, %error, "doorbell not rung; relays in other processes find the events at their next poll");
                     RECONNECT
                 }
             };
@@ -60,7 +61,7 @@ impl Wakeup for Postgres {
     async fn listen_to_others(pool: PgPool, names: Arc<Names>, doorbell: Arc<Doorbell>) {
         loop {
             if let Err(error) = listen(&pool, &names, &doorbell).await {
-                tracing::debug!(%error, "doorbell connection lost; the relay polls until it is back");
+                tracing::debug!(target: target::STORE, %error, "doorbell connection lost; the relay polls until it is back");
             }
             tokio::time::sleep(RECONNECT).await;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::{Executor, Sqlite, SqlitePool};
 
 use crate::error::OutboxError;
+use crate::observe::target;
 use crate::store::begun::Begun;
 use crate::store::migrate::{Migration, missing};
 use crate::store::names::{Names, sql};
@@ -50,6 +51,7 @@ async fn migrate_if_needed(pool: &SqlitePool, names: &Names) -> Result<(), Outbo
             .execute(&mut *tx)
             .await?;
         tracing::info!(
+            target: target::STORE,
             version = migration.version,
             tables = names.identity(),
             "outbox schema migrated"

@@ -18,6 +18,7 @@ use super::cursor::{PgCursor, Snapshot, of_another_cluster, progress_is_missing}
 use super::{PgLaneStore, park};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
+use crate::observe::target;
 use crate::record::{LANES, Lane};
 use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Progress, Saved, Share};
 use crate::store::liveness::Sign;
@@ -371,6 +372,7 @@ async fn put_lanes_back(connection: &mut PgConnection, names: &Names) -> Result<
         sqlx::query_scalar(fill(names, PUT_LANES_BACK)).fetch_all(connection).await?;
     if !lanes.is_empty() {
         tracing::warn!(
+            target: target::STORE,
             ?lanes,
             "rows of these lanes were missing from the table {}, and the relay has put them back: their events are \
              published again from where they were",
