@@ -19,7 +19,7 @@ use crate::user_code::causes;
 /// rest:
 ///
 /// ```
-/// # use outbox_runtime::OutboxError;
+/// # use outbox::OutboxError;
 /// enum OrderError {
 ///     OutOfStock,
 ///     Outbox(OutboxError),

@@ -34,7 +34,7 @@ impl ErrorClass {
 /// transient.
 ///
 /// ```
-/// use outbox_runtime::consume::{Classify, ErrorClass};
+/// use outbox::consume::{Classify, ErrorClass};
 ///
 /// enum ReserveError {
 ///     UnknownItem,

@@ -56,26 +56,27 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
 /// a tombstone is undecodable.
 ///
 /// ```
-/// # #[cfg(feature = "sqlite")] mod example {
-/// # use outbox_runtime::{DomainEvent, OutboxTx, EventDescriptor, Json};
-/// # use outbox_runtime::consume::EventContext;
-/// # #[derive(serde::Serialize, serde::Deserialize)] struct Customer { name: String }
-/// # impl DomainEvent for Customer {
-/// #     type Codec = Json;
-/// #     const DESCRIPTORS: &'static [EventDescriptor] = &[];
-/// #     fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
-/// #     fn key(&self) -> Option<Vec<u8>> { None }
-/// # }
+/// # mod example {
+/// # use outbox::{DomainEvent, OutboxTx};
+/// # use outbox::consume::EventContext;
+/// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+/// # #[event(topic = "order-events")]
+/// # struct Customer { #[event(key)] name: String }
 /// async fn keep(
 ///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
 ///     customer: Option<Customer>,
 ///     context: &EventContext,
 /// ) -> Result<(), sqlx::Error> {
 ///     let query = match customer {
-///         Some(customer) => sqlx::query("insert or replace into customers values ($1, $2)").bind(&context.key).bind(customer.name),
-///         None => sqlx::query("delete from customers where id = $1").bind(&context.key),
+///         Some(customer) => {
+///             sqlx::query("insert or replace into customers values ($1, $2)")
+///                 .bind(&context.key)
+///                 .bind(customer.name)
+///         }
+///         None => sqlx::query("delete from customers where id = $1")
+///             .bind(&context.key),
 ///     };
-///     query.execute(tx).await?;
+///     query.execute(&mut *tx).await?;
 ///     Ok(())
 /// }
 /// # }

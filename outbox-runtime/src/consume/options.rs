@@ -9,12 +9,15 @@ use crate::durations::{LONGEST_WAIT, within};
 ///
 /// ```
 /// use std::time::Duration;
-/// use outbox_runtime::consume::{HandlerOptions, LaterEvents};
+///
+/// use outbox::consume::{HandlerOptions, LaterEvents};
+///
+/// const DELAYS: &[Duration] = &[Duration::from_secs(10), Duration::from_mins(5)];
 ///
 /// const RESERVE: HandlerOptions = HandlerOptions::new()
 ///     .group("inventory")
 ///     .attempts(3)
-///     .retry_topics(&[Duration::from_secs(10), Duration::from_secs(300)], LaterEvents::Wait);
+///     .retry_topics(DELAYS, LaterEvents::Wait);
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct HandlerOptions {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// Implement it for your own id types:
 ///
 /// ```
-/// # use outbox_runtime::EventKey;
+/// # use outbox::event::EventKey;
 /// struct CustomerId(u64);
 ///
 /// impl EventKey for CustomerId {

@@ -72,12 +72,13 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// keys go on.
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")]
-    /// # async fn example(outbox: outbox_runtime::Outbox<sqlx::Sqlite>) -> Result<(), outbox_runtime::OutboxError> {
+    /// # async fn example(
+    /// #     outbox: outbox::Outbox<sqlx::Sqlite>,
+    /// # ) -> Result<(), outbox::OutboxError> {
     /// let mut page = outbox.parked(100).await?;
     /// while let Some(last) = page.last() {
     ///     for parked in page.iter().filter(|parked| parked.waits_behind.is_none()) {
-    ///         println!("{} on {}: {:?}", parked.event.id, parked.event.topic, parked.reason);
+    ///         println!("{}: {:?}", parked.event.id, parked.reason);
     ///     }
     ///     page = outbox.parked_after(last, 100).await?;
     /// }

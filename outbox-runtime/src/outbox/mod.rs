@@ -22,9 +22,8 @@ use crate::tx::{BeginTransaction, OutboxTx};
 /// clone; share one per database among the services and the relay of a process.
 ///
 /// ```
-/// # #[cfg(feature = "sqlite")]
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use outbox_runtime::Outbox;
+/// use outbox::Outbox;
 ///
 /// let pool = sqlx::SqlitePool::connect("sqlite://orders.db?mode=rwc").await?;
 /// let outbox = Outbox::new(pool);
@@ -82,10 +81,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// This is what `#[transactional_outbox]` calls; it works alone as well:
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")]
-    /// # async fn example<E: outbox_runtime::DomainEvent>(
-    /// #     outbox: outbox_runtime::Outbox<sqlx::Sqlite>, order_created: E,
-    /// # ) -> Result<(), outbox_runtime::OutboxError> {
+    /// # async fn example<E: outbox::DomainEvent>(
+    /// #     outbox: outbox::Outbox<sqlx::Sqlite>, order_created: E,
+    /// # ) -> Result<(), outbox::OutboxError> {
     /// let mut tx = outbox.begin().await?;
     /// sqlx::query("insert into orders (id) values (1)").execute(&mut tx).await?;
     /// tx.emit(order_created)?;
@@ -104,11 +102,13 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// Begins a transaction with an isolation level or a name of its own.
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")]
-    /// # async fn example(outbox: outbox_runtime::Outbox<sqlx::Sqlite>) -> Result<(), outbox_runtime::OutboxError> {
-    /// use outbox_runtime::{Isolation, TxOptions};
+    /// # async fn example(
+    /// #     outbox: outbox::Outbox<sqlx::Sqlite>,
+    /// # ) -> Result<(), outbox::OutboxError> {
+    /// use outbox::tx::{Isolation, TxOptions};
     ///
-    /// let tx = outbox.begin_with(TxOptions::new().isolation(Isolation::Serializable)).await?;
+    /// let serializable = TxOptions::new().isolation(Isolation::Serializable);
+    /// let tx = outbox.begin_with(serializable).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -131,12 +131,13 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// the relay find the events at its next poll.
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")]
-    /// # async fn example<E: outbox_runtime::DomainEvent>(
-    /// #     outbox: outbox_runtime::Outbox<sqlx::Sqlite>, order_created: E,
-    /// # ) -> Result<(), outbox_runtime::OutboxError> {
+    /// # async fn example<E: outbox::DomainEvent>(
+    /// #     outbox: outbox::Outbox<sqlx::Sqlite>, order_created: E,
+    /// # ) -> Result<(), outbox::OutboxError> {
     /// let mut sqlx_tx = outbox.pool().begin().await?;
-    /// sqlx::query("insert into orders (id) values (1)").execute(&mut *sqlx_tx).await?;
+    /// sqlx::query("insert into orders (id) values (1)")
+    ///     .execute(&mut *sqlx_tx)
+    ///     .await?;
     ///
     /// let mut tx = outbox.attach(&mut sqlx_tx).await?;
     /// tx.emit(order_created)?;

@@ -15,7 +15,7 @@ use crate::record::{Lane, StoredEvent};
 /// A publisher of your own may send somewhere else, or do something beside another one:
 ///
 /// ```
-/// use outbox_runtime::publish::{Batch, DeliveryReport, Publisher};
+/// use outbox::publish::{Batch, DeliveryReport, Publisher};
 ///
 /// /// Counts the events that another publisher delivers.
 /// struct Counted<P> {
@@ -26,7 +26,8 @@ use crate::record::{Lane, StoredEvent};
 /// impl<P: Publisher> Publisher for Counted<P> {
 ///     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
 ///         let reports = self.publisher.publish(batch).await;
-///         (self.count)(reports.iter().filter(|report| report.is_delivered()).count());
+///         let delivered = reports.iter().filter(|report| report.is_delivered());
+///         (self.count)(delivered.count());
 ///         reports
 ///     }
 /// }

@@ -32,13 +32,16 @@ use crate::store::{OutboxDatabase, Share};
 /// to be parked, only its lane waits.
 ///
 /// ```no_run
-/// # #[cfg(all(feature = "sqlite", feature = "kafka"))]
-/// # async fn example(outbox: outbox_runtime::Outbox<sqlx::Sqlite>) -> Result<(), Box<dyn std::error::Error>> {
-/// use outbox_runtime::{Relay, publish::kafka::KafkaPublisher};
+/// # async fn example(
+/// #     outbox: outbox::Outbox<sqlx::Sqlite>,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// use outbox::Relay;
+/// use outbox::publish::kafka::KafkaPublisher;
 ///
 /// let publisher = KafkaPublisher::new("localhost:9092")?;
 /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-/// let relay = tokio::spawn(Relay::new(outbox, publisher).run(async { _ = stopped.await }));
+/// let relay = Relay::new(outbox, publisher);
+/// let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
 /// // …
 /// drop(stop);
 /// relay.await??;

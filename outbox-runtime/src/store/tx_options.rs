@@ -6,9 +6,11 @@ use std::time::Duration;
 /// and those of `#[transactional_outbox]`.
 ///
 /// ```
-/// use outbox_runtime::{Isolation, TxOptions};
+/// use outbox::tx::{Isolation, TxOptions};
 ///
-/// const CREATE_ORDER: TxOptions = TxOptions::new().isolation(Isolation::Serializable).name("create_order");
+/// const CREATE_ORDER: TxOptions = TxOptions::new()
+///     .isolation(Isolation::Serializable)
+///     .name("create_order");
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TxOptions {

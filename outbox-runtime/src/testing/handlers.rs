@@ -19,27 +19,24 @@ use crate::store::OutboxDatabase;
 /// published by a [`Relay`](crate::Relay) to a [`MemoryPublisher`](super::MemoryPublisher).
 ///
 /// ```
-/// # #[cfg(feature = "sqlite")] mod example {
-/// # use outbox_runtime::{DomainEvent, Outbox, OutboxTx, OutboxError, EventDescriptor, Json};
-/// # use outbox_runtime::consume::{EventContext, handler_fn};
-/// # #[derive(serde::Serialize, serde::Deserialize)] struct OrderCreated { sku: String }
-/// # impl DomainEvent for OrderCreated {
-/// #     type Codec = Json;
-/// #     const DESCRIPTORS: &'static [EventDescriptor] = &[];
-/// #     fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
-/// #     fn key(&self) -> Option<Vec<u8>> { None }
-/// # }
+/// # mod example {
+/// # use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx};
+/// # use outbox::consume::{EventContext, handler_fn};
+/// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+/// # #[event(topic = "order-events")]
+/// # struct OrderCreated { #[event(key)] sku: String }
 /// # async fn reserve(_: &mut OutboxTx<'_, sqlx::Sqlite>, _: OrderCreated, _: &EventContext) -> Result<(), sqlx::Error> {
 /// #     Ok(())
 /// # }
 /// # async fn example(outbox: Outbox<sqlx::Sqlite>, order_created: OrderCreated) -> Result<(), OutboxError> {
-/// use outbox_runtime::testing::{Delivery, HandlerTest, TestMessage};
+/// use outbox::testing::{Delivery, HandlerTest, TestMessage};
 ///
 /// let inventory = HandlerTest::new(outbox, handler_fn(reserve))?;
 /// let message = TestMessage::of(&order_created)?;
 ///
 /// // The process dies after the handler, and before its commit.
-/// assert_eq!(inventory.deliver_without_commit(&message).await?, Delivery::RolledBack);
+/// let lost = inventory.deliver_without_commit(&message).await?;
+/// assert_eq!(lost, Delivery::RolledBack);
 /// assert_eq!(inventory.deliver(&message).await?, Delivery::Handled);
 /// assert_eq!(inventory.deliver(&message).await?, Delivery::Duplicate);
 /// # Ok(())

@@ -1,11 +1,11 @@
 //! For tests of your own service, without Kafka.
 //!
 //! ```
-//! # #[cfg(feature = "sqlite")]
-//! # async fn example<E: outbox_runtime::DomainEvent>(
-//! #     outbox: outbox_runtime::Outbox<sqlx::Sqlite>, order_created: E,
+//! # async fn example<E: outbox::DomainEvent>(
+//! #     outbox: outbox::Outbox<sqlx::Sqlite>, order_created: E,
 //! # ) -> Result<(), Box<dyn std::error::Error>> {
-//! use outbox_runtime::{Relay, testing::MemoryPublisher};
+//! use outbox::Relay;
+//! use outbox::testing::MemoryPublisher;
 //!
 //! let mut tx = outbox.begin().await?;
 //! tx.emit(order_created)?;

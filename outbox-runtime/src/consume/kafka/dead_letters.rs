@@ -34,10 +34,11 @@ const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 /// partition by a message without a payload that says so (`outbox-resolved`).
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), outbox_runtime::OutboxError> {
-/// use outbox_runtime::consume::DeadLetters;
+/// # async fn example() -> Result<(), outbox::OutboxError> {
+/// use outbox::consume::DeadLetters;
 ///
-/// let dead_letters = DeadLetters::new("localhost:9092", "order-events", "inventory");
+/// let dead_letters =
+///     DeadLetters::new("localhost:9092", "order-events", "inventory");
 /// for letter in dead_letters.list().await? {
 ///     println!("{}: {}", letter.error_class, letter.error);
 ///     dead_letters.replay(&letter).await?;

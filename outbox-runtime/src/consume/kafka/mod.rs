@@ -52,23 +52,22 @@ use crate::store::OutboxDatabase;
 /// attempts. Nothing is dropped: a dead letter that cannot be written stops its partition.
 ///
 /// ```no_run
-/// # #[cfg(feature = "sqlite")] mod example {
-/// # use outbox_runtime::{DomainEvent, Outbox, OutboxTx, OutboxError, EventDescriptor, Json};
-/// # #[derive(serde::Serialize, serde::Deserialize)] struct OrderCreated { sku: String }
-/// # impl DomainEvent for OrderCreated {
-/// #     type Codec = Json;
-/// #     const DESCRIPTORS: &'static [EventDescriptor] = &[];
-/// #     fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
-/// #     fn key(&self) -> Option<Vec<u8>> { None }
-/// # }
-/// use outbox_runtime::consume::{Consumer, EventContext, handler_fn};
+/// # mod example {
+/// # use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx};
+/// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+/// # #[event(topic = "order-events")]
+/// # struct OrderCreated { #[event(key)] sku: String }
+/// use outbox::consume::{Consumer, EventContext, handler_fn};
 ///
 /// async fn reserve(
 ///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
 ///     event: OrderCreated,
 ///     _: &EventContext,
 /// ) -> Result<(), sqlx::Error> {
-///     sqlx::query("update stock set reserved = reserved + 1 where sku = $1").bind(event.sku).execute(tx).await?;
+///     sqlx::query("update stock set reserved = reserved + 1 where sku = $1")
+///         .bind(event.sku)
+///         .execute(&mut *tx)
+///         .await?;
 ///     Ok(())
 /// }
 ///
@@ -78,7 +77,7 @@ use crate::store::OutboxDatabase;
 ///     .handler(handler_fn(reserve))
 ///     .run(async { _ = tokio::signal::ctrl_c().await })
 ///     .await?;
-/// println!("{} events handled, {} came again", consumed.handled, consumed.duplicates);
+/// println!("{} events handled", consumed.handled);
 /// # Ok(())
 /// # }
 /// # }
