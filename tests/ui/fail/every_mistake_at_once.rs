@@ -11,7 +11,7 @@ struct Created {
     tenant: String,
 }
 
-// Is no error of its own: the event is one, whatever is wrong with it.
+// Adds no error: the event counts as one, with all its mistakes.
 #[transactional_outbox(tx in outbox)]
 async fn create(outbox: &Outbox<Sqlite>) -> Result<(), OutboxError> {
     tx.emit(Created { customer: None, tenant: String::new() })?;

@@ -17,7 +17,7 @@ fn boxed(tx: &mut OutboxTx<'_, Sqlite>, _: Created) -> impl Future<Output = sqlx
     async move { sqlx::query("select 1").execute(tx).await.map(drop) }
 }
 
-// Is no error of its own: it is a handler, whatever is wrong with it.
+// Adds no error: it counts as a handler, with all its mistakes.
 fn consumer(outbox: outbox::Outbox<Sqlite>) -> outbox::consume::Consumer<Sqlite> {
     outbox::consume::Consumer::new(outbox, "localhost").handler(reserve).handler(boxed)
 }

@@ -112,7 +112,7 @@ async fn diverges(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> Result<(), Outbox
     todo!()
 }
 
-// Whatever methods of this name there are besides.
+// Another method of this name changes nothing.
 trait Unrelated {
     fn class(&self) -> u8 {
         7
