@@ -34,7 +34,7 @@ struct OrderPlaced {
 
 #[derive(Debug, thiserror::Error, Classify)]
 enum NotifyError {
-    /// No attempt will mend that: a dead letter at once.
+    /// No attempt can help: a dead letter at once.
     #[error("{0} has no mailbox")]
     #[classify(permanent)]
     NoMailbox(String),

@@ -166,7 +166,7 @@ pub(super) async fn story(database: &str, brokers: &str) -> Result<(), Failure> 
     ServiceProcess::start(DIE_AFTER_PUBLISHING, database, brokers)?.listen("")?;
     println!();
 
-    println!("3. It starts again, publishes the same events again, and goes on.");
+    println!("3. It starts again, publishes the same events again, and continues.");
     let mut service = ServiceProcess::start(GO_ON, database, brokers)?;
     service.listen(GO_ON)?;
     let orders = count(&outbox, ORDERS).await?;

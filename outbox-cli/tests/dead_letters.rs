@@ -210,7 +210,7 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
     ] {
         assert_eq!(header(&replayed[0], name), Some(value), "{name}");
     }
-    assert_eq!(header(&replayed[0], "outbox-error"), None, "it begins anew");
+    assert_eq!(header(&replayed[0], "outbox-error"), None, "its attempts begin again");
     assert_eq!(scene.listed_places(), ["0:1", "1:0"]);
 
     assert_eq!(scene.prints("discard", &["1:0"]), "discarded 1:0\n");

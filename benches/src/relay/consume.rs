@@ -19,7 +19,7 @@ use crate::{Failure, OrderCreated, TOPIC, brokers, outbox, topic};
 const CUSTOMERS: u64 = 1_000;
 const INSERT: &str = "insert into handled (customer, number) values ($1, $2)";
 
-/// The tables, and so many events on the topic.
+/// Prepares the tables, and `events` events on the topic.
 pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
     let outbox = outbox(1).await?;
     outbox.pool().execute("drop schema public cascade; create schema public").await?;

@@ -13,7 +13,7 @@ use crate::{Failure, OrderCreated, brokers, outbox, peak_mib};
 
 const IN_ONE_TRANSACTION: u64 = 10_000;
 
-/// A backlog of so many events.
+/// Prepares a backlog of `events` events.
 pub(crate) async fn fill_outbox(events: u64) -> Result<(), Failure> {
     filled(events).await?;
     println!("{{}}");
@@ -38,7 +38,7 @@ async fn filled(events: u64) -> Result<Outbox<Postgres>, Failure> {
     Ok(outbox)
 }
 
-/// A backlog of so many events, and the same in the table of the bare loop.
+/// Prepares a backlog of `events` events, and the same in the table of the bare loop.
 pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
     let outbox = filled(events).await?;
     outbox

@@ -22,7 +22,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// So many relays on one backlog.
+/// Runs `relays` relays on one backlog.
 pub(crate) async fn scale_out(relays: u64, events: u64) -> Result<(), Failure> {
     drain::rewind(&outbox(1).await?).await?;
     let ends = Ends::of(TOPIC)?;

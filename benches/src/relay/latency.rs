@@ -42,7 +42,7 @@ fn note<'p>(read_at: &ReadAt, payloads: impl Iterator<Item = &'p [u8]>) {
     }
 }
 
-/// Notes when it is given an event.
+/// Records when it receives each event.
 struct Noting(KafkaPublisher, ReadAt);
 
 impl Publisher for Noting {
@@ -228,7 +228,7 @@ async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, 
                           'application/json', '{}', '{}', now())",
             )
             .await?;
-            // It stays open as long as this process.
+            // It stays open until this process ends.
             std::mem::forget(open);
             Ok(HashSet::new())
         }
@@ -238,7 +238,7 @@ async fn disturb(outbox: &Outbox<Postgres>, what: &str) -> Result<HashSet<u64>, 
                 "begin isolation level repeatable read; select count(*) from outbox_progress",
             )
             .await?;
-            // It stays open as long as this process.
+            // It stays open until this process ends.
             std::mem::forget(open);
             outbox
                 .pool()

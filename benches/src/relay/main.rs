@@ -1,4 +1,4 @@
-//! What `cargo xtask bench relay` measures: the relay, and what stands beside it. Each contender is
+//! What `cargo xtask bench relay` measures: the relay and its contenders. Each contender is
 //! a process of its own, so that its processor time and memory are its own. Prints one JSON object.
 
 mod bare;

@@ -102,7 +102,7 @@ pub(crate) async fn send(
     }
 }
 
-/// Waits until so many are delivered.
+/// Waits until `count` records are delivered.
 pub(crate) async fn wait(delivered: &Delivered, count: u64) -> Result<(), Failure> {
     while delivered.count.load(Ordering::Acquire) < count {
         let _ = tokio::time::timeout(Duration::from_millis(2), delivered.changed.notified()).await;

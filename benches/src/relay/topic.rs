@@ -35,8 +35,8 @@ impl Ends {
         Ok(sum)
     }
 
-    /// Waits until there are so many; returns how many there were at first, and for how long it
-    /// waited.
+    /// Waits until the topic has `until` records. Returns their number at first, and the seconds
+    /// it waited.
     pub(crate) fn wait(&self, until: u64) -> Result<(u64, f64), Failure> {
         let begin = Instant::now();
         let at_first = self.sum()?;

@@ -1,4 +1,4 @@
-//! Business transactions by so many connections, while a relay runs in a process of its own.
+//! Business transactions by a number of connections, while a relay runs in a separate process.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -152,7 +152,7 @@ fn say(out: &mut impl Write, what: impl Display) {
     let _ = writeln!(out, "{what}");
 }
 
-/// On stderr: whoever reads the list has an empty one.
+/// On stderr, so that a program that reads the list reads an empty one.
 fn none(of: &Of) {
     let topic = of.dead_letter_topic();
     say(

@@ -122,7 +122,7 @@ macro_rules! note_event {
             $worker,
             |error| log_event!(
                 error, $worker, $incoming, %error,
-                "the place of an event in the queue of its key could not be noted: its partition waits until it can be"
+                "the place of an event in the queue of its key could not be saved: its partition waits until it can be"
             ),
             |$tx| $call
         )
@@ -162,7 +162,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         Ok(note_event!(self, incoming, |tx| DB::begin_waiting(&mut tx, names, &queued)))
     }
 
-    /// Notes that an event is in its retry topic.
+    /// Records that an event is in its retry topic.
     pub(super) async fn note_sent(&self, incoming: &Incoming<'_, DB>) -> Result<(), Unsettled> {
         let Some(queued) = self.queued_in_order(incoming) else { return Ok(()) };
         let names = &self.group.outbox.settings().names;

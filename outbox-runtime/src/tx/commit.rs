@@ -94,7 +94,7 @@ impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
             for _ in self.depth..=last {
                 DB::TransactionManager::start_rollback(self);
             }
-            // The pool would wait for the answer, for as long as a dead connection takes.
+            // The pool would wait for the answer until the system gives the dead connection up.
             if self.closes_if_dropped
                 && let Link::Pool(connection) = &mut self.link
             {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the whole test suite against servers which live as long as the run.
+//! `cargo xtask test`: the whole test suite against servers which stop when the run ends.
 
 use std::env;
 use std::io::{self, Read, Write};

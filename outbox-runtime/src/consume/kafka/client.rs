@@ -47,7 +47,7 @@ impl Context {
 
     pub(super) fn received(&self) {
         if self.away.swap(false, Ordering::Relaxed) {
-            tracing::info!(target: target::CONSUMER, "a Kafka broker answers again: the consumer goes on");
+            tracing::info!(target: target::CONSUMER, "a Kafka broker answers again: the consumer continues");
         }
     }
 

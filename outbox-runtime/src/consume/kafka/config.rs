@@ -20,7 +20,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("partition.assignment.strategy", "range"),
     // The partitions of a process that was killed are idle for as long. librdkafka's own is 45 s.
     ("session.timeout.ms", "10000"),
-    // A topic whose name is mistyped would be created, with whatever number of partitions.
+    // A topic whose name is mistyped would be created, with the broker's default of partitions.
     ("allow.auto.create.topics", "false"),
     // Offsets are stored by us, after the commit, and committed to Kafka in the background.
     ("enable.auto.offset.store", "false"),
@@ -120,7 +120,7 @@ fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
             Some("offsets in a file are unknown to the other members of the group")
         }
         "topic.blacklist" if !value.is_empty() => {
-            Some("topics that are hidden are not consumed, without a word")
+            Some("a consumer would not receive hidden topics, without an error")
         }
         "api.version.request" if !is_true => Some(
             "librdkafka would take the brokers for ones without headers, and the headers say what an event is",

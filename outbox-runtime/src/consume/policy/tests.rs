@@ -172,7 +172,7 @@ fn fifty_conflicts_in_a_row_count_nothing_and_the_next_one_is_a_failed_attempt()
     assert_eq!(steps[..3], [5, 10, 20].map(|pause| Step::Wait(millis(pause))));
     assert_eq!(steps[49], Step::Wait(millis(500)));
     assert_eq!(steps[50], Step::RetryIn(millis(100)));
-    assert_eq!(steps[51], Step::Wait(millis(5)), "counted anew");
+    assert_eq!(steps[51], Step::Wait(millis(5)), "counted from the start");
     assert_eq!(steps[101], Step::DeadLetter);
 }
 

@@ -15,7 +15,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("acks", "all"),
     // Events do not expire: a broker that is away is waited for.
     ("message.timeout.ms", "0"),
-    // As the Java clients: one key is in one partition, whoever produces it.
+    // As the Java clients do: one key is in one partition, whichever client produces it.
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
     ("linger.ms", "2"),

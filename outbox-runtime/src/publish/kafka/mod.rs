@@ -86,10 +86,10 @@ impl Current {
         let Some((code, reason)) = error else { return };
         let expected = code == RDKafkaErrorCode::GaplessGuarantee;
         if expected || self.told.is_some_and(|told| told.elapsed() < TOLD_EVERY) {
-            tracing::debug!(target: target::PUBLISHER, %code, reason, "a Kafka producer ended, and is made anew");
+            tracing::debug!(target: target::PUBLISHER, %code, reason, "a Kafka producer ended, and is replaced");
         } else {
             self.told = Some(Instant::now());
-            tracing::warn!(target: target::PUBLISHER, %code, reason, "a Kafka producer ended, and is made anew: nothing is lost");
+            tracing::warn!(target: target::PUBLISHER, %code, reason, "a Kafka producer ended, and is replaced: nothing is lost");
         }
     }
 }

@@ -90,7 +90,7 @@ pub(super) async fn compact(
         }
         let latest: Vec<String> = sqlx::query_scalar(fill(latest)).fetch_all(&mut *tx).await?;
         tx.execute(fill("truncate table {table}")).await?;
-        failpoint("while-tidying");
+        failpoint("while-compacting");
         sqlx::query(fill(
             "insert into {table} select (latest::{table}).* from unnest($1::text[]) as latest",
         ))

@@ -13,7 +13,7 @@ pub(super) const ITEMS: usize = 300;
 /// One way to write all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// The structs and nothing else: what the others are on top of.
+    /// The structs only: the base of the others.
     PlainStructs,
     DeriveDomainEvent,
     /// The same implementations, written out.

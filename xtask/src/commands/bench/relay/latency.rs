@@ -7,7 +7,7 @@ const ROUNDS: usize = 5;
 const DISTURBED_ROUNDS: usize = 3;
 const DEBEZIUM_ROUNDS: usize = 2;
 const SECONDS: &str = "10";
-/// The last is as much as the writers come to.
+/// The last one is the writers' full speed.
 const RATES: [(&str, &str); 3] =
     [("100", "100/s"), ("1000", "1,000/s"), ("0", "as fast as 16 writers commit")];
 
