@@ -12,7 +12,7 @@ use crate::store::fault::Fault;
 use crate::store::names::are_named_in;
 use crate::user_code::causes;
 
-/// What went wrong, what it means for your events, and what to do next: all three are in its
+/// What went wrong, what it means for your events, and what to do next. All three are in its
 /// message.
 ///
 /// Give your own error type a `From<OutboxError>`, and `?` and `#[transactional_outbox]` do the
@@ -37,21 +37,21 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     source: Option<Box<dyn Error + Send + Sync>>,
-    /// The message says it in the source's words already.
+    /// Whether the message has the source's words already.
     source_is_said: bool,
 }
 
-/// The kinds of [`OutboxError`], for programs to decide by.
+/// The kinds of [`OutboxError`], for decisions in programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The database refused or could not be reached. The transaction was rolled back, with its
     /// events.
     Database,
-    /// The database refused because another transaction was in the way: a serialization failure or
-    /// a deadlock in Postgres, a lock held too long in SQLite. The transaction was rolled back,
-    /// with its events; run again from its beginning, it may well succeed. `retry = N` of
-    /// `#[transactional_outbox]` does that.
+    /// The database refused because of a conflict with a concurrent transaction: a serialization
+    /// failure or a deadlock in Postgres, a lock held too long in SQLite. The transaction was
+    /// rolled back, with its events; run again from its beginning, it may well succeed. `retry = N`
+    /// of `#[transactional_outbox]` does that.
     Conflict,
     /// `COMMIT` itself failed or its answer was lost: the transaction may or may not have been
     /// committed, its data and its events alike.
@@ -63,7 +63,7 @@ pub enum ErrorKind {
     /// A payload could not be read back as the event it should be.
     Deserialize,
     /// The event has a topic, name, version, id, time or header that Kafka or a database cannot
-    /// take. It was not emitted.
+    /// accept. It was not emitted.
     InvalidEvent,
     /// The event is larger than the limit. It was not emitted.
     EventTooLarge,
@@ -75,7 +75,7 @@ pub enum ErrorKind {
     LeaseLost,
     /// A consumer's handler failed.
     Handler,
-    /// A parked event that is not itself at fault was to be discarded. It is still parked.
+    /// An event that is parked only behind another one was to be discarded. It is still parked.
     NotAtFault,
 }
 
@@ -103,7 +103,7 @@ impl OutboxError {
         .with_source(source)
     }
 
-    /// Of `migrate`: what the database said, in the words of what was to be done.
+    /// An error of `migrate`: the database's message, and what it means for the tables.
     pub(crate) fn migration(error: Self) -> Self {
         let Some(sqlx::Error::Database(cause)) = error.as_sqlx_error() else { return error };
         let code = cause.code().unwrap_or_default();
@@ -124,7 +124,7 @@ impl OutboxError {
         failed
     }
 
-    /// Of our own statements, which the tables do not fit.
+    /// An error of our own statements, which do not match the tables.
     pub(crate) fn other_version(error: Self) -> Self {
         Self::new(
             ErrorKind::NotMigrated,
@@ -134,7 +134,7 @@ impl OutboxError {
         .with_source(error)
     }
 
-    /// The kind, for programs to decide by.
+    /// The kind, for decisions in programs.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -154,8 +154,8 @@ impl OutboxError {
         self.as_sqlx_error().map_or(Fault::Other, fault_of)
     }
 
-    /// Whether the database refused a statement, and perhaps nothing else: the tables are there, it
-    /// answers and takes writes.
+    /// Whether the database refused only one statement: the tables exist, and the server answers
+    /// and accepts writes.
     pub(crate) fn is_of_one_statement(&self) -> bool {
         let fault = self.fault();
         let kind = self.0.kind;
@@ -170,8 +170,8 @@ impl OutboxError {
 impl fmt::Display for OutboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
-        // Logs often print only the outermost message; what the database or Kafka said belongs in
-        // it.
+        // Logs often print only the outermost message, so it has the words of the database or of
+        // Kafka.
         match &self.0.source {
             Some(source) if !self.0.source_is_said => write!(f, ": {source}"),
             _ => Ok(()),
@@ -179,8 +179,7 @@ impl fmt::Display for OutboxError {
     }
 }
 
-/// The message as well: it is what a `main` that returns the error, and an `unwrap` in a test,
-/// print.
+/// With the message: a `main` that returns the error, and an `unwrap` in a test, print this.
 impl fmt::Debug for OutboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {self}", self.0.kind)
@@ -189,13 +188,13 @@ impl fmt::Debug for OutboxError {
 
 impl Error for OutboxError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        // The source's own words are in `Display` already: a reporter goes on with what is behind
-        // it.
+        // The source's own words are in `Display` already: a reporter continues with the source's
+        // source.
         self.0.source.as_deref().and_then(Error::source)
     }
 }
 
-/// An error of the database outside of `COMMIT`, in the words of the outbox.
+/// An error of the database outside of `COMMIT`, with what it means for the outbox.
 impl From<sqlx::Error> for OutboxError {
     fn from(error: sqlx::Error) -> Self {
         let sqlx::Error::Database(cause) = &error else {
@@ -260,7 +259,7 @@ impl From<OutboxError> for std::io::Error {
     }
 }
 
-/// What an error says of a database, and what the errors say that led to it.
+/// The databases' errors in an error and its causes.
 pub(crate) fn faults(error: &(dyn Error + 'static)) -> impl Iterator<Item = Fault> {
     causes(error).filter_map(|error| {
         if let Some(error) = error.downcast_ref::<OutboxError>() {

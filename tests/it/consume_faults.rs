@@ -1,5 +1,5 @@
-//! What is no fault of an event costs it no attempt: conflicts with other transactions, databases
-//! that are busy, and connections that go dead without a word.
+//! What is not an event's fault costs it no attempt: conflicts with other transactions, databases
+//! that are busy, and connections that die silently.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -284,7 +284,7 @@ async fn a_connection_that_goes_dead_at_any_statement_holds_no_event_up_and_does
         tokio::spawn(async move {
             let (through, proxy) = through_a_proxy(&outbox).await;
             if group.ends_with("rollback") {
-                // The first is that of a look at what was left behind.
+                // The first one belongs to the search for stranded keys.
                 drop(proxy.silence_one(moment.clone()));
             }
             let silenced = proxy.silence_one(moment);

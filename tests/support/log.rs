@@ -13,8 +13,8 @@ use super::wait::eventually;
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// The warnings and errors of all tests of this program: those of librdkafka, too, which
-    /// speaks on a thread of its own. To be asked for words that only one test brings about.
+    /// The warnings and errors of all tests of this program: those of librdkafka, too, which speaks
+    /// on a thread of its own. Search it only for words that one test alone can cause.
     ///
     /// `RUST_LOG=outbox=debug` shows what a failing test did.
     pub fn of_this_program() -> &'static Self {

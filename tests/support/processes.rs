@@ -43,8 +43,7 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// SIGSTOP and SIGCONT: a machine that is suspended, and wakes up in a world that went on
-    /// without it.
+    /// SIGSTOP and SIGCONT: a machine that is suspended, and resumed later.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());

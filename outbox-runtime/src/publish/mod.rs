@@ -54,8 +54,8 @@ pub trait Publisher: Send + Sync + 'static {
 
 /// Events of one lane that a relay gives to a [`Publisher`] at once.
 ///
-/// It has what a publisher needs that keeps its progress at the broker, in the transaction that
-/// publishes the events: whose they are, and up to where the lane is published with them.
+/// It has what a publisher needs to keep its progress at the broker, in the transaction that
+/// publishes the events: the lane, the lease, and up to where the lane is published with them.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Batch<'a> {
@@ -66,8 +66,8 @@ pub struct Batch<'a> {
     /// Epoch of the relay's lease of the lane. It grows each time that the lane changes hands: of
     /// two relays that publish it, the one with the smaller epoch has lost it.
     pub epoch: i64,
-    /// `true`: the only event, whose report must be about nothing else. A broker may refuse all
-    /// that it gets at once for one event in it; the relay then sends them one by one.
+    /// Whether this is a single event whose report must be about it alone. A broker may refuse a
+    /// whole request for one event in it; the relay then sends the events one by one.
     pub alone: bool,
     /// Place in the lane that is reached when all of `events` are delivered. `None`: they are
     /// parked events that are tried again, and the lane is read past them already.
@@ -76,7 +76,7 @@ pub struct Batch<'a> {
 
 /// A position in a lane, between two events.
 ///
-/// Its text is complete: the reader of the lane could go on from it.
+/// Its text is complete: the reader of the lane could continue from it.
 #[derive(Clone, Copy)]
 pub struct Position<'a>(pub(crate) &'a (dyn fmt::Display + Send + Sync));
 
@@ -118,7 +118,7 @@ impl DeliveryReport {
         matches!(self, Self::Delivered)
     }
 
-    /// Why it was refused, if it was.
+    /// The error of a refusal. `None`: it was not refused.
     pub(crate) fn into_refusal(self) -> Option<OutboxError> {
         match self {
             Self::Refused(error) | Self::EventRefused(error) | Self::TopicRefused(error) => {

@@ -126,8 +126,7 @@ impl Progress {
                     topic,
                     ?partitions,
                     state = described(topic, partitions, answers),
-                    "a topic takes no events, although a broker answers: {REMEDY}? Its events wait, and are set aside if this \
-                     goes on, so that those of other topics are published"
+                    "a topic takes no events, although a broker answers: {REMEDY}? Its events wait, and are parked if this lasts, so that those of other topics are published"
                 );
             }
         }
@@ -231,8 +230,7 @@ impl Stalls {
                 target: target::PUBLISHER,
                 topic,
                 state = refusal.as_str(),
-                "a topic still takes no events: they are set aside (parked), in the order of their keys, and tried again from \
-                 time to time. The events of other topics are published: {REMEDY}?"
+                "a topic still takes no events: they are parked, in the order of their keys, and tried again from time to time. The events of other topics are published: {REMEDY}?"
             );
         }
         topics.insert(topic.to_owned(), stall);
