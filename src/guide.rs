@@ -1,28 +1,50 @@
-//! The guide: one page for each question that the reference does not answer.
-//!
-//! | page | answers |
-//! |---|---|
-//! | [`errors_retries_dead_letters`] | What becomes of an event whose handler fails, and what an operator does with it? |
-//! | [`idempotency`] | What is promised of an event that is delivered twice? |
-//! | [`mistakes`] | What does the compiler say to ten likely mistakes, and what is to be changed? |
-//! | [`postgres`] | Which tables and privileges does the outbox need in Postgres, and what does it cost there? |
-//!
-//! This module is documentation only: no program sees it.
+#![doc = "[getting-started]: getting_started"]
+#![doc = "[testing]: testing"]
+#![doc = "[evolving-events]: evolving_events"]
+#![doc = "[handlers]: handlers"]
+#![doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
+#![doc = "[idempotency]: idempotency"]
+#![doc = "[production]: production"]
+#![doc = "[postgres]: postgres"]
+#![doc = "[coming-from-spring]: coming_from_spring"]
+#![doc = "[mistakes]: mistakes"]
+#![doc = ""]
+#![doc = include_str!("../docs/guide/README.md")]
+#![doc = ""]
+#![doc = "This module is documentation only: no program sees it."]
 
 // A page links to another one as `[text][its-file]`, and defines `[its-file]: its-file.md` in its
-// last lines, for those who read the files. Here the definitions before a page come first, and the
-// first one holds.
+// last lines, for those who read the files. The definitions here come before a page, and of two
+// definitions the first one counts. They name modules of this file.
+macro_rules! pages {
+    ($($page:ident: $file:literal,)*) => {$(
+        #[doc = "[getting-started]: getting_started"]
+        #[doc = "[testing]: testing"]
+        #[doc = "[evolving-events]: evolving_events"]
+        #[doc = "[handlers]: handlers"]
+        #[doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
+        #[doc = "[idempotency]: idempotency"]
+        #[doc = "[production]: production"]
+        #[doc = "[postgres]: postgres"]
+        #[doc = "[coming-from-spring]: coming_from_spring"]
+        #[doc = "[mistakes]: mistakes"]
+        #[doc = "[observe]: crate::observe"]
+        #[doc = "[readme]: crate"]
+        #[doc = ""]
+        #[doc = include_str!(concat!("../docs/guide/", $file))]
+        pub mod $page {}
+    )*};
+}
 
-#[doc = "[idempotency]: idempotency"]
-#[doc = ""]
-#[doc = include_str!("../docs/guide/errors-retries-dead-letters.md")]
-pub mod errors_retries_dead_letters {}
-
-#[doc = include_str!("../docs/guide/idempotency.md")]
-pub mod idempotency {}
-
-#[doc = include_str!("../docs/guide/mistakes.md")]
-pub mod mistakes {}
-
-#[doc = include_str!("../docs/guide/postgres.md")]
-pub mod postgres {}
+pages! {
+    getting_started: "getting-started.md",
+    testing: "testing.md",
+    evolving_events: "evolving-events.md",
+    handlers: "handlers.md",
+    errors_retries_dead_letters: "errors-retries-dead-letters.md",
+    idempotency: "idempotency.md",
+    production: "production.md",
+    postgres: "postgres.md",
+    coming_from_spring: "coming-from-spring.md",
+    mistakes: "mistakes.md",
+}

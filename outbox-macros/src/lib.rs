@@ -22,8 +22,8 @@ mod transactional;
 
 use proc_macro::TokenStream;
 
-/// Makes a struct or an enum a domain event: something that can be emitted in a transaction, and
-/// that a relay then publishes to Kafka.
+/// Makes a struct or an enum a domain event: it can be emitted in a transaction, and a relay then
+/// publishes it to Kafka.
 ///
 /// ```
 /// use outbox::DomainEvent;
@@ -48,59 +48,59 @@ use proc_macro::TokenStream;
 /// | `topic` | type, variant | the Kafka topic: a string literal, or the path of a `const` | required; a variant has its enum's |
 /// | `name` | struct, variant | the name on the wire (CloudEvents `type`): a string literal | the name of the struct or variant |
 /// | `version` | type, variant | the version of the payload's schema, from 1 | `1`; a variant has its enum's |
-/// | `keyless` | type, variant | none: the event has no key, and no order with any other | there must be a `key` |
-/// | `duplicate` | type, variant | none: another type of the crate is the same event, on purpose | that is an error |
-/// | `upcast_from` | struct | the type of the version before this one, which is `Into` it | consumers take this version only |
+/// | `keyless` | type, variant | none: the event has no key, and no order with other events | a `key` is required |
+/// | `duplicate` | type, variant | none: another type of the crate is the same event, on purpose | two such types are an error |
+/// | `upcast_from` | struct | the type of the previous version, which is `Into` this one | consumers read this version only |
 /// | `codec` | type | the path of a type that is `Encode<Self>` | `Json`, by `serde::Serialize` |
 /// | `crate` | type | the path of the crate `outbox`, if it is re-exported | `::outbox` |
-/// | `key` | field | none: (a part of) the Kafka key; the field's type is an `EventKey` | |
-/// | `header` | field | the name of a header, as a string literal; the field's type is a `HeaderValue` | with no value, the field's own name |
-/// | `id` | field | none: the event's id; the field's type is an `EventId`, such as `Uuid` | `emit` makes a UUIDv7 |
-/// | `occurred_at` | field | none: when it happened; the field's type is an `EventTime`, such as `SystemTime` | the time of `emit` |
+/// | `key` | field | none: the field is the Kafka key or a part of it; its type is an `EventKey` | |
+/// | `header` | field | the name of a header, as a string literal; the field's type is a `HeaderValue` | no header; written without a value, it takes the field's name |
+/// | `id` | field | none: the field is the event's id; its type is an `EventId`, such as `Uuid` | `emit` makes a UUIDv7 |
+/// | `occurred_at` | field | none: the field is the time of the event; its type is an `EventTime`, such as `SystemTime` | the time of `emit` |
 ///
 /// - Events with equal keys are delivered in the order in which they were committed. Several `key`
 ///   fields make one key, in the order of their declaration.
-/// - Every variant of an enum is an event of its own, with a name, version, topic and key of its
-///   own.
-/// - A consumer of version 3 reads version 1 as well, if 3 says `upcast_from` 2, and 2 says
-///   `upcast_from` 1. That each is the version before, of the same topic and name, is checked.
+/// - Each variant of an enum is an event with its own name, version, topic and key.
+/// - A consumer of version 3 also reads version 1 if version 3 says `upcast_from` version 2, and
+///   version 2 says `upcast_from` version 1. The compiler checks that each names the version right
+///   before its own, of the same topic and name.
 /// - Raw identifiers are named without their `r#`. Attributes of other derives, such as
 ///   `#[serde(…)]`, are left alone.
 ///
 /// # What it expands to
 ///
-/// An implementation of `DomainEvent`, and a macro that is never called. Its name is visible in the
-/// whole crate, so two types that are the same event are an error. In full, but for the paths
-/// (`::outbox::__private::DomainEvent`):
+/// An implementation of `DomainEvent`, and a macro that is never called: a crate can have a macro
+/// of its name only once, so two types that are the same event do not compile. In full, with the
+/// paths (`::outbox::__private::DomainEvent`) shortened:
 ///
 #[doc = include_str!("../docs/domain_event.md")]
 ///
-/// On a type with type parameters it has the bounds that the fields and the codec need, as a derive
-/// of serde does.
+/// On a type with type parameters, the implementation has the bounds that its fields and codec
+/// need, like a derive of serde.
 ///
 /// # Guarantees
 ///
 /// - An illegal topic, a reserved header, a missing or optional key and a version 0 do not compile.
 ///   All mistakes of an item are reported at once, each at the token to change. A `const` topic is
-///   checked by the compiler's evaluation of it; on a generic event, when the event is first
+///   checked when the compiler evaluates it; that of a generic event, when the event is first
 ///   emitted.
 /// - No two types or variants of a crate have the same literal topic, name and version, by which
-///   consumers tell events apart. Where two are meant, as for the borrowed form that a consumer
-///   reads, the second says `duplicate`.
+///   consumers tell events apart. If you want two, such as an owned and a borrowed form of one
+///   event, mark the second `duplicate`.
 ///
 /// # Limits
 ///
 /// - A key cannot be an `Option`: an event without a key has no order.
 /// - Unions, and enums without variants, cannot be events.
-/// - That two *crates* of a program declare one event is not seen, nor that two `const` topics are
-///   equal.
+/// - Two *crates* of a program that declare the same event are not noticed, nor are two `const`
+///   topics with equal values.
 #[proc_macro_derive(DomainEvent, attributes(event))]
 pub fn derive_domain_event(input: TokenStream) -> TokenStream {
     event::derive(input.into()).into()
 }
 
-/// Runs an async function or method in a database transaction, and writes the events it emits in
-/// the same one.
+/// Runs an async function or method in a database transaction, and writes the events that it emits
+/// in the same transaction.
 ///
 /// ```
 /// use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
@@ -114,94 +114,112 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 ///
 /// impl OrderService {
 ///     #[transactional_outbox(tx in self.outbox)]
-///     pub async fn create_order(&self, customer: String) -> Result<(), OutboxError> {
-///         sqlx::query("insert into orders (customer) values ($1)").bind(&customer).execute(&mut *tx).await?;
+///     pub async fn create(&self, customer: String) -> Result<(), OutboxError> {
+///         sqlx::query("insert into orders (customer) values ($1)")
+///             .bind(&customer)
+///             .execute(&mut *tx)
+///             .await?;
 ///         tx.emit(OrderCreated { customer })?;
 ///         Ok(())
 ///     }
 /// }
 /// ```
 ///
-/// `Ok` inserts the events and commits; `Err` rolls back, data and events alike, and so does
-/// dropping the future.
+/// `Ok` inserts the events and commits. `Err` rolls back data and events, and so does dropping the
+/// future.
 ///
 /// # `#[transactional_outbox(tx in EXPR)]`
 ///
 /// | Argument | Meaning |
 /// |---|---|
-/// | `tx` | the name the body has for the transaction, a `&mut OutboxTx<'_, DB>`: any identifier |
-/// | `EXPR` | where it begins: an `Outbox`, a pool, another type that is `BeginTransaction`, a reference, `Box` or `Arc` of one, or an outer `&mut OutboxTx`, for a savepoint in it |
-/// | `isolation = "…"` | `"serializable"`, `"repeatable read"` or `"read committed"`; without it the connection's own. SQLite is always serializable |
-/// | `retry = N` | runs the body again, up to `N` times, when the database refused it because of a conflict with a concurrent transaction: a serialization failure or a deadlock in Postgres, a busy SQLite |
-/// | `name = "…"` | what Postgres calls the transaction while it runs (`application_name` in `pg_stat_activity` and in the server's log), up to 63 characters of ASCII; without it the connection's own |
-/// | `crate = path` | the path of the crate `outbox`, if it is re-exported; `::outbox` without it |
+/// | `tx` | the body's name for the transaction, a `&mut OutboxTx<'_, DB>`: any identifier |
+/// | `EXPR` | what the transaction begins on; see below |
+/// | `isolation = "…"` | `"serializable"`, `"repeatable read"` or `"read committed"`. Default: the connection's own. SQLite is always serializable |
+/// | `retry = N` | the number of further attempts when the database refuses the transaction because of a conflict with a concurrent one: a serialization failure or deadlock in Postgres, a busy SQLite. Default: 0 |
+/// | `name = "…"` | the name of the transaction in Postgres while it runs (`application_name` in `pg_stat_activity` and in the server's log), at most 63 characters of ASCII. Default: the connection's own |
+/// | `crate = path` | the path of the crate `outbox`, if it is re-exported. Default: `::outbox` |
 ///
-/// `EXPR` is borrowed: `&(EXPR)`. Two forms are an outer transaction: the name of a parameter
-/// declared as `&mut …` (`tx in tx` too), and an expression that itself begins with `&mut`. The
-/// savepoint's failure drops its rows *and* its events, and leaves the outer transaction usable; it
-/// takes no options. A helper without the attribute that takes `tx: &mut OutboxTx<'_, DB>` is
-/// simply part of its caller's transaction.
+/// # `EXPR`
+///
+/// | `EXPR` is | the body runs in |
+/// |---|---|
+/// | an `Outbox`, a pool or another type that is `BeginTransaction`, or a reference, `Box` or `Arc` of one | a new transaction |
+/// | the name of a parameter that is declared as `&mut …` | a savepoint of that outer `&mut OutboxTx` |
+/// | an expression that begins with `&mut` | a savepoint of that outer `&mut OutboxTx` |
+///
+/// The macro borrows `EXPR`: it writes `&(EXPR)`. The outer and the inner transaction may have one
+/// name: `tx in tx`.
+///
+/// If a function with a savepoint fails, its rows *and* its events are dropped, and the outer
+/// transaction stays usable. A savepoint takes no options. A function without the attribute that
+/// takes `tx: &mut OutboxTx<'_, DB>` is part of its caller's transaction.
 ///
 /// # `retry`
 ///
-/// - A conflict is recognised in what the database answers to a query on `tx`, and in the error
-///   that the body returns, by its `source()`s (of `anyhow::Error`, `eyre::Report` and `Box<dyn
-///   Error>` too).
-/// - Every attempt starts from the beginning: the failed one is rolled back, with its events, and
-///   each gets a clone of every argument. An argument that is not `Clone` does not compile. Nor do
-///   `&mut` arguments, `&mut self` and `self`, which would carry what a failed attempt did into the
-///   next. A `self: Arc<Self>` is borrowed by the body.
-/// - What the body does outside of the transaction is done again.
-/// - The pause between two attempts is 5 ms at first and doubles up to a second. Each is shortened
-///   at random, to no less than half. After the last one, the error is the caller's, of the kind
-///   `ErrorKind::Conflict` if it is an `OutboxError`.
-/// - A commit whose answer was lost (`ErrorKind::CommitUnknown`) is not run again: it may have
+/// - **A conflict** is found in the answer of the database to a query on `tx`, and in the error
+///   that the body returns. Its `source()`s are searched, also those in an `anyhow::Error`, an
+///   `eyre::Report` and a `Box<dyn Error>`.
+/// - **Each attempt** has a new transaction and a clone of each argument. A failed attempt is
+///   rolled back together with its events.
+/// - **Arguments** must be `Clone`. `&mut` arguments, `&mut self` and `self` do not compile: they
+///   would carry changes of a failed attempt into the next one. A `self: Arc<Self>` is borrowed by
+///   the body.
+/// - **Effects outside of the transaction** are repeated with the body.
+/// - **The pause** is 5 ms at first and doubles up to 1 s. Each is shortened at random, to no less
+///   than half.
+/// - **After the last attempt** the caller gets the error. If it is an `OutboxError`, its kind is
+///   `ErrorKind::Conflict`.
+/// - **A commit whose answer was lost** (`ErrorKind::CommitUnknown`) ends the attempts: it may have
 ///   happened.
 ///
 /// # What it expands to
 ///
-/// In full, but for the paths (`::outbox::__private::finish`):
+/// In full, with the paths (`::outbox::__private::finish`) shortened:
 ///
 #[doc = include_str!("../docs/transactional_outbox.md")]
 ///
-/// The body is a closure so that the compiler knows how long `tx` lives, and it is called in place,
-/// so that the compiler knows whether its future is `Send`. `outcome.never()` is never `Some`: it
-/// tells the compiler the type that `?` and `return` have. With `isolation = "serializable", retry
-/// = 3`:
+/// The body becomes a closure, which tells the compiler how long `tx` lives. It is called right
+/// away, which tells the compiler whether its future is `Send`. `outcome.never()` is always `None`:
+/// it tells the compiler the type that `?` and `return` convert to. With `isolation =
+/// "serializable", retry = 3`:
 ///
 #[doc = include_str!("../docs/transactional_outbox_retry.md")]
 ///
 /// # Guarantees
 ///
-/// - The body is not parsed: `?`, `return`, closures, nested `async` blocks and macros mean what
-///   they mean without the attribute.
-/// - The body has a `&mut` of the transaction, so it can neither commit early nor keep it. Outside
-///   of the function there is no `tx`, so emitting outside of a transaction does not compile.
-/// - The future is `Send` if the body's is, and nothing is allocated that the manual API would not
-///   allocate.
-/// - A mistake is one error, at the token to change; the function is still there for the rest of
-///   the program.
+/// - The body is not parsed: `?`, `return`, closures, nested `async` blocks and macros mean the
+///   same as without the attribute.
+/// - The body only borrows the transaction, so it can neither commit early nor keep it. There is no
+///   `tx` outside of the function, so emitting outside of a transaction does not compile.
+/// - The future is `Send` if the body's is, and it allocates no more than a function that calls
+///   `Outbox::begin` and `OutboxTx::commit` itself.
+/// - A mistake is one error, at the token to change. The function still exists for the rest of the
+///   program, so no other errors follow.
 ///
-/// # Where it goes
+/// # Where it can be written
 ///
-/// On free functions, inherent methods, and methods of traits: native async ones where they are
-/// implemented or have a default body, those under `#[async_trait]`, and functions whose body ends
-/// in `Box::pin(async move { … })` or `async move { … }` and whose return type says so. Generics,
-/// lifetimes, `impl Trait` arguments and returns, and `#[tracing::instrument]` on either side all
-/// work.
+/// On free functions, inherent methods and methods of traits:
+///
+/// - native async methods, in an implementation or as a default body;
+/// - methods under `#[async_trait]`;
+/// - functions that are not `async`, if the body ends in `Box::pin(async move { … })` or `async
+///   move { … }` and the return type says so.
+///
+/// Generics, lifetimes, `impl Trait` in arguments and return types, and `#[tracing::instrument]`
+/// above or below all work.
 ///
 /// # Limits
 ///
 /// - The function returns a `Result<_, E>` with `E: From<OutboxError>`, under any alias.
 /// - Arguments that the body moves are dropped before the commit, not after it.
-/// - `EXPR` is evaluated before the body, and once for each attempt.
+/// - `EXPR` is evaluated before the body, once for each attempt.
 #[proc_macro_attribute]
 pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream {
     transactional::attribute(args.into(), item.into()).into()
 }
 
-/// Makes an async function the handler of an event: something that a `Consumer` runs in a
-/// transaction, once for each event.
+/// Makes an async function the handler of an event: a `Consumer` runs it in a transaction, once for
+/// each event.
 ///
 /// ```
 /// use outbox::{DomainEvent, OutboxTx, consume::Classify, event_handler};
@@ -218,9 +236,20 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///     Database(#[from] sqlx::Error),
 /// }
 ///
-/// #[event_handler(group = "inventory", retry_topics = ["10s", "5m"], later_events = "wait")]
-/// async fn reserve(tx: &mut OutboxTx<'_, sqlx::Sqlite>, order: OrderCreated) -> Result<(), ReserveError> {
-///     let reserved = sqlx::query("update stock set reserved = reserved + 1 where item = $1").bind(&order.item).execute(tx).await?;
+/// #[event_handler(
+///     group = "inventory",
+///     retry_topics = ["10s", "5m"],
+///     later_events = "wait"
+/// )]
+/// async fn reserve(
+///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
+///     order: OrderCreated,
+/// ) -> Result<(), ReserveError> {
+///     let reserve = "update stock set reserved = reserved + 1 where item = $1";
+///     let reserved = sqlx::query(reserve)
+///         .bind(&order.item)
+///         .execute(&mut *tx)
+///         .await?;
 ///     if reserved.rows_affected() == 0 {
 ///         return Err(ReserveError::UnknownItem(order.item));
 ///     }
@@ -228,71 +257,75 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// }
 /// ```
 ///
-/// The function becomes a type of its name, which is an `EventHandler`:
-/// `consumer.handler(reserve)`. The function itself is its `reserve::call`.
+/// The function becomes a type of the same name, which is an `EventHandler`: give it to a consumer
+/// by `consumer.handler(reserve)`. The function itself is `reserve::call`.
 ///
 /// # Arguments of the function
 ///
 /// | Argument | |
 /// |---|---|
-/// | `tx: &mut OutboxTx<'_, DB>` | the transaction, in which the event is in the inbox already; the `DB` is that of the consumer |
-/// | `event: E` or `event: &E` | the event; an enum for several events of a topic; `Option<E>` takes tombstones too, as `None` |
-/// | `context: &EventContext` | optional: where it came from, its headers, the attempt |
-/// | `service: &S` | optional: what else the handler needs. The handler is then `reserve(service)` |
+/// | `tx: &mut OutboxTx<'_, DB>` | the transaction, in which the event is in the inbox already; `DB` is the consumer's |
+/// | `event: E` or `event: &E` | the event. An enum takes several events of a topic; `Option<E>` takes tombstones too, as `None` |
+/// | `context: &EventContext` | optional: the message's place and headers, and the number of the attempt |
+/// | `service: &S` | optional: state that the handler needs. The handler is then made by `reserve(service)` |
 ///
-/// It returns `Result<(), E>`: `Ok` commits; `Err` rolls back, and the event is tried again, unless
-/// `E` is `Classify` and calls the error permanent.
+/// The function returns `Result<(), E>`. `Ok` commits. `Err` rolls back, and the event is tried
+/// again, unless `E` is `Classify` and calls the error permanent.
 ///
 /// # `#[event_handler(…)]`
 ///
-/// | Option | Meaning | Without it |
+/// | Option | Meaning | Default |
 /// |---|---|---|
 /// | `group = "…"` | the consumer group | that of the `Consumer` |
-/// | `attempts = N` | attempts in place, with the key waiting; `"unlimited"`: for ever | 10, with retry topics 1 |
-/// | `pause = "…"`, `longest_pause = "…"` | between them: the first, and what it grows to by doubling | `"100ms"`, `"10s"` |
-/// | `retry_topics = ["…", …]` | after them: topics in which the event waits, each for the given time, and is tried once after it | none |
-/// | `later_events = "…"` | what later events of its key do until then: `"wait"` behind it, or `"overtake"` | required with `retry_topics` |
-/// | `timeout = "…"` | how long an attempt may take | `"5m"` |
-/// | `foreign = "…"` | messages without the headers of an event are for this handler, recognised by their `"place"`, their `"key"`, or a `"header NAME"` | they are dead letters |
+/// | `attempts = N` | attempts before the retry topics, during which the later events of the key wait; `"unlimited"` never gives up | 10; 1 with `retry_topics` |
+/// | `pause = "…"` | the pause after the first attempt; each later one is twice as long | `"100ms"` |
+/// | `longest_pause = "…"` | the longest pause | `"10s"` |
+/// | `retry_topics = ["…", …]` | delays, with a retry topic for each: the event waits there for the delay and is tried once more | none |
+/// | `later_events = "…"` | what later events of the key do until then: `"wait"` behind it, or `"overtake"` | required with `retry_topics` |
+/// | `timeout = "…"` | the longest time of an attempt | `"5m"` |
+/// | `foreign = "…"` | takes messages without the headers of an event, and recognises them by their `"place"`, their `"key"` or a `"header NAME"` | they are dead letters |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 ///
 /// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. An event that failed in every
-/// attempt becomes a dead letter, on `<topic>.<group>.dlt`, without any option for that.
+/// attempt becomes a dead letter on the topic `<topic>.<group>.dlt`, without any option for that.
 ///
 /// # What it expands to
 ///
-/// In full, but for the paths (`::outbox::__private::EventHandler`):
+/// In full, with the paths (`::outbox::__private::EventHandler`) shortened:
 ///
 #[doc = include_str!("../docs/event_handler.md")]
 ///
-/// `class` is that of `Classify`, if the error implements it, and transient otherwise: the compiler
-/// chooses.
+/// `class` asks `Classify` if the error implements it, and is `Transient` otherwise: the compiler
+/// chooses between `ByClassify` and `ByDefault`.
 ///
-/// # Where it goes
+/// # Where it can be written
 ///
 /// On functions outside of `impl` and `trait`. Attributes stay on the function; documentation,
-/// `#[cfg]`, `#[allow]` and `#[deprecated]` hold for its type too. `#[tracing::instrument]` works
-/// on either side, and knows the name of the function above `#[event_handler]`; below, it is
-/// `call`.
+/// `#[cfg]`, `#[allow]` and `#[deprecated]` apply to its type as well. `#[tracing::instrument]`
+/// works above and below: above, its span has the name of the function; below, the name is `call`.
 ///
 /// # Limits
 ///
-/// - A handler is not generic, and its event and its state own their data: both are named in an
-///   implementation.
-/// - The transaction names its database, which an alias can hide only as an argument: `&mut Tx<'_,
-///   Postgres>`.
+/// - A handler is not generic, and its event and its state own their data: the generated
+///   implementation names both.
+/// - The first argument names its database. In an alias, the database must be an argument: `&mut
+///   Tx<'_, Postgres>`.
 /// - The context is recognised by the name of its type, `EventContext`.
-/// - As with any unit or tuple struct, a variable cannot have the name of a handler that is in
-///   scope.
+/// - As with any unit or tuple struct, no variable can have the name of a handler that is in scope.
 #[proc_macro_attribute]
 pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
     handler::attribute(args.into(), item.into()).into()
 }
 
-/// Declares for each variant of an error type whether another attempt can help:
-/// `#[classify(permanent)]` if not, `#[classify(transient)]` if so. Default: transient. On the
-/// type, it is the default of its variants. `#[classify(crate = path)]` on the type names the crate
-/// `outbox` where it is re-exported.
+/// Implements `Classify` for an error type: for each variant, whether another attempt can help.
+///
+/// | Attribute | On | Meaning |
+/// |---|---|---|
+/// | `#[classify(permanent)]` | type, variant | another attempt cannot help: the event becomes a dead letter at once |
+/// | `#[classify(transient)]` | type, variant | another attempt can help; this is the default |
+/// | `#[classify(crate = path)]` | type | the path of the crate `outbox`, if it is re-exported |
+///
+/// The attribute of a type is the default of its variants.
 ///
 /// ```
 /// use outbox::consume::{Classify, ErrorClass};
@@ -305,7 +338,8 @@ pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
 /// }
 ///
 /// assert_eq!(ReserveError::UnknownItem.class(), ErrorClass::Permanent);
-/// assert_eq!(ReserveError::Database(sqlx::Error::RowNotFound).class(), ErrorClass::Transient);
+/// let error = ReserveError::Database(sqlx::Error::RowNotFound);
+/// assert_eq!(error.class(), ErrorClass::Transient);
 /// ```
 #[proc_macro_derive(Classify, attributes(classify))]
 pub fn derive_classify(input: TokenStream) -> TokenStream {
