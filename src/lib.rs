@@ -97,9 +97,13 @@ pub mod guide;
 pub use outbox_macros::{DomainEvent, event_handler, transactional_outbox};
 #[doc(hidden)]
 pub use outbox_runtime::__private;
+#[cfg(feature = "kafka")]
+#[doc(inline)]
+pub use outbox_runtime::kafka;
 #[doc(inline)]
 pub use outbox_runtime::{
     DomainEvent, ErrorKind, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Relay,
+    RelayBuilder,
 };
 #[doc(inline)]
 pub use outbox_runtime::{observe, testing};

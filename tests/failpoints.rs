@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, Outbox, OutboxDatabase, Relay};
+use outbox::{DomainEvent, Outbox, OutboxDatabase, RelayBuilder};
 use rdkafka::Message;
 use serde::Serialize;
 use sqlx::postgres::PgPool;
@@ -91,7 +91,7 @@ impl<DB: Stored> Scene<DB> {
         if let Ok(url) = std::env::var(DOOMED) {
             // We are the relay that is to die: see `start_doomed`.
             let relay = new_relay(&Outbox::new(DB::open(&url).await), kafka_publisher());
-            relay.run(std::future::pending()).await.unwrap();
+            relay.build().unwrap().run(std::future::pending()).await.unwrap();
         }
         static TOPIC_EXISTS: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
         let create = || support::topics::create_topic(TOPIC, 3, &[("max.message.bytes", "4000")]);
@@ -147,7 +147,7 @@ impl<DB: Stored> Scene<DB> {
         Doomed(child)
     }
 
-    fn relay(&self) -> Relay<DB, KafkaPublisher> {
+    fn relay(&self) -> RelayBuilder<DB, KafkaPublisher> {
         new_relay(&self.outbox, kafka_publisher())
     }
 

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use outbox::codec::Decode;
 use outbox::consume::{
-    Consumer, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents,
+    Consumer, ConsumerBuilder, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents,
 };
+use outbox::kafka::KafkaConfig;
 use outbox::{DomainEvent, Outbox, OutboxTx};
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
@@ -121,24 +122,24 @@ fn consumer(
     group: &'static str,
     topics: &[&str],
 ) -> Consumer<Postgres> {
-    fn add<E>(consumer: Consumer<Postgres>, group: &'static str) -> Consumer<Postgres>
+    fn add<E>(consumer: ConsumerBuilder<Postgres>, group: &'static str) -> ConsumerBuilder<Postgres>
     where
         E: DomainEvent + Numbered + Send + 'static,
         E::Codec: Decode<E>,
     {
         consumer.handler(Effect::<E> { group, event: std::marker::PhantomData })
     }
-    let mut consumer = new_consumer_of(outbox, brokers)
+    let kafka = KafkaConfig::new(brokers)
         .property("session.timeout.ms", "6000")
-        .property("auto.commit.interval.ms", "200")
-        .max_in_flight(200);
+        .property("auto.commit.interval.ms", "200");
+    let mut consumer = new_consumer_of(outbox, kafka).max_in_flight(200);
     if topics.contains(&Ordered::TOPIC) {
         consumer = add::<Ordered>(consumer, group);
     }
     if topics.contains(&Paid::TOPIC) {
         consumer = add::<Paid>(consumer, group);
     }
-    consumer
+    consumer.build().unwrap()
 }
 
 /// What a process of consumers does: all groups, until it is told to stop.

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use outbox::consume::Consumer;
+use outbox::kafka::KafkaConfig;
 use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
@@ -69,12 +70,13 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
-    let consumed = Consumer::new(outbox, setting("KAFKA_BROKERS")?)
-        .handler(reserve)
+    let kafka = KafkaConfig::new(setting("KAFKA_BROKERS")?)
         .property("allow.auto.create.topics", "true")
         // How long the partitions of an instance that was killed wait for another. librdkafka's
         // default is 45 s.
-        .property("session.timeout.ms", "10000")
+        .property("session.timeout.ms", "10000");
+    let consumer = Consumer::builder(outbox, kafka).handler(reserve).build()?;
+    let consumed = consumer
         .run(async {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}

@@ -15,6 +15,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use outbox::consume::{Classify, Consumer, EventContext};
+use outbox::kafka::KafkaConfig;
 use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
@@ -100,7 +101,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             format!("{name} is not set: `eval \"$(cargo xtask up)\"` starts servers and sets it")
         })
     };
-    // As many connections as e-mails are sent at the same time, which is `Consumer::concurrency`.
+    // As many connections as e-mails are sent at the same time, which is its `concurrency`.
     let pool = PgPoolOptions::new()
         .max_connections(8)
         .acquire_timeout(Duration::from_secs(5))
@@ -114,9 +115,10 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
-    let consumed = Consumer::new(outbox, setting("KAFKA_BROKERS")?)
-        .handler(confirm(MailClient))
-        .property("allow.auto.create.topics", "true")
+    let kafka =
+        KafkaConfig::new(setting("KAFKA_BROKERS")?).property("allow.auto.create.topics", "true");
+    let consumer = Consumer::builder(outbox, kafka).handler(confirm(MailClient)).build()?;
+    let consumed = consumer
         .run(async {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}

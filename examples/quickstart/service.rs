@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use outbox::consume::{Consumer, EventContext, EventHandler};
+use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::{Outbox, OutboxError, OutboxTx, Relay, transactional_outbox};
@@ -97,11 +98,13 @@ pub(super) async fn service(what: &str, database: &str, brokers: &str) -> Result
             std::future::pending().await
         }
         DIE_AFTER_PUBLISHING => {
-            let relay = Relay::new(service.outbox.clone(), DiesAfterPublishing {
+            let publisher = DiesAfterPublishing {
                 publisher: KafkaPublisher::new(brokers)?,
                 acknowledged: AtomicUsize::new(0),
-            });
-            Ok(relay.lease(Duration::from_millis(500)).run(std::future::pending()).await?)
+            };
+            let relay = Relay::builder(service.outbox.clone(), publisher);
+            let relay = relay.lease(Duration::from_millis(500)).build()?;
+            Ok(relay.run(std::future::pending()).await?)
         }
         GO_ON => {
             let publisher = KafkaPublisher::new(brokers)?;
@@ -150,10 +153,11 @@ pub(super) async fn story(database: &str, brokers: &str) -> Result<(), Failure> 
     let before = count(&outbox, ORDERS).await?;
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let inventory = Consumer::new(outbox.clone(), brokers)
+    let kafka = KafkaConfig::new(brokers).property("allow.auto.create.topics", "true");
+    let inventory = Consumer::builder(outbox.clone(), kafka)
         .group("quickstart-inventory")
         .handler(Inventory)
-        .property("allow.auto.create.topics", "true");
+        .build()?;
     let inventory = tokio::spawn(inventory.run(async { _ = stopped.await }));
 
     println!("1. The service takes orders.");

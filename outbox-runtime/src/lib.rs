@@ -19,7 +19,7 @@ mod error;
 mod event;
 mod failpoint;
 #[cfg(feature = "kafka")]
-mod kafka;
+pub mod kafka;
 pub mod observe;
 mod outbox;
 pub mod publish;
@@ -41,7 +41,7 @@ pub use event::{
 };
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
-pub use relay::Relay;
+pub use relay::{Relay, RelayBuilder};
 pub use store::OutboxDatabase;
 pub use store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 pub use transactional::{Outcome, RetryArgument};

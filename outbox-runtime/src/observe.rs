@@ -34,7 +34,7 @@
 //! | `outbox_batch_events` | histogram | events | in one batch of a lane |
 //! | `outbox_delivery_seconds` | histogram | seconds | from the sending of a batch to its last acknowledgement |
 //! | `outbox_publish_lag_seconds` | histogram | seconds | from `occurred_at` to the acknowledgement, of a batch's first event |
-//! | `outbox_bytes_held` | gauge | bytes | of events in this relay's memory; see [`Relay::memory`](crate::Relay::memory) |
+//! | `outbox_bytes_held` | gauge | bytes | of events in this relay's memory; see [`RelayBuilder::memory`](crate::RelayBuilder::memory) |
 //! | `outbox_lanes_held` | gauge | lanes | held by this relay |
 //! | `outbox_backlog` | gauge | events | committed, and not saved as published; see [`Status::backlog`](crate::Status::backlog) |
 //! | `outbox_parked` | gauge | events | set aside now; see [`Status::parked`](crate::Status::parked) |

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::consumers::{
-    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, header,
-    new_consumer, produce, publish, refusal_of, until_dead_letters, until_handled,
+    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, dead_letters,
+    handled_by, header, new_consumer, new_consumer_with, produce, publish, run_error,
+    until_dead_letters, until_handled,
 };
 use crate::support::topics::{admin, create_topic, read_topic};
 use crate::support::{eventually, kafka};
 use outbox::consume::{
-    DeadLetters, EventContext, ForeignId, HandlerOptions, LaterEvents, Undecodable, handler_fn,
+    EventContext, ForeignId, HandlerOptions, LaterEvents, Undecodable, handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
@@ -283,7 +284,7 @@ async fn a_replayed_dead_letter_is_handled_once_and_by_its_own_group_only() {
 
     // The cause is fixed; the first is replayed twice by mistake, the second is discarded.
     let fixed = Scripted::<Created>::new("replayed", QUICK, |_, _, _| async { Ok(()) });
-    let dead_letters = DeadLetters::new(kafka(), Created::TOPIC, "replayed");
+    let dead_letters = dead_letters(Created::TOPIC, "replayed");
     dead_letters.replay(&letters[0]).await.unwrap();
     dead_letters.replay(&letters[0]).await.unwrap();
     dead_letters.discard(&letters[1]).await.unwrap();
@@ -404,9 +405,8 @@ async fn an_event_in_a_retry_topic_outlives_its_consumer() {
 
     // Not due for a minute: a new consumer leaves it alone, and parks what comes behind it.
     let handler = Scripted::<Created>::new("survives", minute, |_, _, _| async { Ok(()) });
-    let consumer =
-        new_consumer(&outbox).handler(Arc::clone(&handler)).property("session.timeout.ms", "6000");
-    let consumer = RunningConsumer::start(consumer);
+    let consumer = new_consumer_with(&outbox, &[("session.timeout.ms", "6000")]);
+    let consumer = RunningConsumer::start(consumer.handler(Arc::clone(&handler)));
     publish(&outbox, [Created::new("a", 2), Created::new("b", 1)]).await;
     until_handled(&outbox, "survives", 1).await;
     eventually("two events wait", async || waiting(&outbox).await >= 2).await;
@@ -435,12 +435,9 @@ async fn a_handler_slower_than_the_poll_interval_keeps_its_partition() {
         }
         Ok(())
     });
-    let consumer = new_consumer(&outbox)
-        .handler(Arc::clone(&handler))
-        .max_in_flight(2)
-        .property("session.timeout.ms", "6000")
-        .property("max.poll.interval.ms", "6000");
-    let consumer = RunningConsumer::start(consumer);
+    let timeouts = [("session.timeout.ms", "6000"), ("max.poll.interval.ms", "6000")];
+    let consumer = new_consumer_with(&outbox, &timeouts).handler(Arc::clone(&handler));
+    let consumer = RunningConsumer::start(consumer.max_in_flight(2));
     until_handled(&outbox, "slow", 10).await;
     let consumed = consumer.stop().await;
     assert_eq!(
@@ -588,8 +585,8 @@ async fn partitions_that_move_between_members_are_handled_once_and_in_order() {
     // Members join, leave and die while the events are handled. Few in flight: partitions are
     // paused most of the time, also when they move to another member and come back.
     let member = || {
-        let consumer = new_consumer(&outbox).handler(Arc::clone(&handler)).max_in_flight(4);
-        RunningConsumer::start(consumer.property("session.timeout.ms", "6000"))
+        let consumer = new_consumer_with(&outbox, &[("session.timeout.ms", "6000")]);
+        RunningConsumer::start(consumer.handler(Arc::clone(&handler)).max_in_flight(4))
     };
     let mut members = vec![member()];
     for (round, due) in [100, 200, 300].into_iter().enumerate() {
@@ -619,7 +616,7 @@ async fn topics_that_are_missing_and_not_to_be_created_are_named() {
     let outbox = consumer_outbox().await;
     let handler = Scripted::<Created>::new("missing", QUICK, |_, _, _| async { Ok(()) });
     let consumer = new_consumer(&outbox).handler(handler).create_topics(false);
-    let error = refusal_of(consumer).await;
+    let error = run_error(consumer).await;
     assert_eq!(error.kind(), ErrorKind::Config);
     for hint in [
         "consume-missing.missing.dlt",
@@ -642,7 +639,7 @@ async fn groups_are_named_once_and_are_legal() {
         (consumer().group(" ").handler(handler(" ")), "needs a group"),
         (consumer().handler(handler("spaces in it")), "Choose another group"),
     ] {
-        let error = refusal_of(consumer).await;
+        let error = consumer.build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains(hint), "{error}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::consumers::{
     PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, new_consumer,
-    publish, refusal_of, until_dead_letters, until_handled,
+    publish, until_dead_letters, until_handled,
 };
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::topics::{create_again, create_topic, delete_topic};
@@ -222,7 +222,7 @@ async fn handlers_that_disagree_on_the_order_of_a_key_are_refused_and_named() {
         handler_fn(ship::call).options(QUICK.retry_topics(SHORT, LaterEvents::Overtake));
     let outbox = consumer_outbox().await;
     let consumer = new_consumer(&outbox).handler(pay).handler(overtaking);
-    let error = refusal_of(consumer).await;
+    let error = consumer.build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     for hint in
         ["consume-db-policy", "consume_db::pay", "consume_db::ship", "\"wait\"", "\"overtake\""]

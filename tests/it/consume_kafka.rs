@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::consumers::{
-    Numbered, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by,
-    new_consumer, publish, refusal_of, until_dead_letters, until_handled,
+    Numbered, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, dead_letters,
+    handled_by, new_consumer, new_consumer_with, publish, run_error, until_dead_letters,
+    until_handled,
 };
 use crate::support::topics::{admin, create_topic};
 use crate::support::{self, eventually, eventually_some, kafka};
-use outbox::consume::{DeadLetters, HandlerOptions, LaterEvents};
+use outbox::consume::{HandlerOptions, LaterEvents};
 use outbox::{DomainEvent, ErrorKind};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminOptions;
@@ -104,8 +105,8 @@ async fn a_topic_that_is_deleted_and_made_again_under_a_consumer_is_consumed_fro
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     let handler = Scripted::<Created>::new("anew", QUICK, |_, _, _| async { Ok(()) });
-    let consumer = new_consumer(&outbox).handler(Arc::clone(&handler));
-    let consumer = RunningConsumer::start(consumer.property("auto.commit.interval.ms", "100"));
+    let consumer = new_consumer_with(&outbox, &[("auto.commit.interval.ms", "100")]);
+    let consumer = RunningConsumer::start(consumer.handler(Arc::clone(&handler)));
     publish(&outbox, (1..=8).map(|n| Created::new(format!("c{n}"), n))).await;
     until_handled(&outbox, "anew", 8).await;
     eventually("the offset is committed", async || committed(Created::TOPIC, "anew") == Some(8))
@@ -195,8 +196,7 @@ async fn what_no_topic_takes_keeps_its_place_among_the_dead_letters_and_its_part
     assert_eq!((letter.name.as_deref(), &*letter.error), (Some("order.created"), "not now"));
     assert_eq!(committed(Created::TOPIC, "narrow"), Some(2));
 
-    let error =
-        DeadLetters::new(kafka(), Created::TOPIC, "narrow").replay(letter).await.unwrap_err();
+    let error = dead_letters(Created::TOPIC, "narrow").replay(letter).await.unwrap_err();
     assert!(error.to_string().contains("`kafka-narrow`, partition 0, offset 0"), "{error}");
 }
 
@@ -211,7 +211,7 @@ async fn topics_that_would_lose_events_are_refused_at_the_start() {
     let options = QUICK.retry_topics(HOUR, LaterEvents::Wait);
     let handler = Scripted::<Created>::new("losing", options, |_, _, _| async { Ok(()) });
     let consumer = new_consumer(&outbox).handler(handler);
-    let error = refusal_of(consumer).await;
+    let error = run_error(consumer).await;
     assert_eq!(error.kind(), ErrorKind::Config);
     for hint in [
         "`kafka-losing.losing.dlt`: `cleanup.policy=compact`",

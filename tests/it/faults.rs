@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::consumers::{
-    Scripted, consume, new_consumer_of, publish, refusal_of, until_handled, with_handled,
+    Scripted, consume, new_consumer_of, publish, until_handled, with_handled,
 };
 use crate::support::log::Log;
 use crate::support::relays::{
@@ -15,6 +15,7 @@ use crate::support::{
     within_a_minute,
 };
 use outbox::consume::{EventContext, HandlerOptions, handler_fn};
+use outbox::kafka::KafkaConfig;
 use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, Outbox, OutboxTx};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -280,16 +281,27 @@ async fn nothing(
 #[tokio::test]
 async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
     let outbox = new_outbox().await;
-    let consumer = || new_consumer_of(&outbox, "127.0.0.1:1").group("g");
-    let error = refusal_of(consumer()).await;
+    let kafka = KafkaConfig::new("127.0.0.1:1");
+    let consumer = |kafka: &KafkaConfig| new_consumer_of(&outbox, kafka).group("g");
+    let error = consumer(&kafka).build().unwrap_err();
     assert!(error.to_string().contains("without handlers"), "{error}");
-    let twice = consumer().handler(handler_fn(nothing)).handler(handler_fn(nothing));
-    let error = refusal_of(twice).await;
+    let twice = consumer(&kafka).handler(handler_fn(nothing)).handler(handler_fn(nothing));
+    let error = twice.build().unwrap_err();
     assert!(error.to_string().contains("two handlers take event `order.created`"), "{error}");
     for property in ["enable.auto.offset.store", "group.id"] {
-        let consumer = consumer().handler(handler_fn(nothing)).property(property, "true");
-        let error = refusal_of(consumer).await;
+        let kafka = kafka.clone().property(property, "true");
+        let error = consumer(&kafka).handler(handler_fn(nothing)).build().unwrap_err();
         assert!(error.to_string().contains("refused"), "{error}");
+    }
+    // What librdkafka finds wrong only when a client starts.
+    for (name, value, hint) in [
+        ("session.timeout.ms", "3600000", "session.timeout.ms"),
+        ("sasl.mechanisms", "TELEPATHY", "TELEPATHY"),
+        ("fetch.max.byte", "1", "fetch.max.byte"),
+    ] {
+        let kafka = kafka.clone().property(name, value);
+        let error = consumer(&kafka).handler(handler_fn(nothing)).build().unwrap_err();
+        assert!(error.to_string().contains(hint), "{error}");
     }
 }
 

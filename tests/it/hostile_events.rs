@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::consumers::{
-    RunningConsumer, Scripted, consume, consumer_outbox, new_consumer, publish, until_dead_letters,
-    until_handled,
+    RunningConsumer, Scripted, consume, consumer_outbox, dead_letters, new_consumer, publish,
+    until_dead_letters, until_handled,
 };
 use crate::support::kafka;
 use crate::support::log::Log;
 use crate::support::topics::create_topic;
 use outbox::codec::{Codec, CodecError, Decode, Encode};
 use outbox::consume::{
-    DeadLetters, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, UnknownEvents,
-    handler_fn,
+    ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, UnknownEvents, handler_fn,
 };
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxTx};
@@ -329,7 +328,7 @@ async fn headers_with_names_that_are_not_utf_8_make_a_dead_letter_and_end_nothin
 
     // On the topic of the dead letters, too.
     produce_raw("hostile-header-names.names.dlt", "x", b"", &[(bad_name(), b"")]).await;
-    let dead_letters = DeadLetters::new(kafka(), Created::TOPIC, "names");
+    let dead_letters = dead_letters(Created::TOPIC, "names");
     assert_eq!(dead_letters.list().await.unwrap().len(), 2);
 
     dead_letters.replay(letter).await.unwrap();
@@ -403,7 +402,7 @@ async fn an_event_whose_name_is_new_can_be_kept_until_its_handler_is_deployed() 
 
     // Replayed too soon, to members that skip what they do not know: it is a dead letter again, for
     // it was this group's.
-    let dead_letters = DeadLetters::new(kafka(), Created::TOPIC, "keeps");
+    let dead_letters = dead_letters(Created::TOPIC, "keeps");
     dead_letters.replay(&letters[0]).await.unwrap();
     let consumer = consume(&outbox, &handler);
     let again = until_dead_letters(Created::TOPIC, "keeps", 1).await;

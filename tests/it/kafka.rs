@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex};
 use crate::support::consumers::{
     RunningConsumer, consumer_outbox, header, new_consumer, until_handled,
 };
-use crate::support::relays::{RunningRelay, drain_to, kafka_publisher, new_relay};
+use crate::support::relays::{
+    RunningRelay, drain_to, kafka_publisher, kafka_publisher_of, new_relay,
+};
 use crate::support::topics::{admin, create_topic, read_topic};
 use crate::support::{self, POSTGRES, eventually, kafka, migrated, relays};
 use outbox::consume::{EventContext, EventHandler, handler_fn};
+use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
@@ -214,10 +217,9 @@ async fn an_event_too_large_for_its_topic_waits_with_its_lane_and_nothing_overta
 
     // Each event in a request of its own, with several in flight: the third is on its way when the
     // second is refused.
-    let publisher = KafkaPublisher::builder(kafka())
-        .property("batch.num.messages", "1")
-        .property("linger.ms", "0");
-    let relay = new_relay(&outbox, publisher.build().unwrap());
+    let config =
+        KafkaConfig::new(kafka()).properties([("batch.num.messages", "1"), ("linger.ms", "0")]);
+    let relay = new_relay(&outbox, kafka_publisher_of(config));
     let error = relays::drain(relay).await.unwrap_err();
     assert_eq!(numbers_of("kafka-too-large", "big").await, [1]);
     assert_eq!(error.kind(), ErrorKind::Kafka);

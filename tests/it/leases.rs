@@ -9,7 +9,7 @@ use crate::support::{
     within_a_minute,
 };
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase, Relay};
+use outbox::{ErrorKind, Outbox, OutboxDatabase, RelayBuilder};
 use sqlx::{Executor, PgPool, SqlitePool};
 
 on_every_store! {
@@ -119,12 +119,12 @@ async fn the_shortest_and_the_longest_durations_are_harmless<DB: OutboxDatabase>
     outbox: Outbox<DB>,
 ) {
     for duration in [Duration::ZERO, Duration::MAX] {
-        let setters: [Setter<Relay<DB, MemoryPublisher>>; 5] = [
-            Relay::poll_interval,
-            Relay::lease,
-            Relay::drain_timeout,
-            Relay::retry_parked,
-            Relay::retention,
+        let setters: [Setter<RelayBuilder<DB, MemoryPublisher>>; 5] = [
+            RelayBuilder::poll_interval,
+            RelayBuilder::lease,
+            RelayBuilder::drain_timeout,
+            RelayBuilder::retry_parked,
+            RelayBuilder::retention,
         ];
         for (n, set) in setters.into_iter().enumerate() {
             let kafka = MemoryPublisher::new();

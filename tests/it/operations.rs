@@ -11,7 +11,7 @@ use crate::support::{
 };
 use outbox::admin::{LANES, Replay};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase, OutboxError, Relay};
+use outbox::{ErrorKind, Outbox, OutboxDatabase, OutboxError, RelayBuilder};
 use sqlx::{Executor, Postgres};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ on_every_store! {
 fn relay<DB: OutboxDatabase>(
     outbox: &Outbox<DB>,
     kafka: &MemoryPublisher,
-) -> Relay<DB, MemoryPublisher> {
+) -> RelayBuilder<DB, MemoryPublisher> {
     quick(outbox, kafka.clone())
 }
 

@@ -14,7 +14,7 @@ use crate::support::wait::within;
 use crate::support::{self, eventually, kafka, migrated};
 use outbox::codec::Json;
 use outbox::event::EventDescriptor;
-use outbox::publish::kafka::KafkaPublisher;
+use outbox::kafka::KafkaConfig;
 use outbox::{DomainEvent, Outbox};
 use rdkafka::Message as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -104,12 +104,11 @@ async fn commit(outbox: &Outbox<Sqlite>, events: impl IntoIterator<Item = Sized>
 
 /// A relay with a fresh publisher, which no broker knows.
 fn start(outbox: &Outbox<Sqlite>, brokers: &str, properties: &[(&str, &str)]) -> RunningRelay {
-    let publisher = KafkaPublisher::builder(brokers).property("compression.type", "none");
-    let publisher = properties
-        .iter()
-        .fold(publisher, |publisher, (name, value)| publisher.property(*name, *value));
+    let config = KafkaConfig::new(brokers)
+        .property("compression.type", "none")
+        .properties(properties.iter().copied());
     let relay =
-        new_relay(outbox, publisher.build().unwrap()).retry_parked(Duration::from_secs(3600));
+        new_relay(outbox, kafka_publisher_of(config)).retry_parked(Duration::from_secs(3600));
     RunningRelay::start(relay.lease(Duration::from_secs(1)))
 }
 
@@ -346,8 +345,8 @@ async fn an_event_larger_than_the_producers_queue_is_refused_and_waits_for_nothi
     let outbox = migrated(Outbox::new(pool)).await;
     let kind = topic(&kafka(), 1, &[]).await;
     commit(&outbox, [Sized::new(kind, "a", 1, 10_000)]).await;
-    let publisher = KafkaPublisher::builder(kafka()).property("queue.buffering.max.kbytes", "1");
-    let relay = new_relay(&outbox, publisher.build().unwrap());
+    let config = KafkaConfig::new(kafka()).property("queue.buffering.max.kbytes", "1");
+    let relay = new_relay(&outbox, kafka_publisher_of(config));
     let error = drain(relay).await.unwrap_err().to_string();
     assert!(error.contains("queue.buffering.max.kbytes"), "{error}");
 }

@@ -245,6 +245,7 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
         .clone()
         .connect_lazy_with((*outbox.pool().connect_options()).clone());
     let relay = new_relay(&Outbox::new(pool), publisher).lease(Duration::from_millis(50));
+    let relay = relay.build().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -394,7 +395,8 @@ async fn a_batch_larger_than_the_byte_limit_arrives_whole<DB: OutboxDatabase>(ou
     )
     .await;
     let kafka = MemoryPublisher::new();
-    let published = drain(new_relay(&outbox, kafka.clone()).batch_per_lane(7, 100)).await.unwrap();
+    let published =
+        drain(new_relay(&outbox, kafka.clone()).batch_events(7).batch_bytes(100)).await.unwrap();
     assert_eq!(published, 20);
     assert_eq!(by_customer(&kafka.published())["a"], (0..20).collect::<Vec<_>>());
 }

@@ -36,7 +36,8 @@ async fn a_living_relay_publishes_everything_once_and_in_order(server: &str) {
     let outbox = new_outbox(server).await;
     let kafka = MemoryPublisher::new();
     let relay = new_relay(&outbox, kafka.clone())
-        .batch_per_lane(7, 1 << 20)
+        .batch_events(7)
+        .batch_bytes(1 << 20)
         .poll_interval(Duration::from_millis(20));
     let relay = RunningRelay::start(relay);
     let committed = run_writers(&outbox, seed).await;
@@ -72,7 +73,8 @@ async fn relays_killed_at_any_point_lose_nothing_and_keep_the_order() {
             while !done.load(Ordering::SeqCst) {
                 if relays.len() < RELAYS {
                     let relay = new_relay(&outbox, kafka.clone())
-                        .batch_per_lane(5, 1 << 20)
+                        .batch_events(5)
+                        .batch_bytes(1 << 20)
                         .lease(Duration::from_millis(30))
                         .poll_interval(Duration::from_millis(5));
                     relays.push(RunningRelay::start(relay));

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use outbox::codec::Decode;
 use outbox::consume::{
-    Consumed, Consumer, DeadLetter, DeadLetters, ErrorClass, EventContext, EventHandler,
-    HandlerOptions,
+    Consumed, Consumer, ConsumerBuilder, DeadLetter, DeadLetters, ErrorClass, EventContext,
+    EventHandler, HandlerOptions,
 };
+use outbox::kafka::KafkaConfig;
 use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx};
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -145,17 +146,28 @@ impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Scri
 }
 
 /// A consumer on the tests' Kafka, which a test may change before it starts it.
-pub fn new_consumer<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Consumer<DB> {
-    new_consumer_of(outbox, &kafka())
+pub fn new_consumer<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> ConsumerBuilder<DB> {
+    new_consumer_with(outbox, &[])
 }
 
-pub fn new_consumer_of<DB: OutboxDatabase>(outbox: &Outbox<DB>, brokers: &str) -> Consumer<DB> {
-    Consumer::new(outbox.clone(), brokers)
+/// The same, with properties of librdkafka.
+pub fn new_consumer_with<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    properties: &[(&str, &str)],
+) -> ConsumerBuilder<DB> {
+    new_consumer_of(outbox, KafkaConfig::new(kafka()).properties(properties.iter().copied()))
 }
 
-/// The error with which a consumer refuses to start.
-pub async fn refusal_of<DB: OutboxDatabase>(consumer: Consumer<DB>) -> OutboxError {
-    within_a_minute(consumer.run(std::future::pending())).await.unwrap_err()
+pub fn new_consumer_of<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    kafka: impl Into<KafkaConfig>,
+) -> ConsumerBuilder<DB> {
+    Consumer::builder(outbox.clone(), kafka)
+}
+
+/// The error with which a consumer ends by itself.
+pub async fn run_error<DB: OutboxDatabase>(consumer: ConsumerBuilder<DB>) -> OutboxError {
+    within_a_minute(consumer.build().unwrap().run(std::future::pending())).await.unwrap_err()
 }
 
 /// A consumer beside the test. Dropped, it is asked to stop, and not waited for.
@@ -165,7 +177,11 @@ pub struct RunningConsumer {
 }
 
 impl RunningConsumer {
-    pub fn start<DB: OutboxDatabase>(consumer: Consumer<DB>) -> Self {
+    pub fn start<DB: OutboxDatabase>(consumer: ConsumerBuilder<DB>) -> Self {
+        Self::run(consumer.build().unwrap())
+    }
+
+    pub fn run<DB: OutboxDatabase>(consumer: Consumer<DB>) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         Self { stop, task: tokio::spawn(consumer.run(async { _ = stopped.await })) }
     }
@@ -243,8 +259,12 @@ where
     eventually(&format!("{count} events are in the inbox"), have).await;
 }
 
+pub fn dead_letters(topic: &str, group: &str) -> DeadLetters {
+    DeadLetters::builder(kafka()).topic(topic).group(group).build().unwrap()
+}
+
 pub async fn until_dead_letters(topic: &str, group: &str, count: usize) -> Vec<DeadLetter> {
-    let dead_letters = DeadLetters::new(kafka(), topic, group);
+    let dead_letters = dead_letters(topic, group);
     let letters = async || {
         let letters = dead_letters.list().await.unwrap();
         (letters.len() >= count).then_some(letters)

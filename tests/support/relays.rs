@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use outbox::admin::ParkedEvent;
 use outbox::event::EventRecord;
+use outbox::kafka::KafkaConfig;
 use outbox::publish::Publisher;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase, OutboxError, Relay};
+use outbox::{ErrorKind, Outbox, OutboxDatabase, OutboxError, Relay, RelayBuilder};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -18,21 +19,24 @@ use super::wait::{eventually, eventually_some, within_a_minute};
 pub fn new_relay<DB: OutboxDatabase, P: Publisher>(
     outbox: &Outbox<DB>,
     publisher: P,
-) -> Relay<DB, P> {
-    Relay::new(outbox.clone(), publisher)
+) -> RelayBuilder<DB, P> {
+    Relay::builder(outbox.clone(), publisher)
 }
 
 /// A publisher to the tests' Kafka.
 pub fn kafka_publisher() -> KafkaPublisher {
-    kafka_publisher_of(&kafka())
+    kafka_publisher_of(kafka())
 }
 
-pub fn kafka_publisher_of(brokers: &str) -> KafkaPublisher {
-    KafkaPublisher::new(brokers).unwrap()
+pub fn kafka_publisher_of(kafka: impl Into<KafkaConfig>) -> KafkaPublisher {
+    KafkaPublisher::new(kafka).unwrap()
 }
 
 /// A relay that shares lanes quickly, parks after two refusals, and tries nothing again by itself.
-pub fn quick<DB: OutboxDatabase, P: Publisher>(outbox: &Outbox<DB>, publisher: P) -> Relay<DB, P> {
+pub fn quick<DB: OutboxDatabase, P: Publisher>(
+    outbox: &Outbox<DB>,
+    publisher: P,
+) -> RelayBuilder<DB, P> {
     new_relay(outbox, publisher)
         .lease(Duration::from_millis(300))
         .poll_interval(Duration::from_millis(20))
@@ -42,9 +46,9 @@ pub fn quick<DB: OutboxDatabase, P: Publisher>(outbox: &Outbox<DB>, publisher: P
 
 /// Has the relay publish what there is; returns how many events that were.
 pub async fn drain<DB: OutboxDatabase>(
-    relay: Relay<DB, impl Publisher>,
+    relay: RelayBuilder<DB, impl Publisher>,
 ) -> Result<u64, OutboxError> {
-    within_a_minute(relay.drain()).await
+    within_a_minute(relay.build().unwrap().drain()).await
 }
 
 /// As [`drain`], with the default settings and no error.
@@ -75,8 +79,8 @@ pub async fn drain_when_free<DB: OutboxDatabase>(
 }
 
 /// The error with which a relay ends by itself.
-pub async fn run_error<DB: OutboxDatabase>(relay: Relay<DB, impl Publisher>) -> OutboxError {
-    within_a_minute(relay.run(std::future::pending())).await.unwrap_err()
+pub async fn run_error<DB: OutboxDatabase>(relay: RelayBuilder<DB, impl Publisher>) -> OutboxError {
+    within_a_minute(relay.build().unwrap().run(std::future::pending())).await.unwrap_err()
 }
 
 /// A relay beside the test. Dropped, it is asked to stop, and not waited for.
@@ -86,7 +90,11 @@ pub struct RunningRelay {
 }
 
 impl RunningRelay {
-    pub fn start<DB: OutboxDatabase>(relay: Relay<DB, impl Publisher>) -> Self {
+    pub fn start<DB: OutboxDatabase>(relay: RelayBuilder<DB, impl Publisher>) -> Self {
+        Self::run(relay.build().unwrap())
+    }
+
+    pub fn run<DB: OutboxDatabase>(relay: Relay<DB, impl Publisher>) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         Self { stop: Some(stop), task: tokio::spawn(relay.run(async { _ = stopped.await })) }
     }

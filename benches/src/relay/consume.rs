@@ -132,10 +132,11 @@ pub(crate) async fn outbox_consumer(events: u64, concurrency: u64) -> Result<(),
         done: Notify::new(),
     });
     let done = Arc::clone(&handled);
-    Consumer::new(outbox, brokers()?)
+    Consumer::builder(outbox, brokers()?)
         .group(Uuid::now_v7().to_string())
         .handler(Arc::clone(&handled))
         .concurrency(concurrency as usize)
+        .build()?
         .run(async move { done.done.notified().await })
         .await?;
     print(handled.begin.get().copied(), events)

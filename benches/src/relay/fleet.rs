@@ -78,9 +78,10 @@ pub(crate) async fn sizes(reclaim: bool) -> Result<(), Failure> {
 pub(crate) async fn idle(seconds: u64) -> Result<(), Failure> {
     let outbox = outbox(1).await?;
     let publisher = KafkaPublisher::new(brokers()?)?;
-    let relay = Relay::new(outbox.clone(), publisher)
+    let relay = Relay::builder(outbox.clone(), publisher)
         .poll_interval(Duration::from_millis(5))
-        .retention(Duration::from_secs(24 * 3600));
+        .retention(Duration::from_secs(24 * 3600))
+        .build()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -7,7 +7,9 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use outbox::OutboxError;
 use outbox::consume::{DeadLetter, DeadLetters};
+use outbox::kafka::KafkaConfig;
 
 use crate::args::{DeadLetters as Command, Of, Place, Which};
 
@@ -45,7 +47,7 @@ pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure>
                 in_doubt: "may have been replayed too: it is listed still, and replayed again it is handled once",
             };
             let letters = which_of(which, of, &REPLAY).await?;
-            let dead_letters = of.dead_letters();
+            let dead_letters = of.dead_letters()?;
             each(&letters, &REPLAY, out, async |letter| dead_letters.replay(letter).await).await?;
             if !letters.is_empty() {
                 say(
@@ -64,7 +66,7 @@ pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure>
                 in_doubt: "may have been discarded too: if it is listed still, discard it again",
             };
             let letters = which_of(which, of, &DISCARD).await?;
-            let dead_letters = of.dead_letters();
+            let dead_letters = of.dead_letters()?;
             each(&letters, &DISCARD, out, async |letter| dead_letters.discard(letter).await)
                 .await?;
         }
@@ -75,7 +77,7 @@ pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure>
 type Listed<T> = Vec<(Place, T)>;
 
 async fn list(of: &Of) -> Result<Listed<DeadLetter>, Failure> {
-    let letters = of.dead_letters().list().await?;
+    let letters = of.dead_letters()?.list().await?;
     let place = |letter: &DeadLetter| Place { partition: letter.partition, offset: letter.offset };
     Ok(letters.into_iter().map(|letter| (place(&letter), letter)).collect())
 }
@@ -164,11 +166,10 @@ fn none(of: &Of) {
 }
 
 impl Of {
-    fn dead_letters(&self) -> DeadLetters {
-        let dead_letters = DeadLetters::new(&self.brokers, &self.topic, &self.group);
-        self.properties.iter().fold(dead_letters, |dead_letters, property| {
-            dead_letters.property(&property.name, &property.value)
-        })
+    fn dead_letters(&self) -> Result<DeadLetters, OutboxError> {
+        let properties = self.properties.iter().map(|property| (&property.name, &property.value));
+        let kafka = KafkaConfig::new(&self.brokers).properties(properties);
+        DeadLetters::builder(kafka).topic(&self.topic).group(&self.group).build()
     }
 
     fn dead_letter_topic(&self) -> String {

@@ -42,11 +42,15 @@ pub use class::{Classify, ErrorClass};
 pub use context::EventContext;
 pub use handler::{EventHandler, HandlerEvent, HandlerFn, handler_fn};
 #[cfg(feature = "kafka")]
-pub use kafka::{Consumer, DeadLetter, DeadLetters};
+pub use kafka::{Consumer, ConsumerBuilder, DeadLetter, DeadLetters, DeadLettersBuilder};
 pub use options::{ForeignId, HandlerOptions, LaterEvents};
 #[cfg(feature = "kafka")]
 pub use policy::{Undecodable, UnknownEvents};
 #[cfg(feature = "kafka")]
 pub use worker::Consumed;
+
+#[cfg(feature = "kafka")]
+#[doc(no_inline)]
+pub use crate::kafka::KafkaConfig;
 
 pub(crate) use erased::{EventOf, Handler};

@@ -1,9 +1,11 @@
-//! What the publisher, the consumer and the dead letters have in common: how they are told of
-//! Kafka, and what they say of it.
+//! How Kafka is reached: [`KafkaConfig`], for the publisher, the consumer and the dead letters.
 
 mod brokers;
 mod closing;
+mod config;
 mod properties;
+
+pub use config::KafkaConfig;
 
 pub(crate) use brokers::{Brokers, log};
 pub(crate) use closing::{Client, aside};

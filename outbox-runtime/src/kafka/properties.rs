@@ -36,21 +36,26 @@ const SHOWN: &[&str] =
 pub(crate) struct Properties(BTreeMap<String, String>);
 
 impl Properties {
-    pub(crate) fn new(bootstrap_servers: impl Into<String>, defaults: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(bootstrap_servers: impl Into<String>) -> Self {
         let mut properties = Self(BTreeMap::new());
-        for (name, value) in defaults {
-            properties.set(*name, *value);
-        }
         properties.set(BOOTSTRAP_SERVERS, bootstrap_servers);
         properties
     }
 
-    pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(one_name(name.into()), value.into());
+    /// These, and `defaults` for names that are not among them.
+    pub(crate) fn or<'d>(
+        &self,
+        defaults: impl IntoIterator<Item = &'d (&'d str, &'d str)>,
+    ) -> Self {
+        let mut all = self.clone();
+        for (name, value) in defaults {
+            all.0.entry(one_name((*name).to_owned())).or_insert_with(|| (*value).to_owned());
+        }
+        all
     }
 
-    pub(crate) fn remove(&mut self, name: &str) {
-        self.0.remove(&one_name(name.to_owned()));
+    pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.insert(one_name(name.into()), value.into());
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -171,7 +176,7 @@ mod tests {
     use super::*;
 
     fn told(name: &str, value: &str) -> String {
-        let mut properties = Properties::new("localhost:9092", &[]);
+        let mut properties = Properties::new("localhost:9092");
         properties.set(name, value);
         let debug = format!("{properties:?}");
         assert!(!debug.contains("hunter2"), "{debug}");
@@ -198,7 +203,7 @@ mod tests {
         }
         let told = told("sasl.password", "hunter2\0");
         assert!(!told.contains("hunter2") && told.contains("zero byte"), "{told}");
-        let mut properties = Properties::new("localhost:9092", &[("sasl.pasword", "hunter2")]);
+        let mut properties = Properties::new("localhost:9092").or(&[("sasl.pasword", "hunter2")]);
         properties.set("sasl.mechanism", "PLAIN");
         let error = properties.client(|_, _| None).unwrap().create::<BaseProducer>().err().unwrap();
         let told = properties.no_client(error).to_string();
@@ -222,10 +227,12 @@ mod tests {
 
     #[test]
     fn a_property_has_one_name_and_the_last_value() {
-        let mut properties = Properties::new("a:1", &[("linger.ms", "2"), ("topic.acks", "1")]);
+        let mut properties = Properties::new("a:1");
+        properties.set("queue.buffering.max.ms", "6");
         properties.set("queue.buffering.max.ms", "7");
         properties.set("metadata.broker.list", "b:2");
         properties.set("topic.metadata.refresh.interval.ms", "5");
+        let properties = properties.or(&[("linger.ms", "2"), ("topic.acks", "1")]);
         let all: Vec<_> = properties.iter().collect();
         assert_eq!(
             all,

@@ -67,7 +67,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// single event is larger). Those of a topic and key stand together, in their order; keys come
     /// in no particular one.
     ///
-    /// A relay parks an event that the broker refused [several times](crate::Relay::park_after),
+    /// A relay parks an event that the broker refused [several times](crate::RelayBuilder::park_after),
     /// and with it the later events of its topic and key, so that those stay in order and the other
     /// keys go on.
     ///
@@ -195,7 +195,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// consumer skips those whose ids it remembers. Returns how many. They are copied in one
     /// transaction, in their order, and each once, however often it was replayed before. Neither
     /// those that are parked are, nor those that were discarded, unless [by id](Replay::ids). See
-    /// [`Relay::retention`](crate::Relay::retention) for what is retained.
+    /// [`RelayBuilder::retention`](crate::RelayBuilder::retention) for what is retained.
     ///
     /// It all takes place in the database. On Postgres it is given up after ten minutes, or what
     /// `statement_timeout` allows if that is less; on SQLite, other writers wait for it. Narrow

@@ -18,8 +18,8 @@ fn boxed(tx: &mut OutboxTx<'_, Sqlite>, _: Created) -> impl Future<Output = sqlx
 }
 
 // Adds no error: it counts as a handler, with all its mistakes.
-fn consumer(outbox: outbox::Outbox<Sqlite>) -> outbox::consume::Consumer<Sqlite> {
-    outbox::consume::Consumer::new(outbox, "localhost").handler(reserve).handler(boxed)
+fn consumer(outbox: outbox::Outbox<Sqlite>) -> outbox::consume::ConsumerBuilder<Sqlite> {
+    outbox::consume::Consumer::builder(outbox, "localhost").handler(reserve).handler(boxed)
 }
 
 fn main() {}

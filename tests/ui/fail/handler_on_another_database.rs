@@ -7,7 +7,7 @@ use sqlx::Sqlite;
 struct Created(#[event(key)] u64);
 
 use outbox::Outbox;
-use outbox::consume::Consumer;
+use outbox::consume::{Consumer, ConsumerBuilder};
 
 #[event_handler]
 async fn reserve(tx: &mut OutboxTx<'_, Sqlite>, created: Created) -> sqlx::Result<()> {
@@ -15,8 +15,8 @@ async fn reserve(tx: &mut OutboxTx<'_, Sqlite>, created: Created) -> sqlx::Resul
     Ok(())
 }
 
-fn consumer(outbox: Outbox<sqlx::Postgres>) -> Consumer<sqlx::Postgres> {
-    Consumer::new(outbox, "127.0.0.1:9092").handler(reserve)
+fn consumer(outbox: Outbox<sqlx::Postgres>) -> ConsumerBuilder<sqlx::Postgres> {
+    Consumer::builder(outbox, "127.0.0.1:9092").handler(reserve)
 }
 
 fn main() {}

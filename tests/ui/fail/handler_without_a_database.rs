@@ -27,8 +27,8 @@ async fn all_forgotten(tx: &mut outbox::OutboxTx, created: Created) -> sqlx::Res
 }
 
 // Are no errors of their own.
-fn consumer(outbox: outbox::Outbox<Sqlite>) -> outbox::consume::Consumer<Sqlite> {
-    outbox::consume::Consumer::new(outbox, "127.0.0.1:9092").handler(alias).handler(forgotten)
+fn consumer(outbox: outbox::Outbox<Sqlite>) -> outbox::consume::ConsumerBuilder<Sqlite> {
+    outbox::consume::Consumer::builder(outbox, "127.0.0.1:9092").handler(alias).handler(forgotten)
 }
 
 fn main() {}

@@ -7,7 +7,7 @@ use sqlx::Sqlite;
 struct Created(#[event(key)] u64);
 
 use outbox::Outbox;
-use outbox::consume::Consumer;
+use outbox::consume::{Consumer, ConsumerBuilder};
 
 struct Service;
 
@@ -17,8 +17,8 @@ async fn reserve(tx: &mut OutboxTx<'_, Sqlite>, _: Created, _: &Service) -> sqlx
     Ok(())
 }
 
-fn consumer(outbox: Outbox<Sqlite>) -> Consumer<Sqlite> {
-    Consumer::new(outbox, "127.0.0.1:9092").handler(reserve)
+fn consumer(outbox: Outbox<Sqlite>) -> ConsumerBuilder<Sqlite> {
+    Consumer::builder(outbox, "127.0.0.1:9092").handler(reserve)
 }
 
 fn main() {}

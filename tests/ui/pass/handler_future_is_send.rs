@@ -56,8 +56,13 @@ fn main() {
     let _ = (handle::<reserve>, handle::<is_one_itself>);
     let _ = |outbox: Outbox<Sqlite>| {
         tokio::spawn(
-            Consumer::new(outbox, "127.0.0.1:9092").handler(reserve).handler(is_one_itself).run(async {}),
+            Consumer::builder(outbox, "127.0.0.1:9092")
+                .handler(reserve)
+                .handler(is_one_itself)
+                .build()
+                .unwrap()
+                .run(async {}),
         )
     };
-    let _ = |outbox: Outbox<Postgres>| Consumer::new(outbox, "127.0.0.1:9092").handler(ship);
+    let _ = |outbox: Outbox<Postgres>| Consumer::builder(outbox, "127.0.0.1:9092").handler(ship);
 }

@@ -1,9 +1,13 @@
 //! The settings of the consumer: our defaults, and what is refused because a guarantee rests on it.
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 
 use crate::error::OutboxError;
-use crate::kafka::Properties;
+use crate::kafka::{Client, KafkaConfig, Properties};
 
 const METADATA_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
 
@@ -70,26 +74,41 @@ const OF_CONNECTIONS: [&str; 14] = [
     "connections.",
 ];
 
-pub(super) fn defaults(bootstrap_servers: String) -> Properties {
-    Properties::new(bootstrap_servers, DEFAULTS)
+/// What the user has set, and our defaults.
+pub(super) fn with_defaults(kafka: &KafkaConfig) -> Properties {
+    let set = kafka.set_by_user();
+    let by_brokers =
+        set.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
+    let is_ours =
+        |(name, _): &&(&str, &str)| !by_brokers || !OF_THE_CLASSIC_PROTOCOL.contains(name);
+    set.or(DEFAULTS.iter().filter(is_ours))
 }
 
 pub(super) fn checked(properties: &Properties, group: &str) -> Result<ClientConfig, OutboxError> {
-    let mut properties = properties.clone();
-    if properties
-        .get("group.protocol")
-        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"))
-    {
-        for name in OF_THE_CLASSIC_PROTOCOL {
-            if properties.get(name).is_some_and(|value| DEFAULTS.contains(&(name, value))) {
-                properties.remove(name);
-            }
-        }
-    }
     let mut client = properties.client(|name, value| refusal(name, value.trim(), group))?;
     client.set("group.id", group);
     Ok(client)
 }
+
+/// Has librdkafka check the settings. It finds some mistakes, such as a certificate that cannot be
+/// read, only when a client starts: this one is closed at once.
+pub(super) fn try_out(client: &ClientConfig, properties: &Properties) -> Result<(), OutboxError> {
+    let tried: BaseConsumer<Silent> =
+        client.create_with_context(Silent).map_err(|error| properties.no_client(error))?;
+    drop(Client::new(tried));
+    Ok(())
+}
+
+/// A client with this does not live long enough for its log to mean anything.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
 
 /// Why a guarantee would not hold.
 fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
@@ -130,12 +149,9 @@ fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
 }
 
 /// Has a topic that is not there yet found within a second, unless the user has said how often to
-/// look.
-pub(super) fn look_often(client: &mut ClientConfig) {
-    if client
-        .get(METADATA_INTERVAL)
-        .is_some_and(|interval| DEFAULTS.contains(&(METADATA_INTERVAL, interval)))
-    {
+/// ask.
+pub(super) fn look_often(client: &mut ClientConfig, kafka: &KafkaConfig) {
+    if kafka.set_by_user().get(METADATA_INTERVAL).is_none() {
         client.set(METADATA_INTERVAL, "1000");
     }
 }
@@ -163,10 +179,12 @@ pub(super) fn producer(properties: &Properties) -> ClientConfig {
 mod tests {
     use super::*;
 
+    fn with(settings: &[(&str, &str)]) -> KafkaConfig {
+        KafkaConfig::new("localhost:9092").properties(settings.iter().copied())
+    }
+
     fn checked_with(settings: &[(&str, &str)]) -> Result<ClientConfig, OutboxError> {
-        let mut properties = defaults("localhost:9092".to_owned());
-        settings.iter().for_each(|(name, value)| properties.set(*name, *value));
-        checked(&properties, "group")
+        checked(&with_defaults(&with(settings)), "group")
     }
 
     #[test]
@@ -212,16 +230,17 @@ mod tests {
             Some("7000"),
             "never silently"
         );
-        producer(&defaults("localhost:9092".to_owned())).create_native_config().unwrap();
+        producer(&with_defaults(&with(&[]))).create_native_config().unwrap();
     }
 
     #[test]
     fn a_topic_that_is_missing_is_looked_for_more_often_unless_the_user_says_otherwise() {
-        let mut client = checked_with(&[]).unwrap();
-        look_often(&mut client);
-        assert_eq!(client.get(METADATA_INTERVAL), Some("1000"));
-        let mut client = checked_with(&[(METADATA_INTERVAL, "60000")]).unwrap();
-        look_often(&mut client);
-        assert_eq!(client.get(METADATA_INTERVAL), Some("60000"));
+        let interval = |settings: &[(&str, &str)]| {
+            let mut client = checked_with(settings).unwrap();
+            look_often(&mut client, &with(settings));
+            client.get(METADATA_INTERVAL).map(str::to_owned)
+        };
+        assert_eq!(interval(&[]).as_deref(), Some("1000"));
+        assert_eq!(interval(&[(METADATA_INTERVAL, "60000")]).as_deref(), Some("60000"));
     }
 }

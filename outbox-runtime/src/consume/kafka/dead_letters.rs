@@ -16,7 +16,7 @@ use super::topics::{dead_letter_topic, replay_topic};
 use crate::consume::forward::{ERROR, ERROR_CLASS, LAST_FAILURE, PAYLOAD_LEFT_OUT, headers};
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, Properties, aside};
+use crate::kafka::{Brokers, KafkaConfig, Properties, aside};
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -37,8 +37,10 @@ const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 /// # async fn example() -> Result<(), outbox::OutboxError> {
 /// use outbox::consume::DeadLetters;
 ///
-/// let dead_letters =
-///     DeadLetters::new("localhost:9092", "order-events", "inventory");
+/// let dead_letters = DeadLetters::builder("localhost:9092")
+///     .topic("order-events")
+///     .group("inventory")
+///     .build()?;
 /// for letter in dead_letters.list().await? {
 ///     println!("{}: {}", letter.error_class, letter.error);
 ///     dead_letters.replay(&letter).await?;
@@ -95,22 +97,53 @@ pub struct DeadLetter {
     pub last_failure: Option<SystemTime>,
 }
 
-impl DeadLetters {
-    /// Those of `group` from `topic`, the topic of the events themselves.
-    pub fn new(
-        bootstrap_servers: impl Into<String>,
-        topic: impl Into<String>,
-        group: impl Into<String>,
-    ) -> Self {
-        let properties = Properties::new(bootstrap_servers, &[]);
-        Self { properties, topic: topic.into(), group: group.into(), forwarder: Arc::default() }
+/// Whose dead letters: those of a [`group`](Self::group), from a [`topic`](Self::topic).
+#[derive(Debug)]
+pub struct DeadLettersBuilder {
+    kafka: KafkaConfig,
+    topic: String,
+    group: String,
+}
+
+impl DeadLettersBuilder {
+    /// The topic of the events themselves. Required.
+    #[must_use]
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = topic.into();
+        self
     }
 
-    /// Any property of librdkafka that says how to reach the brokers.
+    /// The consumer group that gave them up. Required.
     #[must_use]
-    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.set(name, value);
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = group.into();
         self
+    }
+
+    /// The dead letters. It does not connect yet.
+    ///
+    /// # Errors
+    /// If the topic, the group or the brokers are missing, or if librdkafka does not know a property
+    /// that says how to reach the brokers, or its value.
+    pub fn build(self) -> Result<DeadLetters, OutboxError> {
+        let Self { kafka, topic, group } = self;
+        if topic.trim().is_empty() || group.trim().is_empty() {
+            return Err(OutboxError::config(
+                "dead letters are those of a topic and of a consumer group: name both, with `.topic(…)` and `.group(…)`",
+            ));
+        }
+        let properties = kafka.set_by_user().clone();
+        properties.client(|_, _| None)?;
+        config::try_out(config::connection(&properties).set("group.id", &group), &properties)?;
+        Ok(DeadLetters { properties, topic, group, forwarder: Arc::default() })
+    }
+}
+
+impl DeadLetters {
+    /// Which dead letters. `kafka` may be `"host:port,host:port"`; of its properties, those count
+    /// that say how to reach the brokers.
+    pub fn builder(kafka: impl Into<KafkaConfig>) -> DeadLettersBuilder {
+        DeadLettersBuilder { kafka: kafka.into(), topic: String::new(), group: String::new() }
     }
 
     /// All that were neither replayed nor discarded, oldest first in each partition. Reads the

@@ -12,18 +12,18 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _};
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::budget::{Budget, Bytes, Held, InHand};
+use super::builder::Settings;
 use super::client::{Context, Place};
 use super::forward::Forwarder;
 use super::topics::{Plan, Unprepared};
-use super::{Settings, config};
+use super::{Consumer, config};
 use crate::backoff::Backoff;
-use crate::consume::attempt::Group;
 use crate::consume::key_queue::KeyQueues;
 use crate::consume::maintenance::maintain;
 use crate::consume::message::Message;
@@ -42,26 +42,21 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE_AFTER_AN_ERROR: Duration = Duration::from_millis(10);
 
 pub(super) async fn run<DB: OutboxDatabase>(
-    group: Group<DB>,
-    plan: Plan,
-    config: ClientConfig,
-    properties: Properties,
-    settings: Settings,
+    consumer: Consumer<DB>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Consumed, OutboxError> {
-    let refused = |error| properties.no_client(error);
-    config.create_native_config().map_err(refused)?;
-    let (mut plan, mut config) = (plan, config);
+    let Consumer { group, mut plan, kafka, properties, client: mut config, settings } = consumer;
     let mut shutdown = pin!(shutdown);
     if !prepared(&mut plan, &properties, settings.create_topics, shutdown.as_mut()).await? {
         return Ok(Consumed::default());
     }
     if !plan.missing().is_empty() {
-        config::look_often(&mut config);
+        config::look_often(&mut config, &kafka);
     }
     // Only now: one that nobody polls gathers errors.
     let consumer: Client<StreamConsumer<Context>> = Client::new(
-        StreamConsumer::from_config_and_context(&config, Context::default()).map_err(refused)?,
+        StreamConsumer::from_config_and_context(&config, Context::default())
+            .map_err(|error| properties.no_client(error))?,
     );
     let topics = plan.subscribed();
     consumer.subscribe(&topics).map_err(|error| {

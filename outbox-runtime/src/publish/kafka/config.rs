@@ -4,7 +4,7 @@ use rdkafka::ClientConfig;
 
 use super::KafkaPublisher;
 use crate::error::OutboxError;
-use crate::kafka::Properties;
+use crate::kafka::{KafkaConfig, Properties};
 
 /// Ours, in librdkafka's names. All may be overridden but those in [`refusal`].
 const DEFAULTS: &[(&str, &str)] = &[
@@ -42,7 +42,7 @@ const EVERY_SECOND: &str = "1000";
 #[derive(Debug)]
 pub struct KafkaPublisherBuilder {
     source: String,
-    properties: Properties,
+    kafka: KafkaConfig,
 }
 
 pub(super) struct ProducerConfig {
@@ -52,11 +52,8 @@ pub(super) struct ProducerConfig {
 }
 
 impl KafkaPublisherBuilder {
-    pub(super) fn new(bootstrap_servers: String) -> Self {
-        Self {
-            source: "/outbox".to_owned(),
-            properties: Properties::new(bootstrap_servers, DEFAULTS),
-        }
+    pub(super) fn new(kafka: KafkaConfig) -> Self {
+        Self { source: "/outbox".to_owned(), kafka }
     }
 
     /// The `ce_source` of the events: a URI reference that names the service. Default: `/outbox`.
@@ -66,49 +63,18 @@ impl KafkaPublisherBuilder {
         self
     }
 
-    /// Any property of librdkafka, in its own names, for example `security.protocol`. What ours are
-    /// is in the list below; a few are refused by [`build`](Self::build), because a guarantee rests
-    /// on them.
-    ///
-    /// | property | ours |
-    /// |---|---|
-    /// | `client.id` | `outbox` |
-    /// | `enable.idempotence`, `enable.gapless.guarantee` | `true`, refused otherwise |
-    /// | `acks` | `all`, refused otherwise |
-    /// | `message.timeout.ms` | `0` (never), refused otherwise |
-    /// | `transactional.id` | none, refused otherwise |
-    /// | `retries` | `2147483647` (librdkafka's), refused otherwise |
-    /// | `queuing.strategy`, `delivery.report.only.error` | librdkafka's, refused otherwise |
-    /// | `api.version.request`, `api.version.fallback.ms` | librdkafka's, refused otherwise |
-    /// | `statistics.interval.ms` | `1000` always: the publisher reads them, and shows them nowhere |
-    /// | `partitioner` | `murmur2_random`; `random` and `consistent_random`, which spreads events with an empty key, are refused |
-    /// | `compression.type` | `lz4` |
-    /// | `linger.ms` | `2` |
-    /// | `request.timeout.ms` | `5000` |
-    /// | `topic.metadata.propagation.max.ms` | `5000` |
-    /// | `topic.metadata.refresh.interval.ms` | `10000` |
-    /// | `reconnect.backoff.max.ms` | `2000` |
-    #[must_use]
-    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.set(name, value);
-        self
-    }
-
     /// The publisher. It does not connect yet.
     ///
     /// # Errors
     /// If there are no brokers, if librdkafka does not know a property or its value, or if a
     /// property would break a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
-        let mut client = self.properties.client(refusal)?;
+        let properties = self.kafka.set_by_user().or(DEFAULTS);
+        let mut client = properties.client(refusal)?;
         // They are for this publisher alone, and by rarer ones a partition that has just
         // acknowledged would look like one that stalls.
         client.set(STATISTICS, EVERY_SECOND);
-        KafkaPublisher::from_config(ProducerConfig {
-            source: self.source,
-            properties: self.properties,
-            client,
-        })
+        KafkaPublisher::from_config(ProducerConfig { source: self.source, properties, client })
     }
 }
 
@@ -168,6 +134,10 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
+    fn built_with(name: &str, value: &str) -> Result<KafkaPublisher, OutboxError> {
+        KafkaPublisher::new(KafkaConfig::new("localhost:9092").property(name, value))
+    }
+
     #[test]
     fn a_property_that_breaks_a_guarantee_is_refused_with_a_reason() {
         for (name, value) in [
@@ -188,10 +158,7 @@ mod tests {
             ("api.version.request", "false"),
             ("api.version.fallback.ms", "1000"),
         ] {
-            let error = KafkaPublisher::builder("localhost:9092")
-                .property(name, value)
-                .build()
-                .unwrap_err();
+            let error = built_with(name, value).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains("is refused: "), "{name}: {error}");
         }
@@ -206,7 +173,7 @@ mod tests {
             ("interceptors", "x"),
             ("plugin.library.paths", "no-such-library"),
         ] {
-            let built = KafkaPublisher::builder("localhost:9092").property(name, value).build();
+            let built = built_with(name, value);
             assert_eq!(built.map(|_| ()).unwrap_err().kind(), ErrorKind::Config, "{name}");
         }
     }
@@ -255,35 +222,31 @@ mod tests {
             ("group.id", "x"),
             ("enable.auto.commit", "false"),
         ] {
-            let built = KafkaPublisher::builder("localhost:9092").property(name, value).build();
+            let built = built_with(name, value);
             assert!(built.is_ok(), "{name}: {}", built.unwrap_err());
         }
     }
 
     #[test]
     fn any_other_property_is_passed_through_and_a_typo_is_named() {
-        KafkaPublisher::builder("localhost:9092").property("linger.ms", "7").build().unwrap();
-        let error = KafkaPublisher::builder("localhost:9092")
-            .property("linger.sm", "7")
-            .build()
-            .unwrap_err();
+        built_with("linger.ms", "7").unwrap();
+        let error = built_with("linger.sm", "7").unwrap_err();
         assert!(error.to_string().contains("linger.sm"), "{error}");
         KafkaPublisher::new(" ").unwrap_err();
     }
 
     #[test]
     fn no_debug_and_no_error_shows_a_password() {
-        let builder =
-            KafkaPublisher::builder("localhost:9092").property("sasl.password", "hunter2");
+        let kafka = KafkaConfig::new("localhost:9092").property("sasl.password", "hunter2");
+        let builder = KafkaPublisher::builder(&kafka);
         assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
         let publisher = builder.build().unwrap();
         assert!(!format!("{publisher:?}").contains("hunter2"), "{publisher:?}");
-        let error =
-            KafkaPublisher::builder("localhost:9092").property("sasl.pasword", "hunter2").build();
-        let error = error.unwrap_err();
+        let error = built_with("sasl.pasword", "hunter2").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
-        let letters = crate::consume::DeadLetters::new("localhost:9092", "orders", "shop");
-        let letters = letters.property("sasl.password", "hunter2");
+        let letters = crate::consume::DeadLetters::builder(&kafka).topic("orders").group("shop");
+        assert!(!format!("{letters:?}").contains("hunter2"), "{letters:?}");
+        let letters = letters.build().unwrap();
         assert!(!format!("{letters:?}").contains("hunter2"), "{letters:?}");
     }
 }

@@ -12,6 +12,8 @@ mod stalls;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+#[doc(no_inline)]
+pub use crate::kafka::KafkaConfig;
 pub use config::KafkaPublisherBuilder;
 
 use rdkafka::ClientConfig;
@@ -38,6 +40,29 @@ use crate::record::StoredEvent;
 /// of its replicas are in sync, or a partition has no leader) is logged after 5 s, and refused
 /// after 15 s: the relay parks its events, and those of other topics are published. One event of it
 /// is tried every 10 s, until it takes one.
+///
+/// # Properties
+/// Those of its [`KafkaConfig`], and these defaults for names that are not among them. A few are
+/// refused, because a guarantee rests on them.
+///
+/// | property | default |
+/// |---|---|
+/// | `client.id` | `outbox` |
+/// | `enable.idempotence`, `enable.gapless.guarantee` | `true`, refused otherwise |
+/// | `acks` | `all`, refused otherwise |
+/// | `message.timeout.ms` | `0` (never), refused otherwise |
+/// | `transactional.id` | none, refused otherwise |
+/// | `retries` | `2147483647` (librdkafka's), refused otherwise |
+/// | `queuing.strategy`, `delivery.report.only.error` | librdkafka's, refused otherwise |
+/// | `api.version.request`, `api.version.fallback.ms` | librdkafka's, refused otherwise |
+/// | `statistics.interval.ms` | `1000` always: the publisher reads them, and shows them nowhere |
+/// | `partitioner` | `murmur2_random`; `random` and `consistent_random`, which spreads events with an empty key, are refused |
+/// | `compression.type` | `lz4` |
+/// | `linger.ms` | `2` |
+/// | `request.timeout.ms` | `5000` |
+/// | `topic.metadata.propagation.max.ms` | `5000` |
+/// | `topic.metadata.refresh.interval.ms` | `10000` |
+/// | `reconnect.backoff.max.ms` | `2000` |
 pub struct KafkaPublisher {
     config: ProducerConfig,
     brokers: Brokers,
@@ -98,20 +123,19 @@ impl Current {
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl KafkaPublisher {
-    /// A publisher to the brokers `bootstrap_servers` ("host:port,host:port"), with all settings at
-    /// their defaults.
+    /// A publisher with all settings at their defaults. `kafka` may be `"host:port,host:port"`.
     ///
     /// It connects when it first publishes, and waits for brokers that are away.
     ///
     /// # Errors
-    /// If `bootstrap_servers` is empty.
-    pub fn new(bootstrap_servers: impl Into<String>) -> Result<Self, OutboxError> {
-        Self::builder(bootstrap_servers).build()
+    /// As [`KafkaPublisherBuilder::build`].
+    pub fn new(kafka: impl Into<KafkaConfig>) -> Result<Self, OutboxError> {
+        Self::builder(kafka).build()
     }
 
     /// A publisher with other settings.
-    pub fn builder(bootstrap_servers: impl Into<String>) -> KafkaPublisherBuilder {
-        KafkaPublisherBuilder::new(bootstrap_servers.into())
+    pub fn builder(kafka: impl Into<KafkaConfig>) -> KafkaPublisherBuilder {
+        KafkaPublisherBuilder::new(kafka.into())
     }
 
     fn from_config(config: ProducerConfig) -> Result<Self, OutboxError> {

@@ -1,0 +1,209 @@
+//! The settings of a consumer, and what is checked of them before anything is started.
+
+use std::time::Duration;
+
+use super::topics::Plan;
+use super::{Consumer, config};
+use crate::codec::Decode;
+use crate::consume::attempt::Group;
+use crate::consume::erased::{AnyHandler, EventOf, Handler};
+use crate::consume::handler::EventHandler;
+use crate::consume::policy::{Undecodable, UnknownEvents};
+use crate::consume::route::Routes;
+use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
+use crate::error::OutboxError;
+use crate::event::DomainEvent;
+use crate::kafka::KafkaConfig;
+use crate::outbox::Outbox;
+use crate::store::OutboxDatabase;
+
+/// The settings of a [`Consumer`].
+pub struct ConsumerBuilder<DB: OutboxDatabase> {
+    outbox: Outbox<DB>,
+    kafka: KafkaConfig,
+    group: Option<String>,
+    handlers: Vec<Box<dyn AnyHandler<DB>>>,
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) concurrency: usize,
+    pub(super) max_in_flight: usize,
+    pub(super) max_bytes_in_flight: usize,
+    pub(super) drain_timeout: Duration,
+    pub(super) undecodable: Undecodable,
+    pub(super) unknown_events: UnknownEvents,
+    pub(super) create_topics: bool,
+    pub(super) inbox_retention: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 8,
+            max_in_flight: 1_000,
+            max_bytes_in_flight: 64 << 20,
+            drain_timeout: Duration::from_secs(10),
+            undecodable: Undecodable::DeadLetter,
+            unknown_events: UnknownEvents::Skip,
+            create_topics: true,
+            inbox_retention: Duration::from_secs(15 * 24 * 60 * 60),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
+    pub(super) fn new(outbox: Outbox<DB>, kafka: KafkaConfig) -> Self {
+        Self { outbox, kafka, group: None, handlers: Vec::new(), settings: Settings::default() }
+    }
+
+    /// The consumer group, for handlers that do not name one. Kafka shares the partitions out among
+    /// the consumers of a group, and the inbox remembers by it.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Adds a handler. It gets the events of its type's names and versions; the topics of all
+    /// handlers are subscribed to. Events of other names on these topics are skipped, see
+    /// [`unknown_events`](Self::unknown_events).
+    #[must_use]
+    pub fn handler<H>(mut self, handler: H) -> Self
+    where
+        H: EventHandler<DB>,
+        <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
+    {
+        self.handlers.push(Box::new(Handler::new(handler)));
+        self
+    }
+
+    /// How many events are handled at the same time, each of another key and on a connection of its
+    /// own: the pool should have as many. Default: 8.
+    #[must_use]
+    pub fn concurrency(mut self, handlers: usize) -> Self {
+        self.settings.concurrency = handlers.max(1);
+        self
+    }
+
+    /// How many events of a partition may be in hand: being handled, waiting for their turn or for
+    /// a retry. With more, the partition is paused. Default: 1,000.
+    #[must_use]
+    pub fn max_in_flight(mut self, events: usize) -> Self {
+        self.settings.max_in_flight = events.max(1);
+        self
+    }
+
+    /// How many bytes of messages may be in hand, of all partitions together. Half of it is for the
+    /// partition that comes first, and half is shared out evenly; a partition that has used up its
+    /// share is paused. However large it is, one message of each partition can be in hand. Default:
+    /// 64 MiB.
+    ///
+    /// Besides, librdkafka holds what it fetches ahead: 16 MiB (`queued.max.messages.kbytes`), and
+    /// an answer of each broker, of up to 16 MiB (`fetch.max.bytes`). What a handler makes of its
+    /// event comes on top, [`concurrency`](Self::concurrency) times.
+    #[must_use]
+    pub fn max_bytes_in_flight(mut self, bytes: usize) -> Self {
+        self.settings.max_bytes_in_flight = bytes;
+        self
+    }
+
+    /// How long a shutdown waits for the handlers that are running. Default: 10 s; at most 30 days.
+    /// What was not committed by then is rolled back, and comes again.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = within(timeout, Duration::ZERO, LONGEST_WAIT);
+        self
+    }
+
+    /// What becomes of messages that are not what they should be. Default: dead letters.
+    #[must_use]
+    pub fn undecodable(mut self, undecodable: Undecodable) -> Self {
+        self.settings.undecodable = undecodable;
+        self
+    }
+
+    /// What becomes of events whose name no handler takes. Default: they are skipped, with a
+    /// warning for the first of each name.
+    #[must_use]
+    pub fn unknown_events(mut self, unknown: UnknownEvents) -> Self {
+        self.settings.unknown_events = unknown;
+        self
+    }
+
+    /// Whether to create the topics for retries and dead letters that are missing: with as many
+    /// partitions as their topic, the broker's own replication factor, room for all that their
+    /// topic takes and our headers, and a retention that is longer than the delays. Default: yes.
+    /// If not, and they are missing, [`run`](Consumer::run) ends with an error that names them.
+    #[must_use]
+    pub fn create_topics(mut self, create: bool) -> Self {
+        self.settings.create_topics = create;
+        self
+    }
+
+    /// For how long the inbox remembers. Default: 15 days; at least an hour, at most 100 years.
+    /// With Kafka's defaults a quiet topic keeps a message for up to twice 7 days (`retention.ms`,
+    /// and `segment.ms` for the segment that is being written): what the inbox has forgotten cannot
+    /// come again then. An event that does come again after this is handled again; where topics
+    /// keep messages for longer, or are replayed from the beginning, so must this be. It is never
+    /// less than twice the longest delay of a retry topic.
+    #[must_use]
+    pub fn inbox_retention(mut self, retention: Duration) -> Self {
+        self.settings.inbox_retention =
+            within(retention, Duration::from_secs(60 * 60), LONGEST_KEEPING);
+        self
+    }
+
+    /// The consumer. It does not connect yet.
+    ///
+    /// # Errors
+    /// If there is no group, no handler or no broker; if two handlers take the same event, name
+    /// different groups, or disagree on the order of a topic's keys; if Kafka would not accept the
+    /// name of a topic for retries or dead letters; if librdkafka does not know a property or its
+    /// value, or if a property would break a guarantee: the error says which.
+    pub fn build(self) -> Result<Consumer<DB>, OutboxError> {
+        let name = self.group_name()?;
+        let properties = config::with_defaults(&self.kafka);
+        let client = config::checked(&properties, &name)?;
+        let routes = Routes::new(self.handlers)?;
+        let plan = Plan::new(&routes, &name)?;
+        config::try_out(&client, &properties)?;
+        Ok(Consumer {
+            group: Group { outbox: self.outbox, name: name.into(), routes },
+            plan,
+            kafka: self.kafka,
+            properties,
+            client,
+            settings: self.settings,
+        })
+    }
+
+    fn group_name(&self) -> Result<String, OutboxError> {
+        let mut groups: Vec<&str> = self.group.as_deref().into_iter().collect();
+        groups.extend(self.handlers.iter().filter_map(|handler| handler.options().group));
+        groups.sort_unstable();
+        groups.dedup();
+        match &*groups {
+            [group] if !group.trim().is_empty() => Ok((*group).to_owned()),
+            [] | [_] => Err(OutboxError::config(
+                "a consumer needs a group: what it has handled is remembered by group. Name it with `.group(…)` or on the \
+                 handlers",
+            )),
+            groups => Err(OutboxError::config(format!(
+                "a consumer has one group, and these are {}: make a consumer for each",
+                groups.join(", ")
+            ))),
+        }
+    }
+}
+
+impl<DB: OutboxDatabase> std::fmt::Debug for ConsumerBuilder<DB> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("group", &self.group)
+            .field("kafka", &self.kafka)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
