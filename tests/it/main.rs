@@ -17,6 +17,7 @@ mod crash;
 mod emit_limits;
 mod faults;
 mod handlers;
+mod health;
 mod held_snapshot;
 mod hostile_events;
 mod hostile_settings;

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 /// #     }
 /// # }
 /// use axum::{Router, http::StatusCode, routing::get};
-/// use outbox_runtime::observe::Health;
+/// use outbox::observe::Health;
 ///
 /// /// `/ready` for a readiness or startup probe, `/live` for a liveness probe.
 /// fn probes(health: Health) -> Router {

@@ -1,5 +1,5 @@
-//! What relays and consumers tell of their work: log lines by the crate `tracing`, and, with the
-//! feature `metrics`, metrics by the crate `metrics`.
+//! What relays and consumers tell of their work: whether they are ready and live ([`Health`]), log
+//! lines by the crate `tracing`, and, with the feature `metrics`, metrics by the crate `metrics`.
 //!
 //! # Log lines
 //!
@@ -40,13 +40,19 @@
 //! | `outbox_parked` | gauge | events | set aside now; see [`Status::parked`](crate::Status::parked) |
 //! | `outbox_oldest_pending_seconds` | gauge | seconds | age of the oldest event that is not saved as published |
 
+mod health;
+
 #[cfg(feature = "metrics")]
 use std::time::SystemTime;
+
+pub use health::Health;
 
 use tokio::time::Instant;
 
 use crate::record::StoredEvent;
 use crate::store::admin::Status;
+
+pub(crate) use health::Heartbeat;
 
 /// The targets of log lines. Each line names one: the path of the module that writes it, which is
 /// the default, would change with the layout of the code.

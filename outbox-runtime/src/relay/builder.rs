@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Relay;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
+use crate::observe::Heartbeat;
 use crate::outbox::Outbox;
 use crate::publish::Publisher;
 use crate::store::OutboxDatabase;
@@ -16,6 +17,11 @@ pub struct RelayBuilder<DB: OutboxDatabase, P> {
     publisher: P,
     settings: Settings,
 }
+
+/// A main loop that turns less often than every three leases is stuck. With very short leases, that
+/// would be a short pause of the machine; with very long ones, it would never be noticed.
+const SHORTEST_TURN_LIMIT: Duration = Duration::from_secs(5);
+const LONGEST_TURN_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// A relay that died without a word is noticed after as long.
 const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -144,7 +150,12 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
     /// # Errors
     /// None at present. The result leaves room for settings that contradict each other.
     pub fn build(self) -> Result<Relay<DB, P>, OutboxError> {
+        Ok(self.finished())
+    }
+
+    pub(super) fn finished(self) -> Relay<DB, P> {
         let Self { outbox, publisher, settings } = self;
-        Ok(Relay { outbox, publisher, settings })
+        let longest_turn = within(settings.lease * 3, SHORTEST_TURN_LIMIT, LONGEST_TURN_LIMIT);
+        Relay { outbox, publisher, settings, heartbeat: Heartbeat::new(longest_turn) }
     }
 }

@@ -14,7 +14,7 @@ pub use builder::RelayBuilder;
 use builder::Settings;
 
 use crate::error::OutboxError;
-use crate::observe::target;
+use crate::observe::{Health, Heartbeat, target};
 use crate::outbox::Outbox;
 use crate::publish::Publisher;
 use crate::store::{OutboxDatabase, Share};
@@ -56,17 +56,24 @@ pub struct Relay<DB: OutboxDatabase, P> {
     outbox: Outbox<DB>,
     publisher: P,
     settings: Settings,
+    heartbeat: Heartbeat,
 }
 
 impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// A relay from `outbox` to `publisher`, with all settings at their defaults.
     pub fn new(outbox: Outbox<DB>, publisher: P) -> Self {
-        Self { outbox, publisher, settings: Settings::default() }
+        RelayBuilder::new(outbox, publisher).finished()
     }
 
     /// A relay with other settings.
     pub fn builder(outbox: Outbox<DB>, publisher: P) -> RelayBuilder<DB, P> {
         RelayBuilder::new(outbox, publisher)
+    }
+
+    /// Whether it is ready, and whether it is live: for the probes of an orchestrator.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.heartbeat.health()
     }
 
     /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves

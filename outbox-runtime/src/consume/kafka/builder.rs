@@ -14,8 +14,12 @@ use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
 use crate::event::DomainEvent;
 use crate::kafka::KafkaConfig;
+use crate::observe::Heartbeat;
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
+
+/// A main loop that turns less often is stuck: it waits for nothing but what happens next.
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 
 /// The settings of a [`Consumer`].
 pub struct ConsumerBuilder<DB: OutboxDatabase> {
@@ -176,6 +180,7 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
             properties,
             client,
             settings: self.settings,
+            heartbeat: Heartbeat::new(LONGEST_TURN),
         })
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Context {
     /// while it receives.
     revoked: Mutex<Vec<Place>>,
     rebalanced: Notify,
+    /// Whether the group has said which partitions this member has, which may be none.
+    assigned: AtomicBool,
 }
 
 impl Context {
@@ -40,7 +42,11 @@ impl Context {
         std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until partitions were revoked.
+    pub(super) fn is_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Relaxed)
+    }
+
+    /// Waits until partitions were assigned or revoked.
     pub(super) async fn rebalanced(&self) {
         self.rebalanced.notified().await;
     }
@@ -160,6 +166,13 @@ impl ConsumerContext for Context {
                 .collect::<Vec<_>>();
             tracing::debug!(target: target::CONSUMER, partitions = ?places, "partitions revoked");
             self.revoked.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
+            self.rebalanced.notify_one();
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if matches!(rebalance, Rebalance::Assign(_)) {
+            self.assigned.store(true, Ordering::Relaxed);
             self.rebalanced.notify_one();
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::config;
 use super::forward::Forwarder;
-use super::run::owned;
+use super::records::owned;
 use super::topics::{dead_letter_topic, replay_topic};
 use crate::consume::forward::{ERROR, ERROR_CLASS, LAST_FAILURE, PAYLOAD_LEFT_OUT, headers};
 use crate::consume::message::{History, Message};

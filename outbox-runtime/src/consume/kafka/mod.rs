@@ -6,7 +6,10 @@ mod client;
 mod config;
 mod dead_letters;
 mod forward;
+mod main_loop;
+mod records;
 mod run;
+mod startup;
 mod topic_settings;
 mod topics;
 
@@ -24,7 +27,7 @@ use super::attempt::Group;
 use super::worker::Consumed;
 use crate::error::OutboxError;
 use crate::kafka::{KafkaConfig, Properties};
-use crate::observe::target;
+use crate::observe::{Health, Heartbeat, target};
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
 
@@ -113,6 +116,7 @@ pub struct Consumer<DB: OutboxDatabase> {
     properties: Properties,
     client: ClientConfig,
     settings: Settings,
+    heartbeat: Heartbeat,
 }
 
 impl<DB: OutboxDatabase> Consumer<DB> {
@@ -120,6 +124,12 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     /// `"host:port,host:port"`.
     pub fn builder(outbox: Outbox<DB>, kafka: impl Into<KafkaConfig>) -> ConsumerBuilder<DB> {
         ConsumerBuilder::new(outbox, kafka.into())
+    }
+
+    /// Whether it is ready, and whether it is live: for the probes of an orchestrator.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.heartbeat.health()
     }
 
     /// Consumes until `shutdown` resolves, and says how much; the events in hand are finished

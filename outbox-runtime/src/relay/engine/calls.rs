@@ -291,6 +291,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn claimed(&mut self, claimed: Claimed<CursorOf<DB>>) {
         let Claimed { lost, taken, share, elsewhere } = claimed;
         self.elsewhere = elsewhere;
+        self.heartbeat.ready();
         self.lost(&lost);
         let before = self.lanes.iter().flatten().count();
         for (lease, cursor, parked) in taken {

@@ -21,8 +21,7 @@ use super::reading::{Ask, Bounds, Reading};
 use super::{Relay, Settings};
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError};
-use crate::observe;
-use crate::observe::target;
+use crate::observe::{self, Heartbeat, target};
 use crate::outbox::Outbox;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{KeyDigest, LANES, Lane};
@@ -50,6 +49,7 @@ pub(super) struct Engine<DB: OutboxDatabase, P> {
     outbox: Outbox<DB>,
     publisher: Arc<P>,
     settings: Settings,
+    heartbeat: Heartbeat,
     share: Share,
     /// The store; `None` while a call of the database has it.
     store: Option<StoreOf<DB>>,
@@ -147,7 +147,7 @@ enum Sent<C> {
 
 impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
     pub(super) fn new(relay: Relay<DB, P>, share: Share) -> Self {
-        let Relay { outbox, publisher, settings } = relay;
+        let Relay { outbox, publisher, settings, heartbeat } = relay;
         let shared = outbox.settings();
         let store = DB::open_lanes(&shared.pool, &shared.names, settings.lease);
         let bounds = Bounds { rows: settings.batch_rows, bytes: settings.batch_bytes };
@@ -179,6 +179,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             elsewhere: Vec::new(),
             outbox,
             settings,
+            heartbeat,
         }
     }
 
@@ -207,7 +208,7 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             if self.stopping && call.is_none() && self.is_idle() {
                 break Ok(());
             }
-            let due = self.next_due(call.is_some());
+            let due = self.next_due(call.is_some()).min(self.heartbeat.turn());
             tokio::select! {
                 biased;
                 () = shutdown.as_mut(), if !self.stopping => {
