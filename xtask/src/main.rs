@@ -5,5 +5,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    xtask::commands::run(std::env::args().skip(1).collect())
+    xtask::commands::run(std::env::args())
 }

@@ -1,10 +1,11 @@
 //! The relay of `outbox-core`, a transactional outbox on crates.io, on the same servers and events:
-//! rows are claimed by `skip locked`, sent one after the other, and marked. Prints one JSON object.
+//! rows are claimed by `skip locked`, sent one after the other, and marked.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use outbox_bench_report::{Contender, Drained, Part, print};
 use outbox_core::prelude::{OutboxConfig, OutboxManagerBuilder};
 use outbox_kafka::{KafkaKeyExtractable, KafkaTransport};
 use outbox_postgres::PostgresOutbox;
@@ -45,16 +46,15 @@ from generate_series(1, $1::bigint) n";
 
 const IS_LEFT: &str = "select exists (select from outbox_events where status in ('Pending', 'Processing'))";
 
-async fn fill(events: i64) -> Result<(), Failure> {
+async fn fill(events: u64) -> Result<(), Failure> {
     let pool = pool().await?;
     pool.execute(SCHEMA).await?;
-    sqlx::query(FILL).bind(events).bind("a".repeat(240)).execute(&pool).await?;
+    sqlx::query(FILL).bind(i64::try_from(events)?).bind("a".repeat(240)).execute(&pool).await?;
     pool.execute("vacuum analyze outbox_events").await?;
-    println!("{{}}");
     Ok(())
 }
 
-async fn drain(events: i64) -> Result<(), Failure> {
+async fn drain(events: u64) -> Result<Drained, Failure> {
     let pool = pool().await?;
     let mut config = OutboxConfig::<OrderCreated>::default();
     config.batch_size = 1_000;
@@ -80,11 +80,10 @@ async fn drain(events: i64) -> Result<(), Failure> {
     manager.await??;
     let sent: i64 =
         sqlx::query_scalar("select count(*) from outbox_events where status = 'Sent'").fetch_one(&pool).await?;
-    if sent != events {
+    if u64::try_from(sent)? != events {
         return Err(format!("{sent} of {events} events were sent").into());
     }
-    println!(r#"{{"events": {events}, "seconds": {seconds:.4}, "peak_mib": {:.1}}}"#, peak_mib());
-    Ok(())
+    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: None })
 }
 
 async fn pool() -> Result<PgPool, Failure> {
@@ -100,10 +99,10 @@ fn peak_mib() -> f64 {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["fill", events] => fill(events.parse()?).await,
-        ["drain", events] => drain(events.parse()?).await,
-        _ => Err("which part? `cargo xtask bench relay` knows".into()),
+    match Part::of_arguments(std::env::args())? {
+        Part::Fill { events } => print(&fill(events).await?)?,
+        Part::Drain { contender: Contender::Peer, events } => print(&drain(events).await?)?,
+        part => return Err(format!("this program has no part {part:?}").into()),
     }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use outbox_bench_report::Drained;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Row};
 use time::format_description::well_known::Rfc3339;
@@ -78,7 +79,7 @@ pub(crate) async fn save(connection: &mut PgConnection, seq: i64) -> Result<(), 
     Ok(())
 }
 
-pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
+pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
     let (producer, delivered) = producer()?;
     let pool = outbox(2).await?.pool().clone();
     sqlx::query("update bare_progress set seq = 0").execute(&pool).await?;
@@ -118,6 +119,5 @@ pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
     if sent != events {
         return Err(format!("{sent} events of {events} were published").into());
     }
-    println!(r#"{{"events": {events}, "seconds": {seconds:.4}, "peak_mib": {:.1}}}"#, peak_mib());
-    Ok(())
+    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: None })
 }

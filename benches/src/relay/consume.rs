@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use outbox::consume::{Consumer, EventContext, EventHandler};
 use outbox::{Outbox, OutboxTx};
+use outbox_bench_report::Handled;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -49,12 +50,11 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
     for delivery in sent {
         delivery.await?.map_err(|(error, _)| error)?;
     }
-    println!("{{}}");
     Ok(())
 }
 
 /// One event after the other: begin, inbox, effect, commit, offset.
-pub(crate) async fn by_hand(events: u64) -> Result<(), Failure> {
+pub(crate) async fn by_hand(events: u64) -> Result<Handled, Failure> {
     let pool = outbox(1).await?.pool().clone();
     let group = Uuid::now_v7().to_string();
     let consumer: StreamConsumer = ClientConfig::new()
@@ -92,16 +92,16 @@ pub(crate) async fn by_hand(events: u64) -> Result<(), Failure> {
         }
         consumer.store_offset_from_message(&message)?;
     }
-    print(begin, events)
+    handled(begin, events)
 }
 
-struct Handled {
+struct Handler {
     begin: std::sync::OnceLock<Instant>,
     left: AtomicU64,
     done: Notify,
 }
 
-impl EventHandler<Postgres> for Handled {
+impl EventHandler<Postgres> for Handler {
     type Event = OrderCreated;
     type Error = sqlx::Error;
 
@@ -124,29 +124,28 @@ impl EventHandler<Postgres> for Handled {
     }
 }
 
-pub(crate) async fn outbox_consumer(events: u64, concurrency: u64) -> Result<(), Failure> {
-    let outbox: Outbox<Postgres> = outbox(concurrency as u32 + 1).await?;
-    let handled = Arc::new(Handled {
+pub(crate) async fn by_outbox(events: u64, concurrency: u32) -> Result<Handled, Failure> {
+    let outbox: Outbox<Postgres> = outbox(concurrency + 1).await?;
+    let handler = Arc::new(Handler {
         begin: std::sync::OnceLock::new(),
         left: AtomicU64::new(events),
         done: Notify::new(),
     });
-    let done = Arc::clone(&handled);
+    let done = Arc::clone(&handler);
     Consumer::builder(outbox, brokers()?)
         .group(Uuid::now_v7().to_string())
-        .handler(Arc::clone(&handled))
+        .handler(Arc::clone(&handler))
         .concurrency(concurrency as usize)
         .build()?
         .run(async move { done.done.notified().await })
         .await?;
-    print(handled.begin.get().copied(), events)
+    handled(handler.begin.get().copied(), events)
 }
 
-fn print(begin: Option<Instant>, events: u64) -> Result<(), Failure> {
+fn handled(begin: Option<Instant>, events: u64) -> Result<Handled, Failure> {
     let seconds = begin.map_or(Duration::ZERO, |begin| begin.elapsed()).as_secs_f64();
     if seconds == 0.0 {
         return Err("nothing was handled".into());
     }
-    println!(r#"{{"rate": {:.1}, "peak_mib": {:.1}}}"#, events as f64 / seconds, crate::peak_mib());
-    Ok(())
+    Ok(Handled { rate: events as f64 / seconds, peak_mib: crate::peak_mib() })
 }

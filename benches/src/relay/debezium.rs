@@ -24,7 +24,6 @@ pub(crate) async fn prepare(slot: &str) -> Result<(), Failure> {
         .bind(slot)
         .execute(&pool)
         .await?;
-    println!("{{}}");
     Ok(())
 }
 
@@ -48,7 +47,6 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
         .execute(&pool)
         .await?;
     }
-    println!("{{}}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::{Outbox, Relay};
+use outbox_bench_report::{Drained, Tenths};
 use sqlx::{Executor, Postgres};
 
 use crate::{Failure, OrderCreated, brokers, outbox, peak_mib};
@@ -16,7 +17,6 @@ const IN_ONE_TRANSACTION: u64 = 10_000;
 /// Prepares a backlog of `events` events.
 pub(crate) async fn fill_outbox(events: u64) -> Result<(), Failure> {
     filled(events).await?;
-    println!("{{}}");
     Ok(())
 }
 
@@ -57,7 +57,6 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
         .await?;
     outbox.pool().execute("vacuum analyze bare_event").await?;
     outbox.pool().execute("checkpoint").await?;
-    println!("{{}}");
     Ok(())
 }
 
@@ -71,7 +70,7 @@ pub(crate) async fn rewind(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
 }
 
 /// The relay from the beginning of the backlog.
-pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
+pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
     let outbox = outbox(2).await?;
     rewind(&outbox).await?;
     let times =
@@ -84,19 +83,20 @@ pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
     if published != events {
         return Err(format!("{published} events of {events} were published").into());
     }
-    let [first, last] = times.first_and_last_tenth()?;
-    println!(
-        r#"{{"events": {events}, "seconds": {seconds:.4}, "first_tenth": {first:.0}, "last_tenth": {last:.0}, "peak_mib": {:.1}}}"#,
-        peak_mib()
-    );
-    Ok(())
+    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: Some(times.tenths()?) })
 }
 
 /// When each tenth of the events was delivered.
 struct Times {
     tenth: u64,
     delivered: AtomicU64,
-    at: Mutex<Vec<(u64, Instant)>>,
+    at: Mutex<Vec<Reported>>,
+}
+
+/// How many events had been delivered at a time.
+struct Reported {
+    events: u64,
+    at: Instant,
 }
 
 impl Times {
@@ -104,19 +104,22 @@ impl Times {
         let before = self.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
         let now = before + delivered as u64;
         if before == 0 || before / self.tenth.max(1) != now / self.tenth.max(1) {
-            self.at.lock().unwrap_or_else(PoisonError::into_inner).push((now, Instant::now()));
+            let reported = Reported { events: now, at: Instant::now() };
+            self.at.lock().unwrap_or_else(PoisonError::into_inner).push(reported);
         }
     }
 
-    /// Events a second, from the first report to the end of the first tenth, and from the end of
-    /// the ninth to the last report.
-    fn first_and_last_tenth(&self) -> Result<[f64; 2], Failure> {
+    /// From the first report to the end of the first tenth, and from the end of the ninth to the
+    /// last report.
+    fn tenths(&self) -> Result<Tenths, Failure> {
         let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        let rate = |from: &(u64, Instant), to: &(u64, Instant)| {
-            (to.0 - from.0) as f64 / (to.1 - from.1).as_secs_f64()
+        let rate = |from: &Reported, to: &Reported| {
+            (to.events - from.events) as f64 / (to.at - from.at).as_secs_f64()
         };
         match at.as_slice() {
-            [first, tenth, .., ninth, last] => Ok([rate(first, tenth), rate(ninth, last)]),
+            [first, tenth, .., ninth, last] => {
+                Ok(Tenths { first: rate(first, tenth), last: rate(ninth, last) })
+            }
             _ => Err("too few events for tenths".into()),
         }
     }

@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Outbox, Relay};
-use sqlx::Postgres;
+use outbox_bench_report::{DrainedByRelays, Idled, Part, Relayed, Sizes};
+use sqlx::{Postgres, Row as _};
 
 use crate::topic::Ends;
 use crate::{Failure, TOPIC, brokers, drain, outbox, peak_mib};
 
 /// A relay until its standard input ends.
-pub(crate) async fn run() -> Result<(), Failure> {
+pub(crate) async fn run() -> Result<Relayed, Failure> {
     let relay = Relay::new(outbox(2).await?, KafkaPublisher::new(brokers()?)?);
     let end = async {
         let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
     };
     relay.run(end).await?;
-    println!(r#"{{"peak_mib": {:.1}}}"#, peak_mib());
-    Ok(())
+    Ok(Relayed { peak_mib: peak_mib() })
 }
 
 /// Runs `relays` relays on one backlog.
-pub(crate) async fn scale_out(relays: u64, events: u64) -> Result<(), Failure> {
+pub(crate) async fn drain(relays: u64, events: u64) -> Result<DrainedByRelays, Failure> {
     drain::rewind(&outbox(1).await?).await?;
     let ends = Ends::of(TOPIC)?;
     let before = ends.sum()?;
@@ -31,29 +31,28 @@ pub(crate) async fn scale_out(relays: u64, events: u64) -> Result<(), Failure> {
     let relays = (0..relays)
         .map(|_| {
             Command::new(std::env::current_exe()?)
-                .arg("run")
+                .arg(Part::Relay.argument())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
         })
         .collect::<Result<Vec<Child>, _>>()?;
-    let (_, _) = ends.wait(before + events)?;
+    ends.wait(before + events)?;
     let seconds = begin.elapsed().as_secs_f64();
-    let mut peak: f64 = 0.0;
+    let mut peak_mib: f64 = 0.0;
     for relay in relays {
         // This closes its input.
         let output = relay.wait_with_output()?;
-        let printed: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        peak = peak.max(printed["peak_mib"].as_f64().ok_or("a relay printed no memory")?);
+        let relayed: Relayed = serde_json::from_slice(&output.stdout)?;
+        peak_mib = peak_mib.max(relayed.peak_mib);
     }
     let again = ends.sum()? - before - events;
-    println!(r#"{{"seconds": {seconds:.4}, "peak_mib": {peak:.1}, "again": {again}}}"#);
-    Ok(())
+    Ok(DrainedByRelays { seconds, peak_mib, again })
 }
 
 /// The disk space and the dead rows of the outbox's tables, after what reclaiming gives back if
 /// `reclaim`.
-pub(crate) async fn sizes(reclaim: bool) -> Result<(), Failure> {
+pub(crate) async fn sizes(reclaim: bool) -> Result<Sizes, Failure> {
     let outbox = outbox(1).await?;
     if reclaim {
         // The last leaf is in use, and so stays.
@@ -62,20 +61,20 @@ pub(crate) async fn sizes(reclaim: bool) -> Result<(), Failure> {
             .await?;
         outbox.reclaim(Duration::ZERO).await?;
     }
-    let (mib, dead): (f64, i64) = sqlx::query_as(
-        "select (sum(pg_total_relation_size(relid)) / 1048576.0)::float8, sum(n_dead_tup)::int8
+    let row = sqlx::query(
+        "select (sum(pg_total_relation_size(relid)) / 1048576.0)::float8 as mib,
+                sum(n_dead_tup)::int8 as dead
          from (select relid, n_dead_tup, pg_stat_clear_snapshot() from pg_stat_user_tables
                where relname like 'outbox%') t",
     )
     .fetch_one(outbox.pool())
     .await?;
-    println!(r#"{{"mib": {mib:.2}, "dead": {dead}}}"#);
-    Ok(())
+    Ok(Sizes { mib: row.try_get("mib")?, dead: row.try_get("dead")? })
 }
 
 /// A relay with nothing to do, that looks often: the processor time of its session at the database,
 /// and what it adds to the log and to the transaction ids.
-pub(crate) async fn idle(seconds: u64) -> Result<(), Failure> {
+pub(crate) async fn idle(seconds: u64) -> Result<Idled, Failure> {
     let outbox = outbox(1).await?;
     let publisher = KafkaPublisher::new(brokers()?)?;
     let relay = Relay::builder(outbox.clone(), publisher)
@@ -91,13 +90,11 @@ pub(crate) async fn idle(seconds: u64) -> Result<(), Failure> {
     drop(stop);
     relay.await??;
     let looks = after.transactions - before.transactions;
-    println!(
-        r#"{{"wal": {}, "xids": {}, "looks": {looks}, "ms_a_look": {:.4}}}"#,
-        after.wal - before.wal,
-        after.xids - before.xids,
-        (after.nanos - before.nanos) / 1e6 / looks as f64
-    );
-    Ok(())
+    Ok(Idled {
+        wal: after.wal - before.wal,
+        xids: after.xids - before.xids,
+        ms_a_look: (after.nanos - before.nanos) / 1e6 / looks as f64,
+    })
 }
 
 struct Idle {
@@ -111,11 +108,13 @@ struct Idle {
 
 impl Idle {
     async fn now(outbox: &Outbox<Postgres>) -> Result<Self, Failure> {
-        let (wal, xids, transactions, sessions): (i64, i64, i64, Vec<i32>) = sqlx::query_as(
-            "select (pg_current_wal_lsn() - '0/0')::int8, pg_snapshot_xmax(pg_current_snapshot())::text::int8,
-                    (select xact_commit from pg_stat_database where datname = current_database()),
+        let row = sqlx::query(
+            "select (pg_current_wal_lsn() - '0/0')::int8 as wal,
+                    pg_snapshot_xmax(pg_current_snapshot())::text::int8 as xids,
+                    (select xact_commit from pg_stat_database
+                     where datname = current_database()) as transactions,
                     (select array_agg(pid) from pg_stat_activity
-                     where backend_type = 'client backend' and pid <> pg_backend_pid())",
+                     where backend_type = 'client backend' and pid <> pg_backend_pid()) as sessions",
         )
         .fetch_one(outbox.pool())
         .await?;
@@ -127,6 +126,12 @@ impl Idle {
                 .and_then(|nanos| nanos.parse::<f64>().ok())
                 .unwrap_or(f64::NAN)
         };
-        Ok(Self { wal, xids, transactions, nanos: sessions.iter().map(nanos).sum() })
+        let sessions: Vec<i32> = row.try_get("sessions")?;
+        Ok(Self {
+            wal: row.try_get("wal")?,
+            xids: row.try_get("xids")?,
+            transactions: row.try_get("transactions")?,
+            nanos: sessions.iter().map(nanos).sum(),
+        })
     }
 }

@@ -1,5 +1,5 @@
 //! What `cargo xtask bench relay` measures: the relay and its contenders. Each contender is
-//! a process of its own, so that its processor time and memory are its own. Prints one JSON object.
+//! a process of its own, so that its processor time and memory are its own.
 
 mod bare;
 mod consume;
@@ -14,6 +14,7 @@ mod writers;
 use std::error::Error;
 
 use outbox::{DomainEvent, Outbox};
+use outbox_bench_report::{Consumer, Contender, Drained, Part, print};
 use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use sqlx::postgres::PgPoolOptions;
@@ -64,34 +65,39 @@ pub(crate) fn peak_mib() -> f64 {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let text =
-        |place: usize| arguments.get(place).map(String::as_str).ok_or("an argument is missing");
-    let number = |place: usize| -> Result<u64, Failure> { Ok(text(place)?.parse::<u64>()?) };
-    match arguments.first().map(String::as_str) {
-        Some("fill") => drain::fill(number(1)?).await,
-        Some("fill-outbox") => drain::fill_outbox(number(1)?).await,
-        Some("drain-raw") => raw::drain(number(1)?).await,
-        Some("drain-bare") => bare::drain(number(1)?).await,
-        Some("drain-outbox") => drain::drain(number(1)?).await,
-        Some("latency-bare") => latency::bare(number(1)?, number(2)?).await,
-        Some("latency-outbox") => {
-            latency::outbox(number(1)?, number(2)?, arguments.get(3).map_or("", String::as_str))
-                .await
+    match Part::of_arguments(std::env::args())? {
+        Part::Fill { events } => print(&drain::fill(events).await?),
+        Part::FillOutbox { events } => print(&drain::fill_outbox(events).await?),
+        Part::Drain { contender, events } => print(&drained_by(contender, events).await?),
+        Part::DrainByRelays { relays, events } => print(&fleet::drain(relays, events).await?),
+        Part::Relay => print(&fleet::run().await?),
+        Part::Latency { contender, load, disturbance } => {
+            print(&latency::measure(contender, load, disturbance).await?)
         }
-        Some("latency-debezium") => latency::debezium(number(1)?, number(2)?).await,
-        Some("debezium-prepare") => debezium::prepare(text(1)?).await,
-        Some("debezium-fill") => debezium::fill(number(1)?).await,
-        Some("consume-fill") => consume::fill(number(1)?).await,
-        Some("consume-hand") => consume::by_hand(number(1)?).await,
-        Some("consume-outbox") => consume::outbox_consumer(number(1)?, number(2)?).await,
-        Some("wait") => topic::wait(text(1)?, number(2)?).await,
-        Some("run") => fleet::run().await,
-        Some("scale-out") => fleet::scale_out(number(1)?, number(2)?).await,
-        Some("sizes") => fleet::sizes(false).await,
-        Some("sizes-reclaimed") => fleet::sizes(true).await,
-        Some("idle") => fleet::idle(number(1)?).await,
-        Some("writers") => writers::measure(text(1)?, number(2)?, number(3)?).await,
-        _ => Err("which part? `cargo xtask bench relay` knows".into()),
+        Part::Write { way, connections, seconds } => {
+            print(&writers::measure(way, connections, seconds).await?)
+        }
+        Part::FillTopic { events } => print(&consume::fill(events).await?),
+        Part::Handle { consumer: Consumer::ByHand, events } => {
+            print(&consume::by_hand(events).await?)
+        }
+        Part::Handle { consumer: Consumer::Outbox { concurrency }, events } => {
+            print(&consume::by_outbox(events, concurrency).await?)
+        }
+        Part::PrepareDebezium { slot } => print(&debezium::prepare(&slot).await?),
+        Part::FillDebezium { events } => print(&debezium::fill(events).await?),
+        Part::Wait { topic, until } => print(&topic::wait(&topic, until).await?),
+        Part::Size { reclaim } => print(&fleet::sizes(reclaim).await?),
+        Part::Idle { seconds } => print(&fleet::idle(seconds).await?),
+    }?;
+    Ok(())
+}
+
+async fn drained_by(contender: Contender, events: u64) -> Result<Drained, Failure> {
+    match contender {
+        Contender::ProducerAlone => raw::drain(events).await,
+        Contender::BareLoop => bare::drain(events).await,
+        Contender::Outbox => drain::drain(events).await,
+        Contender::Debezium | Contender::Peer => Err("it has a program of its own".into()),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use outbox_bench_report::Drained;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
@@ -113,7 +114,7 @@ pub(crate) async fn wait(delivered: &Delivered, count: u64) -> Result<(), Failur
     }
 }
 
-pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
+pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
     let (producer, delivered) = producer()?;
     let payload = serde_json::to_vec(&OrderCreated::new(4711, 4711))?;
     let begin = Instant::now();
@@ -132,6 +133,5 @@ pub(crate) async fn drain(events: u64) -> Result<(), Failure> {
     }
     wait(&delivered, events).await?;
     let seconds = begin.elapsed().as_secs_f64();
-    println!(r#"{{"events": {events}, "seconds": {seconds:.4}, "peak_mib": {:.1}}}"#, peak_mib());
-    Ok(())
+    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: None })
 }

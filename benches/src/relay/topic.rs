@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use outbox_bench_report::Waited;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -35,18 +36,17 @@ impl Ends {
         Ok(sum)
     }
 
-    /// Waits until the topic has `until` records. Returns their number at first, and the seconds
-    /// it waited.
-    pub(crate) fn wait(&self, until: u64) -> Result<(u64, f64), Failure> {
+    /// Waits until the topic has `until` records.
+    pub(crate) fn wait(&self, until: u64) -> Result<Waited, Failure> {
         let begin = Instant::now();
-        let at_first = self.sum()?;
-        let mut last = (at_first, begin);
-        while last.0 < until {
+        let from = self.sum()?;
+        let (mut seen, mut since) = (from, begin);
+        while seen < until {
             std::thread::sleep(Duration::from_millis(10));
             let now = self.sum()?;
-            if now > last.0 {
-                last = (now, Instant::now());
-            } else if last.1.elapsed() > Duration::from_secs(120) {
+            if now > seen {
+                (seen, since) = (now, Instant::now());
+            } else if since.elapsed() > Duration::from_secs(120) {
                 return Err(format!(
                     "{now} of {until} events are on the topic `{}`, and no more come",
                     self.topic
@@ -54,7 +54,7 @@ impl Ends {
                 .into());
             }
         }
-        Ok((at_first, begin.elapsed().as_secs_f64()))
+        Ok(Waited { from, seconds: begin.elapsed().as_secs_f64() })
     }
 }
 
@@ -69,9 +69,7 @@ pub(crate) async fn create(topic: &str, config: &[(&str, &str)]) -> Result<(), F
     Ok(())
 }
 
-pub(crate) async fn wait(topic: &str, until: u64) -> Result<(), Failure> {
+pub(crate) async fn wait(topic: &str, until: u64) -> Result<Waited, Failure> {
     create(topic, &[]).await?;
-    let (from, seconds) = Ends::of(topic)?.wait(until)?;
-    println!(r#"{{"from": {from}, "seconds": {seconds:.4}}}"#);
-    Ok(())
+    Ends::of(topic)?.wait(until)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use outbox::{Outbox, OutboxError, transactional_outbox};
+use outbox_bench_report::{Part, Way, Written};
 use sqlx::{Executor, Postgres};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -51,14 +52,14 @@ async fn by_hand(outbox: &Outbox<Postgres>, customer: u64, ring: bool) -> Result
     Ok(())
 }
 
-pub(crate) async fn measure(kind: &str, connections: u64, seconds: u64) -> Result<(), Failure> {
-    let outbox = outbox(connections as u32).await?;
+pub(crate) async fn measure(way: Way, connections: u32, seconds: u64) -> Result<Written, Failure> {
+    let outbox = outbox(connections).await?;
     outbox
         .pool()
         .execute("create table if not exists orders (id bigserial primary key, customer bigint not null)")
         .await?;
     let relay = Command::new(std::env::current_exe()?)
-        .arg("run")
+        .arg(Part::Relay.argument())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -66,19 +67,18 @@ pub(crate) async fn measure(kind: &str, connections: u64, seconds: u64) -> Resul
     let end = Instant::now() + Duration::from_secs(seconds);
     let begin = Instant::now();
     let mut writers = JoinSet::new();
-    for writer in 0..connections {
-        let (outbox, counted, kind) = (outbox.clone(), Arc::clone(&counted), kind.to_owned());
+    for writer in 0..u64::from(connections) {
+        let (outbox, counted) = (outbox.clone(), Arc::clone(&counted));
         writers.spawn(async move {
             let mut n = writer;
             while Instant::now() < end {
-                match kind.as_str() {
-                    "none" => without_event(&outbox, n % 10_000).await?,
-                    "hand" => by_hand(&outbox, n % 10_000, true).await?,
-                    "hand-unrung" => by_hand(&outbox, n % 10_000, false).await?,
-                    _ => annotated(&outbox, n % 10_000).await?,
+                match way {
+                    Way::NoEvent => without_event(&outbox, n % 10_000).await?,
+                    Way::ByHand { rings } => by_hand(&outbox, n % 10_000, rings).await?,
+                    Way::Outbox => annotated(&outbox, n % 10_000).await?,
                 }
                 counted.fetch_add(1, Ordering::Relaxed);
-                n += connections;
+                n += u64::from(connections);
             }
             Ok::<_, Failure>(())
         });
@@ -88,6 +88,5 @@ pub(crate) async fn measure(kind: &str, connections: u64, seconds: u64) -> Resul
     }
     let rate = counted.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
     relay.wait_with_output()?;
-    println!(r#"{{"rate": {rate:.1}}}"#);
-    Ok(())
+    Ok(Written { rate })
 }

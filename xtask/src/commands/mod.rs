@@ -8,61 +8,122 @@ mod up;
 
 use std::process::ExitCode;
 
+use clap::{CommandFactory as _, Parser, Subcommand};
+
 use crate::Error;
 
-const HELP: &str = "\
-cargo xtask <command>
+/// Runs the tests and benchmarks of outbox against real servers.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = SERVERS)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
 
-  test [args…]   Run `cargo test --workspace --all-features [args…]` against real servers. Those that are
-                 not named by DATABASE_URL (the main Postgres), DATABASE_URL_ALT (a second one of another
-                 version) and KAFKA_BROKERS are started for the run and stopped after it.
-  fuzz [--pg 14..18|15,18] [--minutes 5] [--seed SEED]
-                 Run `tests/fuzz.rs` for that long on each version of Postgres: relays killed and suspended,
-                 the broker restarted, transactions that commit late, under load.
-  soak [--seconds 180] [--seed SEED]
-                 Run `tests/soak.rs` for that long: consumers that leave, join and are killed, the broker
-                 restarted, handlers that fail, garbage among the messages.
-  stress [args…] Run `test` beside four busy loops: no test rests on how fast the machine is.
-  up             Start a Postgres and a Kafka that stay; prints what a shell evaluates:
-                 eval \"$(cargo xtask up)\"
-  down           Stop them; their data stays for the next `up`.
-  bench macros   Measure what the macros cost, in CPU seconds of the compiler and in service calls on a
-                 Postgres with fsync, next to the same by hand and to other macros. Takes about 10 minutes.
-  bench relay [figure…]
-                 Measure the relay next to a producer alone, a loop written by hand and Debezium: drain,
-                 growth, latency, disturbances, writers, consumers; all of them take about an hour.
-  help           Print this.
+const SERVERS: &str = "\
+The servers' programs are fetched once into target/servers, before anything else is done: by Maven,
+and what the machine lacks for that (Java 17, Maven, xz, PgBouncer) from Debian's packages, without
+root. A C compiler, make and tar must be there. `test` fetches nothing beforehand if all three
+variables are set.";
 
-The servers' programs are fetched once into target/servers, before anything else is done: by Maven, and what
-the machine lacks for that (Java 17, Maven, xz, PgBouncer) from Debian's packages, without root. A C compiler,
-make and tar must be there. `test` fetches nothing beforehand if all three variables are set.
-";
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run `cargo test --workspace --all-features [ARGS]…` against real servers
+    ///
+    /// Servers that are not named by DATABASE_URL (the main Postgres), DATABASE_URL_ALT (a second
+    /// one of another version) and KAFKA_BROKERS are started for the run and stopped after it.
+    Test(CargoTest),
+    /// Run `tests/fuzz.rs` for longer, on each version of Postgres
+    ///
+    /// Relays are killed and suspended, the broker is restarted, transactions commit late, all of
+    /// it under load.
+    Fuzz(fuzz::Fuzz),
+    /// Run `tests/soak.rs` for longer
+    ///
+    /// Consumers leave, join and are killed, the broker is restarted, handlers fail, and garbage
+    /// is among the messages.
+    Soak(fuzz::Soak),
+    /// Run `test` beside four busy loops: no test depends on how fast the machine is
+    Stress(CargoTest),
+    /// Start a Postgres and a Kafka that stay: eval "$(cargo xtask up)"
+    Up,
+    /// Stop the servers of `up`; their data stays for the next `up`
+    Down,
+    /// Measure what the README claims, side by side with others
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
 
-/// Runs the command which the arguments name, and returns the status to exit with.
-pub fn run(arguments: Vec<String>) -> ExitCode {
-    let mut arguments = arguments.into_iter();
-    let command = arguments.next();
-    let rest: Vec<String> = arguments.collect();
-    let result = match command.as_deref() {
-        Some("test") => test::run(&rest),
-        Some("fuzz") => fuzz::run(&rest),
-        Some("soak") => fuzz::soak(&rest),
-        Some("stress") => fuzz::stress(&rest),
-        Some("bench") => bench::run(&rest),
-        Some("up") if rest.is_empty() => up::up(),
-        Some("down") if rest.is_empty() => up::down(),
-        None | Some("help" | "-h" | "--help") => {
-            print!("{HELP}");
-            Ok(ExitCode::SUCCESS)
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+struct CargoTest {
+    /// What `cargo test` is told: `--test it leases`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    arguments: Vec<String>,
+}
+
+/// Runs the command which the arguments name, the first of which is the program itself, and returns
+/// the status to exit with.
+pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
+    let command = match Arguments::try_parse_from(arguments) {
+        Ok(Arguments { command: Some(command) }) => command,
+        Ok(Arguments { command: None }) => {
+            print!("{}", Arguments::command().render_help());
+            return ExitCode::SUCCESS;
         }
-        Some(unknown) => {
-            let what = [&[unknown.to_owned()], rest.as_slice()].concat().join(" ");
-            eprint!("`{what}` is no command\n\n{HELP}");
-            Ok(ExitCode::from(2))
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    result.unwrap_or_else(|error: Error| {
+    execute(command).unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
+}
+
+fn execute(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Test(CargoTest { arguments }) => test::run(&arguments),
+        Command::Fuzz(fuzz) => fuzz.run(),
+        Command::Soak(soak) => soak.run(),
+        Command::Stress(CargoTest { arguments }) => fuzz::stress(&arguments),
+        Command::Up => up::up(),
+        Command::Down => up::down(),
+        Command::Bench(bench) => bench.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<Command> {
+        Arguments::try_parse_from(line.split_whitespace()).ok()?.command
+    }
+
+    #[test]
+    fn the_definition_of_the_commands_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_meant_for_cargo_goes_to_cargo() {
+        let Some(Command::Test(test)) = parse("xtask test --test it leases -- --nocapture") else {
+            panic!("it is a command");
+        };
+        assert_eq!(test.arguments, ["--test", "it", "leases", "--", "--nocapture"]);
+    }
+
+    #[test]
+    fn what_is_not_understood_runs_nothing() {
+        for right in ["fuzz", "fuzz --pg 14..15 --minutes 3 --seed 42", "soak --seconds 5", "up"] {
+            assert!(parse(&format!("xtask {right}")).is_some(), "{right}");
+        }
+        for wrong in
+            ["fuzz --pg", "fuzz --minutes soon", "fuzz 14..18", "fuzz --pg 12", "up now", "bench"]
+        {
+            assert!(parse(&format!("xtask {wrong}")).is_none(), "{wrong}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A figure: what contenders did, side by side. It is kept as JSON with all samples, and shown as a
 //! table and as bars.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ pub(super) struct Figure {
     pub(super) about: String,
     /// What it was measured on: machine, versions, settings.
     pub(super) setting: String,
-    /// The first is drawn as bars.
+    /// In the order in which they are shown. The first is drawn as bars.
     pub(super) columns: Vec<String>,
     pub(super) rows: Vec<Row>,
     pub(super) verdicts: Vec<Verdict>,
@@ -29,8 +30,8 @@ pub(super) struct Figure {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     pub(super) name: String,
-    /// One for each column; without samples where it has no meaning.
-    pub(super) cells: Vec<Samples>,
+    /// By the names of the columns; those that have no meaning for it are missing.
+    pub(super) cells: BTreeMap<String, Samples>,
 }
 
 /// A ratio with its budget.
@@ -66,21 +67,20 @@ impl Figure {
         }
     }
 
-    /// The samples of the row `name`, which is made if there is none.
-    pub(super) fn row(&mut self, name: &str) -> &mut [Samples] {
+    /// The row `name`, which is made if there is none.
+    pub(super) fn row(&mut self, name: &str) -> &mut Row {
         let place = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
-            let cells = vec![Samples::default(); self.columns.len()];
-            self.rows.push(Row { name: name.to_owned(), cells });
+            self.rows.push(Row { name: name.to_owned(), cells: BTreeMap::new() });
             self.rows.len() - 1
         });
-        &mut self.rows[place].cells
+        &mut self.rows[place]
     }
 
-    pub(super) fn push(&mut self, row: &str, samples: &[f64]) {
-        for (cell, sample) in
-            self.row(row).iter_mut().zip(samples).filter(|(_, sample)| !sample.is_nan())
-        {
-            cell.push(*sample);
+    /// Adds a sample to each column that is named.
+    pub(super) fn push(&mut self, row: &str, samples: &[(&str, f64)]) {
+        for (column, sample) in samples {
+            assert!(self.columns.iter().any(|known| known == column), "no column `{column}`");
+            self.row(row).cells.entry((*column).to_owned()).or_default().push(*sample);
         }
     }
 
@@ -103,7 +103,8 @@ impl Figure {
             "---|".repeat(self.columns.len())
         );
         for row in &self.rows {
-            let cells: Vec<String> = row.cells.iter().map(shown).collect();
+            let cells = self.columns.iter().map(|column| shown(&row.samples(column)));
+            let cells: Vec<String> = cells.collect();
             let _ = writeln!(page, "| {} | {} |", row.name, cells.join(" | "));
         }
         page.push('\n');
@@ -118,8 +119,9 @@ impl Figure {
     fn svg(&self) -> String {
         const LEFT: f64 = 260.0;
         const WIDTH: f64 = 420.0;
-        let most =
-            self.rows.iter().map(|row| row.cells[0].spread().1).fold(f64::MIN_POSITIVE, f64::max);
+        let drawn = |row: &Row| row.samples(&self.columns[0]);
+        let greatest = self.rows.iter().map(|row| drawn(row).spread().1);
+        let most = greatest.fold(f64::MIN_POSITIVE, f64::max);
         let height = 50 + 28 * self.rows.len();
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {height}\" font-family=\"sans-serif\" \
@@ -128,7 +130,7 @@ impl Figure {
             self.title, self.columns[0]
         );
         for (n, row) in self.rows.iter().enumerate() {
-            let (median, (least, greatest)) = (row.cells[0].median(), row.cells[0].spread());
+            let (median, (least, greatest)) = (drawn(row).median(), drawn(row).spread());
             if median.is_nan() {
                 continue;
             }
@@ -166,6 +168,12 @@ impl Figure {
         write(workspace_root().join("benches/results/relay.md"), &page(&figures))?;
         let readme = read(workspace_root().join("README.md"))?;
         write(workspace_root().join("README.md"), &with_verdicts(&readme, &figures)?)
+    }
+}
+
+impl Row {
+    pub(super) fn samples(&self, column: &str) -> Samples {
+        self.cells.get(column).cloned().unwrap_or_default()
     }
 }
 

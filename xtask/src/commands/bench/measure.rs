@@ -9,13 +9,8 @@ use crate::{Error, procfs};
 
 /// Seconds of processor time, in user and kernel mode, of a command and all it waits for.
 pub(super) fn cpu_seconds(command: Command, purpose: &str) -> Result<f64, Error> {
-    cpu_seconds_of(|| run(command, purpose).map(drop))
-}
-
-/// The same of all commands that `work` waits for.
-pub(super) fn cpu_seconds_of(work: impl FnOnce() -> Result<(), Error>) -> Result<f64, Error> {
     let before = procfs::cpu_seconds_of_children()?;
-    work()?;
+    run(command, purpose)?;
     Ok(procfs::cpu_seconds_of_children()? - before)
 }
 
@@ -25,8 +20,11 @@ pub(super) fn cpu_seconds_of(work: impl FnOnce() -> Result<(), Error>) -> Result
 pub(super) struct Samples(Vec<f64>);
 
 impl Samples {
+    /// Keeps five digits, which is more than any of them is good for.
     pub(super) fn push(&mut self, sample: f64) {
-        self.0.push(sample);
+        let digits = 4 - sample.abs().max(f64::MIN_POSITIVE).log10().floor().max(-12.0) as i32;
+        let scale = 10_f64.powi(digits);
+        self.0.push((sample * scale).round() / scale);
         self.0.sort_by(f64::total_cmp);
     }
 
@@ -56,5 +54,14 @@ mod tests {
             assert!((samples.median() - median).abs() < f64::EPSILON, "{samples:?}");
         }
         assert_eq!(samples.spread(), (1.0, 9.0));
+    }
+
+    #[test]
+    fn samples_have_five_digits() {
+        for (sample, kept) in [(0.0, 0.0), (1.234_567, 1.234_6), (-123_456.7, -123_460.0)] {
+            let mut samples = Samples::default();
+            samples.push(sample);
+            assert!((samples.median() - kept).abs() < 1e-9, "{samples:?}");
+        }
     }
 }

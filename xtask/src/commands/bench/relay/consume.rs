@@ -1,15 +1,21 @@
 //! What a consumer handles.
 
-use super::{AT_LEAST, Bench, Figure};
+use outbox_bench_report::{Consumer, Handled, Part};
+
+use super::{AT_LEAST, Bench, Figure, PROGRAM};
 use crate::Error;
 
-const EVENTS: &str = "20000";
+const EVENTS: u64 = 20_000;
 const ROUNDS: usize = 4;
-const CONTENDERS: [(&[&str], &str); 3] = [
-    (&["consume-hand", EVENTS], "by hand, one event after the other"),
-    (&["consume-outbox", EVENTS, "1"], "outbox, one handler at a time"),
-    (&["consume-outbox", EVENTS, "8"], "outbox, 8 handlers, the default"),
+const CONTENDERS: [(Consumer, &str); 3] = [
+    (Consumer::ByHand, "by hand, one event after the other"),
+    (Consumer::Outbox { concurrency: 1 }, "outbox, one handler at a time"),
+    (Consumer::Outbox { concurrency: 8 }, "outbox, 8 handlers, the default"),
 ];
+
+const RATE: &str = "events/s";
+const OWN_CPU: &str = "its own CPU s per million";
+const MEMORY: &str = "peak memory, MiB";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
     let mut figure = Figure::new(
@@ -20,25 +26,25 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
              then the offset. By hand it is the same SQL in a loop of rdkafka. From the first event to the last."
         ),
         &Bench::setting(),
-        &["events/s", "its own CPU s per million", "peak memory, MiB"],
+        &[RATE, OWN_CPU, MEMORY],
     );
-    bench.part(&["consume-fill", EVENTS])?;
-    let millions = EVENTS.parse::<f64>().unwrap_or(f64::NAN) / 1e6;
+    bench.run::<()>(&Part::FillTopic { events: EVENTS })?;
     for round in 0..ROUNDS {
         let mut rates = [0.0; CONTENDERS.len()];
         for turn in 0..CONTENDERS.len() {
             let contender = (turn + round) % CONTENDERS.len();
-            let (part, name) = CONTENDERS[contender];
-            let (printed, [own, ..]) = bench.timed_part(part)?;
-            rates[contender] = printed.number("rate")?;
-            figure.push(name, &[rates[contender], own / millions, printed.number("peak_mib")?]);
+            let (consumer, name) = CONTENDERS[contender];
+            let part = Part::Handle { consumer, events: EVENTS };
+            let (handled, cpu) = bench.run_timed::<Handled>(PROGRAM, &part)?;
+            rates[contender] = handled.rate;
+            let own = cpu.per_million(EVENTS as f64).own;
+            let samples = [(RATE, handled.rate), (OWN_CPU, own), (MEMORY, handled.peak_mib)];
+            figure.push(name, &samples);
         }
-        figure.ratio(
-            "handling: outbox, one at a time / by hand",
-            rates[1] / rates[0],
-            AT_LEAST(0.9),
-        );
-        figure.ratio("handling: outbox, 8 handlers / by hand", rates[2] / rates[0], None);
+        let [by_hand, one, eight] = rates;
+        let what = "handling: outbox, one at a time / by hand";
+        figure.ratio(what, one / by_hand, AT_LEAST(0.9));
+        figure.ratio("handling: outbox, 8 handlers / by hand", eight / by_hand, None);
     }
     Ok(vec![figure])
 }

@@ -1,7 +1,9 @@
 //! A backlog, as fast as can be.
 
+use outbox_bench_report::{Contender, Drained, DrainedByRelays, Part, Waited};
+
 use super::super::cargo;
-use super::{AT_LEAST, AT_MOST, Bench, Figure};
+use super::{AT_LEAST, AT_MOST, Bench, Cpu, Figure, PROGRAM};
 use crate::Error;
 use crate::paths::workspace_root;
 use crate::process::run;
@@ -15,108 +17,167 @@ const PEER: &str = "target/peer/release/outbox-bench-peer";
 const ROUNDS: usize = 4;
 const OTHERS_ROUNDS: usize = 2;
 const SCALE_ROUNDS: usize = 2;
-const CONTENDERS: [(&str, &str); 3] =
-    [("drain-raw", "producer alone"), ("drain-bare", "bare loop"), ("drain-outbox", "outbox")];
+const CONTENDERS: [(Contender, &str); 3] = [
+    (Contender::ProducerAlone, "producer alone"),
+    (Contender::BareLoop, "bare loop"),
+    (Contender::Outbox, OUTBOX),
+];
+const OUTBOX: &str = "outbox";
 const RELAYS: [u64; 3] = [1, 2, 4];
 
+const RATE: &str = "events/s";
+const OWN_CPU: &str = "its own CPU s";
+const BROKER_CPU: &str = "the broker's";
+const DATABASE_CPU: &str = "Postgres's";
+const MEMORY: &str = "peak memory, MiB";
+const MEMORY_OF_ONE: &str = "peak memory of one, MiB";
+const AGAIN: &str = "published again";
+
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
-    let (events, debezium_events) = (EVENTS.to_string(), DEBEZIUM_EVENTS.to_string());
-    let millions = EVENTS as f64 / 1e6;
     let mut figure = Figure::new(
         "drain",
         "Draining a backlog",
         &format!(
-            "{events} events in {ROUNDS} rounds, and {DEBEZIUM_EVENTS} in {OTHERS_ROUNDS} of Debezium, whose clock runs from its first event on \
+            "{EVENTS} events in {ROUNDS} rounds, and {DEBEZIUM_EVENTS} in {OTHERS_ROUNDS} of Debezium, whose clock runs from its first event on \
              the topic, without the start of its JVM, and {PEER_EVENTS} of outbox-core 0.6.0, which waits for each event before it sends the next. CPU seconds are per million events. The bare loop is what one writes by \
              hand: it loses events that commit late, and cannot run twice."
         ),
         &Bench::setting(),
-        &["events/s", "its own CPU s", "the broker's", "Postgres's", "peak memory, MiB"],
-    );
-    let mut scale = Figure::new(
-        "scale-out",
-        "Several relays on one backlog",
-        &format!(
-            "{events} events, {SCALE_ROUNDS} rounds, from the start of the processes to the last event on the topic; all of it on the same \
-             two cores as the servers.",
-        ),
-        &Bench::setting(),
-        &["events/s", "peak memory of one, MiB", "published again"],
+        &[RATE, OWN_CPU, BROKER_CPU, DATABASE_CPU, MEMORY],
     );
     for (_, name) in CONTENDERS {
         figure.row(name);
     }
-    bench.part(&["fill", &events])?;
-    for round in 0..=ROUNDS {
-        let mut rates = [0.0; CONTENDERS.len()];
-        for turn in 0..CONTENDERS.len() {
-            // The order rotates, since the first one finds other caches than the last.
-            let contender = (turn + round) % CONTENDERS.len();
-            let (part, name) = CONTENDERS[contender];
-            let (printed, [own, broker, database]) = bench.timed_part(&[part, &events])?;
-            rates[contender] = EVENTS as f64 / printed.number("seconds")?;
-            // The first round warms up.
-            if round > 0 {
-                let peak = printed.number("peak_mib")?;
-                let cpu = [own, broker, database].map(|seconds| seconds / millions);
-                figure.push(name, &[rates[contender], cpu[0], cpu[1], cpu[2], peak]);
-            }
-        }
-        if round > 0 {
-            figure.ratio("draining: outbox / bare loop", rates[2] / rates[1], AT_LEAST(0.85));
-        }
+    bench.run::<()>(&Part::Fill { events: EVENTS })?;
+    // The first round warms up.
+    measure_round(bench, None, 0)?;
+    for round in 1..=ROUNDS {
+        measure_round(bench, Some(&mut figure), round)?;
     }
+    measure_peer(bench, &mut figure)?;
+    let scale = measure_relays(bench)?;
+    measure_debezium(bench, &mut figure)?;
+    Ok(vec![figure, scale])
+}
+
+/// One turn of each contender, noted in the figure if there is one.
+fn measure_round(bench: &Bench, figure: Option<&mut Figure>, round: usize) -> Result<(), Error> {
+    let mut turns = Vec::new();
+    let mut rates = [0.0; CONTENDERS.len()];
+    for turn in 0..CONTENDERS.len() {
+        // The order rotates, since the first one finds other caches than the last.
+        let place = (turn + round) % CONTENDERS.len();
+        let (contender, name) = CONTENDERS[place];
+        let part = Part::Drain { contender, events: EVENTS };
+        let (drained, cpu) = bench.run_timed::<Drained>(PROGRAM, &part)?;
+        rates[place] = EVENTS as f64 / drained.seconds;
+        turns.push((name, drained, cpu));
+    }
+    if let Some(figure) = figure {
+        for (name, drained, cpu) in turns {
+            push(figure, name, EVENTS, &drained, cpu);
+        }
+        let [_, bare_loop, ours] = rates;
+        figure.ratio("draining: outbox / bare loop", ours / bare_loop, AT_LEAST(0.85));
+    }
+    Ok(())
+}
+
+fn push(figure: &mut Figure, row: &str, events: u64, drained: &Drained, cpu: Cpu) {
+    let cpu = cpu.per_million(events as f64);
+    figure.push(
+        row,
+        &[
+            (RATE, events as f64 / drained.seconds),
+            (OWN_CPU, cpu.own),
+            (BROKER_CPU, cpu.broker),
+            (DATABASE_CPU, cpu.database),
+            (MEMORY, drained.peak_mib),
+        ],
+    );
+}
+
+fn measure_peer(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {
     build_peer()?;
-    let peer_events = PEER_EVENTS.to_string();
     for _ in 0..OTHERS_ROUNDS {
-        bench.program(PEER, &["fill", &peer_events])?;
-        let (printed, cpu) = bench.timed(|| bench.program(PEER, &["drain", &peer_events]))?;
-        let [own, broker, database] = cpu.map(|seconds| seconds * 1e6 / PEER_EVENTS as f64);
-        let rate = PEER_EVENTS as f64 / printed.number("seconds")?;
-        figure.push("outbox-core", &[rate, own, broker, database, printed.number("peak_mib")?]);
+        bench.run_program::<()>(PEER, &Part::Fill { events: PEER_EVENTS })?;
+        let part = Part::Drain { contender: Contender::Peer, events: PEER_EVENTS };
+        let (drained, cpu) = bench.run_timed::<Drained>(PEER, &part)?;
+        push(figure, "outbox-core", PEER_EVENTS, &drained, cpu);
     }
+    Ok(())
+}
+
+fn measure_relays(bench: &Bench) -> Result<Figure, Error> {
+    let mut figure = Figure::new(
+        "scale-out",
+        "Several relays on one backlog",
+        &format!(
+            "{EVENTS} events, {SCALE_ROUNDS} rounds, from the start of the processes to the last event on the topic; all of it on the same \
+             two cores as the servers.",
+        ),
+        &Bench::setting(),
+        &[RATE, MEMORY_OF_ONE, AGAIN],
+    );
     for _ in 0..SCALE_ROUNDS {
         for relays in RELAYS {
-            let printed = bench.part(&["scale-out", &relays.to_string(), &events])?;
+            let part = Part::DrainByRelays { relays, events: EVENTS };
+            let drained: DrainedByRelays = bench.run(&part)?;
             let name = if relays == 1 { "1 relay".to_owned() } else { format!("{relays} relays") };
-            let rate = EVENTS as f64 / printed.number("seconds")?;
-            scale.push(&name, &[rate, printed.number("peak_mib")?, printed.number("again")?]);
+            let samples = [
+                (RATE, EVENTS as f64 / drained.seconds),
+                (MEMORY_OF_ONE, drained.peak_mib),
+                (AGAIN, drained.again as f64),
+            ];
+            figure.push(&name, &samples);
             if relays == 1 {
-                scale.ratio(
-                    "memory of a single relay, MiB",
-                    printed.number("peak_mib")?,
-                    AT_MOST(100.0),
-                );
+                let what = "memory of a single relay, MiB";
+                figure.ratio(what, drained.peak_mib, AT_MOST(100.0));
             }
         }
     }
-    let ours = (figure.row("outbox")[0].median(), figure.row("outbox")[1].median());
+    Ok(figure)
+}
+
+fn measure_debezium(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {
+    let ours = figure.row(OUTBOX);
+    let (our_rate, our_cpu) = (ours.samples(RATE).median(), ours.samples(OWN_CPU).median());
     for round in 0..OTHERS_ROUNDS {
         for (tuned, name) in [(false, "Debezium as shipped"), (true, "Debezium tuned")] {
             let topic = format!("debezium-{}-{round}", if tuned { "tuned" } else { "shipped" });
-            bench.part(&["debezium-prepare", "debezium"])?;
-            bench.part(&["debezium-fill", &debezium_events])?;
-            let connect = bench.connect(&topic, "debezium", tuned)?;
-            bench.part(&["wait", &topic, "1"])?;
-            let (servers, own) = (bench.server_cpu()?, connect.cpu_seconds()?);
-            let printed = bench.part(&["wait", &topic, &debezium_events])?;
-            let (servers_after, own_after) = (bench.server_cpu()?, connect.cpu_seconds()?);
-            let counted = DEBEZIUM_EVENTS as f64 - printed.number("from")?;
-            let rate = counted / printed.number("seconds")?;
-            let own = (own_after - own) * 1e6 / counted;
-            let of_servers = [0, 1].map(|n| (servers_after[n] - servers[n]) * 1e6 / counted);
-            figure.push(name, &[rate, own, of_servers[0], of_servers[1], connect.peak_mib()]);
+            let Measured { events, drained, cpu } = drain_by_debezium(bench, &topic, tuned)?;
+            push(figure, name, events, &drained, cpu);
             if tuned {
-                figure.ratio("draining: outbox / Debezium tuned", ours.0 / rate, AT_LEAST(4.0));
-                figure.ratio(
-                    "CPU of an event: outbox / Debezium tuned",
-                    ours.1 / own,
-                    AT_MOST(0.2),
-                );
+                let rate = our_rate / (events as f64 / drained.seconds);
+                figure.ratio("draining: outbox / Debezium tuned", rate, AT_LEAST(4.0));
+                let cpu = our_cpu / cpu.per_million(events as f64).own;
+                figure.ratio("CPU of an event: outbox / Debezium tuned", cpu, AT_MOST(0.2));
             }
         }
     }
-    Ok(vec![figure, scale])
+    Ok(())
+}
+
+struct Measured {
+    /// How many of the events came while it was timed.
+    events: u64,
+    drained: Drained,
+    cpu: Cpu,
+}
+
+fn drain_by_debezium(bench: &Bench, topic: &str, tuned: bool) -> Result<Measured, Error> {
+    bench.run::<()>(&Part::PrepareDebezium { slot: "debezium".to_owned() })?;
+    bench.run::<()>(&Part::FillDebezium { events: DEBEZIUM_EVENTS })?;
+    let connect = bench.connect(topic, "debezium", tuned)?;
+    let wait = |until| Part::Wait { topic: topic.to_owned(), until };
+    bench.run::<Waited>(&wait(1))?;
+    let cpu = || Ok::<_, Error>(Cpu { own: connect.cpu_seconds()?, ..bench.cpu()? });
+    let before = cpu()?;
+    let waited: Waited = bench.run(&wait(DEBEZIUM_EVENTS))?;
+    let cpu = cpu()? - before;
+    let peak_mib = connect.peak_mib();
+    let drained = Drained { seconds: waited.seconds, peak_mib, tenths: None };
+    Ok(Measured { events: DEBEZIUM_EVENTS - waited.from, drained, cpu })
 }
 
 /// A package by itself, see its Cargo.toml.

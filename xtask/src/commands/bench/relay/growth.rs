@@ -1,12 +1,29 @@
 //! Whether it matters how much there is.
 
+use outbox_bench_report::{Contender, Drained, Idled, Part, Sizes};
+
 use super::{AT_LEAST, AT_MOST, Bench, Figure};
 use crate::Error;
 
 const SIZES: [(u64, &str); 3] =
     [(100_000, "100,000"), (1_000_000, "1 million"), (10_000_000, "10 million")];
+const LARGEST: u64 = 10_000_000;
+/// A tenth of a smaller backlog is a few batches, whose reports come together.
+const SMALLEST_WITH_TENTHS: u64 = 1_000_000;
 const ROUNDS: usize = 2;
-const IDLE_SECONDS: &str = "10";
+const IDLE_SECONDS: u64 = 10;
+
+const RATE: &str = "events/s";
+const FIRST_TENTH: &str = "of the first tenth";
+const LAST_TENTH: &str = "of the last tenth";
+const MEMORY: &str = "peak memory, MiB";
+const DISK_BEFORE: &str = "disk before, MiB";
+const DISK_DRAINED: &str = "after draining";
+const DISK_RECLAIMED: &str = "after reclaiming";
+const DEAD_ROWS: &str = "dead rows after draining";
+const IDLE_LOOK: &str = "an idle look, CPU ms";
+const IDLE_WAL: &str = "bytes of WAL while idle";
+const IDLE_XIDS: &str = "transaction ids while idle";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
     let mut figure = Figure::new(
@@ -19,66 +36,67 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         ),
         &Bench::setting(),
         &[
-            "events/s",
-            "of the first tenth",
-            "of the last tenth",
-            "peak memory, MiB",
-            "disk before, MiB",
-            "after draining",
-            "after reclaiming",
-            "dead rows after draining",
-            "an idle look, CPU ms",
-            "bytes of WAL while idle",
-            "transaction ids while idle",
+            RATE,
+            FIRST_TENTH,
+            LAST_TENTH,
+            MEMORY,
+            DISK_BEFORE,
+            DISK_DRAINED,
+            DISK_RECLAIMED,
+            DEAD_ROWS,
+            IDLE_LOOK,
+            IDLE_WAL,
+            IDLE_XIDS,
         ],
     );
     for (events, name) in SIZES {
-        bench.part(&["fill-outbox", &events.to_string()])?;
-        let disk = bench.part(&["sizes"])?.number("mib")?;
+        bench.run::<()>(&Part::FillOutbox { events })?;
+        let before: Sizes = bench.run(&Part::Size { reclaim: false })?;
+        figure.push(name, &[(DISK_BEFORE, before.mib)]);
         for _ in 0..ROUNDS {
-            let printed = bench.part(&["drain-outbox", &events.to_string()])?;
-            // A tenth of the smallest is a few batches, whose reports come together.
-            let tenth = |name| if events > 100_000 { printed.number(name) } else { Ok(f64::NAN) };
-            let [first, last] = [tenth("first_tenth")?, tenth("last_tenth")?];
-            let rate = events as f64 / printed.number("seconds")?;
-            figure.push(name, &[rate, first, last, printed.number("peak_mib")?, disk]);
-            if events == 10_000_000 {
-                figure.ratio(
-                    "10 million events: last tenth / first tenth",
-                    last / first,
-                    AT_LEAST(0.9),
-                );
-                figure.ratio(
-                    "10 million events: memory of the relay, MiB",
-                    printed.number("peak_mib")?,
-                    AT_MOST(100.0),
-                );
-            }
+            drain(bench, &mut figure, events, name)?;
         }
-        let drained = bench.part(&["sizes"])?;
-        let idle = bench.part(&["idle", IDLE_SECONDS])?;
-        let look = idle.number("ms_a_look")?;
-        let reclaimed = bench.part(&["sizes-reclaimed"])?;
-        let nothing = f64::NAN;
-        figure.push(
-            name,
-            &[
-                nothing,
-                nothing,
-                nothing,
-                nothing,
-                nothing,
-                drained.number("mib")?,
-                reclaimed.number("mib")?,
-                drained.number("dead")?,
-                look,
-                idle.number("wal")?,
-                idle.number("xids")?,
-            ],
-        );
-        if events == 10_000_000 {
-            figure.ratio("an idle look with 10 million retained, CPU ms", look, AT_MOST(1.0));
-        }
+        retain(bench, &mut figure, events, name)?;
     }
     Ok(vec![figure])
+}
+
+fn drain(bench: &Bench, figure: &mut Figure, events: u64, name: &str) -> Result<(), Error> {
+    let drained: Drained = bench.run(&Part::Drain { contender: Contender::Outbox, events })?;
+    let rate = events as f64 / drained.seconds;
+    figure.push(name, &[(RATE, rate), (MEMORY, drained.peak_mib)]);
+    let Some(tenths) = drained.tenths.filter(|_| events >= SMALLEST_WITH_TENTHS) else {
+        return Ok(());
+    };
+    figure.push(name, &[(FIRST_TENTH, tenths.first), (LAST_TENTH, tenths.last)]);
+    if events == LARGEST {
+        let what = "10 million events: last tenth / first tenth";
+        figure.ratio(what, tenths.last / tenths.first, AT_LEAST(0.9));
+        let what = "10 million events: memory of the relay, MiB";
+        figure.ratio(what, drained.peak_mib, AT_MOST(100.0));
+    }
+    Ok(())
+}
+
+/// All of it is published, and still there; then it is reclaimed.
+fn retain(bench: &Bench, figure: &mut Figure, events: u64, name: &str) -> Result<(), Error> {
+    let drained: Sizes = bench.run(&Part::Size { reclaim: false })?;
+    let idle: Idled = bench.run(&Part::Idle { seconds: IDLE_SECONDS })?;
+    let reclaimed: Sizes = bench.run(&Part::Size { reclaim: true })?;
+    figure.push(
+        name,
+        &[
+            (DISK_DRAINED, drained.mib),
+            (DISK_RECLAIMED, reclaimed.mib),
+            (DEAD_ROWS, drained.dead as f64),
+            (IDLE_LOOK, idle.ms_a_look),
+            (IDLE_WAL, idle.wal as f64),
+            (IDLE_XIDS, idle.xids as f64),
+        ],
+    );
+    if events == LARGEST {
+        let what = "an idle look with 10 million retained, CPU ms";
+        figure.ratio(what, idle.ms_a_look, AT_MOST(1.0));
+    }
+    Ok(())
 }

@@ -12,10 +12,14 @@ mod latency;
 mod writers;
 
 use std::cell::Cell;
+use std::ops::Sub;
 use std::process::Command;
 
+use clap::ValueEnum;
+use outbox_bench_report::Part;
+use serde::de::DeserializeOwned;
+
 use super::figure::{Budget, Figure};
-use super::measure::cpu_seconds_of;
 use super::{cargo, machine};
 use crate::paths::workspace_root;
 use crate::process::run as run_command;
@@ -26,16 +30,32 @@ use crate::servers::{
 use crate::tools::Tool;
 use crate::{Error, ScratchDir, procfs};
 
-type Measure = fn(&Bench) -> Result<Vec<Figure>, Error>;
+/// What can be measured by itself. The names are those of the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::commands) enum Measured {
+    Drain,
+    Growth,
+    Latency,
+    Disturbances,
+    Writers,
+    Consumers,
+}
 
-pub(super) const FIGURES: [(&str, Measure); 6] = [
-    ("drain", drain::measure),
-    ("growth", growth::measure),
-    ("latency", latency::measure),
-    ("disturbances", latency::measure_disturbed),
-    ("writers", writers::measure),
-    ("consumers", consume::measure),
-];
+impl Measured {
+    fn measure(self, bench: &Bench) -> Result<Vec<Figure>, Error> {
+        match self {
+            Self::Drain => drain::measure(bench),
+            Self::Growth => growth::measure(bench),
+            Self::Latency => latency::measure(bench),
+            Self::Disturbances => latency::measure_disturbed(bench),
+            Self::Writers => writers::measure(bench),
+            Self::Consumers => consume::measure(bench),
+        }
+    }
+}
+
+/// What is measured, apart from another outbox for Rust.
+const PROGRAM: &str = "target/release/relay";
 
 /// The servers, and the program that is measured on them.
 pub(super) struct Bench {
@@ -45,20 +65,20 @@ pub(super) struct Bench {
     connects: Cell<u32>,
 }
 
-/// Measures the figures named, or all.
-pub(super) fn run(names: &[String]) -> Result<(), Error> {
+/// Measures the figures asked for, or all.
+pub(super) fn run(asked: &[Measured]) -> Result<(), Error> {
     fetch_all(&[PgVersion::V15], &[Tool::Java])?;
     let mut build = cargo();
     build
         .args(["build", "--release", "--package", "outbox-bench", "--bin", "relay"])
         .current_dir(workspace_root());
     run_command(build, "build the benchmark `relay`")?;
-    for (name, measure) in FIGURES {
-        if names.is_empty() || names.iter().any(|asked| asked == name) {
+    for measured in Measured::value_variants() {
+        if asked.is_empty() || asked.contains(measured) {
             // Each on servers of its own: what one leaves on their disks is not the next one's
             // burden.
             let bench = Bench::start()?;
-            for figure in measure(&bench)? {
+            for figure in measured.measure(&bench)? {
                 figure.publish()?;
             }
         }
@@ -83,51 +103,47 @@ impl Bench {
         )
     }
 
-    /// Runs a part of the program, and returns what it printed.
-    fn part(&self, arguments: &[&str]) -> Result<Printed, Error> {
-        self.program("target/release/relay", arguments)
+    /// Runs a part of the program, and returns its answer.
+    fn run<R: DeserializeOwned>(&self, part: &Part) -> Result<R, Error> {
+        self.run_program(PROGRAM, part)
     }
 
-    fn program(&self, program: &str, arguments: &[&str]) -> Result<Printed, Error> {
+    fn run_program<R: DeserializeOwned>(&self, program: &str, part: &Part) -> Result<R, Error> {
         let mut command = Command::new(workspace_root().join(program));
         command
-            .args(arguments)
+            .arg(part.argument())
             .env("DATABASE_URL", self.postgres.url())
             .env("KAFKA_BROKERS", self.kafka.brokers())
             .current_dir(workspace_root());
         let printed = run_command(command, "be measured")?;
-        eprintln!("{}: {}", arguments.join(" "), printed.trim());
-        serde_json::from_str(&printed).map(Printed).map_err(|error| {
-            Error::new(format!("the benchmark printed no JSON: {error}: {printed}"))
+        eprintln!("{}: {}", part.argument(), printed.trim());
+        serde_json::from_str(&printed).map_err(|error| {
+            Error::new(format!("the answer of the benchmark is not understood: {error}: {printed}"))
         })
     }
 
-    /// The same, with the processor seconds of the program, of Kafka and of Postgres.
-    fn timed_part(&self, arguments: &[&str]) -> Result<(Printed, [f64; 3]), Error> {
-        self.timed(|| self.part(arguments))
-    }
-
-    fn timed(
+    /// The same, with processor seconds.
+    fn run_timed<R: DeserializeOwned>(
         &self,
-        part: impl FnOnce() -> Result<Printed, Error>,
-    ) -> Result<(Printed, [f64; 3]), Error> {
-        let before = self.server_cpu()?;
-        let mut printed = None;
-        let own = cpu_seconds_of(|| {
-            printed = Some(part()?);
-            Ok(())
-        })?;
-        let after = self.server_cpu()?;
-        let printed = printed.ok_or_else(|| Error::new("the benchmark printed nothing"))?;
-        Ok((printed, [own, after[0] - before[0], after[1] - before[1]]))
+        program: &str,
+        part: &Part,
+    ) -> Result<(R, Cpu), Error> {
+        let before = self.cpu()?;
+        let answer = self.run_program(program, part)?;
+        let after = self.cpu()?;
+        Ok((answer, after - before))
     }
 
-    /// Kafka's and Postgres's.
-    fn server_cpu(&self) -> Result<[f64; 2], Error> {
+    /// The processor seconds so far.
+    fn cpu(&self) -> Result<Cpu, Error> {
         let of = |traces: Option<Traces>| {
             traces.map_or(Ok(f64::NAN), |traces| procfs::cpu_seconds_of_tree(traces.pid))
         };
-        Ok([of(self.kafka.traces())?, of(self.postgres.traces())?])
+        Ok(Cpu {
+            own: procfs::cpu_seconds_of_children()?,
+            broker: of(self.kafka.traces())?,
+            database: of(self.postgres.traces())?,
+        })
     }
 
     /// A Connect that writes to `topic` what `slot` has.
@@ -145,14 +161,37 @@ impl Bench {
     }
 }
 
-/// The JSON object that a part printed.
-struct Printed(serde_json::Value);
+/// Seconds of processor time.
+#[derive(Debug, Clone, Copy)]
+struct Cpu {
+    /// Of the programs that were measured.
+    own: f64,
+    /// Of Kafka.
+    broker: f64,
+    /// Of Postgres.
+    database: f64,
+}
 
-impl Printed {
-    fn number(&self, name: &str) -> Result<f64, Error> {
-        self.0[name]
-            .as_f64()
-            .ok_or_else(|| Error::new(format!("the benchmark printed no `{name}`: {}", self.0)))
+impl Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            own: self.own - before.own,
+            broker: self.broker - before.broker,
+            database: self.database - before.database,
+        }
+    }
+}
+
+impl Cpu {
+    fn per_million(self, events: f64) -> Self {
+        let per_million = |seconds: f64| seconds * 1e6 / events;
+        Self {
+            own: per_million(self.own),
+            broker: per_million(self.broker),
+            database: per_million(self.database),
+        }
     }
 }
 
