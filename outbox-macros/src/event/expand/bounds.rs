@@ -1,0 +1,59 @@
+//! The where clause of the implementation.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+use syn::Generics;
+
+use super::super::model::{Event, Part};
+use crate::tokens::mentions;
+
+/// The type's own where clause, and a bound for each type that depends on a type parameter. A type
+/// without parameters gets no bounds: one that does not hold would be an error of its own, and the
+/// code that needs it gives a better one.
+pub(super) fn where_clause(
+    event: &Event<'_>,
+    codec: &TokenStream,
+    private: &TokenStream,
+) -> Option<TokenStream> {
+    let mut bounds = Vec::new();
+    for kind in &event.kinds {
+        let of = |part: &Part<'_>, bound: TokenStream| {
+            let ty = part.ty;
+            mentions_parameter(ty, event.generics).then(|| quote!(#ty: #bound))
+        };
+        bounds.extend(kind.keys.iter().filter_map(|part| of(part, quote!(#private::EventKey))));
+        let headers = kind.headers.iter().map(|header| &header.part);
+        bounds.extend(headers.filter_map(|part| of(part, quote!(#private::HeaderValue))));
+        bounds.extend(kind.id.iter().filter_map(|part| of(part, quote!(#private::EventId))));
+        bounds.extend(
+            kind.occurred_at.iter().filter_map(|part| of(part, quote!(#private::EventTime))),
+        );
+    }
+    if let Some(from) = event.upcast_from.filter(|from| mentions_parameter(from, event.generics)) {
+        bounds.push(quote!(#from: #private::DomainEvent + ::core::convert::Into<Self>));
+        bounds.push(quote!(<#from as #private::DomainEvent>::Codec: #private::Decode<#from>));
+    }
+    predicates(event.generics, codec, private, bounds)
+}
+
+pub(super) fn predicates(
+    generics: &Generics,
+    codec: &TokenStream,
+    private: &TokenStream,
+    bounds: Vec<TokenStream>,
+) -> Option<TokenStream> {
+    let encode = generics.type_params().next().map(|_| quote!(#codec: #private::Encode<Self>));
+    let given = generics
+        .where_clause
+        .iter()
+        .flat_map(|clause| &clause.predicates)
+        .map(ToTokens::to_token_stream);
+    let all: Vec<_> = given.chain(encode).chain(bounds).collect();
+    (!all.is_empty()).then(|| quote!(where #(#all),*))
+}
+
+fn mentions_parameter(ty: &impl ToTokens, generics: &Generics) -> bool {
+    generics
+        .type_params()
+        .any(|parameter| mentions(ty.to_token_stream(), &parameter.ident.to_string()))
+}

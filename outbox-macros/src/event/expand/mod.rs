@@ -1,0 +1,124 @@
+//! The tokens of an event's implementation.
+
+mod bounds;
+mod checks;
+mod fields;
+mod methods;
+
+use proc_macro2::{Ident, Literal, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+
+use super::attr::Item;
+use super::model::{Event, Kind, Part, Topic};
+use crate::tokens::{ends, ours, private, private_at};
+
+// Input:
+//     #[derive(DomainEvent)]
+//     #[event(topic = "order-events")]
+//     struct OrderCreated {
+//         #[event(key)]
+//         customer_id: Uuid,
+//         #[event(header)]
+//         tenant: String,
+//     }
+//
+// Output:
+//     const _: () = {
+//         impl DomainEvent for OrderCreated {
+//             type Codec = Json;
+//             const DESCRIPTORS: &'static [EventDescriptor] = &[EventDescriptor::new(
+//                 "order-events", "OrderCreated", 1, Self::CONTENT_TYPE, &["customer_id"], &["tenant"],
+//             )];
+//             fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
+//             fn key(&self) -> Option<Vec<u8>> { Some(event_key(&[&self.customer_id])) }
+//             fn headers(&self, headers: &mut Headers) { headers.insert("tenant", &self.tenant); }
+//         }
+//     };
+pub(super) fn event(event: &Event<'_>) -> TokenStream {
+    let private = private(event.krate);
+    let ident = event.ident;
+    let (impl_generics, ty_generics, _) = event.generics.split_for_impl();
+    let codec = codec(event.codec, event.krate, ident);
+    let where_clause = bounds::where_clause(event, &codec, &private);
+    let descriptors = event.kinds.iter().map(|kind| descriptor(event, kind, &private));
+    let methods = methods::all(event, &private);
+    let evaluated = checks::evaluated(event, &private);
+    let follows = checks::follows(event, &private);
+    let declarations = event.kinds.iter().filter_map(checks::declaration);
+    quote! {
+        #(#declarations)*
+        const _: () = {
+            #[automatically_derived]
+            impl #impl_generics #private::DomainEvent for #ident #ty_generics #where_clause {
+                type Codec = #codec;
+                const DESCRIPTORS: &'static [#private::EventDescriptor] = &[#(#descriptors),*];
+                #methods
+            }
+            #evaluated
+            #follows
+        };
+    }
+}
+
+/// A replacement for the implementation when the attributes are wrong, so that not every `emit` of
+/// this event is one more error.
+pub(super) fn stub(item: &Item<'_>) -> TokenStream {
+    if item.shapes.is_empty() {
+        return TokenStream::new();
+    }
+    let krate = item.attrs.krate.get();
+    let private = private(krate);
+    let ident = &item.input.ident;
+    let (impl_generics, ty_generics, _) = item.input.generics.split_for_impl();
+    let codec = codec(item.attrs.codec.get(), krate, ident);
+    let where_clause = bounds::predicates(&item.input.generics, &codec, &private, Vec::new());
+    quote! {
+        const _: () = {
+            #[automatically_derived]
+            impl #impl_generics #private::DomainEvent for #ident #ty_generics #where_clause {
+                type Codec = #codec;
+                const DESCRIPTORS: &'static [#private::EventDescriptor] = &[];
+                fn descriptor(&self) -> &'static #private::EventDescriptor {
+                    ::core::unreachable!()
+                }
+                fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                    ::core::unreachable!()
+                }
+            }
+        };
+    }
+}
+
+/// Located at the type's name: that is where a missing `Serialize` is to be added.
+fn codec(codec: Option<&syn::Path>, krate: Option<&syn::Path>, ident: &Ident) -> TokenStream {
+    match codec {
+        Some(path) => path.to_token_stream(),
+        None => {
+            let span = ours(ident.span());
+            let private = private_at(krate, span);
+            quote_spanned!(span=> #private::Json)
+        }
+    }
+}
+
+fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> TokenStream {
+    // If Kafka would refuse the topic, evaluating this call fails. The error is shown at the
+    // `const` that was named.
+    let (topic, new) = match kind.topic {
+        Topic::Literal(literal) => {
+            (literal.to_token_stream(), quote!(#private::EventDescriptor::new))
+        }
+        Topic::Const(path) => {
+            let (begin, _) = ends(path);
+            let private = private_at(event.krate, begin);
+            (path.to_token_stream(), quote_spanned!(begin=> #private::EventDescriptor::new))
+        }
+    };
+    let name = &kind.name;
+    let version = Literal::u32_unsuffixed(kind.version);
+    let key_fields = kind.keys.iter().map(Part::name);
+    let header_names = kind.headers.iter().map(|header| &header.name);
+    quote! {
+        #new(#topic, #name, #version, Self::CONTENT_TYPE, &[#(#key_fields),*], &[#(#header_names),*])
+    }
+}
