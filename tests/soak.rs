@@ -278,7 +278,7 @@ async fn assert_no_offset_ran_ahead(pool: &PgPool, brokers: &str) {
             let committed = committed(brokers, group, topic);
             let dealt_with = dealt_with(pool, brokers, group, topic).await;
             let kept: Vec<(i32, i64)> = sqlx::query_as(
-                "select source_partition, source_offset from outbox_waiting where consumer_group = $1 and topic = $2",
+                "select source_partition, source_offset from outbox_key_queue where consumer_group = $1 and topic = $2",
             )
             .bind(group)
             .bind(topic)

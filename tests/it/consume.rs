@@ -34,7 +34,7 @@ fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String,
 
 /// How many events wait in a retry topic, or behind one that does.
 async fn waiting(outbox: &Outbox<Postgres>) -> i64 {
-    sqlx::query_scalar("select count(*) from outbox_waiting")
+    sqlx::query_scalar("select count(*) from outbox_key_queue")
         .fetch_one(outbox.pool())
         .await
         .unwrap()
@@ -302,7 +302,7 @@ async fn a_replayed_dead_letter_is_handled_once_and_by_its_own_group_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
-    event_on_topic!(Created, "consume-ladder");
+    event_on_topic!(Created, "consume-schedule");
     create_topic(Created::TOPIC, 2, &[]).await;
     let outbox = consumer_outbox().await;
     publish(
@@ -311,16 +311,17 @@ async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
     )
     .await;
     let options = QUICK.attempts(2).retry_topics(SHORT, LaterEvents::Overtake);
-    let handler = Scripted::<Created>::new("ladder", options, |customer, n, attempt| async move {
-        match (&*customer, n, attempt) {
-            ("never", ..) | ("later", 1, 1..=3) => TRANSIENT,
-            _ => Ok(()),
-        }
-    });
+    let handler =
+        Scripted::<Created>::new("schedule", options, |customer, n, attempt| async move {
+            match (&*customer, n, attempt) {
+                ("never", ..) | ("later", 1, 1..=3) => TRANSIENT,
+                _ => Ok(()),
+            }
+        });
 
     let consumer = consume(&outbox, &handler);
-    let handled = until_handled(&outbox, "ladder", 2).await;
-    let letters = until_dead_letters(Created::TOPIC, "ladder", 1).await;
+    let handled = until_handled(&outbox, "schedule", 2).await;
+    let letters = until_dead_letters(Created::TOPIC, "schedule", 1).await;
     let consumed = consumer.stop().await;
     assert_eq!(handled, pairs("later", [2, 1]), "the later one has overtaken");
     assert_eq!(
@@ -333,7 +334,7 @@ async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
     assert_eq!((consumed.to_retry_topics, consumed.dead_letters), (4, 1));
     let partitions = admin()
         .inner()
-        .fetch_metadata(Some("consume-ladder.ladder.retry.200ms"), Duration::from_secs(30))
+        .fetch_metadata(Some("consume-schedule.schedule.retry.200ms"), Duration::from_secs(30))
         .unwrap();
     assert_eq!(partitions.topics()[0].partitions().len(), 2, "as many as the topic");
 }
@@ -660,7 +661,7 @@ async fn what_a_dead_process_left_behind_is_gone_on_with() {
             ("ce_dataversion", Some(b"3".to_vec())),
         ];
         sqlx::query(
-            "insert into outbox_waiting (consumer_group, topic, key, key_digest, event_id, source_partition,
+            "insert into outbox_key_queue (consumer_group, topic, key, key_digest, event_id, source_partition,
                                          source_offset, state, headers, payload, since)
              values ('left', $1, 'a', $5, $6, 0, $2, 'kept', $3, $4, now() - interval '2 minutes')",
         )

@@ -28,7 +28,7 @@ fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String,
 
 async fn until_waiting(outbox: &Outbox<Postgres>, count: i64) {
     let wait = async || {
-        let waiting = sqlx::query_scalar("select count(*) from outbox_waiting");
+        let waiting = sqlx::query_scalar("select count(*) from outbox_key_queue");
         waiting.fetch_one(outbox.pool()).await.is_ok_and(|waiting: i64| waiting == count)
     };
     eventually(&format!("{count} events wait"), wait).await;

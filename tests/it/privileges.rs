@@ -101,7 +101,7 @@ async fn nothing(
     Ok(())
 }
 
-/// `waiting` is for the order of keys: below, on Kafka.
+/// `key_queue` is for the order of keys: below, on Kafka.
 #[tokio::test]
 async fn a_consumer_does_not_work_without_its_inbox() {
     let inbox =

@@ -16,7 +16,7 @@ use super::route::{Incoming, Route, Routes};
 use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
 use crate::outbox::Outbox;
 use crate::record::{CE_TYPE, TRACEPARENT};
-use crate::store::{GroupKey, Others, OutboxDatabase, Waiting};
+use crate::store::{GroupKey, OutboxDatabase, QueuePosition, QueuedEvent};
 use crate::tx::{OutboxTx, TxOptions};
 use crate::user_code::{Guarded, UserError, caught};
 
@@ -163,9 +163,9 @@ impl<DB: OutboxDatabase> Group<DB> {
         let Some(queued) = self.queued(incoming) else {
             return Ok(Admitted::Yes { later: false });
         };
-        let Others { noted, earlier, later, in_retry_topic } =
-            DB::end_waiting(tx, names, &queued).await?;
-        Ok(if incoming.message.kept && !noted {
+        let QueuePosition { queued: was_queued, earlier, later, in_retry_topic } =
+            DB::dequeue(tx, names, &queued).await?;
+        Ok(if incoming.message.kept && !was_queued {
             // Another member drained the key too, and has settled it: it may be a dead letter, and
             // later ones handled.
             Admitted::No(Attempted::Duplicate)
@@ -280,13 +280,13 @@ impl<DB: OutboxDatabase> Group<DB> {
 
     /// How the event is noted in the queue of its key; `None` if its key has none: it is not kept
     /// in order, and was not when the event was first queued.
-    pub(crate) fn queued<'m>(&'m self, incoming: &'m Incoming<'_, DB>) -> Option<Waiting<'m>> {
+    pub(crate) fn queued<'m>(&'m self, incoming: &'m Incoming<'_, DB>) -> Option<QueuedEvent<'m>> {
         let Incoming { message, history, id, .. } = incoming;
         let History { topic, partition, offset, .. } = history;
         let may_be_queued = self.routes.keep_order(topic) || message.was_queued(history);
         let key = message.key.as_deref().filter(|_| may_be_queued)?;
         let of = GroupKey { group: &self.name, topic, key };
-        Some(Waiting { of, event_id: (*id)?, partition: *partition, offset: *offset })
+        Some(QueuedEvent { of, event_id: (*id)?, partition: *partition, offset: *offset })
     }
 }
 

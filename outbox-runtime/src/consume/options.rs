@@ -43,7 +43,7 @@ pub(crate) struct Ladder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LaterEvents {
     /// They wait behind it: the key stays in order, and all of them are late. Until then they are
-    /// kept in the database, in the table `…_waiting`. They are handled as soon as the earlier one
+    /// kept in the database, in the table `…_key_queue`. They are handled as soon as the earlier one
     /// is handled or a dead letter.
     Wait,
     /// They are handled at once: the key's order is given up.

@@ -16,7 +16,7 @@ use super::worker::{GroupWorker, Unsettled, log_event, readable};
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
-use crate::store::{Content, FirstWaiting, GroupKey, OutboxDatabase, Waiting};
+use crate::store::{GroupKey, OutboxDatabase, QueueHead, QueuedEvent, StoredMessage};
 
 /// Time after which the database ends a statement on the queue of a key, and after which its answer
 /// is not waited for any more. It may wait for the lock of a key whose handler runs, and is tried
@@ -140,14 +140,14 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
             ours.into_iter().map(|(name, value)| (name.to_owned(), Some(value.into_bytes())));
         let theirs = message.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).cloned();
         let headers: Vec<(String, Option<Vec<u8>>)> = theirs.chain(ours).collect();
-        let content = Content {
+        let stored = StoredMessage {
             // Names and bytes can always be serialized.
             headers: serde_json::to_vec(&headers).unwrap_or_default(),
             payload: message.payload.clone(),
         };
         let names = &self.group.outbox.settings().names;
         let kept =
-            note_event!(self, incoming, |tx| DB::park_waiting(&mut tx, names, &queued, &content));
+            note_event!(self, incoming, |tx| DB::enqueue_behind(&mut tx, names, &queued, &stored));
         if kept {
             log_event!(debug, self, incoming, "event waits for an earlier one of its key");
         }
@@ -159,18 +159,18 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     pub(super) async fn note_failed(&self, incoming: &Incoming<'_, DB>) -> Result<bool, Unsettled> {
         let Some(queued) = self.queued_in_order(incoming) else { return Ok(true) };
         let names = &self.group.outbox.settings().names;
-        Ok(note_event!(self, incoming, |tx| DB::begin_waiting(&mut tx, names, &queued)))
+        Ok(note_event!(self, incoming, |tx| DB::enqueue_failed(&mut tx, names, &queued)))
     }
 
     /// Records that an event is in its retry topic.
     pub(super) async fn note_sent(&self, incoming: &Incoming<'_, DB>) -> Result<(), Unsettled> {
         let Some(queued) = self.queued_in_order(incoming) else { return Ok(()) };
         let names = &self.group.outbox.settings().names;
-        note_event!(self, incoming, |tx| DB::sent_waiting(&mut tx, names, &queued));
+        note_event!(self, incoming, |tx| DB::mark_sent(&mut tx, names, &queued));
         Ok(())
     }
 
-    fn queued_in_order<'m>(&'m self, incoming: &'m Incoming<'_, DB>) -> Option<Waiting<'m>> {
+    fn queued_in_order<'m>(&'m self, incoming: &'m Incoming<'_, DB>) -> Option<QueuedEvent<'m>> {
         let queued = self.group.queued(incoming)?;
         self.group.routes.keep_order(&incoming.history.topic).then_some(queued)
     }
@@ -179,7 +179,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     pub(super) async fn dequeue(&self, incoming: &Incoming<'_, DB>) -> Result<bool, Unsettled> {
         let Some(queued) = self.group.queued(incoming) else { return Ok(false) };
         let names = &self.group.outbox.settings().names;
-        let others = note_event!(self, incoming, |tx| DB::end_waiting(&mut tx, names, &queued));
+        let others = note_event!(self, incoming, |tx| DB::dequeue(&mut tx, names, &queued));
         Ok(others.later)
     }
 
@@ -189,11 +189,10 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         of: &GroupKey<'_>,
     ) -> Result<Option<(Uuid, Message)>, Unsettled> {
         let names = &self.group.outbox.settings().names;
-        let first = in_transaction!(self, |error| log_unread(of, &error), |tx| DB::first_waiting(
+        let first = in_transaction!(self, |error| log_unread(of, &error), |tx| DB::queue_head(
             &mut tx, names, of
         ));
-        let Some(FirstWaiting { event_id, partition, offset, content: Some(content) }) = first
-        else {
+        let Some(QueueHead { event_id, partition, offset, message: Some(stored) }) = first else {
             return Ok(None);
         };
         let message = Message {
@@ -201,8 +200,8 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
             partition,
             offset,
             key: Some(of.key.to_vec()),
-            headers: serde_json::from_slice(&content.headers).unwrap_or_default(),
-            payload: content.payload,
+            headers: serde_json::from_slice(&stored.headers).unwrap_or_default(),
+            payload: stored.payload,
             kept: true,
             ..Message::default()
         };
@@ -217,9 +216,9 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         message: &Message,
     ) -> Result<(), Unsettled> {
         let Message { partition, offset, .. } = *message;
-        let queued = Waiting { of, event_id, partition, offset };
+        let queued = QueuedEvent { of, event_id, partition, offset };
         let names = &self.group.outbox.settings().names;
-        in_transaction!(self, |error| log_unread(&of, &error), |tx| DB::end_waiting(
+        in_transaction!(self, |error| log_unread(&of, &error), |tx| DB::dequeue(
             &mut tx, names, &queued
         ));
         Ok(())
@@ -231,7 +230,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         let names = &self.group.outbox.settings().names;
         let search = async {
             let mut tx = self.group.begin(SEARCH.0).await?;
-            let stranded = DB::left_behind(&mut tx, names, &self.group.name).await?;
+            let stranded = DB::stranded_keys(&mut tx, names, &self.group.name).await?;
             tx.rollback().await?;
             Ok(stranded)
         };

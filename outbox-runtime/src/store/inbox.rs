@@ -1,6 +1,10 @@
-//! What a consumer group has handled, and which events wait for an earlier one of their key. The
-//! statements are shared by all stores. The functions that run them are written out for each store:
-//! generic ones would need more bounds on sqlx's types than they have lines.
+//! What a consumer group has handled, and the queues of its keys: the statements that all stores
+//! share, and the functions that run them, written out for each (a generic one would need more
+//! bounds on sqlx's types than it has lines).
+//!
+//! A key has a queue while one of its events is in a retry topic, or about to be. That one is the
+//! head (state `failed`, then `sent`); the later ones are kept behind it with their payloads (state
+//! `kept`).
 
 use uuid::Uuid;
 
@@ -23,10 +27,10 @@ impl GroupKey<'_> {
     }
 }
 
-/// An event that later events of its key may have to wait for. It is identified by its id: offsets
-/// begin again with a topic that is deleted and created again.
+/// An event in the queue of its key. It is identified by its id: offsets begin again with a topic
+/// that is deleted and created again.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting<'a> {
+pub struct QueuedEvent<'a> {
     /// Its key.
     pub of: GroupKey<'a>,
     /// Its id.
@@ -37,99 +41,103 @@ pub struct Waiting<'a> {
     pub offset: i64,
 }
 
-/// Which other events of a key wait, and whether this one did.
+/// Where an event was in the queue of its key, and which others are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Others {
-    /// Whether this event was waiting.
-    pub noted: bool,
-    /// Whether it was recorded as being in a retry topic.
+pub struct QueuePosition {
+    /// Whether it was in the queue.
+    pub queued: bool,
+    /// Whether it was there as being in a retry topic.
     pub in_retry_topic: bool,
-    /// Whether an earlier event waits; any event, if this one did not wait.
+    /// Whether others are before it; if it was not queued, whether there are any.
     pub earlier: bool,
-    /// Whether a later event waits; any event, if this one did not wait.
+    /// Whether others are behind it; if it was not queued, whether there are any.
     pub later: bool,
 }
 
-/// The contents of a message: everything but its place and key.
+/// A message that is kept in the database, besides its key and its place on the topic.
 #[derive(Debug, Clone)]
-pub struct Content {
+pub struct StoredMessage {
     /// The headers, as JSON.
     pub headers: Vec<u8>,
     /// The payload.
     pub payload: Option<Vec<u8>>,
 }
 
-/// The first waiting event of a key.
+/// The first event in the queue of a key.
 #[derive(Debug, Clone)]
-pub struct FirstWaiting {
+pub struct QueueHead {
     /// Its id.
     pub event_id: Uuid,
     /// Partition in which it was first.
     pub partition: i32,
     /// Offset at which it was first.
     pub offset: i64,
-    /// Its contents. `None`: it is in a retry topic, or about to be.
-    pub content: Option<Content>,
+    /// `None` if it is in a retry topic, or about to be.
+    pub message: Option<StoredMessage>,
 }
 
 pub(crate) const INSERT: &str =
     "insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing";
 pub(crate) const DELETE: &str = "delete from {inbox} where consumer_group = $1 and event_id = $2";
-/// A row in the state `kept` stays so until its copy is in the retry topic: the event is nowhere
-/// else.
-pub(crate) const BEGIN_WAITING: &str = "\
-insert into {waiting} (consumer_group, topic, key_digest, event_id, key, source_partition, source_offset, state)
+/// An event that is kept here stays so until its copy is in the retry topic: it is nowhere else.
+pub(crate) const ENQUEUE_FAILED: &str = "\
+insert into {key_queue} (consumer_group, topic, key_digest, event_id, key, source_partition, source_offset, state)
 values ($1, $2, $3, $4, $5, $6, $7, 'failed')
 on conflict (consumer_group, topic, key_digest, event_id) do nothing";
-/// Changes nothing if the copy was settled before this: a row inserted now would block its key for
-/// nothing.
-pub(crate) const SENT_WAITING: &str = "\
-update {waiting} set state = 'sent', headers = null, payload = null, since = {now}
+/// Changes nothing if the copy in the retry topic is settled already: a new row would stay for
+/// ever.
+pub(crate) const MARK_SENT: &str = "\
+update {key_queue} set state = 'sent', headers = null, payload = null, since = {now}
 where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
-pub(crate) const END_WAITING: &str = "\
-delete from {waiting}
+pub(crate) const DEQUEUE: &str = "\
+delete from {key_queue}
 where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4
 returning place, state";
-pub(crate) const OTHERS_WAIT: &str = "\
+pub(crate) const NEIGHBOURS: &str = "\
 select exists (
-  select 1 from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3 and place < $4),
-exists (
-  select 1 from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3 and place > $4)";
+  select 1 from {key_queue} where consumer_group = $1 and topic = $2 and key_digest = $3 and place < $4
+) as earlier, exists (
+  select 1 from {key_queue} where consumer_group = $1 and topic = $2 and key_digest = $3 and place > $4
+) as later";
 pub(crate) const PLACE: &str = "\
-select place from {waiting}
+select place from {key_queue}
 where consumer_group = $1 and topic = $2 and key_digest = $3 and event_id = $4";
-/// Keys whose first event has been kept here for a while: perhaps no process comes back for it.
-pub(crate) const LEFT_BEHIND: &str = "\
-select topic, key from {waiting} w
+/// Keys whose queues begin with an event that is kept here, and has been for a while: no task may
+/// be left that drains them.
+pub(crate) const STRANDED: &str = "\
+select topic, key from {key_queue} w
 where consumer_group = $1 and state = 'kept' and {old}
   and not exists (
-    select 1 from {waiting} e
+    select 1 from {key_queue} e
     where e.consumer_group = w.consumer_group and e.topic = w.topic and e.key_digest = w.key_digest
       and e.place < w.place)
 limit 100";
-pub(crate) const PARK: &str = "\
-insert into {waiting}
+pub(crate) const ENQUEUE_BEHIND: &str = "\
+insert into {key_queue}
   (consumer_group, topic, key_digest, event_id, key, source_partition, source_offset, state, headers, payload)
 values ($1, $2, $3, $4, $5, $6, $7, 'kept', $8, $9)
 on conflict (consumer_group, topic, key_digest, event_id)
 do update set state = 'kept', headers = excluded.headers, payload = excluded.payload";
-pub(crate) const FIRST_WAITING: &str = "\
+pub(crate) const QUEUE_HEAD: &str = "\
 select event_id, source_partition, source_offset, state, headers, payload
-from {waiting} where consumer_group = $1 and topic = $2 and key_digest = $3
+from {key_queue} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
 /// A store's `Inbox`. Its module imports that trait, and has the statements `FORGET` and
-/// `FORGET_WAITING`; `NOW` and `OLD`, for this moment and for a row older than a minute; `millis`,
-/// which converts a duration for them; and `lock`, which locks a key until the transaction ends.
+/// `FORGET_QUEUED`; `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`,
+/// which makes of a time what they compare with; and `lock`, which keeps others from a key until
+/// the transaction ends.
 macro_rules! impl_inbox {
     ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
         use $crate::store::error::StoreError;
         use $crate::store::inbox::{
-            BEGIN_WAITING, DELETE, END_WAITING, FIRST_WAITING, INSERT, LEFT_BEHIND, OTHERS_WAIT,
-            PARK, PLACE, SENT_WAITING,
+            DELETE, DEQUEUE, ENQUEUE_BEHIND, ENQUEUE_FAILED, INSERT, MARK_SENT, NEIGHBOURS, PLACE,
+            QUEUE_HEAD, STRANDED,
         };
-        use $crate::store::{Content, FirstWaiting, GroupKey, Names, Others, Waiting, sql};
+        use $crate::store::{
+            GroupKey, Names, QueueHead, QueuePosition, QueuedEvent, StoredMessage, sql,
+        };
 
         impl Inbox for $database {
             async fn insert_inbox(
@@ -150,145 +158,145 @@ macro_rules! impl_inbox {
                 retention: std::time::Duration,
                 most: u32,
             ) -> Result<u64, StoreError> {
-                let waiting = sqlx::query(sql(names.fill(FORGET_WAITING)));
-                waiting.bind(group).bind(millis(retention)).execute(&mut *connection).await?;
+                let queued = sqlx::query(sql(names.fill(FORGET_QUEUED)));
+                queued.bind(group).bind(millis(retention)).execute(&mut *connection).await?;
                 let handled = sqlx::query(sql(names.fill(FORGET)));
                 let handled = handled.bind(group).bind(millis(retention)).bind(i64::from(most));
                 Ok(handled.execute(connection).await?.rows_affected())
             }
 
-            /// The row of the inbox, which exists for a moment, makes others wait.
-            async fn begin_waiting(
+            /// The row of the inbox, which is there until the commit, makes other transactions
+            /// wait.
+            async fn enqueue_failed(
                 connection: &mut $connection,
                 names: &Names,
-                waiting: &Waiting<'_>,
+                event: &QueuedEvent<'_>,
             ) -> Result<bool, StoreError> {
-                if !Self::insert_inbox(connection, names, waiting.of.group, waiting.event_id)
-                    .await?
-                {
+                if !Self::insert_inbox(connection, names, event.of.group, event.event_id).await? {
                     return Ok(false);
                 }
-                let begin = event(BEGIN_WAITING, names, waiting);
-                let begin = begin.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
-                begin.execute(&mut *connection).await?;
+                let insert = query(ENQUEUE_FAILED, names, event);
+                let insert = insert.bind(event.of.key).bind(event.partition).bind(event.offset);
+                insert.execute(&mut *connection).await?;
                 let delete = sqlx::query(sql(names.fill(DELETE)));
-                delete.bind(waiting.of.group).bind(waiting.event_id).execute(connection).await?;
+                delete.bind(event.of.group).bind(event.event_id).execute(connection).await?;
                 Ok(true)
             }
 
-            async fn sent_waiting(
+            async fn mark_sent(
                 connection: &mut $connection,
                 names: &Names,
-                waiting: &Waiting<'_>,
+                event: &QueuedEvent<'_>,
             ) -> Result<(), StoreError> {
-                let sent = event(&SENT_WAITING.replace("{now}", NOW), names, waiting);
+                let sent = query(&MARK_SENT.replace("{now}", NOW), names, event);
                 sent.execute(connection).await?;
                 Ok(())
             }
 
-            async fn end_waiting(
+            async fn dequeue(
                 connection: &mut $connection,
                 names: &Names,
-                waiting: &Waiting<'_>,
-            ) -> Result<Others, StoreError> {
-                let own =
-                    event(END_WAITING, names, waiting).fetch_optional(&mut *connection).await?;
+                event: &QueuedEvent<'_>,
+            ) -> Result<QueuePosition, StoreError> {
+                let own = query(DEQUEUE, names, event).fetch_optional(&mut *connection).await?;
                 let Some(own) = own else {
-                    let (any, _) = others(connection, names, &waiting.of, i64::MAX).await?;
-                    return Ok(Others {
-                        noted: false,
+                    let (any, _) = others(connection, names, &event.of, i64::MAX).await?;
+                    return Ok(QueuePosition {
+                        queued: false,
                         in_retry_topic: false,
                         earlier: any,
                         later: any,
                     });
                 };
-                // From here on, the result stays true until the transaction ends.
-                lock(connection, names, &waiting.of).await?;
+                // From here on, the answer stays true until the transaction ends.
+                lock(connection, names, &event.of).await?;
                 let (earlier, later) =
-                    others(connection, names, &waiting.of, own.try_get(0)?).await?;
-                let state: String = own.try_get(1)?;
-                Ok(Others { noted: true, in_retry_topic: state == "sent", earlier, later })
+                    others(connection, names, &event.of, own.try_get("place")?).await?;
+                let state: String = own.try_get("state")?;
+                Ok(QueuePosition { queued: true, in_retry_topic: state == "sent", earlier, later })
             }
 
-            async fn park_waiting(
+            async fn enqueue_behind(
                 connection: &mut $connection,
                 names: &Names,
-                waiting: &Waiting<'_>,
-                content: &Content,
+                event: &QueuedEvent<'_>,
+                message: &StoredMessage,
             ) -> Result<bool, StoreError> {
-                lock(connection, names, &waiting.of).await?;
-                let own = event(PLACE, names, waiting).fetch_optional(&mut *connection).await?;
-                let place = own.map_or(Ok(i64::MAX), |own| own.try_get(0))?;
-                let (earlier, _) = others(connection, names, &waiting.of, place).await?;
+                lock(connection, names, &event.of).await?;
+                let own = query(PLACE, names, event).fetch_optional(&mut *connection).await?;
+                let place = own.map_or(Ok(i64::MAX), |own| own.try_get("place"))?;
+                let (earlier, _) = others(connection, names, &event.of, place).await?;
                 if earlier {
-                    let park = event(PARK, names, waiting);
-                    let park =
-                        park.bind(waiting.of.key).bind(waiting.partition).bind(waiting.offset);
-                    park.bind(&*content.headers)
-                        .bind(content.payload.as_deref())
+                    let insert = query(ENQUEUE_BEHIND, names, event);
+                    let insert = insert.bind(event.of.key).bind(event.partition).bind(event.offset);
+                    insert
+                        .bind(&*message.headers)
+                        .bind(message.payload.as_deref())
                         .execute(connection)
                         .await?;
                 }
                 Ok(earlier)
             }
 
-            async fn left_behind(
+            async fn stranded_keys(
                 connection: &mut $connection,
                 names: &Names,
                 group: &str,
             ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-                let statement = sql(names.fill(&LEFT_BEHIND.replace("{old}", OLD)));
+                let statement = sql(names.fill(&STRANDED.replace("{old}", OLD)));
                 let rows = sqlx::query(statement).bind(group).fetch_all(connection).await?;
-                rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+                rows.iter().map(|row| Ok((row.try_get("topic")?, row.try_get("key")?))).collect()
             }
 
-            async fn first_waiting(
+            async fn queue_head(
                 connection: &mut $connection,
                 names: &Names,
                 of: &GroupKey<'_>,
-            ) -> Result<Option<FirstWaiting>, StoreError> {
-                let first = sqlx::query(sql(names.fill(FIRST_WAITING)));
+            ) -> Result<Option<QueueHead>, StoreError> {
+                let first = sqlx::query(sql(names.fill(QUEUE_HEAD)));
                 let first = first.bind(of.group).bind(of.topic).bind(of.digest());
                 let Some(row) = first.fetch_optional(connection).await? else { return Ok(None) };
-                let state: String = row.try_get(3)?;
-                let content = if state == "kept" {
-                    Some(Content { headers: row.try_get(4)?, payload: row.try_get(5)? })
+                let state: String = row.try_get("state")?;
+                let message = if state == "kept" {
+                    Some(StoredMessage {
+                        headers: row.try_get("headers")?,
+                        payload: row.try_get("payload")?,
+                    })
                 } else {
                     None
                 };
-                Ok(Some(FirstWaiting {
-                    event_id: row.try_get(0)?,
-                    partition: row.try_get(1)?,
-                    offset: row.try_get(2)?,
-                    content,
+                Ok(Some(QueueHead {
+                    event_id: row.try_get("event_id")?,
+                    partition: row.try_get("source_partition")?,
+                    offset: row.try_get("source_offset")?,
+                    message,
                 }))
             }
         }
 
-        /// Whether an event of the key waits before the given place, and whether one waits after
-        /// it.
+        /// Whether events of the key are queued before the place, and behind it.
         async fn others(
             connection: &mut $connection,
             names: &Names,
             of: &GroupKey<'_>,
             place: i64,
-        ) -> Result<(bool, bool), sqlx::Error> {
-            let others = sqlx::query(sql(names.fill(OTHERS_WAIT)));
+        ) -> Result<(bool, bool), StoreError> {
+            let others = sqlx::query(sql(names.fill(NEIGHBOURS)));
             let others = others.bind(of.group).bind(of.topic).bind(of.digest()).bind(place);
             let others = others.fetch_one(connection).await?;
-            Ok((others.try_get(0)?, others.try_get(1)?))
+            Ok((others.try_get("earlier")?, others.try_get("later")?))
         }
 
-        fn event<'q>(
+        fn query<'q>(
             statement: &str,
             names: &Names,
-            waiting: &Waiting<'q>,
+            event: &QueuedEvent<'q>,
         ) -> sqlx::query::Query<
             'q,
             <$connection as sqlx::Connection>::Database,
             <<$connection as sqlx::Connection>::Database as sqlx::Database>::Arguments,
         > {
-            let Waiting { of, event_id, .. } = *waiting;
+            let QueuedEvent { of, event_id, .. } = *event;
             let statement = sqlx::query(sql(names.fill(statement)));
             statement.bind(of.group).bind(of.topic).bind(of.digest()).bind(event_id)
         }

@@ -21,7 +21,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 pub(crate) mod tx_options;
 
-pub use inbox::{Content, FirstWaiting, GroupKey, Others, Waiting};
+pub use inbox::{GroupKey, QueueHead, QueuePosition, QueuedEvent, StoredMessage};
 pub use lanes::{
     Claimed, HeldElsewhere, KnownParked, LaneBatch, LaneRead, LaneStore, Lease, Progress, Rest,
     Saved, Share,
@@ -50,7 +50,7 @@ pub(crate) mod sealed {
     use super::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
     use super::doubt::Doubt;
     use super::error::StoreError;
-    use super::inbox::{Content, FirstWaiting, GroupKey, Others, Waiting};
+    use super::inbox::{GroupKey, QueueHead, QueuePosition, QueuedEvent, StoredMessage};
     use super::lanes::LaneStore;
     use super::migrate::Migration;
     use super::names::Names;
@@ -121,7 +121,7 @@ pub(crate) mod sealed {
         ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
     }
 
-    /// What a consumer group has handled, and which of its events wait for an earlier one.
+    /// What a consumer group has handled, and the queues of its keys.
     pub trait Inbox: sqlx::Database {
         /// Records that `group` handles `event_id` now. Returns `false` if it had handled it
         /// before.
@@ -133,7 +133,8 @@ pub(crate) mod sealed {
         ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
         /// Forgets up to `most` events that the group handled longer ago than `retention`, and all
-        /// that have waited for longer. Returns the number of handled events forgotten.
+        /// that are noted as being in a retry topic for longer. Returns the number of handled
+        /// events forgotten.
         fn forget_inbox(
             connection: &mut Self::Connection,
             names: &Names,
@@ -143,51 +144,52 @@ pub(crate) mod sealed {
         ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
         /// Records that an event failed and is about to be sent to a retry topic: later events of
-        /// its key wait from now on. Returns `false`, recording nothing, if the group has handled
-        /// it. Runs in a transaction, and waits for one that is handling the event right now.
-        fn begin_waiting(
+        /// its key queue behind it from now on. Returns `false`, recording nothing, if the group
+        /// has handled it. Runs in a transaction, and waits for one that is handling the event
+        /// right now.
+        fn enqueue_failed(
             connection: &mut Self::Connection,
             names: &Names,
-            waiting: &Waiting<'_>,
+            event: &QueuedEvent<'_>,
         ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
         /// Records that the event is in its retry topic, unless it is settled already.
-        fn sent_waiting(
+        fn mark_sent(
             connection: &mut Self::Connection,
             names: &Names,
-            waiting: &Waiting<'_>,
+            event: &QueuedEvent<'_>,
         ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-        /// Records that an event waits no more. Runs in a transaction: if the event did wait, no
-        /// other one queues behind it until the transaction ends.
-        fn end_waiting(
+        /// Takes an event out of the queue of its key. Runs in a transaction: if the event was
+        /// queued, no other one queues behind it until the transaction ends.
+        fn dequeue(
             connection: &mut Self::Connection,
             names: &Names,
-            waiting: &Waiting<'_>,
-        ) -> impl Future<Output = Result<Others, StoreError>> + Send;
+            event: &QueuedEvent<'_>,
+        ) -> impl Future<Output = Result<QueuePosition, StoreError>> + Send;
 
         /// Keeps an event until the earlier ones of its key are done. Returns `false`, keeping
         /// nothing, if there are none. Runs in a transaction.
-        fn park_waiting(
+        fn enqueue_behind(
             connection: &mut Self::Connection,
             names: &Names,
-            waiting: &Waiting<'_>,
-            content: &Content,
+            event: &QueuedEvent<'_>,
+            message: &StoredMessage,
         ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-        /// Topics and keys whose first waiting event has been kept here for a minute.
-        fn left_behind(
+        /// Topics and keys whose queues have begun with an event that is kept here for a minute.
+        fn stranded_keys(
             connection: &mut Self::Connection,
             names: &Names,
             group: &str,
         ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, StoreError>> + Send;
 
-        /// The first waiting event of a key.
-        fn first_waiting(
+        /// The first event in the queue of a key.
+        fn queue_head(
             connection: &mut Self::Connection,
             names: &Names,
             of: &GroupKey<'_>,
-        ) -> impl Future<Output = Result<Option<FirstWaiting>, StoreError>> + Send;
+        ) -> impl Future<Output = Result<Option<QueueHead>, StoreError>> + Send;
     }
 
     /// What an operator asks, and what a relay does beside publishing.

@@ -83,7 +83,7 @@ async fn look_for_tables<DB: OutboxDatabase, F>(
     let names = &group.outbox.settings().names;
     let look = async {
         let mut tx = group.begin(LIMITS.0).await?;
-        DB::left_behind(&mut tx, names, &group.name).await?;
+        DB::stranded_keys(&mut tx, names, &group.name).await?;
         DB::insert_inbox(&mut tx, names, &group.name, Uuid::now_v7()).await?;
         tx.rollback().await
     };

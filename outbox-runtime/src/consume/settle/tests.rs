@@ -219,7 +219,7 @@ impl Scene {
 
     /// Rows in the queue of the key.
     async fn queued(&self) -> i64 {
-        sqlx::query_scalar("select count(*) from outbox_waiting")
+        sqlx::query_scalar("select count(*) from outbox_key_queue")
             .fetch_one(self.worker.group.outbox.pool())
             .await
             .unwrap()

@@ -13,8 +13,8 @@ delete from {inbox} where ctid = any (array(
   where handled_at < now() - $2 * interval '1 millisecond' and consumer_group = $1
   limit $3))";
 /// Rows in the state `kept` stay: their events are nowhere else.
-const FORGET_WAITING: &str = "\
-delete from {waiting}
+const FORGET_QUEUED: &str = "\
+delete from {key_queue}
 where consumer_group = $1 and since < now() - $2 * interval '1 millisecond' and state <> 'kept'";
 
 const NOW: &str = "now()";
@@ -36,7 +36,7 @@ async fn lock(
     // By the table's own number: one process may name its schema, and another may find it by a
     // `search_path`.
     let lock =
-        sql(names.fill("select pg_advisory_xact_lock($1 # {'waiting'}::regclass::oid::bigint)"));
+        sql(names.fill("select pg_advisory_xact_lock($1 # {'key_queue'}::regclass::oid::bigint)"));
     let lock = sqlx::query(lock).bind(fnv1a(&key).cast_signed());
     lock.execute(connection).await.map(drop)
 }

@@ -152,7 +152,7 @@ create index {"inbox_handled_at"} on {inbox} (consumer_group, handled_at);
 -- and those that wait behind them, which are kept here. They are identified by their ids, since
 -- offsets begin again with a topic that is created again, and ordered as they arrived. Keys may be
 -- longer than an index accepts, so it has their digests.
-create table {waiting} (
+create table {key_queue} (
   place            bigint      generated always as identity primary key,
   consumer_group   text        not null,
   topic            text        not null,
@@ -166,5 +166,5 @@ create table {waiting} (
   payload          bytea,
   since            timestamptz not null default now()
 );
-create unique index {"waiting_event"} on {waiting} (consumer_group, topic, key_digest, event_id);
-create index {"waiting_key"} on {waiting} (consumer_group, topic, key_digest, place);
+create unique index {"key_queue_event"} on {key_queue} (consumer_group, topic, key_digest, event_id);
+create index {"key_queue_place"} on {key_queue} (consumer_group, topic, key_digest, place);

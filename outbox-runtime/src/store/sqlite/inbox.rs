@@ -12,8 +12,8 @@ delete from {inbox} where rowid in (
   where handled_at < cast(unixepoch('subsec') * 1000 as integer) - $2 and consumer_group = $1
   limit $3)";
 /// Rows in the state `kept` stay: their events are nowhere else.
-const FORGET_WAITING: &str = "\
-delete from {waiting}
+const FORGET_QUEUED: &str = "\
+delete from {key_queue}
 where consumer_group = $1 and since < cast(unixepoch('subsec') * 1000 as integer) - $2 and state <> 'kept'";
 
 const NOW: &str = "cast(unixepoch('subsec') * 1000 as integer)";

@@ -97,7 +97,7 @@ create index {"inbox_handled_at"} on {inbox} (consumer_group, handled_at);
 -- Events of keys whose order is kept: those on their way through a consumer group's retry topics,
 -- and those that wait behind them, which are kept here. They are identified by their ids, since
 -- offsets begin again with a topic that is created again, and ordered as they arrived.
-create table {waiting} (
+create table {key_queue} (
   place            integer primary key autoincrement,
   consumer_group   text    not null,
   topic            text    not null,
@@ -111,5 +111,5 @@ create table {waiting} (
   payload          blob,
   since            integer not null default (cast(unixepoch('subsec') * 1000 as integer))
 );
-create unique index {"waiting_event"} on {waiting} (consumer_group, topic, key_digest, event_id);
-create index {"waiting_key"} on {waiting} (consumer_group, topic, key_digest, place);
+create unique index {"key_queue_event"} on {key_queue} (consumer_group, topic, key_digest, event_id);
+create index {"key_queue_place"} on {key_queue} (consumer_group, topic, key_digest, place);
