@@ -413,7 +413,7 @@ async fn an_event_in_a_retry_topic_outlives_its_consumer() {
     eventually("two events wait", async || waiting(&outbox).await >= 2).await;
     assert_eq!(handled_by(&outbox, "survives").await, pairs("b", [1]));
     let consumed = consumer.stop().await;
-    assert_eq!((consumed.handled, consumed.to_retry_topics, consumed.parked), (1, 0, 1));
+    assert_eq!((consumed.handled, consumed.to_retry_topics, consumed.queued), (1, 0, 1));
     let in_retry_topic = read_topic("consume-survives.survives.retry.1m").await;
     assert_eq!(in_retry_topic.len(), 1, "the first of `a`; the second is kept behind it");
     let due: u64 = header(&in_retry_topic[0], "outbox-due").unwrap().parse().unwrap();

@@ -129,7 +129,7 @@ async fn a_key_as_long_as_kafka_takes_waits_like_any_other() {
     until_waiting(&outbox, 2).await;
     assert_eq!(until_handled(&outbox, "long-key", 1).await, pairs("b", [1]));
     let consumed = consumer.stop().await;
-    assert_eq!((consumed.to_retry_topics, consumed.parked), (1, 1));
+    assert_eq!((consumed.to_retry_topics, consumed.queued), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

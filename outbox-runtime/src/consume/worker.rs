@@ -29,9 +29,9 @@ pub struct Consumed {
     pub passed_over: u64,
     /// Events that were sent to a retry topic.
     pub to_retry_topics: u64,
-    /// Events that were kept in the database until an earlier one of their key was done. They are
-    /// counted once more when they are handled.
-    pub parked: u64,
+    /// Events that were queued in the database behind an earlier one of their key. They are counted
+    /// once more when they are settled.
+    pub queued: u64,
     /// Events that became dead letters.
     pub dead_letters: u64,
     /// Messages that are not what they should be, and were skipped as [`Undecodable::Skip`] says.
@@ -126,7 +126,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
             Settled::Duplicate => consumed.duplicates += 1,
             Settled::PassedOver => consumed.passed_over += 1,
             Settled::InRetryTopic => consumed.to_retry_topics += 1,
-            Settled::Queued => consumed.parked += 1,
+            Settled::Queued => consumed.queued += 1,
             Settled::DeadLetter => consumed.dead_letters += 1,
             Settled::Skipped => consumed.undecodable_skipped += 1,
         }
