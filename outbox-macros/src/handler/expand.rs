@@ -192,7 +192,7 @@ fn options(options: &Options, private: &TokenStream) -> TokenStream {
         let (first, longest) = (duration(first), duration(longest));
         chain.extend(quote!(.backoff(#first, #longest)));
     }
-    if let Some((delays, later)) = &options.ladder {
+    if let Some((delays, later)) = &options.schedule {
         let delays = delays.iter().copied().map(duration);
         let later = match later {
             Later::Wait => quote!(Wait),

@@ -12,7 +12,7 @@ pub(super) struct Options {
     pub(super) attempts: Option<Limit>,
     /// The first and the longest.
     pub(super) pauses: Option<(u64, u64)>,
-    pub(super) ladder: Option<(Vec<u64>, Later)>,
+    pub(super) schedule: Option<(Vec<u64>, Later)>,
     pub(super) timeout: Option<u64>,
     pub(super) foreign: Option<Foreign>,
 }
@@ -47,7 +47,7 @@ impl Options {
             group: args.group.get().and_then(|group| self::group(errors, group)),
             attempts: args.attempts.get().and_then(|given| attempts(errors, given)),
             pauses: pauses(errors, args),
-            ladder: ladder(errors, args),
+            schedule: schedule(errors, args),
             timeout: args.timeout.get().and_then(|time| millis(errors, time)),
             foreign: args.foreign.get().and_then(|given| foreign(errors, given)),
         }
@@ -106,7 +106,7 @@ fn pauses(errors: &Errors, args: &Args) -> Option<(u64, u64)> {
     }
 }
 
-fn ladder(errors: &Errors, args: &Args) -> Option<(Vec<u64>, Later)> {
+fn schedule(errors: &Errors, args: &Args) -> Option<(Vec<u64>, Later)> {
     const CHOICE: &str = "help: say `later_events = \"wait\"` to keep the order: they wait behind it, and all of them are late;\n\
                           \x20     or `later_events = \"overtake\"` to give the order up: they are handled at once";
     let (topics, later) = (args.retry_topics.key(), args.later_events.key());

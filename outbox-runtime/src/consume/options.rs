@@ -25,14 +25,14 @@ pub struct HandlerOptions {
     pub(crate) attempts: Option<u32>,
     pub(crate) first_pause: Duration,
     pub(crate) longest_pause: Duration,
-    pub(crate) ladder: Option<Ladder>,
+    pub(crate) schedule: Option<RetrySchedule>,
     pub(crate) timeout: Duration,
     pub(crate) foreign: Option<ForeignId>,
 }
 
-/// The retry topics of a handler.
+/// The retry topics of a handler, and what later events do meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ladder {
+pub(crate) struct RetrySchedule {
     pub(crate) delays: &'static [Duration],
     pub(crate) later: LaterEvents,
 }
@@ -71,7 +71,7 @@ impl HandlerOptions {
             attempts: None,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(10),
-            ladder: None,
+            schedule: None,
             timeout: Duration::from_secs(300),
             foreign: None,
         }
@@ -117,7 +117,8 @@ impl HandlerOptions {
     /// on. Default: none.
     #[must_use]
     pub const fn retry_topics(mut self, delays: &'static [Duration], later: LaterEvents) -> Self {
-        self.ladder = if delays.is_empty() { None } else { Some(Ladder { delays, later }) };
+        self.schedule =
+            if delays.is_empty() { None } else { Some(RetrySchedule { delays, later }) };
         self
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::attempt::Interruption;
 use super::class::ErrorClass;
-use super::options::{HandlerOptions, Ladder};
+use super::options::{HandlerOptions, RetrySchedule};
 use crate::backoff::pause_after;
 use crate::durations::LONGEST_WAIT;
 
@@ -152,7 +152,7 @@ impl HandlerOptions {
     /// Attempts in place before the event goes to a retry topic or the dead letters; `u32::MAX`:
     /// without an end.
     const fn attempts_in_place(&self) -> u32 {
-        match (self.attempts, &self.ladder) {
+        match (self.attempts, &self.schedule) {
             (Some(attempts), _) => attempts,
             (None, Some(_)) => 1,
             (None, None) => 10,
@@ -160,7 +160,7 @@ impl HandlerOptions {
     }
 }
 
-impl Ladder {
+impl RetrySchedule {
     /// Delays of its retry topics, in order.
     pub(super) fn delays(self) -> impl Iterator<Item = Duration> {
         self.delays.iter().map(|delay| (*delay).min(LONGEST_WAIT))
@@ -224,7 +224,7 @@ fn after_failure(class: ErrorClass, options: &HandlerOptions, before: &Tries) ->
         let pause = pause_after(before.failed, options.first_pause, options.longest_pause);
         return Step::RetryIn(pause);
     }
-    let delay = options.ladder.and_then(|ladder| ladder.delays().nth(before.retry));
+    let delay = options.schedule.and_then(|schedule| schedule.delays().nth(before.retry));
     delay.map_or(Step::DeadLetter, Step::ToTopic)
 }
 

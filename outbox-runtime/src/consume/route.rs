@@ -104,7 +104,7 @@ impl<DB: OutboxDatabase> Routes<DB> {
             of_topic.names.values().flat_map(BTreeMap::values).copied().collect();
         let saying = |later: LaterEvents| {
             let saying = taking.iter().map(|i| &*handlers[*i]).filter(move |handler| {
-                handler.options().ladder.is_some_and(|ladder| ladder.later == later)
+                handler.options().schedule.is_some_and(|schedule| schedule.later == later)
             });
             saying.map(|handler| format!("`{}`", handler.name())).collect::<Vec<_>>()
         };

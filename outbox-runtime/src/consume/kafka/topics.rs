@@ -73,7 +73,7 @@ impl Plan {
             ours.insert(dead_letter_topic(topic, group), (*topic, Kind::DeadLetters));
             for delay in routes
                 .options_of(topic)
-                .filter_map(|options| options.ladder)
+                .filter_map(|options| options.schedule)
                 .flat_map(|of| of.delays())
             {
                 ours.insert(retry_topic(topic, group, delay), (*topic, Kind::Retry(delay)));
