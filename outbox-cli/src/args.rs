@@ -116,7 +116,7 @@ struct PropertyParser;
 
 impl Cli {
     /// What the arguments mean, the program's name first.
-    pub fn understand(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(arguments)?;
         let Command::DeadLetters(command) = &cli.command;
         if let DeadLetters::Discard { which: Which { all: true, .. }, yes: false, .. } = command {
@@ -185,10 +185,10 @@ mod tests {
     const OF: [&str; 6] =
         ["--brokers", "localhost:9092", "--topic", "orders", "--group", "inventory"];
 
-    fn understood(command: &str, more: &[&str]) -> Result<DeadLetters, clap::Error> {
+    fn parsed(command: &str, more: &[&str]) -> Result<DeadLetters, clap::Error> {
         let words =
             ["outbox", "dead-letters", command].into_iter().chain(OF).chain(more.iter().copied());
-        let Command::DeadLetters(command) = Cli::understand(words.map(OsString::from))?.command;
+        let Command::DeadLetters(command) = Cli::parse(words.map(OsString::from))?.command;
         Ok(command)
     }
 
@@ -211,13 +211,13 @@ mod tests {
 
     #[test]
     fn the_value_of_a_property_may_have_an_equals_sign_and_is_never_shown() {
-        let list = understood("list", &["--property", "sasl.password=hunter2=b"]).unwrap();
+        let list = parsed("list", &["--property", "sasl.password=hunter2=b"]).unwrap();
         assert!(!format!("{list:?}").contains("hunter2"), "{list:?}");
         let DeadLetters::List { of, .. } = list else { panic!("another command") };
         let property = &of.properties[0];
         assert_eq!((&*property.name, &*property.value), ("sasl.password", "hunter2=b"));
         for wrong in ["sasl.password:hunter2", "=hunter2"] {
-            let error = understood("list", &["--property", wrong]).unwrap_err();
+            let error = parsed("list", &["--property", wrong]).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("NAME=VALUE"), "{error}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn every_command_says_whose_dead_letters_it_is_about() {
-        let DeadLetters::List { of, json } = understood("list", &["--json"]).unwrap() else {
+        let DeadLetters::List { of, json } = parsed("list", &["--json"]).unwrap() else {
             panic!("another command")
         };
         assert_eq!(
@@ -235,7 +235,7 @@ mod tests {
         );
         let properties = ["--property", "client.id=me", "--property", "security.protocol=ssl"];
         let DeadLetters::Show { of, places } =
-            understood("show", &[&properties[..], &["0:1", "2:3"]].concat()).unwrap()
+            parsed("show", &[&properties[..], &["0:1", "2:3"]].concat()).unwrap()
         else {
             panic!("another command")
         };
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_is_changed_is_said_by_place_or_by_all_and_not_by_both() {
-        assert!(understood("replay", &["0:1"]).is_ok() && understood("replay", &["--all"]).is_ok());
+        assert!(parsed("replay", &["0:1"]).is_ok() && parsed("replay", &["--all"]).is_ok());
         for (command, more) in [
             ("show", &[][..]),
             ("show", &["--all"]),
@@ -255,15 +255,15 @@ mod tests {
             ("discard", &[]),
             ("discard", &["--all", "--yes", "0:1"]),
         ] {
-            assert_eq!(understood(command, more).unwrap_err().exit_code(), 2, "{command} {more:?}");
+            assert_eq!(parsed(command, more).unwrap_err().exit_code(), 2, "{command} {more:?}");
         }
     }
 
     #[test]
     fn all_are_discarded_only_on_an_explicit_yes() {
-        assert!(understood("discard", &["--all", "--yes"]).is_ok());
-        assert!(understood("discard", &["0:1"]).is_ok());
-        let error = understood("discard", &["--all"]).unwrap_err();
+        assert!(parsed("discard", &["--all", "--yes"]).is_ok());
+        assert!(parsed("discard", &["0:1"]).is_ok());
+        let error = parsed("discard", &["--all"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("add `--yes`"), "{error}");
     }
