@@ -1,4 +1,4 @@
-//! A relay that dies at each boundary where a crash would hurt most
+//! A relay that dies at each boundary at which a crash is most dangerous
 //! (`outbox-runtime/src/failpoint.rs`): as a process, on each store and a real Kafka. Its successor
 //! publishes what is left; nothing is lost, and the order of each key stands.
 
@@ -37,11 +37,10 @@ const DOOMED: &str = "OUTBOX_TEST_DOOMED";
 const SIGABRT: i32 = 6;
 
 trait Stored: OutboxDatabase {
-    /// A new database: its pool, its URL, and what it lives as long as.
+    /// A new database: its pool, its URL, and the guard that keeps it.
     async fn create() -> (Pool<Self>, String, Option<tempfile::TempDir>);
     async fn open(url: &str) -> Pool<Self>;
-    /// Makes room between what is published and what comes, where space is reclaimed in large
-    /// pieces.
+    /// Separates published events from later ones, on stores that reclaim space in large pieces.
     async fn next_piece(_: &Outbox<Self>) {}
 }
 

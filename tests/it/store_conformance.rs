@@ -237,8 +237,8 @@ async fn a_relay_that_was_paused_past_its_lease_does_not_set_its_successor_back<
     let (paused, mut is_paused) = tokio::sync::mpsc::unbounded_channel();
     let (resume, resumed) = std::sync::mpsc::channel();
     let publisher = PausingPublisher { paused, resume: Mutex::new(resumed) };
-    // As a process of its own it has a pool of its own: connections that a paused thread has not
-    // given back are no others'.
+    // It has a pool of its own, like a process: a connection that a paused thread has not given
+    // back cannot block others.
     let pool = outbox
         .pool()
         .options()

@@ -61,7 +61,7 @@ async fn drain(events: u64) -> Result<Drained, Failure> {
     let config = Arc::new(config);
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", std::env::var("KAFKA_BROKERS")?).set("acks", "all");
-    // It waits for each event: to wait for company as well would only be longer.
+    // No lingering: it waits for each event, and batching would only take longer.
     client.set("linger.ms", "0").set("compression.type", "lz4").set("partitioner", "murmur2_random");
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let begin = Instant::now();

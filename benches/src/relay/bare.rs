@@ -1,6 +1,7 @@
 //! The loop that one writes by hand, written well: it reads 20,000 rows from a cursor while the
 //! last ones are sent, sends without waiting, and saves its progress when all before it is
-//! delivered. It loses what commits late, keeps no order through refusals, and cannot be run twice.
+//! delivered. It loses events that commit late, keeps no order when events are refused, and cannot
+//! run twice.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +37,7 @@ pub(crate) async fn read(
     let rows = sqlx::query(READ).bind(after).bind(ROWS).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
-            // It takes all of an event, as a relay for any topic and name must.
+            // All columns are read, as a relay for any topic and name must do.
             let (_, _, _): (&str, &str, &str) = (row.try_get(2)?, row.try_get(4)?, row.try_get(6)?);
             let _: i32 = row.try_get(5)?;
             let _: std::collections::BTreeMap<String, String> =

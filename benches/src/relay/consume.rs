@@ -67,7 +67,7 @@ pub(crate) async fn by_hand(events: u64) -> Result<Handled, Failure> {
     let mut begin = None;
     for _ in 0..events {
         let message = consumer.recv().await?;
-        // Without the time that the group takes to form.
+        // The time that the group takes to form is not counted.
         begin.get_or_insert_with(Instant::now);
         let id = message.headers().and_then(|headers| {
             let header = headers.iter().find(|header| header.key == "ce_id")?;

@@ -60,7 +60,7 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has the backlog published once more.
+/// Resets progress, so that the backlog is published once more.
 pub(crate) async fn rewind(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
     outbox
         .pool()

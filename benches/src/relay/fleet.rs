@@ -50,12 +50,11 @@ pub(crate) async fn drain(relays: u64, events: u64) -> Result<DrainedByRelays, F
     Ok(DrainedByRelays { seconds, peak_mib, again })
 }
 
-/// The disk space and the dead rows of the outbox's tables, after what reclaiming gives back if
-/// `reclaim`.
+/// Disk space and dead rows of the outbox's tables; after reclaiming, if `reclaim`.
 pub(crate) async fn sizes(reclaim: bool) -> Result<Sizes, Failure> {
     let outbox = outbox(1).await?;
     if reclaim {
-        // The last leaf is in use, and so stays.
+        // The last leaf is in use, and is not reclaimed.
         sqlx::query("select setval('outbox_seq', ((last_value >> 20) + 2) << 20) from outbox_seq")
             .execute(outbox.pool())
             .await?;
@@ -72,8 +71,8 @@ pub(crate) async fn sizes(reclaim: bool) -> Result<Sizes, Failure> {
     Ok(Sizes { mib: row.try_get("mib")?, dead: row.try_get("dead")? })
 }
 
-/// A relay with nothing to do, that looks often: the processor time of its session at the database,
-/// and what it adds to the log and to the transaction ids.
+/// A relay with nothing to do, and a short poll interval: the processor time of its session at the
+/// database, and how much write-ahead log and how many transaction ids it uses.
 pub(crate) async fn idle(seconds: u64) -> Result<Idled, Failure> {
     let outbox = outbox(1).await?;
     let publisher = KafkaPublisher::new(brokers()?)?;

@@ -34,7 +34,7 @@ impl ProducerContext for Count {
         if delivery.is_err() {
             self.0.failed.fetch_add(1, Ordering::Relaxed);
         }
-        // Not for each: a wake-up costs more than a delivery.
+        // Not for each delivery: a wake-up costs more than a delivery.
         if self.0.count.fetch_add(1, Ordering::Release) % 256 == 255 {
             self.0.changed.notify_one();
         }

@@ -93,7 +93,7 @@ async fn which_of(which: &Which, of: &Of, deed: &Deed) -> Result<Listed<DeadLett
     chosen(&which.places, listed).map_err(|unknown| unknown_places(of, deed.done, &unknown))
 }
 
-/// Those at these places, in the order of these, each once; or the places where there is none.
+/// The dead letters at these places, in this order, each once; or the places without any.
 fn chosen<T>(places: &[Place], listed: Listed<T>) -> Result<Listed<T>, Vec<Place>> {
     let mut listed: BTreeMap<Place, T> = listed.into_iter().collect();
     let unknown: Vec<Place> =
@@ -149,7 +149,7 @@ fn joined<'p>(places: impl Iterator<Item = &'p Place>) -> String {
     if places.is_empty() { "none".to_owned() } else { places.join(", ") }
 }
 
-/// What is done is done, whether anybody reads of it or not: the next is not left out for that.
+/// Errors of printing are ignored: the action is done, and the next one must not be skipped.
 fn say(out: &mut impl Write, what: impl Display) {
     let _ = writeln!(out, "{what}");
 }

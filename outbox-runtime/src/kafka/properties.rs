@@ -1,5 +1,5 @@
-//! The properties of librdkafka that a client is given. Some are secret, and a mistyped name hides
-//! which: so no value is shown anywhere, but of a few names.
+//! The properties of librdkafka for a client. Some are secret, and a mistyped name hides which. So
+//! no value is shown anywhere, except for a few names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +11,8 @@ use crate::error::OutboxError;
 
 const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
 
-/// librdkafka has several names for one property, and takes the value that it is given last. So one
-/// name is kept.
+/// librdkafka has several names for one property, and takes the value that is set last. So one name
+/// is kept.
 const ALIASES: &[(&str, &str)] = &[
     ("metadata.broker.list", BOOTSTRAP_SERVERS),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
@@ -27,11 +27,11 @@ const ALIASES: &[(&str, &str)] = &[
     ("delivery.timeout.ms", "message.timeout.ms"),
 ];
 
-/// Whose values may be shown.
+/// Names of properties whose values may be shown.
 const SHOWN: &[&str] =
     &[BOOTSTRAP_SERVERS, "client.id", "group.id", "sasl.mechanisms", "security.protocol"];
 
-/// Properties by their names: a name has one spelling, and the value that was set last.
+/// Properties by name. Each has one spelling, and the value that was set last.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Properties(BTreeMap<String, String>);
 
@@ -70,7 +70,8 @@ impl Properties {
         self.get(BOOTSTRAP_SERVERS).unwrap_or_default()
     }
 
-    /// For librdkafka. `refusal` says why a property cannot be had, by its name and its value.
+    /// The configuration for librdkafka. `refusal` returns why a property is refused, by its name
+    /// and value.
     pub(crate) fn client(
         &self,
         refusal: impl Fn(&str, &str) -> Option<&'static str>,
@@ -93,8 +94,8 @@ impl Properties {
         Ok(client)
     }
 
-    /// The error of a client that could not be made: librdkafka's words, without the values in
-    /// them.
+    /// The error of a client that could not be created: librdkafka's message, without the values in
+    /// it.
     pub(crate) fn no_client(&self, error: KafkaError) -> OutboxError {
         let words = match error {
             KafkaError::ClientConfig(_, words, name, _) => words.replace(&name, shown(&name)),

@@ -4,7 +4,8 @@
 //! # Log lines
 //!
 //! A filter such as `RUST_LOG=outbox=debug` shows all of these but librdkafka's own. An error asks
-//! for an operator. A warning says what the relay or the consumer waits for by itself.
+//! for an operator. A warning means that the relay or the consumer waits, and continues without
+//! help.
 //!
 //! | target | lines about |
 //! |---|---|
@@ -18,7 +19,7 @@
 //!
 //! # Metrics
 //!
-//! They go to whatever exporter the program installs.
+//! They go to the exporter that the program installs.
 //!
 //! | metric | kind | unit | |
 //! |---|---|---|---|
@@ -114,7 +115,7 @@ pub(crate) fn duplicate_suppressed() {
     metrics::counter!("outbox_duplicates_suppressed_total").increment(1);
 }
 
-/// Times an attempt of a handler.
+/// Measures the time of an attempt.
 #[cfg(feature = "kafka")]
 pub(crate) async fn handling<T>(attempt: impl Future<Output = T>) -> T {
     #[cfg(feature = "metrics")]

@@ -1,4 +1,4 @@
-//! What an operator asks of an outbox: how far its relays are, what is parked, what to publish
+//! What an operator asks of an outbox: how far its relays are, what is parked, and what to publish
 //! again.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::store::parked::{Discard, Release, parked_by};
 use crate::store::tx_options::TxOptions;
 
 impl<DB: OutboxDatabase> Outbox<DB> {
-    /// How far the relays are. On Postgres it reads up to [`Status::COUNTED`] index entries for
+    /// How far the relays are. On Postgres this reads up to [`Status::COUNTED`] index entries for
     /// each lane.
     ///
     /// # Errors
@@ -25,9 +25,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(DB::status(self.pool(), &self.settings().names).await?)
     }
 
-    /// Forgets what the consumer group `group` handled longer ago than `retention`, as its running
-    /// consumers do from time to time: for handlers that no [`Consumer`](crate::consume) runs.
-    /// Returns how many events that were.
+    /// Forgets what the consumer group `group` handled longer ago than `retention`. Running
+    /// consumers do this regularly; call it for handlers that no [`Consumer`](crate::consume) runs.
+    /// Returns the number of events.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -36,7 +36,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         group: &str,
         retention: Duration,
     ) -> Result<u64, OutboxError> {
-        /// In one statement, so that none holds locks for long.
+        /// Most rows in one statement, so that none holds locks for long.
         const AT_ONCE: u32 = 5_000;
         let names = &self.settings().names;
         let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
@@ -52,9 +52,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         }
     }
 
-    /// Takes back the space of events that are published, and older than `retention`, as a running
-    /// relay does every few seconds: for jobs, and for a database whose relays are all stopped.
-    /// Returns how many events. On Postgres space comes back in blocks of about a million.
+    /// Takes back the space of events that are published and older than `retention`. A running
+    /// relay does this every few seconds; call it in jobs, or when all relays are stopped. Returns
+    /// the number of events. On Postgres, space comes back in blocks of about a million events.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -63,9 +63,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(DB::reclaim(self.pool(), &self.settings().names, retention).await?)
     }
 
-    /// Parked events, `limit` of them at most (and never more than 10,000, or 16 MiB unless a
-    /// single event is larger). Those of a topic and key stand together, in their order; keys come
-    /// in no particular one.
+    /// Parked events, at most `limit` (and never more than 10,000, or 16 MiB unless a single event
+    /// is larger). Those of a topic and key are together, in their order; keys are in no particular
+    /// order.
     ///
     /// A relay parks an event that the broker refused [several times](crate::RelayBuilder::park_after),
     /// and with it the later events of its topic and key, so that those stay in order and the other
@@ -92,8 +92,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(DB::parked(self.pool(), &self.settings().names, None, limit).await?)
     }
 
-    /// The parked events behind `last` in the list of [`parked`](Self::parked). None: that was the
-    /// end of it.
+    /// The parked events after `last` in the list of [`parked`](Self::parked). Empty at the end of
+    /// the list.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -106,8 +106,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(DB::parked(self.pool(), &self.settings().names, after, limit).await?)
     }
 
-    /// Has a relay try the parked events with this key again, on whatever topic, in order, at once.
-    /// Returns how many there are.
+    /// Has a relay try the parked events with this key again at once, on every topic, in order.
+    /// Returns their number.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -115,8 +115,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.release(Release::Key(key)).await
     }
 
-    /// Has a relay try the parked events of this topic and key again, in order, at once. Returns
-    /// how many there are.
+    /// Has a relay try the parked events of this topic and key again at once, in order. Returns
+    /// their number.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -125,8 +125,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.release(Release::OnTopic(lane, KeyDigest::of(topic, key))).await
     }
 
-    /// Has a relay try all parked events again, those of each key in order, at once. Returns how
-    /// many there are.
+    /// Has a relay try all parked events again at once, those of each key in order. Returns their
+    /// number.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -141,20 +141,20 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         Ok(released)
     }
 
-    /// Gives up a parked event that is the first of its topic and key: it is not published, unless
+    /// Discards a parked event that is the first of its topic and key: it is not published, unless
     /// a relay sends it at this very moment, nor [replayed](Self::replay), unless by its id. The
-    /// events behind it go on when they are tried again (or [released](Self::release_parked)).
-    /// Returns whether it was there.
+    /// events behind it continue when they are tried again (or [released](Self::release_parked)).
+    /// Returns whether it was parked.
     ///
     /// # Errors
-    /// If it [waits behind](ParkedEvent::waits_behind) another event, which is what was refused
-    /// ([`ErrorKind::NotAtFault`]): then nothing is changed. If the database refuses, or its tables
+    /// If it only [waits behind](ParkedEvent::waits_behind) the event that was refused
+    /// ([`ErrorKind::NotAtFault`]); nothing is changed then. If the database refuses, or its tables
     /// are missing.
     pub async fn discard_parked(&self, id: Uuid) -> Result<bool, OutboxError> {
         self.discard(id, false).await
     }
 
-    /// Gives up a parked event as [`discard_parked`](Self::discard_parked) does, even if it merely
+    /// Discards a parked event as [`discard_parked`](Self::discard_parked) does, even if it only
     /// waits behind another one.
     ///
     /// # Errors
@@ -181,9 +181,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         }
     }
 
-    /// Parked events that were given up, the latest first, `limit` of them at most (and never more
-    /// than 10,000). They are forgotten when their space is reclaimed, as nothing of them is left
-    /// to be replayed then.
+    /// Discarded events, the latest first, at most `limit` (and never more than 10,000). They are
+    /// forgotten when their space is reclaimed, since they cannot be replayed after that.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.
@@ -197,9 +196,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// those that are parked are, nor those that were discarded, unless [by id](Replay::ids). See
     /// [`RelayBuilder::retention`](crate::RelayBuilder::retention) for what is retained.
     ///
-    /// It all takes place in the database. On Postgres it is given up after ten minutes, or what
-    /// `statement_timeout` allows if that is less; on SQLite, other writers wait for it. Narrow
-    /// `which` down to what is needed.
+    /// All of it happens in the database. On Postgres it fails after ten minutes, or after
+    /// `statement_timeout` if that is less; on SQLite, other writers wait for it. Narrow `which`
+    /// down to what is needed.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.

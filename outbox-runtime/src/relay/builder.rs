@@ -23,7 +23,7 @@ pub struct RelayBuilder<DB: OutboxDatabase, P> {
 const SHORTEST_TURN_LIMIT: Duration = Duration::from_secs(5);
 const LONGEST_TURN_LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// A relay that died without a word is noticed after as long.
+/// The longest lease, and so the longest time until a dead relay is noticed.
 const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, Clone)]
@@ -60,22 +60,23 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
         Self { outbox, publisher, settings: Settings::default() }
     }
 
-    /// How long it waits for a ring of the doorbell before it looks by itself. Default: 250 ms; at
-    /// least 1 ms, at most 30 days. The ring normally comes first; this is how late an event can be
-    /// when the ring was lost.
+    /// Longest wait for a ring of the doorbell before the relay looks for events. Default: 250 ms;
+    /// at least 1 ms, at most 30 days. Normally the ring comes first; if it is lost, an event is
+    /// late by up to this time.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = within(interval, Duration::from_millis(1), LONGEST_WAIT);
         self
     }
 
-    /// How long a relay that died keeps its lanes. Default: 5 s; at least 50 ms, at most a day.
-    /// Renewed every third of it, or every 2 s if that is sooner. Shorter: a faster take-over;
-    /// longer: more tolerance for a database that answers slowly.
+    /// Time for which a dead relay keeps its lanes. Default: 5 s; at least 50 ms, at most a day. A
+    /// running relay renews its lease after a third of it, or after 2 s if that is sooner. A
+    /// shorter lease means a faster take-over; a longer one, more tolerance for a database that
+    /// answers slowly.
     ///
-    /// It runs out by the database's clock. If that is set back, another relay waits for one lease
-    /// by its own clock instead; if it is set forward, lanes change hands once, and what was in
-    /// flight may be published twice.
+    /// It ends by the database's clock. If that clock is set back, another relay waits for one
+    /// lease by its own clock instead. If it is set forward, lanes change hands once, and what was
+    /// in flight may be published twice.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = within(lease, Duration::from_millis(50), LONGEST_LEASE);
@@ -99,46 +100,46 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
         self
     }
 
-    /// The most bytes of events that it holds, in all lanes together: read, to be sent next, in
-    /// flight, to be parked. Each event counts twice, for the publisher has a copy of its own.
-    /// Default: 64 MiB; at least 1 MiB. Only a single event for which there is no room is read all
-    /// the same, so the bound is this much and twice the largest event.
+    /// Most bytes of events to hold, in all lanes together: read, to be sent next, in flight, to be
+    /// parked. Each event counts twice, since the publisher has a copy. Default: 64 MiB; at least 1
+    /// MiB. A single event for which there is no room is still read, so the bound is this plus
+    /// twice the largest event.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.settings.memory = bytes.max(1024 * 1024);
         self
     }
 
-    /// How long a shutdown waits for the acknowledgement of what is in flight. Default: 10 s; at
-    /// most 30 days. What was not acknowledged by then stays in the outbox, and may be published
-    /// twice.
+    /// Longest time that a shutdown waits for the acknowledgement of what is in flight. Default: 10
+    /// s; at most 30 days. What was not acknowledged by then stays in the outbox, and may be
+    /// published twice.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = within(timeout, Duration::ZERO, LONGEST_WAIT);
         self
     }
 
-    /// After how many refusals of an event, tried alone, it is parked. Default: 5. Its lane waits
-    /// so long. One that is refused for its size is parked after the first.
+    /// Number of refusals, sent alone, after which an event is parked. Default: 5; at least 1. Its
+    /// lane waits until then. An event that is refused for its size is parked after the first one.
     #[must_use]
     pub fn park_after(mut self, refusals: u32) -> Self {
         self.settings.park_after = refusals.max(1);
         self
     }
 
-    /// How long after its last refusal a parked event is tried again. Default: 30 s; at least 1 ms,
-    /// at most 30 days. At first, 32 keys are tried each time; once an event gets through, the
-    /// others follow. Of parked events, about 4 MiB are in memory at a time.
+    /// Time after its last refusal at which a parked event is tried again. Default: 30 s; at least
+    /// 1 ms, at most 30 days. At first, 32 keys are tried each time; once an event is accepted, the
+    /// others follow. About 4 MiB of parked events are in memory at a time.
     #[must_use]
     pub fn retry_parked(mut self, every: Duration) -> Self {
         self.settings.retry_parked = within(every, Duration::from_millis(1), LONGEST_WAIT);
         self
     }
 
-    /// How long published events are kept, to be [replayed](Outbox::replay). Default: not at all;
-    /// at most 100 years. Their space comes back in blocks: on Postgres a block is about a million
-    /// events, and there are sixteen; what is published is reclaimed sooner than this when they run
-    /// out.
+    /// Time for which published events are kept, to be [replayed](Outbox::replay). Default: zero;
+    /// at most 100 years. Space comes back in blocks. On Postgres, a block is about a million
+    /// events, and there are sixteen; when they run out, published events are reclaimed sooner than
+    /// this.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = within(retention, Duration::ZERO, LONGEST_KEEPING);

@@ -83,26 +83,26 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         self
     }
 
-    /// How many events are handled at the same time, each of another key and on a connection of its
-    /// own: the pool should have as many. Default: 8.
+    /// Number of events that are handled at the same time, each of another key and on a connection
+    /// of its own: the pool should have as many. Default: 8; at least 1.
     #[must_use]
     pub fn concurrency(mut self, handlers: usize) -> Self {
         self.settings.concurrency = handlers.max(1);
         self
     }
 
-    /// How many events of a partition may be in hand: being handled, waiting for their turn or for
-    /// a retry. With more, the partition is paused. Default: 1,000.
+    /// Most events of a partition in hand: being handled, waiting for their turn or for a retry.
+    /// With more, the partition is paused. Default: 1,000; at least 1.
     #[must_use]
     pub fn max_in_flight(mut self, events: usize) -> Self {
         self.settings.max_in_flight = events.max(1);
         self
     }
 
-    /// How many bytes of messages may be in hand, of all partitions together. Half of it is for the
-    /// partition that comes first, and half is shared out evenly; a partition that has used up its
-    /// share is paused. However large it is, one message of each partition can be in hand. Default:
-    /// 64 MiB.
+    /// Most bytes of messages in hand, of all partitions together. Half of it is for the partitions
+    /// that come first, and half is shared evenly; a partition that has used up its share is
+    /// paused. One message of each partition can always be in hand, whatever its size. Default: 64
+    /// MiB.
     ///
     /// Besides, librdkafka holds what it fetches ahead: 16 MiB (`queued.max.messages.kbytes`), and
     /// an answer of each broker, of up to 16 MiB (`fetch.max.bytes`). What a handler makes of its
@@ -113,7 +113,7 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         self
     }
 
-    /// How long a shutdown waits for the handlers that are running. Default: 10 s; at most 30 days.
+    /// Longest time that a shutdown waits for running handlers. Default: 10 s; at most 30 days.
     /// What was not committed by then is rolled back, and comes again.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
@@ -121,15 +121,15 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         self
     }
 
-    /// What becomes of messages that are not what they should be. Default: dead letters.
+    /// What becomes of messages that cannot be decoded. Default: they become dead letters.
     #[must_use]
     pub fn undecodable(mut self, undecodable: Undecodable) -> Self {
         self.settings.undecodable = undecodable;
         self
     }
 
-    /// What becomes of events whose name no handler takes. Default: they are skipped, with a
-    /// warning for the first of each name.
+    /// What becomes of events whose name no handler takes. Default: they are skipped, and the first
+    /// of each name is logged as a warning.
     #[must_use]
     pub fn unknown_events(mut self, unknown: UnknownEvents) -> Self {
         self.settings.unknown_events = unknown;
@@ -146,12 +146,10 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         self
     }
 
-    /// For how long the inbox remembers. Default: 15 days; at least an hour, at most 100 years.
-    /// With Kafka's defaults a quiet topic keeps a message for up to twice 7 days (`retention.ms`,
-    /// and `segment.ms` for the segment that is being written): what the inbox has forgotten cannot
-    /// come again then. An event that does come again after this is handled again; where topics
-    /// keep messages for longer, or are replayed from the beginning, so must this be. It is never
-    /// less than twice the longest delay of a retry topic.
+    /// How long handled ids are kept. Default: 15 days; at least an hour, at most 100 years. Must
+    /// exceed the longest time after which a message can come again: `retention.ms` + `segment.ms`
+    /// (with Kafka's defaults, 14 days on a quiet topic), and any replay. An event that comes again
+    /// later is handled again. It is never less than twice the longest delay of a retry topic.
     #[must_use]
     pub fn inbox_retention(mut self, retention: Duration) -> Self {
         self.settings.inbox_retention =

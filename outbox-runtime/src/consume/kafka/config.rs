@@ -1,4 +1,5 @@
-//! The settings of the consumer: our defaults, and what is refused because a guarantee rests on it.
+//! The settings of the consumer: our defaults, and what is refused because a guarantee depends on
+//! it.
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -44,7 +45,7 @@ const OF_THE_CLASSIC_PROTOCOL: [&str; 2] = ["partition.assignment.strategy", "se
 const PRODUCER: &[(&str, &str)] = &[
     ("acks", "all"),
     ("partitioner", "murmur2_random"),
-    // After which we are told, and try again.
+    // Time after which a failure is reported to us, and tried again.
     ("message.timeout.ms", "30000"),
     ("linger.ms", "0"),
     // A message that is too large is refused alone, and not those that would be in its batch.

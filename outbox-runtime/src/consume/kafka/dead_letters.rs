@@ -1,4 +1,4 @@
-//! What was given up: to be looked at, replayed to its own group, or discarded.
+//! Dead letters: listed, replayed to their own group, or discarded.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -20,14 +20,14 @@ use crate::kafka::{Brokers, KafkaConfig, Properties, aside};
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Marks a message on the topic of the dead letters that says what became of an earlier one.
+/// Header of a message on the dead-letter topic that says what became of an earlier one.
 const RESOLVED: &str = "outbox-resolved";
 const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 
 /// The dead letters of a topic and a consumer group.
 ///
-/// They are on the topic `<topic>.<group>.dlt`, bytes, key and headers as they were, with these
-/// headers of ours: `outbox-original-topic`, `-partition`, `-offset` and `-timestamp`,
+/// They are on the topic `<topic>.<group>.dlt`, with payload, key and headers as they were, and
+/// these headers of ours: `outbox-original-topic`, `-partition`, `-offset` and `-timestamp`,
 /// `outbox-group`, `outbox-attempts`, `outbox-error-class` (`transient`, `permanent`,
 /// `undecodable`), `outbox-error`, `outbox-first-failure` and `outbox-last-failure`; times are
 /// milliseconds since 1970. One that is replayed or discarded stays on the topic, followed in its
@@ -74,10 +74,11 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// The payload, as it came.
     pub payload: Option<Vec<u8>>,
-    /// How many bytes its payload has, if it is not here: it was too large for the topic of the
-    /// dead letters. It is at the place that it came from, until Kafka deletes it there.
+    /// Size of the payload in bytes, if it was left out because it was too large for the
+    /// dead-letter topic. The payload is still at the place it came from, until Kafka deletes it
+    /// there. `None`: it was not left out.
     pub payload_left_out: Option<u64>,
-    /// All headers: those it came with, and ours.
+    /// All headers: its own, and ours.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// The topic that it came from.
     pub original_topic: String,
@@ -85,15 +86,15 @@ pub struct DeadLetter {
     pub original_partition: i32,
     /// Its offset there.
     pub original_offset: i64,
-    /// How often it was tried.
+    /// Number of times that it was tried.
     pub attempts: u32,
     /// `transient`, `permanent` or `undecodable`.
     pub error_class: String,
-    /// What the last attempt failed with.
+    /// Error of the last attempt.
     pub error: String,
-    /// When it failed first.
+    /// Time of its first failure.
     pub first_failure: Option<SystemTime>,
-    /// When it failed last.
+    /// Time of its last failure.
     pub last_failure: Option<SystemTime>,
 }
 
@@ -146,8 +147,8 @@ impl DeadLetters {
         DeadLettersBuilder { kafka: kafka.into(), topic: String::new(), group: String::new() }
     }
 
-    /// All that were neither replayed nor discarded, oldest first in each partition. Reads the
-    /// whole topic.
+    /// All dead letters that were neither replayed nor discarded, the oldest first in each
+    /// partition. Reads the whole topic.
     ///
     /// # Errors
     /// If Kafka does not answer or refuses.
@@ -169,14 +170,14 @@ impl DeadLetters {
         Ok(open.map(DeadLetter::from).collect())
     }
 
-    /// Has the group handle it again, and no other group: by `<topic>.<group>.retry.0`, which its
-    /// consumers read. It is tried as often as a new event, and handled once: if the inbox knows
-    /// it, nothing is changed. Several are handled in the order of their replaying if they have one
-    /// key; with the key's events on the topic itself they have no order any more.
+    /// Has its group, and no other, handle it again: it is sent to `<topic>.<group>.retry.0`, which
+    /// the group's consumers read. It gets as many attempts as a new event, and is handled once: if
+    /// the inbox knows it, nothing is changed. Several of one key are handled in the order in which
+    /// they are replayed; they have no order with the key's events on the topic itself.
     ///
     /// # Errors
-    /// If its payload was left out, or if Kafka does not answer or refuses. It may have been
-    /// replayed then, and be listed still.
+    /// If its payload was left out, or if Kafka does not answer or refuses. In the latter case it
+    /// may have been replayed, and still be listed.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<(), OutboxError> {
         if let Some(bytes) = letter.payload_left_out {
             return Err(OutboxError::config(format!(
@@ -198,15 +199,15 @@ impl DeadLetters {
         self.resolve(forwarder, letter, "replayed").await
     }
 
-    /// Gives it up for good: it is not listed any more.
+    /// Discards it for good: it is no longer listed.
     ///
     /// # Errors
-    /// If Kafka does not answer or refuses. It is listed still then.
+    /// If Kafka does not answer or refuses. It is then still listed.
     pub async fn discard(&self, letter: &DeadLetter) -> Result<(), OutboxError> {
         self.resolve(self.forwarder()?, letter, "discarded").await
     }
 
-    /// One for all letters.
+    /// The producer, shared by all letters.
     fn forwarder(&self) -> Result<&Forwarder, OutboxError> {
         if let Some(forwarder) = self.forwarder.get() {
             return Ok(forwarder);
@@ -240,18 +241,18 @@ impl DeadLetters {
     }
 }
 
-/// Everything on the topic, up to its end as it is now. A topic that is not there has nothing.
+/// Everything on the topic, up to its current end. Nothing, if the topic does not exist.
 fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message>, KafkaError> {
     let mut config = config::connection(properties);
-    // A group is asked for, and its own is one that this user has the right to. Nothing is
-    // committed, and nothing joined.
+    // librdkafka requires a group, and this user has a right to this one. Nothing is committed, and
+    // no group is joined.
     config
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest");
     let brokers = Brokers::new(properties.brokers(), "the dead letters cannot be read");
     let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers)?;
-    // All of them: to ask for one may create it.
+    // All topics: asking for one topic may create it.
     let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(Vec::new());
@@ -271,7 +272,7 @@ fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message
     while !ends.is_empty() {
         let message = match consumer.poll(ANSWER_WITHIN) {
             Some(Ok(message)) => owned(&message),
-            // One of several brokers that is away, for example.
+            // For example, one of several brokers is away.
             Some(Err(error)) if last.elapsed() > ANSWER_WITHIN => return Err(error),
             Some(Err(_)) => continue,
             None => {
@@ -288,7 +289,7 @@ fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message
     Ok(messages)
 }
 
-/// Where a partition begins and ends. One that was just created has no leader for a moment.
+/// The first and the end offset of a partition. A new partition has no leader for a moment.
 fn watermarks(
     consumer: &BaseConsumer<Brokers>,
     topic: &str,

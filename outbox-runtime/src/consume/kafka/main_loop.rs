@@ -1,5 +1,5 @@
-//! The consumer's loop: it receives, gives out jobs, and stores the offsets up to which all are
-//! done. It never waits for a handler, so librdkafka is polled all the time.
+//! The consumer's loop: it receives messages, starts jobs, and stores the offsets up to which all
+//! are done. It never waits for a handler, so librdkafka is always polled.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -47,10 +47,10 @@ pub(super) struct MainLoop<DB: OutboxDatabase> {
     plan: Plan,
     settings: Settings,
     partitions: HashMap<Place, Partition>,
-    /// How many of them are paused.
+    /// Number of paused partitions.
     paused: usize,
     budget: Budget,
-    /// In hand of all partitions.
+    /// Bytes in hand of all partitions.
     bytes: Arc<Bytes>,
     generations: u64,
     /// Jobs whose messages have keys, behind others of theirs.
@@ -127,7 +127,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
                 }
                 () = sleep_until(turn_by) => {}
             }
-            // Before what came after it.
+            // Before messages that came after the revocation.
             for place in self.consumer.context().take_revoked() {
                 self.revoked(&place);
             }
@@ -198,9 +198,9 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
         self.running.insert(handle.id(), Running { place, generation, ticket, key, handle });
     }
 
-    /// The log was truncated, or begins anew. What librdkafka has stored and committed is of the
-    /// log as it was: it commits nothing that is lower by itself, and after a crash what is between
-    /// would be passed over.
+    /// The log was truncated, or its topic was created again. The offset that librdkafka has stored
+    /// and committed belongs to the old log. It does not commit a lower one on its own, and after a
+    /// crash the messages in between would be skipped.
     fn went_back(&self, message: &Message, first: i64) {
         let Message { topic, partition, offset, .. } = message;
         tracing::warn!(
@@ -208,8 +208,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             topic,
             partition,
             offset,
-            "the offsets of a partition have gone back: its topic was deleted and made again, or has lost its end. The consumer \
-             goes on from there"
+            "the offsets of a partition have gone back: its topic was deleted and made again, or has lost its end. The consumer continues from there"
         );
         let mut list = TopicPartitionList::with_capacity(1);
         let committed = list
@@ -217,7 +216,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             .and_then(|()| self.consumer.store_offsets(&list))
             .and_then(|()| self.consumer.commit(&list, CommitMode::Async));
         if let Err(error) = committed {
-            // It went to another member meanwhile.
+            // The partition went to another member.
             tracing::debug!(target: target::CONSUMER, %error, topic, partition, "lower offset not committed");
         }
     }
@@ -263,8 +262,8 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
         }
     }
 
-    /// Another member has the partition. It gets what is not done here, and the inbox knows what
-    /// is.
+    /// Another member has the partition now. It receives what is not done here; the inbox knows
+    /// what is.
     fn revoked(&mut self, place: &Place) {
         if let Some(partition) = self.partitions.remove(place) {
             self.paused -= usize::from(partition.paused);
@@ -320,15 +319,15 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             && let Some(up_to) = partition.done(ticket)
             && let Err(error) = self.consumer.store_offset(topic, number, up_to)
         {
-            // It went to another member meanwhile: that gets the event again, and finds it in the
-            // inbox.
+            // The partition went to another member, which receives the event again and finds it in
+            // the inbox.
             tracing::debug!(target: target::CONSUMER, %error, topic, partition = number, "offset not stored");
         }
         self.resume_with_room();
         Ok(())
     }
 
-    /// What runs is finished; what waits is left.
+    /// Finishes the running jobs; queued ones are left.
     pub(super) async fn drain(&mut self) -> Result<(), OutboxError> {
         self.queues = KeyQueues::default();
         let deadline = Instant::now() + self.settings.drain_timeout;
@@ -364,7 +363,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
     }
 }
 
-/// The next message, once it is time.
+/// The next message, after the pause.
 async fn receive(
     consumer: &StreamConsumer<Context>,
     not_before: Instant,

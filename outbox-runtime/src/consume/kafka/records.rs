@@ -27,8 +27,8 @@ pub(super) fn without_payload(message: &BorrowedMessage<'_>) -> Message {
 
 type OwnedHeader = (String, Option<Vec<u8>>);
 
-/// All headers that can be had, and the number of the others. rdkafka panics on one whose name is
-/// not UTF-8.
+/// All headers that can be read, and the number of the others. rdkafka panics on a header whose
+/// name is not UTF-8.
 fn owned_headers(headers: &BorrowedHeaders) -> (Vec<OwnedHeader>, usize) {
     let mut owned = Vec::with_capacity(headers.count());
     for i in 0..headers.count() {

@@ -1,4 +1,5 @@
-//! The settings of the producer: our defaults, and what is refused because a guarantee rests on it.
+//! The settings of the producer: our defaults, and what is refused because a guarantee depends on
+//! it.
 
 use rdkafka::ClientConfig;
 
@@ -19,19 +20,19 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
-    // How long a broker waits for replicas before it answers that it waited in vain. Meanwhile it
+    // Time for which a broker waits for replicas before it answers with an error. Until then it
     // answers nothing else on the connection: with librdkafka's 30 s, one partition holds up all
     // others of its broker.
     ("request.timeout.ms", "5000"),
-    // How long a new topic may stay unknown before its events fail. librdkafka's 30 s would hold up
-    // other lanes.
+    // Time for which a new topic may be unknown before its events fail. librdkafka's 30 s would
+    // hold up other lanes.
     ("topic.metadata.propagation.max.ms", "5000"),
-    // How soon a topic that was missing is found. librdkafka's own 5 minutes are long for a lane to
-    // wait.
+    // Time until a topic that was missing is found. librdkafka's own 5 minutes are long for a lane
+    // to wait.
     ("topic.metadata.refresh.interval.ms", "10000"),
     // Reconnect soon after a broker is back.
     ("reconnect.backoff.max.ms", "2000"),
-    // What each partition acknowledges.
+    // How much each partition has acknowledged.
     (STATISTICS, EVERY_SECOND),
 ];
 
@@ -71,15 +72,15 @@ impl KafkaPublisherBuilder {
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
         let properties = self.kafka.set_by_user().or(DEFAULTS);
         let mut client = properties.client(refusal)?;
-        // They are for this publisher alone, and by rarer ones a partition that has just
-        // acknowledged would look like one that stalls.
+        // Only this publisher reads them. With rarer ones, a partition that has just acknowledged
+        // would look stalled.
         client.set(STATISTICS, EVERY_SECOND);
         KafkaPublisher::from_config(ProducerConfig { source: self.source, properties, client })
     }
 }
 
-/// Why a property cannot be had. What is not here was looked at, and cannot lose an event, or
-/// change the order of a key: it says how to reach the brokers, how fast things go, or what is too
+/// Why a property is refused. All other properties were checked, and cannot lose an event or change
+/// the order of a key: they say how to reach the brokers, how fast things are, or what is too
 /// large.
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim().to_ascii_lowercase();

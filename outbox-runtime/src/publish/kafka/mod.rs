@@ -69,13 +69,13 @@ pub struct KafkaPublisher {
     /// The topics that take nothing.
     stalls: Arc<Stalls>,
     main: Slot,
-    /// For events that are sent alone: with one event to a request, and none of the others to lose
-    /// by a fatal error.
+    /// For events that are sent alone: one event in a request, so that a fatal error affects no
+    /// other event.
     alone: Slot,
 }
 
-/// A producer that is replaced when it is over: after a fatal error, librdkafka's answer to what
-/// would otherwise be a gap in the order, or when a topic takes nothing.
+/// A producer that is replaced when it has ended: after a fatal error, by which librdkafka prevents
+/// a gap in the order, or when a topic takes nothing.
 #[derive(Default)]
 struct Slot(Mutex<Current>);
 
@@ -105,8 +105,8 @@ impl Slot {
 }
 
 impl Current {
-    /// Says why the producer ended, unless that is what the refusal of an event leads to. It may
-    /// end again at once.
+    /// Logs why the producer ended, unless the refusal of an event caused it. It may end again at
+    /// once.
     fn tell(&mut self, error: Option<(RDKafkaErrorCode, String)>) {
         let Some((code, reason)) = error else { return };
         let expected = code == RDKafkaErrorCode::GaplessGuarantee;
@@ -119,7 +119,7 @@ impl Current {
     }
 }
 
-/// How often it is said that a producer ended.
+/// Shortest time between two log lines about ended producers.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl KafkaPublisher {
@@ -143,7 +143,7 @@ impl KafkaPublisher {
         let brokers = Brokers::new(config.properties.brokers(), meaning);
         let (stalls, main, alone) = Default::default();
         let publisher = Self { config, brokers, stalls, main, alone };
-        // What librdkafka finds wrong with the settings is said now.
+        // Errors that librdkafka finds in the settings are reported now.
         publisher.main.get(|| publisher.start_main())?;
         Ok(publisher)
     }
