@@ -1,4 +1,4 @@
-//! Consumers in the rough, on real servers: three groups on two topics, in four processes that
+//! Consumers under attack, on real servers: three groups on two topics, in four processes that
 //! leave, join and are killed, with a broker that crashes, handlers that fail, and garbage among
 //! the messages. In the end, by counting in the database and on the topics: the effect of every
 //! event is there once for each group, or the event is in that group's dead letters.
@@ -40,9 +40,9 @@ use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres as Serv
 const PROCESSES: usize = 4;
 const CUSTOMERS: u64 = 60;
 const PARTITIONS: i32 = 6;
-/// Kills, exits and crashes come this often.
+/// Interval between kills, exits and crashes.
 const MISHAP_EVERY: Duration = Duration::from_millis(1_500);
-/// What is left is worked off within this.
+/// Longest time until everything that is left is done.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
 event_on_topic!(Ordered, "soak-orders");

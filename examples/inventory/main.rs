@@ -27,7 +27,7 @@ struct OrderPlaced {
     number: i64,
 }
 
-/// What it does on `tx` is done once for each event, however often the event comes.
+/// What it does on `tx` is done once for each event, even if the event comes several times.
 #[event_handler(group = "inventory")]
 async fn reserve(tx: &mut OutboxTx<'_, Postgres>, order: OrderPlaced) -> Result<(), sqlx::Error> {
     sqlx::query("insert into reservation (order_id, customer, number) values ($1, $2, $3)")
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             format!("{name} is not set: `eval \"$(cargo xtask up)\"` starts servers and sets it")
         })
     };
-    // Lazily: the first to need a connection is `migrate`, whose error says what to look for.
+    // Lazily: `migrate` is the first to need a connection, and its error says what to look for.
     let pool = PgPoolOptions::new()
         .max_connections(5)
         .acquire_timeout(Duration::from_secs(5))
@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let kafka = KafkaConfig::new(setting("KAFKA_BROKERS")?)
         .property("allow.auto.create.topics", "true")
-        // How long the partitions of an instance that was killed wait for another. librdkafka's
+        // Time for which the partitions of a killed instance wait for another one. librdkafka's
         // default is 45 s.
         .property("session.timeout.ms", "10000");
     let consumer = Consumer::builder(outbox, kafka).handler(reserve).build()?;

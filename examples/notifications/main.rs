@@ -8,8 +8,8 @@
 //! cargo run --package outbox-cli -- dead-letters list --topic orders --group notifications
 //! ```
 //!
-//! The customer `nobody` has no mailbox: a dead letter at once. For `busy` it takes two retry
-//! topics until it is one.
+//! The customer `nobody` has no mailbox: a dead letter at once. An e-mail to `busy` goes through
+//! two retry topics before it becomes one.
 
 use std::error::Error;
 use std::time::Duration;
@@ -39,7 +39,7 @@ enum NotifyError {
     #[error("{0} has no mailbox")]
     #[classify(permanent)]
     NoMailbox(String),
-    /// Tried again at once, then after 5 s and a minute: and only then a dead letter.
+    /// Tried again at once, then after 5 s and after a minute; then it becomes a dead letter.
     #[error("the mail provider is busy")]
     Busy,
     /// While the database is away, the event waits, and no attempt is counted.
@@ -47,8 +47,8 @@ enum NotifyError {
     Database(#[from] sqlx::Error),
 }
 
-/// While an e-mail waits in a retry topic, the later ones of its customer wait behind it: nobody
-/// reads of the second order before the first.
+/// While an e-mail waits in a retry topic, later ones to the same customer wait behind it: no
+/// customer reads of a second order before the first.
 #[event_handler(group = "notifications", attempts = 2, retry_topics = ["5s", "1m"], later_events = "wait")]
 async fn confirm(
     tx: &mut OutboxTx<'_, Postgres>,
@@ -61,10 +61,10 @@ async fn confirm(
         .bind(&order.customer)
         .execute(tx)
         .await?;
-    // The row is there once, whatever happens. The e-mail is not part of the transaction: if the
-    // commit behind it fails, or the process dies before it, the event comes again, and is sent
-    // again. The remedy is the provider's: it sends but one e-mail for an idempotency key, and the
-    // id of the event is the same whenever the event comes.
+    // The row is written once in any case. The e-mail is not part of the transaction: if the commit
+    // fails, or the process dies before it, the event comes again, and so does the e-mail. The
+    // provider can prevent that: it sends one e-mail for each idempotency key, and the id of the
+    // event is the same each time the event comes.
     mail.send(&order.customer, &format!("We have your order: {}", order.item), context.id).await
 }
 

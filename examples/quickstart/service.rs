@@ -118,11 +118,11 @@ pub(super) async fn service(what: &str, database: &str, brokers: &str) -> Result
     }
 }
 
-/// How many orders were committed by the process that was killed before it published.
+/// Number of orders committed by the process that was killed before it published.
 const COMMITTED_BEFORE: usize = 3;
 
-/// Lets the process die at the worst moment: the broker has the events, and the relay has not noted
-/// it.
+/// Kills the process at the worst moment: the broker has the events, and the relay has not saved
+/// its progress.
 struct DiesAfterPublishing {
     publisher: KafkaPublisher,
     acknowledged: AtomicUsize,

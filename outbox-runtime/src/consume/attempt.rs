@@ -1,5 +1,5 @@
-//! One attempt: prepare (read the event), admit (note it in the inbox), run the handler, conclude
-//! (commit or roll back).
+//! One attempt: prepare (read the event), admit (insert it into the inbox), run the handler,
+//! conclude (commit or roll back).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(crate) enum Attempted {
     Duplicate,
     /// No handler takes events of this name.
     NoHandler,
-    /// An earlier event of its key is not settled, and this one is to be queued behind that.
+    /// An earlier event of its key is not settled, and this one has to be queued behind it.
     BehindAnother,
     /// It is in a retry topic, and was delivered again from its own.
     InRetryTopic,
@@ -105,9 +105,8 @@ const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`
                                      use its `tx`, or the pool's `max_connections` be twice the consumer's `concurrency`)";
 
 impl<DB: OutboxDatabase> Group<DB> {
-    /// Handles a message, once, in one transaction. Every wait for the database has an end: a
-    /// connection may go dead without a word. A transaction that is given up is dropped with its
-    /// connection.
+    /// Handles a message once, in one transaction. Every wait for the database is bounded, since a
+    /// connection may die silently. A transaction that is abandoned is dropped with its connection.
     pub(crate) async fn attempt(
         &self,
         incoming: &Incoming<'_, DB>,
@@ -147,7 +146,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         self.outbox.begin_with(TxOptions { watch: true, ..TxOptions::of_consumer(limit) }).await
     }
 
-    /// Notes the event in the inbox, unless it is there or must be queued.
+    /// Inserts the event into the inbox, unless it is there or must be queued.
     async fn admit(
         &self,
         tx: &mut OutboxTx<'static, DB>,
@@ -278,8 +277,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         })
     }
 
-    /// How the event is noted in the queue of its key; `None` if its key has none: it is not kept
-    /// in order, and was not when the event was first queued.
+    /// How the event is recorded in the queue of its key. `None`: the key is not kept in order, and
+    /// was not when the event was first queued.
     pub(crate) fn queued<'m>(&'m self, incoming: &'m Incoming<'_, DB>) -> Option<QueuedEvent<'m>> {
         let Incoming { message, history, id, .. } = incoming;
         let History { topic, partition, offset, .. } = history;

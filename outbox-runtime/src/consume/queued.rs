@@ -1,5 +1,5 @@
-//! Events that are kept in the database behind an earlier one of their key, and what is noted of
-//! that one.
+//! Events that are kept in the database behind an earlier one of their key, and the record of that
+//! one.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -18,9 +18,8 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
 use crate::store::{GroupKey, OutboxDatabase, QueueHead, QueuedEvent, StoredMessage};
 
-/// Time after which the database ends a statement on the queue of a key, and after which its answer
-/// is not waited for any more. It may wait for the lock of a key whose handler runs, and is tried
-/// again.
+/// Time-outs of a statement on the queue of a key, in the database and on our side. It may wait for
+/// the lock of a key whose handler runs, and is tried again.
 const STEP: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(15));
 /// The same for a search through all queues of a group.
 const SEARCH: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(65));
@@ -91,7 +90,7 @@ impl Tries {
 
 /// Evaluates to the result of a call on `tx`, in a transaction of its own. It is tried until it
 /// succeeds: while the database is away, this waits. A function would need a closure that is `Send`
-/// for every lifetime of its `tx`, which cannot be said yet.
+/// for every lifetime of its `tx`, which cannot be expressed yet.
 macro_rules! in_transaction {
     ($worker:expr, |$refused:ident| $log:expr, |$tx:ident| $call:expr) => {{
         let mut tries = Tries::new();
@@ -115,7 +114,7 @@ macro_rules! in_transaction {
     }};
 }
 
-/// The same for an event whose partition waits meanwhile.
+/// The same for an event whose partition waits until then.
 macro_rules! note_event {
     ($worker:expr, $incoming:expr, |$tx:ident| $call:expr) => {
         in_transaction!(
@@ -130,8 +129,8 @@ macro_rules! note_event {
 }
 
 impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
-    /// Keeps an event in the database until the earlier ones of its key are settled. `false`: they
-    /// are settled meanwhile.
+    /// Keeps an event in the database until the earlier ones of its key are settled. Returns
+    /// `false` if they are settled by now.
     pub(super) async fn enqueue(&self, incoming: &Incoming<'_, DB>) -> Result<bool, Unsettled> {
         let Some(queued) = self.group.queued(incoming) else { return Ok(false) };
         let Incoming { message, history, .. } = incoming;
@@ -154,8 +153,8 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         Ok(kept)
     }
 
-    /// Notes that an event failed and is about to be sent to a retry topic. `false`, noting
-    /// nothing: the group has handled it meanwhile, somewhere else.
+    /// Records that an event failed and is about to be sent to a retry topic. Returns `false`,
+    /// recording nothing, if the group has handled it.
     pub(super) async fn note_failed(&self, incoming: &Incoming<'_, DB>) -> Result<bool, Unsettled> {
         let Some(queued) = self.queued_in_order(incoming) else { return Ok(true) };
         let names = &self.group.outbox.settings().names;

@@ -1,4 +1,4 @@
-//! What the log says of the brokers: one line for each change, not one for each attempt.
+//! Log lines about the brokers: one for each change, not one for each attempt.
 
 use crate::observe::target;
 

@@ -1,4 +1,4 @@
-//! How a program reaches Kafka, said once for all its clients.
+//! The settings by which all clients of a program reach Kafka.
 
 use std::fmt;
 use std::sync::Arc;

@@ -124,7 +124,7 @@ impl fmt::Debug for Health {
 pub(crate) struct Heartbeat(Health);
 
 impl Heartbeat {
-    /// Of a loop that is to turn at least once in `longest_turn`.
+    /// Health of a loop that must turn at least once in `longest_turn`.
     pub(crate) fn new(longest_turn: Duration) -> Self {
         Self(Health(Arc::new(State {
             phase: watch::Sender::new(Phase::Built),
@@ -160,7 +160,7 @@ impl Heartbeat {
         }
     }
 
-    /// Awaits what a main loop does before it begins, and reports turns meanwhile.
+    /// Awaits the work before a main loop begins, and reports turns during it.
     pub(crate) async fn turning<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {

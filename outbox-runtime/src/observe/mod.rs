@@ -1,5 +1,5 @@
-//! What relays and consumers tell of their work: whether they are ready and live ([`Health`]), log
-//! lines by the crate `tracing`, and, with the feature `metrics`, metrics by the crate `metrics`.
+//! What relays and consumers report: whether they are ready and live ([`Health`]), log lines by the
+//! crate `tracing`, and, with the feature `metrics`, metrics by the crate `metrics`.
 //!
 //! # Log lines
 //!

@@ -1,4 +1,4 @@
-//! Kafka's records as messages of our own.
+//! Turns Kafka's records into [`Message`]s.
 
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _};

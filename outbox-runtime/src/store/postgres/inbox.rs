@@ -25,7 +25,7 @@ fn millis(time: Duration) -> f64 {
     time.as_millis().min(100 * 365 * 24 * 60 * 60 * 1000) as f64
 }
 
-/// Two keys with the same hash sometimes wait for each other; nothing else follows from it.
+/// Two keys with the same hash sometimes wait for each other; there is no other effect.
 async fn lock(
     connection: &mut PgConnection,
     names: &Names,
