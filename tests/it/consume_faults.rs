@@ -186,8 +186,14 @@ async fn a_sqlite_file_that_another_holds_costs_no_attempt_and_keys_wait_in_it()
     pool.execute("create table handled (customer text, n integer)").await.unwrap();
     let outbox = migrated(Outbox::new(pool.clone())).await;
     let options = (*pool.connect_options()).clone().busy_timeout(Duration::from_millis(50));
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
     let busy = sqlx::sqlite::SqlitePoolOptions::new()
         .max_connections(4)
+        .before_acquire(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(true) })
+        })
         .connect_with(options)
         .await
         .unwrap();
@@ -197,8 +203,8 @@ async fn a_sqlite_file_that_another_holds_costs_no_attempt_and_keys_wait_in_it()
         handler_fn(note).options(QUICK.attempts(1).retry_topics(SHORT, LaterEvents::Wait));
     let consumer = new_consumer(&Outbox::new(busy)).group("sqlite").handler(handler);
     let consumer = RunningConsumer::start(consumer);
-    // It is refused for a while: not a bound, only the cause that is to have no effect.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    let many = async || tries.load(Ordering::SeqCst) >= 30;
+    eventually("the consumer was refused again and again", many).await;
     holder.rollback().await.unwrap();
     let handled = async || {
         let handled = sqlx::query_as("select customer, n from handled order by rowid");

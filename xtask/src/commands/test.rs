@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, Read, Write};
+use std::num::NonZero;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
@@ -28,6 +29,7 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         fetch_all(&[MAIN, ALTERNATIVE], Tool::OF_TESTS)?;
     }
     let scratch = ScratchDir::new("test")?;
+    let begin = Instant::now();
 
     let servers = Servers::start(scratch.path());
     let outcome = match (&servers, interrupt.received()) {
@@ -48,7 +50,7 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let Outcome { code, summary } = outcome?;
     if let Some(summary) = summary {
         print!("{}", summary.failures());
-        println!("{summary}");
+        println!("{summary}, in {} s", begin.elapsed().as_secs());
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
@@ -160,24 +162,30 @@ fn remove_data(dir: &Path) {
     }
 }
 
+/// Tests run the examples as processes, and `cargo test --test …` does not build them.
+fn build_examples(cargo: &str) -> Result<(), Error> {
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--workspace", "--all-features", "--examples"]);
+    let built = build.current_dir(paths::workspace_root()).stdin(Stdio::null()).status();
+    if built.map_err(|error| Error::spawn(cargo, error))?.success() {
+        return Ok(());
+    }
+    Err(Error::new("the examples do not build, and the tests run them"))
+}
+
 fn cargo_test(
     arguments: &[String],
     servers: &Servers,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    // Tests run the examples as processes, and `cargo test --test …` does not build them.
-    let mut examples = Command::new(&cargo);
-    examples.args(["build", "--quiet", "--workspace", "--all-features", "--examples"]);
-    let built = examples.current_dir(paths::workspace_root()).stdin(Stdio::null()).status();
-    if !built.map_err(|error| Error::spawn(&cargo, error))?.success() {
-        return Err(Error::new("the examples do not build, and the tests run them"));
-    }
+    build_examples(&cargo)?;
     let mut child = Command::new(&cargo)
         // All failures of a run are reported, not only those of the first binary that has any.
         .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
         .args(arguments)
         .envs(servers.environment.iter().map(|(name, value)| (name, value)))
+        .env(THREADS, given(THREADS).unwrap_or_else(threads))
         .current_dir(paths::workspace_root())
         // In the background of the terminal, where it would be stopped if it read.
         .stdin(Stdio::null())
@@ -211,6 +219,16 @@ fn cargo_test(
         (None, None) => 128 + status.signal().unwrap_or(0),
     };
     Ok(Outcome { code, summary: Some(summary) })
+}
+
+/// How many tests of a program run at the same time.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// Four for each core, instead of one: most tests wait for a server most of their time.
+fn threads() -> String {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    // Each has connections to the same Postgres.
+    (4 * cores).min(16).to_string()
 }
 
 /// Waits for cargo, and passes on the signal that this process gets.

@@ -69,7 +69,7 @@ pub struct PgOptions {
 
 /// A running Postgres which trusts every connection from this machine.
 ///
-/// Dropped, it is shut down at once. `max_connections` is 200, `max_prepared_transactions` 20.
+/// Dropped, it is shut down at once. `max_connections` is 400, `max_prepared_transactions` 20.
 ///
 /// Postgres refuses to run as root. Root's servers run as the user `postgres`, or `nobody`; when
 /// that user cannot reach the directory (a clone below a directory of mode 0700), the data and a
@@ -261,7 +261,7 @@ impl Postgres {
             &format!("port={}", self.port),
             // A socket's path would have to be short, and no test uses one.
             "unix_socket_directories=",
-            "max_connections=200",
+            "max_connections=400",
             "max_prepared_transactions=20",
             &format!("fsync={fsync}"),
             &format!("full_page_writes={fsync}"),

@@ -59,45 +59,12 @@ fn macro_crate(dir: &Path) -> Result<(), Error> {
 
 fn items(dir: &Path) -> Result<(), Error> {
     crates::write(dir)?;
-    let check = |way: Way| {
-        let mut command = cargo();
-        command
-            .args(["check", "--package", way.package(), "--target-dir"])
-            .arg(dir.join("target"))
-            .env("CARGO_INCREMENTAL", "0")
-            .current_dir(dir);
-        command
-    };
-    let mut samples = Way::ALL.map(|way| (way, Samples::default()));
-    for way in Way::ALL {
-        run_command(check(way), "check a generated crate")?;
-    }
-    // Interleaved: what disturbs the machine for a while disturbs all of them.
-    for _ in 0..ROUNDS {
-        for (way, samples) in &mut samples {
-            let source = crates::source(dir, *way);
-            let touched = std::fs::File::options()
-                .append(true)
-                .open(&source)
-                .and_then(|file| file.set_modified(std::time::SystemTime::now()));
-            touched
-                .map_err(|error| Error::io(format_args!("touch {}", source.display()), error))?;
-            samples.push(cpu_seconds(check(*way), "check a generated crate")?);
-        }
-    }
-    let of = |wanted: Way| {
-        samples
-            .iter()
-            .find(|(way, _)| *way == wanted)
-            .map_or(f64::NAN, |(_, samples)| samples.median())
-    };
-    let per_item = |way: Way, plain: Way| (of(way) - of(plain)) / ITEMS as f64 * 1000.0;
-
+    let measured = Measured::all(dir)?;
     println!(
         "A crate of {ITEMS} items (`cargo check`, CPU seconds, median of {ROUNDS}, least to most)"
     );
     println!("  {:<22} {:>6}  {:<16} {:>12}  {:>10}", "", "CPU s", "", "ms per item", "lines each");
-    for (way, samples) in &samples {
+    for (way, samples) in &measured.0 {
         let plain = if way.is_of_events() { Way::PlainStructs } else { Way::PlainMethods };
         let (least, most) = samples.spread();
         let lines = expanded_lines(dir, *way)?.saturating_sub(expanded_lines(dir, plain)?);
@@ -105,24 +72,72 @@ fn items(dir: &Path) -> Result<(), Error> {
             "  {:<22} {:6.2}  ({least:.2} to {most:.2})   {:>12.2}  {:>10.1}",
             way.package(),
             samples.median(),
-            per_item(*way, plain),
+            measured.per_item(*way, plain),
             lines as f64 / ITEMS as f64
         );
     }
-    let event = |way| per_item(way, Way::PlainStructs);
-    let method = |way| per_item(way, Way::PlainMethods);
-    let ours = event(Way::DeriveDomainEvent) + method(Way::TransactionalOutbox);
-    let by_hand = event(Way::DomainEventByHand) + method(Way::TransactionByHand);
-    println!("  an event and a method  {ours:.2} ms; budget: no more than each of");
-    println!("    by hand                              {by_hand:.2} ms");
-    for (name, way) in [("async_trait", Way::AsyncTrait), ("instrument", Way::Instrument)] {
-        println!(
-            "    derive(Serialize) and {name:<14} {:.2} ms",
-            event(Way::DeriveSerialize) + method(way)
-        );
-    }
-    println!();
+    measured.print_sums();
     Ok(())
+}
+
+/// CPU seconds for the crate of each way.
+struct Measured([(Way, Samples); Way::ALL.len()]);
+
+impl Measured {
+    fn all(dir: &Path) -> Result<Self, Error> {
+        let check = |way: Way| {
+            let mut command = cargo();
+            command
+                .args(["check", "--package", way.package(), "--target-dir"])
+                .arg(dir.join("target"))
+                .env("CARGO_INCREMENTAL", "0")
+                .current_dir(dir);
+            command
+        };
+        let mut samples = Way::ALL.map(|way| (way, Samples::default()));
+        for way in Way::ALL {
+            run_command(check(way), "check a generated crate")?;
+        }
+        // Interleaved: what disturbs the machine for a while disturbs all of them.
+        for _ in 0..ROUNDS {
+            for (way, samples) in &mut samples {
+                touch(&crates::source(dir, *way))?;
+                samples.push(cpu_seconds(check(*way), "check a generated crate")?);
+            }
+        }
+        Ok(Self(samples))
+    }
+
+    /// Milliseconds that an item takes beyond the plain one.
+    fn per_item(&self, way: Way, plain: Way) -> f64 {
+        let of = |wanted: Way| {
+            let found = self.0.iter().find(|(way, _)| *way == wanted);
+            found.map_or(f64::NAN, |(_, samples)| samples.median())
+        };
+        (of(way) - of(plain)) / ITEMS as f64 * 1000.0
+    }
+
+    fn print_sums(&self) {
+        let event = |way| self.per_item(way, Way::PlainStructs);
+        let method = |way| self.per_item(way, Way::PlainMethods);
+        let ours = event(Way::DeriveDomainEvent) + method(Way::TransactionalOutbox);
+        let by_hand = event(Way::DomainEventByHand) + method(Way::TransactionByHand);
+        println!("  an event and a method  {ours:.2} ms; budget: no more than each of");
+        println!("    by hand                              {by_hand:.2} ms");
+        for (name, way) in [("async_trait", Way::AsyncTrait), ("instrument", Way::Instrument)] {
+            println!(
+                "    derive(Serialize) and {name:<14} {:.2} ms",
+                event(Way::DeriveSerialize) + method(way)
+            );
+        }
+        println!();
+    }
+}
+
+fn touch(source: &Path) -> Result<(), Error> {
+    let file = std::fs::File::options().append(true).open(source);
+    file.and_then(|file| file.set_modified(std::time::SystemTime::now()))
+        .map_err(|error| Error::io(format_args!("touch {}", source.display()), error))
 }
 
 /// As rustc prints the crate after expansion; it does so on a stable toolchain only when told to.
