@@ -99,7 +99,7 @@ fn header_problem(name: &str) -> Option<&'static str> {
     )
 }
 
-pub(crate) fn is_in_calendar(at: SystemTime) -> bool {
+fn is_in_calendar(at: SystemTime) -> bool {
     match at.duration_since(UNIX_EPOCH) {
         Ok(after) => after < LAST_YEAR,
         Err(before) => before.duration() <= FIRST_YEAR,
@@ -107,6 +107,13 @@ pub(crate) fn is_in_calendar(at: SystemTime) -> bool {
 }
 
 /// The text, as much of it as an error shows.
+/// A time from the microseconds since 1970. `None`: it is in no calendar.
+pub(crate) fn from_unix_micros(micros: i64) -> Option<SystemTime> {
+    let since = Duration::from_micros(micros.unsigned_abs());
+    let at = if micros < 0 { UNIX_EPOCH.checked_sub(since) } else { UNIX_EPOCH.checked_add(since) };
+    at.filter(|at| is_in_calendar(*at))
+}
+
 fn shown(text: &str) -> String {
     text.chars().take(100).collect::<String>().escape_debug().to_string()
 }

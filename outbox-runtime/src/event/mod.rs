@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-pub(crate) use check::{check, is_in_calendar};
+pub(crate) use check::{check, from_unix_micros};
 pub use header::{HeaderValue, Headers};
 pub use key::{EventKey, event_key};
 

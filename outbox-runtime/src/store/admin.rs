@@ -1,10 +1,12 @@
 //! What an operator learns about an outbox, and asks of it.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-use crate::record::{EventRecord, Lane};
+use super::row::row;
+use crate::event::from_unix_micros;
+use crate::record::{EventRecord, Lane, StoredEvent};
 
 /// How far the relays of an outbox are.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +88,77 @@ pub struct DiscardedEvent {
     pub reason: Option<String>,
     /// Time at which it was discarded.
     pub at: SystemTime,
+}
+
+row! {
+    /// A lane, as stores return it.
+    pub(crate) struct LaneStatusRow {
+        lane: i16,
+        owner: Option<Uuid>,
+        backlog: i64,
+        oldest_micros: Option<i64>,
+    }
+
+    /// The place of a parked event in a page.
+    pub(crate) struct PageRow {
+        seq: i64,
+        bytes: i64,
+        waits_behind: Option<Uuid>,
+    }
+
+    /// What is stored of a parked event beside the event itself.
+    pub(crate) struct RefusalRow {
+        reason: Option<String>,
+        attempts: i64,
+        since_micros: i64,
+    }
+
+    /// A discarded event, as stores return it.
+    pub(crate) struct DiscardedRow {
+        id: Uuid,
+        seq: i64,
+        topic: String,
+        name: String,
+        reason: Option<String>,
+        at_micros: i64,
+    }
+}
+
+impl From<LaneStatusRow> for LaneStatus {
+    fn from(row: LaneStatusRow) -> Self {
+        Self {
+            lane: Lane::from_number(row.lane),
+            owner: row.owner,
+            backlog: row.backlog.unsigned_abs(),
+            oldest_pending: row.oldest_micros.and_then(from_unix_micros),
+        }
+    }
+}
+
+impl From<DiscardedRow> for DiscardedEvent {
+    fn from(row: DiscardedRow) -> Self {
+        let DiscardedRow { id, seq, topic, name, reason, at_micros } = row;
+        Self { id, seq, topic, name, reason, at: at(at_micros) }
+    }
+}
+
+impl ParkedEvent {
+    pub(crate) fn new(event: StoredEvent, refusal: RefusalRow, waits_behind: Option<Uuid>) -> Self {
+        Self {
+            event: event.record,
+            lane: event.lane,
+            seq: event.seq,
+            waits_behind,
+            reason: refusal.reason,
+            attempts: u32::try_from(refusal.attempts).unwrap_or(u32::MAX),
+            since: at(refusal.since_micros),
+        }
+    }
+}
+
+/// A time that the database wrote itself.
+fn at(micros: i64) -> SystemTime {
+    from_unix_micros(micros).unwrap_or(UNIX_EPOCH)
 }
 
 /// Which retained events to publish again.

@@ -10,17 +10,42 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// The latest sign of life of another relay.
-#[derive(Debug, Clone)]
-pub(crate) struct Sign {
-    pub(crate) owner: Uuid,
-    /// Grows with each sign.
-    pub(crate) number: i64,
-    pub(crate) lease_millis: i64,
-    /// Whether its lease lasts, by the database's clock.
-    pub(crate) in_time: bool,
-    /// Whether it asks for a fair share of the lanes.
-    pub(crate) shares: bool,
+use super::lanes::Share;
+use super::row::row;
+use crate::record::LANES;
+
+row! {
+    /// The latest sign of life of another relay.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Sign {
+        owner: Uuid,
+        /// Grows with each sign.
+        number: i64,
+        lease_millis: i64,
+        /// Whether its lease lasts, by the database's clock.
+        in_time: bool,
+        /// Whether it asks for a fair share of the lanes.
+        shares: bool,
+    }
+}
+
+/// The other relays, as a claim sees them.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// The latest signs of those that are dead.
+    pub(crate) dead: Vec<Sign>,
+    /// Number of those that are alive and ask for a fair share.
+    pub(crate) sharing: usize,
+}
+
+impl Peers {
+    /// Number of lanes that a relay should hold that asks for `share`.
+    pub(crate) fn share(&self, share: Share) -> usize {
+        match share {
+            Share::Fair => LANES.div_ceil(self.sharing + 1),
+            Share::All => LANES,
+        }
+    }
 }
 
 /// When the latest sign of each relay was first seen.
@@ -28,11 +53,10 @@ pub(crate) struct Sign {
 pub(crate) struct Liveness(HashMap<Uuid, (i64, Instant)>);
 
 impl Liveness {
-    /// The dead relays among those that gave these signs. `signs` has the latest sign of each
-    /// relay.
-    pub(crate) fn dead<'s>(&mut self, signs: &'s [Sign], now: Instant) -> Vec<&'s Sign> {
+    /// Tells the dead relays from the others. `signs` has the latest sign of each relay.
+    pub(crate) fn of(&mut self, signs: Vec<Sign>, now: Instant) -> Peers {
         self.0.retain(|owner, _| signs.iter().any(|sign| sign.owner == *owner));
-        let is_dead = |sign: &&Sign| {
+        let is_dead = |sign: &Sign| {
             let (number, since) = self.0.entry(sign.owner).or_insert((sign.number, now));
             if *number != sign.number {
                 (*number, *since) = (sign.number, now);
@@ -40,7 +64,8 @@ impl Liveness {
             let lease = Duration::from_millis(sign.lease_millis.max(0).unsigned_abs());
             !sign.in_time || now.saturating_duration_since(*since) > lease
         };
-        signs.iter().filter(is_dead).collect()
+        let (dead, alive): (Vec<Sign>, Vec<Sign>) = signs.into_iter().partition(is_dead);
+        Peers { dead, sharing: alive.iter().filter(|sign| sign.shares).count() }
     }
 }
 
@@ -57,9 +82,9 @@ mod tests {
         let mut liveness = Liveness::default();
         let start = Instant::now();
         let mut is_dead = |number, in_time, seconds| {
-            !liveness
-                .dead(&[sign(number, in_time)], start + Duration::from_secs(seconds))
-                .is_empty()
+            let peers =
+                liveness.of(vec![sign(number, in_time)], start + Duration::from_secs(seconds));
+            !peers.dead.is_empty()
         };
         assert!(is_dead(1, false, 0), "by the database's clock");
         assert!(!is_dead(2, true, 100));
@@ -73,8 +98,8 @@ mod tests {
     #[test]
     fn what_was_seen_of_relays_that_left_is_forgotten() {
         let mut liveness = Liveness::default();
-        liveness.dead(&[sign(1, true)], Instant::now());
-        liveness.dead(&[], Instant::now());
+        liveness.of(vec![sign(1, true)], Instant::now());
+        liveness.of(Vec::new(), Instant::now());
         assert!(liveness.0.is_empty());
     }
 }

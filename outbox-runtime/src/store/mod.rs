@@ -17,6 +17,7 @@ pub(crate) mod names;
 pub(crate) mod parked;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+pub(crate) mod row;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub(crate) mod tx_options;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::row::row;
 use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 
 /// Most parked keys of one lane that a relay holds in memory. With more of them, it asks the
@@ -140,6 +141,23 @@ pub enum Discard {
 
 /// An event of a released key, by its number and size; `None` for a key without events.
 pub(super) type Candidate = (Lane, KeyDigest, Option<(i64, u64)>);
+
+row! {
+    /// A candidate, as stores return it.
+    pub(super) struct CandidateRow {
+        lane: i16,
+        key_digest: Uuid,
+        seq: Option<i64>,
+        bytes: Option<i64>,
+    }
+}
+
+impl From<CandidateRow> for Candidate {
+    fn from(CandidateRow { lane, key_digest, seq, bytes }: CandidateRow) -> Self {
+        let bytes = bytes.unwrap_or(0).unsigned_abs();
+        (Lane::from_number(lane), KeyDigest(key_digest), seq.map(|seq| (seq, bytes)))
+    }
+}
 
 /// Chooses, from ordered candidates, the keys to try now and the numbers of their events: as many
 /// events as `bytes` allow, and the first one in any case. If a key does not fit as a whole, its

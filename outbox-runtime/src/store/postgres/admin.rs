@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::postgres::PgArguments;
 use sqlx::query::QueryScalar;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{Executor, PgPool, Postgres, Row};
+use sqlx::{Executor, FromRow, PgPool, Postgres};
 use uuid::Uuid;
 
+use super::event_row::stored_events;
 use super::fragments::fill;
-use super::lanes::stored_event;
+use super::lanes::KeyRow;
 use super::{connection, reclaim, wakeup};
 use crate::record::{KeyDigest, Lane};
-use crate::store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::store::admin::{
+    DiscardedEvent, DiscardedRow, LaneStatus, LaneStatusRow, PageRow, ParkedEvent, RefusalRow,
+    Replay, Status,
+};
 use crate::store::begun::Begun;
 use crate::store::error::StoreError;
 use crate::store::names::Names;
@@ -26,7 +30,8 @@ const STATUS: &str = "\
 select lanes.lane,
        case when (select h.alive_until from {heartbeat} h where h.owner = lanes.owner order by h.id desc limit 1)
                  > clock_timestamp()
-       then lanes.owner end, p.backlog, p.oldest
+       then lanes.owner end as owner, p.backlog,
+       (extract(epoch from p.oldest) * 1000000)::bigint as oldest_micros
 from {lane} lanes
 left join {cursors} l on l.lane = lanes.lane
 cross join lateral (
@@ -69,7 +74,7 @@ select count(*) from replayed";
 /// The numbers of a page, how large each event is, and the first event of its key. Rows come in the
 /// index's order.
 const PAGE: &str = "\
-select e.seq, e.bytes, head.id, head.seq
+select e.seq, e.bytes::bigint as bytes, case when head.seq <> e.seq then head.id end as waits_behind
 from {parked} e
 cross join lateral (
   select id, seq from {parked} where lane = e.lane and key_digest = e.key_digest order by seq limit 1) head
@@ -77,7 +82,9 @@ where $1::smallint is null or (e.lane, e.key_digest, e.seq) > ($1, $2, $3)
 order by e.lane, e.key_digest, e.seq limit $4";
 
 const PARKED: &str = "\
-select {columns}, e.reason, e.attempts, e.since from {parked} e where e.seq = any ($1)
+select {columns}, e.reason, e.attempts::bigint as attempts,
+       (extract(epoch from e.since) * 1000000)::bigint as since_micros
+from {parked} e where e.seq = any ($1)
 order by e.lane, e.key_digest, e.seq";
 
 /// The next keys after a given one. Their locks are taken in the same order as by a relay that
@@ -103,7 +110,7 @@ select count(*) from {parked} where lane = $1 and key_digest = $2";
 
 /// An event that was replayed and parked again is there more than once.
 const TO_DISCARD: &str = "\
-select p.seq, head.seq, head.id
+select case when head.seq <> p.seq then head.id end
 from {parked} p
 cross join lateral (
   select id, seq from {parked} where lane = p.lane and key_digest = p.key_digest order by seq limit 1) head
@@ -154,11 +161,10 @@ impl Admin for Postgres {
 
     async fn status(pool: &PgPool, names: &Names) -> Result<Status, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
-        let rows: Vec<(i16, Option<Uuid>, i64, Option<OffsetDateTime>)> =
-            sqlx::query_as(fill(names, STATUS))
-                .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-                .fetch_all(&mut *tx)
-                .await?;
+        let rows: Vec<LaneStatusRow> = sqlx::query_as(fill(names, STATUS))
+            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+            .fetch_all(&mut *tx)
+            .await?;
         let parked: i64 = sqlx::query_scalar(fill(
             names,
             "select count(*) from (select from {parked} limit $1) counted",
@@ -167,15 +173,7 @@ impl Admin for Postgres {
         .fetch_one(&mut *tx)
         .await?;
         tx.rollback().await?;
-        let lanes = rows
-            .into_iter()
-            .map(|(lane, owner, backlog, oldest)| LaneStatus {
-                lane: Lane::from_number(lane),
-                owner,
-                backlog: backlog.unsigned_abs(),
-                oldest_pending: oldest.map(Into::into),
-            })
-            .collect();
+        let lanes = rows.into_iter().map(LaneStatus::from).collect();
         Ok(Status::new(lanes, parked.unsigned_abs()))
     }
 
@@ -186,27 +184,25 @@ impl Admin for Postgres {
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
-        let found: Vec<(i64, i32, Uuid, i64)> = sqlx::query_as(fill(names, PAGE))
+        let found: Vec<PageRow> = sqlx::query_as(fill(names, PAGE))
             .bind(after.map(|(lane, ..)| lane.number()))
             .bind(after.map(|(_, key, _)| key.0))
             .bind(after.map(|(.., seq)| seq))
             .bind(i64::from(limit.min(PAGE_EVENTS)))
             .fetch_all(&mut *tx)
             .await?;
-        let found =
-            &found[..page(found.iter().map(|(_, bytes, ..)| u64::from(bytes.unsigned_abs())))];
-        let seqs: Vec<i64> = found.iter().map(|(seq, ..)| *seq).collect();
+        let found = &found[..page(found.iter().map(|row| row.bytes.unsigned_abs()))];
+        let seqs: Vec<i64> = found.iter().map(|row| row.seq).collect();
         let rows = sqlx::query(fill(names, PARKED)).bind(&seqs).fetch_all(&mut *tx).await?;
         tx.rollback().await?;
-        let heads = found.iter().map(|(seq, _, id, first)| (*seq, (first != seq).then_some(*id)));
-        let heads: BTreeMap<i64, Option<Uuid>> = heads.collect();
-        rows.iter()
-            .map(|row| {
-                let mut parked = parked_event(row)?;
-                parked.waits_behind = heads.get(&parked.seq).copied().flatten();
-                Ok(parked)
-            })
-            .collect()
+        let heads: BTreeMap<i64, Option<Uuid>> =
+            found.iter().map(|row| (row.seq, row.waits_behind)).collect();
+        let mut parked = Vec::with_capacity(rows.len());
+        for (event, row) in stored_events(&rows)?.into_iter().zip(&rows) {
+            let waits_behind = heads.get(&event.seq).copied().flatten();
+            parked.push(ParkedEvent::new(event, RefusalRow::from_row(row)?, waits_behind));
+        }
+        Ok(parked)
     }
 
     async fn release_parked(
@@ -238,11 +234,11 @@ impl Admin for Postgres {
     ) -> Result<Discard, StoreError> {
         let mut tx = connection::begin(pool).await?;
         tx.execute(connection::BY_INDEX).await?;
-        let found: Option<(i64, i64, Uuid)> =
-            sqlx::query_as(fill(names, TO_DISCARD)).bind(id).fetch_optional(&mut *tx).await?;
-        let refused = match found {
+        let found = sqlx::query_scalar(fill(names, TO_DISCARD)).bind(id);
+        let refused = match found.fetch_optional(&mut *tx).await? {
             None => Some(Discard::NotParked),
-            Some((seq, first, head)) => (seq != first && !insist).then_some(Discard::Waits(head)),
+            Some(Some(head)) if !insist => Some(Discard::Waits(head)),
+            Some(_) => None,
         };
         if let Some(refused) = refused {
             tx.rollback().await?;
@@ -259,23 +255,14 @@ impl Admin for Postgres {
         names: &Names,
         limit: u32,
     ) -> Result<Vec<DiscardedEvent>, StoreError> {
-        const DISCARDED: &str = "select id, seq, topic, name, reason, at from {discarded} order by at desc, seq desc limit $1";
+        const DISCARDED: &str = "\
+select id, seq, topic, name, reason, (extract(epoch from at) * 1000000)::bigint as at_micros
+from {discarded} order by at desc, seq desc limit $1";
         let mut tx = connection::begin_reading(pool).await?;
-        let query = sqlx::query(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
-        let rows = query.fetch_all(&mut *tx).await?;
+        let query = sqlx::query_as(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
+        let rows: Vec<DiscardedRow> = query.fetch_all(&mut *tx).await?;
         tx.rollback().await?;
-        rows.iter()
-            .map(|row| {
-                Ok(DiscardedEvent {
-                    id: row.try_get("id")?,
-                    seq: row.try_get("seq")?,
-                    topic: row.try_get("topic")?,
-                    name: row.try_get("name")?,
-                    reason: row.try_get("reason")?,
-                    at: row.try_get::<OffsetDateTime, _>("at")?.into(),
-                })
-            })
-            .collect()
+        Ok(rows.into_iter().map(DiscardedEvent::from).collect())
     }
 
     async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, StoreError> {
@@ -293,19 +280,6 @@ impl Admin for Postgres {
         tx.commit().await?;
         Ok(replayed.unsigned_abs())
     }
-}
-
-fn parked_event(row: &PgRow) -> Result<ParkedEvent, StoreError> {
-    let event = stored_event(row)?;
-    Ok(ParkedEvent {
-        lane: event.lane,
-        seq: event.seq,
-        event: event.record,
-        waits_behind: None,
-        reason: row.try_get("reason")?,
-        attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
-        since: row.try_get::<OffsetDateTime, _>("since")?.into(),
-    })
 }
 
 /// Returns how many events the statement released.
@@ -342,12 +316,12 @@ async fn release_some(
     const AT_ONCE: i64 = 1_000;
     let mut tx = connection::begin(pool).await?;
     tx.execute(connection::BY_INDEX).await?;
-    let released: Vec<(i16, Uuid)> = sqlx::query_as(fill(names, RELEASE_SOME))
+    let released: Vec<KeyRow> = sqlx::query_as(fill(names, RELEASE_SOME))
         .bind(after.0)
         .bind(after.1)
         .bind(AT_ONCE)
         .fetch_all(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(released.into_iter().max())
+    Ok(released.into_iter().map(|key| (key.lane, key.key_digest)).max())
 }

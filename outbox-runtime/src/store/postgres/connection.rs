@@ -119,7 +119,7 @@ pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx:
     }
     // In the simple protocol, for services behind a transaction pooler.
     let statement = names.fill(
-        "select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+        "select n.nspname::text as schema from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          where c.oid = to_regclass({'event'})",
     );
     let mut connection = pool.acquire().await?;
@@ -129,7 +129,7 @@ pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx:
     let closed = connection.close().await;
     let found = found?;
     closed?;
-    let schema = found.map(|row| row.try_get(0)).transpose()?;
+    let schema = found.map(|row| row.try_get("schema")).transpose()?;
     Ok(Names { schema, prefix: names.prefix.clone() })
 }
 

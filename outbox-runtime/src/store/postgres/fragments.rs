@@ -4,16 +4,18 @@ use sqlx::SqlStr;
 
 use crate::store::names::{Names, sql};
 
-/// What [`stored_event`](super::chunk::stored_event) takes, of a row `e`.
-const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text, e.payload, \
+/// The columns that [`EventColumns`](super::event_row::EventColumns) reads, of a row `e`.
+const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text as headers, e.payload, \
                        e.occurred_at, e.kafka_partition";
 
-/// The same, of a row `e` with its `size` and whether it `fits`. A row that does not fit has its
-/// size in the last column instead of its contents: [`row_of`](super::chunk::row_of) takes them.
+/// The columns that [`BoundedColumns`](super::event_row::BoundedColumns) reads, of a row `e` with
+/// its `size` and whether it `fits`. A row that does not fit has its size in `too_large`, and no
+/// contents.
 const BOUNDED_COLUMNS: &str = "\
-e.lane, e.seq, e.id, case when e.fits then e.topic end, case when e.fits then e.key end, case when e.fits then e.name end,
-       e.version, case when e.fits then e.content_type end, case when e.fits then e.headers::text end,
-       case when e.fits then e.payload end, e.occurred_at, e.kafka_partition, case when not e.fits then e.size end";
+e.lane, e.seq, e.id, case when e.fits then e.topic end as topic, case when e.fits then e.key end as key,
+       case when e.fits then e.name end as name, e.version, case when e.fits then e.content_type end as content_type,
+       case when e.fits then e.headers::text end as headers, case when e.fits then e.payload end as payload,
+       e.occurred_at, e.kafka_partition, case when not e.fits then e.size end as too_large";
 
 /// The bytes of a row `e`, from the headers of its values: nothing is read from the TOAST table or
 /// decompressed. A float, since no sum of floats overflows.

@@ -3,6 +3,7 @@
 mod admin;
 mod compact;
 mod connection;
+mod event_row;
 pub(super) mod fault;
 mod fragments;
 mod inbox;

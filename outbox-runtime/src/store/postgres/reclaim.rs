@@ -21,6 +21,7 @@ use crate::store::databases::fault_of;
 use crate::store::error::StoreError;
 use crate::store::fault::Fault;
 use crate::store::names::Names;
+use crate::store::row::row;
 
 /// Free leaves ahead of the current one. With fewer, the retention no longer counts.
 const KEPT_FREE: i64 = 2;
@@ -34,8 +35,8 @@ where last_value is not null
 on conflict (seq) do nothing";
 
 const HOW_FAR: &str = "\
-select coalesce(last_value, 0),
-       coalesce((select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0)
+select coalesce(last_value, 0) as last,
+       coalesce((select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0) as old
 from {sequence}";
 
 /// Rows of a leaf that some lane has not published, by the two ways in which a window's rows are
@@ -91,10 +92,13 @@ pub(super) async fn reclaim(
     Ok(events)
 }
 
-/// The last number drawn, and the last that was drawn longer ago than the retention.
-struct Leaves {
-    last: i64,
-    old: i64,
+row! {
+    struct Leaves {
+        /// The last number drawn.
+        last: i64,
+        /// The last number that was drawn longer ago than the retention.
+        old: i64,
+    }
 }
 
 async fn note_how_far(
@@ -105,9 +109,9 @@ async fn note_how_far(
     let millis = retention.as_millis() as f64;
     let mut tx = connection::begin(pool).await?;
     sqlx::query(fill(names, MARK)).bind(millis).execute(&mut *tx).await?;
-    let (last, old) = sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *tx).await?;
+    let leaves = sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *tx).await?;
     tx.commit().await?;
-    Ok(Leaves { last, old })
+    Ok(leaves)
 }
 
 /// Returns about how many events the leaf had, or 0 if it was not truncated.

@@ -10,6 +10,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
 use crate::store::migrate::{Migration, missing};
 use crate::store::names::{Names, sql};
+use crate::store::row::row;
 use crate::store::sealed::Schema;
 
 const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
@@ -119,14 +120,24 @@ async fn await_turn(tx: &mut PgConnection) -> Result<(), OutboxError> {
     })
 }
 
+row! {
+    /// Schemas of the tables.
+    struct Located {
+        /// The schema that they are in. `None`: there are none.
+        found: Option<String>,
+        /// The schema that they would be created in.
+        current: Option<String>,
+    }
+}
+
 /// The version of the tables, 0 if there are none, and their names with the schema that they are in
 /// or would be created in.
 async fn applied(tx: &mut PgConnection, names: &Names) -> Result<(Names, i32), OutboxError> {
     const WHERE: &str = "\
 select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-        where c.oid = to_regclass($1)),
-       current_schema()::text";
-    let (found, current): (Option<String>, Option<String>) =
+        where c.oid = to_regclass($1)) as found,
+       current_schema()::text as current";
+    let Located { found, current } =
         sqlx::query_as(WHERE).bind(names.fill("{migration}")).fetch_one(&mut *tx).await?;
     let schema = names.schema.clone().or_else(|| found.clone()).or(current).ok_or_else(|| {
         OutboxError::config(

@@ -1,26 +1,29 @@
 //! What an operator asks.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, Row, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Executor, FromRow, Sqlite, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::clock::{unix_micros, unix_millis};
-use super::lanes::stored_event;
+use super::event_row::stored_event;
 use super::reclaim;
 use crate::record::{KeyDigest, Lane};
-use crate::store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+use crate::store::admin::{
+    DiscardedEvent, DiscardedRow, LaneStatus, LaneStatusRow, PageRow, ParkedEvent, RefusalRow,
+    Replay, Status,
+};
 use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
 use crate::store::parked::{Discard, PAGE_EVENTS, Release, page};
+use crate::store::row::row;
 use crate::store::sealed::Admin;
 
 const STATUS: &str = "\
 select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.alive_until > $2) as owner,
        (select count(*) from (select 1 from {event} e where e.lane = l.lane and e.seq > l.last_seq limit $1)) as backlog,
-       (select e.occurred_at from {event} e where e.lane = l.lane and e.seq > l.last_seq order by e.seq limit 1) as oldest
+       (select e.occurred_at from {event} e where e.lane = l.lane and e.seq > l.last_seq order by e.seq limit 1) as oldest_micros
 from {lane} l order by l.lane";
 
 /// If an event is retained several times, because it was replayed before, the first copy.
@@ -47,10 +50,16 @@ const TAKE_BACK: &str =
 const PAGE: &str = "\
 select e.seq, e.bytes, (
   select head.id from {parked} head
-  where head.lane = e.lane and head.key_digest = e.key_digest and head.seq < e.seq order by head.seq limit 1)
+  where head.lane = e.lane and head.key_digest = e.key_digest and head.seq < e.seq order by head.seq limit 1) as waits_behind
 from {parked} e
 where $1 is null or (e.lane, e.key_digest, e.seq) > ($1, $2, $3)
 order by e.lane, e.key_digest, e.seq limit $4";
+
+const PARKED: &str = "select *, since * 1000 as since_micros from {parked} where seq = $1";
+
+const DISCARDED: &str = "\
+select id, seq, topic, name, reason, at * 1000 as at_micros
+from {discarded} order by at desc, seq desc limit $1";
 
 const RELEASE_KEY: &str = "\
 update {parked_key} set released = 1
@@ -63,7 +72,7 @@ const RELEASE_ON_TOPIC: &str =
 const TO_DISCARD: &str = "\
 select p.lane, p.key_digest, (
   select head.id from {parked} head
-  where head.lane = p.lane and head.key_digest = p.key_digest and head.seq < p.seq order by head.seq limit 1)
+  where head.lane = p.lane and head.key_digest = p.key_digest and head.seq < p.seq order by head.seq limit 1) as waits_behind
 from {parked} p where p.id = $1 order by p.seq limit 1";
 
 const REMEMBER: &str = "\
@@ -88,6 +97,15 @@ where type = 'table' and name like '%event' and name <> $1 || 'event'
 order by name
 limit 10";
 
+row! {
+    /// A parked event that is to be discarded.
+    struct ToDiscard {
+        lane: i16,
+        key_digest: Uuid,
+        waits_behind: Option<Uuid>,
+    }
+}
+
 impl Admin for Sqlite {
     /// The user's own pool: an in-memory database cannot be reached in another way.
     fn own_pool(pool: &SqlitePool) -> SqlitePool {
@@ -109,28 +127,18 @@ impl Admin for Sqlite {
     }
 
     async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, StoreError> {
-        let rows: Vec<(i16, Option<Uuid>, u32, Option<i64>)> =
-            sqlx::query_as(sql(names.fill(STATUS)))
-                .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
-                .bind(unix_millis())
-                .fetch_all(pool)
-                .await?;
+        let rows: Vec<LaneStatusRow> = sqlx::query_as(sql(names.fill(STATUS)))
+            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+            .bind(unix_millis())
+            .fetch_all(pool)
+            .await?;
         let parked: u32 = sqlx::query_scalar(sql(
             names.fill("select count(*) from (select 1 from {parked} limit $1)")
         ))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
         .fetch_one(pool)
         .await?;
-        let lanes = rows
-            .into_iter()
-            .map(|(lane, owner, backlog, oldest)| LaneStatus {
-                lane: Lane::from_number(lane),
-                owner,
-                backlog: u64::from(backlog),
-                oldest_pending: oldest
-                    .map(|micros| UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())),
-            })
-            .collect();
+        let lanes = rows.into_iter().map(LaneStatus::from).collect();
         Ok(Status::new(lanes, u64::from(parked)))
     }
 
@@ -140,22 +148,20 @@ impl Admin for Sqlite {
         after: Option<(Lane, KeyDigest, i64)>,
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, StoreError> {
-        let found: Vec<(i64, i64, Option<Uuid>)> = sqlx::query_as(sql(names.fill(PAGE)))
+        let found: Vec<PageRow> = sqlx::query_as(sql(names.fill(PAGE)))
             .bind(after.map(|(lane, ..)| lane.number()))
             .bind(after.map(|(_, key, _)| key.0))
             .bind(after.map(|(.., seq)| seq))
             .bind(limit.min(PAGE_EVENTS))
             .fetch_all(pool)
             .await?;
-        let room = page(found.iter().map(|(_, bytes, _)| bytes.unsigned_abs()));
+        let room = page(found.iter().map(|row| row.bytes.unsigned_abs()));
         let mut page = Vec::with_capacity(room);
-        for (seq, _, waits_behind) in &found[..room] {
-            let row = sqlx::query(sql(names.fill("select * from {parked} where seq = $1")))
-                .bind(seq)
-                .fetch_optional(pool)
-                .await?;
+        for PageRow { seq, waits_behind, .. } in found.into_iter().take(room) {
+            let row = sqlx::query(sql(names.fill(PARKED))).bind(seq).fetch_optional(pool).await?;
             if let Some(row) = row {
-                page.push(ParkedEvent { waits_behind: *waits_behind, ..parked_event(&row)? });
+                let refusal = RefusalRow::from_row(&row)?;
+                page.push(ParkedEvent::new(stored_event(&row)?, refusal, waits_behind));
             }
         }
         Ok(page)
@@ -208,15 +214,15 @@ impl Admin for Sqlite {
         insist: bool,
     ) -> Result<Discard, StoreError> {
         let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-        let found: Option<(i16, Uuid, Option<Uuid>)> =
+        let found: Option<ToDiscard> =
             sqlx::query_as(sql(names.fill(TO_DISCARD))).bind(id).fetch_optional(&mut *tx).await?;
         let discard = match found {
             None => Discard::NotParked,
-            Some((.., Some(head))) if !insist => Discard::Waits(head),
-            Some((lane, key, _)) => {
+            Some(ToDiscard { waits_behind: Some(head), .. }) if !insist => Discard::Waits(head),
+            Some(ToDiscard { lane, key_digest, .. }) => {
                 discard_all_of(&mut tx, names, id).await?;
                 let release = sqlx::query(sql(names.fill(RELEASE_IF_EMPTY)));
-                release.bind(lane).bind(key).execute(&mut *tx).await?;
+                release.bind(lane).bind(key_digest).execute(&mut *tx).await?;
                 Discard::Done
             }
         };
@@ -229,24 +235,11 @@ impl Admin for Sqlite {
         names: &Names,
         limit: u32,
     ) -> Result<Vec<DiscardedEvent>, StoreError> {
-        let rows = sqlx::query(sql(
-            names.fill("select * from {discarded} order by at desc, seq desc limit $1")
-        ))
-        .bind(limit.min(PAGE_EVENTS))
-        .fetch_all(pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(DiscardedEvent {
-                    id: row.try_get("id")?,
-                    seq: row.try_get("seq")?,
-                    topic: row.try_get("topic")?,
-                    name: row.try_get("name")?,
-                    reason: row.try_get("reason")?,
-                    at: at(row.try_get("at")?),
-                })
-            })
-            .collect()
+        let rows: Vec<DiscardedRow> = sqlx::query_as(sql(names.fill(DISCARDED)))
+            .bind(limit.min(PAGE_EVENTS))
+            .fetch_all(pool)
+            .await?;
+        Ok(rows.into_iter().map(DiscardedEvent::from).collect())
     }
 
     async fn replay(pool: &SqlitePool, names: &Names, which: &Replay) -> Result<u64, StoreError> {
@@ -268,23 +261,6 @@ impl Admin for Sqlite {
         tx.commit().await?;
         Ok(replayed)
     }
-}
-
-fn parked_event(row: &SqliteRow) -> Result<ParkedEvent, StoreError> {
-    let event = stored_event(row)?;
-    Ok(ParkedEvent {
-        lane: event.lane,
-        seq: event.seq,
-        event: event.record,
-        waits_behind: None,
-        reason: row.try_get("reason")?,
-        attempts: row.try_get("attempts")?,
-        since: at(row.try_get("since")?),
-    })
-}
-
-fn at(millis: i64) -> std::time::SystemTime {
-    UNIX_EPOCH + Duration::from_millis(millis.unsigned_abs())
 }
 
 async fn discard_all_of(

@@ -3,6 +3,7 @@
 
 mod admin;
 mod clock;
+mod event_row;
 pub(super) mod fault;
 mod inbox;
 mod lanes;

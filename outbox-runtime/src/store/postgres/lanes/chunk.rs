@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_core::Stream;
-use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::cursor::{PgCursor, Snapshot};
 use super::floors::Place;
 use super::session::{Session, ToRead};
 use crate::error::OutboxError;
-use crate::event::{Headers, is_in_calendar};
-use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::record::{Lane, StoredEvent};
 use crate::store::lanes::{LaneRead, Rest};
+use crate::store::postgres::event_row::{BoundedColumns, BoundedRow};
 use crate::store::postgres::fragments::fill;
 
 /// The next chunk of each lane's window, of numbers up to `$8`. `{running}` is what the bound of
@@ -59,6 +57,7 @@ const SUM: &str = "sum(e.size) over (order by e.seq rows unbounded preceding)";
 /// certainly fit.
 const EACH: &str = "e.size";
 
+/// Reads the next chunk of each lane, all in one place of the ring.
 pub(super) async fn read(
     session: &mut Session<'_>,
     place: Place,
@@ -91,13 +90,26 @@ pub(super) async fn read(
         .bind(place.up_to())
         .bind(column(lanes, |read, _, _| most_bytes(read)))
         .fetch(&mut *session.connection);
-    let mut rows = pin!(rows);
+    chunks_of(rows, lanes).await
+}
+
+/// The chunk of each lane of which there are rows.
+async fn chunks_of(
+    rows: impl Stream<Item = Result<PgRow, sqlx::Error>>,
+    lanes: &[ToRead<'_>],
+) -> Result<BTreeMap<Lane, Chunk>, OutboxError> {
     let mut chunks: BTreeMap<Lane, Chunk> = BTreeMap::new();
+    let mut rows = pin!(rows);
+    let mut columns = None;
     while let Some(row) = next(rows.as_mut()).await {
         let row = row?;
-        let lane = Lane::from_number(row.try_get(0)?);
+        let columns = match &columns {
+            Some(columns) => columns,
+            None => columns.insert(BoundedColumns::of(&row)?),
+        };
+        let Some(lane) = columns.lane(&row)? else { continue };
         let Some((read, ..)) = lanes.iter().find(|(read, ..)| read.lane == lane) else { continue };
-        chunks.entry(lane).or_default().take_in(row_of(&row)?, read.bytes);
+        chunks.entry(lane).or_default().take_in(columns.row(&row)?, read.bytes);
     }
     for (read, ..) in lanes {
         if let Some(chunk) = chunks.get_mut(&read.lane)
@@ -146,74 +158,4 @@ impl Chunk {
 
 pub(super) async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
     poll_fn(|context| stream.as_mut().poll_next(context)).await
-}
-
-/// A row with its contents, or with its size only.
-#[allow(clippy::large_enum_variant)] // it lives for one turn of the loop, which allocates nothing for it
-pub(super) enum BoundedRow {
-    Event(StoredEvent),
-    TooLarge { seq: i64, size: u64 },
-}
-
-impl BoundedRow {
-    pub(super) fn seq(&self) -> i64 {
-        match self {
-            Self::Event(event) => event.seq,
-            Self::TooLarge { seq, .. } => *seq,
-        }
-    }
-}
-
-pub(super) fn row_of(row: &PgRow) -> Result<BoundedRow, OutboxError> {
-    Ok(match row.try_get::<Option<f64>, _>(12)? {
-        None => BoundedRow::Event(stored_event(row)?),
-        Some(size) => BoundedRow::TooLarge { seq: row.try_get(1)?, size: size.max(1.0) as u64 },
-    })
-}
-
-/// By position, not by name: this is the relay's hottest loop.
-///
-/// A row that was written by hand may have any content that its columns accept. That is not an
-/// error, which would stop all lanes: the event is marked as unreadable, and parked.
-pub(in crate::store::postgres) fn stored_event(row: &PgRow) -> Result<StoredEvent, OutboxError> {
-    let version: i32 = row.try_get(6)?;
-    let mut unreadable = None;
-    let headers = Headers::from_stored(row.try_get(8)?).unwrap_or_else(|error| {
-        unreadable = Some(error.to_string().into());
-        Headers::new()
-    });
-    // sqlx panics at a time outside of its calendar, such as infinity.
-    let occurred_at = from_micros_since_2000(row.try_get_unchecked(10)?).unwrap_or_else(|| {
-        unreadable = Some("its `occurred_at` is in no calendar".into());
-        UNIX_EPOCH
-    });
-    if version < 0 {
-        unreadable = Some("its `version` is negative".into());
-    }
-    Ok(StoredEvent {
-        lane: Lane::from_number(row.try_get(0)?),
-        seq: row.try_get(1)?,
-        record: EventRecord {
-            id: row.try_get(2)?,
-            topic: row.try_get::<String, _>(3)?.into(),
-            key: row.try_get(4)?,
-            name: row.try_get::<String, _>(5)?.into(),
-            version: version.unsigned_abs(),
-            content_type: row.try_get::<String, _>(7)?.into(),
-            headers,
-            payload: row.try_get(9)?,
-            occurred_at,
-            partition: row.try_get(11)?,
-        },
-        unreadable,
-    })
-}
-
-/// A `timestamptz` as Postgres sends it.
-fn from_micros_since_2000(micros: i64) -> Option<SystemTime> {
-    const EPOCH: Duration = Duration::from_secs(946_684_800);
-    let since = Duration::from_micros(micros.unsigned_abs());
-    let epoch = UNIX_EPOCH + EPOCH;
-    let at = if micros < 0 { epoch.checked_sub(since) } else { epoch.checked_add(since) };
-    at.filter(|at| is_in_calendar(*at))
 }

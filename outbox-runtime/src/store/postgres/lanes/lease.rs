@@ -15,16 +15,18 @@ use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::cursor::{PgCursor, Snapshot, of_another_cluster, progress_is_missing};
+use super::save::{columns_of, missing_of};
 use super::{PgLaneStore, park};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::observe::target;
 use crate::record::{LANES, Lane};
-use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Progress, Saved, Share};
-use crate::store::liveness::Sign;
+use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share};
+use crate::store::liveness::Peers;
 use crate::store::names::Names;
 use crate::store::postgres::fragments::fill;
 use crate::store::postgres::wakeup;
+use crate::store::row::row;
 
 /// Gives a sign of life, and returns which lanes are still ours. These are locked: a relay that
 /// takes lanes over looks for the sign after it has locked them.
@@ -39,12 +41,13 @@ ours as (
   join {lane} l on l.lane = held.lane and l.epoch = held.epoch
   where l.owner = $1
   for share of l)
-select array(select lane from ours), (select count(*) from {lane}), exists (select from {relay} where owner = $1)";
+select array(select lane from ours) as ours, (select count(*) from {lane}) as lanes,
+       exists (select from {relay} where owner = $1) as known";
 
 /// The latest sign of life of each of the others.
 const SIGNS: &str = "\
-select r.owner, coalesce(h.id, 0), coalesce(h.lease_millis, 0),
-       coalesce(h.alive_until > clock_timestamp(), false), r.shares
+select r.owner, coalesce(h.id, 0) as number, coalesce(h.lease_millis, 0) as lease_millis,
+       coalesce(h.alive_until > clock_timestamp(), false) as in_time, r.shares
 from {relay} r
 left join lateral (
   select h.* from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) h on true
@@ -84,7 +87,8 @@ returning l.lane, l.epoch";
 
 /// This one as well: after the lanes were locked, their former holder saves nothing any more.
 const SAVED_CURSORS: &str = "\
-select taken.lane, l.prev::text, l.prev_floor, l.prev_h::text, l.cur::text, l.cur_floor, l.cur_h::text, l.last_seq
+select taken.lane, l.prev::text as prev, l.prev_floor, l.prev_h::text as prev_h, l.cur::text as cur,
+       l.cur_floor, l.cur_h::text as cur_h, l.last_seq
 from unnest($1::smallint[]) as taken (lane) left join {cursors} l on l.lane = taken.lane";
 
 const OF_ANOTHER_CLUSTER: &str = "select exists (select from {lane} where sysid <> (select system_identifier from pg_control_system()))";
@@ -93,7 +97,7 @@ const OF_ANOTHER_CLUSTER: &str = "select exists (select from {lane} where sysid 
 const HELD_ELSEWHERE: &str = "\
 select l.lane, l.owner, coalesce((
          select extract(epoch from h.alive_until - clock_timestamp()) * 1000
-         from {heartbeat} h where h.owner = l.owner order by h.id desc limit 1), 0)::bigint
+         from {heartbeat} h where h.owner = l.owner order by h.id desc limit 1), 0)::bigint as for_millis
 from {lane} l
 where l.owner <> $1
 order by l.lane";
@@ -101,31 +105,47 @@ order by l.lane";
 const PUT_LANES_BACK: &str = "\
 insert into {lane} (lane) select generate_series(0, 15) on conflict (lane) do nothing returning lane";
 
-/// Only over the session over which the windows were opened: a pooler could hide a crash of the
-/// server in between. The lanes are locked, so that they cannot change hands before the rows are
-/// written.
-const SAVE_CURSORS: &str = "\
-insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
-select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq
-from unnest($2::smallint[], $3::bigint[], $4::text[]::pg_snapshot[], $5::bigint[], $6::text[]::xid8[],
-            $7::text[]::pg_snapshot[], $8::bigint[], $9::text[]::xid8[], $10::bigint[])
-  as s (lane, epoch, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
-join {lane} l on l.lane = s.lane and l.epoch = s.epoch
-where l.owner = $1 and pg_backend_pid() = $11
-for share of l
-returning lane";
-
 const RELEASE_LANES: &str = "\
 update {lane} l set owner = null
 from unnest($2::smallint[], $3::bigint[]) as held (lane, epoch)
 where l.lane = held.lane and l.epoch = held.epoch and l.owner = $1";
 
-fn columns(held: &[Lease]) -> (Vec<i16>, Vec<i64>) {
-    held.iter().map(|lease| (lease.lane.number(), lease.epoch)).unzip()
+row! {
+    /// What [`RENEW_LEASES`] returns.
+    struct Renewed {
+        /// The lanes that are still ours.
+        ours: Vec<i16>,
+        /// Number of rows in the table of the lanes.
+        lanes: i64,
+        /// Whether this relay had given a sign of life before.
+        known: bool,
+    }
+
+    /// A lane that was taken.
+    struct LeaseRow {
+        lane: i16,
+        epoch: i64,
+    }
+
+    /// A lane that another relay holds.
+    struct HeldRow {
+        lane: i16,
+        owner: Uuid,
+        for_millis: i64,
+    }
 }
 
-fn missing_of(held: &[Lease], ours: &[i16]) -> Vec<Lane> {
-    held.iter().map(|lease| lease.lane).filter(|lane| !ours.contains(&lane.number())).collect()
+/// Dead relays, and the numbers of their last signs of life.
+struct Dead {
+    owners: Vec<Uuid>,
+    numbers: Vec<i64>,
+}
+
+impl Dead {
+    fn of(peers: &Peers) -> Self {
+        let (owners, numbers) = peers.dead.iter().map(|sign| (sign.owner, sign.number)).unzip();
+        Self { owners, numbers }
+    }
 }
 
 impl PgLaneStore {
@@ -136,39 +156,32 @@ impl PgLaneStore {
         share: Share,
     ) -> Result<Claimed<PgCursor>, OutboxError> {
         let fair = share == Share::Fair;
-        let (lanes, epochs) = columns(held);
-        let (ours, rows, known): (Vec<i16>, i64, bool) =
-            sqlx::query_as(fill(&self.names, RENEW_LEASES))
-                .bind(self.owner)
-                .bind(self.lease_millis())
-                .bind(&lanes)
-                .bind(&epochs)
-                .bind(fair)
-                .fetch_one(&mut *connection)
-                .await?;
-        if usize::try_from(rows) != Ok(LANES) {
+        let (lanes, epochs) = columns_of(held);
+        let Renewed { ours, lanes, known } = sqlx::query_as(fill(&self.names, RENEW_LEASES))
+            .bind(self.owner)
+            .bind(self.lease_millis())
+            .bind(&lanes)
+            .bind(&epochs)
+            .bind(fair)
+            .fetch_one(&mut *connection)
+            .await?;
+        if usize::try_from(lanes) != Ok(LANES) {
             put_lanes_back(connection, &self.names).await?;
         }
-        let signs = signs(connection, &self.names, self.owner).await?;
-        let dead = self.liveness.dead(&signs, Instant::now());
-        let alive = |sign: &&Sign| sign.shares && !dead.iter().any(|dead| dead.owner == sign.owner);
-        let others = signs.iter().filter(alive).count();
-        let (dead, their_last): (Vec<Uuid>, Vec<i64>) =
-            dead.iter().map(|sign| (sign.owner, sign.number)).unzip();
-        let share = if fair { LANES.div_ceil(others + 1) } else { LANES };
-        let mut claimed = Claimed {
-            lost: missing_of(held, &ours),
-            taken: Vec::new(),
-            share,
-            elsewhere: Vec::new(),
-        };
+        let signs = sqlx::query_as(fill(&self.names, SIGNS)).bind(self.owner);
+        let peers = self.liveness.of(signs.fetch_all(&mut *connection).await?, Instant::now());
+        let lost = missing_of(held, &ours);
+        let share = peers.share(share);
+        let mut claimed = Claimed { lost, taken: Vec::new(), share, elsewhere: Vec::new() };
+        let dead = Dead::of(&peers);
         if let Some(wanted @ 1..) = share.checked_sub(ours.len()) {
-            claimed.taken = self.take(connection, (&dead, &their_last), &ours, wanted).await?;
+            claimed.taken = self.take(connection, &dead, &ours, wanted).await?;
         }
-        if !dead.is_empty() {
-            sqlx::query(fill(&self.names, BURY)).bind(&dead).execute(&mut *connection).await?;
+        if !dead.owners.is_empty() {
+            let bury = sqlx::query(fill(&self.names, BURY)).bind(&dead.owners);
+            bury.execute(&mut *connection).await?;
         }
-        if fair && !known && others > 0 {
+        if fair && !known && peers.sharing > 0 {
             // The others hold too many lanes now.
             wakeup::call_relays(&mut *connection, &self.names).await?;
         }
@@ -178,11 +191,11 @@ impl PgLaneStore {
         Ok(claimed)
     }
 
-    /// Takes up to `wanted` free lanes. `dead`: relays, and their last signs of life.
+    /// Takes up to `wanted` free lanes.
     async fn take(
         &self,
         connection: &mut PgConnection,
-        (dead, their_last): (&[Uuid], &[i64]),
+        dead: &Dead,
         ours: &[i16],
         wanted: usize,
     ) -> Result<Vec<(Lease, PgCursor, KnownParked)>, OutboxError> {
@@ -191,43 +204,27 @@ impl PgLaneStore {
         let free: Vec<i16> =
             sqlx::query_scalar(fill(&self.names, &LOCK_FREE_LANES.replace("{free}", FREE)))
                 .bind(self.owner)
-                .bind(dead)
-                .bind(their_last)
+                .bind(&dead.owners)
+                .bind(&dead.numbers)
                 .bind(ours)
                 .bind(wanted as i64)
                 .fetch_all(&mut *tx)
                 .await?;
         if free.is_empty() {
-            let is_another_cluster: bool =
-                sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER))
-                    .fetch_one(&mut *tx)
-                    .await?;
+            let query = sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER));
+            let is_another_cluster: bool = query.fetch_one(&mut *tx).await?;
             tx.rollback().await?;
             return if is_another_cluster { Err(of_another_cluster()) } else { Ok(Vec::new()) };
         }
-        let leases: Vec<(i16, i64)> =
+        let leases: Vec<LeaseRow> =
             sqlx::query_as(fill(&self.names, &TAKE_LANES.replace("{free}", FREE)))
                 .bind(self.owner)
-                .bind(dead)
-                .bind(their_last)
+                .bind(&dead.owners)
+                .bind(&dead.numbers)
                 .bind(&free)
                 .fetch_all(&mut *tx)
                 .await?;
-        let lanes: Vec<i16> = leases.iter().map(|(lane, _)| *lane).collect();
-        let rows =
-            sqlx::query(fill(&self.names, SAVED_CURSORS)).bind(&lanes).fetch_all(&mut *tx).await?;
-        let mut taken = Vec::with_capacity(leases.len());
-        for (lane, epoch) in leases {
-            let row =
-                rows.iter().find(|row| row.try_get::<i16, _>("lane").is_ok_and(|of| of == lane));
-            let cursor = row.map(saved_cursor).transpose()?.flatten();
-            let lease = Lease { lane: Lane::from_number(lane), epoch };
-            taken.push((
-                lease,
-                cursor.ok_or_else(|| progress_is_missing(&self.names, lane))?,
-                None,
-            ));
-        }
+        let mut taken = with_cursors(&mut tx, &self.names, &leases).await?;
         tx.commit().await?;
         if !taken.is_empty() {
             failpoint("after-taking-lanes");
@@ -236,86 +233,13 @@ impl PgLaneStore {
         Ok(taken)
     }
 
-    pub(super) async fn save_over(
-        &self,
-        connection: &mut PgConnection,
-        progress: &[Progress<PgCursor>],
-    ) -> Result<Saved, OutboxError> {
-        let (parking, plain): (Vec<_>, Vec<_>) =
-            progress.iter().partition(|progress| !progress.parked.is_empty());
-        let mut saved = Saved::default();
-        if !plain.is_empty() {
-            saved.lost = self.save_cursors(connection, &plain).await?;
-        }
-        for progress in parking {
-            let mut tx = connection.begin_with(self.begin_for_one_lane()).await?;
-            match self.save_and_park(&mut tx, progress).await {
-                Ok(true) => tx.commit().await?,
-                Ok(false) => {
-                    tx.rollback().await?;
-                    saved.lost.push(progress.lease.lane);
-                }
-                // The connection still accepts a statement, so the failure was the lane's own.
-                Err(error) if error.is_of_one_statement() => {
-                    tx.rollback().await?;
-                    saved.failed.push((progress.lease.lane, error));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(saved)
-    }
-
-    /// Returns `false` if the lane is lost.
-    async fn save_and_park(
-        &self,
-        connection: &mut PgConnection,
-        progress: &Progress<PgCursor>,
-    ) -> Result<bool, OutboxError> {
-        let lost = self.save_cursors(connection, &[progress]).await?;
-        if lost.is_empty() {
-            failpoint("before-parking");
-            park::park(connection, &self.names, &progress.parked).await?;
-            failpoint("after-parking");
-        }
-        Ok(lost.is_empty())
-    }
-
-    async fn save_cursors(
-        &self,
-        connection: &mut PgConnection,
-        progress: &[&Progress<PgCursor>],
-    ) -> Result<Vec<Lane>, OutboxError> {
-        let held: Vec<Lease> = progress.iter().map(|progress| progress.lease).collect();
-        let (lanes, epochs) = columns(&held);
-        let cursors = || progress.iter().map(|progress| &progress.cursor);
-        let cur = |field: fn(&Snapshot) -> &str| -> Vec<Option<&str>> {
-            cursors().map(|cursor| cursor.cur.as_deref().map(field)).collect()
-        };
-        let saved: Vec<i16> = sqlx::query_scalar(fill(&self.names, SAVE_CURSORS))
-            .bind(self.owner)
-            .bind(&lanes)
-            .bind(&epochs)
-            .bind(cursors().map(|c| c.prev.snapshot.as_str()).collect::<Vec<_>>())
-            .bind(cursors().map(|c| c.prev.floor).collect::<Vec<_>>())
-            .bind(cursors().map(|c| c.prev.horizon.as_str()).collect::<Vec<_>>())
-            .bind(cur(|snapshot| &snapshot.snapshot))
-            .bind(cursors().map(|c| c.cur.as_ref().map(|cur| cur.floor)).collect::<Vec<_>>())
-            .bind(cur(|snapshot| &snapshot.horizon))
-            .bind(cursors().map(|c| c.last_seq).collect::<Vec<_>>())
-            .bind(self.backend)
-            .fetch_all(&mut *connection)
-            .await?;
-        Ok(missing_of(&held, &saved))
-    }
-
     pub(super) async fn release_over(
         &self,
         connection: &mut PgConnection,
         held: &[Lease],
         leaving: bool,
     ) -> Result<(), OutboxError> {
-        let (lanes, epochs) = columns(held);
+        let (lanes, epochs) = columns_of(held);
         sqlx::query(fill(&self.names, RELEASE_LANES))
             .bind(self.owner)
             .bind(&lanes)
@@ -333,21 +257,24 @@ impl PgLaneStore {
     }
 }
 
-async fn signs(
+/// The leases with the cursors that are saved of their lanes. Which keys are parked is not known
+/// yet.
+async fn with_cursors(
     connection: &mut PgConnection,
     names: &Names,
-    owner: Uuid,
-) -> Result<Vec<Sign>, OutboxError> {
-    let signs: Vec<(Uuid, i64, i64, bool, bool)> =
-        sqlx::query_as(fill(names, SIGNS)).bind(owner).fetch_all(connection).await?;
-    let sign = |(owner, number, lease_millis, in_time, shares)| Sign {
-        owner,
-        number,
-        lease_millis,
-        in_time,
-        shares,
-    };
-    Ok(signs.into_iter().map(sign).collect())
+    leases: &[LeaseRow],
+) -> Result<Vec<(Lease, PgCursor, KnownParked)>, OutboxError> {
+    let lanes: Vec<i16> = leases.iter().map(|lease| lease.lane).collect();
+    let rows = sqlx::query(fill(names, SAVED_CURSORS)).bind(&lanes).fetch_all(connection).await?;
+    let mut taken = Vec::with_capacity(leases.len());
+    for LeaseRow { lane, epoch } in leases {
+        let is_of_lane = |row: &&PgRow| row.try_get::<i16, _>("lane").is_ok_and(|of| of == *lane);
+        let cursor = rows.iter().find(is_of_lane).map(saved_cursor).transpose()?.flatten();
+        let cursor = cursor.ok_or_else(|| progress_is_missing(names, *lane))?;
+        let lease = Lease { lane: Lane::from_number(*lane), epoch: *epoch };
+        taken.push((lease, cursor, None));
+    }
+    Ok(taken)
 }
 
 async fn elsewhere(
@@ -355,9 +282,9 @@ async fn elsewhere(
     names: &Names,
     owner: Uuid,
 ) -> Result<Vec<HeldElsewhere>, OutboxError> {
-    let held: Vec<(i16, Uuid, i64)> =
+    let held: Vec<HeldRow> =
         sqlx::query_as(fill(names, HELD_ELSEWHERE)).bind(owner).fetch_all(connection).await?;
-    let held_elsewhere = |(lane, owner, for_millis)| HeldElsewhere {
+    let held_elsewhere = |HeldRow { lane, owner, for_millis }| HeldElsewhere {
         lane: Lane::from_number(lane),
         owner,
         for_millis,

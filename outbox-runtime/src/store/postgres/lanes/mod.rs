@@ -9,6 +9,7 @@ pub(super) mod invariants;
 mod lease;
 mod open;
 mod park;
+mod save;
 mod session;
 mod window;
 
@@ -31,10 +32,10 @@ use crate::store::names::{Names, sql};
 use crate::store::parked::{Released, Retry, Settled};
 use crate::store::sealed::{Database, Schema as _};
 
-pub(super) use chunk::stored_event;
 use cursor::PgCursor;
 use floors::Marks;
 pub(super) use floors::{BLOCK_BITS, LEAVES};
+pub(super) use park::KeyRow;
 use session::{Session, through_a_pooler};
 
 /// The read side of a Postgres outbox: one connection, separate from the user's pool. A business

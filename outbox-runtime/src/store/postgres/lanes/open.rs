@@ -5,8 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 
-use super::chunk::{BoundedRow, next, row_of};
+use super::chunk::next;
 use super::cursor::{PgCursor, Snapshot, of_another_cluster};
 use super::floors::{Marks, Place};
 use super::invariants;
@@ -14,6 +15,7 @@ use super::session::{Session, ToRead, through_a_pooler};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{Lane, StoredEvent};
 use crate::store::lanes::{LaneBatch, LaneRead, Rest};
+use crate::store::postgres::event_row::{BoundedColumns, BoundedRow, position};
 use crate::store::postgres::fragments::fill;
 
 /// What is new in lanes that have no window open, and with it what makes a window: the snapshot of
@@ -23,9 +25,9 @@ use crate::store::postgres::fragments::fill;
 ///
 /// The last columns find out a database whose transaction ids started over, and a pooler.
 const LOOK: &str = "\
-select {bounded_columns}, e.xid::text, e.late, pg_current_snapshot()::text, s.last_value,
-       case when e.seq is not null and s.last_value is not null then pg_current_xact_id()::text end,
-       pg_snapshot_xmax(pg_current_snapshot()) < $6::text::xid8, pg_backend_pid()
+select {bounded_columns}, e.xid::text as xid, e.late, pg_current_snapshot()::text as snapshot, s.last_value as floor,
+       case when e.seq is not null and s.last_value is not null then pg_current_xact_id()::text end as horizon,
+       pg_snapshot_xmax(pg_current_snapshot()) < $6::text::xid8 as started_over, pg_backend_pid() as backend
 from {sequence}
 left join lateral (
   select e.*, e.running <= l.max_bytes as fits, false as late  -- main run
@@ -91,12 +93,68 @@ impl Found {
     }
 }
 
-/// When a look was.
+/// The moment of a look.
 struct Now {
     snapshot: String,
     floor: i64,
-    /// None if nothing was found.
+    /// `None`: nothing was found.
     horizon: Option<String>,
+}
+
+impl Now {
+    /// From the first row of a look, by a session of the server's process `backend`.
+    fn of(row: &PgRow, backend: i32) -> Result<Self, OutboxError> {
+        if row.try_get("started_over")? {
+            return Err(of_another_cluster());
+        }
+        if row.try_get::<i32, _>("backend")? != backend {
+            return Err(through_a_pooler());
+        }
+        Ok(Self {
+            snapshot: row.try_get("snapshot")?,
+            floor: row.try_get::<Option<i64>, _>("floor")?.unwrap_or(0),
+            horizon: row.try_get("horizon")?,
+        })
+    }
+}
+
+/// A row that a look found.
+struct LookRow {
+    lane: Lane,
+    /// The transaction that wrote it.
+    xid: u64,
+    /// Whether it was found as a straggler.
+    late: bool,
+    row: BoundedRow,
+}
+
+/// Positions of the columns of a look.
+struct LookColumns {
+    event: BoundedColumns,
+    xid: usize,
+    late: usize,
+}
+
+impl LookColumns {
+    fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            event: BoundedColumns::of(row)?,
+            xid: position(row, "xid")?,
+            late: position(row, "late")?,
+        })
+    }
+
+    /// `None`: there is nothing new, and the row tells only the moment of the look.
+    fn row(&self, row: &PgRow) -> Result<Option<LookRow>, sqlx::Error> {
+        let Some(lane) = self.event.lane(row)? else { return Ok(None) };
+        let xid: &str = row.try_get(self.xid)?;
+        Ok(Some(LookRow {
+            lane,
+            xid: xid.parse().unwrap_or(0),
+            late: row.try_get(self.late)?,
+            row: self.event.row(row)?,
+        }))
+    }
 }
 
 /// Where a look searches.
@@ -129,9 +187,71 @@ impl Search {
     }
 }
 
+/// The most rows that a look reads of a lane.
+fn most_rows(read: &LaneRead<PgCursor>) -> u32 {
+    read.rows.min(LOOK_ROWS)
+}
+
+/// What a look has found so far.
+struct News<'l> {
+    lanes: &'l [&'l LaneRead<PgCursor>],
+    found: BTreeMap<Lane, Found>,
+    /// Number of rows of each transaction that was unfinished.
+    of_unfinished: BTreeMap<u64, u32>,
+}
+
+impl<'l> News<'l> {
+    fn of(lanes: &'l [&'l LaneRead<PgCursor>]) -> Self {
+        Self { lanes, found: BTreeMap::new(), of_unfinished: BTreeMap::new() }
+    }
+
+    fn take_in(&mut self, LookRow { lane, xid, late, row }: LookRow) {
+        let Some(read) = self.lanes.iter().find(|read| read.lane == lane) else { return };
+        let prev = &read.from.prev;
+        if late {
+            *self.of_unfinished.entry(xid).or_default() += 1;
+            // It was searched for another lane, and is old for this one or part of its main run.
+            if row.seq() > prev.floor || prev.shows(xid) {
+                return;
+            }
+        }
+        debug_assert!(!prev.shows(xid), "{} of {xid} is new to {:?}", row.seq(), read.from);
+        let found = self.found.entry(lane).or_default();
+        found.main_run += u32::from(!late);
+        match row {
+            // Nothing of the main run after the first row that does not fit is taken.
+            BoundedRow::Event(event) if late || found.too_large.is_none() => {
+                found.events.push(event)
+            }
+            BoundedRow::Event(_) => {}
+            BoundedRow::TooLarge { .. } if late => found.late_cut = true,
+            BoundedRow::TooLarge { size, .. } => found.too_large = found.too_large.or(Some(size)),
+        }
+    }
+
+    /// What was found in each lane, once all rows are taken in.
+    fn found(self) -> BTreeMap<Lane, Found> {
+        let Self { lanes, mut found, of_unfinished } = self;
+        let longer: Vec<u64> = of_unfinished
+            .into_iter()
+            .filter(|(_, rows)| *rows >= LOOK_ROWS)
+            .map(|(xid, _)| xid)
+            .collect();
+        for read in lanes {
+            if longer.iter().any(|xid| !read.from.prev.shows(*xid)) {
+                found.entry(read.lane).or_default().late_cut = true;
+            }
+            if let Some(found) = found.get_mut(&read.lane) {
+                found.cut |= found.main_run >= most_rows(read);
+            }
+        }
+        found
+    }
+}
+
 /// Opens a window for each lane that has new rows, and reads its first chunk, which usually is all
 /// of it. Lanes that have to read more before they have a batch go to `to_read`.
-pub(super) async fn look<'l>(
+pub(super) async fn open_windows<'l>(
     session: &mut Session<'_>,
     lanes: &[&'l LaneRead<PgCursor>],
     batches: &mut Vec<LaneBatch<PgCursor>>,
@@ -139,7 +259,7 @@ pub(super) async fn look<'l>(
 ) -> Result<(), OutboxError> {
     let mut search = Search::of(lanes, session.marks);
     let (mut found, now) = loop {
-        let (found, now) = look_at(session, lanes, &search).await?;
+        let (found, now) = query_new(session, lanes, &search).await?;
         if now.floor <= search.place.up_to() {
             break (found, now);
         }
@@ -152,48 +272,63 @@ pub(super) async fn look<'l>(
         session.marks.note(cur);
     }
     for read in lanes {
-        let mut start = read.from.clone();
         let (Some(found), Some(cur)) = (found.remove(&read.lane), &cur) else {
-            // Nothing is visible now that was not visible before, so the lane may start from this
-            // snapshot: fewer transactions are still running in it. Floor and horizon stay: numbers
-            // up to the floor still have ids below the horizon.
-            let Snapshot { floor, horizon, .. } = &*start.prev;
-            let (floor, horizon) = (*floor, horizon.clone());
-            start.prev = Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon });
-            let end = start.clone();
-            let (events, rest) = (Vec::new(), Rest::Nothing);
-            batches.push(LaneBatch { lane: read.lane, events, start, end, save: false, rest });
+            batches.push(without_news(read, &snapshot));
             continue;
         };
-        debug_assert!(
-            invariants::windows_connect(
-                (start.prev.floor, start.prev.horizon()),
-                (cur.floor, cur.horizon())
-            ),
-            "{start:?}, {cur:?}"
-        );
-        start.cur = Some(Arc::clone(cur));
-        start.last_seq = 0;
+        let start = opened(&read.from, cur);
         if found.late_cut {
             to_read.push((read, Arc::clone(cur), start));
-            continue;
+        } else {
+            batches.push(first_batch(read, start, found));
         }
-        let (events, rest) = found.into_batch(read);
-        debug_assert!(
-            invariants::in_order(0, events.iter().map(|event| event.seq)),
-            "a chunk in order"
-        );
-        let end = match events.last() {
-            Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
-            None if rest != Rest::Nothing => start.clone(),
-            _ => start.clone().closed(),
-        };
-        batches.push(LaneBatch { lane: read.lane, events, start, end, save: false, rest });
     }
     Ok(())
 }
 
-async fn look_at(
+/// The batch of a lane in which nothing is visible now that was not visible before. It may start
+/// from this snapshot: fewer transactions are still running in it. Floor and horizon stay: numbers
+/// up to the floor still have ids below the horizon.
+fn without_news(read: &LaneRead<PgCursor>, snapshot: &str) -> LaneBatch<PgCursor> {
+    let mut start = read.from.clone();
+    let Snapshot { floor, horizon, .. } = &*start.prev;
+    let (floor, horizon) = (*floor, horizon.clone());
+    start.prev = Arc::new(Snapshot { snapshot: snapshot.to_owned(), floor, horizon });
+    let (events, end, rest) = (Vec::new(), start.clone(), Rest::Nothing);
+    LaneBatch { lane: read.lane, events, start, end, save: false, rest }
+}
+
+/// The beginning of the window from `from` to `cur`.
+fn opened(from: &PgCursor, cur: &Arc<Snapshot>) -> PgCursor {
+    let mut start = from.clone();
+    debug_assert!(
+        invariants::windows_connect(
+            (start.prev.floor, start.prev.horizon()),
+            (cur.floor, cur.horizon())
+        ),
+        "{start:?}, {cur:?}"
+    );
+    start.cur = Some(Arc::clone(cur));
+    start.last_seq = 0;
+    start
+}
+
+fn first_batch(read: &LaneRead<PgCursor>, start: PgCursor, found: Found) -> LaneBatch<PgCursor> {
+    let (events, rest) = found.into_batch(read);
+    debug_assert!(
+        invariants::in_order(0, events.iter().map(|event| event.seq)),
+        "a chunk in order"
+    );
+    let end = match events.last() {
+        Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
+        None if rest != Rest::Nothing => start.clone(),
+        _ => start.clone().closed(),
+    };
+    LaneBatch { lane: read.lane, events, start, end, save: false, rest }
+}
+
+/// What is new in the lanes, and the moment at which it is.
+async fn query_new(
     session: &mut Session<'_>,
     lanes: &[&LaneRead<PgCursor>],
     search: &Search,
@@ -202,7 +337,6 @@ async fn look_at(
         .replace("{event}", &search.place.table())
         .replace("{late_event}", &search.late_place.table())
         .replace("{look_rows}", &LOOK_ROWS.to_string());
-    let most_rows = |read: &LaneRead<PgCursor>| read.rows.min(LOOK_ROWS);
     let most_bytes = |read: &LaneRead<PgCursor>| i64::try_from(read.bytes).unwrap_or(i64::MAX);
     let latest_end = lanes.iter().map(|read| read.from.prev.end()).max().unwrap_or(0);
     let rows = sqlx::query(fill(session.names, &statement))
@@ -216,69 +350,20 @@ async fn look_at(
         .bind(lanes.iter().map(|read| most_bytes(read)).max().unwrap_or(0) as f64)
         .fetch(&mut *session.connection);
     let mut rows = pin!(rows);
-    let mut found = BTreeMap::<Lane, Found>::new();
-    let mut of_unfinished = BTreeMap::<u64, u32>::new();
-    let mut now = None;
+    let mut news = News::of(lanes);
+    let mut first = None;
     while let Some(row) = next(rows.as_mut()).await {
         let row = row?;
-        if now.is_none() {
-            if row.try_get(18)? {
-                return Err(of_another_cluster());
-            }
-            if row.try_get::<i32, _>(19)? != session.backend {
-                return Err(through_a_pooler());
-            }
-            now = Some(Now {
-                snapshot: row.try_get(15)?,
-                floor: row.try_get::<Option<i64>, _>(16)?.unwrap_or(0),
-                horizon: row.try_get(17)?,
-            });
-        }
-        let Some(lane) = row.try_get::<Option<i16>, _>(0)?.map(Lane::from_number) else { continue };
-        let Some(read) = lanes.iter().find(|read| read.lane == lane) else { continue };
-        let (xid, late): (&str, bool) = (row.try_get(13)?, row.try_get(14)?);
-        let xid = xid.parse().unwrap_or(0);
-        let row = row_of(&row)?;
-        if late {
-            *of_unfinished.entry(xid).or_default() += 1;
-            // It was searched for another lane, and is old for this one or part of its main run.
-            if row.seq() > read.from.prev.floor || read.from.prev.shows(xid) {
-                continue;
-            }
-        }
-        debug_assert!(
-            !read.from.prev.shows(xid),
-            "{} of {xid} is new to {:?}",
-            row.seq(),
-            read.from
-        );
-        let found = found.entry(lane).or_default();
-        found.main_run += u32::from(!late);
-        match row {
-            // Nothing of the main run after the first row that does not fit is taken.
-            BoundedRow::Event(event) if late || found.too_large.is_none() => {
-                found.events.push(event)
-            }
-            BoundedRow::Event(_) => {}
-            BoundedRow::TooLarge { .. } if late => found.late_cut = true,
-            BoundedRow::TooLarge { size, .. } => found.too_large = found.too_large.or(Some(size)),
+        let (_, columns) = match &first {
+            Some(first) => first,
+            None => first.insert((Now::of(&row, session.backend)?, LookColumns::of(&row)?)),
+        };
+        if let Some(row) = columns.row(&row)? {
+            news.take_in(row);
         }
     }
-    let now = now.ok_or_else(|| {
+    let (now, _) = first.ok_or_else(|| {
         OutboxError::new(ErrorKind::Database, "the database did not answer with a row")
     })?;
-    let longer: Vec<u64> = of_unfinished
-        .into_iter()
-        .filter(|(_, rows)| *rows >= LOOK_ROWS)
-        .map(|(xid, _)| xid)
-        .collect();
-    for read in lanes {
-        if longer.iter().any(|xid| !read.from.prev.shows(*xid)) {
-            found.entry(read.lane).or_default().late_cut = true;
-        }
-        if let Some(found) = found.get_mut(&read.lane) {
-            found.cut |= found.main_run >= most_rows(read);
-        }
-    }
-    Ok((found, now))
+    Ok((news.found(), now))
 }

@@ -4,17 +4,18 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::chunk::stored_event;
 use super::cursor::PgCursor;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
 use crate::store::lanes::{KnownParked, Lease};
 use crate::store::names::Names;
 use crate::store::parked::{
-    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then, keys_of,
-    storable, with_events, within,
+    Candidate, CandidateRow, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then,
+    keys_of, storable, with_events, within,
 };
+use crate::store::postgres::event_row::stored_events;
 use crate::store::postgres::fragments::fill;
+use crate::store::row::row;
 
 const PARK: &str = "\
 insert into {parked} (seq, lane, key_digest, id, topic, key, name, version, content_type, headers, payload, occurred_at,
@@ -44,10 +45,10 @@ cross join lateral (select key_digest from {parked_key} where lane = l.lane limi
 /// Each key is searched separately (hence the limit), so that the cost does not depend on the
 /// number of parked keys.
 const KEYS_AMONG: &str = "\
-select exists (select from {parked_key} where lane = $1),
+select exists (select from {parked_key} where lane = $1) as any_key,
        array(select k.key_digest from unnest($2::uuid[]) as asked (key_digest)
              cross join lateral (select key_digest from {parked_key}
-                                 where lane = $1 and key_digest = asked.key_digest limit 1) k)";
+                                 where lane = $1 and key_digest = asked.key_digest limit 1) k) as parked";
 
 /// The keys that were refused the longest ago. A time in the future comes from a clock that was set
 /// back since. A key that is being released elsewhere at this moment is skipped.
@@ -69,7 +70,7 @@ free as (
 update {parked_key} k set released = true from free where k.lane = free.lane and k.key_digest = free.key_digest";
 
 const RELEASED: &str = "\
-select k.lane, k.key_digest, e.seq, e.bytes
+select k.lane, k.key_digest, e.seq, e.bytes::bigint as bytes
 from (
   select l.lane, released.key_digest, released.since
   from unnest($1::smallint[]) as l (lane)
@@ -94,6 +95,20 @@ const FORGET_KEY: &str = "\
 delete from {parked_key} where lane = $1 and key_digest = $2
 and not exists (select from {parked} where lane = $1 and key_digest = $2)";
 
+row! {
+    /// A key that events are parked of.
+    pub(in crate::store::postgres) struct KeyRow {
+        lane: i16,
+        key_digest: Uuid,
+    }
+
+    /// What [`KEYS_AMONG`] returns.
+    struct AmongRow {
+        any_key: bool,
+        parked: Vec<Uuid>,
+    }
+}
+
 /// Which keys of these lanes have parked events.
 pub(super) async fn keys(
     connection: &mut PgConnection,
@@ -101,14 +116,14 @@ pub(super) async fn keys(
     taken: &mut [(Lease, PgCursor, KnownParked)],
 ) -> Result<(), OutboxError> {
     let lanes: Vec<i16> = taken.iter().map(|(lease, ..)| lease.lane.number()).collect();
-    let keys: Vec<(i16, Uuid)> = sqlx::query_as(fill(names, KEYS_OF_LANES))
+    let keys: Vec<KeyRow> = sqlx::query_as(fill(names, KEYS_OF_LANES))
         .bind(&lanes)
         .bind(i64::from(MOST_KNOWN) + 1)
         .fetch_all(connection)
         .await?;
     for (lease, _, known) in taken {
-        let of_lane = keys.iter().filter(|(lane, _)| *lane == lease.lane.number());
-        let keys: Vec<KeyDigest> = of_lane.map(|(_, key)| KeyDigest(*key)).collect();
+        let of_lane = keys.iter().filter(|key| key.lane == lease.lane.number());
+        let keys: Vec<KeyDigest> = of_lane.map(|key| KeyDigest(key.key_digest)).collect();
         *known = (keys.len() <= MOST_KNOWN as usize).then_some(keys);
     }
     Ok(())
@@ -121,12 +136,12 @@ pub(super) async fn keys_among(
     keys: &[KeyDigest],
 ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
     let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
-    let (any, parked): (bool, Vec<Uuid>) = sqlx::query_as(fill(names, KEYS_AMONG))
+    let AmongRow { any_key, parked } = sqlx::query_as(fill(names, KEYS_AMONG))
         .bind(lane.number())
         .bind(&keys)
         .fetch_one(connection)
         .await?;
-    Ok(any.then(|| parked.into_iter().map(KeyDigest).collect()))
+    Ok(any_key.then(|| parked.into_iter().map(KeyDigest).collect()))
 }
 
 pub(super) async fn park(
@@ -190,29 +205,21 @@ pub(super) async fn released(
             .execute(&mut *connection)
             .await?;
     }
-    let candidates: Vec<(i16, Uuid, Option<i64>, Option<i32>)> =
-        sqlx::query_as(fill(names, RELEASED))
-            .bind(&lanes)
-            .bind(retry.except.iter().map(|key| key.0).collect::<Vec<_>>())
-            .bind(i64::from(KEYS))
-            .bind(i64::from(OF_A_KEY))
-            .fetch_all(&mut *connection)
-            .await?;
-    let candidates: Vec<Candidate> = candidates
-        .into_iter()
-        .map(|(lane, key, seq, bytes)| {
-            let bytes = u64::from(bytes.unwrap_or(0).unsigned_abs());
-            (Lane::from_number(lane), KeyDigest(key), seq.map(|seq| (seq, bytes)))
-        })
-        .collect();
+    let candidates: Vec<CandidateRow> = sqlx::query_as(fill(names, RELEASED))
+        .bind(&lanes)
+        .bind(retry.except.iter().map(|key| key.0).collect::<Vec<_>>())
+        .bind(i64::from(KEYS))
+        .bind(i64::from(OF_A_KEY))
+        .fetch_all(&mut *connection)
+        .await?;
+    let candidates: Vec<Candidate> = candidates.into_iter().map(Candidate::from).collect();
     let chosen = within(&candidates, retry.bytes);
     let seqs: Vec<i64> = chosen.iter().flat_map(|(.., seqs)| seqs.iter().copied()).collect();
     let rows = sqlx::query(fill(names, "select {columns} from {parked} e where e.seq = any ($1)"))
         .bind(&seqs)
         .fetch_all(connection)
         .await?;
-    let events = rows.iter().map(stored_event).collect::<Result<Vec<_>, _>>()?;
-    Ok(with_events(chosen, events))
+    Ok(with_events(chosen, stored_events(&rows)?))
 }
 
 pub(super) async fn settle(

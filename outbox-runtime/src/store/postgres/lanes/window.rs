@@ -33,10 +33,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::chunk::{self, Chunk};
 use super::cursor::PgCursor;
 use super::floors::Place;
 use super::session::{Session, ToRead};
-use super::{chunk, invariants, open};
+use super::{invariants, open};
 use crate::error::OutboxError;
 use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 
@@ -53,7 +54,7 @@ pub(super) async fn read(
         .collect();
     let mut batches = Vec::with_capacity(lanes.len());
     if !closed.is_empty() {
-        open::look(session, &closed, &mut batches, &mut to_read).await?;
+        open::open_windows(session, &closed, &mut batches, &mut to_read).await?;
     }
     // Usually all are in one leaf and find something there: then this is one call.
     while let Some((_, _, first)) = to_read.first() {
@@ -63,33 +64,11 @@ pub(super) async fn read(
             .partition(|(_, _, start)| Place::of_window(start, session.marks) == place);
         to_read = elsewhere;
         let mut chunks = chunk::read(session, place, &here).await?;
-        for (read, cur, start) in here {
-            let chunk::Chunk { events, rest, .. } = chunks.remove(&read.lane).unwrap_or_default();
-            debug_assert!(
-                invariants::in_order(start.last_seq, events.iter().map(|event| event.seq)),
-                "a chunk in order"
-            );
-            let end = match events.last() {
-                Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
-                None if rest != Rest::Nothing => start.clone(),
-                // The floor was read after the snapshot, so the snapshot shows no higher numbers.
-                _ if place.up_to() < cur.floor => start.clone().advanced_to(place.up_to()),
-                _ => start.clone().closed(),
-            };
-            if events.is_empty() && end.cur.is_some() && rest == Rest::Nothing {
-                to_read.push((read, cur, end));
-            } else {
-                // After the end of a window that was not opened just now, there may be new events.
-                let old = read.from.cur.is_some();
-                let rest = if rest == Rest::Nothing && (old || end.cur.is_some()) {
-                    Rest::More
-                } else {
-                    rest
-                };
-                // A saved window that is found to be read to its end would prevent its leaves from
-                // being reclaimed.
-                let save = read.from.cur.is_some() && end.cur.is_none();
-                batches.push(LaneBatch { lane: read.lane, events, start, end, save, rest });
+        for lane in here {
+            let chunk = chunks.remove(&lane.0.lane).unwrap_or_default();
+            match batch_of(lane, chunk, place) {
+                Ok(batch) => batches.push(batch),
+                Err(unread) => to_read.push(unread),
             }
         }
         if Instant::now() > session.until {
@@ -101,4 +80,35 @@ pub(super) async fn read(
         LaneBatch { lane: read.lane, events: Vec::new(), start, end, save: false, rest: Rest::More }
     }));
     Ok(batches)
+}
+
+/// The batch of a lane after its next chunk. An error is the lane with its window at the end of
+/// `place`, in which nothing was found: the window continues in the next place.
+fn batch_of<'l>(
+    (read, cur, start): ToRead<'l>,
+    Chunk { events, rest, .. }: Chunk,
+    place: Place,
+) -> Result<LaneBatch<PgCursor>, ToRead<'l>> {
+    debug_assert!(
+        invariants::in_order(start.last_seq, events.iter().map(|event| event.seq)),
+        "a chunk in order"
+    );
+    let end = match events.last() {
+        Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
+        None if rest != Rest::Nothing => start.clone(),
+        // The floor was read after the snapshot, so the snapshot shows no higher numbers.
+        _ if place.up_to() < cur.floor => start.clone().advanced_to(place.up_to()),
+        _ => start.clone().closed(),
+    };
+    if events.is_empty() && end.cur.is_some() && rest == Rest::Nothing {
+        return Err((read, cur, end));
+    }
+    // After the end of a window that was not opened just now, there may be new events.
+    let old = read.from.cur.is_some();
+    let ended = rest == Rest::Nothing;
+    let rest = if ended && (old || end.cur.is_some()) { Rest::More } else { rest };
+    // A saved window that is found to be read to its end would prevent its leaves from being
+    // reclaimed.
+    let save = old && end.cur.is_none();
+    Ok(LaneBatch { lane: read.lane, events, start, end, save, rest })
 }

@@ -3,6 +3,7 @@
 mod chunk;
 mod lease;
 mod park;
+mod save;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,6 @@ use crate::store::liveness::Liveness;
 use crate::store::names::Names;
 use crate::store::parked::{Released, Retry, Settled};
 use crate::store::sealed::Database;
-
-pub(super) use chunk::stored_event;
 
 /// The read side of a SQLite outbox.
 #[derive(Debug)]

@@ -4,16 +4,16 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::SqliteLaneStore;
-use super::chunk::stored_event;
 use crate::record::{KeyDigest, Lane};
 use crate::store::error::StoreError;
 use crate::store::lanes::{KnownParked, Lease};
 use crate::store::names::{Names, sql};
 use crate::store::parked::{
-    Candidate, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then, keys_of,
-    storable, with_events, within,
+    Candidate, CandidateRow, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then,
+    keys_of, storable, with_events, within,
 };
 use crate::store::sqlite::clock::{millis, unix_micros, unix_millis};
+use crate::store::sqlite::event_row::stored_event;
 
 const PARK: &str = "\
 insert into {parked} (seq, lane, key_digest, id, topic, key, name, version, content_type, headers, payload, occurred_at,
@@ -41,7 +41,7 @@ where lane = $1 and key_digest in (
   where lane = $1 and released = 0 and (since <= $2 or since > $3) order by since limit $4)";
 
 const RELEASED: &str = "\
-select k.key_digest, e.seq, e.bytes
+select $1 as lane, k.key_digest, e.seq, e.bytes
 from (
   select key_digest, since from {parked_key} where lane = $1 and released = 1 order by since limit $2) k
 left join {parked} e on e.lane = $1 and e.key_digest = k.key_digest and e.seq in (
@@ -194,20 +194,14 @@ impl SqliteLaneStore {
         lane: Lane,
         except: &[KeyDigest],
     ) -> Result<Vec<Candidate>, StoreError> {
-        let rows: Vec<(Uuid, Option<i64>, Option<i64>)> =
-            sqlx::query_as(sql(self.names.fill(RELEASED)))
-                .bind(lane.number())
-                .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
-                .bind(OF_A_KEY)
-                .fetch_all(&self.pool)
-                .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(key, seq, bytes)| {
-                (lane, KeyDigest(key), seq.map(|seq| (seq, bytes.unwrap_or(0).unsigned_abs())))
-            })
-            .filter(|(_, key, _)| !except.contains(key))
-            .collect())
+        let rows: Vec<CandidateRow> = sqlx::query_as(sql(self.names.fill(RELEASED)))
+            .bind(lane.number())
+            .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
+            .bind(OF_A_KEY)
+            .fetch_all(&self.pool)
+            .await?;
+        let candidates = rows.into_iter().map(Candidate::from);
+        Ok(candidates.filter(|(_, key, _)| !except.contains(key)).collect())
     }
 
     pub(super) async fn settle(

@@ -1,0 +1,108 @@
+//! Saving how far lanes are delivered, with the events that are parked.
+
+use sqlx::{Connection, PgConnection};
+
+use super::cursor::{PgCursor, Snapshot};
+use super::{PgLaneStore, park};
+use crate::error::OutboxError;
+use crate::failpoint::failpoint;
+use crate::record::Lane;
+use crate::store::lanes::{Lease, Progress, Saved};
+use crate::store::postgres::fragments::fill;
+
+/// Only over the session over which the windows were opened: a pooler could hide a crash of the
+/// server in between. The lanes are locked, so that they cannot change hands before the rows are
+/// written.
+const SAVE_CURSORS: &str = "\
+insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
+select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq
+from unnest($2::smallint[], $3::bigint[], $4::text[]::pg_snapshot[], $5::bigint[], $6::text[]::xid8[],
+            $7::text[]::pg_snapshot[], $8::bigint[], $9::text[]::xid8[], $10::bigint[])
+  as s (lane, epoch, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
+join {lane} l on l.lane = s.lane and l.epoch = s.epoch
+where l.owner = $1 and pg_backend_pid() = $11
+for share of l
+returning lane";
+
+impl PgLaneStore {
+    pub(super) async fn save_over(
+        &self,
+        connection: &mut PgConnection,
+        progress: &[Progress<PgCursor>],
+    ) -> Result<Saved, OutboxError> {
+        let (parking, plain): (Vec<_>, Vec<_>) =
+            progress.iter().partition(|progress| !progress.parked.is_empty());
+        let mut saved = Saved::default();
+        if !plain.is_empty() {
+            saved.lost = self.save_cursors(connection, &plain).await?;
+        }
+        for progress in parking {
+            let mut tx = connection.begin_with(self.begin_for_one_lane()).await?;
+            match self.save_and_park(&mut tx, progress).await {
+                Ok(true) => tx.commit().await?,
+                Ok(false) => {
+                    tx.rollback().await?;
+                    saved.lost.push(progress.lease.lane);
+                }
+                // The connection still accepts a statement, so the failure was the lane's own.
+                Err(error) if error.is_of_one_statement() => {
+                    tx.rollback().await?;
+                    saved.failed.push((progress.lease.lane, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(saved)
+    }
+
+    /// Returns `false` if the lane is lost.
+    async fn save_and_park(
+        &self,
+        connection: &mut PgConnection,
+        progress: &Progress<PgCursor>,
+    ) -> Result<bool, OutboxError> {
+        let lost = self.save_cursors(connection, &[progress]).await?;
+        if lost.is_empty() {
+            failpoint("before-parking");
+            park::park(connection, &self.names, &progress.parked).await?;
+            failpoint("after-parking");
+        }
+        Ok(lost.is_empty())
+    }
+
+    async fn save_cursors(
+        &self,
+        connection: &mut PgConnection,
+        progress: &[&Progress<PgCursor>],
+    ) -> Result<Vec<Lane>, OutboxError> {
+        let held: Vec<Lease> = progress.iter().map(|progress| progress.lease).collect();
+        let (lanes, epochs) = columns_of(&held);
+        let cursors = || progress.iter().map(|progress| &progress.cursor);
+        let cur = |field: fn(&Snapshot) -> &str| -> Vec<Option<&str>> {
+            cursors().map(|cursor| cursor.cur.as_deref().map(field)).collect()
+        };
+        let saved: Vec<i16> = sqlx::query_scalar(fill(&self.names, SAVE_CURSORS))
+            .bind(self.owner)
+            .bind(&lanes)
+            .bind(&epochs)
+            .bind(cursors().map(|c| c.prev.snapshot.as_str()).collect::<Vec<_>>())
+            .bind(cursors().map(|c| c.prev.floor).collect::<Vec<_>>())
+            .bind(cursors().map(|c| c.prev.horizon.as_str()).collect::<Vec<_>>())
+            .bind(cur(|snapshot| &snapshot.snapshot))
+            .bind(cursors().map(|c| c.cur.as_ref().map(|cur| cur.floor)).collect::<Vec<_>>())
+            .bind(cur(|snapshot| &snapshot.horizon))
+            .bind(cursors().map(|c| c.last_seq).collect::<Vec<_>>())
+            .bind(self.backend)
+            .fetch_all(&mut *connection)
+            .await?;
+        Ok(missing_of(&held, &saved))
+    }
+}
+
+pub(super) fn columns_of(held: &[Lease]) -> (Vec<i16>, Vec<i64>) {
+    held.iter().map(|lease| (lease.lane.number(), lease.epoch)).unzip()
+}
+
+pub(super) fn missing_of(held: &[Lease], ours: &[i16]) -> Vec<Lane> {
+    held.iter().map(|lease| lease.lane).filter(|lane| !ours.contains(&lane.number())).collect()
+}
