@@ -41,7 +41,7 @@ pub enum Part {
         contender: Contender,
         /// How many events.
         load: Load,
-        /// What else goes on.
+        /// Load beside the timed events.
         disturbance: Option<Disturbance>,
     },
     /// Business transactions as fast as they come. Answers [`Written`].
@@ -75,7 +75,7 @@ pub enum Part {
         /// How many events.
         events: u64,
     },
-    /// Waits until so many messages are on a topic. Answers [`Waited`].
+    /// Waits until a number of messages is on a topic. Answers [`Waited`].
     Wait {
         /// The topic, which is created if it is missing.
         topic: String,
@@ -118,7 +118,7 @@ pub struct Load {
     pub seconds: u64,
 }
 
-/// What goes on beside the events that are timed.
+/// Load beside the timed events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Disturbance {
     /// A transaction with an event stays open.

@@ -69,7 +69,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     ///
     /// A relay parks an event that the broker refused [several times](crate::RelayBuilder::park_after),
     /// and with it the later events of its topic and key, so that those stay in order and the other
-    /// keys go on.
+    /// keys continue.
     ///
     /// ```
     /// # async fn example(
