@@ -191,9 +191,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     }
 
     /// Publishes retained events again, with their ids, after all that is in the outbox now; a
-    /// consumer skips those whose ids it remembers. Returns how many. They are copied in one
-    /// transaction, in their order, and each once, however often it was replayed before. Neither
-    /// those that are parked are, nor those that were discarded, unless [by id](Replay::ids). See
+    /// consumer skips those whose ids it remembers. Returns their number. They are copied in one
+    /// transaction, in their order, each once, even if it was replayed before. Parked and discarded
+    /// events are replayed only [by id](Replay::ids). See
     /// [`RelayBuilder::retention`](crate::RelayBuilder::retention) for what is retained.
     ///
     /// All of it happens in the database. On Postgres it fails after ten minutes, or after

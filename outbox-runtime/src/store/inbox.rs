@@ -21,7 +21,7 @@ pub struct GroupKey<'a> {
 
 impl GroupKey<'_> {
     /// The key's digest for indexes, which do not accept keys of any length. Keys with the same
-    /// digest would wait for each other; nothing else would follow.
+    /// digest would wait for each other; there would be no other effect.
     pub(crate) fn digest(&self) -> Uuid {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, self.key)
     }
@@ -124,9 +124,8 @@ from {key_queue} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
 /// A store's `Inbox`. Its module imports that trait, and has the statements `FORGET` and
-/// `FORGET_QUEUED`; `NOW` and `OLD`, for this moment and for a row of a minute ago; `millis`,
-/// which makes of a time what they compare with; and `lock`, which keeps others from a key until
-/// the transaction ends.
+/// `FORGET_QUEUED`; `NOW` and `OLD`, for this moment and for a row older than a minute; `millis`,
+/// which converts a duration for them; and `lock`, which locks a key until the transaction ends.
 macro_rules! impl_inbox {
     ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
@@ -208,7 +207,7 @@ macro_rules! impl_inbox {
                         later: any,
                     });
                 };
-                // From here on, the answer stays true until the transaction ends.
+                // From here on, the result stays true until the transaction ends.
                 lock(connection, names, &event.of).await?;
                 let (earlier, later) =
                     others(connection, names, &event.of, own.try_get("place")?).await?;

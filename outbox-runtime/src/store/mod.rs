@@ -193,7 +193,7 @@ pub(crate) mod sealed {
         ) -> impl Future<Output = Result<Option<QueueHead>, StoreError>> + Send;
     }
 
-    /// What an operator asks, and what a relay does beside publishing.
+    /// What an operator asks, and what a relay does besides publishing.
     pub trait Admin: sqlx::Database {
         /// A pool for what a relay does besides publishing, so that it and the business do not wait
         /// for each other's connections.

@@ -1,4 +1,4 @@
-//! Space comes back by TRUNCATE of the leaves of the ring: no row is deleted, nothing is left to
+//! Reclaims space by TRUNCATE of the leaves of the ring: no row is deleted, nothing is left to
 //! vacuum.
 //!
 //! A leaf holds the events of a block of 2^20 numbers, and is free when every lane has published

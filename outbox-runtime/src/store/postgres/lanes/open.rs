@@ -1,4 +1,4 @@
-//! The look for news: it opens windows, and reads their first rows.
+//! Opens windows, and reads their first rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -18,12 +18,12 @@ use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 use crate::store::postgres::event_row::{BoundedColumns, BoundedRow, position};
 use crate::store::postgres::fragments::fill;
 
-/// What is new in lanes that have no window open, and with it what makes a window: the snapshot of
-/// this statement, the sequence's value, and a transaction id drawn after both (only if there is
-/// news: an idle relay draws no ids). `$4` are the ids of which there may be stragglers, in any of
-/// the lanes: one search each, and the lanes to which a row is new are told apart later.
+/// What is new in lanes without an open window, and what makes a window: the snapshot of this
+/// statement, the sequence's value, and a transaction id drawn after both (only if there is
+/// something new: an idle relay draws no ids). `$4` are the ids that may have stragglers, in any of
+/// the lanes. Each id is searched once; rows are assigned to lanes afterwards.
 ///
-/// The last columns find out a database whose transaction ids started over, and a pooler.
+/// The last columns detect a database whose transaction ids started over, and a pooler.
 const LOOK: &str = "\
 select {bounded_columns}, e.xid::text as xid, e.late, pg_current_snapshot()::text as snapshot, s.last_value as floor,
        case when e.seq is not null and s.last_value is not null then pg_current_xact_id()::text end as horizon,
@@ -55,22 +55,22 @@ left join lateral (
 /// Most rows of a lane, or of an unfinished transaction, to read when windows are opened.
 const LOOK_ROWS: u32 = 128;
 
-/// What a look found in a lane.
+/// What was found in a lane.
 #[derive(Default)]
 struct Found {
     events: Vec<StoredEvent>,
-    /// How many of its main run came.
+    /// Number of rows of its main run.
     main_run: u32,
-    /// There are more behind these.
+    /// Whether there are more rows after these.
     cut: bool,
-    /// The one behind these did not fit, and takes this many bytes.
+    /// Bytes of the row after these, if that did not fit.
     too_large: Option<u64>,
-    /// There are more stragglers, of which any may belong before these.
+    /// Whether there are more stragglers, any of which may belong before these.
     late_cut: bool,
 }
 
 impl Found {
-    /// The events that come next, in order and within the lane's bounds, and what is left.
+    /// The next events, in order and within the lane's bounds, and what is left.
     fn into_batch(self, read: &LaneRead<PgCursor>) -> (Vec<StoredEvent>, Rest) {
         let Self { mut events, cut, too_large, .. } = self;
         events.sort_by_key(|event| event.seq);
@@ -157,12 +157,12 @@ impl LookColumns {
     }
 }
 
-/// Where a look searches.
+/// Where to search for new rows.
 struct Search {
-    /// For each lane, above which number.
+    /// For each lane, the number above which to search.
     floors: Vec<i64>,
     place: Place,
-    /// The transactions of which there may be stragglers, of numbers up to that.
+    /// Transactions that may have stragglers with numbers up to `late_up_to`.
     late: BTreeSet<u64>,
     late_up_to: i64,
     late_place: Place,
