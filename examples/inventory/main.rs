@@ -1,4 +1,4 @@
-//! An inventory service: consumes what `examples/orders` publishes, and reserves each order once.
+//! An inventory service: consumes the events of `examples/orders`, and reserves each order once.
 //!
 //! ```sh
 //! eval "$(cargo xtask up)"
@@ -34,7 +34,7 @@ async fn reserve(tx: &mut OutboxTx<'_, Postgres>, order: OrderPlaced) -> Result<
         .bind(order.order_id)
         .bind(&order.customer)
         .bind(order.number)
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }
@@ -56,14 +56,15 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .max_connections(5)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy(&setting("DATABASE_URL")?)?;
-    // Its own tables, as if in a database of its own: only the inbox is used.
+    // Tables with a prefix of their own, as if they were in another database. Of them, only the
+    // inbox is used.
     let outbox = Outbox::builder(pool).table_prefix("inventory_outbox_").build()?;
     outbox.migrate().await?;
     outbox
         .pool()
         .execute(
-            // `place` shows the order in which they were reserved; nothing but the inbox prevents a
-            // second row.
+            // `place` shows the order of the reservations. Only the inbox prevents a second row for
+            // an order.
             "create table if not exists reservation
                (place bigserial, order_id uuid not null, customer text not null, number bigint not null)",
         )

@@ -1,5 +1,5 @@
 //! A notification service: sends an e-mail for each order that `examples/orders` publishes, and
-//! shows what becomes of those that cannot be sent.
+//! shows what happens to e-mails that cannot be sent.
 //!
 //! ```sh
 //! eval "$(cargo xtask up)"
@@ -59,7 +59,7 @@ async fn confirm(
     sqlx::query("insert into confirmation (order_id, customer) values ($1, $2)")
         .bind(order.order_id)
         .bind(&order.customer)
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
     // The row is written once in any case. The e-mail is not part of the transaction: if the commit
     // fails, or the process dies before it, the event comes again, and so does the e-mail. The
@@ -68,7 +68,7 @@ async fn confirm(
     mail.send(&order.customer, &format!("We have your order: {}", order.item), context.id).await
 }
 
-/// The client of a mail provider, if it were one.
+/// Stands for the client of a mail provider.
 struct MailClient;
 
 impl MailClient {
@@ -106,7 +106,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .max_connections(8)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy(&setting("DATABASE_URL")?)?;
-    // Its own tables, as if in a database of its own.
+    // Tables with a prefix of their own, as if they were in another database.
     let outbox = Outbox::builder(pool).table_prefix("notifications_outbox_").build()?;
     outbox.migrate().await?;
     outbox

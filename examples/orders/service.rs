@@ -63,7 +63,7 @@ impl OrderService {
         if order.item.is_empty() {
             return Err(OrderError::NotSold(order.item));
         }
-        // Takes the lock of the customer: it makes the order of the events.
+        // Locks the customer's row until the commit: the lock decides the order of the events.
         let number: i64 = sqlx::query_scalar(
             "insert into customer (name, orders) values ($1, 1)
              on conflict (name) do update set orders = customer.orders + 1 returning orders",
@@ -93,7 +93,7 @@ async fn find(tx: &mut OutboxTx<'_, Postgres>, id: Uuid) -> Result<Option<Order>
     let found: Option<(String, i64, String)> =
         sqlx::query_as("select customer, number, item from orders where id = $1")
             .bind(id)
-            .fetch_optional(tx)
+            .fetch_optional(&mut *tx)
             .await?;
     Ok(found.map(|(customer, number, item)| Order { id, customer, number, item }))
 }

@@ -68,7 +68,7 @@ impl EventHandler<Db> for Inventory {
         sqlx::query("insert into quickstart_reserved (customer, number) values ($1, $2)")
             .bind(&order.customer)
             .bind(order.number)
-            .execute(tx)
+            .execute(&mut *tx)
             .await?;
         println!("   inventory  reserves {} for {}, order {}", order.item, order.customer, order.number);
         Ok(())
@@ -81,7 +81,7 @@ async fn open(database: &str) -> Result<Outbox<Db>, Failure> {
     Ok(outbox)
 }
 
-/// A start of the service process.
+/// One run of the service process.
 pub(super) async fn service(what: &str, database: &str, brokers: &str) -> Result<(), Failure> {
     let service = OrderService { outbox: open(database).await? };
     let place = async |customer, item| match service.place_order(customer, item).await {
@@ -130,7 +130,8 @@ struct DiesAfterPublishing {
 
 impl Publisher for DiesAfterPublishing {
     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
-        // Called for several lanes at once: the last of them learns that all is acknowledged.
+        // Called for several lanes at the same time: the last call finds that all events are
+        // acknowledged.
         let reports = self.publisher.publish(batch).await;
         let acknowledged = self.acknowledged.fetch_add(reports.len(), Ordering::SeqCst) + reports.len();
         if acknowledged == COMMITTED_BEFORE {
@@ -186,7 +187,7 @@ pub(super) async fn story(database: &str, brokers: &str) -> Result<(), Failure> 
     let consumed = inventory.await??;
     service.kill()?;
 
-    // In the order of their reservation, the numbers of each customer must rise.
+    // In the order of the reservations, the numbers of each customer must rise.
     let reserved: Vec<(String, i64)> =
         sqlx::query_as("select customer, number from quickstart_reserved").fetch_all(outbox.pool()).await?;
     let mut last = std::collections::HashMap::new();

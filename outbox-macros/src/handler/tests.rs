@@ -26,7 +26,7 @@ fn documentation_shows_real_expansions() {
         ),
         quote! {
             pub async fn reserve(tx: &mut OutboxTx<'_, Postgres>, order: OrderCreated) -> Result<(), ReserveError> {
-                sqlx::query("insert into reservation (order_id) values ($1)").bind(order.id).execute(tx).await?;
+                sqlx::query("insert into reservation (order_id) values ($1)").bind(order.id).execute(&mut *tx).await?;
                 Ok(())
             }
         },
