@@ -29,45 +29,16 @@ use crate::tokens::{ends, local, ours, outbox, private, private_at};
 //         }
 //     };
 pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
-    let Handler { function, event, .. } = handler;
-    let private = private(handler.krate);
+    let function = handler.function;
     let Attributes { of_type, of_impl, of_function } = Attributes::new(&function.attrs);
     let (vis, name) = (&function.vis, &function.sig.ident);
     let state = handler.rest.iter().find_map(|extra| match extra {
-        Extra::State(ty) => Some(ty),
+        Extra::State(ty) => Some(quote!((pub #ty))),
         Extra::Context => None,
     });
-    let state = state.map(|ty| quote!((pub #ty)));
-    let options = options(&handler.options, &private);
-    // Names that no handler has: a variable cannot have the name of a unit struct.
-    let [tx, event_name, context, error] = ["__tx", "__event", "__context", "__error"].map(local);
     // Without it if the `OutboxTx` names no database: the compiler would report the same again.
     let function_itself = handler.tx.database.map(|_| function_itself(handler, &of_function));
-    let (parameter, database) = match handler.tx.database {
-        Some(database) => (None, database.to_token_stream()),
-        None => {
-            let outbox = outbox(handler.krate);
-            (Some(quote!(<DB: #outbox::OutboxDatabase>)), quote!(DB))
-        }
-    };
-    let has_context = handler.rest.iter().any(|extra| matches!(extra, Extra::Context));
-    let context_pattern = if has_context { quote!(#context) } else { quote!(_) };
-    let (where_clause, error_type) = match handler.output {
-        Some(output) => result(output, handler.krate),
-        None => (None, quote!(::core::convert::Infallible)),
-    };
-    let call = call(handler, [&tx, &event_name, &context], &private);
-    // Located at the name, where the compiler shows that the future is not `Send`.
-    let handle = quote_spanned! {ours(name.span())=>
-        async fn handle(
-            &self,
-            #tx: &mut #private::OutboxTx<'static, #database>,
-            #event_name: Self::Event,
-            #context_pattern: &#private::EventContext,
-        ) -> ::core::result::Result<(), Self::Error> {
-            #call
-        }
-    };
+    let implementation = implementation(handler);
     quote! {
         #(#of_type)*
         #[allow(non_camel_case_types)]
@@ -78,21 +49,63 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
         }
         #(#of_impl)*
         const _: () = {
-            #[automatically_derived]
-            impl #parameter #private::EventHandler<#database> for #name #where_clause {
-                type Event = #event;
-                type Error = #error_type;
-                fn options(&self) -> #private::HandlerOptions {
-                    #options
-                }
-                fn classify(&self, #error: &Self::Error) -> #private::ErrorClass {
-                    use #private::ByClassify as _;
-                    use #private::ByDefault as _;
-                    (&#private::Classified(#error)).class()
-                }
-                #handle
-            }
+            #implementation
         };
+    }
+}
+
+fn implementation(handler: &Handler<'_>) -> TokenStream {
+    let private = private(handler.krate);
+    let Handler { function, event, .. } = handler;
+    let name = &function.sig.ident;
+    let options = options(&handler.options, &private);
+    let (parameter, database) = match handler.tx.database {
+        Some(database) => (None, database.to_token_stream()),
+        None => {
+            let outbox = outbox(handler.krate);
+            (Some(quote!(<DB: #outbox::OutboxDatabase>)), quote!(DB))
+        }
+    };
+    let (where_clause, error_type) = match handler.output {
+        Some(output) => result(output, handler.krate),
+        None => (None, quote!(::core::convert::Infallible)),
+    };
+    let error = local("__error");
+    let handle = handle(handler, &database, &private);
+    quote! {
+        #[automatically_derived]
+        impl #parameter #private::EventHandler<#database> for #name #where_clause {
+            type Event = #event;
+            type Error = #error_type;
+            fn options(&self) -> #private::HandlerOptions {
+                #options
+            }
+            fn classify(&self, #error: &Self::Error) -> #private::ErrorClass {
+                use #private::ByClassify as _;
+                use #private::ByDefault as _;
+                (&#private::Classified(#error)).class()
+            }
+            #handle
+        }
+    }
+}
+
+fn handle(handler: &Handler<'_>, database: &TokenStream, private: &TokenStream) -> TokenStream {
+    // Names that no handler has: a variable cannot have the name of a unit struct.
+    let [tx, event, context] = ["__tx", "__event", "__context"].map(local);
+    let has_context = handler.rest.iter().any(|extra| matches!(extra, Extra::Context));
+    let context_pattern = if has_context { quote!(#context) } else { quote!(_) };
+    let call = call(handler, [&tx, &event, &context], private);
+    // Located at the name, where the compiler shows that the future is not `Send`.
+    quote_spanned! {ours(handler.function.sig.ident.span())=>
+        async fn handle(
+            &self,
+            #tx: &mut #private::OutboxTx<'static, #database>,
+            #event: Self::Event,
+            #context_pattern: &#private::EventContext,
+        ) -> ::core::result::Result<(), Self::Error> {
+            #call
+        }
     }
 }
 

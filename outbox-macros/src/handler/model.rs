@@ -53,24 +53,11 @@ impl<'a> Handler<'a> {
     pub(super) fn new(errors: &Errors, args: &'a Args, function: &'a Function) -> Option<Self> {
         let sig = &function.sig;
         let options = Options::new(errors, args);
-        if let Some(receiver) = sig.receiver() {
-            errors.over(
-                receiver,
-                "a method cannot be a handler\n\
-                 help: make it a function, outside of the `impl`, and take what it needs behind the event: `service: &Service`",
-            );
-            return None;
-        }
+        check_receiver(errors, sig)?;
         let plain = check_attributes(errors, function)
             & check_qualifiers(errors, sig)
             & check_generics(errors, sig);
-        let body = function.body.as_ref();
-        if body.is_none() {
-            errors.at(
-                sig.ident.span(),
-                format!("`{}` has no body\nhelp: write it here: `{{ … }}`", sig.ident),
-            );
-        }
+        let body = body(errors, function);
         let output = output(errors, sig);
         let mut types = types(sig);
         let Some(tx) = types.next() else {
@@ -103,6 +90,26 @@ impl<'a> Handler<'a> {
             krate: args.krate.get(),
         })
     }
+}
+
+/// `None` if it is a method, which is reported.
+fn check_receiver(errors: &Errors, sig: &Signature) -> Option<()> {
+    let Some(receiver) = sig.receiver() else { return Some(()) };
+    errors.over(
+        receiver,
+        "a method cannot be a handler\n\
+         help: make it a function, outside of the `impl`, and take what it needs behind the event: `service: &Service`",
+    );
+    None
+}
+
+fn body<'a>(errors: &Errors, function: &'a Function) -> Option<&'a Group> {
+    let body = function.body.as_ref();
+    if body.is_none() {
+        let name = &function.sig.ident;
+        errors.at(name.span(), format!("`{name}` has no body\nhelp: write it here: `{{ … }}`"));
+    }
+    body
 }
 
 /// The types of the parameters.

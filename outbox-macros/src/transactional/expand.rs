@@ -7,7 +7,7 @@ use syn::{FnArg, Pat};
 
 use super::args::Args;
 use super::model::{Body, Method, Source};
-use super::options::Argument;
+use super::options::{Argument, Retry};
 use crate::errors::to_tokens;
 use crate::function::Function;
 use crate::tokens::{ends, local, mentions, ours, private, private_at};
@@ -73,26 +73,39 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 //             }
 //         }
 fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
+    match &method.options.retry {
+        Some(retry) => attempts(method, body, retry),
+        None => attempt(method, body),
+    }
+}
+
+fn attempt(method: &Method<'_>, body: &Group) -> TokenStream {
+    let private = private(method.krate);
+    let [outcome, transaction, error, run, result] =
+        ["outcome", "transaction", "error", "run", "result"].map(local);
+    let ret = inferable(method.output.to_token_stream());
+    let vtable = vtable(&ret, &private);
+    let begin = begin(method, None);
+    let closure = closure(method, &ret, body, &quote!(async move));
+    quote! {
+        let #outcome = #vtable;
+        let mut #transaction = match #begin {
+            ::core::result::Result::Ok(#transaction) => #transaction,
+            ::core::result::Result::Err(#error) => return #outcome.error(#error),
+        };
+        let #run = #private::body(&#transaction, #outcome, #closure);
+        let #result = #run(&mut #transaction).await;
+        #private::finish(#transaction, #result, #outcome).await
+    }
+}
+
+fn attempts(method: &Method<'_>, body: &Group, retry: &Retry<'_>) -> TokenStream {
     let private = private(method.krate);
     let [outcome, transaction, error, run, result, attempts, begun, refused] =
         ["outcome", "transaction", "error", "run", "result", "attempts", "begun", "refused"]
             .map(local);
     let ret = inferable(method.output.to_token_stream());
     let vtable = vtable(&ret, &private);
-    let Some(retry) = &method.options.retry else {
-        let begin = begin(method, None);
-        let closure = closure(method, &ret, body, &quote!(async move));
-        return quote! {
-            let #outcome = #vtable;
-            let mut #transaction = match #begin {
-                ::core::result::Result::Ok(#transaction) => #transaction,
-                ::core::result::Result::Err(#error) => return #outcome.error(#error),
-            };
-            let #run = #private::body(&#transaction, #outcome, #closure);
-            let #result = #run(&mut #transaction).await;
-            #private::finish(#transaction, #result, #outcome).await
-        };
-    };
     let times = Literal::u32_unsuffixed(retry.times);
     let name = match method.options.name {
         Some(name) => name.value(),
