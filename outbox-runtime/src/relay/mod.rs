@@ -8,10 +8,14 @@ mod memory;
 mod reading;
 
 use std::future::Future;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 
 pub use builder::RelayBuilder;
 
 use builder::Settings;
+use engine::Engine;
 
 use crate::error::OutboxError;
 use crate::observe::{Health, Heartbeat, target};
@@ -89,8 +93,11 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and for the end
     /// of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
-        // On the heap, or whoever awaits it carries its 20 KB.
-        let result = Box::pin(engine::Engine::new(self, Share::Fair).run(shutdown)).await;
+        let (outbox, settings) = (self.outbox.clone(), self.settings.clone());
+        let helpers = || helpers(&outbox, settings);
+        let engine = self.into_engine(Share::Fair);
+        // On the heap: its 20 KB would be part of the future of each caller.
+        let result = Box::pin(engine.run(&outbox.settings().doorbell, helpers, shutdown)).await;
         if let Err(error) = &result {
             // Of a spawned task, the result may never be looked at.
             tracing::error!(target: target::RELAY, %error, "the relay ended: events stay in the outbox until one runs again");
@@ -105,6 +112,23 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// As [`run`](Self::run), and also when an event is refused, when the database is away, or when
     /// another relay holds lanes: the error names it, the lanes, and until when.
     pub async fn drain(self) -> Result<u64, OutboxError> {
-        Box::pin(engine::Engine::new(self, Share::All).drain()).await
+        Box::pin(self.into_engine(Share::All).drain()).await
     }
+
+    fn into_engine(self, share: Share) -> Engine<DB::LaneStore, P> {
+        let Self { outbox, publisher, settings, heartbeat } = self;
+        let shared = outbox.settings();
+        let store = DB::open_lanes(&shared.pool, &shared.names, settings.lease);
+        Engine::new(store, publisher, settings, heartbeat, share)
+    }
+}
+
+/// Starts what runs beside a relay.
+fn helpers<DB: OutboxDatabase>(outbox: &Outbox<DB>, settings: Settings) -> JoinSet<()> {
+    let shared = outbox.settings();
+    let (pool, names) = (shared.pool.clone(), Arc::clone(&shared.names));
+    let mut helpers = JoinSet::new();
+    helpers.spawn(maintenance::run(outbox.clone(), settings));
+    helpers.spawn(DB::listen_to_others(pool, names, Arc::clone(&shared.doorbell)));
+    helpers
 }

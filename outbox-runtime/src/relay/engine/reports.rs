@@ -6,21 +6,24 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{CursorOf, Engine, SAVE_WITHIN, Sent, StoreOf};
+use super::{Engine, Sent};
 use crate::failpoint::failpoint;
 use crate::observe;
 use crate::observe::target;
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{EventRecord, LANES, Lane, StoredEvent};
 use crate::relay::lane::{InFlightBatch, Resumed, Rules, Settlement};
-use crate::store::{LaneStore, OutboxDatabase, Share};
+use crate::store::{LaneStore, Share};
 
-impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
-    pub(super) fn landed(&mut self, sent: Result<Sent<CursorOf<DB>>, JoinError>) {
+/// Longest time between a delivery and saving the cursor; bounds what a crash republishes.
+const SAVE_WITHIN: Duration = Duration::from_millis(50);
+
+impl<S: LaneStore, P: Publisher> Engine<S, P> {
+    pub(super) fn on_sent(&mut self, sent: Result<Sent<S::Cursor>, JoinError>) {
         match sent {
             Ok(Sent::Batch(batch, reports)) => self.on_reports(batch, reports),
             Ok(Sent::Parked(lease, released, reports, _held)) => {
-                self.released_landed(lease, released, &reports);
+                self.on_parked_reports(lease, released, &reports);
             }
             Err(ended) if ended.is_cancelled() => {}
             // The publisher panicked, and its events were lost from memory. Everything is read
@@ -30,19 +33,16 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
                     target: target::RELAY,
                     "the publisher panicked: the relay reads again what it was sending"
                 );
-                for lane in Lane::all() {
-                    self.forget(lane);
-                }
-                self.aloft = [0; LANES];
+                Lane::all().for_each(|lane| self.forget(lane));
+                self.abandoned = [0; LANES];
                 self.sending.abort_all();
-                self.releasing.sending.clear();
-                self.releasing.settled.clear();
+                self.releasing.forget_all();
                 self.next_claim = Instant::now();
             }
         }
     }
 
-    fn on_reports(&mut self, batch: InFlightBatch<CursorOf<DB>>, reports: Vec<DeliveryReport>) {
+    fn on_reports(&mut self, batch: InFlightBatch<S::Cursor>, reports: Vec<DeliveryReport>) {
         let index = batch.lease.lane.index();
         let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
         self.published += delivered as u64;
@@ -51,12 +51,12 @@ impl<DB: OutboxDatabase, P: Publisher> Engine<DB, P> {
             failpoint("after-delivery");
         }
         let Some(lane) = self.lanes[index].as_mut().filter(|lane| lane.hold == batch.hold) else {
-            self.aloft[index] = self.aloft[index].saturating_sub(1);
+            self.abandoned[index] = self.abandoned[index].saturating_sub(1);
             return;
         };
         let rules = Rules {
             park_after: (self.share == Share::Fair).then_some(self.settings.park_after),
-            cursor_before: StoreOf::<DB>::cursor_before,
+            cursor_before: S::cursor_before,
             now: Instant::now(),
         };
         let settlements = lane.on_reports(batch, reports, &rules);
