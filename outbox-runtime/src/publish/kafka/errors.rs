@@ -74,59 +74,93 @@ fn is_aftermath(code: Code) -> bool {
 }
 
 fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
-    let EventRecord { id, topic, .. } = event;
     let what = match error.rdkafka_error_code() {
-        Some(Code::UnknownPartition) if let Some(partition) = event.partition => format!(
+        Some(code) => refused_topic(event, code)
+            .or_else(|| refused_user(event, code))
+            .or_else(|| refused_event(event, code)),
+        None => None,
+    };
+    let EventRecord { id, topic, .. } = event;
+    let what = what.unwrap_or_else(|| {
+        format!("event {id} could not be delivered to the topic `{topic}`; the relay tries again")
+    });
+    OutboxError::new(ErrorKind::Kafka, format!("{what}. Nothing is lost: it stays in the outbox"))
+        .with_source(error)
+}
+
+/// What is wrong with the topic, and its remedy.
+fn refused_topic(event: &EventRecord, code: Code) -> Option<String> {
+    let EventRecord { id, topic, .. } = event;
+    Some(match code {
+        Code::UnknownPartition if let Some(partition) = event.partition => format!(
             "event {id} is for partition {partition} of the topic `{topic}`, which has none of that number. Add partitions \
              (`kafka-topics.sh --alter --topic {topic} --partitions N`), and the relay continues without help"
         ),
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => format!(
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => format!(
             "the topic `{topic}` does not exist, and the broker does not create it by itself. Create it \
              (`kafka-topics.sh --create --topic {topic} --partitions N`), and the relay continues without help"
         ),
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => format!(
+        Code::InvalidTopic => format!(
+            "the broker says that `{topic}` is no legal topic name. Correct the event's `topic`"
+        ),
+        _ => return None,
+    })
+}
+
+/// What the user may not do, and its remedy.
+fn refused_user(EventRecord { topic, .. }: &EventRecord, code: Code) -> Option<String> {
+    match code {
+        Code::TopicAuthorizationFailed => Some(format!(
+            "this user may not write to the topic `{topic}` (it needs the operations WRITE and DESCRIBE on it). Grant them \
+             (`kafka-acls.sh --add --producer --topic {topic} --allow-principal User:NAME`), and the relay continues without \
+             help"
+        )),
+        Code::ClusterAuthorizationFailed => Some(
+            "this user may not use an idempotent producer (it needs WRITE on a topic, and before Kafka 3.0 \
+             IDEMPOTENT_WRITE on the cluster). Grant it (`kafka-acls.sh --add --producer --idempotent …`), and the relay \
+             continues without help"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// What is wrong with the event, in the eyes of the broker or of its topic, and the remedy.
+fn refused_event(event: &EventRecord, code: Code) -> Option<String> {
+    let EventRecord { id, topic, .. } = event;
+    Some(match code {
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize => format!(
             "event {id} with its {} bytes is larger than the topic `{topic}` (`max.message.bytes`) or the producer \
              (`message.max.bytes`) accepts. Raise the limit, and the relay continues without help; lower \
              `max_event_bytes` of the outbox, and `emit` refuses such an event",
             event.size()
         ),
-        Some(Code::QueueFull) => format!(
+        Code::QueueFull => format!(
             "event {id} with its {} bytes is larger than the producer's whole queue (`queue.buffering.max.kbytes`). Raise \
              the limit",
             event.size()
         ),
-        Some(Code::TopicAuthorizationFailed) => format!(
-            "this user may not write to the topic `{topic}` (it needs the operations WRITE and DESCRIBE on it). Grant them \
-             (`kafka-acls.sh --add --producer --topic {topic} --allow-principal User:NAME`), and the relay continues without help"
-        ),
-        Some(Code::ClusterAuthorizationFailed) => "this user may not use an idempotent producer (it needs WRITE on a topic, \
-             and before Kafka 3.0 IDEMPOTENT_WRITE on the cluster). Grant it (`kafka-acls.sh --add --producer \
-             --idempotent …`), and the relay continues without help"
-            .to_owned(),
-        Some(Code::InvalidTopic) => {
-            format!("the broker says that `{topic}` is no legal topic name. Correct the event's `topic`")
-        }
-        Some(Code::InvalidRecord) if event.key.is_none() => format!(
+        Code::InvalidRecord if event.key.is_none() => format!(
             "the topic `{topic}` refused event {id}, which has no key: a compacted topic (`cleanup.policy=compact`) takes \
              none without. Give the event a key (`#[event(key)]`), or set the topic's `cleanup.policy` to `delete`, and the \
              relay continues without help"
         ),
-        Some(Code::InvalidRecord) => format!(
+        Code::InvalidRecord => format!(
             "the broker finds the record of event {id} invalid for the topic `{topic}`. Its own log says why, as do the \
              topic's settings (`cleanup.policy`, validation of schemas)"
         ),
-        Some(Code::InvalidTimestamp) => format!(
+        Code::InvalidTimestamp => format!(
             "the broker finds the time of sending of event {id} too far from its own for the topic `{topic}` \
              (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`). Set the clocks of this machine and of \
              the brokers, and the relay continues without help"
         ),
-        Some(Code::UnsupportedCompressionType) => format!(
+        Code::UnsupportedCompressionType => format!(
             "the broker does not know the producer's `compression.type` for the topic `{topic}`. Choose one that it knows, \
              such as `lz4`"
         ),
-        Some(Code::PolicyViolation) => format!("a policy of the broker forbids event {id} on the topic `{topic}`"),
-        _ => format!("event {id} could not be delivered to the topic `{topic}`; the relay tries again"),
-    };
-    OutboxError::new(ErrorKind::Kafka, format!("{what}. Nothing is lost: it stays in the outbox"))
-        .with_source(error)
+        Code::PolicyViolation => {
+            format!("a policy of the broker forbids event {id} on the topic `{topic}`")
+        }
+        _ => return None,
+    })
 }
