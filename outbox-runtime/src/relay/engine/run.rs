@@ -48,9 +48,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         let result = loop {
             lanes_here.are_all(self.has_all_lanes());
             self.send_batches();
-            if call.is_none() {
-                call = self.next_call();
-            }
+            call = call.or_else(|| self.next_call());
             if self.stopping && call.is_none() && self.is_idle() {
                 break Ok(());
             }
