@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Executor, PgPool};
+use sqlx::{Executor, PgPool, SqlStr};
 
 use super::connection;
 use super::fragments::fill;
@@ -63,41 +63,43 @@ pub(super) async fn compact(
             let statement = statement.replace("{table}", table).replace("{'table'}", &literal);
             fill(names, &statement.replace("{retention}", &retention))
         };
-        let mut tx = connection::begin(pool).await?;
-        let bytes: i64 = sqlx::query_scalar(fill("select pg_relation_size({'table'}::regclass)"))
-            .fetch_one(&mut *tx)
-            .await?;
-        if bytes <= large {
-            tx.rollback().await?;
-            continue;
+        match compact_table(pool, fill, latest, large).await {
+            Err(error) if fault_of(&error) == Fault::LockTimeout => tracing::debug!(
+                target: target::STORE,
+                table = names.fill(table),
+                "not truncated: another session has a lock on it"
+            ),
+            compacted => compacted?,
         }
-        tx.execute(connection::BY_INDEX).await?;
-        // Without waiting: while we waited, no relay could save.
-        if let Err(error) =
-            tx.execute(fill("lock table {table} in access exclusive mode nowait")).await
-        {
-            tx.rollback().await?;
-            if fault_of(&error) == Fault::LockTimeout {
-                tracing::debug!(
-                    target: target::STORE,
-                    table = names.fill(table),
-                    bytes,
-                    "not truncated: another session has a lock on it"
-                );
-                continue;
-            }
-            return Err(error.into());
-        }
-        let latest: Vec<String> = sqlx::query_scalar(fill(latest)).fetch_all(&mut *tx).await?;
-        tx.execute(fill("truncate table {table}")).await?;
-        failpoint("while-compacting");
-        sqlx::query(fill(
-            "insert into {table} select (latest::{table}).* from unnest($1::text[]) as latest",
-        ))
-        .bind(&latest)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
     }
     Ok(())
+}
+
+/// `fill` makes statements for the table, and `latest` selects the rows of it that count.
+async fn compact_table(
+    pool: &PgPool,
+    fill: impl Fn(&str) -> SqlStr,
+    latest: &str,
+    large: i64,
+) -> Result<(), sqlx::Error> {
+    let mut tx = connection::begin(pool).await?;
+    let bytes: i64 = sqlx::query_scalar(fill("select pg_relation_size({'table'}::regclass)"))
+        .fetch_one(&mut *tx)
+        .await?;
+    if bytes <= large {
+        return tx.rollback().await;
+    }
+    tx.execute(connection::BY_INDEX).await?;
+    // Without waiting: while we waited, no relay could save.
+    tx.execute(fill("lock table {table} in access exclusive mode nowait")).await?;
+    let latest: Vec<String> = sqlx::query_scalar(fill(latest)).fetch_all(&mut *tx).await?;
+    tx.execute(fill("truncate table {table}")).await?;
+    failpoint("while-compacting");
+    sqlx::query(fill(
+        "insert into {table} select (latest::{table}).* from unnest($1::text[]) as latest",
+    ))
+    .bind(&latest)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await
 }

@@ -222,99 +222,116 @@ impl World {
     fn relay(&self, n: usize, flaw: Flaw, steps: &mut Vec<Self>) {
         let Some(relay) = &self.relays[n] else {
             if !self.leased {
-                let mut next = self.clone();
-                next.epoch += 1;
-                next.leased = true;
-                let mut cursor = self.saved.clone();
-                if flaw == Flaw::ForgetStragglers
-                    && let Some(cur) = cursor.cur.take()
-                {
-                    cursor = Cursor { prev: cur, cur: None, last: 0 };
-                }
-                next.relays[n] = Some(Relay {
-                    epoch: next.epoch,
-                    cursor,
-                    opening: None,
-                    in_flight: None,
-                    unsaved: false,
-                });
-                steps.push(next);
+                steps.push(self.taken_over(n, flaw));
             }
             return;
         };
-        let mut step = |change: &dyn Fn(&mut Self, &mut Relay)| {
-            let (mut next, mut changed) = (self.clone(), relay.clone());
-            change(&mut next, &mut changed);
-            next.relays[n] = Some(changed);
+        if let Some(next) = self.advanced(n, relay, flaw) {
             steps.push(next);
-        };
-        if relay.in_flight.is_some() {
-            step(&|next, relay| {
-                next.topic.extend(relay.in_flight.take());
-                relay.unsaved = true;
-            });
-        } else if let Some((_, has_floor)) = &relay.opening {
-            let has_floor = *has_floor;
-            step(&move |next, relay| {
-                let Some((mut snapshot, _)) = relay.opening.take() else { return };
-                if has_floor {
-                    snapshot.horizon = next.next_xid;
-                    next.next_xid += 1;
-                    let prev = &relay.cursor.prev;
-                    assert!(
-                        flaw != Flaw::None
-                            || invariants::windows_connect(
-                                (prev.floor.into(), prev.horizon.into()),
-                                (snapshot.floor.into(), snapshot.horizon.into()),
-                            ),
-                        "{prev:?}, {snapshot:?}"
-                    );
-                    relay.cursor.cur = Some(snapshot);
-                    relay.cursor.last = 0;
-                } else {
-                    snapshot.floor = next.next_seq - 1;
-                    relay.opening = Some((snapshot, true));
-                }
-            });
-        } else if relay.cursor.cur.is_some() {
-            step(&|next, relay| match next.next_row(&relay.cursor, flaw) {
-                Some(seq) => {
-                    relay.cursor.last = seq;
-                    relay.in_flight = Some(seq);
-                    if flaw == Flaw::SaveUndelivered && next.epoch == relay.epoch {
-                        next.saved = relay.cursor.clone();
-                    }
-                }
-                None => {
-                    let prev = relay.cursor.cur.take().unwrap_or_default();
-                    relay.cursor = Cursor { prev, cur: None, last: 0 };
-                    relay.unsaved = true;
-                }
-            });
-        } else if self.windows_left > 0 {
-            step(&|next, relay| {
-                next.windows_left -= 1;
-                relay.opening = Some((next.snapshot(), false));
-            });
         }
         if relay.unsaved && relay.in_flight.is_none() {
-            let mut next = self.clone();
-            if self.epoch == relay.epoch && self.leased {
-                next.saved = relay.cursor.clone();
-                if let Some(relay) = &mut next.relays[n] {
-                    relay.unsaved = false;
-                }
-            } else {
-                // The fence: the lane belongs to another relay now.
-                next.relays[n] = None;
-            }
-            steps.push(next);
+            steps.push(self.saved(n, relay));
         }
         if self.mishaps_left > 0 {
             let mut next = self.clone();
             (next.relays[n], next.mishaps_left) = (None, self.mishaps_left - 1);
             steps.push(next);
         }
+    }
+
+    /// The relay takes the lane, and continues from what is saved.
+    fn taken_over(&self, n: usize, flaw: Flaw) -> Self {
+        let mut next = self.clone();
+        next.epoch += 1;
+        next.leased = true;
+        let mut cursor = self.saved.clone();
+        if flaw == Flaw::ForgetStragglers
+            && let Some(cur) = cursor.cur.take()
+        {
+            cursor = Cursor { prev: cur, cur: None, last: 0 };
+        }
+        let epoch = next.epoch;
+        next.relays[n] =
+            Some(Relay { epoch, cursor, opening: None, in_flight: None, unsaved: false });
+        next
+    }
+
+    /// The relay's next step, of which there is one at a time: it publishes what is in flight,
+    /// opens a window, or reads the next row of the window that is open.
+    fn advanced(&self, n: usize, relay: &Relay, flaw: Flaw) -> Option<Self> {
+        let (mut next, mut relay) = (self.clone(), relay.clone());
+        if relay.in_flight.is_some() {
+            next.topic.extend(relay.in_flight.take());
+            relay.unsaved = true;
+        } else if let Some((snapshot, has_floor)) = relay.opening.take() {
+            next.open_window(&mut relay, snapshot, has_floor, flaw);
+        } else if relay.cursor.cur.is_some() {
+            next.read_row(&mut relay, flaw);
+        } else if self.windows_left > 0 {
+            next.windows_left -= 1;
+            relay.opening = Some((next.snapshot(), false));
+        } else {
+            return None;
+        }
+        next.relays[n] = Some(relay);
+        Some(next)
+    }
+
+    /// The floor is read after the snapshot, and the horizon is drawn after both.
+    fn open_window(
+        &mut self,
+        relay: &mut Relay,
+        mut snapshot: Snapshot,
+        has_floor: bool,
+        flaw: Flaw,
+    ) {
+        if !has_floor {
+            snapshot.floor = self.next_seq - 1;
+            relay.opening = Some((snapshot, true));
+            return;
+        }
+        snapshot.horizon = self.next_xid;
+        self.next_xid += 1;
+        let prev = &relay.cursor.prev;
+        assert!(
+            flaw != Flaw::None
+                || invariants::windows_connect(
+                    (prev.floor.into(), prev.horizon.into()),
+                    (snapshot.floor.into(), snapshot.horizon.into()),
+                ),
+            "{prev:?}, {snapshot:?}"
+        );
+        relay.cursor.cur = Some(snapshot);
+        relay.cursor.last = 0;
+    }
+
+    /// The next row of the window is in flight, or the window is read to its end.
+    fn read_row(&mut self, relay: &mut Relay, flaw: Flaw) {
+        if let Some(seq) = self.next_row(&relay.cursor, flaw) {
+            relay.cursor.last = seq;
+            relay.in_flight = Some(seq);
+            if flaw == Flaw::SaveUndelivered && self.epoch == relay.epoch {
+                self.saved = relay.cursor.clone();
+            }
+        } else {
+            let prev = relay.cursor.cur.take().unwrap_or_default();
+            relay.cursor = Cursor { prev, cur: None, last: 0 };
+            relay.unsaved = true;
+        }
+    }
+
+    fn saved(&self, n: usize, relay: &Relay) -> Self {
+        let mut next = self.clone();
+        if self.epoch == relay.epoch && self.leased {
+            next.saved = relay.cursor.clone();
+            if let Some(relay) = &mut next.relays[n] {
+                relay.unsaved = false;
+            }
+        } else {
+            // The fence: the lane belongs to another relay now.
+            next.relays[n] = None;
+        }
+        next
     }
 
     /// Each number has a leaf of its own; the last number's leaf is in use.
