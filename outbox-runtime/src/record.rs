@@ -58,7 +58,7 @@ impl EventRecord {
     ///
     /// # Errors
     /// If it cannot be serialized.
-    pub fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
+    pub fn from_event<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
         let descriptor = event.descriptor();
         let mut payload = Vec::new();
         <E::Codec as Encode<E>>::encode(event, &mut payload)

@@ -1,5 +1,6 @@
 //! The publisher seam: where a relay's events are sent.
 
+pub(crate) mod headers;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 

@@ -11,7 +11,8 @@ use crate::consume::{ErrorClass, EventHandler, EventOf, Handler};
 use crate::error::OutboxError;
 use crate::event::{DomainEvent, EventKey};
 use crate::outbox::Outbox;
-use crate::record::{CE_ID, CE_TYPE, CE_VERSION, EventRecord};
+use crate::publish::headers::message_headers;
+use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
 
 /// Delivers messages to a handler as a consumer does: each in a transaction with the inbox, once
@@ -86,7 +87,7 @@ impl TestMessage {
     /// # Errors
     /// If the event cannot be serialized.
     pub fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
-        Ok(Self::of_record(EventRecord::of(event)?))
+        Ok(Self::of_record(EventRecord::from_event(event)?))
     }
 
     /// The tombstone of a key, as [`emit_tombstone`](crate::OutboxTx::emit_tombstone) makes it.
@@ -98,19 +99,16 @@ impl TestMessage {
     }
 
     fn of_record(record: EventRecord) -> Self {
-        let EventRecord { id, topic, key, name, version, mut headers, payload, partition, .. } =
-            record;
-        headers.insert(CE_ID, &id);
-        headers.insert(CE_TYPE, &name);
-        headers.insert(CE_VERSION, &version);
-        let headers =
-            headers.iter().map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
+        let mut headers = Vec::new();
+        message_headers(&record, "test", |name, value| {
+            headers.push((name.to_owned(), Some(value.as_bytes().to_vec())));
+        });
         Self(Message {
-            topic: topic.into_owned(),
-            key,
-            headers: headers.collect(),
-            payload,
-            partition: partition.unwrap_or(0),
+            topic: record.topic.into_owned(),
+            key: record.key,
+            headers,
+            payload: record.payload,
+            partition: record.partition.unwrap_or(0),
             offset: next_offset(),
             ..Message::default()
         })

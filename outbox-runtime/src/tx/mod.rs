@@ -101,7 +101,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// database cannot accept: [`ErrorKind::InvalidEvent`](crate::ErrorKind::InvalidEvent). It is
     /// not emitted then; return the error, and the transaction is rolled back.
     pub fn emit<E: DomainEvent>(&mut self, event: E) -> Result<Uuid, OutboxError> {
-        self.emit_record(EventRecord::of(&event)?)
+        self.emit_record(EventRecord::from_event(&event)?)
     }
 
     /// As [`emit`](Self::emit), but to this partition, for any key. A key's events are in order
@@ -115,7 +115,10 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         partition: i32,
         event: E,
     ) -> Result<Uuid, OutboxError> {
-        self.emit_record(EventRecord { partition: Some(partition), ..EventRecord::of(&event)? })
+        self.emit_record(EventRecord {
+            partition: Some(partition),
+            ..EventRecord::from_event(&event)?
+        })
     }
 
     /// Emits a tombstone: a message with the key and without a payload, by which a compacted topic
@@ -134,7 +137,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.emit_record(EventRecord::tombstone::<E>(key)?)
     }
 
-    /// Emits an event that is no longer of a Rust type: for example one of [`EventRecord::of`] with
+    /// Emits an event that is no longer of a Rust type: for example one of [`EventRecord::from_event`] with
     /// another topic or partition.
     ///
     /// # Errors

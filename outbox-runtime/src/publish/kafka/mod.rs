@@ -3,7 +3,6 @@
 
 mod config;
 mod errors;
-mod headers;
 mod order;
 mod producer;
 mod reports;

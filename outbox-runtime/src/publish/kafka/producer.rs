@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use rdkafka::{ClientConfig, Message as _, Statistics};
 
 use super::errors;
-use super::headers::kafka_headers;
 use super::order::Established;
 use super::reports::{Ack, Reports, Sending};
 use super::stalls::{Progress, Stalls};
 use crate::kafka::{self, Brokers, aside};
 use crate::publish::DeliveryReport;
-use crate::record::StoredEvent;
+use crate::publish::headers::message_headers;
+use crate::record::{EventRecord, StoredEvent};
 
 /// Number of sends after which other tasks of the thread get their turn.
 const SENDS_PER_YIELD: usize = 256;
@@ -249,4 +249,13 @@ impl ProducerContext for Context {
         };
         self.reports.set(slot, outcome);
     }
+}
+
+fn kafka_headers(record: &EventRecord, source: &str) -> OwnedHeaders {
+    let mut headers = Some(OwnedHeaders::new_with_capacity(12));
+    message_headers(record, source, |key, value| {
+        let header = Header { key, value: Some(value) };
+        headers = headers.take().map(|headers| headers.insert(header));
+    });
+    headers.unwrap_or_default()
 }
