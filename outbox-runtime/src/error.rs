@@ -248,6 +248,10 @@ fn refusal(fault: Fault) -> &'static str {
             "The server takes no writes: it is a standby, as in the middle of a failover. Nothing was written, and no event; \
              try again when the address leads to the primary"
         }
+        Fault::LoginRefused => {
+            "The server does not accept this user or its password, or has no such database. Nothing was written, and no \
+             event: correct the options with which the pool connects"
+        }
         _ => "Nothing of the transaction is kept, and none of its events",
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::consumers::{
     PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, new_consumer,
-    publish, until_dead_letters, until_handled,
+    publish, run_error, until_dead_letters, until_handled,
 };
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::topics::{create_again, create_topic, delete_topic};
@@ -55,6 +55,19 @@ async fn through_a_proxy(outbox: &Outbox<Postgres>) -> (Outbox<Postgres>, Proxy)
     let (proxy, options) = Proxy::of_pool(outbox.pool()).await;
     let pool = PgPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(20));
     (Outbox::new(pool.connect_with(options).await.unwrap()), proxy)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_whose_login_is_refused_at_its_start_ends_with_an_error() {
+    event_on_topic!(Created, "consume-db-login");
+    create_topic(Created::TOPIC, 1, &[]).await;
+    let outbox = consumer_outbox().await;
+    let options = (*outbox.pool().connect_options()).clone().username("outbox_has_no_such_role");
+    let refused = Outbox::new(PgPoolOptions::new().connect_lazy_with(options));
+    let handler = Scripted::<Created>::new("login", QUICK, |_, _, _| async { Ok(()) });
+    let error = run_error(new_consumer(&refused).handler(handler)).await;
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(error.to_string().contains("does not accept this user"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

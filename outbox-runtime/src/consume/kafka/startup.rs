@@ -15,6 +15,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::Properties;
 use crate::observe::target;
 use crate::store::OutboxDatabase;
+use crate::store::fault::Fault;
 use crate::user_code::Guarded;
 
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -55,7 +56,8 @@ pub(super) async fn topics_found(
 /// Waits until the database has answered for the tables that a consumer writes to.
 ///
 /// # Errors
-/// If one is missing.
+/// If one is missing, or the database refuses the login. Later, credentials may be rotated, and a
+/// refusal is waited for.
 pub(super) async fn tables_found<DB: OutboxDatabase, F: Send + Sync>(
     worker: Arc<GroupWorker<DB, F>>,
 ) -> Result<(), OutboxError> {
@@ -63,7 +65,12 @@ pub(super) async fn tables_found<DB: OutboxDatabase, F: Send + Sync>(
     loop {
         match Guarded::new(Box::pin(look_for_tables(&worker))).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) if error.kind() == ErrorKind::NotMigrated => return Err(error),
+            Ok(Err(error))
+                if error.kind() == ErrorKind::NotMigrated
+                    || error.fault() == Fault::LoginRefused =>
+            {
+                return Err(error);
+            }
             Ok(Err(error)) => {
                 tracing::debug!(target: target::CONSUMER, %error, "the consumer's tables were not found yet")
             }
