@@ -161,6 +161,7 @@ macro_rules! log_event {
     ($level:ident, $worker:expr, $incoming:expr, $($rest:tt)*) => {{
         let incoming = &$incoming;
         tracing::$level!(
+            target: $crate::observe::target::CONSUMER,
             group = &*$worker.group.name,
             id = incoming.id.map(tracing::field::display),
             name = incoming.message.header($crate::record::CE_TYPE),
