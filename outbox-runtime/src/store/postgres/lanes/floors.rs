@@ -9,21 +9,21 @@ pub(in crate::store::postgres) const BLOCK_BITS: u32 = 20;
 /// Where a transaction's numbers begin: a transaction with the id `horizon` or a later one has only
 /// numbers above `floor`. Kept as long as the connection.
 #[derive(Debug)]
-pub(super) struct Marks(Vec<Mark>);
+pub(super) struct FloorIndex(Vec<KnownFloor>);
 
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+struct KnownFloor {
     horizon: u64,
     floor: i64,
 }
 
-impl Default for Marks {
+impl Default for FloorIndex {
     fn default() -> Self {
-        Self(vec![Mark { horizon: 0, floor: 0 }])
+        Self(vec![KnownFloor { horizon: 0, floor: 0 }])
     }
 }
 
-impl Marks {
+impl FloorIndex {
     const MOST: usize = 256;
 
     /// Adds those of saved windows, which stay valid for ever: a relay that starts knows from them
@@ -38,7 +38,7 @@ impl Marks {
     pub(super) fn note(&mut self, snapshot: &Snapshot) {
         let horizon = snapshot.horizon();
         if self.0.last().is_some_and(|last| last.horizon < horizon) {
-            self.0.push(Mark { horizon, floor: snapshot.floor });
+            self.0.push(KnownFloor { horizon, floor: snapshot.floor });
         }
         if self.0.len() > Self::MOST {
             // Every other one of the older half is dropped: the older they are, the further apart.
@@ -58,8 +58,8 @@ impl Marks {
     /// A number below those of all rows that `snapshot` does not show.
     pub(super) fn floor_below(&self, snapshot: &Snapshot) -> i64 {
         let oldest = snapshot.oldest_unfinished();
-        let known = self.0.partition_point(|mark| mark.horizon <= oldest);
-        known.checked_sub(1).map_or(0, |last| self.0[last].floor)
+        let below = self.0.partition_point(|known| known.horizon <= oldest);
+        below.checked_sub(1).map_or(0, |last| self.0[last].floor)
     }
 }
 
@@ -104,8 +104,8 @@ impl Place {
 
     /// The part for a lane's window, from its cursor on. One leaf at a time, unless several have to
     /// be searched for stragglers: each leaf costs a call.
-    pub(super) fn of_window(cursor: &PgCursor, marks: &Marks) -> Self {
-        let place = Self::above(marks.floor_below(&cursor.prev).max(cursor.last_seq));
+    pub(super) fn of_window(cursor: &PgCursor, index: &FloorIndex) -> Self {
+        let place = Self::above(index.floor_below(&cursor.prev).max(cursor.last_seq));
         if place.up_to() + (1 << BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { place }
     }
 }
@@ -119,30 +119,30 @@ mod tests {
     }
 
     #[test]
-    fn marks_bound_the_numbers_of_unfinished_transactions_from_below() {
-        let mut marks = Marks::default();
+    fn known_floors_bound_the_numbers_of_unfinished_transactions_from_below() {
+        let mut index = FloorIndex::default();
         let running = snapshot("90:200:90,150", 0, 0);
-        assert_eq!(marks.floor_below(&running), 0, "nothing is known");
-        marks.note(&snapshot("", 1_000, 80));
-        marks.note(&snapshot("", 2_000, 100));
-        assert_eq!(marks.floor_below(&running), 1_000, "90 began after 80 was drawn");
-        assert_eq!(marks.floor_below(&snapshot("200:200:", 0, 0)), 2_000);
-        assert_eq!(marks.floor_below(&snapshot("79:200:79", 0, 0)), 0);
+        assert_eq!(index.floor_below(&running), 0, "nothing is known");
+        index.note(&snapshot("", 1_000, 80));
+        index.note(&snapshot("", 2_000, 100));
+        assert_eq!(index.floor_below(&running), 1_000, "90 began after 80 was drawn");
+        assert_eq!(index.floor_below(&snapshot("200:200:", 0, 0)), 2_000);
+        assert_eq!(index.floor_below(&snapshot("79:200:79", 0, 0)), 0);
     }
 
     #[test]
-    fn marks_do_not_grow_and_keep_what_they_say() {
-        let mut marks = Marks::default();
+    fn an_index_of_floors_does_not_grow_and_keeps_what_it_says() {
+        let mut index = FloorIndex::default();
         for n in 1..10_000 {
-            marks.note(&snapshot("", n * 10, n as u64 * 100));
+            index.note(&snapshot("", n * 10, n as u64 * 100));
         }
-        assert!(marks.0.len() <= Marks::MOST, "{}", marks.0.len());
+        assert!(index.0.len() <= FloorIndex::MOST, "{}", index.0.len());
         for xid in (0..1_000_000).step_by(777) {
-            let floor = marks.floor_below(&snapshot(&format!("{xid}:{xid}:"), 0, 0));
+            let floor = index.floor_below(&snapshot(&format!("{xid}:{xid}:"), 0, 0));
             assert!(floor <= xid / 100 * 10, "{xid}: {floor}");
         }
         assert_eq!(
-            marks.floor_below(&snapshot("1000000:1000000:", 0, 0)),
+            index.floor_below(&snapshot("1000000:1000000:", 0, 0)),
             99_990,
             "the latest is there"
         );

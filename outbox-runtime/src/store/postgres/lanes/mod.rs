@@ -33,7 +33,7 @@ use crate::store::parked::{Released, Retry, Settled};
 use crate::store::sealed::{Database, Schema as _};
 
 use cursor::PgCursor;
-use floors::Marks;
+use floors::FloorIndex;
 pub(super) use floors::{BLOCK_BITS, LEAVES};
 pub(super) use park::KeyRow;
 use session::{Session, through_a_pooler};
@@ -52,7 +52,7 @@ pub struct PgLaneStore {
     /// Id of the server's process at its other end: always the same, unless a transaction pooler is
     /// in between.
     backend: i32,
-    marks: Marks,
+    floors: FloorIndex,
     names: Arc<Names>,
     /// This relay's id in the lane table's `owner`.
     owner: Uuid,
@@ -69,7 +69,7 @@ impl Database for Postgres {
             located: false,
             connection: None,
             backend: 0,
-            marks: Marks::default(),
+            floors: FloorIndex::default(),
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
             lease,
@@ -83,7 +83,7 @@ impl PgLaneStore {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
-        self.marks = Marks::default();
+        self.floors = FloorIndex::default();
         if !self.located {
             self.names =
                 in_time(CONNECT_TIMEOUT, Postgres::located(&self.pool, &self.names)).await?;
@@ -153,7 +153,7 @@ impl LaneStore for PgLaneStore {
         let claimed =
             in_time(STATEMENT_TIMEOUT, self.claim_over(&mut connection, held, share)).await?;
         let windows = claimed.taken.iter().flat_map(|(_, at, _)| at.cur.iter().chain([&at.prev]));
-        self.marks.note_saved(windows.map(|snapshot| &**snapshot));
+        self.floors.note_saved(windows.map(|snapshot| &**snapshot));
         self.connection = Some(connection);
         Ok(claimed)
     }
@@ -167,7 +167,7 @@ impl LaneStore for PgLaneStore {
             connection: &mut connection,
             backend: self.backend,
             names: &self.names,
-            marks: &mut self.marks,
+            floors: &mut self.floors,
             until: Instant::now() + self.lease / 8,
         };
         let batches = in_time(STATEMENT_TIMEOUT, window::read(&mut session, lanes)).await?;

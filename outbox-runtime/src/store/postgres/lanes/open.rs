@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 
 use super::chunk::next;
 use super::cursor::{PgCursor, Snapshot, of_another_cluster};
-use super::floors::{Marks, Place};
+use super::floors::{FloorIndex, Place};
 use super::invariants;
 use super::session::{Session, ToRead, through_a_pooler};
 use crate::error::{ErrorKind, OutboxError};
@@ -169,16 +169,16 @@ struct Search {
 }
 
 impl Search {
-    fn of(lanes: &[&LaneRead<PgCursor>], marks: &Marks) -> Self {
+    fn of(lanes: &[&LaneRead<PgCursor>], index: &FloorIndex) -> Self {
         let prevs = || lanes.iter().map(|read| &*read.from.prev);
-        let below: Vec<i64> = prevs().map(|prev| marks.floor_below(prev)).collect();
+        let below: Vec<i64> = prevs().map(|prev| index.floor_below(prev)).collect();
         let floors: Vec<i64> =
             prevs().zip(&below).map(|(prev, below)| prev.floor.max(*below)).collect();
         // A lane whose unfinished transactions have all their numbers above its floor has none.
         let may_be_late = || prevs().zip(&below).filter(|(prev, below)| prev.floor > **below);
         let late_up_to = may_be_late().map(|(prev, _)| prev.floor).max().unwrap_or(0);
         Self {
-            place: Place::between(floors.iter().copied().min().unwrap_or(0), marks.latest()),
+            place: Place::between(floors.iter().copied().min().unwrap_or(0), index.latest()),
             floors,
             late: may_be_late().flat_map(|(prev, _)| prev.unfinished()).collect(),
             late_up_to,
@@ -257,7 +257,7 @@ pub(super) async fn open_windows<'l>(
     batches: &mut Vec<LaneBatch<PgCursor>>,
     to_read: &mut Vec<ToRead<'l>>,
 ) -> Result<(), OutboxError> {
-    let mut search = Search::of(lanes, session.marks);
+    let mut search = Search::of(lanes, session.floors);
     let (mut found, now) = loop {
         let (found, now) = query_new(session, lanes, &search).await?;
         if now.floor <= search.place.up_to() {
@@ -269,7 +269,7 @@ pub(super) async fn open_windows<'l>(
     let cur =
         horizon.map(|horizon| Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon }));
     if let Some(cur) = &cur {
-        session.marks.note(cur);
+        session.floors.note(cur);
     }
     for read in lanes {
         let (Some(found), Some(cur)) = (found.remove(&read.lane), &cur) else {

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 
 use super::cursor::{PgCursor, Snapshot};
-use super::floors::Marks;
+use super::floors::FloorIndex;
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::lanes::LaneRead;
 use crate::store::names::Names;
@@ -17,7 +17,7 @@ pub(super) struct Session<'s> {
     /// Id of the server's process at its other end.
     pub(super) backend: i32,
     pub(super) names: &'s Names,
-    pub(super) marks: &'s mut Marks,
+    pub(super) floors: &'s mut FloorIndex,
     /// Time after which no further statement of a read begins, so that leases are renewed in time.
     pub(super) until: Instant,
 }

@@ -58,10 +58,10 @@ pub(super) async fn read(
     }
     // Usually all are in one leaf and find something there: then this is one call.
     while let Some((_, _, first)) = to_read.first() {
-        let place = Place::of_window(first, session.marks);
+        let place = Place::of_window(first, session.floors);
         let (here, elsewhere): (Vec<_>, Vec<_>) = to_read
             .into_iter()
-            .partition(|(_, _, start)| Place::of_window(start, session.marks) == place);
+            .partition(|(_, _, start)| Place::of_window(start, session.floors) == place);
         to_read = elsewhere;
         let mut chunks = chunk::read(session, place, &here).await?;
         for lane in here {
