@@ -8,7 +8,7 @@ use futures_core::Stream;
 use sqlx::postgres::PgRow;
 
 use super::cursor::{PgCursor, Snapshot};
-use super::floors::Place;
+use super::floors::RingRange;
 use super::session::{Session, ToRead};
 use crate::error::OutboxError;
 use crate::record::{Lane, StoredEvent};
@@ -57,10 +57,10 @@ const SUM: &str = "sum(e.size) over (order by e.seq rows unbounded preceding)";
 /// certainly fit.
 const EACH: &str = "e.size";
 
-/// Reads the next chunk of each lane, all in one place of the ring.
+/// Reads the next chunk of each lane, all in one range of the ring.
 pub(super) async fn read(
     session: &mut Session<'_>,
-    place: Place,
+    range: RingRange,
     lanes: &[ToRead<'_>],
 ) -> Result<BTreeMap<Lane, Chunk>, OutboxError> {
     fn column<'l, T>(
@@ -77,7 +77,7 @@ pub(super) async fn read(
         i64::try_from(bytes).unwrap_or(i64::MAX)
     };
     let statement = READ_WINDOW
-        .replace("{event}", &place.table())
+        .replace("{event}", &range.table())
         .replace("{running}", if small { EACH } else { SUM });
     let rows = sqlx::query(fill(session.names, &statement))
         .bind(column(lanes, |read, _, _| read.lane.number()))
@@ -87,7 +87,7 @@ pub(super) async fn read(
         .bind(column(lanes, |_, cur, _| cur.snapshot.as_str()))
         .bind(column(lanes, |_, _, at| at.last_seq))
         .bind(column(lanes, |read, _, _| i64::from(read.rows)))
-        .bind(place.up_to())
+        .bind(range.up_to())
         .bind(column(lanes, |read, _, _| most_bytes(read)))
         .fetch(&mut *session.connection);
     chunks_of(rows, lanes).await

@@ -42,10 +42,10 @@ impl FloorIndex {
         }
         if self.0.len() > Self::MOST {
             // Every other one of the older half is dropped: the older they are, the further apart.
-            let mut place = 0;
+            let mut position = 0;
             self.0.retain(|_| {
-                place += 1;
-                place > Self::MOST / 2 || place % 2 == 1
+                position += 1;
+                position > Self::MOST / 2 || position % 2 == 1
             });
         }
     }
@@ -65,7 +65,7 @@ impl FloorIndex {
 
 /// The part of the ring to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum RingRange {
     /// One leaf of the ring, up to the last number of its block.
     Leaf {
         leaf: i64,
@@ -74,7 +74,7 @@ pub(super) enum Place {
     Ring,
 }
 
-impl Place {
+impl RingRange {
     /// The leaf of the first number above `floor`.
     pub(super) fn above(floor: i64) -> Self {
         let block = (floor + 1) >> BLOCK_BITS;
@@ -83,8 +83,8 @@ impl Place {
 
     /// The part with the numbers above `floor`, up to `last`.
     pub(super) fn between(floor: i64, last: i64) -> Self {
-        let place = Self::above(floor);
-        if last <= place.up_to() { place } else { Self::Ring }
+        let range = Self::above(floor);
+        if last <= range.up_to() { range } else { Self::Ring }
     }
 
     pub(super) fn up_to(self) -> i64 {
@@ -105,8 +105,8 @@ impl Place {
     /// The part for a lane's window, from its cursor on. One leaf at a time, unless several have to
     /// be searched for stragglers: each leaf costs a call.
     pub(super) fn of_window(cursor: &PgCursor, index: &FloorIndex) -> Self {
-        let place = Self::above(index.floor_below(&cursor.prev).max(cursor.last_seq));
-        if place.up_to() + (1 << BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { place }
+        let range = Self::above(index.floor_below(&cursor.prev).max(cursor.last_seq));
+        if range.up_to() + (1 << BLOCK_BITS) < cursor.prev.floor { Self::Ring } else { range }
     }
 }
 
@@ -149,11 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_the_leaf_of_the_next_number() {
+    fn a_range_is_the_leaf_of_the_next_number() {
         let block = 1 << 20;
-        assert_eq!(Place::above(0), Place::Leaf { leaf: 0, up_to: block - 1 });
-        assert_eq!(Place::above(block - 2), Place::Leaf { leaf: 0, up_to: block - 1 });
-        assert_eq!(Place::above(block - 1), Place::Leaf { leaf: 1, up_to: 2 * block - 1 });
-        assert_eq!(Place::above(33 * block), Place::Leaf { leaf: 1, up_to: 34 * block - 1 });
+        assert_eq!(RingRange::above(0), RingRange::Leaf { leaf: 0, up_to: block - 1 });
+        assert_eq!(RingRange::above(block - 2), RingRange::Leaf { leaf: 0, up_to: block - 1 });
+        assert_eq!(RingRange::above(block - 1), RingRange::Leaf { leaf: 1, up_to: 2 * block - 1 });
+        assert_eq!(
+            RingRange::above(33 * block),
+            RingRange::Leaf { leaf: 1, up_to: 34 * block - 1 }
+        );
     }
 }

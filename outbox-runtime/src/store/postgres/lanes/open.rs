@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 
 use super::chunk::next;
 use super::cursor::{PgCursor, Snapshot, of_another_cluster};
-use super::floors::{FloorIndex, Place};
+use super::floors::{FloorIndex, RingRange};
 use super::invariants;
 use super::session::{Session, ToRead, through_a_pooler};
 use crate::error::{ErrorKind, OutboxError};
@@ -80,11 +80,11 @@ impl Found {
             None => Rest::Nothing,
         };
         let mut bytes = 0;
-        for place in 0..events.len() {
-            let size = events[place].record.bytes();
+        for position in 0..events.len() {
+            let size = events[position].record.bytes();
             bytes += size;
-            if place >= read.rows as usize || place > 0 && bytes > read.bytes {
-                events.truncate(place);
+            if position >= read.rows as usize || position > 0 && bytes > read.bytes {
+                events.truncate(position);
                 rest = Rest::TooLarge(size);
                 break;
             }
@@ -161,11 +161,11 @@ impl LookColumns {
 struct Search {
     /// For each lane, the number above which to search.
     floors: Vec<i64>,
-    place: Place,
+    range: RingRange,
     /// Transactions that may have stragglers with numbers up to `late_up_to`.
     late: BTreeSet<u64>,
     late_up_to: i64,
-    late_place: Place,
+    late_range: RingRange,
 }
 
 impl Search {
@@ -178,11 +178,11 @@ impl Search {
         let may_be_late = || prevs().zip(&below).filter(|(prev, below)| prev.floor > **below);
         let late_up_to = may_be_late().map(|(prev, _)| prev.floor).max().unwrap_or(0);
         Self {
-            place: Place::between(floors.iter().copied().min().unwrap_or(0), index.latest()),
+            range: RingRange::between(floors.iter().copied().min().unwrap_or(0), index.latest()),
             floors,
             late: may_be_late().flat_map(|(prev, _)| prev.unfinished()).collect(),
             late_up_to,
-            late_place: Place::between(below.into_iter().min().unwrap_or(0), late_up_to),
+            late_range: RingRange::between(below.into_iter().min().unwrap_or(0), late_up_to),
         }
     }
 }
@@ -260,10 +260,10 @@ pub(super) async fn open_windows<'l>(
     let mut search = Search::of(lanes, session.floors);
     let (mut found, now) = loop {
         let (found, now) = query_new(session, lanes, &search).await?;
-        if now.floor <= search.place.up_to() {
+        if now.floor <= search.range.up_to() {
             break (found, now);
         }
-        search.place = Place::Ring;
+        search.range = RingRange::Ring;
     };
     let Now { snapshot, floor, horizon } = now;
     let cur =
@@ -334,8 +334,8 @@ async fn query_new(
     search: &Search,
 ) -> Result<(BTreeMap<Lane, Found>, Now), OutboxError> {
     let statement = LOOK
-        .replace("{event}", &search.place.table())
-        .replace("{late_event}", &search.late_place.table())
+        .replace("{event}", &search.range.table())
+        .replace("{late_event}", &search.late_range.table())
         .replace("{look_rows}", &LOOK_ROWS.to_string());
     let most_bytes = |read: &LaneRead<PgCursor>| i64::try_from(read.bytes).unwrap_or(i64::MAX);
     let latest_end = lanes.iter().map(|read| read.from.prev.end()).max().unwrap_or(0);

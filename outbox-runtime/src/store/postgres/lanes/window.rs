@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use super::chunk::{self, Chunk};
 use super::cursor::PgCursor;
-use super::floors::Place;
+use super::floors::RingRange;
 use super::session::{Session, ToRead};
 use super::{invariants, open};
 use crate::error::OutboxError;
@@ -58,15 +58,15 @@ pub(super) async fn read(
     }
     // Usually all are in one leaf and find something there: then this is one call.
     while let Some((_, _, first)) = to_read.first() {
-        let place = Place::of_window(first, session.floors);
+        let range = RingRange::of_window(first, session.floors);
         let (here, elsewhere): (Vec<_>, Vec<_>) = to_read
             .into_iter()
-            .partition(|(_, _, start)| Place::of_window(start, session.floors) == place);
+            .partition(|(_, _, start)| RingRange::of_window(start, session.floors) == range);
         to_read = elsewhere;
-        let mut chunks = chunk::read(session, place, &here).await?;
+        let mut chunks = chunk::read(session, range, &here).await?;
         for lane in here {
             let chunk = chunks.remove(&lane.0.lane).unwrap_or_default();
-            match batch_of(lane, chunk, place) {
+            match batch_of(lane, chunk, range) {
                 Ok(batch) => batches.push(batch),
                 Err(unread) => to_read.push(unread),
             }
@@ -83,11 +83,11 @@ pub(super) async fn read(
 }
 
 /// The batch of a lane after its next chunk. An error is the lane with its window at the end of
-/// `place`, in which nothing was found: the window continues in the next place.
+/// `range`, in which nothing was found: the window continues in the next range of the ring.
 fn batch_of<'l>(
     (read, cur, start): ToRead<'l>,
     Chunk { events, rest, .. }: Chunk,
-    place: Place,
+    range: RingRange,
 ) -> Result<LaneBatch<PgCursor>, ToRead<'l>> {
     debug_assert!(
         invariants::in_order(start.last_seq, events.iter().map(|event| event.seq)),
@@ -97,7 +97,7 @@ fn batch_of<'l>(
         Some(last) if rest != Rest::Nothing => start.clone().advanced_to(last.seq),
         None if rest != Rest::Nothing => start.clone(),
         // The floor was read after the snapshot, so the snapshot shows no higher numbers.
-        _ if place.up_to() < cur.floor => start.clone().advanced_to(place.up_to()),
+        _ if range.up_to() < cur.floor => start.clone().advanced_to(range.up_to()),
         _ => start.clone().closed(),
     };
     if events.is_empty() && end.cur.is_some() && rest == Rest::Nothing {
