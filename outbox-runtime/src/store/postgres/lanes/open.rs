@@ -24,7 +24,7 @@ use crate::store::postgres::fragments::fill;
 /// the lanes. Each id is searched once; rows are assigned to lanes afterwards.
 ///
 /// The last columns detect a database whose transaction ids started over, and a pooler.
-const LOOK: &str = "\
+const NEW_ROWS: &str = "\
 select {bounded_columns}, e.xid::text as xid, e.late, pg_current_snapshot()::text as snapshot, s.last_value as floor,
        case when e.seq is not null and s.last_value is not null then pg_current_xact_id()::text end as horizon,
        pg_snapshot_xmax(pg_current_snapshot()) < $6::text::xid8 as started_over, pg_backend_pid() as backend
@@ -47,13 +47,13 @@ left join lateral (
     cross join lateral (
       select e.*, {size} from {late_event} e
       where e.xid between unfinished.xid and unfinished.xid and e.lane = any ($1) and e.seq <= $5
-      order by e.xid limit {look_rows}
+      order by e.xid limit {most_rows}
     ) e
   ) e
 ) e on true";
 
 /// Most rows of a lane, or of an unfinished transaction, to read when windows are opened.
-const LOOK_ROWS: u32 = 128;
+const MOST_NEW_ROWS: u32 = 128;
 
 /// What was found in a lane.
 #[derive(Default)]
@@ -93,16 +93,16 @@ impl Found {
     }
 }
 
-/// The moment of a look.
-struct Now {
+/// What is the same in all rows of [`NEW_ROWS`]: the moment of the statement.
+struct Moment {
     snapshot: String,
     floor: i64,
     /// `None`: nothing was found.
     horizon: Option<String>,
 }
 
-impl Now {
-    /// From the first row of a look, by a session of the server's process `backend`.
+impl Moment {
+    /// From the first row, by a session of the server's process `backend`.
     fn of(row: &PgRow, backend: i32) -> Result<Self, OutboxError> {
         if row.try_get("started_over")? {
             return Err(of_another_cluster());
@@ -118,8 +118,8 @@ impl Now {
     }
 }
 
-/// A row that a look found.
-struct LookRow {
+/// A new row.
+struct NewRow {
     lane: Lane,
     /// The transaction that wrote it.
     xid: u64,
@@ -128,14 +128,14 @@ struct LookRow {
     row: BoundedRow,
 }
 
-/// Positions of the columns of a look.
-struct LookColumns {
+/// Positions of the columns of [`NEW_ROWS`].
+struct NewColumns {
     event: BoundedColumns,
     xid: usize,
     late: usize,
 }
 
-impl LookColumns {
+impl NewColumns {
     fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             event: BoundedColumns::of(row)?,
@@ -144,11 +144,11 @@ impl LookColumns {
         })
     }
 
-    /// `None`: there is nothing new, and the row tells only the moment of the look.
-    fn row(&self, row: &PgRow) -> Result<Option<LookRow>, sqlx::Error> {
+    /// `None`: there is nothing new, and the row tells only the moment.
+    fn row(&self, row: &PgRow) -> Result<Option<NewRow>, sqlx::Error> {
         let Some(lane) = self.event.lane(row)? else { return Ok(None) };
         let xid: &str = row.try_get(self.xid)?;
-        Ok(Some(LookRow {
+        Ok(Some(NewRow {
             lane,
             xid: xid.parse().unwrap_or(0),
             late: row.try_get(self.late)?,
@@ -187,25 +187,25 @@ impl Search {
     }
 }
 
-/// The most rows that a look reads of a lane.
+/// The most new rows to read of a lane.
 fn most_rows(read: &LaneRead<PgCursor>) -> u32 {
-    read.rows.min(LOOK_ROWS)
+    read.rows.min(MOST_NEW_ROWS)
 }
 
-/// What a look has found so far.
-struct News<'l> {
+/// The new rows that were read so far.
+struct NewRows<'l> {
     lanes: &'l [&'l LaneRead<PgCursor>],
     found: BTreeMap<Lane, Found>,
     /// Number of rows of each transaction that was unfinished.
     of_unfinished: BTreeMap<u64, u32>,
 }
 
-impl<'l> News<'l> {
+impl<'l> NewRows<'l> {
     fn of(lanes: &'l [&'l LaneRead<PgCursor>]) -> Self {
         Self { lanes, found: BTreeMap::new(), of_unfinished: BTreeMap::new() }
     }
 
-    fn take_in(&mut self, LookRow { lane, xid, late, row }: LookRow) {
+    fn take_in(&mut self, NewRow { lane, xid, late, row }: NewRow) {
         let Some(read) = self.lanes.iter().find(|read| read.lane == lane) else { return };
         let prev = &read.from.prev;
         if late {
@@ -234,7 +234,7 @@ impl<'l> News<'l> {
         let Self { lanes, mut found, of_unfinished } = self;
         let longer: Vec<u64> = of_unfinished
             .into_iter()
-            .filter(|(_, rows)| *rows >= LOOK_ROWS)
+            .filter(|(_, rows)| *rows >= MOST_NEW_ROWS)
             .map(|(xid, _)| xid)
             .collect();
         for read in lanes {
@@ -265,7 +265,7 @@ pub(super) async fn open_windows<'l>(
         }
         search.range = RingRange::Ring;
     };
-    let Now { snapshot, floor, horizon } = now;
+    let Moment { snapshot, floor, horizon } = now;
     let cur =
         horizon.map(|horizon| Arc::new(Snapshot { snapshot: snapshot.clone(), floor, horizon }));
     if let Some(cur) = &cur {
@@ -273,7 +273,7 @@ pub(super) async fn open_windows<'l>(
     }
     for read in lanes {
         let (Some(found), Some(cur)) = (found.remove(&read.lane), &cur) else {
-            batches.push(without_news(read, &snapshot));
+            batches.push(without_new_rows(read, &snapshot));
             continue;
         };
         let start = opened(&read.from, cur);
@@ -289,7 +289,7 @@ pub(super) async fn open_windows<'l>(
 /// The batch of a lane in which nothing is visible now that was not visible before. It may start
 /// from this snapshot: fewer transactions are still running in it. Floor and horizon stay: numbers
 /// up to the floor still have ids below the horizon.
-fn without_news(read: &LaneRead<PgCursor>, snapshot: &str) -> LaneBatch<PgCursor> {
+fn without_new_rows(read: &LaneRead<PgCursor>, snapshot: &str) -> LaneBatch<PgCursor> {
     let mut start = read.from.clone();
     let Snapshot { floor, horizon, .. } = &*start.prev;
     let (floor, horizon) = (*floor, horizon.clone());
@@ -332,11 +332,11 @@ async fn query_new(
     session: &mut Session<'_>,
     lanes: &[&LaneRead<PgCursor>],
     search: &Search,
-) -> Result<(BTreeMap<Lane, Found>, Now), OutboxError> {
-    let statement = LOOK
+) -> Result<(BTreeMap<Lane, Found>, Moment), OutboxError> {
+    let statement = NEW_ROWS
         .replace("{event}", &search.range.table())
         .replace("{late_event}", &search.late_range.table())
-        .replace("{look_rows}", &LOOK_ROWS.to_string());
+        .replace("{most_rows}", &MOST_NEW_ROWS.to_string());
     let most_bytes = |read: &LaneRead<PgCursor>| i64::try_from(read.bytes).unwrap_or(i64::MAX);
     let latest_end = lanes.iter().map(|read| read.from.prev.end()).max().unwrap_or(0);
     let rows = sqlx::query(fill(session.names, &statement))
@@ -350,20 +350,20 @@ async fn query_new(
         .bind(lanes.iter().map(|read| most_bytes(read)).max().unwrap_or(0) as f64)
         .fetch(&mut *session.connection);
     let mut rows = pin!(rows);
-    let mut news = News::of(lanes);
+    let mut new = NewRows::of(lanes);
     let mut first = None;
     while let Some(row) = next(rows.as_mut()).await {
         let row = row?;
         let (_, columns) = match &first {
             Some(first) => first,
-            None => first.insert((Now::of(&row, session.backend)?, LookColumns::of(&row)?)),
+            None => first.insert((Moment::of(&row, session.backend)?, NewColumns::of(&row)?)),
         };
         if let Some(row) = columns.row(&row)? {
-            news.take_in(row);
+            new.take_in(row);
         }
     }
     let (now, _) = first.ok_or_else(|| {
         OutboxError::new(ErrorKind::Database, "the database did not answer with a row")
     })?;
-    Ok((news.found(), now))
+    Ok((new.found(), now))
 }

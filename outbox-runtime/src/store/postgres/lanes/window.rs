@@ -13,7 +13,7 @@
 //!   between `prev`'s end and `prev_h`, an id drawn after `prev_floor` was read: by (xid, lane,
 //!   seq).
 //!
-//! A *look* opens a window and reads its first rows in one statement, which sees what the window's
+//! One statement opens a window and reads its first rows: it sees what the window's
 //! snapshot shows. Usually that is all of it; the rest is read in chunks above `last_seq`. Windows
 //! are kept in memory, and what is delivered of them is saved as a new row of the lane's progress.
 //! A server that crashes hands out again the transaction ids that it had not yet logged, and a
