@@ -112,12 +112,12 @@ pub(crate) mod sealed {
             events: &[EventRecord],
         ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-        /// Whether a commit must [`confirm`](Self::confirm) first.
+        /// Whether a commit must [`ensure_not_aborted`](Self::ensure_not_aborted) first.
         fn asks_before_commit(doubt: Doubt, has_events: bool) -> bool;
 
         /// Returns an error if the transaction is over or aborted: the database would roll it back
         /// and report success.
-        fn confirm(
+        fn ensure_not_aborted(
             connection: &mut Self::Connection,
         ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
     }

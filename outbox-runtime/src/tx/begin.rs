@@ -39,7 +39,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         // In SQLite, a savepoint outside of a transaction is itself a transaction, and would commit
         // the events alone.
         if DB::asks_before_commit(Doubt { now: true, ever: true }, true) {
-            DB::confirm(connection).await?;
+            DB::ensure_not_aborted(connection).await?;
         }
         DB::TransactionManager::begin(connection, None).await?;
         Ok(OutboxTx::new(Link::Borrowed(connection), Enclosing::SqlxTransaction, core))

@@ -22,7 +22,7 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
                 // Postgres answers the commit of a transaction that an error has aborted with a
                 // rollback, and no error.
                 if DB::asks_before_commit(self.doubt, has_events) {
-                    DB::confirm(&mut self).await?;
+                    DB::ensure_not_aborted(&mut self).await?;
                 }
                 self.insert_events().await?;
                 self.end().await.map_err(commit_failed)?;
@@ -32,7 +32,7 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
             }
             Enclosing::SqlxTransaction => {
                 if DB::asks_before_commit(self.doubt, !self.events.is_empty()) {
-                    DB::confirm(&mut self).await?;
+                    DB::ensure_not_aborted(&mut self).await?;
                 }
                 self.insert_events().await?;
                 self.end().await?;

@@ -214,7 +214,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         if self.stands() {
             if DB::asks_before_commit(self.doubt, true) {
                 // With either answer, there is something to roll back after it.
-                _ = DB::confirm(&mut self).await;
+                _ = DB::ensure_not_aborted(&mut self).await;
             }
             DB::TransactionManager::rollback(&mut self).await?;
             if let Enclosing::OutboxTx(_, outer) = &mut self.enclosing {

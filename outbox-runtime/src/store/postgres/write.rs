@@ -46,7 +46,7 @@ impl EventWriter for Postgres {
         doubt.now && !has_events
     }
 
-    async fn confirm(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn ensure_not_aborted(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         connection.execute("select 1").await.map(drop)
     }
 

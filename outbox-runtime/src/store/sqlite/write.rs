@@ -35,7 +35,7 @@ impl EventWriter for Sqlite {
     }
 
     /// Within a transaction, no other one can begin: this is how to find out.
-    async fn confirm(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    async fn ensure_not_aborted(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         match connection.execute("begin").await {
             Err(sqlx::Error::Database(error)) if error.message().contains("within a transaction") => Ok(()),
             Err(error) => Err(error),
