@@ -1,5 +1,5 @@
-//! Gives back the space of progress, signs of life and marks: only the latest rows of each table
-//! count.
+//! Gives back the space of progress, signs of life and sequence marks: only the latest rows of each
+//! table count.
 //!
 //! The table is locked, its latest rows are kept aside, it is truncated, and they are put back, in
 //! one transaction. A statement that waited for the lock reads by a snapshot taken after it, since
@@ -42,10 +42,10 @@ const TABLES: [(&str, &str); 3] = [
            select h::text as row from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) latest",
     ),
     (
-        "{mark}",
-        "select m::text from {mark} m
+        "{sequence_mark}",
+        "select m::text from {sequence_mark} m
          where m.seq >= coalesce((
-           select max(seq) from {mark} where at <= clock_timestamp() - {retention} * interval '1 millisecond'), 0)",
+           select max(seq) from {sequence_mark} where at <= clock_timestamp() - {retention} * interval '1 millisecond'), 0)",
     ),
 ];
 

@@ -27,16 +27,16 @@ use crate::store::row::row;
 const KEPT_FREE: i64 = 2;
 
 /// At most a hundred marks within a retention, and one for each run.
-const MARK: &str = "\
-insert into {mark} (seq)
+const MARK_SEQUENCE: &str = "\
+insert into {sequence_mark} (seq)
 select last_value from {sequence}
 where last_value is not null
-  and not exists (select from {mark} where at > clock_timestamp() - $1 * interval '1 millisecond' / 100 and seq >= last_value)
+  and not exists (select from {sequence_mark} where at > clock_timestamp() - $1 * interval '1 millisecond' / 100 and seq >= last_value)
 on conflict (seq) do nothing";
 
 const HOW_FAR: &str = "\
 select coalesce(last_value, 0) as last,
-       coalesce((select max(seq) from {mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0) as old
+       coalesce((select max(seq) from {sequence_mark} where at <= clock_timestamp() - $1 * interval '1 millisecond'), 0) as old
 from {sequence}";
 
 /// Rows of a leaf that some lane has not published, by the two ways in which a window's rows are
@@ -108,7 +108,7 @@ async fn note_how_far(
 ) -> Result<Leaves, sqlx::Error> {
     let millis = retention.as_millis() as f64;
     let mut tx = connection::begin(pool).await?;
-    sqlx::query(fill(names, MARK)).bind(millis).execute(&mut *tx).await?;
+    sqlx::query(fill(names, MARK_SEQUENCE)).bind(millis).execute(&mut *tx).await?;
     let leaves = sqlx::query_as(fill(names, HOW_FAR)).bind(millis).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(leaves)

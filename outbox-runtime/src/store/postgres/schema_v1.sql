@@ -134,7 +134,7 @@ create table {discarded} (
 create index {"discarded_id"} on {discarded} (id);
 
 -- The sequence's value at a time, from which the age of a leaf follows.
-create table {mark} (
+create table {sequence_mark} (
   seq bigint      primary key,
   at  timestamptz not null default now()
 );

@@ -80,7 +80,7 @@ create table {discarded} (
 create index {"discarded_id"} on {discarded} (id);
 
 -- The sequence's value at a time (milliseconds since 1970), from which the age of an event follows.
-create table {mark} (
+create table {sequence_mark} (
   seq integer primary key,
   at  integer not null
 );
