@@ -5,7 +5,7 @@ use std::future::Future;
 
 use uuid::Uuid;
 
-use super::parked::{Parking, Released, Retry, Settled};
+use super::parked::{Parking, Released, Retry, RetryResult};
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane, StoredEvent};
 
@@ -64,10 +64,10 @@ pub trait LaneStore: Send + Sync + 'static {
 
     /// Removes delivered events from the parked ones, and records a refusal. Returns whether events
     /// of that key are still parked. `None`: the lane is lost.
-    fn settle_released(
+    fn save_retry(
         &mut self,
         lease: Lease,
-        settled: &Settled,
+        result: &RetryResult,
     ) -> impl Future<Output = Result<Option<bool>, OutboxError>> + Send;
 
     /// Gives lanes back at once, so that another relay need not wait for the lease to end.

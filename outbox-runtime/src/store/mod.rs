@@ -28,7 +28,7 @@ pub use lanes::{
     Saved, Share,
 };
 pub(crate) use names::{Names, sql};
-pub use parked::{Parking, Released, Retry, Settled, Then};
+pub use parked::{NextEvent, Parking, Released, Retry, RetryResult};
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`,
 /// [`sqlx::Sqlite`] with the feature `sqlite`.

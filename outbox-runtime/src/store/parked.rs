@@ -108,20 +108,20 @@ pub struct Released {
 
 /// The result of trying parked events of one key again.
 #[derive(Debug, Clone)]
-pub struct Settled {
+pub struct RetryResult {
     /// The key.
     pub key: KeyDigest,
     /// Delivered.
     pub delivered: Vec<i64>,
     /// Result of the event after those.
-    pub then: Then,
+    pub next: NextEvent,
 }
 
 /// The result of the event after those that were delivered.
 #[derive(Debug, Clone)]
-pub enum Then {
+pub enum NextEvent {
     /// There was none, or it was not tried.
-    GoOn,
+    Untried,
     /// It was refused again, with its number and the reason; those behind it wait.
     Refused(i64, String),
     /// It was not sent, through no fault of its own. It is tried again as if it had been refused.

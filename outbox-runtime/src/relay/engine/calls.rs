@@ -89,7 +89,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
     fn settle(&mut self, now: Instant) -> Option<Call<S>> {
         let (lease, settled) = self.releasing.next_result(now)?;
         self.call(move |mut store| async move {
-            let answer = match store.settle_released(lease, &settled).await {
+            let answer = match store.save_retry(lease, &settled).await {
                 Ok(left) => Ok(Answer::Settled(lease, settled, left)),
                 Err(error) if error.is_of_one_statement() => {
                     Ok(Answer::NotSettled(lease, settled, error))

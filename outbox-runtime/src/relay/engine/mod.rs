@@ -31,8 +31,8 @@ use crate::observe::{self, Heartbeat, target};
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{LANES, Lane};
 use crate::store::{
-    Claimed, HeldElsewhere, KnownParked, LaneBatch, LaneStore, Lease, Progress, Released, Saved,
-    Settled, Share,
+    Claimed, HeldElsewhere, KnownParked, LaneBatch, LaneStore, Lease, Progress, Released,
+    RetryResult, Saved, Share,
 };
 
 /// What the relay knows and does. It reads by any [`LaneStore`], and publishes by any
@@ -80,8 +80,8 @@ enum Answer<C> {
     Read(Vec<LaneBatch<C>>, Box<Asked>),
     Saved(Vec<Progress<C>>, Vec<Vec<Held>>, Saved),
     Released(Vec<Released>),
-    Settled(Lease, Settled, Option<bool>),
-    NotSettled(Lease, Settled, OutboxError),
+    Settled(Lease, RetryResult, Option<bool>),
+    NotSettled(Lease, RetryResult, OutboxError),
     GaveBack,
 }
 

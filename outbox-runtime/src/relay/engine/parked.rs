@@ -12,7 +12,7 @@ use crate::observe;
 use crate::observe::target;
 use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
-use crate::store::{LaneStore, Lease, Released, Settled, Share, Then};
+use crate::store::{LaneStore, Lease, NextEvent, Released, RetryResult, Share};
 
 impl<S: LaneStore, P: Publisher> Engine<S, P> {
     /// Bytes of parked events that may be sent in addition. `None`: no further key may be sent.
@@ -56,23 +56,23 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         if self.lanes[lane.index()].as_ref().is_none_or(|held| held.lease != lease) {
             return self.releasing.give_up(lane, key);
         }
-        let then = match events.get(delivered).zip(reports.get(delivered)) {
-            None => Then::GoOn,
-            Some((_, DeliveryReport::NotSent)) => Then::NotSent,
+        let next = match events.get(delivered).zip(reports.get(delivered)) {
+            None => NextEvent::Untried,
+            Some((_, DeliveryReport::NotSent)) => NextEvent::NotSent,
             Some((event, report)) => {
                 tell_refused_again(event, report);
-                Then::Refused(event.seq, report.to_string())
+                NextEvent::Refused(event.seq, report.to_string())
             }
         };
         let delivered = events[..delivered].iter().map(|event| event.seq).collect();
-        self.releasing.keep(lease, Settled { key, delivered, then });
+        self.releasing.keep(lease, RetryResult { key, delivered, next });
     }
 
     /// Takes in that results of a key are settled. `left`: whether it has parked events; `None`:
     /// the lane is lost.
-    pub(super) fn settled(&mut self, lease: Lease, settled: Settled, left: Option<bool>) {
+    pub(super) fn settled(&mut self, lease: Lease, settled: RetryResult, left: Option<bool>) {
         self.releasing.is_settled(lease.lane, &settled, Instant::now());
-        let Settled { key, delivered, then } = settled;
+        let RetryResult { key, delivered, next } = settled;
         if !delivered.is_empty() {
             tracing::info!(
                 target: target::RELAY,
@@ -86,14 +86,14 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         else {
             return;
         };
-        match then {
-            Then::Refused(..) | Then::NotSent => lane.parked.set_released(key, false),
-            Then::GoOn if left => {}
-            Then::GoOn => lane.parked.unpark(key),
+        match next {
+            NextEvent::Refused(..) | NextEvent::NotSent => lane.parked.set_released(key, false),
+            NextEvent::Untried if left => {}
+            NextEvent::Untried => lane.parked.unpark(key),
         }
     }
 
-    pub(super) fn not_settled(&mut self, lease: Lease, settled: Settled, error: &OutboxError) {
+    pub(super) fn not_settled(&mut self, lease: Lease, settled: RetryResult, error: &OutboxError) {
         tracing::error!(
             target: target::RELAY,
             lane = lease.lane.number(), events = ?settled.delivered, %error,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::record::{KeyDigest, Lane};
-use crate::store::{Lease, Settled, Then};
+use crate::store::{Lease, NextEvent, RetryResult};
 
 /// Keys of refused events that are tried again in one round while none of them has been accepted.
 const KEYS: u32 = 32;
@@ -29,7 +29,7 @@ pub(super) struct Releasing {
     pub(super) keys: u32,
     /// Keys with events in flight or not settled yet, and their bytes.
     sending: HashMap<(Lane, KeyDigest), u64>,
-    settled: VecDeque<(Lease, Settled)>,
+    settled: VecDeque<(Lease, RetryResult)>,
     /// Key that is being settled now.
     settling: Option<(Lane, KeyDigest)>,
     /// When to settle again, if the database did not accept the results.
@@ -80,7 +80,7 @@ impl Releasing {
     }
 
     /// Keeps the results of a key, to be settled.
-    pub(super) fn keep(&mut self, lease: Lease, settled: Settled) {
+    pub(super) fn keep(&mut self, lease: Lease, settled: RetryResult) {
         // The payloads are no longer needed.
         self.sending.insert((lease.lane, settled.key), 0);
         self.settled.push_back((lease, settled));
@@ -92,7 +92,7 @@ impl Releasing {
     }
 
     /// The results to settle now.
-    pub(super) fn next_result(&mut self, now: Instant) -> Option<(Lease, Settled)> {
+    pub(super) fn next_result(&mut self, now: Instant) -> Option<(Lease, RetryResult)> {
         if self.settle_again.is_some_and(|again| again > now) {
             return None;
         }
@@ -103,7 +103,7 @@ impl Releasing {
     }
 
     /// Takes in that results are settled: more events may be tried.
-    pub(super) fn is_settled(&mut self, lane: Lane, settled: &Settled, now: Instant) {
+    pub(super) fn is_settled(&mut self, lane: Lane, settled: &RetryResult, now: Instant) {
         self.settling = None;
         self.settle_backoff.reset();
         self.sending.remove(&(lane, settled.key));
@@ -113,14 +113,14 @@ impl Releasing {
             // The cause is removed, perhaps for the others as well.
             self.next_retry = now;
             self.keys = KEYS_THEN;
-        } else if matches!(settled.then, Then::Refused(..)) {
+        } else if matches!(settled.next, NextEvent::Refused(..)) {
             self.keys = KEYS;
         }
     }
 
     /// Takes back results that the database did not take. They are settled later, after those of
     /// other keys; the events are not sent again until then.
-    pub(super) fn is_not_settled(&mut self, lease: Lease, settled: Settled, now: Instant) {
+    pub(super) fn is_not_settled(&mut self, lease: Lease, settled: RetryResult, now: Instant) {
         self.settling = None;
         self.settled.push_back((lease, settled));
         self.settle_again = Some(now + self.settle_backoff.pause());
@@ -155,8 +155,8 @@ mod tests {
         KeyDigest::of("orders", name.as_bytes())
     }
 
-    fn result(name: &str, delivered: &[i64], then: Then) -> Settled {
-        Settled { key: key(name), delivered: delivered.to_vec(), then }
+    fn result(name: &str, delivered: &[i64], next: NextEvent) -> RetryResult {
+        RetryResult { key: key(name), delivered: delivered.to_vec(), next }
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         let mut releasing = Releasing::new(now + Duration::from_secs(30));
         for name in ["a", "b"] {
             releasing.begin(lane(), key(name), 10);
-            releasing.keep(lease, result(name, &[1], Then::GoOn));
+            releasing.keep(lease, result(name, &[1], NextEvent::Untried));
         }
         let (_, a) = releasing.next_result(now).unwrap();
         assert_eq!(a.key, key("a"));
@@ -201,10 +201,14 @@ mod tests {
     fn a_refusal_makes_the_next_round_small_again() {
         let now = Instant::now();
         let mut releasing = Releasing::new(now);
-        releasing.is_settled(lane(), &result("a", &[1], Then::GoOn), now);
-        releasing.is_settled(lane(), &result("b", &[], Then::NotSent), now);
+        releasing.is_settled(lane(), &result("a", &[1], NextEvent::Untried), now);
+        releasing.is_settled(lane(), &result("b", &[], NextEvent::NotSent), now);
         assert_eq!(releasing.keys, KEYS_THEN);
-        releasing.is_settled(lane(), &result("c", &[], Then::Refused(2, "no".to_owned())), now);
+        releasing.is_settled(
+            lane(),
+            &result("c", &[], NextEvent::Refused(2, "no".to_owned())),
+            now,
+        );
         assert_eq!(releasing.keys, KEYS);
     }
 }

@@ -29,7 +29,7 @@ use crate::store::fault::Fault;
 use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
 use crate::store::liveness::Liveness;
 use crate::store::names::{Names, sql};
-use crate::store::parked::{Released, Retry, Settled};
+use crate::store::parked::{Released, Retry, RetryResult};
 use crate::store::sealed::{Database, Schema as _};
 
 use cursor::PgCursor;
@@ -217,15 +217,15 @@ impl LaneStore for PgLaneStore {
     }
 
     /// A connection that refused a statement and then ended its transaction is still usable.
-    async fn settle_released(
+    async fn save_retry(
         &mut self,
         lease: Lease,
-        settled: &Settled,
+        result: &RetryResult,
     ) -> Result<Option<bool>, OutboxError> {
         let mut connection = self.connection().await?;
         let call = async {
             let tx = connection.begin_with(self.begin_for_one_lane()).await?;
-            park::settle(tx, &self.names, self.owner, lease, settled).await
+            park::save_retry(tx, &self.names, self.owner, lease, result).await
         };
         let left = in_time(STATEMENT_TIMEOUT, call).await;
         match left {

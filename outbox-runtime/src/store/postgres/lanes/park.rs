@@ -10,8 +10,8 @@ use crate::record::{KeyDigest, Lane};
 use crate::store::lanes::{KnownParked, Lease};
 use crate::store::names::Names;
 use crate::store::parked::{
-    Candidate, CandidateRow, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then,
-    keys_of, storable, with_events, within,
+    Candidate, CandidateRow, KEYS, MOST_KNOWN, NextEvent, OF_A_KEY, Parking, Released, Retry,
+    RetryResult, keys_of, storable, with_events, within,
 };
 use crate::store::postgres::event_row::stored_events;
 use crate::store::postgres::fragments::fill;
@@ -222,14 +222,14 @@ pub(super) async fn released(
     Ok(with_events(chosen, stored_events(&rows)?))
 }
 
-pub(super) async fn settle(
+pub(super) async fn save_retry(
     mut tx: Transaction<'_, Postgres>,
     names: &Names,
     owner: Uuid,
     lease: Lease,
-    settled: &Settled,
+    result: &RetryResult,
 ) -> Result<Option<bool>, OutboxError> {
-    let (lane, key) = (lease.lane.number(), settled.key.0);
+    let (lane, key) = (lease.lane.number(), result.key.0);
     let ours: Option<bool> = sqlx::query_scalar(fill(names, STILL_OURS))
         .bind(lane)
         .bind(lease.epoch)
@@ -240,20 +240,20 @@ pub(super) async fn settle(
         tx.rollback().await?;
         return Ok(None);
     }
-    if !settled.delivered.is_empty() {
+    if !result.delivered.is_empty() {
         sqlx::query(fill(names, "delete from {parked} where seq = any ($1)"))
-            .bind(&settled.delivered)
+            .bind(&result.delivered)
             .execute(&mut *tx)
             .await?;
     }
-    if let Then::Refused(seq, reason) = &settled.then {
+    if let NextEvent::Refused(seq, reason) = &result.next {
         sqlx::query(fill(names, REFUSED_AGAIN))
             .bind(seq)
             .bind(storable(reason))
             .execute(&mut *tx)
             .await?;
     }
-    if !matches!(settled.then, Then::GoOn) {
+    if !matches!(result.next, NextEvent::Untried) {
         sqlx::query(fill(names, TRY_LATER)).bind(lane).bind(key).execute(&mut *tx).await?;
     }
     let forgotten =

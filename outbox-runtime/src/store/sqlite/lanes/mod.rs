@@ -16,7 +16,7 @@ use crate::record::{KeyDigest, Lane};
 use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
 use crate::store::liveness::Liveness;
 use crate::store::names::Names;
-use crate::store::parked::{Released, Retry, Settled};
+use crate::store::parked::{Released, Retry, RetryResult};
 use crate::store::sealed::Database;
 
 /// The read side of a SQLite outbox.
@@ -80,12 +80,12 @@ impl LaneStore for SqliteLaneStore {
         Ok(self.released_events(held, &retry).await?)
     }
 
-    async fn settle_released(
+    async fn save_retry(
         &mut self,
         lease: Lease,
-        settled: &Settled,
+        result: &RetryResult,
     ) -> Result<Option<bool>, OutboxError> {
-        Ok(self.settle(lease, settled).await?)
+        Ok(self.save_retry_result(lease, result).await?)
     }
 
     async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {

@@ -9,8 +9,8 @@ use crate::store::error::StoreError;
 use crate::store::lanes::{KnownParked, Lease};
 use crate::store::names::{Names, sql};
 use crate::store::parked::{
-    Candidate, CandidateRow, KEYS, MOST_KNOWN, OF_A_KEY, Parking, Released, Retry, Settled, Then,
-    keys_of, storable, with_events, within,
+    Candidate, CandidateRow, KEYS, MOST_KNOWN, NextEvent, OF_A_KEY, Parking, Released, Retry,
+    RetryResult, keys_of, storable, with_events, within,
 };
 use crate::store::sqlite::clock::{millis, unix_micros, unix_millis};
 use crate::store::sqlite::event_row::stored_event;
@@ -204,12 +204,12 @@ impl SqliteLaneStore {
         Ok(candidates.filter(|(_, key, _)| !except.contains(key)).collect())
     }
 
-    pub(super) async fn settle(
+    pub(super) async fn save_retry_result(
         &self,
         lease: Lease,
-        settled: &Settled,
+        result: &RetryResult,
     ) -> Result<Option<bool>, StoreError> {
-        let (lane, key) = (lease.lane.number(), settled.key.0);
+        let (lane, key) = (lease.lane.number(), result.key.0);
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let ours: Option<i64> = sqlx::query_scalar(sql(self.names.fill(STILL_OURS)))
             .bind(lane)
@@ -221,13 +221,13 @@ impl SqliteLaneStore {
             tx.rollback().await?;
             return Ok(None);
         }
-        for seq in &settled.delivered {
+        for seq in &result.delivered {
             sqlx::query(sql(self.names.fill("delete from {parked} where seq = $1")))
                 .bind(seq)
                 .execute(&mut *tx)
                 .await?;
         }
-        if let Then::Refused(seq, reason) = &settled.then {
+        if let NextEvent::Refused(seq, reason) = &result.next {
             sqlx::query(sql(self.names.fill(REFUSED_AGAIN)))
                 .bind(seq)
                 .bind(storable(reason))
@@ -235,7 +235,7 @@ impl SqliteLaneStore {
                 .execute(&mut *tx)
                 .await?;
         }
-        if !matches!(settled.then, Then::GoOn) {
+        if !matches!(result.next, NextEvent::Untried) {
             let later = sqlx::query(sql(self.names.fill(TRY_LATER)));
             later.bind(lane).bind(key).bind(unix_millis()).execute(&mut *tx).await?;
         }
