@@ -25,18 +25,18 @@ use crate::store::{OutboxDatabase, Share};
 
 /// Publishes committed events, in order, at least once.
 ///
-/// Run it inside the service or as a process of its own, and as many as you like: they share the
-/// sixteen lanes of the outbox evenly. When one joins or leaves, lanes change hands at once; those
-/// of one that died, when its lease runs out. A relay reads what was committed, sends it without
-/// waiting for one event before the next, and saves its progress only when the broker has
-/// acknowledged: after a crash, what was not saved is published again. While the database or the
-/// broker is away, it waits and goes on by itself.
+/// Run it inside the service or as a process of its own. Any number of relays share the sixteen
+/// lanes of the outbox evenly. When one joins or leaves, lanes change hands at once; when one dies,
+/// after its lease. A relay reads what was committed, sends it without waiting for one event before
+/// the next, and saves its progress only when the broker has acknowledged: after a crash, what was
+/// not saved is published again. While the database or the broker is away, it waits, and then
+/// continues without help.
 ///
 /// An event that Kafka refuses (its topic does not exist, this user may not write to it) stops its
-/// lane for some attempts, one that is too large for one, and is then *parked*, with the later
-/// events of its topic and key: so that their order stays, and all other keys go on. Parked events
-/// are tried again from time to time; see [`Outbox::parked`]. If the database does not take what is
-/// to be parked, only its lane waits.
+/// lane for some attempts; one that is too large, for one attempt. It is then *parked*, with the
+/// later events of its topic and key, so that these stay in order and all other keys continue.
+/// Parked events are tried again from time to time; see [`Outbox::parked`]. If the database does
+/// not accept the events to be parked, only their lane waits.
 ///
 /// ```no_run
 /// # async fn example(
@@ -88,8 +88,8 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     ///
     /// # Errors
     /// At the start: the outbox's tables are missing or too new, the database refuses the
-    /// credentials. At any time: a transaction pooler is in between, the database's transaction ids
-    /// started over. A relay that has worked once waits for everything else, also for new
+    /// credentials. At any time: a transaction pooler is in between, or the database's transaction
+    /// ids started over. A relay that has worked once waits for everything else, also for new
     /// credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and for the end
     /// of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
@@ -99,18 +99,19 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         // On the heap: its 20 KB would be part of the future of each caller.
         let result = Box::pin(engine.run(&outbox.settings().doorbell, helpers, shutdown)).await;
         if let Err(error) = &result {
-            // Of a spawned task, the result may never be looked at.
+            // The result of a spawned task may never be looked at.
             tracing::error!(target: target::RELAY, %error, "the relay ended: events stay in the outbox until one runs again");
         }
         result
     }
 
-    /// Publishes what is committed by now and returns how many events that were: for tests, and for
+    /// Publishes what is committed by now, and returns the number of events: for tests, and for
     /// jobs that end.
     ///
     /// # Errors
-    /// As [`run`](Self::run), and also when an event is refused, when the database is away, or when
-    /// another relay holds lanes: the error names it, the lanes, and until when.
+    /// As [`run`](Self::run), and also if an event is refused, if the database is away, or if
+    /// another relay holds lanes: the error names that relay, the lanes, and until when it holds
+    /// them.
     pub async fn drain(self) -> Result<u64, OutboxError> {
         Box::pin(self.into_engine(Share::All).drain()).await
     }
