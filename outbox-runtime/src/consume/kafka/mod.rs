@@ -3,6 +3,7 @@
 mod budget;
 mod builder;
 mod client;
+mod cluster;
 mod config;
 mod dead_letters;
 mod forward;

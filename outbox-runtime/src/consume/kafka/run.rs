@@ -32,7 +32,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
     if !heartbeat.turning(found).await? {
         return Ok(Consumed::default());
     }
-    if !plan.missing().is_empty() {
+    if !plan.awaited().is_empty() {
         config::look_often(&mut client, &kafka);
     }
     let topics = plan.subscribed();

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::topics::{Plan, Unprepared};
+use super::cluster::Unprepared;
+use super::topics::Plan;
 use crate::backoff::Backoff;
 use crate::consume::worker::GroupWorker;
 use crate::error::{ErrorKind, OutboxError};

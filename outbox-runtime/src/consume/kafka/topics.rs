@@ -1,31 +1,20 @@
 //! The topics of a group: those with its events, and the retry and dead-letter topics of each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
-    TopicReplication,
-};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-
-use super::config;
-use super::topic_settings::{Fault, Kind, Source, faults, of_new, spelled};
+use super::cluster::{Admin, Cluster, Missing, Unprepared, absent};
+use super::topic_settings::{Fault, Kind, faults, of_new, spelled};
 use crate::consume::message::{History, Message};
 use crate::consume::route::Routes;
 use crate::durations::LONGEST_WAIT;
-use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, Client, Properties, aside};
+use crate::error::OutboxError;
+use crate::kafka::{Brokers, Properties};
 use crate::observe::target;
 use crate::store::OutboxDatabase;
 
 /// Kafka's limit for the name of a topic.
 const LONGEST_NAME: usize = 249;
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Time-out of a request for the settings of topics. They are useful but not required: the request
-/// is made twice at most.
-const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 
 /// The topic in which an event of `topic` waits for `delay`. Each delay has its own topic, so that
 /// the events in a topic become due in the order in which they arrive.
@@ -54,12 +43,8 @@ pub(super) struct Plan {
     former: HashMap<String, &'static str>,
     brokers: Option<Brokers>,
     /// Sources that do not exist yet.
-    missing: Vec<&'static str>,
+    awaited: Vec<&'static str>,
 }
-
-type Admin = Arc<Client<AdminClient<Brokers>>>;
-/// Topic → its settings.
-type Found = HashMap<String, ConfigResource>;
 
 impl Plan {
     pub(super) fn new<DB: OutboxDatabase>(
@@ -95,7 +80,7 @@ impl Plan {
             ours,
             former: HashMap::new(),
             brokers: None,
-            missing: Vec::new(),
+            awaited: Vec::new(),
         })
     }
 
@@ -111,8 +96,8 @@ impl Plan {
     }
 
     /// Sources that did not exist when topics were last listed.
-    pub(super) fn missing(&self) -> &[&'static str] {
-        &self.missing
+    pub(super) fn awaited(&self) -> &[&'static str] {
+        &self.awaited
     }
 
     /// The history of a message.
@@ -146,56 +131,64 @@ impl Plan {
         let brokers = self
             .brokers
             .get_or_insert_with(|| Brokers::new(properties.brokers(), "the consumer waits"));
-        let admin = config::connection(properties).create_with_context(brokers.clone());
-        let admin = admin.map_err(|error| Unprepared::ForGood(properties.no_client(error)))?;
-        let admin = Arc::new(Client::new(admin));
-        let partitions = partitions(&admin).await.map_err(Unprepared::NoAnswer)?;
-        self.notice(&partitions);
-        let asked = self.own.iter().copied().chain(self.ours.keys().map(String::as_str));
-        let asked = asked.filter(|name| partitions.contains_key(*name)).collect::<Vec<_>>();
-        let found = settings(&admin, &asked).await.map_err(Unprepared::NoAnswer)?;
-        self.check(&found)?;
-        let missing = self.ours.iter().filter(|(name, _)| !partitions.contains_key(*name));
-        let names: Vec<&str> = missing.clone().map(|(name, _)| name.as_str()).collect();
-        if names.is_empty() {
+        let admin = Admin::new(properties, brokers.clone()).map_err(Unprepared::ForGood)?;
+        let partitions = admin.partitions().await.map_err(Unprepared::NoAnswer)?;
+        let mut cluster = Cluster { partitions, ..Cluster::default() };
+        self.note_sources(&cluster);
+        let settings = admin.settings(&self.existing(&cluster)).await;
+        cluster.settings = settings.map_err(Unprepared::NoAnswer)?;
+        self.check(&cluster).map_err(Unprepared::ForGood)?;
+        let missing = self.missing(&cluster);
+        if missing.is_empty() {
             return Ok(());
         }
         if !create {
             let why = "they are not to be created (`create_topics(false)`)";
-            return Err(Unprepared::ForGood(absent(&names, why)));
+            return Err(Unprepared::ForGood(absent(&missing, why)));
         }
-        let wanted: Vec<_> = missing
-            .map(|(name, (topic, kind))| {
-                (name, partitions.get(*topic), of_new(*kind, source(&found, topic)))
-            })
-            .collect();
-        let new = wanted.iter().map(|(name, partitions, settings)| {
-            let new =
-                NewTopic::new(name, partitions.copied().unwrap_or(-1), TopicReplication::Fixed(-1));
-            settings.iter().fold(new, |new, (name, value)| new.set(name, value))
-        });
-        create_topics(&admin, &names, &new.collect::<Vec<_>>()).await
+        admin.create(&missing).await
     }
 
-    /// Records which sources exist, and which retry topics of former delays.
-    fn notice(&mut self, partitions: &BTreeMap<String, i32>) {
-        for topic in &self.own {
-            let prefix = format!("{topic}.{}.retry.", self.group);
-            let is_former = |name: &&String| {
+    /// The topics for retries and dead letters that do not exist, as they are to be created.
+    fn missing(&self, cluster: &Cluster) -> Vec<Missing<'_>> {
+        let missing = self.ours.iter().filter(|(name, _)| !cluster.has(name));
+        let missing = missing.map(|(name, (source, kind))| Missing {
+            name,
+            partitions: cluster.partitions.get(*source).copied(),
+            settings: of_new(*kind, cluster.source(source)),
+        });
+        missing.collect()
+    }
+
+    /// The topics that exist, of those whose settings matter.
+    fn existing(&self, cluster: &Cluster) -> Vec<&str> {
+        let all = self.own.iter().copied().chain(self.ours.keys().map(String::as_str));
+        all.filter(|name| cluster.has(name)).collect()
+    }
+
+    /// Retry topics of delays that no handler has any more, by name, with their source.
+    fn retry_topics_of_former_delays(&self, cluster: &Cluster) -> HashMap<String, &'static str> {
+        let of_source = |source: &&'static str| {
+            let source = *source;
+            let prefix = format!("{source}.{}.retry.", self.group);
+            let names = cluster.partitions.keys().filter(move |name| {
                 name.strip_prefix(&prefix).is_some_and(|delay| {
                     delay.starts_with(|c: char| c.is_ascii_digit())
                         && delay.chars().all(|c| c.is_ascii_alphanumeric())
                 })
-            };
-            for name in
-                partitions.keys().filter(is_former).filter(|name| !self.ours.contains_key(*name))
-            {
-                self.former.insert(name.clone(), *topic);
-            }
-        }
-        let missing = self.own.iter().copied().filter(|topic| !partitions.contains_key(*topic));
-        let missing: Vec<&str> = missing.collect();
-        for topic in missing.iter().filter(|topic| !self.missing.contains(topic)) {
+            });
+            names.map(move |name| (name.clone(), source))
+        };
+        let found = self.own.iter().flat_map(of_source);
+        found.filter(|(name, _)| !self.ours.contains_key(name)).collect()
+    }
+
+    /// Records which sources exist, and which retry topics of former delays.
+    fn note_sources(&mut self, cluster: &Cluster) {
+        self.former.extend(self.retry_topics_of_former_delays(cluster));
+        let awaited = self.own.iter().copied().filter(|topic| !cluster.has(topic));
+        let awaited: Vec<&str> = awaited.collect();
+        for topic in awaited.iter().filter(|topic| !self.awaited.contains(topic)) {
             tracing::warn!(
                 target: target::CONSUMER,
                 group = self.group,
@@ -203,179 +196,150 @@ impl Plan {
                 "the topic does not exist (yet): the consumer waits for it, and looks every second. Is its name right?"
             );
         }
-        self.missing = missing;
+        self.awaited = awaited;
     }
 
-    fn check(&self, found: &Found) -> Result<(), Unprepared> {
+    /// What is wrong with the topics for retries and dead letters that exist.
+    fn faults(&self, cluster: &Cluster) -> Vec<(&str, Fault)> {
+        let of_topic = |(name, (source, kind)): (_, &(&'static str, Kind))| {
+            let name: &String = name;
+            let faults =
+                faults(*kind, cluster.source(source), |setting| cluster.setting(name, setting));
+            faults.into_iter().map(|fault| (name.as_str(), fault))
+        };
+        self.ours.iter().flat_map(of_topic).collect()
+    }
+
+    fn check(&self, cluster: &Cluster) -> Result<(), OutboxError> {
         let mut losing = Vec::new();
-        for (name, (topic, kind)) in &self.ours {
-            let Some(settings) = found.get(name) else { continue };
-            for fault in
-                faults(*kind, source(found, topic), |name| settings.get(name)?.value.as_deref())
-            {
-                match fault {
-                    Fault::Loses(why) => losing.push(format!("`{name}`: {why}")),
-                    Fault::Narrow(why) => {
-                        tracing::warn!(target: target::CONSUMER, topic = name, "{why} (`kafka-configs.sh --alter`)")
-                    }
+        for (topic, fault) in self.faults(cluster) {
+            match fault {
+                Fault::Loses(why) => losing.push(format!("`{topic}`: {why}")),
+                Fault::Narrow(why) => {
+                    tracing::warn!(target: target::CONSUMER, topic, "{why} (`kafka-configs.sh --alter`)")
                 }
             }
         }
         if losing.is_empty() {
             return Ok(());
         }
-        Err(Unprepared::ForGood(OutboxError::config(format!(
+        Err(OutboxError::config(format!(
             "topics for retries and dead letters would lose events: {}. Nothing was consumed. Change them (`kafka-configs.sh --alter \
              --entity-type topics --entity-name NAME --add-config …`)",
             losing.join("; ")
-        ))))
+        )))
     }
 }
 
-/// All topics, with their numbers of partitions.
-async fn partitions(admin: &Admin) -> Result<BTreeMap<String, i32>, KafkaError> {
-    let admin = Arc::clone(admin);
-    let asked = aside("outbox-kafka-topics", move || {
-        let metadata = admin.inner().fetch_metadata(None, ANSWER_WITHIN)?;
-        let topics = metadata.topics().iter();
-        Ok(topics.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect())
-    });
-    asked.await.unwrap_or(Err(KafkaError::Canceled))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The settings of topics. Those that may not be read are left out.
-async fn settings(admin: &Admin, topics: &[&str]) -> Result<Found, KafkaError> {
-    if topics.is_empty() {
-        return Ok(Found::new());
-    }
-    let asked: Vec<_> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let options = AdminOptions::new().request_timeout(Some(SETTINGS_WITHIN));
-    let mut described = admin.describe_configs(&asked, &options).await;
-    if described.as_ref().is_err_and(is_timeout) {
-        described = admin.describe_configs(&asked, &options).await;
-    }
-    let described = match described {
-        Ok(described) => described,
-        // Brokers have just answered: one that is silent now does not know the request, like
-        // librdkafka's own.
-        Err(error) if is_no_answer(&error) && !is_timeout(&error) => return Err(error),
-        Err(error) => vec![Err(code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown))],
-    };
-    let mut found = Found::new();
-    for described in described {
-        match described {
-            Ok(resource) => {
-                if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
-                    found.insert(name.clone(), resource);
-                }
-            }
-            Err(code) => tracing::info!(
-                target: target::CONSUMER,
-                %code,
-                "the settings of some topics cannot be read (it takes the right to DescribeConfigs, and a broker that \
-                 knows the request): whether those for retries and dead letters have room for every event is not known"
-            ),
+    const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+    /// Of the group `shop`, whose handlers of `orders` have one retry topic.
+    fn plan() -> Plan {
+        let ours = [
+            (dead_letter_topic("orders", "shop"), ("orders", Kind::DeadLetters)),
+            (replay_topic("orders", "shop"), ("orders", Kind::Replays)),
+            (retry_topic("orders", "shop", TEN_SECONDS), ("orders", Kind::Retry(TEN_SECONDS))),
+        ];
+        Plan {
+            group: "shop".to_owned(),
+            own: BTreeSet::from(["orders"]),
+            ours: BTreeMap::from(ours),
+            former: HashMap::new(),
+            brokers: None,
+            awaited: Vec::new(),
         }
     }
-    Ok(found)
-}
 
-/// rdkafka has no code for a request that failed as a whole.
-fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    match error {
-        KafkaError::AdminOp(code) => Some(*code),
-        error => error.rdkafka_error_code(),
+    /// A name, the number of partitions, and settings by name.
+    type Topic<'t> = (&'t str, i32, &'t [(&'t str, &'t str)]);
+
+    fn cluster(topics: &[Topic<'_>]) -> Cluster {
+        let mut cluster = Cluster::default();
+        for (topic, partitions, settings) in topics {
+            cluster.partitions.insert((*topic).to_owned(), *partitions);
+            let settings =
+                settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            cluster.settings.insert((*topic).to_owned(), settings.collect());
+        }
+        cluster
     }
-}
 
-fn is_timeout(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(code_of(error), Some(Code::OperationTimedOut | Code::RequestTimedOut))
-}
-
-fn is_no_answer(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code_of(error),
-        None | Some(
-            Code::OperationTimedOut
-                | Code::RequestTimedOut
-                | Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::WaitingForCoordinator
-        )
-    )
-}
-
-fn source(found: &Found, topic: &str) -> Source {
-    let value = |name| found.get(topic)?.get(name)?.value.as_deref();
-    Source {
-        max_message_bytes: value("max.message.bytes").and_then(|value| value.parse().ok()),
-        retention_ms: value("retention.ms").and_then(|value| value.parse().ok()),
+    fn setting<'m>(missing: &'m Missing<'_>, name: &str) -> &'m str {
+        &missing.settings.iter().find(|(known, _)| *known == name).unwrap().1
     }
-}
 
-async fn create_topics(
-    admin: &Admin,
-    names: &[&str],
-    new: &[NewTopic<'_>],
-) -> Result<(), Unprepared> {
-    let options = AdminOptions::new()
-        .operation_timeout(Some(ANSWER_WITHIN))
-        .request_timeout(Some(ANSWER_WITHIN));
-    let results = admin.create_topics(new, &options).await.map_err(Unprepared::NoAnswer)?;
-    let refused: Vec<_> = results
-        .into_iter()
-        .filter_map(Result::err)
-        .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
-        .collect();
-    if let Some((_, code)) = refused.first() {
-        let why = refused
-            .iter()
-            .map(|(name, code)| format!("{name}: {code}"))
-            .collect::<Vec<_>>()
-            .join("; ");
-        return Err(if refused.iter().any(|(_, code)| is_for_good(*code)) {
-            Unprepared::ForGood(absent(names, &format!("Kafka refused to create them ({why})")))
-        } else {
-            Unprepared::NoAnswer(KafkaError::AdminOp(*code))
-        });
+    #[test]
+    fn what_is_missing_gets_the_partitions_and_the_room_of_its_source() {
+        let plan = plan();
+        let found = cluster(&[
+            ("orders", 6, &[("max.message.bytes", "2000000")]),
+            ("orders.shop.dlt", 6, &[]),
+            ("orders.other.retry.10s", 6, &[]),
+        ]);
+        let missing = plan.missing(&found);
+        let names: Vec<_> = missing.iter().map(|missing| missing.name).collect();
+        assert_eq!(names, ["orders.shop.retry.0", "orders.shop.retry.10s"]);
+        for missing in &missing {
+            assert_eq!(missing.partitions, Some(6));
+            assert_eq!(setting(missing, "max.message.bytes"), "2065536");
+        }
     }
-    tracing::info!(target: target::CONSUMER, topics = ?names, "topics for retries and dead letters created");
-    Ok(())
-}
 
-/// Why a consumer cannot start.
-pub(super) enum Unprepared {
-    NoAnswer(KafkaError),
-    ForGood(OutboxError),
-}
+    #[test]
+    fn without_their_source_all_are_missing_and_the_brokers_choose_the_partitions() {
+        let plan = plan();
+        let missing = plan.missing(&Cluster::default());
+        assert_eq!(missing.len(), 3);
+        assert!(missing.iter().all(|missing| missing.partitions.is_none()));
+        let error = absent(&missing, "they are not created").to_string();
+        assert!(missing.iter().all(|missing| error.contains(missing.name)), "{error}");
+    }
 
-/// Whether waiting would not change the error.
-fn is_for_good(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::InvalidTopic
-            | Code::InvalidPartitions
-            | Code::InvalidReplicationFactor
-            | Code::InvalidConfig
-            | Code::PolicyViolation
-            | Code::UnsupportedVersion
-            | Code::UnsupportedFeature
-    )
-}
+    #[test]
+    fn nothing_is_missing_where_all_exist_whatever_their_settings() {
+        let plan = plan();
+        let mut all: Vec<&str> = plan.ours.keys().map(String::as_str).collect();
+        all.push("orders");
+        let topics: Vec<_> = all.iter().map(|name| (*name, 1, &[][..])).collect();
+        assert_eq!(plan.missing(&cluster(&topics)), []);
+        assert!(plan.check(&cluster(&topics)).is_ok());
+    }
 
-fn absent(names: &[&str], why: &str) -> OutboxError {
-    OutboxError::new(
-        ErrorKind::Config,
-        format!(
-            "topics for retries and dead letters are missing, and {why}: {}. Nothing was consumed. Create them \
-             (`kafka-topics.sh --create --topic NAME`), with as many partitions as their topic, and a `max.message.bytes` of 65536 \
-             more",
-            names.join(", ")
-        ),
-    )
+    #[test]
+    fn retry_topics_of_former_delays_are_still_consumed() {
+        let mut plan = plan();
+        let found = cluster(&[
+            ("orders.shop.retry.1h30m", 1, &[]),
+            ("orders.shop.retry.10s", 1, &[]),
+            ("orders.shop.retry.0", 1, &[]),
+            ("orders.shop.retry.by-hand", 1, &[]),
+            ("orders.shopping.retry.1h", 1, &[]),
+            ("payments.shop.retry.1h", 1, &[]),
+        ]);
+        plan.note_sources(&found);
+        assert_eq!(plan.former, HashMap::from([("orders.shop.retry.1h30m".to_owned(), "orders")]));
+        assert!(plan.subscribed().contains(&"orders.shop.retry.1h30m"));
+        assert_eq!(plan.awaited(), ["orders"], "of which there is none");
+        plan.note_sources(&cluster(&[("orders", 1, &[])]));
+        assert_eq!(plan.awaited(), [""; 0]);
+    }
+
+    #[test]
+    fn a_topic_that_would_lose_events_is_refused_by_name() {
+        let plan = plan();
+        let found = cluster(&[
+            ("orders.shop.retry.10s", 1, &[("retention.ms", "10000")]),
+            ("orders.shop.retry.0", 1, &[("retention.bytes", "1")]),
+            ("orders.shop.dlt", 1, &[("cleanup.policy", "compact")]),
+        ]);
+        let error = plan.check(&found).unwrap_err().to_string();
+        for name in ["`orders.shop.retry.10s`", "`orders.shop.dlt`", "Nothing was consumed"] {
+            assert!(error.contains(name), "{error}");
+        }
+        assert!(!error.contains("orders.shop.retry.0"), "that is a warning: {error}");
+    }
 }
