@@ -2,11 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::str::FromStr;
 
 use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use outbox::OutboxError;
+use outbox::consume::{self, DeadLetterId};
+use outbox::kafka::KafkaConfig;
 
 /// Operates an outbox and its consumers.
 #[derive(Debug, Parser)]
@@ -28,7 +30,7 @@ pub enum DeadLetters {
     /// List those that were neither replayed nor discarded, oldest first in each partition
     List {
         #[command(flatten)]
-        of: Of,
+        target: Target,
         /// Everything that is known of each, as one JSON object a line
         #[arg(long)]
         json: bool,
@@ -36,10 +38,10 @@ pub enum DeadLetters {
     /// Print everything that is known of some: the error, headers and payload
     Show {
         #[command(flatten)]
-        of: Of,
+        target: Target,
         /// Where they are, as `list` prints it
         #[arg(required = true, value_name = "PARTITION:OFFSET")]
-        places: Vec<Place>,
+        ids: Vec<DeadLetterId>,
     },
     /// Have the group handle some again, and no other group
     ///
@@ -48,7 +50,7 @@ pub enum DeadLetters {
     /// order with the later events of their keys, which may be handled already.
     Replay {
         #[command(flatten)]
-        of: Of,
+        target: Target,
         #[command(flatten)]
         which: Which,
     },
@@ -57,7 +59,7 @@ pub enum DeadLetters {
     /// They are no longer listed, and are deleted when Kafka's retention ends.
     Discard {
         #[command(flatten)]
-        of: Of,
+        target: Target,
         #[command(flatten)]
         which: Which,
         /// Needed with `--all`
@@ -68,7 +70,7 @@ pub enum DeadLetters {
 
 /// Whose dead letters.
 #[derive(Debug, Args)]
-pub struct Of {
+pub struct Target {
     /// The brokers, as HOST:PORT, separated by commas
     #[arg(long, env = "KAFKA_BROKERS", value_parser = NonEmptyStringValueParser::new())]
     pub brokers: String,
@@ -90,17 +92,10 @@ pub struct Of {
 pub struct Which {
     /// Where they are, as `list` prints it
     #[arg(value_name = "PARTITION:OFFSET")]
-    pub places: Vec<Place>,
+    pub ids: Vec<DeadLetterId>,
     /// All that are listed when it begins
     #[arg(long)]
     pub all: bool,
-}
-
-/// Where a dead letter is on the topic of the dead letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub partition: i32,
-    pub offset: i64,
 }
 
 /// Its value may be secret: no `Debug` shows it.
@@ -115,7 +110,7 @@ pub struct Property {
 struct PropertyParser;
 
 impl Cli {
-    /// What the arguments mean, the program's name first.
+    /// Parses the arguments, of which the first is the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(arguments)?;
         let Command::DeadLetters(command) = &cli.command;
@@ -130,22 +125,11 @@ impl Cli {
     }
 }
 
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.split_once(':').and_then(|(partition, offset)| {
-            Some(Self { partition: partition.parse().ok()?, offset: offset.parse().ok()? })
-        });
-        parsed.filter(|place| place.partition >= 0 && place.offset >= 0).ok_or_else(|| {
-            "expected PARTITION:OFFSET, as `outbox dead-letters list` prints it: `0:42`".to_owned()
-        })
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.partition, self.offset)
+impl Target {
+    pub fn dead_letters(&self) -> Result<consume::DeadLetters, OutboxError> {
+        let properties = self.properties.iter().map(|property| (&property.name, &property.value));
+        let kafka = KafkaConfig::new(&self.brokers).properties(properties);
+        consume::DeadLetters::builder(kafka).topic(&self.topic).group(&self.group).build()
     }
 }
 
@@ -182,12 +166,14 @@ impl TypedValueParser for PropertyParser {
 mod tests {
     use super::*;
 
-    const OF: [&str; 6] =
+    const TARGET: [&str; 6] =
         ["--brokers", "localhost:9092", "--topic", "orders", "--group", "inventory"];
 
     fn parsed(command: &str, more: &[&str]) -> Result<DeadLetters, clap::Error> {
-        let words =
-            ["outbox", "dead-letters", command].into_iter().chain(OF).chain(more.iter().copied());
+        let words = ["outbox", "dead-letters", command]
+            .into_iter()
+            .chain(TARGET)
+            .chain(more.iter().copied());
         let Command::DeadLetters(command) = Cli::parse(words.map(OsString::from))?.command;
         Ok(command)
     }
@@ -198,23 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn places_are_read_as_they_are_printed() {
-        let place: Place = "3:4294967296".parse().unwrap();
-        assert_eq!(place, Place { partition: 3, offset: 4_294_967_296 });
-        assert_eq!(place.to_string(), "3:4294967296");
-        for wrong in
-            ["", "3", ":", "3:", ":4", "-1:4", "3:-4", "3:4:5", "3 : 4", "0x3:4", "2147483648:0"]
-        {
-            assert!(wrong.parse::<Place>().unwrap_err().contains("`0:42`"), "{wrong}");
-        }
-    }
-
-    #[test]
     fn the_value_of_a_property_may_have_an_equals_sign_and_is_never_shown() {
         let list = parsed("list", &["--property", "sasl.password=hunter2=b"]).unwrap();
         assert!(!format!("{list:?}").contains("hunter2"), "{list:?}");
-        let DeadLetters::List { of, .. } = list else { panic!("another command") };
-        let property = &of.properties[0];
+        let DeadLetters::List { target, .. } = list else { panic!("another command") };
+        let property = &target.properties[0];
         assert_eq!((&*property.name, &*property.value), ("sasl.password", "hunter2=b"));
         for wrong in ["sasl.password:hunter2", "=hunter2"] {
             let error = parsed("list", &["--property", wrong]).unwrap_err();
@@ -226,21 +200,24 @@ mod tests {
 
     #[test]
     fn every_command_says_whose_dead_letters_it_is_about() {
-        let DeadLetters::List { of, json } = parsed("list", &["--json"]).unwrap() else {
+        let DeadLetters::List { target, json } = parsed("list", &["--json"]).unwrap() else {
             panic!("another command")
         };
         assert_eq!(
-            (&*of.brokers, &*of.topic, &*of.group, json),
+            (&*target.brokers, &*target.topic, &*target.group, json),
             ("localhost:9092", "orders", "inventory", true)
         );
         let properties = ["--property", "client.id=me", "--property", "security.protocol=ssl"];
-        let DeadLetters::Show { of, places } =
+        let DeadLetters::Show { target, ids } =
             parsed("show", &[&properties[..], &["0:1", "2:3"]].concat()).unwrap()
         else {
             panic!("another command")
         };
-        assert_eq!(of.properties.len(), 2);
-        assert_eq!(places, [Place { partition: 0, offset: 1 }, Place { partition: 2, offset: 3 }]);
+        assert_eq!(target.properties.len(), 2);
+        assert_eq!(
+            ids,
+            [DeadLetterId { partition: 0, offset: 1 }, DeadLetterId { partition: 2, offset: 3 }]
+        );
     }
 
     #[test]

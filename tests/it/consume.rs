@@ -288,7 +288,7 @@ async fn a_replayed_dead_letter_is_handled_once_and_by_its_own_group_only() {
     dead_letters.replay(&letters[0]).await.unwrap();
     dead_letters.replay(&letters[0]).await.unwrap();
     dead_letters.discard(&letters[1]).await.unwrap();
-    assert_eq!(dead_letters.list().await.unwrap(), []);
+    assert_eq!(dead_letters.list(10).await.unwrap(), []);
     let consumer = consume(&outbox, &fixed);
     until_handled(&outbox, "replayed", 2).await;
     publish(&outbox, [Created::new("a", 4)]).await;

@@ -296,7 +296,6 @@ async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
     // What librdkafka finds wrong only when a client starts.
     for (name, value, hint) in [
         ("session.timeout.ms", "3600000", "session.timeout.ms"),
-        ("sasl.mechanisms", "TELEPATHY", "TELEPATHY"),
         ("fetch.max.byte", "1", "fetch.max.byte"),
     ] {
         let kafka = kafka.clone().property(name, value);

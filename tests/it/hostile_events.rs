@@ -329,7 +329,7 @@ async fn headers_with_names_that_are_not_utf_8_make_a_dead_letter_and_end_nothin
     // On the topic of the dead letters, too.
     produce_raw("hostile-header-names.names.dlt", "x", b"", &[(bad_name(), b"")]).await;
     let dead_letters = dead_letters(Created::TOPIC, "names");
-    assert_eq!(dead_letters.list().await.unwrap().len(), 2);
+    assert_eq!(dead_letters.list(10).await.unwrap().len(), 2);
 
     dead_letters.replay(letter).await.unwrap();
     let handled = until_handled(&outbox, "names", 2).await;

@@ -266,7 +266,7 @@ pub fn dead_letters(topic: &str, group: &str) -> DeadLetters {
 pub async fn until_dead_letters(topic: &str, group: &str, count: usize) -> Vec<DeadLetter> {
     let dead_letters = dead_letters(topic, group);
     let letters = async || {
-        let letters = dead_letters.list().await.unwrap();
+        let letters = dead_letters.list(u32::MAX).await.unwrap();
         (letters.len() >= count).then_some(letters)
     };
     eventually_some(&format!("{group} has {count} dead letters"), letters).await

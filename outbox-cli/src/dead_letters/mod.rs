@@ -2,151 +2,197 @@
 
 mod render;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use outbox::OutboxError;
-use outbox::consume::{DeadLetter, DeadLetters};
-use outbox::kafka::KafkaConfig;
+use outbox::consume::{DeadLetter, DeadLetterId, DeadLetters};
 
-use crate::args::{DeadLetters as Command, Of, Place, Which};
+use crate::args::{DeadLetters as Command, Target, Which};
 
 type Failure = Box<dyn Error>;
 
+/// Dead letters that are in memory at a time.
+const PAGE: usize = 200;
+
 pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure> {
     match command {
-        Command::List { of, json } => {
-            let listed = list(of).await?;
-            if *json {
-                for (place, letter) in &listed {
-                    writeln!(out, "{}", render::json(*place, letter))?;
-                }
-            } else if listed.is_empty() {
-                none(of);
+        Command::List { target, json } => list(target, *json, out).await,
+        Command::Show { target, ids } => show(target, ids, out).await,
+        Command::Replay { target, which } => replay(target, which, out).await,
+        Command::Discard { target, which, .. } => discard(target, which, out).await,
+    }
+}
+
+async fn list(target: &Target, json: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let dead_letters = target.dead_letters()?;
+    let ids = dead_letters.ids().await?;
+    if ids.is_empty() && !json {
+        say_there_are_none(&dead_letters);
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for page in ids.chunks(PAGE) {
+        for letter in dead_letters.get(page.iter().copied()).await? {
+            if json {
+                writeln!(out, "{}", render::json(&letter))?;
             } else {
-                out.write_all(render::table(&listed).as_bytes())?;
+                rows.push(render::row(&letter));
             }
         }
-        Command::Show { of, places } => {
-            let shown = chosen(places, list(of).await?)
-                .map_err(|unknown| unknown_places(of, "shown", &unknown))?;
-            for (i, (place, letter)) in shown.iter().enumerate() {
-                let gap = if i == 0 { "" } else { "\n" };
-                write!(
-                    out,
-                    "{gap}{}",
-                    render::everything(&of.dead_letter_topic(), *place, letter)
-                )?;
-            }
-        }
-        Command::Replay { of, which } => {
-            const REPLAY: Deed = Deed {
-                done: "replayed",
-                in_doubt: "may have been replayed too: it is listed still, and replayed again it is handled once",
-            };
-            let letters = which_of(which, of, &REPLAY).await?;
-            let dead_letters = of.dead_letters()?;
-            each(&letters, &REPLAY, out, async |letter| dead_letters.replay(letter).await).await?;
-            if !letters.is_empty() {
-                say(
-                    out,
-                    format_args!(
-                        "the consumers of `{}` get them by `{}`",
-                        of.group,
-                        of.replay_topic()
-                    ),
-                );
-            }
-        }
-        Command::Discard { of, which, .. } => {
-            const DISCARD: Deed = Deed {
-                done: "discarded",
-                in_doubt: "may have been discarded too: if it is listed still, discard it again",
-            };
-            let letters = which_of(which, of, &DISCARD).await?;
-            let dead_letters = of.dead_letters()?;
-            each(&letters, &DISCARD, out, async |letter| dead_letters.discard(letter).await)
-                .await?;
-        }
+    }
+    if !json {
+        out.write_all(render::table(&rows).as_bytes())?;
     }
     Ok(())
 }
 
-type Listed<T> = Vec<(Place, T)>;
-
-async fn list(of: &Of) -> Result<Listed<DeadLetter>, Failure> {
-    let letters = of.dead_letters()?.list().await?;
-    let place = |letter: &DeadLetter| Place { partition: letter.partition, offset: letter.offset };
-    Ok(letters.into_iter().map(|letter| (place(&letter), letter)).collect())
+async fn show(target: &Target, ids: &[DeadLetterId], out: &mut impl Write) -> Result<(), Failure> {
+    let dead_letters = target.dead_letters()?;
+    let ids = chosen(ids, dead_letters.ids().await?)
+        .map_err(|unknown| unknown_ids(target, &dead_letters, "shown", &unknown))?;
+    let mut letters = Letters::new(&dead_letters, &ids);
+    for (i, id) in ids.iter().enumerate() {
+        let gap = if i == 0 { "" } else { "\n" };
+        let shown = render::everything(&dead_letters.dead_letter_topic(), &letters.get(*id).await?);
+        write!(out, "{gap}{shown}")?;
+    }
+    Ok(())
 }
 
-async fn which_of(which: &Which, of: &Of, deed: &Deed) -> Result<Listed<DeadLetter>, Failure> {
-    let listed = list(of).await?;
+async fn replay(target: &Target, which: &Which, out: &mut impl Write) -> Result<(), Failure> {
+    const REPLAY: Action = Action {
+        done: "replayed",
+        in_doubt: "may have been replayed too: it is listed still, and replayed again it is handled once",
+    };
+    let dead_letters = target.dead_letters()?;
+    let ids = ids_of(which, target, &dead_letters, &REPLAY).await?;
+    let mut letters = Letters::new(&dead_letters, &ids);
+    let act = async |id| Ok::<_, Failure>(dead_letters.replay(&letters.get(id).await?).await?);
+    each(&ids, &REPLAY, out, act).await?;
+    if !ids.is_empty() {
+        let topic = dead_letters.replay_topic();
+        say(out, format_args!("the consumers of `{}` get them by `{topic}`", target.group));
+    }
+    Ok(())
+}
+
+async fn discard(target: &Target, which: &Which, out: &mut impl Write) -> Result<(), Failure> {
+    const DISCARD: Action = Action {
+        done: "discarded",
+        in_doubt: "may have been discarded too: if it is listed still, discard it again",
+    };
+    let dead_letters = target.dead_letters()?;
+    let ids = ids_of(which, target, &dead_letters, &DISCARD).await?;
+    let mut letters = Letters::new(&dead_letters, &ids);
+    let act = async |id| Ok::<_, Failure>(dead_letters.discard(&letters.get(id).await?).await?);
+    each(&ids, &DISCARD, out, act).await
+}
+
+/// Dead letters that are asked for in the order of their ids, and read a page at a time.
+struct Letters<'a> {
+    dead_letters: &'a DeadLetters,
+    /// Ids that are not read yet.
+    ids: &'a [DeadLetterId],
+    page: BTreeMap<DeadLetterId, DeadLetter>,
+}
+
+impl<'a> Letters<'a> {
+    fn new(dead_letters: &'a DeadLetters, ids: &'a [DeadLetterId]) -> Self {
+        Self { dead_letters, ids, page: BTreeMap::new() }
+    }
+
+    async fn get(&mut self, id: DeadLetterId) -> Result<DeadLetter, Failure> {
+        if self.page.is_empty() {
+            let (page, rest) = self.ids.split_at(self.ids.len().min(PAGE));
+            let letters = self.dead_letters.get(page.iter().copied()).await?;
+            self.page = letters.into_iter().map(|letter| (letter.id(), letter)).collect();
+            self.ids = rest;
+        }
+        let gone = || "Kafka has deleted it from its topic in the meantime".into();
+        self.page.remove(&id).ok_or_else(gone)
+    }
+}
+
+async fn ids_of(
+    which: &Which,
+    target: &Target,
+    dead_letters: &DeadLetters,
+    action: &Action,
+) -> Result<Vec<DeadLetterId>, Failure> {
+    let listed = dead_letters.ids().await?;
     if which.all {
         if listed.is_empty() {
-            none(of);
+            say_there_are_none(dead_letters);
         }
         return Ok(listed);
     }
-    chosen(&which.places, listed).map_err(|unknown| unknown_places(of, deed.done, &unknown))
+    chosen(&which.ids, listed)
+        .map_err(|unknown| unknown_ids(target, dead_letters, action.done, &unknown))
 }
 
-/// The dead letters at these places, in this order, each once; or the places without any.
-fn chosen<T>(places: &[Place], listed: Listed<T>) -> Result<Listed<T>, Vec<Place>> {
-    let mut listed: BTreeMap<Place, T> = listed.into_iter().collect();
-    let unknown: Vec<Place> =
-        places.iter().filter(|place| !listed.contains_key(place)).copied().collect();
+/// These, in their order, each once; or those of them that are not listed.
+fn chosen(
+    ids: &[DeadLetterId],
+    listed: Vec<DeadLetterId>,
+) -> Result<Vec<DeadLetterId>, Vec<DeadLetterId>> {
+    let mut listed: BTreeSet<DeadLetterId> = listed.into_iter().collect();
+    let unknown: Vec<DeadLetterId> =
+        ids.iter().filter(|id| !listed.contains(id)).copied().collect();
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    Ok(places.iter().filter_map(|place| Some((*place, listed.remove(place)?))).collect())
+    Ok(ids.iter().filter(|id| listed.remove(id)).copied().collect())
 }
 
-fn unknown_places(of: &Of, done: &str, unknown: &[Place]) -> Failure {
-    let (topic, places) = (of.dead_letter_topic(), joined(unknown.iter()));
+fn unknown_ids(
+    target: &Target,
+    dead_letters: &DeadLetters,
+    done: &str,
+    unknown: &[DeadLetterId],
+) -> Failure {
+    let (topic, ids) = (dead_letters.dead_letter_topic(), joined(unknown));
     format!(
-        "there is no dead letter at {places} on `{topic}`, and nothing was {done}. It may have been replayed or discarded \
+        "there is no dead letter at {ids} on `{topic}`, and nothing was {done}. It may have been replayed or discarded \
          before: `outbox dead-letters list --topic {} --group {}` lists what there is",
-        of.topic, of.group
+        target.topic, target.group
     )
     .into()
 }
 
 /// What is done to dead letters.
-struct Deed {
+struct Action {
     done: &'static str,
-    /// Of one whose deed failed, because only the answer may be what is missing.
+    /// About one for which it failed, because only the answer may be missing.
     in_doubt: &'static str,
 }
 
-/// Does it to one after the other, and stops at the first that fails: what was done and what was
-/// not is said in any case.
-async fn each<T, E: Display>(
-    letters: &[(Place, T)],
-    deed: &Deed,
+/// Does it to one after the other, and stops at the first failure. What was done and what was not
+/// is said in any case.
+async fn each<E: Display>(
+    ids: &[DeadLetterId],
+    action: &Action,
     out: &mut impl Write,
-    act: impl AsyncFn(&T) -> Result<(), E>,
+    mut act: impl AsyncFnMut(DeadLetterId) -> Result<(), E>,
 ) -> Result<(), Failure> {
-    let Deed { done, in_doubt } = deed;
-    for (i, (place, letter)) in letters.iter().enumerate() {
-        if let Err(error) = act(letter).await {
-            let places = |letters: &[(Place, T)]| joined(letters.iter().map(|(place, _)| place));
-            let (before, after) = (places(&letters[..i]), places(&letters[i + 1..]));
+    let Action { done, in_doubt } = action;
+    for (i, id) in ids.iter().enumerate() {
+        if let Err(error) = act(*id).await {
+            let (before, after) = (joined(&ids[..i]), joined(&ids[i + 1..]));
             return Err(format!(
-                "{place} was not {done}: {error}\n{done}: {before}\nin doubt: {place} {in_doubt}\nnot {done}: {after}"
+                "{id} was not {done}: {error}\n{done}: {before}\nin doubt: {id} {in_doubt}\nnot {done}: {after}"
             )
             .into());
         }
-        say(out, format_args!("{done} {place}"));
+        say(out, format_args!("{done} {id}"));
     }
     Ok(())
 }
 
-fn joined<'p>(places: impl Iterator<Item = &'p Place>) -> String {
-    let places: Vec<String> = places.map(Place::to_string).collect();
-    if places.is_empty() { "none".to_owned() } else { places.join(", ") }
+fn joined(ids: &[DeadLetterId]) -> String {
+    let ids: Vec<String> = ids.iter().map(DeadLetterId::to_string).collect();
+    if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
 }
 
 /// Errors of printing are ignored: the action is done, and the next one must not be skipped.
@@ -155,65 +201,45 @@ fn say(out: &mut impl Write, what: impl Display) {
 }
 
 /// On stderr, so that a program that reads the list reads an empty one.
-fn none(of: &Of) {
-    let topic = of.dead_letter_topic();
-    say(
-        &mut io::stderr(),
-        format_args!(
-            "no dead letters on `{topic}`, or no such topic: are --topic and --group what they should be?"
-        ),
+fn say_there_are_none(dead_letters: &DeadLetters) {
+    let topic = dead_letters.dead_letter_topic();
+    let text = format!(
+        "no dead letters on `{topic}`, or no such topic: are --topic and --group what they should be?"
     );
-}
-
-impl Of {
-    fn dead_letters(&self) -> Result<DeadLetters, OutboxError> {
-        let properties = self.properties.iter().map(|property| (&property.name, &property.value));
-        let kafka = KafkaConfig::new(&self.brokers).properties(properties);
-        DeadLetters::builder(kafka).topic(&self.topic).group(&self.group).build()
-    }
-
-    fn dead_letter_topic(&self) -> String {
-        format!("{}.{}.dlt", self.topic, self.group)
-    }
-
-    fn replay_topic(&self) -> String {
-        format!("{}.{}.retry.0", self.topic, self.group)
-    }
+    say(&mut io::stderr(), text);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DEED: Deed = Deed { done: "replayed", in_doubt: "may have been replayed too" };
+    const ACTION: Action = Action { done: "replayed", in_doubt: "may have been replayed too" };
 
-    fn place(offset: i64) -> Place {
-        Place { partition: 0, offset }
+    fn id(offset: i64) -> DeadLetterId {
+        DeadLetterId { partition: 0, offset }
     }
 
-    fn four() -> Listed<i64> {
-        (0..4).map(|offset| (place(offset), offset)).collect()
+    fn four() -> Vec<DeadLetterId> {
+        (0..4).map(id).collect()
     }
 
     #[test]
     fn dead_letters_are_chosen_in_the_order_given_and_each_once() {
-        let chosen = chosen(&[place(3), place(1), place(3)], four()).unwrap();
-        assert_eq!(chosen, [(place(3), 3), (place(1), 1)]);
+        assert_eq!(chosen(&[id(3), id(1), id(3)], four()).unwrap(), [id(3), id(1)]);
     }
 
     #[test]
     fn with_an_unknown_place_none_is_chosen() {
-        assert_eq!(
-            chosen(&[place(0), place(9), place(7)], four()).unwrap_err(),
-            [place(9), place(7)]
-        );
+        assert_eq!(chosen(&[id(0), id(9), id(7)], four()).unwrap_err(), [id(9), id(7)]);
     }
 
     #[tokio::test]
     async fn what_was_done_and_what_was_not_is_said_when_one_fails() {
         let mut out = Vec::new();
-        let act = async |letter: &i64| if *letter == 2 { Err("no broker answers") } else { Ok(()) };
-        let failure = each(&four(), &DEED, &mut out, act).await.unwrap_err().to_string();
+        let act = async |id: DeadLetterId| {
+            if id.offset == 2 { Err("no broker answers") } else { Ok(()) }
+        };
+        let failure = each(&four(), &ACTION, &mut out, act).await.unwrap_err().to_string();
         assert_eq!(String::from_utf8(out).unwrap(), "replayed 0:0\nreplayed 0:1\n");
         assert_eq!(
             failure,
@@ -224,13 +250,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_goes_away_does_not_stop_a_replay() {
-        let done = std::cell::Cell::new(0);
-        let act = async |_: &i64| {
-            done.set(done.get() + 1);
+        let mut done = 0;
+        let act = async |_: DeadLetterId| {
+            done += 1;
             Ok::<_, String>(())
         };
         let mut full: &mut [u8] = &mut [0; 3];
-        each(&four(), &DEED, &mut full, act).await.unwrap();
-        assert_eq!(done.get(), 4);
+        each(&four(), &ACTION, &mut full, act).await.unwrap();
+        assert_eq!(done, 4);
     }
 }

@@ -9,20 +9,16 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::args::Place;
-
 const HEADINGS: [&str; 7] = ["PLACE", "EVENT", "KEY", "ATTEMPTS", "CLASS", "LAST FAILURE", "ERROR"];
 const LONGEST_KEY: usize = 40;
 const LONGEST_ERROR: usize = 120;
 
-/// A line for each, below a line of column names.
-pub fn table(letters: &[(Place, DeadLetter)]) -> String {
-    aligned(&letters.iter().map(|(place, letter)| row(*place, letter)).collect::<Vec<_>>())
-}
+/// The cells of a dead letter in a table.
+pub type Row = [String; 7];
 
-fn row(place: Place, letter: &DeadLetter) -> [String; 7] {
+pub fn row(letter: &DeadLetter) -> Row {
     [
-        place.to_string(),
+        letter.id().to_string(),
         event(letter),
         letter
             .key
@@ -35,7 +31,8 @@ fn row(place: Place, letter: &DeadLetter) -> [String; 7] {
     ]
 }
 
-fn aligned(rows: &[[String; 7]]) -> String {
+/// A line for each, below a line of column names.
+pub fn table(rows: &[Row]) -> String {
     let headings = HEADINGS.map(str::to_owned);
     let mut widths = [0; 7];
     for row in std::iter::once(&headings).chain(rows) {
@@ -53,12 +50,12 @@ fn aligned(rows: &[[String; 7]]) -> String {
 }
 
 /// All that is known of one, for people.
-pub fn everything(topic: &str, place: Place, letter: &DeadLetter) -> String {
+pub fn everything(topic: &str, letter: &DeadLetter) -> String {
     let mut shown = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(shown, "{name:<15}{value}");
     };
-    line("place", &format!("{place} on {topic}"));
+    line("place", &format!("{} on {topic}", letter.id()));
     line("event", &event(letter));
     line("id", &letter.event_id.map_or_else(absent, |id| id.to_string()));
     line("key", &letter.key.as_deref().map_or_else(absent, |key| one_line(&text(key))));
@@ -95,9 +92,9 @@ fn block(shown: &mut String, heading: &str, lines: &str) {
 }
 
 /// All that is known of one, for programs: in `…_hex` what is not UTF-8.
-pub fn json(place: Place, letter: &DeadLetter) -> Value {
+pub fn json(letter: &DeadLetter) -> Value {
     let mut object = json!({
-        "place": place.to_string(),
+        "place": letter.id().to_string(),
         "partition": letter.partition,
         "offset": letter.offset,
         "event_id": letter.event_id.map(|id| id.to_string()),
@@ -207,7 +204,7 @@ mod tests {
             ["12:345", "-", "customer-1", "1", "permanent", "-", "never"],
         ];
         assert_eq!(
-            aligned(&rows.map(|row| row.map(str::to_owned))),
+            table(&rows.map(|row| row.map(str::to_owned))),
             "PLACE   EVENT            KEY         ATTEMPTS  CLASS      LAST FAILURE  ERROR\n\
              0:1     order.placed v1  é           10        transient  -\n\
              12:345  -                customer-1  1         permanent  -             never\n"

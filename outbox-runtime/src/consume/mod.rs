@@ -42,7 +42,10 @@ pub use class::{Classify, ErrorClass};
 pub use context::EventContext;
 pub use handler::{EventHandler, HandlerEvent, HandlerFn, handler_fn};
 #[cfg(feature = "kafka")]
-pub use kafka::{Consumer, ConsumerBuilder, DeadLetter, DeadLetters, DeadLettersBuilder};
+pub use kafka::{
+    Consumer, ConsumerBuilder, DeadLetter, DeadLetterId, DeadLetters, DeadLettersBuilder,
+    NotADeadLetterId,
+};
 pub use options::{ForeignId, HandlerOptions, LaterEvents};
 #[cfg(feature = "kafka")]
 pub use policy::{Undecodable, UnknownEvents};

@@ -17,7 +17,9 @@ mod topics;
 use std::future::Future;
 
 pub use builder::ConsumerBuilder;
-pub use dead_letters::{DeadLetter, DeadLetters, DeadLettersBuilder};
+pub use dead_letters::{
+    DeadLetter, DeadLetterId, DeadLetters, DeadLettersBuilder, NotADeadLetterId,
+};
 
 use rdkafka::ClientConfig;
 

@@ -1,25 +1,25 @@
 //! Dead letters: listed, replayed to their own group, or discarded.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+mod letter;
+mod read;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
-use uuid::Uuid;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use rdkafka::error::KafkaError;
+
+pub use letter::{DeadLetter, DeadLetterId, NotADeadLetterId};
+
+use read::Reader;
 
 use super::config;
 use super::forward::Forwarder;
-use super::records::owned;
 use super::topics::{dead_letter_topic, replay_topic};
-use crate::consume::forward::{ERROR, ERROR_CLASS, LAST_FAILURE, PAYLOAD_LEFT_OUT, headers};
+use crate::consume::forward::headers;
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, KafkaConfig, Properties, aside};
-use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
+use crate::kafka::{KafkaConfig, Properties, aside};
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Header of a message on the dead-letter topic that says what became of an earlier one.
 const RESOLVED: &str = "outbox-resolved";
 const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
@@ -33,6 +33,9 @@ const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 /// milliseconds since 1970. One that is replayed or discarded stays on the topic, followed in its
 /// partition by a message without a payload that says so (`outbox-resolved`).
 ///
+/// What a transaction of Kafka wrote there is listed once that is committed, and never if it is
+/// aborted.
+///
 /// ```no_run
 /// # async fn example() -> Result<(), outbox::OutboxError> {
 /// use outbox::consume::DeadLetters;
@@ -41,7 +44,7 @@ const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 ///     .topic("order-events")
 ///     .group("inventory")
 ///     .build()?;
-/// for letter in dead_letters.list().await? {
+/// for letter in dead_letters.list(100).await? {
 ///     println!("{}: {}", letter.error_class, letter.error);
 ///     dead_letters.replay(&letter).await?;
 /// }
@@ -54,48 +57,6 @@ pub struct DeadLetters {
     topic: String,
     group: String,
     forwarder: Arc<OnceLock<Forwarder>>,
-}
-
-/// An event that was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeadLetter {
-    /// Its partition on the topic of the dead letters.
-    pub partition: i32,
-    /// Its offset there.
-    pub offset: i64,
-    /// The event's id, if it has one.
-    pub event_id: Option<Uuid>,
-    /// The event's name, if it has one.
-    pub name: Option<String>,
-    /// The version of its payload, if it is known.
-    pub version: Option<u32>,
-    /// The Kafka key.
-    pub key: Option<Vec<u8>>,
-    /// The payload, as it came.
-    pub payload: Option<Vec<u8>>,
-    /// Size of the payload in bytes, if it was left out because it was too large for the
-    /// dead-letter topic. The payload is still at the place it came from, until Kafka deletes it
-    /// there. `None`: it was not left out.
-    pub payload_left_out: Option<u64>,
-    /// All headers: its own, and ours.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// The topic that it came from.
-    pub original_topic: String,
-    /// The partition that it came from.
-    pub original_partition: i32,
-    /// Its offset there.
-    pub original_offset: i64,
-    /// Number of times that it was tried.
-    pub attempts: u32,
-    /// `transient`, `permanent` or `undecodable`.
-    pub error_class: String,
-    /// Error of the last attempt.
-    pub error: String,
-    /// Time of its first failure.
-    pub first_failure: Option<SystemTime>,
-    /// Time of its last failure.
-    pub last_failure: Option<SystemTime>,
 }
 
 /// Whose dead letters: those of a [`group`](Self::group), from a [`topic`](Self::topic).
@@ -147,27 +108,67 @@ impl DeadLetters {
         DeadLettersBuilder { kafka: kafka.into(), topic: String::new(), group: String::new() }
     }
 
-    /// All dead letters that were neither replayed nor discarded, the oldest first in each
-    /// partition. Reads the whole topic.
+    /// The topic that they are on: `<topic>.<group>.dlt`.
+    #[must_use]
+    pub fn dead_letter_topic(&self) -> String {
+        dead_letter_topic(&self.topic, &self.group)
+    }
+
+    /// The topic by which they are replayed: `<topic>.<group>.retry.0`.
+    #[must_use]
+    pub fn replay_topic(&self) -> String {
+        replay_topic(&self.topic, &self.group)
+    }
+
+    /// The first `limit` of those that were neither replayed nor discarded, by partition and
+    /// offset. It holds the payloads of no others in memory.
+    ///
+    /// # Errors
+    /// As [`ids`](Self::ids).
+    pub async fn list(&self, limit: u32) -> Result<Vec<DeadLetter>, OutboxError> {
+        let ids = self.ids().await?;
+        self.get(ids.into_iter().take(limit as usize)).await
+    }
+
+    /// Where all of those are that were neither replayed nor discarded, by partition and offset.
+    /// Reads the whole topic, and keeps 16 bytes of each in memory. Empty if there is no such
+    /// topic.
     ///
     /// # Errors
     /// If Kafka does not answer or refuses.
-    pub async fn list(&self) -> Result<Vec<DeadLetter>, OutboxError> {
+    pub async fn ids(&self) -> Result<Vec<DeadLetterId>, OutboxError> {
+        let open = self.read(|reader| reader.open()).await?;
+        Ok(open.into_iter().collect())
+    }
+
+    /// The dead letters at these places, by partition and offset, also those that were replayed or
+    /// discarded. Where there is none, it is left out.
+    ///
+    /// # Errors
+    /// As [`ids`](Self::ids).
+    pub async fn get(
+        &self,
+        ids: impl IntoIterator<Item = DeadLetterId>,
+    ) -> Result<Vec<DeadLetter>, OutboxError> {
+        let ids: BTreeSet<DeadLetterId> = ids.into_iter().collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let messages = self.read(move |reader| reader.get(&ids)).await?;
+        let letters = messages.into_iter().filter(|message| message.header(RESOLVED).is_none());
+        Ok(letters.map(DeadLetter::from).collect())
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, OutboxError> {
         let (properties, group) = (self.properties.clone(), self.group.clone());
-        let topic = dead_letter_topic(&self.topic, &self.group);
-        let read = aside("outbox-kafka-dlt", move || read(&properties, &topic, &group)).await;
-        let messages = read
-            .unwrap_or(Err(KafkaError::Canceled))
-            .map_err(|error| self.failed("read", error))?;
-        let resolved: HashSet<(i32, i64)> = messages
-            .iter()
-            .filter_map(|message| Some((message.partition, message.parsed(RESOLVED_OFFSET)?)))
-            .collect();
-        let open = messages.into_iter().filter(|message| {
-            message.header(RESOLVED).is_none()
-                && !resolved.contains(&(message.partition, message.offset))
-        });
-        Ok(open.map(DeadLetter::from).collect())
+        let topic = self.dead_letter_topic();
+        let read =
+            aside("outbox-kafka-dlt", move || read(&Reader::connect(&properties, topic, &group)?));
+        let result = read.await.unwrap_or(Err(KafkaError::Canceled));
+        result.map_err(|error| self.failed("read", error))
     }
 
     /// Has its group, and no other, handle it again: it is sent to `<topic>.<group>.retry.0`, which
@@ -238,121 +239,5 @@ impl DeadLetters {
             ),
         )
         .with_source(error)
-    }
-}
-
-/// Everything on the topic, up to its current end. Nothing, if the topic does not exist.
-fn read(properties: &Properties, topic: &str, group: &str) -> Result<Vec<Message>, KafkaError> {
-    let mut config = config::connection(properties);
-    // librdkafka requires a group, and this user has a right to this one. Nothing is committed, and
-    // no group is joined.
-    config
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest");
-    let brokers = Brokers::new(properties.brokers(), "the dead letters cannot be read");
-    let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers)?;
-    // All topics: asking for one topic may create it.
-    let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN)?;
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        return Ok(Vec::new());
-    };
-    let mut assignment = TopicPartitionList::new();
-    let mut ends = BTreeMap::new();
-    for partition in found.partitions() {
-        let (low, high) = watermarks(&consumer, topic, partition.id())?;
-        if high > low {
-            assignment.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
-            ends.insert(partition.id(), high);
-        }
-    }
-    consumer.assign(&assignment)?;
-    let mut messages = Vec::new();
-    let mut last = Instant::now();
-    while !ends.is_empty() {
-        let message = match consumer.poll(ANSWER_WITHIN) {
-            Some(Ok(message)) => owned(&message),
-            // For example, one of several brokers is away.
-            Some(Err(error)) if last.elapsed() > ANSWER_WITHIN => return Err(error),
-            Some(Err(_)) => continue,
-            None => {
-                return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
-            }
-        };
-        last = Instant::now();
-        if ends.get(&message.partition).is_some_and(|end| message.offset + 1 >= *end) {
-            ends.remove(&message.partition);
-        }
-        messages.push(message);
-    }
-    messages.sort_by_key(|message| (message.partition, message.offset));
-    Ok(messages)
-}
-
-/// The first and the end offset of a partition. A new partition has no leader for a moment.
-fn watermarks(
-    consumer: &BaseConsumer<Brokers>,
-    topic: &str,
-    partition: i32,
-) -> Result<(i64, i64), KafkaError> {
-    use RDKafkaErrorCode as Code;
-    let begun = Instant::now();
-    loop {
-        match consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN) {
-            Err(error)
-                if begun.elapsed() < ANSWER_WITHIN
-                    && matches!(
-                        error.rdkafka_error_code(),
-                        Some(
-                            Code::NotLeaderForPartition
-                                | Code::LeaderNotAvailable
-                                | Code::UnknownTopicOrPartition
-                        )
-                    ) =>
-            {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            answer => return answer,
-        }
-    }
-}
-
-impl From<Message> for DeadLetter {
-    fn from(message: Message) -> Self {
-        let history = message.resumed();
-        let millis =
-            |name| message.parsed(name).map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
-        Self {
-            event_id: message.parsed(CE_ID),
-            name: message.header(CE_TYPE).map(str::to_owned),
-            version: message.parsed(CE_VERSION),
-            original_topic: history.topic,
-            original_partition: history.partition,
-            original_offset: history.offset,
-            attempts: history.attempts,
-            payload_left_out: message.parsed(PAYLOAD_LEFT_OUT),
-            error_class: message.header(ERROR_CLASS).unwrap_or_default().to_owned(),
-            error: message.header(ERROR).unwrap_or_default().to_owned(),
-            first_failure: history.first_failure,
-            last_failure: millis(LAST_FAILURE),
-            partition: message.partition,
-            offset: message.offset,
-            key: message.key,
-            payload: message.payload,
-            headers: message.headers,
-        }
-    }
-}
-
-impl DeadLetter {
-    fn message(&self) -> Message {
-        Message {
-            partition: self.partition,
-            offset: self.offset,
-            key: self.key.clone(),
-            headers: self.headers.clone(),
-            payload: self.payload.clone(),
-            ..Message::default()
-        }
     }
 }
