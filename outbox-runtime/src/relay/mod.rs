@@ -81,7 +81,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     }
 
     /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves
-    /// its progress and gives its lanes back, so that another relay goes on at once. That takes no
+    /// its progress and gives its lanes back, so that another relay takes over. That takes no
     /// longer than [`drain_timeout`](RelayBuilder::drain_timeout), and 5 s more if the database does not
     /// answer. Dropping the future ends the relay at once, as a crash would: nothing is lost, what
     /// was in flight is published again, and its lanes are free when their lease runs out.

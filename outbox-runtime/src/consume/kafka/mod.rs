@@ -48,7 +48,7 @@ use crate::store::OutboxDatabase;
 /// its group, however slow its handlers are.
 ///
 /// **Failure.** An event whose handler fails is tried again, with growing pauses (its key waits,
-/// others go on); then, if the handler has [retry
+/// others continue); then, if the handler has [retry
 /// topics](crate::consume::HandlerOptions::retry_topics), later; and in the end it becomes a dead
 /// letter, on `<topic>.<group>.dlt`, from where [`DeadLetters`] replays it. A panic and a timeout
 /// are failures like others (but with `panic = "abort"`, which ends the process). An event that
