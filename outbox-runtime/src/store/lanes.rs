@@ -99,7 +99,7 @@ pub enum Share {
 /// The result of a claim.
 #[derive(Debug)]
 pub struct Claimed<C> {
-    /// Held lanes that another relay has taken over.
+    /// Held lanes that another relay has taken over, or that a transaction has locked.
     pub lost: Vec<Lane>,
     /// Lanes that are ours now: the lease, the saved cursor, and the keys that have parked events.
     pub taken: Vec<(Lease, C, KnownParked)>,

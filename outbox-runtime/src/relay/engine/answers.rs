@@ -174,8 +174,8 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         tracing::warn!(
             target: target::RELAY,
             lanes = ?lost.iter().map(|lane| lane.number()).collect::<Vec<_>>(),
-            "lanes lost: another relay has taken them over; it publishes them from the cursor that is saved, and what \
-             was in flight here may arrive twice"
+            "lanes lost: another relay has taken them over, or a transaction has locked their rows; they are published from \
+             the cursor that is saved, and what was in flight here may arrive twice"
         );
     }
 }

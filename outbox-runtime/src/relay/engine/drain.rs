@@ -86,7 +86,8 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         }
         Err(OutboxError::new(
             ErrorKind::LeaseLost,
-            "another relay has taken over lanes, and publishes their events",
+            "another relay has taken over lanes and publishes their events, or a transaction has locked the rows of these \
+             lanes; their events are still in the outbox then",
         ))
     }
 }

@@ -29,7 +29,8 @@ use crate::store::postgres::wakeup;
 use crate::store::row::row;
 
 /// Gives a sign of life, and returns which lanes are still ours. These are locked: a relay that
-/// takes lanes over looks for the sign after it has locked them.
+/// takes lanes over looks for the sign after it has locked them. A lane that another transaction
+/// has locked counts as lost, so that the others need not wait for it.
 const RENEW_LEASES: &str = "\
 with registered as (
   insert into {relay} (owner, shares) values ($1, $5) on conflict (owner) do nothing),
@@ -40,7 +41,7 @@ ours as (
   select l.lane from unnest($3::smallint[], $4::bigint[]) as held (lane, epoch)
   join {lane} l on l.lane = held.lane and l.epoch = held.epoch
   where l.owner = $1
-  for share of l)
+  for share of l skip locked)
 select array(select lane from ours) as ours, (select count(*) from {lane}) as lanes,
        exists (select from {relay} where owner = $1) as known";
 

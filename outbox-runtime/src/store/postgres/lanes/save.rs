@@ -12,7 +12,7 @@ use crate::store::postgres::fragments::fill;
 
 /// Only over the session over which the windows were opened: a pooler could hide a crash of the
 /// server in between. The lanes are locked, so that they cannot change hands before the rows are
-/// written.
+/// written. One that another transaction has locked counts as lost.
 const SAVE_CURSORS: &str = "\
 insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
 select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq
@@ -21,7 +21,7 @@ from unnest($2::smallint[], $3::bigint[], $4::text[]::pg_snapshot[], $5::bigint[
   as s (lane, epoch, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
 join {lane} l on l.lane = s.lane and l.epoch = s.epoch
 where l.owner = $1 and pg_backend_pid() = $11
-for share of l
+for share of l skip locked
 returning lane";
 
 impl PgLaneStore {
