@@ -120,7 +120,7 @@ impl<DB: Stored> Scene<DB> {
         }
     }
 
-    /// Events 1 to 5 of one customer, of which the third is too large for the topic:
+    /// Events 1 to 5 of one customer, the third of which is too large for the topic:
     /// incompressible, or it would not be.
     async fn commit_a_poison_event(&self) {
         let noise: String = (0..400).map(|_| Uuid::now_v7().simple().to_string()).collect();

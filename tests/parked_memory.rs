@@ -16,7 +16,7 @@ const MIB: u64 = 1024 * 1024;
 /// What a relay may take beyond what it had. In bytes of events it reads a quarter of it at once.
 const BOUND: u64 = 32 * MIB;
 
-/// Keeps nothing but the number of what it got; refuses all if it is told to.
+/// Keeps only the number of events that it received; refuses all on request.
 #[derive(Clone, Default)]
 struct Counting {
     refuses: Arc<AtomicBool>,

@@ -142,7 +142,7 @@ fn consumer(
     consumer.build().unwrap()
 }
 
-/// What a process of consumers does: all groups, until it is told to stop.
+/// What a process of consumers does: all groups, until a signal stops it.
 async fn consume_until_told() {
     tracing_subscriber::fmt().with_ansi(false).with_env_filter("warn,outbox=info").init();
     let outbox = Outbox::new(pool(&std::env::var("DATABASE_URL").unwrap()).await);

@@ -110,7 +110,7 @@ pub struct Property {
 struct PropertyParser;
 
 impl Cli {
-    /// Parses the arguments, of which the first is the program's name.
+    /// Parses the arguments, the first of which is the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(arguments)?;
         let Command::DeadLetters(command) = &cli.command;

@@ -219,7 +219,7 @@ async fn a_sqlite_file_that_another_holds_costs_no_attempt_and_keys_wait_in_it()
     assert_eq!((consumed.handled, consumed.to_retry_topics, consumed.dead_letters), (6, 1, 0));
 }
 
-/// Notes each event, fails as it is told, and emits one.
+/// Inserts each event, fails as its test says, and emits one.
 struct Emits {
     group: &'static str,
     options: HandlerOptions,

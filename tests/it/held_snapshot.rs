@@ -63,7 +63,7 @@ async fn the_space_of_progress_comes_back_under_a_running_relay_and_nothing_is_p
     assert_eq!(drained(&outbox).await, [] as [i64; 0]);
 }
 
-/// `pg_dump` holds such a lock on every table for as long as it takes.
+/// `pg_dump` holds such a lock on every table until it ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_that_locks_the_tables_delays_the_space_and_no_event() {
     let outbox = new_outbox().await;

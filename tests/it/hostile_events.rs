@@ -97,7 +97,7 @@ async fn a_header_that_is_not_text_is_not_taken_for_a_missing_one<DB: OutboxData
     assert_eq!(handler.deliver(&with_bytes).await.unwrap(), Delivery::Handled);
 }
 
-/// What it is told to do, it does at the worst moment.
+/// What the user's code does wrong, as a text: "codec panics".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Bad(String);
 

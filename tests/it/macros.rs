@@ -51,7 +51,7 @@ fn the_page_of_likely_mistakes_shows_the_errors_they_bring() {
     }
     assert!(
         read("docs/guide/mistakes.md") == page,
-        "docs/guide/mistakes.md shows other errors: `TRYBUILD=overwrite cargo test --test it macros` writes it anew"
+        "docs/guide/mistakes.md shows other errors: `TRYBUILD=overwrite cargo test --test it macros` writes it again"
     );
 }
 

@@ -77,7 +77,7 @@ fn refuse_order(kafka: &MemoryPublisher, n: i64) {
     });
 }
 
-/// Commits orders 1 to 5 of the customer "poisoned", of which the third is refused. Three are
+/// Commits orders 1 to 5 of the customer "poisoned", the third of which is refused. Three are
 /// parked then.
 async fn one_is_parked<DB: OutboxDatabase>(
     outbox: &Outbox<DB>,

@@ -1,4 +1,4 @@
-//! How a relay process ends when it is told to.
+//! How a relay process ends on a signal.
 
 use crate::support::processes::Process;
 use crate::support::topics::create_topic_of;

@@ -161,7 +161,7 @@ async fn a_refused_event_stops_its_lane_and_no_other_and_none_overtakes_it<DB: O
                 .then(|| "too large".to_owned())
         }
     });
-    // Its lane waits for as long as this test takes.
+    // Its lane waits until this test ends.
     let relay = new_relay(&outbox, kafka.clone()).park_after(u32::MAX);
     let relay = RunningRelay::start(relay);
 

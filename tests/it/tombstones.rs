@@ -102,7 +102,7 @@ async fn a_tombstone_needs_a_key_and_one_event<DB: OutboxDatabase>(outbox: Outbo
 
 type Seen = Arc<Mutex<Vec<Option<Customer>>>>;
 
-/// By the macro, with the state that it notes what it gets in.
+/// Written with the macro. It records its events in its state.
 #[event_handler(group = "customers")]
 async fn keep(
     _: &mut OutboxTx<'_, Postgres>,

@@ -76,7 +76,7 @@ pub const PERMANENT: Result<(), Refused> = Err(Refused(ErrorClass::Permanent, "n
 
 type Decision = Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>;
 
-/// A handler that notes each event in the table `handled`, and then does what it is told.
+/// A handler that inserts each event into the table `handled`, and then does what its test says.
 pub struct Scripted<E> {
     group: &'static str,
     options: HandlerOptions,
@@ -165,7 +165,7 @@ pub fn new_consumer_of<DB: OutboxDatabase>(
     Consumer::builder(outbox.clone(), kafka)
 }
 
-/// The error with which a consumer ends by itself.
+/// The error with which a consumer ends, without a shutdown.
 pub async fn run_error<DB: OutboxDatabase>(consumer: ConsumerBuilder<DB>) -> OutboxError {
     within_a_minute(consumer.build().unwrap().run(std::future::pending())).await.unwrap_err()
 }

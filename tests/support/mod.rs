@@ -109,7 +109,7 @@ pub async fn postgres(variable: &str, connections: u32) -> PgPool {
 }
 
 /// The same with these defaults. The pool's own connections may write, and find their tables, by
-/// what each is told when it connects: other connections to the database do not know of it.
+/// settings of each connection. Other connections to the database have the defaults.
 pub async fn postgres_with(variable: &str, defaults: &[(&str, &str)], connections: u32) -> PgPool {
     let url = server(variable);
     let options: sqlx::postgres::PgConnectOptions = url.parse().expect("a Postgres URL");
@@ -154,7 +154,7 @@ pub async fn postgres_again(pool: &PgPool, setting: &'static str, value: &'stati
     PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("the same database")
 }
 
-/// A new SQLite file, which lives as long as the directory returned with it.
+/// A new SQLite file. It is deleted with the directory returned with it.
 pub async fn sqlite(connections: u32) -> (SqlitePool, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -229,7 +229,7 @@ pub async fn next_leaf(outbox: &Outbox<sqlx::Postgres>) {
     outbox.pool().execute(next).await.expect("a sequence");
 }
 
-/// A publisher that answers when it is told to, and not before.
+/// A publisher that answers only when the test says so.
 #[derive(Clone)]
 pub struct HeldPublisher {
     got: Arc<AtomicUsize>,

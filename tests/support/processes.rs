@@ -49,7 +49,7 @@ impl Process {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    /// Its exit code, once it has ended by itself.
+    /// Its exit code, once it has ended without a signal of ours.
     pub async fn ended(&mut self) -> Option<i32> {
         let what = format!("{} ends by itself", self.name);
         eventually_some(&what, || ready(self.child.try_wait().unwrap())).await.code()

@@ -32,7 +32,8 @@ pub fn kafka_publisher_of(kafka: impl Into<KafkaConfig>) -> KafkaPublisher {
     KafkaPublisher::new(kafka).unwrap()
 }
 
-/// A relay that shares lanes quickly, parks after two refusals, and tries nothing again by itself.
+/// A relay that shares lanes quickly, parks after two refusals, and tries parked events again only
+/// on request.
 pub fn quick<DB: OutboxDatabase, P: Publisher>(
     outbox: &Outbox<DB>,
     publisher: P,
@@ -78,7 +79,7 @@ pub async fn drain_when_free<DB: OutboxDatabase>(
     eventually_some("the lanes are free", drained).await
 }
 
-/// The error with which a relay ends by itself.
+/// The error with which a relay ends, without a shutdown.
 pub async fn run_error<DB: OutboxDatabase>(relay: RelayBuilder<DB, impl Publisher>) -> OutboxError {
     within_a_minute(relay.build().unwrap().run(std::future::pending())).await.unwrap_err()
 }
@@ -118,7 +119,7 @@ impl RunningRelay {
         }
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends, without a shutdown.
     pub async fn ended(self) -> Result<(), OutboxError> {
         within_a_minute(self.task).await.unwrap()
     }

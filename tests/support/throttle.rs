@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// In front of one server, for as long as the test runs.
+/// In front of one server, until the test ends.
 pub struct Throttle {
     address: SocketAddr,
     link: Arc<Link>,

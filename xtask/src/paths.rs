@@ -52,7 +52,7 @@ pub(crate) fn remove_dir_all(path: &Path) -> Result<(), Error> {
 #[derive(Debug)]
 pub struct ScratchDir {
     path: PathBuf,
-    /// Locked as long as the owner lives. The kernel releases the lock even if the owner is killed.
+    /// Locked until the owner ends. The kernel releases the lock even if the owner is killed.
     _owner: File,
 }
 

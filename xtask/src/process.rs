@@ -77,7 +77,7 @@ impl Daemon {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.dismiss();
         }
-        // Not dropped, and so not killed. It holds nothing else to release.
+        // Not dropped, so not killed. It holds nothing else to release.
         std::mem::forget(self);
     }
 }

@@ -57,7 +57,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 struct CargoTest {
-    /// What `cargo test` is told: `--test it leases`
+    /// Arguments of `cargo test`: `--test it leases`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     arguments: Vec<String>,
 }

@@ -62,7 +62,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// `ESC [ … letter` is how a terminal is told a color.
+/// `ESC [ … letter` sets the color of a terminal.
 fn without_colors(line: &str) -> String {
     let mut parts = line.split("\u{1b}[");
     let first = parts.next().unwrap_or_default().to_owned();

@@ -320,7 +320,7 @@ broker.heartbeat.interval.ms=500
     )
 }
 
-/// 22 characters of URL-safe base64, of which hexadecimal digits are a part: 16 bytes.
+/// 22 characters of URL-safe base64, which include the hexadecimal digits: 16 bytes.
 fn cluster_id() -> String {
     format!("{:016x}{:05x}A", net::random(), net::random() & 0xf_ffff)
 }

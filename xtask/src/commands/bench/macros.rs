@@ -140,7 +140,8 @@ fn touch(source: &Path) -> Result<(), Error> {
         .map_err(|error| Error::io(format_args!("touch {}", source.display()), error))
 }
 
-/// As rustc prints the crate after expansion; it does so on a stable toolchain only when told to.
+/// Number of lines of the crate after expansion, as rustc prints it. A stable toolchain prints it
+/// only with a variable.
 fn expanded_lines(dir: &Path, way: Way) -> Result<usize, Error> {
     let mut command = cargo();
     command

@@ -180,7 +180,7 @@ fn drain_by_debezium(bench: &Bench, topic: &str, tuned: bool) -> Result<Measured
     Ok(Measured { events: DEBEZIUM_EVENTS - waited.from, drained, cpu })
 }
 
-/// A package by itself, see its Cargo.toml.
+/// A workspace of its own, see its Cargo.toml.
 fn build_peer() -> Result<(), Error> {
     let mut build = cargo();
     build

@@ -30,7 +30,7 @@ use crate::servers::{
 use crate::tools::Tool;
 use crate::{Error, ScratchDir, procfs};
 
-/// What can be measured by itself. The names are those of the figures.
+/// What can be measured alone. The names are those of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::commands) enum Measured {
     Drain,
