@@ -45,7 +45,7 @@ use crate::store::OutboxDatabase;
 /// **Order.** Events of one key are handled one after the other, in order; different keys at the
 /// same time, also of one partition. The offset of a partition moves up to the first event that is
 /// not done. While too many events are in hand, the partition is paused, and the consumer stays in
-/// its group, however slow its handlers are.
+/// its group even if its handlers are slow.
 ///
 /// **Failure.** An event whose handler fails is tried again, with growing pauses (its key waits,
 /// others continue); then, if the handler has [retry

@@ -60,8 +60,8 @@ pub(super) async fn run<DB: OutboxDatabase>(
     result.map(|()| consumed)
 }
 
-/// The client, subscribed to the topics. It is made as late as this because one that is not polled
-/// gathers errors.
+/// The client, subscribed to the topics. It is created only now, because errors pile up in a client
+/// that is not polled.
 fn subscribed(
     config: &ClientConfig,
     properties: &Properties,

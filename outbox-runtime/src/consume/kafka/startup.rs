@@ -83,7 +83,7 @@ pub(super) async fn tables_found<DB: OutboxDatabase, F: Send + Sync>(
     }
 }
 
-/// Writes what it does not keep.
+/// Writes to the tables, and rolls back.
 async fn look_for_tables<DB: OutboxDatabase, F>(
     worker: &GroupWorker<DB, F>,
 ) -> Result<(), OutboxError> {
