@@ -153,7 +153,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         incoming: &Incoming<'_, DB>,
         id: Uuid,
     ) -> Result<Admitted, OutboxError> {
-        let names = &self.outbox.settings().names;
+        let names = &self.outbox.core().names;
         if !DB::insert_inbox(tx, names, &self.name, id).await? {
             return Ok(Admitted::No(Attempted::Duplicate));
         }

@@ -144,7 +144,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
             headers: serde_json::to_vec(&headers).unwrap_or_default(),
             payload: message.payload.clone(),
         };
-        let names = &self.group.outbox.settings().names;
+        let names = &self.group.outbox.core().names;
         let kept =
             note_event!(self, incoming, |tx| DB::enqueue_behind(&mut tx, names, &queued, &stored));
         if kept {
@@ -157,14 +157,14 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     /// recording nothing, if the group has handled it.
     pub(super) async fn note_failed(&self, incoming: &Incoming<'_, DB>) -> Result<bool, Unsettled> {
         let Some(queued) = self.queued_in_order(incoming) else { return Ok(true) };
-        let names = &self.group.outbox.settings().names;
+        let names = &self.group.outbox.core().names;
         Ok(note_event!(self, incoming, |tx| DB::enqueue_failed(&mut tx, names, &queued)))
     }
 
     /// Records that an event is in its retry topic.
     pub(super) async fn note_sent(&self, incoming: &Incoming<'_, DB>) -> Result<(), Unsettled> {
         let Some(queued) = self.queued_in_order(incoming) else { return Ok(()) };
-        let names = &self.group.outbox.settings().names;
+        let names = &self.group.outbox.core().names;
         note_event!(self, incoming, |tx| DB::mark_sent(&mut tx, names, &queued));
         Ok(())
     }
@@ -177,7 +177,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     /// Takes a settled event out of the queue of its key. Returns whether later ones are queued.
     pub(super) async fn dequeue(&self, incoming: &Incoming<'_, DB>) -> Result<bool, Unsettled> {
         let Some(queued) = self.group.queued(incoming) else { return Ok(false) };
-        let names = &self.group.outbox.settings().names;
+        let names = &self.group.outbox.core().names;
         let others = note_event!(self, incoming, |tx| DB::dequeue(&mut tx, names, &queued));
         Ok(others.later)
     }
@@ -187,7 +187,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         &self,
         of: &GroupKey<'_>,
     ) -> Result<Option<(Uuid, Message)>, Unsettled> {
-        let names = &self.group.outbox.settings().names;
+        let names = &self.group.outbox.core().names;
         let first = in_transaction!(self, |error| log_unread(of, &error), |tx| DB::queue_head(
             &mut tx, names, of
         ));
@@ -216,7 +216,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     ) -> Result<(), Unsettled> {
         let Message { partition, offset, .. } = *message;
         let queued = QueuedEvent { of, event_id, partition, offset };
-        let names = &self.group.outbox.settings().names;
+        let names = &self.group.outbox.core().names;
         in_transaction!(self, |error| log_unread(&of, &error), |tx| DB::dequeue(
             &mut tx, names, &queued
         ));
@@ -226,7 +226,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     /// Topics and keys whose queues no task drains: a process ended, or the retry topic has lost
     /// the event that they wait for.
     pub(super) async fn stranded_keys(&self) -> Result<Vec<(String, Vec<u8>)>, OutboxError> {
-        let names = &self.group.outbox.settings().names;
+        let names = &self.group.outbox.core().names;
         let search = async {
             let mut tx = self.group.begin(SEARCH.0).await?;
             let stranded = DB::stranded_keys(&mut tx, names, &self.group.name).await?;

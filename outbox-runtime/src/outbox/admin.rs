@@ -22,7 +22,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn status(&self) -> Result<Status, OutboxError> {
-        Ok(DB::status(self.pool(), &self.settings().names).await?)
+        Ok(DB::status(self.pool(), &self.core().names).await?)
     }
 
     /// Forgets what the consumer group `group` handled longer ago than `retention`. Running
@@ -38,7 +38,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     ) -> Result<u64, OutboxError> {
         /// Most rows in one statement, so that none holds locks for long.
         const AT_ONCE: u32 = 5_000;
-        let names = &self.settings().names;
+        let names = &self.core().names;
         let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
         let mut forgotten = 0;
         loop {
@@ -60,7 +60,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// If the database refuses, or its tables are missing.
     pub async fn reclaim(&self, retention: Duration) -> Result<u64, OutboxError> {
         let retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
-        Ok(DB::reclaim(self.pool(), &self.settings().names, retention).await?)
+        Ok(DB::reclaim(self.pool(), &self.core().names, retention).await?)
     }
 
     /// Parked events, at most `limit` (and never more than 10,000, or 16 MiB unless a single event
@@ -89,7 +89,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn parked(&self, limit: u32) -> Result<Vec<ParkedEvent>, OutboxError> {
-        Ok(DB::parked(self.pool(), &self.settings().names, None, limit).await?)
+        Ok(DB::parked(self.pool(), &self.core().names, None, limit).await?)
     }
 
     /// The parked events after `last` in the list of [`parked`](Self::parked). Empty at the end of
@@ -103,7 +103,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, OutboxError> {
         let after = Some((last.lane, parked_by(&last.event), last.seq));
-        Ok(DB::parked(self.pool(), &self.settings().names, after, limit).await?)
+        Ok(DB::parked(self.pool(), &self.core().names, after, limit).await?)
     }
 
     /// Has a relay try the parked events with this key again at once, on every topic, in order.
@@ -135,9 +135,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     }
 
     async fn release(&self, which: Release<'_>) -> Result<u64, OutboxError> {
-        let shared = self.settings();
-        let released = DB::release_parked(&shared.pool, &shared.names, which).await?;
-        shared.doorbell.ring_for_lanes();
+        let core = self.core();
+        let released = DB::release_parked(&core.pool, &core.names, which).await?;
+        core.doorbell.ring_for_lanes();
         Ok(released)
     }
 
@@ -164,8 +164,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     }
 
     async fn discard(&self, id: Uuid, insist: bool) -> Result<bool, OutboxError> {
-        let shared = self.settings();
-        match DB::discard_parked(&shared.pool, &shared.names, id, insist).await? {
+        let core = self.core();
+        match DB::discard_parked(&core.pool, &core.names, id, insist).await? {
             Discard::NotParked => Ok(false),
             Discard::Waits(head) => Err(OutboxError::new(
                 ErrorKind::NotAtFault,
@@ -175,7 +175,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             )),
             Discard::Done => {
                 tracing::warn!(target: target::STORE, event_id = %id, "parked event discarded: it will not be published");
-                shared.doorbell.ring_for_lanes();
+                core.doorbell.ring_for_lanes();
                 Ok(true)
             }
         }
@@ -187,7 +187,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn discarded(&self, limit: u32) -> Result<Vec<DiscardedEvent>, OutboxError> {
-        Ok(DB::discarded(self.pool(), &self.settings().names, limit).await?)
+        Ok(DB::discarded(self.pool(), &self.core().names, limit).await?)
     }
 
     /// Publishes retained events again, with their ids, after all that is in the outbox now; a
@@ -203,7 +203,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn replay(&self, which: Replay) -> Result<u64, OutboxError> {
-        let replayed = DB::replay(self.pool(), &self.settings().names, &which).await?;
+        let replayed = DB::replay(self.pool(), &self.core().names, &which).await?;
         self.ring();
         Ok(replayed)
     }

@@ -164,7 +164,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         self.0.ring();
     }
 
-    pub(crate) fn settings(&self) -> &Core<DB> {
+    pub(crate) fn core(&self) -> &Core<DB> {
         &self.0
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
         DB::follow(&pool, outbox.pool());
         let names: Arc<Names> = match &located {
             Some(names) => Arc::clone(names),
-            None => match DB::located(outbox.pool(), &outbox.settings().names).await {
+            None => match DB::located(outbox.pool(), &outbox.core().names).await {
                 Ok(names) => Arc::clone(located.insert(names)),
                 Err(error) => {
                     tracing::debug!(target: target::RELAY, %error, "the schema of the outbox's tables is not known yet");

@@ -97,7 +97,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
         let helpers = || helpers(&outbox, settings);
         let engine = self.into_engine(Share::Fair);
         // On the heap: its 20 KB would be part of the future of each caller.
-        let result = Box::pin(engine.run(&outbox.settings().doorbell, helpers, shutdown)).await;
+        let result = Box::pin(engine.run(&outbox.core().doorbell, helpers, shutdown)).await;
         if let Err(error) = &result {
             // The result of a spawned task may never be looked at.
             tracing::error!(target: target::RELAY, %error, "the relay ended: events stay in the outbox until one runs again");
@@ -118,7 +118,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
 
     fn into_engine(self, share: Share) -> Engine<DB::LaneStore, P> {
         let Self { outbox, publisher, settings, heartbeat } = self;
-        let shared = outbox.settings();
+        let shared = outbox.core();
         let store = DB::open_lanes(&shared.pool, &shared.names, settings.lease);
         Engine::new(store, publisher, settings, heartbeat, share)
     }
@@ -126,7 +126,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
 
 /// Starts what runs beside a relay.
 fn helpers<DB: OutboxDatabase>(outbox: &Outbox<DB>, settings: Settings) -> JoinSet<()> {
-    let shared = outbox.settings();
+    let shared = outbox.core();
     let (pool, names) = (shared.pool.clone(), Arc::clone(&shared.names));
     let mut helpers = JoinSet::new();
     helpers.spawn(maintenance::run(outbox.clone(), settings));

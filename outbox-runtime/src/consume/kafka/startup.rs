@@ -88,7 +88,7 @@ async fn look_for_tables<DB: OutboxDatabase, F>(
     worker: &GroupWorker<DB, F>,
 ) -> Result<(), OutboxError> {
     let group = &worker.group;
-    let names = &group.outbox.settings().names;
+    let names = &group.outbox.core().names;
     let look = async {
         let mut tx = group.begin(LIMITS.0).await?;
         DB::stranded_keys(&mut tx, names, &group.name).await?;

@@ -55,7 +55,7 @@ left join lateral (
 where r.owner <> $1";
 
 /// Removes relays that are long dead and hold no lanes.
-const BURY: &str = "\
+const REMOVE_DEAD: &str = "\
 delete from {relay} r
 where r.owner = any ($1) and not exists (select from {lane} l where l.owner = r.owner)
   and not exists (
@@ -179,8 +179,8 @@ impl PgLaneStore {
             claimed.taken = self.take(connection, &dead, &ours, wanted).await?;
         }
         if !dead.owners.is_empty() {
-            let bury = sqlx::query(fill(&self.names, BURY)).bind(&dead.owners);
-            bury.execute(&mut *connection).await?;
+            let remove = sqlx::query(fill(&self.names, REMOVE_DEAD)).bind(&dead.owners);
+            remove.execute(&mut *connection).await?;
         }
         if fair && !known && peers.sharing > 0 {
             // The others hold too many lanes now.

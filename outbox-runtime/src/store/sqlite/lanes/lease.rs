@@ -25,7 +25,7 @@ select owner, sign as number, lease_millis, alive_until > $2 as in_time, shares
 from {relay} where owner <> $1";
 
 /// Removes relays that are long dead and hold no lanes.
-const BURY: &str = "\
+const REMOVE_DEAD: &str = "\
 delete from {relay}
 where owner = $1 and alive_until < $2 - 60000 and not exists (select 1 from {lane} where owner = $1)";
 
@@ -101,8 +101,8 @@ impl SqliteLaneStore {
             taken = self.take(&mut connection, &peers.dead, &ours, wanted).await?;
         }
         for sign in &peers.dead {
-            let bury = sqlx::query(sql(self.names.fill(BURY))).bind(sign.owner).bind(now);
-            bury.execute(&mut *connection).await?;
+            let remove = sqlx::query(sql(self.names.fill(REMOVE_DEAD))).bind(sign.owner).bind(now);
+            remove.execute(&mut *connection).await?;
         }
         let mut elsewhere = Vec::new();
         if !fair && ours.len() + taken.len() < LANES {
