@@ -647,7 +647,7 @@ async fn groups_are_named_once_and_are_legal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_dead_process_left_behind_is_gone_on_with() {
+async fn keys_that_a_dead_process_has_left_stranded_are_drained() {
     event_on_topic!(Created, "consume-left");
     create_topic(Created::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;

@@ -104,9 +104,9 @@ mod tests {
     use super::*;
 
     struct Unclassified;
-    struct Hopeless;
+    struct Lasting;
 
-    impl Classify for Hopeless {
+    impl Classify for Lasting {
         fn class(&self) -> ErrorClass {
             ErrorClass::Permanent
         }
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     #[allow(clippy::needless_borrow)] // as the macro writes it: without it, one of the two does not compile
     fn an_error_is_asked_for_its_class_where_it_has_one() {
-        assert_eq!((&Classified(&Hopeless)).class(), ErrorClass::Permanent);
+        assert_eq!((&Classified(&Lasting)).class(), ErrorClass::Permanent);
         assert_eq!((&Classified(&Unclassified)).class(), ErrorClass::Transient);
     }
 

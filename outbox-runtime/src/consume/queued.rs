@@ -51,13 +51,13 @@ impl Drop for KeyGuard<'_> {
 }
 
 /// The pauses between the tries of one transaction.
-struct Tries {
+struct Pauses {
     away: Backoff,
     conflict: Backoff,
     conflicts: u64,
 }
 
-impl Tries {
+impl Pauses {
     fn new() -> Self {
         Self {
             away: Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1),
@@ -93,7 +93,7 @@ impl Tries {
 /// for every lifetime of its `tx`, which cannot be expressed yet.
 macro_rules! in_transaction {
     ($worker:expr, |$refused:ident| $log:expr, |$tx:ident| $call:expr) => {{
-        let mut tries = Tries::new();
+        let mut pauses = Pauses::new();
         loop {
             let ran = async {
                 let mut $tx = $worker.group.begin(STEP.0).await?;
@@ -105,7 +105,7 @@ macro_rules! in_transaction {
                 Ok(result) => break result,
                 Err(error) => error,
             };
-            let (pause, logged) = tries.after(error, $worker)?;
+            let (pause, logged) = pauses.after(error, $worker)?;
             if let Some($refused) = logged {
                 $log;
             }

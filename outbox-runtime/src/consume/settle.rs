@@ -258,8 +258,9 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
     /// Logs the first event of each name that no handler takes.
     fn log_unknown(&self, incoming: &Incoming<'_, DB>) {
         let Some((name, _)) = incoming.message.name() else { return };
-        let mut told = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MOST_UNKNOWN && told.insert((incoming.history.topic.clone(), text_of(name)))
+        let mut logged = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < MOST_UNKNOWN
+            && logged.insert((incoming.history.topic.clone(), text_of(name)))
         {
             log_event!(
                 warn,

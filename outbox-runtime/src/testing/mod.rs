@@ -33,10 +33,10 @@ use crate::record::EventRecord;
 
 /// A publisher that keeps what it gets. Clones share it.
 #[derive(Clone, Default)]
-pub struct MemoryPublisher(Arc<Shared>);
+pub struct MemoryPublisher(Arc<Memory>);
 
 #[derive(Default)]
-struct Shared {
+struct Memory {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -86,7 +86,7 @@ impl MemoryPublisher {
     }
 }
 
-impl Shared {
+impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,7 +16,7 @@ use crate::kafka;
 use crate::observe::target;
 
 /// A topic and a partition of it.
-pub(super) type Place = (String, i32);
+pub(super) type TopicPartition = (String, i32);
 
 /// Time after which a lasting error is logged again. librdkafka repeats it every second, and does
 /// not name the partition.
@@ -31,14 +31,14 @@ pub(super) struct Context {
     told: Mutex<HashMap<Option<i32>, Instant>>,
     /// Partitions that went to another member and were not yet seen by the loop. Rebalances happen
     /// while it receives.
-    revoked: Mutex<Vec<Place>>,
+    revoked: Mutex<Vec<TopicPartition>>,
     rebalanced: Notify,
     /// Whether the group has said which partitions this member has, which may be none.
     assigned: AtomicBool,
 }
 
 impl Context {
-    pub(super) fn take_revoked(&self) -> Vec<Place> {
+    pub(super) fn take_revoked(&self) -> Vec<TopicPartition> {
         std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

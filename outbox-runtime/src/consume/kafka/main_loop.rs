@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::budget::{Budget, Bytes, Held, InHand};
 use super::builder::Settings;
-use super::client::{Context, Place};
+use super::client::{Context, TopicPartition};
 use super::forward::Forwarder;
 use super::records::owned;
 use super::startup::tables_found;
@@ -46,7 +46,7 @@ pub(super) struct MainLoop<DB: OutboxDatabase> {
     worker: Arc<GroupWorker<DB, Forwarder>>,
     plan: Plan,
     settings: Settings,
-    partitions: HashMap<Place, Partition>,
+    partitions: HashMap<TopicPartition, Partition>,
     /// Number of paused partitions.
     paused: usize,
     budget: Budget,
@@ -68,7 +68,7 @@ struct Job {
 }
 
 struct Running {
-    place: Place,
+    place: TopicPartition,
     generation: u64,
     ticket: u64,
     key: Option<u64>,
@@ -264,7 +264,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
 
     /// Another member has the partition now. It receives what is not done here; the inbox knows
     /// what is.
-    fn revoked(&mut self, place: &Place) {
+    fn revoked(&mut self, place: &TopicPartition) {
         if let Some(partition) = self.partitions.remove(place) {
             self.paused -= usize::from(partition.paused);
             self.running
@@ -274,7 +274,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
         }
     }
 
-    fn is_ours(partitions: &HashMap<Place, Partition>, job: &Job) -> bool {
+    fn is_ours(partitions: &HashMap<TopicPartition, Partition>, job: &Job) -> bool {
         let place = (job.message.topic.clone(), job.message.partition);
         partitions.get(&place).is_some_and(|partition| partition.generation == job.generation)
     }
