@@ -155,8 +155,16 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
     }
 
     pub(super) fn finished(self) -> Relay<DB, P> {
+        let core = self.outbox.core();
+        let reader = DB::open_lanes(&core.pool, &core.names, self.settings.lease);
+        self.reading_by(reader)
+    }
+
+    /// The relay, with another reader of the lanes than the database's own.
+    pub(super) fn reading_by<R>(self, reader: R) -> Relay<DB, P, R> {
         let Self { outbox, publisher, settings } = self;
         let longest_turn = within(settings.lease * 3, SHORTEST_TURN_LIMIT, LONGEST_TURN_LIMIT);
-        Relay { outbox, publisher, settings, heartbeat: Heartbeat::new(longest_turn) }
+        let heartbeat = Heartbeat::new(longest_turn);
+        Relay { outbox, publisher, reader, settings, heartbeat }
     }
 }

@@ -7,6 +7,7 @@ mod maintenance;
 mod memory;
 mod reading;
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::error::OutboxError;
 use crate::observe::{Health, Heartbeat, target};
 use crate::outbox::Outbox;
 use crate::publish::Publisher;
-use crate::store::{OutboxDatabase, Share};
+use crate::store::{LaneStore, OutboxDatabase, Share, sealed};
 
 /// Publishes committed events, in order, at least once.
 ///
@@ -55,10 +56,13 @@ use crate::store::{OutboxDatabase, Share};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
-pub struct Relay<DB: OutboxDatabase, P> {
+///
+/// `R` reads the lanes, and saves how far they are published. By default, that is what the database
+/// itself offers for it.
+pub struct Relay<DB: OutboxDatabase, P, R = <DB as sealed::Database>::LaneStore> {
     outbox: Outbox<DB>,
     publisher: P,
+    reader: R,
     settings: Settings,
     heartbeat: Heartbeat,
 }
@@ -73,7 +77,9 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     pub fn builder(outbox: Outbox<DB>, publisher: P) -> RelayBuilder<DB, P> {
         RelayBuilder::new(outbox, publisher)
     }
+}
 
+impl<DB: OutboxDatabase, P: Publisher, R: LaneStore> Relay<DB, P, R> {
     /// Whether it is ready, and whether it is live: for the probes of an orchestrator.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -93,9 +99,9 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and for the end
     /// of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
-        let (outbox, settings) = (self.outbox.clone(), self.settings.clone());
-        let helpers = || helpers(&outbox, settings);
-        let engine = self.into_engine(Share::Fair);
+        let Self { outbox, publisher, reader, settings, heartbeat } = self;
+        let helpers = || helpers(&outbox, settings.clone());
+        let engine = Engine::new(reader, publisher, settings.clone(), heartbeat, Share::Fair);
         // On the heap: its 20 KB would be part of the future of each caller.
         let result = Box::pin(engine.run(&outbox.core().doorbell, helpers, shutdown)).await;
         if let Err(error) = &result {
@@ -113,14 +119,18 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     /// another relay holds lanes: the error names that relay, the lanes, and until when it holds
     /// them.
     pub async fn drain(self) -> Result<u64, OutboxError> {
-        Box::pin(self.into_engine(Share::All).drain()).await
+        let Self { publisher, reader, settings, heartbeat, .. } = self;
+        Box::pin(Engine::new(reader, publisher, settings, heartbeat, Share::All).drain()).await
     }
+}
 
-    fn into_engine(self, share: Share) -> Engine<DB::LaneStore, P> {
-        let Self { outbox, publisher, settings, heartbeat } = self;
-        let shared = outbox.core();
-        let store = DB::open_lanes(&shared.pool, &shared.names, settings.lease);
-        Engine::new(store, publisher, settings, heartbeat, share)
+impl<DB: OutboxDatabase, P: fmt::Debug, R> fmt::Debug for Relay<DB, P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("outbox", &self.outbox)
+            .field("publisher", &self.publisher)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,6 +10,8 @@ mod parked;
 mod releasing;
 mod reports;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
