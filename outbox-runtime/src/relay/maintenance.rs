@@ -11,13 +11,14 @@ use crate::observe::target;
 use crate::outbox::Outbox;
 use crate::store::{Names, OutboxDatabase};
 
-const EVERY: Duration = Duration::from_secs(5);
+/// Time between two rounds.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs until dropped, on a connection of its own: the relay must not wait for it.
 pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settings) {
     let pool = DB::own_pool(outbox.pool());
     let mut located = None;
-    let mut tick = interval_at(Instant::now() + EVERY, EVERY);
+    let mut tick = interval_at(Instant::now() + MAINTENANCE_INTERVAL, MAINTENANCE_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut failing, mut looked_for_others) = (false, false);
     loop {

@@ -99,7 +99,7 @@ impl Trouble {
             }
             Self::ReadOnly => {
                 "the relay cannot use the database, which takes no writes (a standby, as in a failover): nothing is lost, it \
-                 connects anew until it reaches the primary. Does the address lead there?"
+                 connects again until it reaches the primary. Does the address lead there?"
             }
             Self::Refused => {
                 "the relay cannot use the database, which refuses its credentials: nothing is lost, it tries again, with \
