@@ -1,7 +1,10 @@
 //! Migrations: embedded, versioned, and printable for teams who run their own.
 
-use super::names::Names;
+use sqlx::{Database, Executor};
+
+use super::names::{Names, sql};
 use crate::error::{ErrorKind, OutboxError};
+use crate::observe::target;
 
 /// One step of the schema. Once released it never changes.
 #[derive(Debug)]
@@ -45,4 +48,29 @@ pub(crate) fn script(names: &Names, table: &str, migrations: &[Migration]) -> St
         script.push_str(&format!("({version});\n"));
     }
     script
+}
+
+/// Applies these migrations, in the transaction that is open on `connection`.
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+pub(crate) async fn apply<DB: Database>(
+    connection: &mut DB::Connection,
+    names: &Names,
+    migrations: &[Migration],
+) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    for Migration { version, sql: statements } in migrations {
+        connection.execute(sql(names.fill(statements))).await?;
+        let applied =
+            names.fill(&format!("insert into {{migration}} (version) values ({version})"));
+        connection.execute(sql(applied)).await?;
+        tracing::info!(
+            target: target::STORE,
+            version,
+            tables = names.identity(),
+            "outbox schema migrated"
+        );
+    }
+    Ok(())
 }

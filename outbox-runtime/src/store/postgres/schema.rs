@@ -7,8 +7,7 @@ use sqlx::{Executor, PgConnection, PgPool, Postgres};
 
 use super::connection;
 use crate::error::{ErrorKind, OutboxError};
-use crate::observe::target;
-use crate::store::migrate::{Migration, missing};
+use crate::store::migrate::{Migration, apply, missing};
 use crate::store::names::{Names, sql};
 use crate::store::row::row;
 use crate::store::sealed::Schema;
@@ -81,19 +80,7 @@ async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxErr
         tx.execute(sql(names.fill("create schema {schema}"))).await?;
     }
     tx.execute(sql(names.fill(MIGRATION_TABLE))).await?;
-    for migration in missing {
-        sqlx::raw_sql(sql(names.fill(migration.sql))).execute(&mut *tx).await?;
-        sqlx::query(sql(names.fill("insert into {migration} (version) values ($1)")))
-            .bind(migration.version)
-            .execute(&mut *tx)
-            .await?;
-        tracing::info!(
-            target: target::STORE,
-            version = migration.version,
-            tables = names.identity(),
-            "outbox schema migrated"
-        );
-    }
+    apply::<Postgres>(&mut tx, &names, missing).await?;
     Ok(tx.commit().await?)
 }
 

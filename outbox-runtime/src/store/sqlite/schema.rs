@@ -5,9 +5,8 @@ use std::sync::Arc;
 use sqlx::{Executor, Sqlite, SqlitePool};
 
 use crate::error::OutboxError;
-use crate::observe::target;
 use crate::store::begun::Begun;
-use crate::store::migrate::{Migration, missing};
+use crate::store::migrate::{Migration, apply, missing};
 use crate::store::names::{Names, sql};
 use crate::store::sealed::{EventWriter as _, Schema};
 use crate::store::tx_options::TxOptions;
@@ -44,19 +43,7 @@ async fn migrate_if_needed(pool: &SqlitePool, names: &Names) -> Result<(), Outbo
         sqlx::query_scalar(sql(names.fill("select coalesce(max(version), 0) from {migration}")))
             .fetch_one(&mut *tx)
             .await?;
-    for migration in missing(MIGRATIONS, applied)? {
-        sqlx::raw_sql(sql(names.fill(migration.sql))).execute(&mut *tx).await?;
-        sqlx::query(sql(names.fill("insert into {migration} (version) values ($1)")))
-            .bind(migration.version)
-            .execute(&mut *tx)
-            .await?;
-        tracing::info!(
-            target: target::STORE,
-            version = migration.version,
-            tables = names.identity(),
-            "outbox schema migrated"
-        );
-    }
+    apply::<Sqlite>(&mut tx, names, missing(MIGRATIONS, applied)?).await?;
     tx.commit().await?;
     Ok(())
 }
