@@ -242,7 +242,7 @@ fn refusal(fault: Fault) -> &'static str {
              its events. Return that error, or run what may fail in a savepoint (`tx.savepoint()`)"
         }
         Fault::Denied => {
-            "Nothing was written, and no event. If it is a table of the outbox: docs/postgres.md lists what each role needs"
+            "Nothing was written, and no event. If it is a table of the outbox: docs/guide/postgres.md lists what each role needs"
         }
         Fault::ReadOnly => {
             "The server takes no writes: it is a standby, as in the middle of a failover. Nothing was written, and no event; \
