@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::consumers::{
-    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, dead_letters,
-    handled_by, header, new_consumer, new_consumer_with, produce, publish, run_error,
+    PERMANENT, QUICK, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, dead_letters,
+    handled_by, header, new_consumer, new_consumer_with, pairs, produce, publish, run_error,
     until_dead_letters, until_handled,
 };
 use crate::support::topics::{admin, create_topic, read_topic};
 use crate::support::{eventually, kafka};
-use outbox::consume::{
-    EventContext, ForeignId, HandlerOptions, LaterEvents, Undecodable, handler_fn,
-};
+use outbox::consume::{EventContext, ForeignId, LaterEvents, Undecodable, handler_fn};
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
 use rdkafka::ClientConfig;
@@ -24,13 +22,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use tokio::sync::Barrier;
 
-const QUICK: HandlerOptions =
-    HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
 const SHORT: &[Duration] = &[Duration::from_millis(200), Duration::from_millis(200)];
-
-fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String, i64)> {
-    numbers.into_iter().map(|n| (customer.to_owned(), n)).collect()
-}
 
 /// How many events wait in a retry topic, or behind one that does.
 async fn waiting(outbox: &Outbox<Postgres>) -> i64 {

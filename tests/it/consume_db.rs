@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use crate::support::consumers::{
-    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, new_consumer,
-    publish, run_error, until_dead_letters, until_handled,
+    PERMANENT, QUICK, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, new_consumer,
+    pairs, publish, run_error, until_dead_letters, until_handled,
 };
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::topics::{create_again, create_topic, delete_topic};
 use crate::support::{eventually, kafka, within_a_minute};
-use outbox::consume::{EventContext, HandlerOptions, LaterEvents, handler_fn};
+use outbox::consume::{EventContext, LaterEvents, handler_fn};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -18,13 +18,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Postgres;
 use sqlx::postgres::PgPoolOptions;
 
-const QUICK: HandlerOptions =
-    HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
 const SHORT: &[Duration] = &[Duration::from_millis(200)];
-
-fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String, i64)> {
-    numbers.into_iter().map(|n| (customer.to_owned(), n)).collect()
-}
 
 async fn until_waiting(outbox: &Outbox<Postgres>, count: i64) {
     let wait = async || {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::consumers::{
-    PERMANENT, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by,
-    new_consumer, publish, until_dead_letters, until_handled,
+    PERMANENT, QUICK, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by,
+    new_consumer, pairs, publish, until_dead_letters, until_handled,
 };
 use crate::support::log::Log;
 use crate::support::proxy::{Moment, Proxy};
@@ -23,15 +23,9 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor as _, Postgres, Sqlite};
 use tokio::sync::Barrier;
 
-const QUICK: HandlerOptions =
-    HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
 const SHORT: &[Duration] = &[Duration::from_millis(200)];
 const SERIALIZATION_FAILURE: &str =
     "do $$ begin raise exception 'refused' using errcode = '40001'; end $$";
-
-fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String, i64)> {
-    numbers.into_iter().map(|n| (customer.to_owned(), n)).collect()
-}
 
 /// The same outbox through a proxy, over connections that send each statement in full.
 async fn through_a_proxy(outbox: &Outbox<Postgres>) -> (Outbox<Postgres>, Proxy) {

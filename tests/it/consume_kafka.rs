@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::consumers::{
-    Numbered, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, dead_letters,
+    Numbered, QUICK, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, dead_letters,
     handled_by, new_consumer, new_consumer_with, publish, run_error, until_dead_letters,
     until_handled,
 };
 use crate::support::topics::{admin, create_topic};
 use crate::support::{self, eventually, eventually_some, kafka};
-use outbox::consume::{HandlerOptions, LaterEvents};
+use outbox::consume::LaterEvents;
 use outbox::{DomainEvent, ErrorKind};
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminOptions;
@@ -22,8 +22,6 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-const QUICK: HandlerOptions =
-    HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn member_of(group: &str) -> BaseConsumer {

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::log::Log;
 use super::relays::{drain_to, kafka_publisher};
-use super::{POSTGRES, eventually, eventually_some, kafka, migrated, postgres, within_a_minute};
+use super::{POSTGRES, eventually_some, kafka, migrated, postgres, within_a_minute};
 
 /// Declares an event type with a topic of its own, so that tests do not meet.
 macro_rules! event_on_topic {
@@ -224,6 +224,15 @@ pub async fn with_handled(outbox: Outbox<Postgres>) -> Outbox<Postgres> {
     outbox
 }
 
+/// The retries of a test that is not about their pauses.
+pub const QUICK: HandlerOptions =
+    HandlerOptions::new().backoff(Duration::from_millis(5), Duration::from_millis(20));
+
+/// These numbers of a customer, as [`until_handled`] returns them.
+pub fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(String, i64)> {
+    numbers.into_iter().map(|n| (customer.to_owned(), n)).collect()
+}
+
 /// What the handlers of a group have kept: a row per event that they handled.
 pub async fn handled_by(outbox: &Outbox<Postgres>, group: &str) -> Vec<(String, i64)> {
     sqlx::query_as("select customer, n from handled where consumer = $1 order by place")
@@ -243,20 +252,6 @@ pub async fn until_handled(
         (handled.len() >= count).then_some(handled)
     };
     eventually_some(&format!("{group} has handled {count} events"), handled).await
-}
-
-/// Waits until the handlers of all groups together have committed `count` times.
-pub async fn until_committed<DB: OutboxDatabase>(outbox: &Outbox<DB>, count: i64)
-where
-    for<'c> &'c sqlx::Pool<DB>: sqlx::Executor<'c, Database = DB>,
-    for<'q> <DB as sqlx::Database>::Arguments: sqlx::IntoArguments<DB>,
-    for<'r> (i64,): sqlx::FromRow<'r, DB::Row>,
-{
-    let have = async || {
-        let inbox = sqlx::query_as::<_, (i64,)>("select count(*) from outbox_inbox");
-        inbox.fetch_one(outbox.pool()).await.is_ok_and(|(committed,)| committed == count)
-    };
-    eventually(&format!("{count} events are in the inbox"), have).await;
 }
 
 pub fn dead_letters(topic: &str, group: &str) -> DeadLetters {
