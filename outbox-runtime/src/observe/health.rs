@@ -161,6 +161,7 @@ impl Heartbeat {
     }
 
     /// Awaits the work before a main loop begins, and reports turns during it.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code))] // a consumer is Kafka's
     pub(crate) async fn turning<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {

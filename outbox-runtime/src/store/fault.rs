@@ -2,6 +2,7 @@
 
 /// The meaning of a database's error. Each store reads its own codes, in its `fault.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "postgres"), allow(dead_code))] // SQLite refuses for fewer reasons
 pub(crate) enum Fault {
     /// There is no such table, or no such schema.
     MissingTable,
