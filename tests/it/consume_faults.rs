@@ -184,9 +184,10 @@ async fn a_sqlite_file_that_another_holds_costs_no_attempt_and_keys_wait_in_it()
     let counted = Arc::clone(&tries);
     let busy = sqlx::sqlite::SqlitePoolOptions::new()
         .max_connections(4)
-        .before_acquire(move |_, _| {
+        // A connection that is refused a transaction is closed, and the next try opens another.
+        .after_connect(move |_, _| {
             counted.fetch_add(1, Ordering::SeqCst);
-            Box::pin(async { Ok(true) })
+            Box::pin(async { Ok(()) })
         })
         .connect_with(options)
         .await
