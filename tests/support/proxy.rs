@@ -149,6 +149,16 @@ impl Proxy {
         }
     }
 
+    /// Closes the silent connections, as the kernels at both ends do once keepalives stay unanswered.
+    pub fn cut_silent(&self) {
+        for connection in self.shared.connections.lock().unwrap().iter() {
+            connection.send_if_modified(|silence| {
+                silence.cut |= silence.to_server || silence.to_client;
+                silence.cut
+            });
+        }
+    }
+
     /// Closes all connections. New ones pass, unless it is [silent](Self::silence).
     pub fn cut(&self) {
         for connection in self.shared.connections.lock().unwrap().drain(..) {

@@ -24,7 +24,7 @@ const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 /// Every statement of the relay reads a few rows by an index of a table that may have millions, and
 /// the planner, which knows neither the snapshots nor how old the statistics are, must not think
 /// otherwise: a sequential scan at each poll would cost more the more is retained.
-const SETTINGS: [(&str, &str); 25] = [
+const SETTINGS: [(&str, &str); 29] = [
     // A statement sees what was committed before it, and locks are granted in turn.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
@@ -34,6 +34,14 @@ const SETTINGS: [(&str, &str); 25] = [
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),
+    // The server ends a session whose client has gone silent after 20 s, and with it its locks.
+    // `idle_in_transaction_session_timeout` alone is not enough: it ends at a time of the server's
+    // clock, which is far away once that clock has been set back. These are ignored over a Unix
+    // socket.
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "20000"),
     // What the relay writes need not be on disk before it continues: what a crash takes back is
     // published again.
     ("synchronous_commit", "off"),
