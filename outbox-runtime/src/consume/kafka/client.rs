@@ -20,7 +20,7 @@ pub(super) type TopicPartition = (String, i32);
 
 /// Time after which a lasting error is logged again. librdkafka repeats it every second, and does
 /// not name the partition.
-const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(300);
+const LOGGED_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 #[derive(Default)]
 pub(super) struct Context {
@@ -28,7 +28,7 @@ pub(super) struct Context {
     /// each attempt.
     away: AtomicBool,
     /// When each error was last logged.
-    told: Mutex<HashMap<Option<i32>, Instant>>,
+    logged: Mutex<HashMap<Option<i32>, Instant>>,
     /// Partitions that went to another member and were not yet seen by the loop. Rebalances happen
     /// while it receives.
     revoked: Mutex<Vec<TopicPartition>>,
@@ -84,10 +84,10 @@ impl Context {
 
     fn is_news(&self, code: Option<RDKafkaErrorCode>) -> bool {
         let code = code.map(|code| code as i32);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = told.get(&code).is_none_or(|when| when.elapsed() >= TOLD_AGAIN_AFTER);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = logged.get(&code).is_none_or(|when| when.elapsed() >= LOGGED_AGAIN_AFTER);
         if is_news {
-            told.insert(code, Instant::now());
+            logged.insert(code, Instant::now());
         }
         is_news
     }

@@ -151,7 +151,7 @@ fn refusal(name: &str, value: &str, group: &str) -> Option<&'static str> {
 
 /// Has a topic that is not there yet found within a second, unless the user has said how often to
 /// ask.
-pub(super) fn look_often(client: &mut ClientConfig, kafka: &KafkaConfig) {
+pub(super) fn refresh_metadata_often(client: &mut ClientConfig, kafka: &KafkaConfig) {
     if kafka.set_by_user().get(METADATA_INTERVAL).is_none() {
         client.set(METADATA_INTERVAL, "1000");
     }
@@ -238,7 +238,7 @@ mod tests {
     fn a_topic_that_is_missing_is_looked_for_more_often_unless_the_user_says_otherwise() {
         let interval = |settings: &[(&str, &str)]| {
             let mut client = checked_with(settings).unwrap();
-            look_often(&mut client, &with(settings));
+            refresh_metadata_often(&mut client, &with(settings));
             client.get(METADATA_INTERVAL).map(str::to_owned)
         };
         assert_eq!(interval(&[]).as_deref(), Some("1000"));

@@ -33,7 +33,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
         return Ok(Consumed::default());
     }
     if !plan.awaited().is_empty() {
-        config::look_often(&mut client, &kafka);
+        config::refresh_metadata_often(&mut client, &kafka);
     }
     let topics = plan.subscribed();
     let client = subscribed(&client, &properties, &topics)?;

@@ -32,7 +32,7 @@ pub(super) async fn topics_found(
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<bool, OutboxError> {
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
-    let mut told = false;
+    let mut logged = false;
     loop {
         let ensured = tokio::select! {
             ensured = plan.ensure(properties, create) => ensured,
@@ -41,8 +41,8 @@ pub(super) async fn topics_found(
         match ensured {
             Ok(()) => return Ok(true),
             Err(Unprepared::ForGood(error)) => return Err(error),
-            Err(Unprepared::NoAnswer(error)) if !told => {
-                told = true;
+            Err(Unprepared::NoAnswer(error)) if !logged => {
+                logged = true;
                 tracing::warn!(target: target::CONSUMER, %error, "no Kafka broker answers: the consumer waits. Is the address right?");
             }
             Err(Unprepared::NoAnswer(_)) => {}
