@@ -2,6 +2,7 @@
 
 mod bench;
 mod fuzz;
+mod guide;
 mod summary;
 mod test;
 mod up;
@@ -45,6 +46,9 @@ enum Command {
     Soak(fuzz::Soak),
     /// Run `test` beside four busy loops: no test depends on how fast the machine is
     Stress(CargoTest),
+    /// Build the programs of the README and of the guide as they are written there, and run their
+    /// tests if DATABASE_URL and KAFKA_BROKERS are set
+    Guide,
     /// Start a Postgres and a Kafka that stay: eval "$(cargo xtask up)"
     Up,
     /// Stop the servers of `up`; their data stays for the next `up`
@@ -88,6 +92,7 @@ fn execute(command: Command) -> Result<ExitCode, Error> {
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Soak(soak) => soak.run(),
         Command::Stress(CargoTest { arguments }) => fuzz::stress(&arguments),
+        Command::Guide => guide::run(),
         Command::Up => up::up(),
         Command::Down => up::down(),
         Command::Bench(bench) => bench.run(),
