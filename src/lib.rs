@@ -79,8 +79,9 @@
 //!
 #![cfg_attr(feature = "_docs", doc = document_features::document_features!())]
 //!
-//! A service whose relay runs elsewhere does not need `kafka`. For TLS, turn on the features of
-//! `sqlx` (`tls-rustls`) and of `rdkafka` (`ssl`) in your own `Cargo.toml`.
+//! A service whose relay runs elsewhere does not need `kafka`. Of the mechanisms of SASL, `PLAIN`
+//! needs no feature, and Kerberos (GSSAPI) needs the feature `gssapi` of the crate `rdkafka` in
+//! your own manifest.
 //!
 //! # Supported Rust versions
 //!

@@ -154,20 +154,19 @@ fn remedy(words: &str) -> String {
         return String::new();
     }
     let lower = words.to_ascii_lowercase();
-    let feature = [
-        ("zstd", "zstd"),
-        ("gssapi", "gssapi"),
-        ("cyrus", "gssapi"),
-        ("curl", "curl"),
-        ("ssl", "ssl"),
-    ]
-    .into_iter()
-    .find(|(word, _)| lower.contains(word))
-    .map_or("ssl", |(_, feature)| feature);
-    format!(
-        ". Turn it on with a feature of the crate `rdkafka`: `rdkafka = {{ version = \"0.39\", default-features = false, \
-         features = [\"{feature}\"] }}` in your Cargo.toml"
-    )
+    let of_rdkafka = [("gssapi", "gssapi"), ("cyrus", "gssapi"), ("curl", "curl")]
+        .into_iter()
+        .find(|(word, _)| lower.contains(word));
+    match of_rdkafka {
+        Some((_, feature)) => format!(
+            ". Turn it on with a feature of the crate `rdkafka`: `rdkafka = {{ version = \"0.39\", default-features = false, \
+             features = [\"{feature}\"] }}` in your Cargo.toml"
+        ),
+        None => {
+            let feature = if lower.contains("zstd") { "zstd" } else { "kafka-ssl" };
+            format!(". Turn on the feature `{feature}` of the crate `outbox` in your Cargo.toml")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,19 +210,35 @@ mod tests {
         assert!(told.contains("sasl.pasword") && !told.contains("hunter2"), "{told}");
     }
 
+    // In librdkafka's words, for the tests are built with all features.
     #[test]
     fn what_this_build_lacks_is_named_with_the_feature_that_has_it() {
-        for (name, value, feature) in [
-            ("compression.type", "zstd", "\"zstd\""),
-            ("security.protocol", "ssl", "\"ssl\""),
-            ("ssl.ca.location", "/etc/ssl/ca.pem", "\"ssl\""),
+        for (words, feature) in [
+            (
+                "Unsupported value \"zstd\" for configuration property \"compression.type\": \
+                 libzstd not available at build time",
+                "`zstd` of the crate `outbox`",
+            ),
+            (
+                "Unsupported value \"ssl\" for configuration property \"security.protocol\": \
+                 OpenSSL not available at build time",
+                "`kafka-ssl` of the crate `outbox`",
+            ),
+            (
+                "Configuration property \"ssl.ca.location\" not supported in this build: OpenSSL \
+                 not available at build time",
+                "`kafka-ssl` of the crate `outbox`",
+            ),
+            (
+                "No provider for SASL mechanism GSSAPI: recompile librdkafka with libsasl2 or \
+                 openssl support",
+                "\"gssapi\"",
+            ),
         ] {
-            let told = told(name, value);
-            assert!(
-                told.contains(name.split('.').next().unwrap()) && told.contains(feature),
-                "{told}"
-            );
+            let told = remedy(words);
+            assert!(told.contains(feature), "{words}: {told}");
         }
+        assert_eq!(remedy("No such configuration property: \"linger\""), "");
     }
 
     #[test]

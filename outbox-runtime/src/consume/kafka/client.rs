@@ -108,8 +108,8 @@ fn remedy(code: Option<RDKafkaErrorCode>) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     Some(match code? {
         Code::NotImplemented => {
-            "A batch is compressed in a way that this program's librdkafka was built without. If that is zstd: add `rdkafka = { \
-             version = \"0.39\", features = [\"zstd\"] }` to its Cargo.toml"
+            "A batch is compressed in a way that this program's librdkafka was built without. If that is zstd: turn \
+             on the feature `zstd` of the crate `outbox` in its Cargo.toml"
         }
         Code::TopicAuthorizationFailed => {
             "This user may not read a topic: `kafka-acls.sh --add --operation Read --operation Describe --topic …`, of the topics for \
