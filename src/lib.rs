@@ -159,8 +159,11 @@ pub mod publish {
 
     #[doc(inline)]
     pub use outbox_runtime::StoredEvent;
+    #[cfg(feature = "kafka")]
     #[doc(inline)]
-    pub use outbox_runtime::publish::*;
+    pub use outbox_runtime::publish::kafka;
+    #[doc(inline)]
+    pub use outbox_runtime::publish::{Batch, DeliveryReport, Position, Publisher};
 }
 
 pub mod consume {
@@ -177,7 +180,19 @@ pub mod consume {
     #[cfg(feature = "macros")]
     pub use outbox_macros::Classify;
     #[doc(inline)]
-    pub use outbox_runtime::consume::*;
+    pub use outbox_runtime::consume::{
+        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerEvent, HandlerFn,
+        HandlerOptions, LaterEvents, handler_fn,
+    };
+    #[cfg(feature = "kafka")]
+    #[doc(inline)]
+    pub use outbox_runtime::consume::{
+        Consumed, Consumer, ConsumerBuilder, DeadLetter, DeadLetters, DeadLettersBuilder,
+        Undecodable, UnknownEvents,
+    };
+    #[cfg(feature = "kafka")]
+    #[doc(no_inline)]
+    pub use outbox_runtime::kafka::KafkaConfig;
 }
 
 /// The code of the README, compiled.

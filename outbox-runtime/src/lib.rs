@@ -2,6 +2,7 @@
 //! documentation is the manual.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // Whatever a user, a database or a broker does, it is an error, not a panic.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // Without a database there is nothing that uses most of it.
