@@ -195,7 +195,17 @@ pub mod consume {
     pub use outbox_runtime::kafka::KafkaConfig;
 }
 
-/// The code of the README, compiled.
+/// The code of the README and of the documentation of the macros, compiled.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../outbox-macros/docs/example_event.md")]
+    struct Event;
+    #[doc = include_str!("../outbox-macros/docs/example_transaction.md")]
+    struct Transaction;
+    #[doc = include_str!("../outbox-macros/docs/example_handler.md")]
+    struct Handler;
+    #[doc = include_str!("../outbox-macros/docs/example_classify.md")]
+    struct Classify;
+}

@@ -25,21 +25,7 @@ use proc_macro::TokenStream;
 /// Makes a struct or an enum a domain event: it can be emitted in a transaction, and a relay then
 /// publishes it to Kafka.
 ///
-/// ```
-/// use outbox::DomainEvent;
-/// use serde::Serialize;
-/// use uuid::Uuid;
-///
-/// #[derive(Serialize, DomainEvent)]
-/// #[event(topic = "order-events", name = "order.created")]
-/// pub struct OrderCreated {
-///     pub order_id: Uuid,
-///     #[event(key)]
-///     pub customer_id: Uuid,
-///     #[event(header)]
-///     pub tenant: String,
-/// }
-/// ```
+#[doc = include_str!("../docs/example_event.md")]
 ///
 /// # `#[event(…)]`
 ///
@@ -102,28 +88,7 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// Runs an async function or method in a database transaction, and writes the events that it emits
 /// in the same transaction.
 ///
-/// ```
-/// use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
-/// # #[derive(serde::Serialize, DomainEvent)]
-/// # #[event(topic = "order-events", name = "order.created")]
-/// # pub struct OrderCreated { #[event(key)] customer: String }
-///
-/// struct OrderService {
-///     outbox: Outbox<sqlx::Sqlite>,
-/// }
-///
-/// impl OrderService {
-///     #[transactional_outbox(tx in self.outbox)]
-///     pub async fn create(&self, customer: String) -> Result<(), OutboxError> {
-///         sqlx::query("insert into orders (customer) values ($1)")
-///             .bind(&customer)
-///             .execute(&mut *tx)
-///             .await?;
-///         tx.emit(OrderCreated { customer })?;
-///         Ok(())
-///     }
-/// }
-/// ```
+#[doc = include_str!("../docs/example_transaction.md")]
 ///
 /// `Ok` inserts the events and commits. `Err` rolls back data and events, and so does dropping the
 /// future.
@@ -221,41 +186,7 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// Makes an async function the handler of an event: a `Consumer` runs it in a transaction, once for
 /// each event.
 ///
-/// ```
-/// use outbox::{DomainEvent, OutboxTx, consume::Classify, event_handler};
-/// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
-/// # #[event(topic = "order-events", name = "order.created")]
-/// # pub struct OrderCreated { #[event(key)] customer: String, item: String }
-///
-/// #[derive(Debug, thiserror::Error, Classify)]
-/// pub enum ReserveError {
-///     #[error("there is no item {0}")]
-///     #[classify(permanent)]
-///     UnknownItem(String),
-///     #[error(transparent)]
-///     Database(#[from] sqlx::Error),
-/// }
-///
-/// #[event_handler(
-///     group = "inventory",
-///     retry_topics = ["10s", "5m"],
-///     later_events = "wait"
-/// )]
-/// async fn reserve(
-///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
-///     order: OrderCreated,
-/// ) -> Result<(), ReserveError> {
-///     let reserve = "update stock set reserved = reserved + 1 where item = $1";
-///     let reserved = sqlx::query(reserve)
-///         .bind(&order.item)
-///         .execute(&mut *tx)
-///         .await?;
-///     if reserved.rows_affected() == 0 {
-///         return Err(ReserveError::UnknownItem(order.item));
-///     }
-///     Ok(())
-/// }
-/// ```
+#[doc = include_str!("../docs/example_handler.md")]
 ///
 /// The function becomes a type of the same name, which is an `EventHandler`: give it to a consumer
 /// by `consumer.handler(reserve)`. The function itself is `reserve::call`.
@@ -327,20 +258,7 @@ pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// The attribute of a type is the default of its variants.
 ///
-/// ```
-/// use outbox::consume::{Classify, ErrorClass};
-///
-/// #[derive(Classify)]
-/// enum ReserveError {
-///     #[classify(permanent)]
-///     UnknownItem,
-///     Database(sqlx::Error),
-/// }
-///
-/// assert_eq!(ReserveError::UnknownItem.class(), ErrorClass::Permanent);
-/// let error = ReserveError::Database(sqlx::Error::RowNotFound);
-/// assert_eq!(error.class(), ErrorClass::Transient);
-/// ```
+#[doc = include_str!("../docs/example_classify.md")]
 #[proc_macro_derive(Classify, attributes(classify))]
 pub fn derive_classify(input: TokenStream) -> TokenStream {
     classify::derive(input.into()).into()
