@@ -38,7 +38,7 @@ impl Scene {
     }
 
     async fn backlog_is(&self, events: u64) {
-        let is = async || self.outbox.status().await.unwrap().backlog == events;
+        let is = async || Box::pin(self.outbox.status()).await.unwrap().backlog == events;
         eventually(&format!("{events} events are not published"), is).await;
     }
 }
