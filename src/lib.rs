@@ -187,8 +187,8 @@ pub mod consume {
     #[cfg(feature = "kafka")]
     #[doc(inline)]
     pub use outbox_runtime::consume::{
-        Consumed, Consumer, ConsumerBuilder, DeadLetter, DeadLetters, DeadLettersBuilder,
-        Undecodable, UnknownEvents,
+        Consumed, Consumer, ConsumerBuilder, DeadLetter, DeadLetterId, DeadLetters,
+        DeadLettersBuilder, NotADeadLetterId, Undecodable, UnknownEvents,
     };
     #[cfg(feature = "kafka")]
     #[doc(no_inline)]
