@@ -9,9 +9,9 @@ use crate::doorbell::Doorbell;
 use crate::store::OutboxDatabase;
 use crate::store::names::Names;
 
-/// Default of [`OutboxBuilder::max_event_bytes`], in bytes of payload, key and headers together.
-/// librdkafka's own limit is 1,000,000 bytes (`message.max.bytes`); the difference is for the
-/// headers that the relay adds.
+/// Default of [`OutboxBuilder::max_event_bytes`](crate::OutboxBuilder::max_event_bytes), in bytes
+/// of payload, key and headers together. librdkafka's own limit is 1,000,000 bytes
+/// (`message.max.bytes`); the difference is for the headers that the relay adds.
 pub const DEFAULT_MAX_EVENT_BYTES: usize = 950_000;
 
 /// The settings of an outbox, and what wakes its relays.
