@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Relay;
+use super::settings::Settings;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
 use crate::observe::Heartbeat;
@@ -26,32 +27,15 @@ const LONGEST_TURN_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// The longest lease, and so the longest time until a dead relay is noticed.
 const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    pub(super) poll_interval: Duration,
-    pub(super) lease: Duration,
-    pub(super) batch_rows: u32,
-    pub(super) batch_bytes: u64,
-    pub(super) memory: u64,
-    pub(super) drain_timeout: Duration,
-    pub(super) park_after: u32,
-    pub(super) retry_parked: Duration,
-    pub(super) retention: Duration,
-}
+impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
+    /// A relay from `outbox` to `publisher`, with all settings at their defaults.
+    pub fn new(outbox: Outbox<DB>, publisher: P) -> Self {
+        RelayBuilder::new(outbox, publisher).finished()
+    }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            poll_interval: Duration::from_millis(250),
-            lease: Duration::from_secs(5),
-            batch_rows: 1_500,
-            batch_bytes: 1024 * 1024,
-            memory: 64 * 1024 * 1024,
-            drain_timeout: Duration::from_secs(10),
-            park_after: 5,
-            retry_parked: Duration::from_secs(30),
-            retention: Duration::ZERO,
-        }
+    /// A relay with other settings.
+    pub fn builder(outbox: Outbox<DB>, publisher: P) -> RelayBuilder<DB, P> {
+        RelayBuilder::new(outbox, publisher)
     }
 }
 

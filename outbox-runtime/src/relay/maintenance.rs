@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::Settings;
+use super::settings::Settings;
 use crate::observe;
 use crate::observe::target;
 use crate::outbox::Outbox;

@@ -6,6 +6,7 @@ mod lane;
 mod maintenance;
 mod memory;
 mod reading;
+mod settings;
 
 use std::fmt;
 use std::future::Future;
@@ -15,8 +16,8 @@ use tokio::task::JoinSet;
 
 pub use builder::RelayBuilder;
 
-use builder::Settings;
 use engine::Engine;
+use settings::Settings;
 
 use crate::error::OutboxError;
 use crate::observe::{Health, Heartbeat, target};
@@ -65,18 +66,6 @@ pub struct Relay<DB: OutboxDatabase, P, R = <DB as sealed::Database>::LaneStore>
     reader: R,
     settings: Settings,
     heartbeat: Heartbeat,
-}
-
-impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
-    /// A relay from `outbox` to `publisher`, with all settings at their defaults.
-    pub fn new(outbox: Outbox<DB>, publisher: P) -> Self {
-        RelayBuilder::new(outbox, publisher).finished()
-    }
-
-    /// A relay with other settings.
-    pub fn builder(outbox: Outbox<DB>, publisher: P) -> RelayBuilder<DB, P> {
-        RelayBuilder::new(outbox, publisher)
-    }
 }
 
 impl<DB: OutboxDatabase, P: Publisher, R: LaneStore> Relay<DB, P, R> {

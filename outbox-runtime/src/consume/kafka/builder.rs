@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::settings::Settings;
 use super::topics::Plan;
 use super::{Consumer, config};
 use crate::codec::Decode;
@@ -30,35 +31,16 @@ pub struct ConsumerBuilder<DB: OutboxDatabase> {
     settings: Settings,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    pub(super) concurrency: usize,
-    pub(super) max_in_flight: usize,
-    pub(super) max_bytes_in_flight: usize,
-    pub(super) drain_timeout: Duration,
-    pub(super) undecodable: Undecodable,
-    pub(super) unknown_events: UnknownEvents,
-    pub(super) create_topics: bool,
-    pub(super) inbox_retention: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            concurrency: 8,
-            max_in_flight: 1_000,
-            max_bytes_in_flight: 64 << 20,
-            drain_timeout: Duration::from_secs(10),
-            undecodable: Undecodable::DeadLetter,
-            unknown_events: UnknownEvents::Skip,
-            create_topics: true,
-            inbox_retention: Duration::from_secs(15 * 24 * 60 * 60),
-        }
+impl<DB: OutboxDatabase> Consumer<DB> {
+    /// The settings of a consumer that keeps its inbox in the tables of `outbox`. `kafka` may be
+    /// `"host:port,host:port"`.
+    pub fn builder(outbox: Outbox<DB>, kafka: impl Into<KafkaConfig>) -> ConsumerBuilder<DB> {
+        ConsumerBuilder::new(outbox, kafka.into())
     }
 }
 
 impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
-    pub(super) fn new(outbox: Outbox<DB>, kafka: KafkaConfig) -> Self {
+    fn new(outbox: Outbox<DB>, kafka: KafkaConfig) -> Self {
         Self { outbox, kafka, group: None, handlers: Vec::new(), settings: Settings::default() }
     }
 

@@ -16,10 +16,10 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::budget::{Budget, Bytes, Held, InHand};
-use super::builder::Settings;
 use super::client::{Context, TopicPartition};
 use super::forward::Forwarder;
 use super::records::owned;
+use super::settings::Settings;
 use super::startup::tables_found;
 use super::topics::Plan;
 use crate::consume::key_queue::KeyQueues;

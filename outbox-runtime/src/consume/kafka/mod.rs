@@ -10,6 +10,7 @@ mod forward;
 mod main_loop;
 mod records;
 mod run;
+mod settings;
 mod startup;
 mod topic_settings;
 mod topics;
@@ -23,7 +24,7 @@ pub use dead_letters::{
 
 use rdkafka::ClientConfig;
 
-use builder::Settings;
+use settings::Settings;
 use topics::Plan;
 
 use super::attempt::Group;
@@ -31,7 +32,6 @@ use super::worker::Consumed;
 use crate::error::OutboxError;
 use crate::kafka::{KafkaConfig, Properties};
 use crate::observe::{Health, Heartbeat, target};
-use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
 
 /// An idempotent consumer: of each event, its handler's changes are made once per group.
@@ -123,12 +123,6 @@ pub struct Consumer<DB: OutboxDatabase> {
 }
 
 impl<DB: OutboxDatabase> Consumer<DB> {
-    /// The settings of a consumer that keeps its inbox in the tables of `outbox`. `kafka` may be
-    /// `"host:port,host:port"`.
-    pub fn builder(outbox: Outbox<DB>, kafka: impl Into<KafkaConfig>) -> ConsumerBuilder<DB> {
-        ConsumerBuilder::new(outbox, kafka.into())
-    }
-
     /// Whether it is ready, and whether it is live: for the probes of an orchestrator.
     #[must_use]
     pub fn health(&self) -> Health {

@@ -3,7 +3,6 @@
 
 use rdkafka::ClientConfig;
 
-use super::KafkaPublisher;
 use crate::error::OutboxError;
 use crate::kafka::{KafkaConfig, Properties};
 
@@ -39,43 +38,20 @@ const DEFAULTS: &[(&str, &str)] = &[
 const STATISTICS: &str = "statistics.interval.ms";
 const EVERY_SECOND: &str = "1000";
 
-/// The settings of a [`KafkaPublisher`].
-#[derive(Debug)]
-pub struct KafkaPublisherBuilder {
-    source: String,
-    kafka: KafkaConfig,
-}
-
 pub(super) struct ProducerConfig {
     pub(super) source: String,
     pub(super) properties: Properties,
     pub(super) client: ClientConfig,
 }
 
-impl KafkaPublisherBuilder {
-    pub(super) fn new(kafka: KafkaConfig) -> Self {
-        Self { source: "/outbox".to_owned(), kafka }
-    }
-
-    /// The `ce_source` of the events: a URI reference that names the service. Default: `/outbox`.
-    #[must_use]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        self.source = source.into();
-        self
-    }
-
-    /// The publisher. It does not connect yet.
-    ///
-    /// # Errors
-    /// If there are no brokers, if librdkafka does not know a property or its value, or if a
-    /// property would break a guarantee: the error says which.
-    pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
-        let properties = self.kafka.set_by_user().or(DEFAULTS);
+impl ProducerConfig {
+    pub(super) fn checked(kafka: &KafkaConfig, source: String) -> Result<Self, OutboxError> {
+        let properties = kafka.set_by_user().or(DEFAULTS);
         let mut client = properties.client(refusal)?;
         // Only this publisher reads them. With rarer ones, a partition that has just acknowledged
         // would look stalled.
         client.set(STATISTICS, EVERY_SECOND);
-        KafkaPublisher::from_config(ProducerConfig { source: self.source, properties, client })
+        Ok(Self { source, properties, client })
     }
 }
 
@@ -132,6 +108,7 @@ const KEYED: [&str; 5] = ["murmur2_random", "murmur2", "consistent", "fnv1a_rand
 
 #[cfg(test)]
 mod tests {
+    use super::super::KafkaPublisher;
     use super::*;
     use crate::error::ErrorKind;
 

@@ -1,11 +1,13 @@
 //! Kafka: an idempotent producer that keeps the order, pipelines its sends, and waits for a broker
 //! that is away.
 
+mod builder;
 mod config;
 mod errors;
 mod order;
 mod producer;
 mod reports;
+mod sending;
 mod stalls;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 #[doc(no_inline)]
 pub use crate::kafka::KafkaConfig;
-pub use config::KafkaPublisherBuilder;
+pub use builder::KafkaPublisherBuilder;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
@@ -122,21 +124,6 @@ impl Current {
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl KafkaPublisher {
-    /// A publisher with all settings at their defaults. `kafka` may be `"host:port,host:port"`.
-    ///
-    /// It connects when it first publishes, and waits for brokers that are away.
-    ///
-    /// # Errors
-    /// As [`KafkaPublisherBuilder::build`].
-    pub fn new(kafka: impl Into<KafkaConfig>) -> Result<Self, OutboxError> {
-        Self::builder(kafka).build()
-    }
-
-    /// A publisher with other settings.
-    pub fn builder(kafka: impl Into<KafkaConfig>) -> KafkaPublisherBuilder {
-        KafkaPublisherBuilder::new(kafka.into())
-    }
-
     fn from_config(config: ProducerConfig) -> Result<Self, OutboxError> {
         let meaning = "events stay in the outbox, and the relay keeps trying";
         let brokers = Brokers::new(config.properties.brokers(), meaning);

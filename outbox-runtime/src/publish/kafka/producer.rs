@@ -14,25 +14,20 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientConfig, Message as _, Statistics};
 
-use super::errors;
 use super::order::Established;
-use super::reports::{Ack, Reports, Sending};
+use super::reports::{Ack, Reports};
 use super::stalls::{Progress, Stalls};
 use crate::kafka::{self, Brokers, aside};
-use crate::publish::DeliveryReport;
 use crate::publish::headers::message_headers;
 use crate::record::{EventRecord, StoredEvent};
-
-/// Number of sends after which other tasks of the thread get their turn.
-const SENDS_PER_YIELD: usize = 256;
 
 pub(super) struct Producer {
     /// The client; taken when this is dropped.
     client: Option<ThreadedProducer<Context>>,
     pub(super) reports: Arc<Reports>,
-    established: Established,
+    pub(super) established: Established,
     progress: Arc<Progress>,
-    stalls: Arc<Stalls>,
+    pub(super) stalls: Arc<Stalls>,
     /// Whether it was given up because a topic takes nothing: librdkafka cannot purge the events of
     /// one topic alone.
     abandoned: AtomicBool,
@@ -78,62 +73,9 @@ impl Producer {
         self.client.as_ref().and_then(|client| client.client().fatal_error())
     }
 
-    /// Sends the events of each key in their order.
-    pub(super) async fn publish(
-        self: &Arc<Self>,
-        events: &[StoredEvent],
-        source: &str,
-    ) -> Vec<DeliveryReport> {
-        let sending = Sending::begin(self, events.len());
-        let mut waiting: Vec<usize> = (0..events.len()).collect();
-        while !waiting.is_empty() {
-            let (now, later) = self.established.part(events, waiting);
-            let sent = self.send_all(events, &now, &sending, source).await;
-            let delivered = sending.reported().await;
-            self.established
-                .note(sending.acknowledged().into_iter().map(|(i, ack)| (&events[i], ack)));
-            if !sent || !delivered {
-                break;
-            }
-            waiting = later;
-        }
-        let outcomes = sending.finish();
-        let fatal = self.fatal_error().map(|(code, _)| code);
-        let reports = outcomes.into_iter().zip(events).map(|(outcome, event)| match outcome {
-            Some(Ok(ack)) => {
-                self.stalls.delivered(&event.record.topic, ack.partition);
-                DeliveryReport::Delivered
-            }
-            Some(Err(error)) => errors::not_delivered(&event.record, error, fatal, &self.stalls),
-            None => DeliveryReport::NotSent,
-        });
-        reports.collect()
-    }
-
-    /// Returns `false` if an event could not be sent; those behind it were not sent either.
-    async fn send_all(
-        self: &Arc<Self>,
-        events: &[StoredEvent],
-        places: &[usize],
-        sending: &Sending<'_>,
-        source: &str,
-    ) -> bool {
-        for (sent, place) in places.iter().enumerate() {
-            if sent % SENDS_PER_YIELD == SENDS_PER_YIELD - 1 {
-                tokio::task::yield_now().await;
-            }
-            let slot = sending.open(*place);
-            if let Err(error) = self.send(&events[*place], slot, source).await {
-                self.reports.set(slot, Err(error));
-                return false;
-            }
-        }
-        true
-    }
-
     /// Queues one event, and waits while librdkafka's queue is full. The record has the time of
     /// sending: brokers delete old records by it, and refuse records of the future.
-    async fn send(
+    pub(super) async fn send(
         self: &Arc<Self>,
         event: &StoredEvent,
         slot: usize,

@@ -2,16 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
-
-use super::producer::Producer;
-
-/// Interval at which a waiting call checks whether the producer has ended, and whether a topic
-/// takes nothing.
-const CHECK: Duration = Duration::from_secs(1);
 
 /// The acknowledgement of an event: it is durable.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +43,51 @@ struct Batch {
 }
 
 impl Reports {
+    /// Opens a batch of `events` events. Returns its first slot, and what is notified when all that
+    /// were sent have a report, or one has failed.
+    pub(super) fn open(&self, events: usize) -> (usize, Arc<Notify>) {
+        let changed = Arc::<Notify>::default();
+        let mut batches = self.batches();
+        let first_slot = batches.next_slot;
+        batches.next_slot = first_slot.wrapping_add(events);
+        let batch = Batch {
+            outcomes: (0..events).map(|_| None).collect(),
+            missing: 0,
+            failed: false,
+            changed: Arc::clone(&changed),
+        };
+        batches.open.insert(first_slot, batch);
+        (first_slot, changed)
+    }
+
+    /// One more event of a batch is about to be sent.
+    pub(super) fn expect_one(&self, first_slot: usize) {
+        if let Some(batch) = self.batches().open.get_mut(&first_slot) {
+            batch.missing += 1;
+        }
+    }
+
+    /// Whether every event of a batch that was sent is delivered; `None` while reports are missing.
+    pub(super) fn all_delivered(&self, first_slot: usize) -> Option<bool> {
+        match self.batches().open.get(&first_slot) {
+            Some(batch) if batch.missing > 0 => None,
+            batch => Some(batch.is_some_and(|batch| !batch.failed)),
+        }
+    }
+
+    /// The acknowledgements of a batch so far, by the indexes of their events.
+    pub(super) fn acknowledged(&self, first_slot: usize) -> Vec<(usize, Ack)> {
+        let batches = self.batches();
+        let outcomes = batches.open.get(&first_slot).map_or(&[][..], |batch| &batch.outcomes);
+        let acks = outcomes.iter().enumerate();
+        acks.filter_map(|(i, outcome)| Some((i, *outcome.as_ref()?.as_ref().ok()?))).collect()
+    }
+
+    /// Closes a batch: reports of it that are still to come are ignored.
+    pub(super) fn close(&self, first_slot: usize) -> Vec<Outcome> {
+        self.batches().open.remove(&first_slot).map_or_else(Vec::new, |batch| batch.outcomes)
+    }
+
     fn batches(&self) -> MutexGuard<'_, Batches> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,84 +106,5 @@ impl Reports {
         }
         drop(batches);
         self.room.notify_one();
-    }
-}
-
-/// One call of `publish`. If it is dropped before its end, what is still queued is purged.
-pub(super) struct Sending<'a> {
-    producer: &'a Arc<Producer>,
-    first_slot: usize,
-    changed: Arc<Notify>,
-    finished: bool,
-}
-
-impl<'a> Sending<'a> {
-    pub(super) fn begin(producer: &'a Arc<Producer>, events: usize) -> Self {
-        let changed = Arc::<Notify>::default();
-        let mut batches = producer.reports.batches();
-        let first_slot = batches.next_slot;
-        batches.next_slot = first_slot.wrapping_add(events);
-        let batch = Batch {
-            outcomes: (0..events).map(|_| None).collect(),
-            missing: 0,
-            failed: false,
-            changed: Arc::clone(&changed),
-        };
-        batches.open.insert(first_slot, batch);
-        drop(batches);
-        Self { producer, first_slot, changed, finished: false }
-    }
-
-    /// The slot of the `i`th event, whose report is awaited from now on.
-    pub(super) fn open(&self, i: usize) -> usize {
-        if let Some(batch) = self.producer.reports.batches().open.get_mut(&self.first_slot) {
-            batch.missing += 1;
-        }
-        self.first_slot.wrapping_add(i)
-    }
-
-    /// Waits until every event that was sent has its report. Returns `false` if one of them failed.
-    pub(super) async fn reported(&self) -> bool {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let batches = self.producer.reports.batches();
-                match batches.open.get(&self.first_slot) {
-                    Some(batch) if batch.missing > 0 => {}
-                    batch => return batch.is_some_and(|batch| !batch.failed),
-                }
-            }
-            // librdkafka purges its queue after a fatal error, but not what is in flight. An event
-            // in flight that the broker refused as out of order would wait for a retry for ever.
-            if self.producer.is_over() {
-                self.producer.purge();
-            } else {
-                self.producer.look_for_stalls();
-            }
-            let _ = tokio::time::timeout(CHECK, changed).await;
-        }
-    }
-
-    /// The acknowledgements so far, by the indexes of their events.
-    pub(super) fn acknowledged(&self) -> Vec<(usize, Ack)> {
-        let batches = self.producer.reports.batches();
-        let outcomes = batches.open.get(&self.first_slot).map_or(&[][..], |batch| &batch.outcomes);
-        let acks = outcomes.iter().enumerate();
-        acks.filter_map(|(i, outcome)| Some((i, *outcome.as_ref()?.as_ref().ok()?))).collect()
-    }
-
-    pub(super) fn finish(mut self) -> Vec<Outcome> {
-        self.finished = true;
-        let batch = self.producer.reports.batches().open.remove(&self.first_slot);
-        batch.map_or_else(Vec::new, |batch| batch.outcomes)
-    }
-}
-
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.producer.reports.batches().open.remove(&self.first_slot);
-            self.producer.purge();
-        }
     }
 }

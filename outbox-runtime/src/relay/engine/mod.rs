@@ -24,10 +24,10 @@ use tokio::time::Instant;
 use database::Database;
 use releasing::Releasing;
 
-use super::builder::Settings;
 use super::lane::{HeldLane, InFlightBatch};
 use super::memory::{Held, Memory};
 use super::reading::{Ask, Bounds, Reading};
+use super::settings::Settings;
 use crate::error::OutboxError;
 use crate::observe::{self, Heartbeat, target};
 use crate::publish::{DeliveryReport, Publisher};

@@ -10,6 +10,10 @@ use crate::consume::forward::{ERROR, ERROR_CLASS, LAST_FAILURE, PAYLOAD_LEFT_OUT
 use crate::consume::message::Message;
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
 
+/// Header of a message on the dead-letter topic that says what became of an earlier one.
+pub(super) const RESOLVED: &str = "outbox-resolved";
+pub(super) const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
+
 /// Where a dead letter is on its topic. As text it is `PARTITION:OFFSET`, as in `0:42`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeadLetterId {

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 
 pub use letter::{DeadLetter, DeadLetterId, NotADeadLetterId};
 
+use letter::{RESOLVED, RESOLVED_OFFSET};
 use read::Reader;
 
 use super::config;
@@ -19,10 +20,6 @@ use crate::consume::forward::headers;
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{KafkaConfig, Properties, aside};
-
-/// Header of a message on the dead-letter topic that says what became of an earlier one.
-const RESOLVED: &str = "outbox-resolved";
-const RESOLVED_OFFSET: &str = "outbox-resolved-offset";
 
 /// The dead letters of a topic and a consumer group.
 ///

@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::{DeadLetterId, RESOLVED, RESOLVED_OFFSET};
+use super::letter::{DeadLetterId, RESOLVED, RESOLVED_OFFSET};
 use crate::consume::kafka::config;
 use crate::consume::kafka::records::{owned, without_payload};
 use crate::consume::message::Message;

@@ -1,0 +1,130 @@
+//! One call of `publish`: its events are sent, and their reports awaited.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::errors;
+use super::producer::Producer;
+use super::reports::{Ack, Outcome};
+use crate::publish::DeliveryReport;
+use crate::record::StoredEvent;
+
+/// Number of sends after which other tasks of the thread get their turn.
+const SENDS_PER_YIELD: usize = 256;
+/// Interval at which a waiting call checks whether the producer has ended, and whether a topic
+/// takes nothing.
+const CHECK: Duration = Duration::from_secs(1);
+
+impl Producer {
+    /// Sends the events of each key in their order.
+    pub(super) async fn publish(
+        self: &Arc<Self>,
+        events: &[StoredEvent],
+        source: &str,
+    ) -> Vec<DeliveryReport> {
+        let sending = Sending::begin(self, events.len());
+        let mut waiting: Vec<usize> = (0..events.len()).collect();
+        while !waiting.is_empty() {
+            let (now, later) = self.established.part(events, waiting);
+            let sent = self.send_all(events, &now, &sending, source).await;
+            let delivered = sending.reported().await;
+            self.established
+                .note(sending.acknowledged().into_iter().map(|(i, ack)| (&events[i], ack)));
+            if !sent || !delivered {
+                break;
+            }
+            waiting = later;
+        }
+        let outcomes = sending.finish();
+        let fatal = self.fatal_error().map(|(code, _)| code);
+        let reports = outcomes.into_iter().zip(events).map(|(outcome, event)| match outcome {
+            Some(Ok(ack)) => {
+                self.stalls.delivered(&event.record.topic, ack.partition);
+                DeliveryReport::Delivered
+            }
+            Some(Err(error)) => errors::not_delivered(&event.record, error, fatal, &self.stalls),
+            None => DeliveryReport::NotSent,
+        });
+        reports.collect()
+    }
+
+    /// Returns `false` if an event could not be sent; those behind it were not sent either.
+    async fn send_all(
+        self: &Arc<Self>,
+        events: &[StoredEvent],
+        places: &[usize],
+        sending: &Sending<'_>,
+        source: &str,
+    ) -> bool {
+        for (sent, place) in places.iter().enumerate() {
+            if sent % SENDS_PER_YIELD == SENDS_PER_YIELD - 1 {
+                tokio::task::yield_now().await;
+            }
+            let slot = sending.open(*place);
+            if let Err(error) = self.send(&events[*place], slot, source).await {
+                self.reports.set(slot, Err(error));
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// One call of `publish`. If it is dropped before its end, what is still queued is purged.
+struct Sending<'a> {
+    producer: &'a Arc<Producer>,
+    first_slot: usize,
+    changed: Arc<Notify>,
+    finished: bool,
+}
+
+impl<'a> Sending<'a> {
+    fn begin(producer: &'a Arc<Producer>, events: usize) -> Self {
+        let (first_slot, changed) = producer.reports.open(events);
+        Self { producer, first_slot, changed, finished: false }
+    }
+
+    /// The slot of the `i`th event, whose report is awaited from now on.
+    fn open(&self, i: usize) -> usize {
+        self.producer.reports.expect_one(self.first_slot);
+        self.first_slot.wrapping_add(i)
+    }
+
+    /// Waits until every event that was sent has its report. Returns `false` if one of them failed.
+    async fn reported(&self) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(delivered) = self.producer.reports.all_delivered(self.first_slot) {
+                return delivered;
+            }
+            // librdkafka purges its queue after a fatal error, but not what is in flight. An event
+            // in flight that the broker refused as out of order would wait for a retry for ever.
+            if self.producer.is_over() {
+                self.producer.purge();
+            } else {
+                self.producer.look_for_stalls();
+            }
+            let _ = tokio::time::timeout(CHECK, changed).await;
+        }
+    }
+
+    fn acknowledged(&self) -> Vec<(usize, Ack)> {
+        self.producer.reports.acknowledged(self.first_slot)
+    }
+
+    fn finish(mut self) -> Vec<Outcome> {
+        self.finished = true;
+        self.producer.reports.close(self.first_slot)
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.producer.reports.close(self.first_slot);
+            self.producer.purge();
+        }
+    }
+}
