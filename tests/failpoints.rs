@@ -274,6 +274,22 @@ async fn dies_while_it_reclaims<DB: Stored>(scene: Scene<DB>) {
     scene.all_arrived(5, 8).await;
 }
 
+/// The table of signs of life is larger than what is left as it is.
+async fn dies_while_it_compacts(scene: Scene<sqlx::Postgres>) {
+    scene.commit(5, 1..=3).await;
+    sqlx::query(
+        "insert into outbox_heartbeat (owner, alive_until, lease_millis)
+         select gen_random_uuid(), now(), 1 from generate_series(1, 300000)",
+    )
+    .execute(scene.outbox.pool())
+    .await
+    .unwrap();
+    scene.start_doomed().dies().await;
+    scene.commit(5, 4..=5).await;
+    scene.recover(0).await;
+    scene.all_arrived(5, 5).await;
+}
+
 macro_rules! tests {
     ($store:ident, $database:ty: $($promise:ident = $act:ident at $failpoint:literal;)*) => {
         mod $store {
@@ -309,4 +325,6 @@ tests_on_every_store! {
 
 tests!(postgres_only, sqlx::Postgres:
     a_relay_that_dies_while_it_truncates_a_leaf_loses_nothing = dies_while_it_reclaims at "in-reclaim";
+    a_relay_that_dies_while_it_truncates_its_signs_of_life_loses_nothing =
+        dies_while_it_compacts at "while-compacting";
 );
