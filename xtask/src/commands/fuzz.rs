@@ -9,7 +9,7 @@ use std::thread;
 
 use clap::Args;
 
-use super::test;
+use super::{TESTED_FEATURES, test};
 use crate::Error;
 use crate::paths::workspace_root;
 use crate::servers::{PgVersion, fetch_all};
@@ -94,8 +94,8 @@ pub(super) fn stress(arguments: &[String]) -> Result<ExitCode, Error> {
 fn run_test(test: &str, environment: &[(&str, Option<String>)]) -> Result<ExitCode, Error> {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     for arguments in [
-        &["build", "--quiet", "--workspace", "--all-features", "--examples"] as &[_],
-        &["test", "--all-features", "--test", test, "--", "--nocapture"],
+        &["build", "--quiet", "--workspace", "--features", TESTED_FEATURES, "--examples"] as &[_],
+        &["test", "--features", TESTED_FEATURES, "--test", test, "--", "--nocapture"],
     ] {
         let mut command = Command::new(&cargo);
         command.args(arguments).current_dir(workspace_root()).stdin(Stdio::null());

@@ -27,9 +27,13 @@ and what the machine lacks for that (Java 17, Maven, xz, PgBouncer) from Debian'
 root. A C compiler, make and tar must be there. `test` fetches nothing beforehand if all three
 variables are set.";
 
+/// Features that the tests are built with: all that do not need OpenSSL. To build that takes minutes,
+/// and modules of perl that a fresh machine may not have.
+const TESTED_FEATURES: &str = "outbox/postgres,outbox/sqlite,outbox/kafka,outbox/metrics";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run `cargo test --workspace --all-features [ARGS]…` against real servers
+    /// Run `cargo test --workspace [ARGS]…` against real servers
     ///
     /// Servers that are not named by DATABASE_URL (the main Postgres), DATABASE_URL_ALT (a second
     /// one of another version) and KAFKA_BROKERS are started for the run and stopped after it.

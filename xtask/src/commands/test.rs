@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::TESTED_FEATURES;
 use super::summary::Summary;
 use crate::Error;
 use crate::net::wait_for;
@@ -165,7 +166,7 @@ fn remove_data(dir: &Path) {
 /// Tests run the examples as processes, and `cargo test --test …` does not build them.
 fn build_examples(cargo: &str) -> Result<(), Error> {
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--workspace", "--all-features", "--examples"]);
+    build.args(["build", "--quiet", "--workspace", "--features", TESTED_FEATURES, "--examples"]);
     let built = build.current_dir(paths::workspace_root()).stdin(Stdio::null()).status();
     if built.map_err(|error| Error::spawn(cargo, error))?.success() {
         return Ok(());
@@ -182,7 +183,7 @@ fn cargo_test(
     build_examples(&cargo)?;
     let mut child = Command::new(&cargo)
         // All failures of a run are reported, not only those of the first binary that has any.
-        .args(["test", "--workspace", "--all-features", "--no-fail-fast"])
+        .args(["test", "--workspace", "--features", TESTED_FEATURES, "--no-fail-fast"])
         .args(arguments)
         .envs(servers.environment.iter().map(|(name, value)| (name, value)))
         .env(THREADS, given(THREADS).unwrap_or_else(threads))
