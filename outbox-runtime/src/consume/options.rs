@@ -43,8 +43,8 @@ pub(crate) struct RetrySchedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LaterEvents {
     /// They wait behind it: the key stays in order, and all of them are late. Until then they are
-    /// kept in the database, in the table `…_key_queue`. They are handled as soon as the earlier one
-    /// is handled or a dead letter.
+    /// kept in the database, in the table `…_key_queue`. They are handled as soon as the earlier
+    /// one is handled or a dead letter.
     Wait,
     /// They are handled at once: the key's order is given up.
     Overtake,
@@ -53,8 +53,8 @@ pub enum LaterEvents {
 /// How a message that no outbox wrote is recognised when it comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ForeignId {
-    /// By its place: topic, partition and offset. If its producer sends it twice, it is handled
-    /// twice.
+    /// By its place: topic, partition, offset and timestamp. If its producer sends it twice, it is
+    /// handled twice.
     Place,
     /// By the value of this header, within its topic.
     Header(&'static str),

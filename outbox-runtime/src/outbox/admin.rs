@@ -67,9 +67,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// is larger). Those of a topic and key are together, in their order; keys are in no particular
     /// order.
     ///
-    /// A relay parks an event that the broker refused [several times](crate::RelayBuilder::park_after),
-    /// and with it the later events of its topic and key, so that those stay in order and the other
-    /// keys continue.
+    /// A relay parks an event that the broker refused [several
+    /// times](crate::RelayBuilder::park_after), and with it the later events of its topic and key,
+    /// so that those stay in order and the other keys continue.
     ///
     /// ```
     /// # async fn example(
@@ -192,8 +192,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     /// Publishes retained events again, with their ids, after all that is in the outbox now; a
     /// consumer skips those whose ids it remembers. Returns their number. They are copied in one
-    /// transaction, in their order, each once, even if it was replayed before. Parked and discarded
-    /// events are replayed only [by id](Replay::ids). See
+    /// transaction, in their order, each once, even if it was replayed before. Events that are
+    /// still parked are left out. Discarded events are replayed only [by id](Replay::ids). See
     /// [`RelayBuilder::retention`](crate::RelayBuilder::retention) for what is retained.
     ///
     /// All of it happens in the database. On Postgres it fails after ten minutes, or after
