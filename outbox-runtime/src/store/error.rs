@@ -28,6 +28,8 @@ impl From<OutboxError> for StoreError {
     }
 }
 
+// Not for users: they cannot have one.
+#[diagnostic::do_not_recommend]
 impl From<StoreError> for OutboxError {
     fn from(error: StoreError) -> Self {
         error.0
