@@ -3,9 +3,8 @@
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use crate::support::{
-    self, OTHER_POSTGRES, OrderCreated, POSTGRES, migrated, until_true, within_a_minute,
-};
+use crate::support::proxy::{Proxy, Way};
+use crate::support::{self, OrderCreated, POSTGRES, migrated, until_true, within_a_minute};
 use outbox::consume::{EventContext, EventHandler};
 use outbox::testing::{HandlerTest, TestMessage};
 use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};
@@ -113,11 +112,16 @@ fn given_up<F: Future>(future: F) {
 /// own.
 #[tokio::test]
 async fn a_transaction_whose_savepoint_was_given_up_as_it_began_commits_nothing() {
-    let outbox = outbox_on(support::postgres(OTHER_POSTGRES, 2).await).await;
+    let pool = support::postgres(POSTGRES, 2).await;
+    let (proxy, options) = Proxy::of_pool(&pool).await;
+    let outbox = outbox_on(PgPoolOptions::new().connect_with(options).await.unwrap()).await;
     let mut tx = outbox.begin().await.unwrap();
     tx.execute("insert into orders values (1)").await.unwrap();
     tx.emit(OrderCreated::new("a", 1)).unwrap();
+    // Or the answer may be there already when it is given up.
+    proxy.silence_open(Way::ToClient);
     given_up(tx.savepoint());
+    proxy.thaw();
     tx.execute("insert into orders values (2)").await.unwrap_err();
     tx.savepoint().await.unwrap_err();
     let error = tx.commit().await.unwrap_err();

@@ -150,9 +150,9 @@ async fn a_handler_states_what_it_rests_on_and_loosens_nothing() {
 #[tokio::test]
 async fn a_relay_is_not_ended_by_timeouts_of_the_role() {
     let defaults = [
-        ("statement_timeout", "150ms"),
-        ("lock_timeout", "150ms"),
-        ("idle_in_transaction_session_timeout", "150ms"),
+        ("statement_timeout", "2s"),
+        ("lock_timeout", "2s"),
+        ("idle_in_transaction_session_timeout", "2s"),
     ];
     let outbox = migrated(Outbox::new(support::postgres_with(POSTGRES, &defaults, 4).await)).await;
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
@@ -170,7 +170,7 @@ async fn a_relay_is_not_ended_by_timeouts_of_the_role() {
     until_true(
         &admin,
         "select exists (select from pg_stat_activity where datname = current_database() \
-           and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '500 ms')",
+           and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '3 s')",
     )
     .await;
     lock.rollback().await.unwrap();

@@ -225,11 +225,11 @@ fn cargo_test(
 /// How many tests of a program run at the same time.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Four for each core, instead of one: most tests wait for a server most of their time.
+/// Two for each core, instead of one: most tests wait for a server most of their time.
 fn threads() -> String {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     // Each has connections to the same Postgres.
-    (4 * cores).min(16).to_string()
+    (2 * cores).min(16).to_string()
 }
 
 /// Waits for cargo, and passes on the signal that this process gets.
