@@ -132,6 +132,25 @@ impl EventRecord {
     }
 }
 
+#[cfg(test)]
+impl EventRecord {
+    /// For unit tests: an event of topic `orders`, with an id of its own and no payload.
+    pub(crate) fn of_key(key: Option<&str>) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            topic: "orders".into(),
+            key: key.map(Into::into),
+            name: "order.created".into(),
+            version: 1,
+            content_type: "application/json".into(),
+            headers: Headers::default(),
+            payload: None,
+            occurred_at: SystemTime::UNIX_EPOCH,
+            partition: None,
+        }
+    }
+}
+
 /// An event read from the outbox, and its place there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -115,27 +115,17 @@ impl Topic {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::event::Headers;
     use crate::record::Lane;
 
     fn event(key: Option<&str>) -> StoredEvent {
-        let (id, key) = (Uuid::now_v7(), key.map(|key| key.as_bytes().to_vec()));
-        let record = EventRecord {
-            id,
-            topic: "orders".into(),
-            name: "order.created".into(),
-            version: 1,
-            content_type: "application/json".into(),
-            headers: Headers::default(),
-            payload: None,
-            partition: None,
-            occurred_at: std::time::SystemTime::now(),
-            key,
-        };
-        StoredEvent { lane: Lane::of(record.key.as_deref(), id), seq: 1, record, unreadable: None }
+        let record = EventRecord::of_key(key);
+        StoredEvent {
+            lane: Lane::of(record.key.as_deref(), record.id),
+            seq: 1,
+            record,
+            unreadable: None,
+        }
     }
 
     #[test]

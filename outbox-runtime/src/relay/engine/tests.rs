@@ -1,14 +1,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::span;
-use uuid::Uuid;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::event::Headers;
 use crate::record::{EventRecord, KeyDigest, StoredEvent};
 use crate::store::{LaneRead, Rest, Retry};
 use crate::testing::MemoryPublisher;
@@ -76,18 +74,8 @@ fn lease(lane: Lane) -> Lease {
 }
 
 fn event(seq: i64, key: &str) -> StoredEvent {
-    let record = EventRecord {
-        id: Uuid::now_v7(),
-        topic: "orders".into(),
-        key: Some(key.into()),
-        name: "order.created".into(),
-        version: 1,
-        content_type: "application/json".into(),
-        headers: Headers::new(),
-        payload: Some(seq.to_string().into()),
-        occurred_at: SystemTime::UNIX_EPOCH,
-        partition: None,
-    };
+    let payload = Some(seq.to_string().into());
+    let record = EventRecord { payload, ..EventRecord::of_key(Some(key)) };
     StoredEvent { lane: Lane::of(record.key.as_deref(), record.id), seq, record, unreadable: None }
 }
 

@@ -144,27 +144,11 @@ impl ParkedKeys {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use uuid::Uuid;
-
     use super::*;
-    use crate::event::Headers;
     use crate::record::{Lane, StoredEvent};
 
     fn record(topic: &'static str, key: &str) -> EventRecord {
-        EventRecord {
-            id: Uuid::now_v7(),
-            topic: topic.into(),
-            key: Some(key.into()),
-            name: "n".into(),
-            version: 1,
-            content_type: "application/json".into(),
-            headers: Headers::new(),
-            payload: None,
-            occurred_at: SystemTime::UNIX_EPOCH,
-            partition: None,
-        }
+        EventRecord { topic: topic.into(), ..EventRecord::of_key(Some(key)) }
     }
 
     fn key(record: &EventRecord) -> KeyDigest {

@@ -1,10 +1,7 @@
-use std::time::{Duration, SystemTime};
-
-use uuid::Uuid;
+use std::time::Duration;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::event::Headers;
 use crate::record::{EventRecord, Lane};
 
 /// A cursor is the number of the last event before it.
@@ -18,18 +15,7 @@ fn lane() -> OneLane {
 }
 
 fn event(seq: i64, key: &str) -> StoredEvent {
-    let record = EventRecord {
-        id: Uuid::now_v7(),
-        topic: "orders".into(),
-        key: Some(key.into()),
-        name: "order.created".into(),
-        version: 1,
-        content_type: "application/json".into(),
-        headers: Headers::new(),
-        payload: None,
-        occurred_at: SystemTime::UNIX_EPOCH,
-        partition: None,
-    };
+    let record = EventRecord::of_key(Some(key));
     StoredEvent { lane: Lane::from_number(0), seq, record, unreadable: None }
 }
 
