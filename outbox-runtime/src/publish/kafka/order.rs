@@ -67,7 +67,11 @@ impl Established {
                 // one.
                 Entry::Occupied(before) if *before.get() != record.partition => false,
                 Entry::Occupied(_) => {
-                    let topic = topics.get(&*record.topic).zip(self.hash(record, record.partition));
+                    let hash = match record.partition {
+                        None => Some(key),
+                        partition => self.hash(record, partition),
+                    };
+                    let topic = topics.get(&*record.topic).zip(hash);
                     topic.is_some_and(|(topic, hash)| topic.knows(hash, now))
                 }
             };
@@ -83,10 +87,10 @@ impl Established {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         for (event, ack) in acknowledged {
             let record = &event.record;
-            if !topics.contains_key(&*record.topic) {
-                topics.insert(record.topic.to_string(), Topic::default());
-            }
-            let Some(topic) = topics.get_mut(&*record.topic) else { continue };
+            let topic = match topics.get_mut(&*record.topic) {
+                Some(topic) => topic,
+                None => topics.entry(record.topic.to_string()).or_default(),
+            };
             let last = topic.acknowledged.entry(ack.partition).or_insert(ack.at);
             *last = ack.at.max(*last);
             if let Some(hash) = self.hash(record, record.partition) {
