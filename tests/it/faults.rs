@@ -134,23 +134,35 @@ async fn a_broker_that_dies_and_comes_back_gets_every_event() {
     assert_eq!(relay.await.unwrap().unwrap(), 19);
 }
 
+/// A server that the test may kill, and a pool to it.
+async fn own_postgres(
+    scratch: &ScratchDir,
+    acquire_timeout: Duration,
+) -> (xtask::servers::Postgres, PgPool) {
+    let options = PgOptions::default();
+    let postgres =
+        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), options).unwrap();
+    let pool = PgPoolOptions::new().acquire_timeout(acquire_timeout);
+    let pool = pool.connect(postgres.url()).await.unwrap();
+    (postgres, pool)
+}
+
+/// A relay that has published its first event.
+async fn publishing(outbox: &Outbox<Postgres>) -> (MemoryPublisher, RunningRelay) {
+    let kafka = MemoryPublisher::new();
+    let relay = RunningRelay::start(new_relay(outbox, kafka.clone()));
+    commit(outbox, 1).await;
+    within_a_minute(kafka.wait_for(1)).await;
+    (kafka, relay)
+}
+
 #[tokio::test]
 async fn a_database_that_dies_and_comes_back_is_waited_for() {
     let scratch = ScratchDir::new("database-dies").unwrap();
-    let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
-            .unwrap();
-    let pool = PgPoolOptions::new()
-        .acquire_timeout(Duration::from_secs(5))
-        .connect(postgres.url())
-        .await
-        .unwrap();
+    let (mut postgres, pool) = own_postgres(&scratch, Duration::from_secs(5)).await;
     let outbox = migrated(Outbox::new(pool)).await;
-    let kafka = MemoryPublisher::new();
     let (log, _guard) = Log::of_this_thread("warn");
-    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
-    commit(&outbox, 1).await;
-    within_a_minute(kafka.wait_for(1)).await;
+    let (kafka, relay) = publishing(&outbox).await;
 
     postgres.kill();
     let words = ["the relay cannot use the database"];
@@ -168,14 +180,7 @@ async fn a_consumer_waits_for_a_database_that_is_away_and_counts_no_attempt() {
     event_on_topic!(Created, "faults-consumer");
     create_topic(Created::TOPIC, 3, &[]).await;
     let scratch = ScratchDir::new("consumer-database").unwrap();
-    let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
-            .unwrap();
-    let pool = PgPoolOptions::new()
-        .acquire_timeout(Duration::from_secs(2))
-        .connect(postgres.url())
-        .await
-        .unwrap();
+    let (mut postgres, pool) = own_postgres(&scratch, Duration::from_secs(2)).await;
     let outbox = with_handled(migrated(Outbox::new(pool)).await).await;
     let (log, _guard) = Log::of_this_thread("warn");
     let handler =
@@ -308,20 +313,10 @@ async fn a_consumer_set_up_wrongly_says_so_before_it_starts() {
 #[tokio::test]
 async fn a_server_that_takes_no_writes_is_waited_for_until_it_is_the_primary() {
     let scratch = ScratchDir::new("standby").unwrap();
-    let mut postgres =
-        xtask::servers::Postgres::start(PgVersion::V15, scratch.path(), PgOptions::default())
-            .unwrap();
-    let pool = PgPoolOptions::new()
-        .acquire_timeout(Duration::from_secs(20))
-        .connect(postgres.url())
-        .await
-        .unwrap();
+    let (mut postgres, pool) = own_postgres(&scratch, Duration::from_secs(20)).await;
     let outbox = migrated(Outbox::new(pool)).await;
-    let kafka = MemoryPublisher::new();
     let (log, _guard) = Log::of_this_thread("warn");
-    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
-    commit(&outbox, 1).await;
-    within_a_minute(kafka.wait_for(1)).await;
+    let (kafka, relay) = publishing(&outbox).await;
 
     let data: String =
         sqlx::query_scalar("show data_directory").fetch_one(outbox.pool()).await.unwrap();
@@ -353,11 +348,8 @@ async fn credentials_that_are_rotated_while_the_relay_runs_are_taken_up() {
     let options = (*admin.connect_options()).clone();
     let pool = PgPoolOptions::new().connect_with(options.clone().username(&old)).await.unwrap();
     let outbox = migrated(Outbox::new(pool)).await;
-    let kafka = MemoryPublisher::new();
     let (log, _guard) = Log::of_this_thread("warn");
-    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
-    commit(&outbox, 1).await;
-    within_a_minute(kafka.wait_for(1)).await;
+    let (kafka, relay) = publishing(&outbox).await;
 
     let lock = format!("alter role {old} nologin");
     sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&admin).await.unwrap();
