@@ -24,7 +24,7 @@ pub(super) fn not_delivered(
             Some(fatal) if !is_aftermath(fatal) => {
                 not_delivered(event, KafkaError::MessageProduction(fatal), None, stalls)
             }
-            _ => stalled(event, stalls).unwrap_or(DeliveryReport::NotSent),
+            _ => stalled(event, stalls, Instant::now()).unwrap_or(DeliveryReport::NotSent),
         },
         Some(Code::UnknownPartition) if event.partition.is_some() => {
             DeliveryReport::EventRefused(refusal(event, error))
@@ -48,8 +48,12 @@ pub(super) fn not_delivered(
 }
 
 /// The report of an event whose topic takes nothing. `None`: the topic is not refused.
-pub(super) fn stalled(event: &EventRecord, stalls: &Stalls) -> Option<DeliveryReport> {
-    let why = stalls.refusal(&event.topic, Instant::now())?;
+pub(super) fn stalled(
+    event: &EventRecord,
+    stalls: &Stalls,
+    now: Instant,
+) -> Option<DeliveryReport> {
+    let why = stalls.refusal(&event.topic, now)?;
     Some(DeliveryReport::TopicRefused(OutboxError::new(
         ErrorKind::Kafka,
         format!(

@@ -161,8 +161,9 @@ impl Publisher for KafkaPublisher {
 
 impl KafkaPublisher {
     async fn publish_together(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+        let now = Instant::now();
         let refused = events.iter().enumerate().find_map(|(place, event)| {
-            Some((place, errors::stalled(&event.record, &self.stalls)?))
+            Some((place, errors::stalled(&event.record, &self.stalls, now)?))
         });
         let to_send = refused.as_ref().map_or(events, |(place, _)| &events[..*place]);
         let mut reports = Vec::with_capacity(events.len());
@@ -180,8 +181,9 @@ impl KafkaPublisher {
     }
 
     async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
-        if let Some(refused) = errors::stalled(&event.record, &self.stalls)
-            && !self.stalls.may_try(&event.record.topic, Instant::now())
+        let now = Instant::now();
+        if let Some(refused) = errors::stalled(&event.record, &self.stalls, now)
+            && !self.stalls.may_try(&event.record.topic, now)
         {
             return refused;
         }

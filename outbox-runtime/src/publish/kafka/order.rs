@@ -11,7 +11,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,26 +35,48 @@ pub(super) struct Established {
 #[derive(Default)]
 struct Topic {
     /// Partition of each key, by the hash of the key and the partition that its event names.
-    keys: HashMap<u64, i32>,
+    keys: HashMap<u64, i32, AsTheyAre>,
     acknowledged: HashMap<i32, Instant>,
 }
 
+/// The hashes of an event's key.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    /// That of the topic and the key.
+    key: u64,
+    /// That of these and the partition that the event names.
+    with_partition: u64,
+}
+
 impl Established {
+    /// The hashes of an event's key, for the other methods. `None` for an event without a key,
+    /// which has no order to keep.
+    pub(super) fn key(&self, record: &EventRecord) -> Option<Key> {
+        let hash = |partition| {
+            record.key.as_ref().map(|key| self.hasher.hash_one((&*record.topic, key, partition)))
+        };
+        let key = hash(None)?;
+        let with_partition = if record.partition.is_some() { hash(record.partition)? } else { key };
+        Some(Key { key, with_partition })
+    }
+
     /// Splits events, given by their indexes, into those that can be sent now and those that must
     /// wait until an earlier one of their key is acknowledged. At least one can be sent.
     pub(super) fn part(
         &self,
         events: &[StoredEvent],
+        keys: &[Option<Key>],
         places: Vec<usize>,
     ) -> (Vec<usize>, Vec<usize>) {
         let now = Instant::now();
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         // The partition that the first event of each key names, and the keys with an event that
         // waits.
-        let (mut chosen, mut held) = (HashMap::new(), HashSet::new());
+        let mut chosen = HashMap::<_, _, AsTheyAre>::default();
+        let mut held = HashSet::<_, AsTheyAre>::default();
         places.into_iter().partition(|place| {
             let record = &events[*place].record;
-            let Some(key) = self.hash(record, None) else { return true };
+            let Some(Key { key, with_partition }) = keys[*place] else { return true };
             if held.contains(&key) {
                 return false;
             }
@@ -67,12 +89,7 @@ impl Established {
                 // one.
                 Entry::Occupied(before) if *before.get() != record.partition => false,
                 Entry::Occupied(_) => {
-                    let hash = match record.partition {
-                        None => Some(key),
-                        partition => self.hash(record, partition),
-                    };
-                    let topic = topics.get(&*record.topic).zip(hash);
-                    topic.is_some_and(|(topic, hash)| topic.knows(hash, now))
+                    topics.get(&*record.topic).is_some_and(|topic| topic.knows(with_partition, now))
                 }
             };
             if !now {
@@ -83,28 +100,26 @@ impl Established {
     }
 
     /// Records acknowledgements.
-    pub(super) fn note<'a>(&self, acknowledged: impl Iterator<Item = (&'a StoredEvent, Ack)>) {
+    pub(super) fn note<'a>(
+        &self,
+        acknowledged: impl Iterator<Item = (&'a StoredEvent, Option<Key>, Ack)>,
+    ) {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        for (event, ack) in acknowledged {
-            let record = &event.record;
-            let topic = match topics.get_mut(&*record.topic) {
+        for (event, key, ack) in acknowledged {
+            let name = &event.record.topic;
+            let topic = match topics.get_mut(&**name) {
                 Some(topic) => topic,
-                None => topics.entry(record.topic.to_string()).or_default(),
+                None => topics.entry(name.to_string()).or_default(),
             };
             let last = topic.acknowledged.entry(ack.partition).or_insert(ack.at);
             *last = ack.at.max(*last);
-            if let Some(hash) = self.hash(record, record.partition) {
-                if topic.keys.len() >= MOST_KEYS && !topic.keys.contains_key(&hash) {
+            if let Some(Key { with_partition, .. }) = key {
+                if topic.keys.len() >= MOST_KEYS && !topic.keys.contains_key(&with_partition) {
                     topic.keys.clear();
                 }
-                topic.keys.insert(hash, ack.partition);
+                topic.keys.insert(with_partition, ack.partition);
             }
         }
-    }
-
-    /// `None` for an event without a key, which has no order to keep.
-    fn hash(&self, record: &EventRecord, partition: Option<i32>) -> Option<u64> {
-        record.key.as_ref().map(|key| self.hasher.hash_one((&*record.topic, key, partition)))
     }
 }
 
@@ -114,6 +129,28 @@ impl Topic {
             .get(&hash)
             .and_then(|partition| self.acknowledged.get(partition))
             .is_some_and(|last| now.saturating_duration_since(*last) < BELIEVED_FOR)
+    }
+}
+
+/// Of maps whose keys are hashes already, by a [`RandomState`].
+type AsTheyAre = BuildHasherDefault<AsItIs>;
+
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -138,19 +175,23 @@ mod tests {
         let established = Established::default();
         let events = [Some("a"), Some("b"), Some("a"), None, None, Some("b")].map(event);
         let all = || (0..events.len()).collect::<Vec<_>>();
-        assert_eq!(established.part(&events, all()), (vec![0, 1, 3, 4], vec![2, 5]));
+        let keys = |established: &Established| {
+            events.iter().map(|event| established.key(&event.record)).collect::<Vec<_>>()
+        };
+        let part = |established: &Established| established.part(&events, &keys(established), all());
+        let note = |established: &Established, i: usize, ack| {
+            let key = established.key(&events[i].record);
+            established.note([(&events[i], key, ack)].into_iter());
+        };
+        assert_eq!(part(&established), (vec![0, 1, 3, 4], vec![2, 5]));
         let ack = |at| Ack { partition: 3, at };
-        established.note([(&events[0], ack(Instant::now()))].into_iter());
-        assert_eq!(
-            established.part(&events, all()),
-            (vec![0, 1, 2, 3, 4], vec![5]),
-            "`b` is not known"
-        );
-        established.note([(&events[1], Ack { partition: 4, at: Instant::now() })].into_iter());
-        assert_eq!(established.part(&events, all()), (all(), vec![]));
+        note(&established, 0, ack(Instant::now()));
+        assert_eq!(part(&established), (vec![0, 1, 2, 3, 4], vec![5]), "`b` is not known");
+        note(&established, 1, Ack { partition: 4, at: Instant::now() });
+        assert_eq!(part(&established), (all(), vec![]));
         let Some(long_ago) = Instant::now().checked_sub(BELIEVED_FOR) else { return };
         let silent = Established::default();
-        silent.note([(&events[0], ack(long_ago))].into_iter());
-        assert_eq!(silent.part(&events, all()), (vec![0, 1, 3, 4], vec![2, 5]));
+        note(&silent, 0, ack(long_ago));
+        assert_eq!(part(&silent), (vec![0, 1, 3, 4], vec![2, 5]));
     }
 }

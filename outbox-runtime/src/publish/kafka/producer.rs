@@ -88,11 +88,13 @@ impl Producer {
         message.key = record.key.as_deref();
         message.payload = record.payload.as_deref();
         message.partition = record.partition;
+        // Whether the queue was empty before this attempt: an event that it does not take then is
+        // too large for it. To ask takes locks of librdkafka, so it is asked after a refusal only.
+        let mut empty = false;
         loop {
             if self.abandoned.load(Ordering::Relaxed) {
                 return Err(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
             }
-            let empty = client.in_flight_count() == 0;
             let room = self.reports.room.notified();
             match client.send(message) {
                 Ok(()) => return Ok(()),
@@ -106,6 +108,7 @@ impl Producer {
                     // A delivery makes room. The time-out covers one that happened just before this
                     // wait began.
                     let _ = tokio::time::timeout(Duration::from_millis(50), room).await;
+                    empty = client.in_flight_count() == 0;
                 }
                 Err((error, _)) => return Err(error),
             }

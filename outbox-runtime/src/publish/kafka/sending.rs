@@ -25,13 +25,14 @@ impl Producer {
         source: &str,
     ) -> Vec<DeliveryReport> {
         let sending = Sending::begin(self, events.len());
+        let keys: Vec<_> = events.iter().map(|event| self.established.key(&event.record)).collect();
         let mut waiting: Vec<usize> = (0..events.len()).collect();
         while !waiting.is_empty() {
-            let (now, later) = self.established.part(events, waiting);
+            let (now, later) = self.established.part(events, &keys, waiting);
             let sent = self.send_all(events, &now, &sending, source).await;
             let delivered = sending.reported().await;
-            self.established
-                .note(sending.acknowledged().into_iter().map(|(i, ack)| (&events[i], ack)));
+            let acknowledged = sending.acknowledged().into_iter();
+            self.established.note(acknowledged.map(|(i, ack)| (&events[i], keys[i], ack)));
             if !sent || !delivered {
                 break;
             }
