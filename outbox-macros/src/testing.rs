@@ -1,16 +1,33 @@
 //! What the tests of all macros share.
 
-use proc_macro2::{Group, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, TokenStream, TokenTree};
+
+use crate::tokens::LOCAL;
 
 /// The code as `cargo fmt` would write it.
 pub(crate) fn pretty(tokens: TokenStream) -> String {
     prettyplease::unparse(&syn::parse2(tokens).unwrap())
 }
 
-/// The expansion as the documentation shows it: Markdown, without the absolute paths that protect
-/// it from names of the user.
+/// The tokens with the names of our variables as a user would write them.
+pub(crate) fn named_shortly(tokens: TokenStream) -> TokenStream {
+    let shortly = |token| match token {
+        TokenTree::Group(group) => {
+            Group::new(group.delimiter(), named_shortly(group.stream())).into()
+        }
+        TokenTree::Ident(ident) => match ident.to_string().strip_prefix(LOCAL) {
+            Some(name) => Ident::new(name, ident.span()).into(),
+            None => ident.into(),
+        },
+        other => other,
+    };
+    tokens.into_iter().map(shortly).collect()
+}
+
+/// The expansion as the documentation shows it: Markdown, without the absolute paths and the
+/// prefixes that protect it from names of the user.
 pub(crate) fn documented(tokens: TokenStream) -> String {
-    let mut code = pretty(tokens);
+    let mut code = pretty(named_shortly(tokens));
     for path in [
         "::outbox::__private::",
         "::core::option::Option::",

@@ -66,7 +66,12 @@ pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
     })
 }
 
-/// A local variable of ours.
+/// A local variable of ours. Hygiene keeps it apart from the user's variables, but not from their
+/// items: a pattern `result` is their `const result`, if there is one. So it has a name that none of
+/// their items has.
 pub(crate) fn local(name: &str) -> Ident {
-    Ident::new(name, Span::mixed_site())
+    Ident::new(&format!("{LOCAL}{name}"), Span::mixed_site())
 }
+
+/// What the names of our local variables begin with.
+pub(crate) const LOCAL: &str = "__outbox_";

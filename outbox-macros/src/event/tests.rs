@@ -56,13 +56,17 @@ fn struct_with_all_there_is() {
                             ::outbox::__private::event_key(&[&self.region, &self.customer_id]),
                         )
                     }
-                    fn headers(&self, headers: &mut ::outbox::__private::Headers) {
+                    fn headers(&self, __outbox_headers: &mut ::outbox::__private::Headers) {
                         ::outbox::__private::Headers::insert(
-                            headers,
+                            __outbox_headers,
                             "x-customer",
                             &self.customer_id,
                         );
-                        ::outbox::__private::Headers::insert(headers, "tenant", &self.tenant);
+                        ::outbox::__private::Headers::insert(
+                            __outbox_headers,
+                            "tenant",
+                            &self.tenant,
+                        );
                     }
                     fn id(&self) -> ::core::option::Option<::outbox::__private::Uuid> {
                         ::core::option::Option::Some(
@@ -140,23 +144,27 @@ fn enum_with_a_keyless_variant() {
                     }
                     fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
                         match self {
-                            Self::Placed { order: field0, .. } => {
+                            Self::Placed { order: __outbox_field0, .. } => {
                                 ::core::option::Option::Some(
-                                    ::outbox::__private::event_key(&[field0]),
+                                    ::outbox::__private::event_key(&[__outbox_field0]),
                                 )
                             }
-                            Self::Paid { 0: field0, .. } => {
+                            Self::Paid { 0: __outbox_field0, .. } => {
                                 ::core::option::Option::Some(
-                                    ::outbox::__private::event_key(&[field0]),
+                                    ::outbox::__private::event_key(&[__outbox_field0]),
                                 )
                             }
                             Self::Audited { .. } => ::core::option::Option::None,
                         }
                     }
-                    fn headers(&self, headers: &mut ::outbox::__private::Headers) {
+                    fn headers(&self, __outbox_headers: &mut ::outbox::__private::Headers) {
                         match self {
-                            Self::Placed { tenant: field0, .. } => {
-                                ::outbox::__private::Headers::insert(headers, "tenant", field0);
+                            Self::Placed { tenant: __outbox_field0, .. } => {
+                                ::outbox::__private::Headers::insert(
+                                    __outbox_headers,
+                                    "tenant",
+                                    __outbox_field0,
+                                );
                             }
                             Self::Paid { .. } | Self::Audited { .. } => {}
                         }
@@ -272,8 +280,8 @@ fn tuple_with_a_raw_name() {
                     fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
                         ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
                     }
-                    fn headers(&self, headers: &mut ::outbox::__private::Headers) {
-                        ::outbox::__private::Headers::insert(headers, "x-type", &self.1);
+                    fn headers(&self, __outbox_headers: &mut ::outbox::__private::Headers) {
+                        ::outbox::__private::Headers::insert(__outbox_headers, "x-type", &self.1);
                     }
                 }
             };
@@ -290,7 +298,7 @@ fn names_that_are_keywords_only_in_later_editions_are_escaped() {
         enum E { gen { #[event(key)] gen: u64 } }
     });
     let expanded = expanded.to_string();
-    assert!(expanded.contains("Self :: r#gen { r#gen : field0"), "{expanded}");
+    assert!(expanded.contains("Self :: r#gen { r#gen : __outbox_field0"), "{expanded}");
 }
 
 #[test]
@@ -382,23 +390,23 @@ fn enum_of_one_event_in_two_versions() {
                     }
                     fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
                         match self {
-                            Self::V1 { id: field0, .. } => {
+                            Self::V1 { id: __outbox_field0, .. } => {
                                 ::core::option::Option::Some(
-                                    ::outbox::__private::event_key(&[field0]),
+                                    ::outbox::__private::event_key(&[__outbox_field0]),
                                 )
                             }
-                            Self::V2 { id: field0, .. } => {
+                            Self::V2 { id: __outbox_field0, .. } => {
                                 ::core::option::Option::Some(
-                                    ::outbox::__private::event_key(&[field0]),
+                                    ::outbox::__private::event_key(&[__outbox_field0]),
                                 )
                             }
                         }
                     }
                     fn id(&self) -> ::core::option::Option<::outbox::__private::Uuid> {
                         match self {
-                            Self::V1 { event: field0, .. } => {
+                            Self::V1 { event: __outbox_field0, .. } => {
                                 ::core::option::Option::Some(
-                                    ::outbox::__private::EventId::event_id(field0),
+                                    ::outbox::__private::EventId::event_id(__outbox_field0),
                                 )
                             }
                             Self::V2 { .. } => ::core::option::Option::None,
@@ -406,9 +414,9 @@ fn enum_of_one_event_in_two_versions() {
                     }
                     fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
                         match self {
-                            Self::V2 { at: field0, .. } => {
+                            Self::V2 { at: __outbox_field0, .. } => {
                                 ::core::option::Option::Some(
-                                    ::outbox::__private::EventTime::event_time(field0),
+                                    ::outbox::__private::EventTime::event_time(__outbox_field0),
                                 )
                             }
                             Self::V1 { .. } => ::core::option::Option::None,
@@ -449,12 +457,15 @@ fn version_that_reads_the_one_before() {
                         ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
                     }
                     fn older_version(
-                        version: ::core::primitive::u32,
-                        payload: &[::core::primitive::u8],
+                        __outbox_version: ::core::primitive::u32,
+                        __outbox_payload: &[::core::primitive::u8],
                     ) -> ::core::option::Option<
                         ::core::result::Result<Self, ::outbox::__private::CodecError>,
                     > {
-                        ::outbox::__private::upcast::<v1::Created, Self>(version, payload)
+                        ::outbox::__private::upcast::<
+                            v1::Created,
+                            Self,
+                        >(__outbox_version, __outbox_payload)
                     }
                 }
                 const _: () = ::core::assert!(
@@ -506,12 +517,15 @@ fn generic_version_that_reads_the_one_before() {
                         ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
                     }
                     fn older_version(
-                        version: ::core::primitive::u32,
-                        payload: &[::core::primitive::u8],
+                        __outbox_version: ::core::primitive::u32,
+                        __outbox_payload: &[::core::primitive::u8],
                     ) -> ::core::option::Option<
                         ::core::result::Result<Self, ::outbox::__private::CodecError>,
                     > {
-                        ::outbox::__private::upcast::<v1::Created<T>, Self>(version, payload)
+                        ::outbox::__private::upcast::<
+                            v1::Created<T>,
+                            Self,
+                        >(__outbox_version, __outbox_payload)
                     }
                 }
             };

@@ -70,7 +70,7 @@ fn implementation(handler: &Handler<'_>) -> TokenStream {
         Some(output) => result(output, handler.krate),
         None => (None, quote!(::core::convert::Infallible)),
     };
-    let error = local("__error");
+    let error = local("error");
     let handle = handle(handler, &database, &private);
     quote! {
         #[automatically_derived]
@@ -91,8 +91,7 @@ fn implementation(handler: &Handler<'_>) -> TokenStream {
 }
 
 fn handle(handler: &Handler<'_>, database: &TokenStream, private: &TokenStream) -> TokenStream {
-    // Names that no handler has: a variable cannot have the name of a unit struct.
-    let [tx, event, context] = ["__tx", "__event", "__context"].map(local);
+    let [tx, event, context] = ["tx", "event", "context"].map(local);
     let has_context = handler.rest.iter().any(|extra| matches!(extra, Extra::Context));
     let context_pattern = if has_context { quote!(#context) } else { quote!(_) };
     let call = call(handler, [&tx, &event, &context], private);

@@ -93,20 +93,21 @@ fn event_by_reference_with_context_state_and_attributes() {
                     }
                     fn classify(
                         &self,
-                        __error: &Self::Error,
+                        __outbox_error: &Self::Error,
                     ) -> crate::events::__private::ErrorClass {
                         use crate::events::__private::ByClassify as _;
                         use crate::events::__private::ByDefault as _;
-                        (&crate::events::__private::Classified(__error)).class()
+                        (&crate::events::__private::Classified(__outbox_error)).class()
                     }
                     async fn handle(
                         &self,
-                        __tx: &mut crate::events::__private::OutboxTx<'static, Postgres>,
-                        __event: Self::Event,
-                        __context: &crate::events::__private::EventContext,
+                        __outbox_tx: &mut crate::events::__private::OutboxTx<'static, Postgres>,
+                        __outbox_event: Self::Event,
+                        __outbox_context: &crate::events::__private::EventContext,
                     ) -> ::core::result::Result<(), Self::Error> {
                         crate::events::__private::HandlerResult::into_result(
-                            Self::call(&mut *__tx, &__event, &self.0, __context).await,
+                            Self::call(&mut *__outbox_tx, &__outbox_event, &self.0, __outbox_context)
+                                .await,
                         )
                     }
                 }
@@ -155,19 +156,22 @@ fn all_options() {
                             .timeout(::core::time::Duration::from_secs(7200))
                             .foreign(::outbox::__private::ForeignId::Header("x-id"))
                     }
-                    fn classify(&self, __error: &Self::Error) -> ::outbox::__private::ErrorClass {
+                    fn classify(
+                        &self,
+                        __outbox_error: &Self::Error,
+                    ) -> ::outbox::__private::ErrorClass {
                         use ::outbox::__private::ByClassify as _;
                         use ::outbox::__private::ByDefault as _;
-                        (&::outbox::__private::Classified(__error)).class()
+                        (&::outbox::__private::Classified(__outbox_error)).class()
                     }
                     async fn handle(
                         &self,
-                        __tx: &mut ::outbox::__private::OutboxTx<'static, Db>,
-                        __event: Self::Event,
+                        __outbox_tx: &mut ::outbox::__private::OutboxTx<'static, Db>,
+                        __outbox_event: Self::Event,
                         _: &::outbox::__private::EventContext,
                     ) -> ::core::result::Result<(), Self::Error> {
                         ::outbox::__private::HandlerResult::into_result(
-                            Self::call(&mut *__tx, __event).await,
+                            Self::call(&mut *__outbox_tx, __outbox_event).await,
                         )
                     }
                 }
@@ -207,15 +211,18 @@ fn with_mistakes_it_is_a_handler_of_the_event() {
                     fn options(&self) -> ::outbox::__private::HandlerOptions {
                         ::outbox::__private::HandlerOptions::new()
                     }
-                    fn classify(&self, __error: &Self::Error) -> ::outbox::__private::ErrorClass {
+                    fn classify(
+                        &self,
+                        __outbox_error: &Self::Error,
+                    ) -> ::outbox::__private::ErrorClass {
                         use ::outbox::__private::ByClassify as _;
                         use ::outbox::__private::ByDefault as _;
-                        (&::outbox::__private::Classified(__error)).class()
+                        (&::outbox::__private::Classified(__outbox_error)).class()
                     }
                     async fn handle(
                         &self,
-                        __tx: &mut ::outbox::__private::OutboxTx<'static, DB>,
-                        __event: Self::Event,
+                        __outbox_tx: &mut ::outbox::__private::OutboxTx<'static, DB>,
+                        __outbox_event: Self::Event,
                         _: &::outbox::__private::EventContext,
                     ) -> ::core::result::Result<(), Self::Error> {
                         ::core::unreachable!()

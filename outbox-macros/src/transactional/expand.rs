@@ -224,7 +224,7 @@ fn begin(method: &Method<'_>, given: Option<TokenStream>) -> TokenStream {
 
 fn options(method: &Method<'_>, private: &TokenStream) -> TokenStream {
     let isolation = method.options.isolation.iter().map(|level| {
-        let level = local(level.0);
+        let level = Ident::new(level.0, Span::mixed_site());
         quote!(.isolation(#private::Isolation::#level))
     });
     let name = method.options.name.iter().map(|name| quote!(.name(#name)));

@@ -3,7 +3,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::attribute;
-use crate::testing::{broken, documented, keeps, prefixes, pretty};
+use crate::testing::{broken, documented, keeps, named_shortly, prefixes, pretty};
 
 /// The most lines that an expansion adds to a method, apart from one for each argument that `retry`
 /// clones.
@@ -11,8 +11,9 @@ const MOST_LINES: usize = 40;
 
 fn expands(args: TokenStream, item: TokenStream, expected: Expect) {
     let in_impl = |item: TokenStream| pretty(quote!(impl Service { #item }));
-    let expanded = in_impl(attribute(args, item.clone()));
-    expected.assert_eq(&expanded);
+    let expanded = attribute(args, item.clone());
+    expected.assert_eq(&in_impl(expanded.clone()));
+    let expanded = in_impl(named_shortly(expanded));
     let clones = expanded.matches("RetryArgument::of_attempt").count();
     let added = expanded.lines().count() - clones - in_impl(item).lines().count();
     assert!(added <= MOST_LINES, "a method grows by {added} lines");
@@ -34,35 +35,44 @@ fn method() {
             impl Service {
                 /// Documented.
                 pub async fn create(&self, mut order: Order) -> Result<Order, OrderError> {
-                    let outcome = <Result<
+                    let __outbox_outcome = <Result<
                         Order,
                         OrderError,
                     > as ::outbox::__private::Outcome>::VTABLE;
-                    let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                    let mut __outbox_transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
                             &(self.outbox),
                         )
                         .await
                     {
-                        ::core::result::Result::Ok(transaction) => transaction,
-                        ::core::result::Result::Err(error) => return outcome.error(error),
+                        ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
+                        ::core::result::Result::Err(__outbox_error) => {
+                            return __outbox_outcome.error(__outbox_error);
+                        }
                     };
-                    let run = ::outbox::__private::body(
-                        &transaction,
-                        outcome,
+                    let __outbox_run = ::outbox::__private::body(
+                        &__outbox_transaction,
+                        __outbox_outcome,
                         async move |#[allow(unused_mut)] mut tx| {
-                            if let ::core::option::Option::Some(result) = outcome.never() {
-                                return result;
+                            if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                .never()
+                            {
+                                return __outbox_result;
                             }
-                            let result: Result<Order, OrderError> = {
+                            let __outbox_result: Result<Order, OrderError> = {
                                 order.id = self.orders.insert(tx, &order).await?;
                                 tx.emit(OrderCreated::from(&order))?;
                                 Ok(order)
                             };
-                            #[allow(unreachable_code)] result
+                            #[allow(unreachable_code)] __outbox_result
                         },
                     );
-                    let result = run(&mut transaction).await;
-                    ::outbox::__private::finish(transaction, result, outcome).await
+                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    ::outbox::__private::finish(
+                            __outbox_transaction,
+                            __outbox_result,
+                            __outbox_outcome,
+                        )
+                        .await
                 }
             }
         "#]],
@@ -84,31 +94,40 @@ fn savepoint_with_an_opaque_return_type() {
                     tx: &mut OutboxTx<'_, Db>,
                     f: impl Fn() -> T,
                 ) -> Result<(impl Fn() -> T, u8), Error> {
-                    let outcome = <Result<
+                    let __outbox_outcome = <Result<
                         (_, u8),
                         Error,
                     > as crate::events::__private::Outcome>::VTABLE;
-                    let mut transaction = match crate::events::__private::BeginOutbox::begin_outbox(
+                    let mut __outbox_transaction = match crate::events::__private::BeginOutbox::begin_outbox(
                             &mut *tx,
                         )
                         .await
                     {
-                        ::core::result::Result::Ok(transaction) => transaction,
-                        ::core::result::Result::Err(error) => return outcome.error(error),
+                        ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
+                        ::core::result::Result::Err(__outbox_error) => {
+                            return __outbox_outcome.error(__outbox_error);
+                        }
                     };
-                    let run = crate::events::__private::body(
-                        &transaction,
-                        outcome,
+                    let __outbox_run = crate::events::__private::body(
+                        &__outbox_transaction,
+                        __outbox_outcome,
                         async move |#[allow(unused_mut)] mut tx| {
-                            if let ::core::option::Option::Some(result) = outcome.never() {
-                                return result;
+                            if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                .never()
+                            {
+                                return __outbox_result;
                             }
-                            let result: Result<(_, u8), Error> = { Ok((f, 1)) };
-                            #[allow(unreachable_code)] result
+                            let __outbox_result: Result<(_, u8), Error> = { Ok((f, 1)) };
+                            #[allow(unreachable_code)] __outbox_result
                         },
                     );
-                    let result = run(&mut transaction).await;
-                    crate::events::__private::finish(transaction, result, outcome).await
+                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    crate::events::__private::finish(
+                            __outbox_transaction,
+                            __outbox_result,
+                            __outbox_outcome,
+                        )
+                        .await
                 }
             }
         "#]],
@@ -150,32 +169,44 @@ fn boxed_future_as_async_trait_writes_it() {
                     'life0: 'async_trait,
                 {
                     Box::pin(async move {
-                        let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
-                        let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                        let __outbox_outcome = <Result<
+                            (),
+                            Error,
+                        > as ::outbox::__private::Outcome>::VTABLE;
+                        let mut __outbox_transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
                                 &(self.outbox),
                             )
                             .await
                         {
-                            ::core::result::Result::Ok(transaction) => transaction,
-                            ::core::result::Result::Err(error) => return outcome.error(error),
+                            ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
+                            ::core::result::Result::Err(__outbox_error) => {
+                                return __outbox_outcome.error(__outbox_error);
+                            }
                         };
-                        let run = ::outbox::__private::body(
-                            &transaction,
-                            outcome,
+                        let __outbox_run = ::outbox::__private::body(
+                            &__outbox_transaction,
+                            __outbox_outcome,
                             async move |#[allow(unused_mut)] mut tx| {
-                                if let ::core::option::Option::Some(result) = outcome.never() {
-                                    return result;
+                                if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                    .never()
+                                {
+                                    return __outbox_result;
                                 }
-                                let result: Result<(), Error> = {
+                                let __outbox_result: Result<(), Error> = {
                                     let __self = self;
                                     tx.emit(Created)?;
                                     Ok(())
                                 };
-                                #[allow(unreachable_code)] result
+                                #[allow(unreachable_code)] __outbox_result
                             },
                         );
-                        let result = run(&mut transaction).await;
-                        ::outbox::__private::finish(transaction, result, outcome).await
+                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                        ::outbox::__private::finish(
+                                __outbox_transaction,
+                                __outbox_result,
+                                __outbox_outcome,
+                            )
+                            .await
                     })
                 }
             }
@@ -225,8 +256,11 @@ fn retry_with_patterns_and_cfg() {
                     auditor: Auditor,
                     _: u8,
                 ) -> Result<Order, Error> {
-                    let outcome = <Result<Order, Error> as ::outbox::__private::Outcome>::VTABLE;
-                    let mut attempts = ::outbox::__private::Attempts::new(
+                    let __outbox_outcome = <Result<
+                        Order,
+                        Error,
+                    > as ::outbox::__private::Outcome>::VTABLE;
+                    let mut __outbox_attempts = ::outbox::__private::Attempts::new(
                         "create order",
                         2,
                         ::outbox::__private::TxOptions::new()
@@ -242,34 +276,46 @@ fn retry_with_patterns_and_cfg() {
                         let first = ::outbox::__private::RetryArgument::of_attempt(&first);
                         #[cfg(feature = "audit")]
                         let auditor = ::outbox::__private::RetryArgument::of_attempt(&auditor);
-                        let begun = ::outbox::__private::BeginTransaction::begin_transaction(
+                        let __outbox_begun = ::outbox::__private::BeginTransaction::begin_transaction(
                                 &(outbox),
-                                attempts.options(),
+                                __outbox_attempts.options(),
                             )
                             .await;
-                        let mut transaction = match attempts.begun(begun).await {
-                            ::core::result::Result::Ok(transaction) => transaction,
+                        let mut __outbox_transaction = match __outbox_attempts
+                            .begun(__outbox_begun)
+                            .await
+                        {
+                            ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
                             ::core::result::Result::Err(::core::option::Option::None) => continue,
-                            ::core::result::Result::Err(::core::option::Option::Some(error)) => {
-                                return outcome.error(error);
-                            }
+                            ::core::result::Result::Err(
+                                ::core::option::Option::Some(__outbox_error),
+                            ) => return __outbox_outcome.error(__outbox_error),
                         };
-                        let run = ::outbox::__private::body(
-                            &transaction,
-                            outcome,
+                        let __outbox_run = ::outbox::__private::body(
+                            &__outbox_transaction,
+                            __outbox_outcome,
                             async move |#[allow(unused_mut)] mut tx| {
-                                if let ::core::option::Option::Some(result) = outcome.never() {
-                                    return result;
+                                if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                    .never()
+                                {
+                                    return __outbox_result;
                                 }
-                                let result: Result<Order, Error> = { Ok(order) };
-                                #[allow(unreachable_code)] result
+                                let __outbox_result: Result<Order, Error> = { Ok(order) };
+                                #[allow(unreachable_code)] __outbox_result
                             },
                         );
-                        let result = run(&mut transaction).await;
-                        let refused = ::outbox::__private::is_conflict!(result);
-                        let result = attempts.finish(transaction, result, refused, outcome).await;
-                        if let ::core::option::Option::Some(result) = result {
-                            break result;
+                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                        let __outbox_refused = ::outbox::__private::is_conflict!(__outbox_result);
+                        let __outbox_result = __outbox_attempts
+                            .finish(
+                                __outbox_transaction,
+                                __outbox_result,
+                                __outbox_refused,
+                                __outbox_outcome,
+                            )
+                            .await;
+                        if let ::core::option::Option::Some(__outbox_result) = __outbox_result {
+                            break __outbox_result;
                         }
                     }
                 }
@@ -290,41 +336,56 @@ fn retry_borrows_an_arc() {
         expect![[r#"
             impl Service {
                 async fn create(self: Arc<Self>) -> Result<(), Error> {
-                    let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
-                    let mut attempts = ::outbox::__private::Attempts::new(
+                    let __outbox_outcome = <Result<
+                        (),
+                        Error,
+                    > as ::outbox::__private::Outcome>::VTABLE;
+                    let mut __outbox_attempts = ::outbox::__private::Attempts::new(
                         "create",
                         2,
                         ::outbox::__private::TxOptions::new(),
                     );
                     loop {
-                        let begun = ::outbox::__private::BeginTransaction::begin_transaction(
+                        let __outbox_begun = ::outbox::__private::BeginTransaction::begin_transaction(
                                 &(self.outbox),
-                                attempts.options(),
+                                __outbox_attempts.options(),
                             )
                             .await;
-                        let mut transaction = match attempts.begun(begun).await {
-                            ::core::result::Result::Ok(transaction) => transaction,
+                        let mut __outbox_transaction = match __outbox_attempts
+                            .begun(__outbox_begun)
+                            .await
+                        {
+                            ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
                             ::core::result::Result::Err(::core::option::Option::None) => continue,
-                            ::core::result::Result::Err(::core::option::Option::Some(error)) => {
-                                return outcome.error(error);
-                            }
+                            ::core::result::Result::Err(
+                                ::core::option::Option::Some(__outbox_error),
+                            ) => return __outbox_outcome.error(__outbox_error),
                         };
-                        let run = ::outbox::__private::body(
-                            &transaction,
-                            outcome,
+                        let __outbox_run = ::outbox::__private::body(
+                            &__outbox_transaction,
+                            __outbox_outcome,
                             async |#[allow(unused_mut)] mut tx| {
-                                if let ::core::option::Option::Some(result) = outcome.never() {
-                                    return result;
+                                if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                    .never()
+                                {
+                                    return __outbox_result;
                                 }
-                                let result: Result<(), Error> = { Ok(()) };
-                                #[allow(unreachable_code)] result
+                                let __outbox_result: Result<(), Error> = { Ok(()) };
+                                #[allow(unreachable_code)] __outbox_result
                             },
                         );
-                        let result = run(&mut transaction).await;
-                        let refused = ::outbox::__private::is_conflict!(result);
-                        let result = attempts.finish(transaction, result, refused, outcome).await;
-                        if let ::core::option::Option::Some(result) = result {
-                            break result;
+                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                        let __outbox_refused = ::outbox::__private::is_conflict!(__outbox_result);
+                        let __outbox_result = __outbox_attempts
+                            .finish(
+                                __outbox_transaction,
+                                __outbox_result,
+                                __outbox_refused,
+                                __outbox_outcome,
+                            )
+                            .await;
+                        if let ::core::option::Option::Some(__outbox_result) = __outbox_result {
+                            break __outbox_result;
                         }
                     }
                 }
@@ -345,8 +406,11 @@ fn options_without_retry() {
         expect![[r#"
             impl Service {
                 async fn create(pool: &PgPool) -> Result<(), Error> {
-                    let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
-                    let mut transaction = match ::outbox::__private::BeginTransaction::begin_transaction(
+                    let __outbox_outcome = <Result<
+                        (),
+                        Error,
+                    > as ::outbox::__private::Outcome>::VTABLE;
+                    let mut __outbox_transaction = match ::outbox::__private::BeginTransaction::begin_transaction(
                             &(pool),
                             ::outbox::__private::TxOptions::new()
                                 .isolation(::outbox::__private::Isolation::ReadCommitted)
@@ -354,22 +418,31 @@ fn options_without_retry() {
                         )
                         .await
                     {
-                        ::core::result::Result::Ok(transaction) => transaction,
-                        ::core::result::Result::Err(error) => return outcome.error(error),
+                        ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
+                        ::core::result::Result::Err(__outbox_error) => {
+                            return __outbox_outcome.error(__outbox_error);
+                        }
                     };
-                    let run = ::outbox::__private::body(
-                        &transaction,
-                        outcome,
+                    let __outbox_run = ::outbox::__private::body(
+                        &__outbox_transaction,
+                        __outbox_outcome,
                         async move |#[allow(unused_mut)] mut t| {
-                            if let ::core::option::Option::Some(result) = outcome.never() {
-                                return result;
+                            if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                .never()
+                            {
+                                return __outbox_result;
                             }
-                            let result: Result<(), Error> = { Ok(()) };
-                            #[allow(unreachable_code)] result
+                            let __outbox_result: Result<(), Error> = { Ok(()) };
+                            #[allow(unreachable_code)] __outbox_result
                         },
                     );
-                    let result = run(&mut transaction).await;
-                    ::outbox::__private::finish(transaction, result, outcome).await
+                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    ::outbox::__private::finish(
+                            __outbox_transaction,
+                            __outbox_result,
+                            __outbox_outcome,
+                        )
+                        .await
                 }
             }
         "#]],
@@ -391,28 +464,40 @@ fn function_returning_a_future() {
                 fn create(&self, id: u64) -> impl Future<Output = Result<u64, Error>> + Send {
                     let id = id + 1;
                     async move {
-                        let outcome = <Result<u64, Error> as ::outbox::__private::Outcome>::VTABLE;
-                        let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                        let __outbox_outcome = <Result<
+                            u64,
+                            Error,
+                        > as ::outbox::__private::Outcome>::VTABLE;
+                        let mut __outbox_transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
                                 &(self.0),
                             )
                             .await
                         {
-                            ::core::result::Result::Ok(transaction) => transaction,
-                            ::core::result::Result::Err(error) => return outcome.error(error),
+                            ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
+                            ::core::result::Result::Err(__outbox_error) => {
+                                return __outbox_outcome.error(__outbox_error);
+                            }
                         };
-                        let run = ::outbox::__private::body(
-                            &transaction,
-                            outcome,
+                        let __outbox_run = ::outbox::__private::body(
+                            &__outbox_transaction,
+                            __outbox_outcome,
                             async move |#[allow(unused_mut)] mut tx| {
-                                if let ::core::option::Option::Some(result) = outcome.never() {
-                                    return result;
+                                if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                    .never()
+                                {
+                                    return __outbox_result;
                                 }
-                                let result: Result<u64, Error> = { Ok(id) };
-                                #[allow(unreachable_code)] result
+                                let __outbox_result: Result<u64, Error> = { Ok(id) };
+                                #[allow(unreachable_code)] __outbox_result
                             },
                         );
-                        let result = run(&mut transaction).await;
-                        ::outbox::__private::finish(transaction, result, outcome).await
+                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                        ::outbox::__private::finish(
+                                __outbox_transaction,
+                                __outbox_result,
+                                __outbox_outcome,
+                            )
+                            .await
                     }
                 }
             }
@@ -434,28 +519,40 @@ fn inner_attributes_stay_at_the_beginning() {
             impl Service {
                 async fn create(outbox: &Outbox<Db>) -> Result<(), Error> {
                     #![allow(unused)]
-                    let outcome = <Result<(), Error> as ::outbox::__private::Outcome>::VTABLE;
-                    let mut transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
+                    let __outbox_outcome = <Result<
+                        (),
+                        Error,
+                    > as ::outbox::__private::Outcome>::VTABLE;
+                    let mut __outbox_transaction = match ::outbox::__private::BeginOutbox::begin_outbox(
                             &(outbox),
                         )
                         .await
                     {
-                        ::core::result::Result::Ok(transaction) => transaction,
-                        ::core::result::Result::Err(error) => return outcome.error(error),
+                        ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
+                        ::core::result::Result::Err(__outbox_error) => {
+                            return __outbox_outcome.error(__outbox_error);
+                        }
                     };
-                    let run = ::outbox::__private::body(
-                        &transaction,
-                        outcome,
+                    let __outbox_run = ::outbox::__private::body(
+                        &__outbox_transaction,
+                        __outbox_outcome,
                         async move |#[allow(unused_mut)] mut tx| {
-                            if let ::core::option::Option::Some(result) = outcome.never() {
-                                return result;
+                            if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                .never()
+                            {
+                                return __outbox_result;
                             }
-                            let result: Result<(), Error> = { Ok(()) };
-                            #[allow(unreachable_code)] result
+                            let __outbox_result: Result<(), Error> = { Ok(()) };
+                            #[allow(unreachable_code)] __outbox_result
                         },
                     );
-                    let result = run(&mut transaction).await;
-                    ::outbox::__private::finish(transaction, result, outcome).await
+                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    ::outbox::__private::finish(
+                            __outbox_transaction,
+                            __outbox_result,
+                            __outbox_outcome,
+                        )
+                        .await
                 }
             }
         "#]],
