@@ -79,9 +79,10 @@
 //!
 #![cfg_attr(feature = "_docs", doc = document_features::document_features!())]
 //!
-//! A service whose relay runs elsewhere does not need `kafka`. Of the mechanisms of SASL, `PLAIN`
-//! needs no feature, and Kerberos (GSSAPI) needs the feature `gssapi` of the crate `rdkafka` in
-//! your own manifest.
+//! A crate that only declares events needs no feature beside `macros`: it has [`DomainEvent`],
+//! [`event`] and [`codec`], and compiles neither sqlx nor tokio. A service whose relay runs
+//! elsewhere does not need `kafka`. Of the mechanisms of SASL, `PLAIN` needs no feature, and
+//! Kerberos (GSSAPI) needs the feature `gssapi` of the crate `rdkafka` in your own manifest.
 //!
 //! # Supported Rust versions
 //!
@@ -90,24 +91,38 @@
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Without a database, most of what the manual links to is not there.
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 #[cfg(doc)]
 pub mod guide;
 
+#[doc(inline)]
+pub use outbox_event::DomainEvent;
 #[cfg(feature = "macros")]
-pub use outbox_macros::{DomainEvent, event_handler, transactional_outbox};
-#[doc(hidden)]
-pub use outbox_runtime::__private;
+pub use outbox_macros::DomainEvent;
+#[cfg(all(feature = "macros", any(feature = "postgres", feature = "sqlite")))]
+pub use outbox_macros::{event_handler, transactional_outbox};
 #[cfg(feature = "kafka")]
 #[doc(inline)]
 pub use outbox_runtime::kafka;
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
 #[doc(inline)]
-pub use outbox_runtime::{
-    DomainEvent, ErrorKind, Outbox, OutboxBuilder, OutboxDatabase, OutboxError, OutboxTx, Relay,
-    RelayBuilder,
-};
+pub use outbox_runtime::{ErrorKind, OutboxError, observe, testing};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc(inline)]
-pub use outbox_runtime::{observe, testing};
+pub use outbox_runtime::{Outbox, OutboxBuilder, OutboxDatabase, OutboxTx, Relay, RelayBuilder};
+
+/// What the macros expand to. Not for you: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use outbox_event::__private::*;
+    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
+    pub use outbox_runtime::__private::*;
+}
 
 pub mod event {
     //! What an event is made of: its id, key, time and headers.
@@ -117,19 +132,22 @@ pub mod event {
     //! it a [key](EventKey), a [header](HeaderValue), an [id](EventId) or a [time](EventTime).
 
     #[doc(inline)]
-    pub use outbox_runtime::{
-        DEFAULT_MAX_EVENT_BYTES, EventDescriptor, EventId, EventKey, EventRecord, EventTime,
-        HeaderValue, Headers, event_key,
+    pub use outbox_event::{
+        EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
     };
+    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
+    #[doc(inline)]
+    pub use outbox_runtime::{DEFAULT_MAX_EVENT_BYTES, EventRecord};
 }
 
 pub mod codec {
     //! How payloads are encoded: [`Json`] by default, or a [`Codec`] of your own.
 
     #[doc(inline)]
-    pub use outbox_runtime::{Codec, CodecError, Decode, Encode, Json};
+    pub use outbox_event::{Codec, CodecError, Decode, Encode, Json};
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod tx {
     //! Transactions beside [`OutboxTx`](crate::OutboxTx) itself: their options, what they begin
     //! on, and what a function under
@@ -141,6 +159,7 @@ pub mod tx {
     };
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod admin {
     //! For operators: the [`Status`] of an outbox, the [`ParkedEvent`]s that Kafka refused, and the
     //! [`Replay`] of events that were published.
@@ -154,6 +173,7 @@ pub mod admin {
     };
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
 pub mod publish {
     //! Where a relay publishes.
 
@@ -166,6 +186,7 @@ pub mod publish {
     pub use outbox_runtime::publish::{Batch, DeliveryReport, Position, Publisher};
 }
 
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
 pub mod consume {
     //! The consumer side: handlers that run in a database transaction, once per event and group.
     //!

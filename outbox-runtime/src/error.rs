@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+use outbox_event::CodecError;
 use sqlx::error::DatabaseError;
 
-use crate::codec::CodecError;
 use crate::store::databases::{fault_of, fault_of_database};
 use crate::store::fault::Fault;
 use crate::store::names::are_named_in;

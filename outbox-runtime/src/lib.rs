@@ -12,12 +12,11 @@
 )]
 
 mod backoff;
-mod codec;
+mod check;
 pub mod consume;
 mod doorbell;
 mod durations;
 mod error;
-mod event;
 mod failpoint;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -35,11 +34,13 @@ mod transactional;
 mod tx;
 mod user_code;
 
-pub use codec::{Codec, CodecError, Decode, Encode, Json};
-pub use error::{ErrorKind, OutboxError};
-pub use event::{
-    DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
+#[doc(no_inline)]
+pub use outbox_event::{
+    Codec, CodecError, Decode, DomainEvent, Encode, EventDescriptor, EventId, EventKey, EventTime,
+    HeaderValue, Headers, Json, event_key,
 };
+
+pub use error::{ErrorKind, OutboxError};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{Relay, RelayBuilder};
@@ -48,20 +49,13 @@ pub use store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 pub use transactional::{Outcome, RetryArgument};
 pub use tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 
-/// What the macros expand to. Not for you: it changes without notice.
+/// What expansions of the macros name beside the events' own: `outbox_event::__private`. Not for
+/// you: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use uuid::Uuid;
-
-    pub use crate::codec::{Codec, CodecError, Decode, Encode, Json};
-    pub use crate::consume::expansion::{
-        ByClassify, ByDefault, Classified, HandlerResult, is_next_version, upcast,
-    };
+    pub use crate::consume::expansion::{ByClassify, ByDefault, Classified, HandlerResult};
     pub use crate::consume::{
         Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, LaterEvents,
-    };
-    pub use crate::event::{
-        DomainEvent, EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
     };
     pub use crate::is_conflict;
     pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, cause, finish};

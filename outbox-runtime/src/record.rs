@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use outbox_event::{DomainEvent, Encode, EventKey, Headers};
 use uuid::Uuid;
 
-use crate::codec::Encode;
 use crate::error::{ErrorKind, OutboxError};
-use crate::event::{DomainEvent, EventKey, Headers};
 
 /// The header that carries the W3C trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -116,7 +115,7 @@ impl EventRecord {
     pub fn size(&self) -> usize {
         self.payload.as_ref().map_or(0, Vec::len)
             + self.key.as_ref().map_or(0, Vec::len)
-            + self.headers.size()
+            + self.headers.iter().map(|(name, value)| header_size(name, value)).sum::<usize>()
     }
 
     /// Digest of topic and key. `None`: an event without a key has no order to keep.
@@ -130,6 +129,12 @@ impl EventRecord {
     pub(crate) fn bytes(&self) -> u64 {
         (self.size() + self.topic.len() + self.name.len() + self.content_type.len()) as u64
     }
+}
+
+/// The bytes of a header, and those that Kafka adds: the lengths of its name and value, up to 5
+/// bytes each.
+fn header_size(name: &str, value: &str) -> usize {
+    name.len() + value.len() + 10
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::time::SystemTime;
 
+use outbox_event::Headers;
 use uuid::Uuid;
-
-use crate::event::Headers;
 
 /// Where an event came from, and what came with it. For an event in a retry topic, where it was
 /// first.

@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 
+use outbox_event::{Decode, DomainEvent, EventDescriptor};
+
 use super::class::ErrorClass;
 use super::context::{EventContext, Named};
 use super::handler::{EventHandler, HandlerEvent};
 use super::options::HandlerOptions;
-use crate::codec::Decode;
-use crate::event::{DomainEvent, EventDescriptor};
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
 use crate::user_code::{Guarded, UserError, caught};

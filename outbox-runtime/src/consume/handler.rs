@@ -6,10 +6,11 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+pub use outbox_event::HandlerEvent;
+
 use super::class::ErrorClass;
 use super::context::EventContext;
 use super::options::HandlerOptions;
-use crate::event::DomainEvent;
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
 
@@ -19,6 +20,35 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// Write `#[event_handler(…)]` on an async function, wrap one with [`handler_fn`], or implement it
 /// for a struct that holds what the handler needs: all three are the same.
+///
+/// A handler of `Option<Event>` takes tombstones too, as `None`:
+///
+/// ```
+/// # mod example {
+/// # use outbox::{DomainEvent, OutboxTx};
+/// # use outbox::consume::EventContext;
+/// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+/// # #[event(topic = "order-events")]
+/// # struct Customer { #[event(key)] name: String }
+/// async fn keep(
+///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
+///     customer: Option<Customer>,
+///     context: &EventContext,
+/// ) -> Result<(), sqlx::Error> {
+///     let query = match customer {
+///         Some(customer) => {
+///             sqlx::query("insert or replace into customers values ($1, $2)")
+///                 .bind(&context.key)
+///                 .bind(customer.name)
+///         }
+///         None => sqlx::query("delete from customers where id = $1")
+///             .bind(&context.key),
+///     };
+///     query.execute(&mut *tx).await?;
+///     Ok(())
+/// }
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle events of `{DB}`",
     note = "write `#[outbox::event_handler(…)]` on an async function, or implement `outbox::consume::EventHandler<{DB}>`"
@@ -49,68 +79,6 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
         event: Self::Event,
         context: &'a EventContext,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'a;
-}
-
-/// What a handler takes: an event, or an `Option` of one. `None` is a tombstone, a message without
-/// a payload, by which a compacted topic forgets a key ([`EventContext::key`]). For other handlers
-/// a tombstone is undecodable.
-///
-/// ```
-/// # mod example {
-/// # use outbox::{DomainEvent, OutboxTx};
-/// # use outbox::consume::EventContext;
-/// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
-/// # #[event(topic = "order-events")]
-/// # struct Customer { #[event(key)] name: String }
-/// async fn keep(
-///     tx: &mut OutboxTx<'_, sqlx::Sqlite>,
-///     customer: Option<Customer>,
-///     context: &EventContext,
-/// ) -> Result<(), sqlx::Error> {
-///     let query = match customer {
-///         Some(customer) => {
-///             sqlx::query("insert or replace into customers values ($1, $2)")
-///                 .bind(&context.key)
-///                 .bind(customer.name)
-///         }
-///         None => sqlx::query("delete from customers where id = $1")
-///             .bind(&context.key),
-///     };
-///     query.execute(&mut *tx).await?;
-///     Ok(())
-/// }
-/// # }
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a domain event",
-    label = "`DomainEvent` is not implemented for `{Self}`",
-    note = "add `#[derive(serde::Deserialize, outbox::DomainEvent)]` and `#[event(topic = \"…\")]` to `{Self}`, and mark its key field `#[event(key)]`"
-)]
-pub trait HandlerEvent: Sized + Send {
-    /// The event.
-    type Of: DomainEvent + Send;
-
-    /// Converts an event, or `None` for a tombstone, to what the handler takes. Returns `None` if
-    /// it does not take that.
-    fn from_message(event: Option<Self::Of>) -> Option<Self>;
-}
-
-#[diagnostic::do_not_recommend]
-impl<E: DomainEvent + Send> HandlerEvent for E {
-    type Of = E;
-
-    fn from_message(event: Option<E>) -> Option<E> {
-        event
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<E: DomainEvent + Send> HandlerEvent for Option<E> {
-    type Of = E;
-
-    fn from_message(event: Option<E>) -> Option<Self> {
-        Some(event)
-    }
 }
 
 /// A handler may be shared, for example with a test.
@@ -234,11 +202,10 @@ where
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
+    use outbox_event::{DomainEvent, EventDescriptor, Json};
     use sqlx::Sqlite;
 
     use super::*;
-    use crate::codec::Json;
-    use crate::event::EventDescriptor;
 
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Happened;

@@ -3,13 +3,13 @@
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use outbox_event::Headers;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::context::EventContext;
 use super::options::ForeignId;
-use crate::event::Headers;
 use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION};
 
 /// Prefix of the headers that we add to a message in a retry topic or to a dead letter.

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 use super::row::row;
-use crate::event::from_unix_micros;
+use crate::check::from_unix_micros;
 use crate::record::{EventRecord, Lane, StoredEvent};
 
 /// How far the relays of an outbox are.

@@ -9,6 +9,7 @@ pub(crate) mod databases;
 pub(crate) mod doubt;
 pub(crate) mod error;
 pub(crate) mod fault;
+mod headers;
 pub(crate) mod inbox;
 pub(crate) mod lanes;
 pub(crate) mod liveness;

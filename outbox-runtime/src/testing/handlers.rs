@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::codec::Decode;
+use outbox_event::{Decode, DomainEvent, EventKey};
+
 use crate::consume::attempt::{Attempted, Ending, Failure, Group};
 use crate::consume::message::Message;
 use crate::consume::route::Routes;
 use crate::consume::{ErrorClass, EventHandler, EventOf, Handler};
 use crate::error::OutboxError;
-use crate::event::{DomainEvent, EventKey};
 use crate::outbox::Outbox;
 use crate::publish::headers::message_headers;
 use crate::record::EventRecord;

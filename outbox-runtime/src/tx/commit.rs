@@ -121,8 +121,9 @@ fn commit_failed(error: sqlx::Error) -> OutboxError {
 mod tests {
     use std::time::SystemTime;
 
+    use outbox_event::Headers;
+
     use super::*;
-    use crate::event::Headers;
 
     #[test]
     fn the_events_of_a_transaction_are_inserted_in_parts_that_a_database_takes() {

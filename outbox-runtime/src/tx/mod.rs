@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use outbox_event::{DomainEvent, EventKey};
 use sqlx::pool::PoolConnection;
 use sqlx_core::transaction::TransactionManager;
 use uuid::Uuid;
@@ -17,8 +18,8 @@ use uuid::Uuid;
 pub use crate::store::tx_options::{Isolation, TxOptions};
 pub use begin::{BeginOutbox, BeginTransaction};
 
+use crate::check::check;
 use crate::error::OutboxError;
-use crate::event::{DomainEvent, EventKey, check};
 use crate::outbox::core::Core;
 use crate::record::{EventRecord, TRACEPARENT};
 use crate::store::OutboxDatabase;

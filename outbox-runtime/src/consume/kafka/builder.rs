@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use outbox_event::{Decode, DomainEvent};
+
 use super::settings::Settings;
 use super::topics::Plan;
 use super::{Consumer, config};
-use crate::codec::Decode;
 use crate::consume::attempt::Group;
 use crate::consume::erased::{AnyHandler, EventOf, Handler};
 use crate::consume::handler::EventHandler;
@@ -13,7 +14,6 @@ use crate::consume::policy::{Undecodable, UnknownEvents};
 use crate::consume::route::Routes;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
-use crate::event::DomainEvent;
 use crate::kafka::KafkaConfig;
 use crate::observe::Heartbeat;
 use crate::outbox::Outbox;

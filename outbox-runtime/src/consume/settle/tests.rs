@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use outbox_event::{DomainEvent, EventDescriptor, Json};
 use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -10,14 +11,12 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::*;
-use crate::codec::Json;
 use crate::consume::attempt::Group;
 use crate::consume::forward::{ERROR, ERROR_CLASS, PAYLOAD_LEFT_OUT, Unsent};
 use crate::consume::policy::{Undecodable, UnknownEvents};
 use crate::consume::route::Routes;
 use crate::consume::worker::{Consumed, WorkerSettings};
 use crate::consume::{EventContext, EventHandler, Handler, HandlerOptions, LaterEvents};
-use crate::event::{DomainEvent, EventDescriptor};
 use crate::outbox::Outbox;
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
 use crate::tx::OutboxTx;

@@ -2,11 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use outbox_event::Headers;
 use sqlx::postgres::PgRow;
 use sqlx::{Column, Row};
 
-use crate::event::{Headers, from_unix_micros};
+use crate::check::from_unix_micros;
 use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::store::headers;
 
 /// Positions of an event's columns in a result. They are looked up by name once for a result, since
 /// its rows are read in the relay's hottest loop.
@@ -50,7 +52,7 @@ impl EventColumns {
     fn event(&self, row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
         let version: i32 = row.try_get(self.version)?;
         let mut unreadable = None;
-        let headers = Headers::from_stored(row.try_get(self.headers)?).unwrap_or_else(|error| {
+        let headers = headers::from_json(row.try_get(self.headers)?).unwrap_or_else(|error| {
             unreadable = Some(error.to_string().into());
             Headers::new()
         });

@@ -7,6 +7,7 @@ use super::connection;
 use crate::record::{EventRecord, Lane};
 use crate::store::doubt::Doubt;
 use crate::store::error::StoreError;
+use crate::store::headers;
 use crate::store::names::{Names, sql};
 use crate::store::sealed::EventWriter;
 use crate::store::tx_options::TxOptions;
@@ -64,7 +65,7 @@ impl EventWriter for Postgres {
                 .bind(&*event.name)
                 .bind(version(event))
                 .bind(&*event.content_type)
-                .bind(event.headers.to_json())
+                .bind(headers::to_json(&event.headers))
                 .bind(event.payload.as_deref())
                 .bind(OffsetDateTime::from(event.occurred_at))
                 .bind(event.partition)
@@ -86,7 +87,7 @@ impl EventWriter for Postgres {
             .bind(column(events, |e| &*e.name))
             .bind(column(events, version))
             .bind(column(events, |e| &*e.content_type))
-            .bind(column(events, |e| e.headers.to_json()))
+            .bind(column(events, |e| headers::to_json(&e.headers)))
             .bind(column(events, |e| e.payload.as_deref()))
             .bind(column(events, |e| OffsetDateTime::from(e.occurred_at)))
             .bind(column(events, |e| e.partition))

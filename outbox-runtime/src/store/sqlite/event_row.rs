@@ -2,11 +2,13 @@
 
 use std::time::UNIX_EPOCH;
 
+use outbox_event::Headers;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, Type};
 
-use crate::event::{Headers, from_unix_micros};
+use crate::check::from_unix_micros;
 use crate::record::{EventRecord, Lane, StoredEvent};
+use crate::store::headers;
 
 /// A row that was written by hand may have any content that its columns accept. That is not an
 /// error, which would stop all lanes: the event is marked as unreadable, and parked.
@@ -19,7 +21,7 @@ pub(super) fn stored_event(row: &SqliteRow) -> Result<StoredEvent, sqlx::Error> 
         name: field::<String>(row, "name", &mut unreadable).into(),
         version: field(row, "version", &mut unreadable),
         content_type: field::<String>(row, "content_type", &mut unreadable).into(),
-        headers: Headers::from_stored(&field::<String>(row, "headers", &mut unreadable))
+        headers: headers::from_json(&field::<String>(row, "headers", &mut unreadable))
             .unwrap_or_else(|error| {
                 unreadable.get_or_insert_with(|| error.to_string().into());
                 Headers::new()

@@ -6,6 +6,7 @@ use super::clock::unix_micros;
 use crate::record::{EventRecord, Lane};
 use crate::store::doubt::Doubt;
 use crate::store::error::StoreError;
+use crate::store::headers;
 use crate::store::names::{Names, sql};
 use crate::store::sealed::EventWriter;
 use crate::store::tx_options::TxOptions;
@@ -66,7 +67,7 @@ impl EventWriter for Sqlite {
                 .bind(event.name.as_ref())
                 .bind(event.version)
                 .bind(event.content_type.as_ref())
-                .bind(event.headers.to_json())
+                .bind(headers::to_json(&event.headers))
                 .bind(event.payload.as_deref())
                 .bind(unix_micros(event.occurred_at))
                 .bind(event.partition)

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::cursor::PgCursor;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
+use crate::store::headers;
 use crate::store::lanes::{KnownParked, Lease};
 use crate::store::names::Names;
 use crate::store::parked::{
@@ -163,7 +164,7 @@ pub(super) async fn park(
         .bind(column(parked, |p| &*p.event.record.name))
         .bind(column(parked, |p| int(p.event.record.version)))
         .bind(column(parked, |p| &*p.event.record.content_type))
-        .bind(column(parked, |p| p.event.record.headers.to_json()))
+        .bind(column(parked, |p| headers::to_json(&p.event.record.headers)))
         .bind(column(parked, |p| p.event.record.payload.as_deref()))
         .bind(column(parked, |p| OffsetDateTime::from(p.event.record.occurred_at)))
         .bind(column(parked, Parking::bytes))

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::SqliteLaneStore;
 use crate::record::{KeyDigest, Lane};
 use crate::store::error::StoreError;
+use crate::store::headers;
 use crate::store::lanes::{KnownParked, Lease};
 use crate::store::names::{Names, sql};
 use crate::store::parked::{
@@ -93,7 +94,7 @@ pub(super) async fn park(
             .bind(record.name.as_ref())
             .bind(record.version)
             .bind(record.content_type.as_ref())
-            .bind(record.headers.to_json())
+            .bind(headers::to_json(&record.headers))
             .bind(record.payload.as_deref())
             .bind(unix_micros(record.occurred_at))
             .bind(parking.bytes())

@@ -4,7 +4,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::topic;
+use outbox_event::__private::topic_problem;
+
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{CE_PREFIX, CONTENT_TYPE, EventRecord, OUTBOX_PREFIX, TRACEPARENT};
 
@@ -43,7 +44,7 @@ pub(crate) fn check(record: &EventRecord, max_event_bytes: usize) -> Result<(), 
 }
 
 fn problem(record: &EventRecord) -> Option<String> {
-    if let Some(problem) = topic::problem(&record.topic) {
+    if let Some(problem) = topic_problem(&record.topic) {
         return Some(format!(
             "cannot be written to Kafka: {problem} (it is `{}`)",
             shown(&record.topic)
@@ -106,7 +107,6 @@ fn is_in_calendar(at: SystemTime) -> bool {
     }
 }
 
-/// The text, as much of it as an error shows.
 /// A time from the microseconds since 1970. `None`: it is in no calendar.
 pub(crate) fn from_unix_micros(micros: i64) -> Option<SystemTime> {
     let since = Duration::from_micros(micros.unsigned_abs());
@@ -114,6 +114,7 @@ pub(crate) fn from_unix_micros(micros: i64) -> Option<SystemTime> {
     at.filter(|at| is_in_calendar(*at))
 }
 
+/// The text, as much of it as an error shows.
 fn shown(text: &str) -> String {
     text.chars().take(100).collect::<String>().escape_debug().to_string()
 }

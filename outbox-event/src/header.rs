@@ -1,10 +1,7 @@
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use uuid::Uuid;
-
-use crate::error::{ErrorKind, OutboxError};
 
 /// A type that can be the value of an event's header.
 #[diagnostic::on_unimplemented(
@@ -16,9 +13,6 @@ pub trait HeaderValue {
     /// The value as text; `None` leaves the header out.
     fn header_value(&self) -> Option<Cow<'_, str>>;
 }
-
-/// Bytes that Kafka adds to a header: the lengths of its name and value, up to 5 bytes each.
-const KAFKAS_OWN: usize = 10;
 
 /// The headers of one event, in the order in which they were added. Names are unique; values are
 /// text.
@@ -57,29 +51,6 @@ impl Headers {
     /// All headers, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
-    }
-
-    /// The bytes of names and values, and what Kafka adds to each header.
-    pub(crate) fn size(&self) -> usize {
-        self.iter().map(|(name, value)| name.len() + value.len() + KAFKAS_OWN).sum()
-    }
-
-    /// The headers as a JSON object of strings, as stores keep them.
-    pub(crate) fn to_json(&self) -> String {
-        // A map of strings always serializes.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// Reads what [`to_json`](Self::to_json) wrote.
-    pub(crate) fn from_stored(json: &str) -> Result<Self, OutboxError> {
-        let headers: BTreeMap<String, String> = serde_json::from_str(json).map_err(|error| {
-            OutboxError::new(
-                ErrorKind::Database,
-                "the `headers` of an event in the outbox are not a JSON object of strings: they were not written by an outbox",
-            )
-            .with_source(error)
-        })?;
-        Ok(headers.into_iter().collect())
     }
 }
 

@@ -1,19 +1,12 @@
-//! What a domain event is: its topic, key, headers and codec.
-
-mod check;
-mod header;
-mod key;
-mod topic;
+//! What a domain event is.
 
 use std::time::SystemTime;
 
 use uuid::Uuid;
 
-pub(crate) use check::{check, from_unix_micros};
-pub use header::{HeaderValue, Headers};
-pub use key::{EventKey, event_key};
-
 use crate::codec::{Codec, CodecError, Encode};
+use crate::header::Headers;
+use crate::topic;
 
 /// Something that happened in the domain, which other systems learn of through Kafka.
 ///

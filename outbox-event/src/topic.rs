@@ -1,6 +1,7 @@
 /// Why Kafka would refuse `topic`. `None`: it would not. The rule: 1 to 249 of the characters
 /// `[A-Za-z0-9._-]`, and neither `.` nor `..` (`org.apache.kafka.common.internals.Topic`).
-pub(super) const fn problem(topic: &str) -> Option<&'static str> {
+#[must_use]
+pub const fn problem(topic: &str) -> Option<&'static str> {
     let bytes = topic.as_bytes();
     if bytes.is_empty() {
         return Some("the topic of an event is empty: Kafka refuses it");

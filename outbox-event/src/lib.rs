@@ -1,0 +1,38 @@
+//! What an event is to the crate [`outbox`](https://docs.rs/outbox): depend on that one, whose
+//! documentation is the manual.
+//!
+//! A crate of nothing but events needs no more than this, so nothing here names a database, a
+//! broker or an async runtime.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Whatever a user does, it is an error, not a panic.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod codec;
+mod event;
+mod handled;
+mod header;
+mod key;
+mod topic;
+mod upcast;
+
+pub use codec::{Codec, CodecError, Decode, Encode, Json};
+pub use event::{DomainEvent, EventDescriptor, EventId, EventTime};
+pub use handled::HandlerEvent;
+pub use header::{HeaderValue, Headers};
+pub use key::{EventKey, event_key};
+
+/// What `#[derive(DomainEvent)]` expands to, and what the runtime shares with it. Not for you: it
+/// changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use uuid::Uuid;
+
+    pub use crate::topic::problem as topic_problem;
+    pub use crate::upcast::{is_next_version, upcast};
+    pub use crate::{
+        Codec, CodecError, Decode, DomainEvent, Encode, EventDescriptor, EventId, EventKey,
+        EventTime, HeaderValue, Headers, Json, event_key,
+    };
+}
