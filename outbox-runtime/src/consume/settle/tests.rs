@@ -35,14 +35,8 @@ struct Created {
 
 impl DomainEvent for Created {
     type Codec = Json;
-    const DESCRIPTORS: &'static [EventDescriptor] = &[EventDescriptor {
-        topic: "orders",
-        name: "order.created",
-        version: 1,
-        content_type: "application/json",
-        key_fields: &[],
-        header_names: &[],
-    }];
+    const DESCRIPTORS: &'static [EventDescriptor] =
+        &[EventDescriptor::new("orders", "order.created", 1, Self::CONTENT_TYPE, &[], &[])];
 
     fn descriptor(&self) -> &'static EventDescriptor {
         &Self::DESCRIPTORS[0]
