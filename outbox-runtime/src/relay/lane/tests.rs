@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, OutboxError};
+use crate::publish::DeliveryReport;
 use crate::record::{EventRecord, Lane};
 
 /// A cursor is the number of the last event before it.
