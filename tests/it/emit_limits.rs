@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use crate::support::random::{Random, seed};
 use crate::support::relays::{drain_to, drained, kafka_publisher};
 use crate::support::topics::{create_topic, read_topic};
-use crate::support::{POSTGRES, migrated, postgres};
-use outbox::codec::{Codec, CodecError, Encode};
+use crate::support::{OrderCreated, POSTGRES, migrated, postgres};
+use outbox::codec::{Codec, CodecError, Encode, Json};
 use outbox::event::{DEFAULT_MAX_EVENT_BYTES, EventDescriptor, Headers};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxDatabase};
 use rdkafka::Message as _;
@@ -19,6 +19,9 @@ on_every_store! {
     every_size_up_to_the_limit_arrives_and_one_byte_more_is_refused
     odd_values_of_headers_arrive_as_they_are
     a_traceparent_that_is_none_is_left_out
+    a_time_beyond_the_calendar_is_an_error_of_emit
+    a_key_over_the_limit_is_refused_at_emit
+    a_payload_that_cannot_be_serialized_is_an_error_of_emit
 }
 
 /// An event whose `Event` is written by hand, with any descriptor, key and payload.
@@ -283,4 +286,71 @@ async fn what_emit_accepts_kafka_accepts_whatever_it_consists_of() {
             .any(|header| header.key == "x-odd" && header.value == Some(b"a\0b"))
     };
     assert_eq!(with(&odd), 1);
+}
+
+#[derive(serde::Serialize, DomainEvent)]
+#[event(topic = "order-events", name = "order.dated", keyless)]
+struct Dated {
+    #[event(occurred_at)]
+    #[serde(skip)]
+    at: SystemTime,
+}
+
+async fn a_time_beyond_the_calendar_is_an_error_of_emit<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let ten_thousand_years = Duration::from_secs(10_000 * 365 * 24 * 60 * 60);
+    let mut tx = outbox.begin().await.unwrap();
+    let error = tx.emit(Dated { at: SystemTime::UNIX_EPOCH + ten_thousand_years }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidEvent);
+    assert!(error.to_string().contains("beyond the years"), "{error}");
+    tx.emit(Dated { at: SystemTime::UNIX_EPOCH }).unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(drained(&outbox).await.len(), 1);
+}
+
+async fn a_key_over_the_limit_is_refused_at_emit<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let mut tx = outbox.begin().await.unwrap();
+    let error = tx.emit(OrderCreated::new("k".repeat(1 << 20), 1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EventTooLarge);
+    assert!(error.to_string().contains("max_event_bytes"), "{error}");
+    // Long, and within the limit (the key is in the payload too).
+    tx.emit(OrderCreated::new("k".repeat(400_000), 2)).unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(drained(&outbox).await[0].key.as_ref().map(Vec::len), Some(400_000));
+}
+
+/// An event whose payload fails to serialize, written by hand as a user may.
+struct Unserializable;
+
+impl serde::Serialize for Unserializable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("no"))
+    }
+}
+
+impl DomainEvent for Unserializable {
+    type Codec = Json;
+    const DESCRIPTORS: &'static [EventDescriptor] =
+        &[EventDescriptor::new("order-events", "order.bad", 1, "application/json", &[], &[])];
+
+    fn descriptor(&self) -> &'static EventDescriptor {
+        &Self::DESCRIPTORS[0]
+    }
+
+    fn key(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn headers(&self, _: &mut Headers) {}
+}
+
+async fn a_payload_that_cannot_be_serialized_is_an_error_of_emit<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    let error = tx.emit(Unserializable).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Serialize);
+    assert!(error.to_string().contains("order.bad"), "{error}");
+    drop(tx);
+    assert_eq!(drained(&outbox).await.len(), 0);
 }

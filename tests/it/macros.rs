@@ -1,7 +1,7 @@
 //! What the macros accept, and what they say when they do not.
 //!
-//! After a change of an error's text: `TRYBUILD=overwrite cargo test --test it macros`, and read the
-//! difference.
+//! After a change of an error's text: `TRYBUILD=overwrite cargo test --test it macros`, and read
+//! the difference.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,20 +1,17 @@
-//! Parked events, and what an operator does with them: they hold up only their own topic and key,
-//! take a bounded amount of memory, and no innocent event is discarded by accident.
+//! Parked events hold up only their own topic and key, and take a bounded amount of memory.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use crate::support::relays::{self, RunningRelay, quick, until_parked, until_parked_count};
+use crate::support::parked::{one_is_parked, refuse_order};
+use crate::support::relays::{RunningRelay, quick, until_parked, until_parked_count};
 use crate::support::{
-    self, OrderCreated, POSTGRES, by_customer, commit, eventually, eventually_some, migrated,
-    next_leaf, order, until_true, within_a_minute,
+    self, OrderCreated, POSTGRES, by_customer, commit, eventually, migrated, until_true,
+    within_a_minute,
 };
-use outbox::admin::{ParkedEvent, Replay};
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase};
+use outbox::{Outbox, OutboxDatabase};
 use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
 use uuid::Uuid;
 
@@ -24,29 +21,17 @@ on_every_store! {
     what_cannot_be_parked_stops_its_own_lane_only
     no_event_overtakes_its_key_among_more_parked_keys_than_a_relay_knows
     what_is_parked_of_one_key_is_published_in_order_in_several_rounds
-    parked_events_are_listed_by_key_and_in_order_with_what_they_wait_behind
-    what_merely_waits_is_not_discarded_unless_asked
-    a_key_of_which_all_is_discarded_is_free_at_once
-    a_discarded_event_is_not_replayed_unless_by_its_id
-    a_discarded_event_is_remembered_until_its_space_is_reclaimed
-    events_are_replayed_once_however_often_they_were_before
-    a_parked_event_is_not_replayed
     a_parked_event_that_was_not_sent_counts_no_attempt
 }
 
 /// What a test does to the tables, in each database's words.
 trait Raw: OutboxDatabase {
     async fn run(outbox: &Outbox<Self>, on_postgres: &str, on_sqlite: &str);
-    async fn next_piece(outbox: &Outbox<Self>);
 }
 
 impl Raw for Postgres {
     async fn run(outbox: &Outbox<Self>, on_postgres: &str, _: &str) {
         outbox.pool().execute(AssertSqlSafe(on_postgres.to_owned())).await.unwrap();
-    }
-
-    async fn next_piece(outbox: &Outbox<Self>) {
-        next_leaf(outbox).await;
     }
 }
 
@@ -54,8 +39,6 @@ impl Raw for Sqlite {
     async fn run(outbox: &Outbox<Self>, _: &str, on_sqlite: &str) {
         outbox.pool().execute(AssertSqlSafe(on_sqlite.to_owned())).await.unwrap();
     }
-
-    async fn next_piece(_: &Outbox<Self>) {}
 }
 
 #[derive(serde::Serialize, outbox::DomainEvent)]
@@ -64,41 +47,6 @@ struct Paid {
     #[event(key)]
     customer: String,
     n: i64,
-}
-
-/// Refuses an order of "poisoned", unless the cause is removed.
-fn refuse_order(kafka: &MemoryPublisher, n: i64) {
-    kafka.refuse(move |record| {
-        let poison = record.topic == "order-events" && {
-            let order = order(record);
-            order.customer.starts_with("poisoned") && order.n == n
-        };
-        poison.then(|| "no".to_owned())
-    });
-}
-
-/// Commits orders 1 to 5 of the customer "poisoned", the third of which is refused. Three are
-/// parked then.
-async fn one_is_parked<DB: OutboxDatabase>(
-    outbox: &Outbox<DB>,
-    kafka: &MemoryPublisher,
-) -> Vec<ParkedEvent> {
-    refuse_order(kafka, 3);
-    let running = RunningRelay::start(quick(outbox, kafka.clone()));
-    for n in 1..=5 {
-        commit(outbox, [OrderCreated::new("poisoned", n)]).await;
-    }
-    let parked = until_parked(outbox, 3).await;
-    running.stop().await;
-    parked
-}
-
-fn numbers(parked: &[ParkedEvent]) -> Vec<i64> {
-    parked.iter().map(|parked| order(&parked.event).n).collect()
-}
-
-async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> BTreeMap<String, Vec<i64>> {
-    by_customer(&relays::drained(outbox).await)
 }
 
 async fn a_refused_event_parks_its_key_on_its_topic_and_on_no_other<DB: OutboxDatabase>(
@@ -234,154 +182,6 @@ async fn what_is_parked_of_one_key_is_published_in_order_in_several_rounds<DB: O
     assert_eq!(by_customer(&published)["poisoned"], (0..300).collect::<Vec<_>>());
 }
 
-async fn parked_events_are_listed_by_key_and_in_order_with_what_they_wait_behind<
-    DB: OutboxDatabase,
->(
-    outbox: Outbox<DB>,
-) {
-    let kafka = MemoryPublisher::new();
-    refuse_order(&kafka, 3);
-    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
-    for n in 1..=5 {
-        commit(
-            &outbox,
-            ["poisoned-a", "poisoned-b"].map(|customer| OrderCreated::new(customer, n)),
-        )
-        .await;
-    }
-    until_parked(&outbox, 6).await;
-    // Refused again, the first of each key was set aside after those behind it.
-    outbox.release_all_parked().await.unwrap();
-    let refused_again = async || {
-        let listed = outbox.parked(1_000).await.unwrap();
-        (listed.iter().filter(|parked| parked.attempts > 2).count() == 2).then_some(listed)
-    };
-    let listed = eventually_some("the first of each key is refused again", refused_again).await;
-    running.stop().await;
-    assert_eq!(numbers(&listed), [3, 4, 5, 3, 4, 5]);
-    for of_key in listed.chunks(3) {
-        let [first, second, third] = of_key else { panic!("three of each") };
-        assert!(of_key.iter().all(|parked| parked.event.key == first.event.key));
-        assert_eq!((first.waits_behind, first.reason.as_deref()), (None, Some("no")));
-        assert_eq!([second.waits_behind, third.waits_behind], [Some(first.event.id); 2]);
-        assert_eq!((&second.reason, second.attempts), (&None, 0));
-    }
-
-    let mut paged = outbox.parked(1).await.unwrap();
-    while let [next] = &outbox.parked_after(paged.last().unwrap(), 1).await.unwrap()[..] {
-        paged.push(next.clone());
-    }
-    assert_eq!(paged, listed);
-}
-
-async fn what_merely_waits_is_not_discarded_unless_asked<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let kafka = MemoryPublisher::new();
-    let parked = one_is_parked(&outbox, &kafka).await;
-    let [third, fourth, fifth] = [0, 1, 2].map(|n| parked[n].event.id);
-    let error = outbox.discard_parked(fourth).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotAtFault);
-    assert!(error.to_string().contains(&format!("waits behind event {third}")), "{error}");
-    assert_eq!(numbers(&outbox.parked(10).await.unwrap()), [3, 4, 5], "nothing is changed");
-    assert!(outbox.discard_parked_even_if_it_waits(fourth).await.unwrap());
-    assert!(outbox.discard_parked(third).await.unwrap());
-    assert!(!outbox.discard_parked(third).await.unwrap());
-    let left = outbox.parked(10).await.unwrap();
-    assert_eq!((numbers(&left), left[0].waits_behind), (vec![5], None), "it is the first now");
-
-    kafka.accept_all();
-    outbox.release_parked(b"poisoned").await.unwrap();
-    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
-    until_parked(&outbox, 0).await;
-    running.stop().await;
-    assert_eq!(by_customer(&kafka.published())["poisoned"], [1, 2, 5]);
-    assert!(!outbox.discard_parked(fifth).await.unwrap());
-}
-
-async fn a_key_of_which_all_is_discarded_is_free_at_once<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let kafka = MemoryPublisher::new();
-    refuse_order(&kafka, 1);
-    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
-    commit(&outbox, [OrderCreated::new("poisoned", 1)]).await;
-    let parked = until_parked(&outbox, 1).await;
-    assert!(outbox.discard_parked(parked[0].event.id).await.unwrap());
-    commit(&outbox, [OrderCreated::new("poisoned", 2)]).await;
-    let published = within_a_minute(kafka.wait_for(1)).await;
-    running.stop().await;
-    assert_eq!(by_customer(&published)["poisoned"], [2]);
-}
-
-async fn a_discarded_event_is_not_replayed_unless_by_its_id<DB: OutboxDatabase>(
-    outbox: Outbox<DB>,
-) {
-    let kafka = MemoryPublisher::new();
-    let parked = one_is_parked(&outbox, &kafka).await;
-    let id = parked[0].event.id;
-    assert!(outbox.discard_parked(id).await.unwrap());
-    kafka.accept_all();
-    outbox.release_all_parked().await.unwrap();
-    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
-    until_parked(&outbox, 0).await;
-    running.stop().await;
-
-    let discarded = outbox.discarded(10).await.unwrap();
-    assert_eq!((discarded.len(), discarded[0].id, discarded[0].seq), (1, id, parked[0].seq));
-    assert_eq!(
-        (&*discarded[0].topic, discarded[0].reason.as_deref()),
-        ("order-events", Some("no"))
-    );
-    assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 4);
-    assert_eq!(drained(&outbox).await["poisoned"], [1, 2, 4, 5]);
-    assert_eq!(outbox.replay(Replay::all().ids([id])).await.unwrap(), 1);
-    assert_eq!(drained(&outbox).await["poisoned"], [3]);
-    assert_eq!(outbox.discarded(10).await.unwrap(), [], "that took it back");
-    assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 5);
-}
-
-async fn a_discarded_event_is_remembered_until_its_space_is_reclaimed<DB: Raw>(outbox: Outbox<DB>) {
-    let kafka = MemoryPublisher::new();
-    for parked in one_is_parked(&outbox, &kafka).await {
-        assert!(outbox.discard_parked(parked.event.id).await.unwrap());
-    }
-    DB::next_piece(&outbox).await;
-    commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    outbox.reclaim(Duration::from_secs(3600)).await.unwrap();
-    let discarded: Vec<i64> =
-        outbox.discarded(10).await.unwrap().iter().map(|discarded| discarded.seq).collect();
-    assert!(discarded.len() == 3 && discarded.is_sorted_by(|a, b| a > b), "{discarded:?}");
-    assert_eq!(outbox.discarded(2).await.unwrap().len(), 2);
-    drained(&outbox).await;
-    assert!(outbox.reclaim(Duration::ZERO).await.unwrap() >= 5);
-    assert_eq!(outbox.discarded(10).await.unwrap(), []);
-}
-
-async fn events_are_replayed_once_however_often_they_were_before<DB: OutboxDatabase>(
-    outbox: Outbox<DB>,
-) {
-    let all: Vec<i64> = (0..10).collect();
-    commit(&outbox, all.iter().map(|n| OrderCreated::new("a", *n))).await;
-    drained(&outbox).await;
-    for _ in 0..3 {
-        assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 10);
-        assert_eq!(drained(&outbox).await["a"], all, "each once, in the first order");
-    }
-    let ids = drained_ids(&outbox).await;
-    assert_eq!(outbox.replay(Replay::all().ids(ids.iter().rev().copied())).await.unwrap(), 10);
-    assert_eq!(drained(&outbox).await["a"], all);
-}
-
-/// Replays all there is, and returns the ids.
-async fn drained_ids<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<Uuid> {
-    outbox.replay(Replay::all()).await.unwrap();
-    relays::drained(outbox).await.iter().map(|record| record.id).collect()
-}
-
-async fn a_parked_event_is_not_replayed<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let kafka = MemoryPublisher::new();
-    let parked = one_is_parked(&outbox, &kafka).await;
-    assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 2);
-    assert_eq!(outbox.replay(Replay::all().ids([parked[0].event.id])).await.unwrap(), 0);
-}
-
 /// Sends nothing, through no fault of the events, and counts its calls.
 #[derive(Clone, Default)]
 struct Unable(Arc<AtomicUsize>);
@@ -403,19 +203,6 @@ async fn a_parked_event_that_was_not_sent_counts_no_attempt<DB: OutboxDatabase>(
     eventually("a parked event is tried", async || unable.0.load(Ordering::SeqCst) > 0).await;
     running.stop().await;
     assert_eq!(outbox.parked(10).await.unwrap(), parked);
-}
-
-#[tokio::test]
-async fn the_only_copy_that_is_left_can_be_replayed() {
-    let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
-    commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    drained(&outbox).await;
-    next_leaf(&outbox).await;
-    assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 1);
-    drained(&outbox).await;
-    assert_eq!(outbox.reclaim(Duration::ZERO).await.unwrap(), 1, "the original");
-    assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 1);
-    assert_eq!(drained(&outbox).await["a"], [1]);
 }
 
 /// What the database does not accept is recorded later, and not sent again until then.

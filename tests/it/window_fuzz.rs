@@ -1,8 +1,8 @@
-//! The proof by experiment of `store/postgres/lanes/window.rs`: writers that commit late, roll back, use
-//! savepoints and prepared transactions, and draw their transaction id before they wait for a lock;
-//! relays that read small chunks, join, leave, are killed and restarted; leaves of the ring that
-//! fill up and are reclaimed. Every committed event is published, in the order in which its key's
-//! lock changed hands; and, while the relay lives, once.
+//! The proof by experiment of `store/postgres/lanes/window.rs`: writers that commit late, roll
+//! back, use savepoints and prepared transactions, and draw their transaction id before they wait
+//! for a lock; relays that read small chunks, join, leave, are killed and restarted; leaves of the
+//! ring that fill up and are reclaimed. Every committed event is published, in the order in which
+//! its key's lock changed hands; and, while the relay lives, once.
 //!
 //! The seed is printed; `OUTBOX_SEED=… cargo xtask test --test it window_fuzz` takes the same
 //! decisions again.

@@ -5,6 +5,7 @@
 #[macro_use]
 pub mod consumers;
 pub mod log;
+pub mod parked;
 pub mod processes;
 pub mod proxy;
 pub mod random;

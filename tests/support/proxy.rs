@@ -149,7 +149,8 @@ impl Proxy {
         }
     }
 
-    /// Closes the silent connections, as the kernels at both ends do once keepalives stay unanswered.
+    /// Closes the silent connections, as the kernels at both ends do once keepalives stay
+    /// unanswered.
     pub fn cut_silent(&self) {
         for connection in self.shared.connections.lock().unwrap().iter() {
             connection.send_if_modified(|silence| {

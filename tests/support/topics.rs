@@ -8,7 +8,8 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::OwnedMessage;
+use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
@@ -131,4 +132,28 @@ pub async fn read_topic_of(brokers: String, topic: &'static str) -> Vec<OwnedMes
     })
     .await
     .unwrap()
+}
+
+/// The offset at which the group continues.
+pub fn committed(topic: &str, group: &str) -> i64 {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka())
+        .set("group.id", group)
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let committed = consumer.committed_offsets(list, Duration::from_secs(30)).unwrap();
+    committed.elements()[0].offset().to_raw().unwrap()
+}
+
+/// Produces a record with any bytes.
+pub async fn produce_raw(topic: &str, key: &str, payload: &[u8], headers: &[(&str, &[u8])]) {
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", kafka()).create().unwrap();
+    let with = headers.iter().fold(OwnedHeaders::new(), |with, (key, value)| {
+        with.insert(Header { key, value: Some(*value) })
+    });
+    let record = FutureRecord::to(topic).key(key).payload(payload).headers(with);
+    producer.send(record, Duration::from_secs(30)).await.unwrap();
 }

@@ -25,7 +25,8 @@ where
     eventually_some(what, answer).await;
 }
 
-/// Asks until there is an answer. After three minutes the test fails, and says `what` it waited for.
+/// Asks until there is an answer. After three minutes the test fails, and says `what` it waited
+/// for.
 pub async fn eventually_some<T, F>(what: &str, ask: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
