@@ -18,6 +18,7 @@ mod consume_messages;
 mod consume_retry_topics;
 mod crash;
 mod emit_limits;
+mod examples;
 mod faults;
 mod handlers;
 mod health;

@@ -76,7 +76,7 @@ impl Drop for Process {
 }
 
 /// Cargo builds the examples along with the tests, beside them.
-fn example_program(name: &str) -> PathBuf {
+pub fn example_program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
     assert!(
