@@ -228,7 +228,6 @@ async fn groups_are_named_once_and_are_legal() {
     let handler = |group| Scripted::<Created>::new(group, QUICK, |_, _, _| async { Ok(()) });
     let consumer = || new_consumer(&outbox);
     for (consumer, hint) in [
-        (consumer().handler(handler("one")).group("two"), "one, two: make a consumer for each"),
         (consumer().group(" ").handler(handler(" ")), "needs a group"),
         (consumer().handler(handler("spaces in it")), "Choose another group"),
     ] {

@@ -17,6 +17,7 @@ mod consume_kafka;
 mod consume_messages;
 mod consume_retry_topics;
 mod crash;
+mod deployments;
 mod emit_limits;
 mod examples;
 mod faults;

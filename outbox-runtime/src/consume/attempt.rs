@@ -168,7 +168,7 @@ impl<DB: OutboxDatabase> Group<DB> {
             // Another member drained the key too, and has settled it: it may be a dead letter, and
             // later ones handled.
             Admitted::No(Attempted::Duplicate)
-        } else if in_retry_topic && incoming.message.topic == queued.of.topic {
+        } else if in_retry_topic && !incoming.history.from_retry_topic {
             // It has come again. Its copy in the retry topic is the one that counts.
             Admitted::No(Attempted::InRetryTopic)
         } else if earlier {

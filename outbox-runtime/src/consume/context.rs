@@ -18,7 +18,8 @@ pub struct EventContext {
     pub version: u32,
     /// Time at which it happened. `None`: the message does not say.
     pub occurred_at: Option<SystemTime>,
-    /// The topic.
+    /// The topic, as the event declares it. On the brokers, its name may begin with a deployment's
+    /// prefix (`topic_prefix`).
     pub topic: String,
     /// The partition of the topic.
     pub partition: i32,

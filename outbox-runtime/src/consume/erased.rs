@@ -92,7 +92,7 @@ where
     }
 
     fn name(&self) -> &'static str {
-        std::any::type_name::<H>()
+        self.handler.name()
     }
 
     fn takes_tombstones(&self) -> bool {

@@ -29,8 +29,12 @@ const LONGEST_ERROR: usize = 2_000;
 /// Headers of ours, by name.
 pub(super) type OurHeaders = Vec<(&'static str, String)>;
 
-/// Sends events to retry topics and to the dead letters.
+/// Sends events to retry topics and to the dead letters. It is given topics as events declare them,
+/// and names topics as they are on the brokers.
 pub(crate) trait Forward: Send + Sync + 'static {
+    /// Name of `topic` itself.
+    fn original_topic(&self, topic: &str) -> String;
+
     /// Name of the topic in which an event of `topic` waits for `delay`.
     fn retry_topic(&self, topic: &str, group: &str, delay: Duration) -> String;
 
@@ -88,15 +92,16 @@ pub(super) struct LastFailure<'a> {
     pub(super) error: &'a str,
 }
 
-/// Our headers.
+/// Our headers. `topic`: the name of the event's own topic.
 pub(super) fn headers(
     group: &str,
+    topic: String,
     history: &History,
     due: Option<SystemTime>,
     failure: Option<&LastFailure<'_>>,
 ) -> OurHeaders {
     let mut headers = vec![
-        (ORIGINAL_TOPIC, history.topic.clone()),
+        (ORIGINAL_TOPIC, topic),
         (ORIGINAL_PARTITION, history.partition.to_string()),
         (ORIGINAL_OFFSET, history.offset.to_string()),
         (GROUP, group.to_owned()),
@@ -130,6 +135,7 @@ impl Message {
             retry: self.parsed(RETRY).unwrap_or(0),
             first_failure: time(FIRST_FAILURE),
             due: time(DUE),
+            from_retry_topic: false,
         }
     }
 }

@@ -59,10 +59,60 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
     /// The error type. `?` works on what converts into it.
     type Error: Into<BoxError>;
 
+    /// The handler's name, for errors. Default: that of its type.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// How many times and when an event is tried, and more. Called once, when the consumer is
     /// built.
     fn options(&self) -> HandlerOptions {
         HandlerOptions::new()
+    }
+
+    /// The same handler with other options, for what a deployment decides. `change` gets the
+    /// options that the handler has; those that it does not change stay. Values that make no sense
+    /// are refused when the consumer is built.
+    ///
+    /// ```
+    /// # mod example {
+    /// # use outbox::{DomainEvent, OutboxTx};
+    /// # use outbox::consume::{Consumer, ConsumerBuilder, EventContext, handler_fn};
+    /// # use sqlx::Sqlite;
+    /// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+    /// # #[event(topic = "order-events")]
+    /// # struct OrderCreated { #[event(key)] sku: String }
+    /// # async fn reserve(_: &mut OutboxTx<'_, Sqlite>, _: OrderCreated, _: &EventContext) -> Result<(), sqlx::Error> {
+    /// #     Ok(())
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use outbox::consume::{EventHandler, LaterEvents};
+    ///
+    /// /// What this deployment has set, by environment variables for example.
+    /// struct Settings {
+    ///     attempts: u32,
+    ///     retry_after: Vec<Duration>,
+    /// }
+    ///
+    /// # fn example(consumer: ConsumerBuilder<Sqlite>, settings: Settings) -> ConsumerBuilder<Sqlite> {
+    /// consumer.handler(handler_fn(reserve).with_options(|options| {
+    ///     options
+    ///         .attempts(settings.attempts)
+    ///         .retry_topics(&settings.retry_after, LaterEvents::Wait)
+    /// }))
+    /// # }
+    /// # }
+    /// ```
+    fn with_options(
+        self,
+        change: impl FnOnce(HandlerOptions) -> HandlerOptions,
+    ) -> WithOptions<Self, DB>
+    where
+        Self: Sized,
+    {
+        let options = change(self.options());
+        WithOptions { handler: self, options, database: PhantomData }
     }
 
     /// Whether another attempt can help. Default: yes.
@@ -86,6 +136,10 @@ impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
     type Event = H::Event;
     type Error = H::Error;
 
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
     fn options(&self) -> HandlerOptions {
         (**self).options()
     }
@@ -101,6 +155,45 @@ impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
         context: &'a EventContext,
     ) -> impl Future<Output = Result<(), H::Error>> + Send + 'a {
         (**self).handle(tx, event, context)
+    }
+}
+
+/// The handler that [`EventHandler::with_options`] makes of another one.
+pub struct WithOptions<H, DB> {
+    handler: H,
+    options: HandlerOptions,
+    database: PhantomData<fn(DB)>,
+}
+
+impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for WithOptions<H, DB> {
+    type Event = H::Event;
+    type Error = H::Error;
+
+    fn name(&self) -> &'static str {
+        self.handler.name()
+    }
+
+    fn options(&self) -> HandlerOptions {
+        self.options
+    }
+
+    fn classify(&self, error: &H::Error) -> ErrorClass {
+        self.handler.classify(error)
+    }
+
+    fn handle<'a>(
+        &'a self,
+        tx: &'a mut OutboxTx<'static, DB>,
+        event: H::Event,
+        context: &'a EventContext,
+    ) -> impl Future<Output = Result<(), H::Error>> + Send + 'a {
+        self.handler.handle(tx, event, context)
+    }
+}
+
+impl<H, DB> fmt::Debug for WithOptions<H, DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithOptions").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const PREFIX: &str = "outbox-";
 /// A message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Message {
-    /// Topic from which it was read: its own, or one of its retry topics.
+    /// Topic from which it was read, by its name on the brokers: its own, or one of its retry topics.
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -36,6 +36,7 @@ pub(crate) struct Message {
 /// Where a message was first, and what has happened to it since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct History {
+    /// Topic as the event declares it. On the brokers, it may have a prefix.
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -47,6 +48,8 @@ pub(crate) struct History {
     pub(crate) first_failure: Option<SystemTime>,
     /// Time before which it is not tried. `None`: at once.
     pub(crate) due: Option<SystemTime>,
+    /// Whether it was read from a retry topic.
+    pub(crate) from_retry_topic: bool,
 }
 
 impl Message {
@@ -75,13 +78,14 @@ impl Message {
             retry: 0,
             first_failure: None,
             due: None,
+            from_retry_topic: false,
         }
     }
 
     /// Whether it comes from the database or from a retry topic: others of its key may have been
     /// queued behind it since, whatever the rule is now.
     pub(super) fn was_queued(&self, history: &History) -> bool {
-        self.kept || self.topic != history.topic
+        self.kept || history.from_retry_topic
     }
 
     /// The name and version by which a handler is found; `None` if no outbox wrote this.

@@ -15,6 +15,7 @@ mod erased;
 pub(crate) mod expansion;
 #[cfg(feature = "kafka")]
 mod forward;
+pub(crate) mod group_name;
 mod handler;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -30,6 +31,7 @@ mod options;
 mod policy;
 #[cfg(feature = "kafka")]
 mod queued;
+mod retry_schedule;
 pub(crate) mod route;
 #[cfg(feature = "kafka")]
 mod sending;
@@ -40,15 +42,16 @@ mod worker;
 
 pub use class::{Classify, ErrorClass};
 pub use context::EventContext;
-pub use handler::{EventHandler, HandlerEvent, HandlerFn, handler_fn};
+pub use handler::{EventHandler, HandlerEvent, HandlerFn, WithOptions, handler_fn};
 #[cfg(feature = "kafka")]
 pub use kafka::{
     Consumer, ConsumerBuilder, DeadLetter, DeadLetterId, DeadLetters, DeadLettersBuilder,
     NotADeadLetterId,
 };
-pub use options::{ForeignId, HandlerOptions, LaterEvents};
+pub use options::{ForeignId, HandlerOptions};
 #[cfg(feature = "kafka")]
 pub use policy::{Undecodable, UnknownEvents};
+pub use retry_schedule::LaterEvents;
 #[cfg(feature = "kafka")]
 pub use worker::Consumed;
 

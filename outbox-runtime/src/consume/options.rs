@@ -3,9 +3,17 @@
 
 use std::time::Duration;
 
-use crate::durations::{LONGEST_WAIT, within};
+use super::retry_schedule::{LaterEvents, RetrySchedule};
+use crate::durations::LONGEST_WAIT;
+
+/// Shortest pause and shortest delay.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// The options of a handler, as in `#[event_handler(…)]`.
+///
+/// Values beyond their bounds are refused when the consumer is built. To change the options of a
+/// handler at run time, see [`EventHandler::with_options`](super::EventHandler::with_options).
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,26 +36,6 @@ pub struct HandlerOptions {
     pub(crate) schedule: Option<RetrySchedule>,
     pub(crate) timeout: Duration,
     pub(crate) foreign: Option<ForeignId>,
-}
-
-/// The retry topics of a handler, and what later events do meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetrySchedule {
-    pub(crate) delays: &'static [Duration],
-    pub(crate) later: LaterEvents,
-}
-
-/// What later events of a key do while an earlier one waits in a retry topic. It is one rule for
-/// all handlers of a topic in a group: if one handler says [`Wait`](Self::Wait), the events of
-/// handlers without retry topics wait as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LaterEvents {
-    /// They wait behind it: the key stays in order, and all of them are late. Until then they are
-    /// kept in the database, in the table `…_key_queue`. They are handled as soon as the earlier
-    /// one is handled or a dead letter.
-    Wait,
-    /// They are handled at once: the key's order is given up.
-    Overtake,
 }
 
 /// How a message that no outbox wrote is recognised when it comes again.
@@ -77,7 +65,7 @@ impl HandlerOptions {
         }
     }
 
-    /// The consumer group. Default: that of the [`Consumer`](crate::consume::Consumer).
+    /// The consumer group. Default: that of the consumer, whose `group` replaces this one.
     #[must_use]
     pub const fn group(mut self, group: &'static str) -> Self {
         self.group = Some(group);
@@ -85,17 +73,18 @@ impl HandlerOptions {
     }
 
     /// Number of attempts in place, before an event goes to the first retry topic or becomes a dead
-    /// letter. Default: 10; with retry topics, 1. Attempts that fail because the database is away,
+    /// letter. Default: 10; with retry topics, 1; at least 1. Attempts that fail because the database is away,
     /// because of a conflict with a concurrent transaction (up to 50 in a row) or because the
     /// connection is lost (up to 3) do not count.
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = Some(if attempts == 0 { 1 } else { attempts });
+        self.attempts = Some(attempts);
         self
     }
 
     /// Tries an event until it succeeds, without a limit; only permanent errors make dead letters.
-    /// Its key waits, and in the end its partition.
+    /// Its key waits, and in the end its partition. Not together with retry topics, which no event
+    /// would reach.
     #[must_use]
     pub const fn retry_forever(mut self) -> Self {
         self.attempts = Some(u32::MAX);
@@ -107,18 +96,18 @@ impl HandlerOptions {
     /// days. Other keys are handled during a pause.
     #[must_use]
     pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        self.first_pause = within(first, Duration::from_millis(1), LONGEST_WAIT);
-        self.longest_pause = within(longest, Duration::from_millis(1), LONGEST_WAIT);
+        self.first_pause = first;
+        self.longest_pause = longest;
         self
     }
 
     /// Delays of the retry topics. After its attempts in place, an event waits in a topic for each
-    /// delay (at most 30 days), and is tried once after each: `<topic>.<group>.retry.10s` and so
-    /// on. Default: none.
+    /// delay, and is tried once after each: `<topic>.<group>.retry.10s` and so on. Default: none; at
+    /// most 16, each at least 1 ms and at most 30 days.
     #[must_use]
-    pub const fn retry_topics(mut self, delays: &'static [Duration], later: LaterEvents) -> Self {
+    pub const fn retry_topics(mut self, delays: &[Duration], later: LaterEvents) -> Self {
         self.schedule =
-            if delays.is_empty() { None } else { Some(RetrySchedule { delays, later }) };
+            if delays.is_empty() { None } else { Some(RetrySchedule::new(delays, later)) };
         self
     }
 
@@ -127,7 +116,7 @@ impl HandlerOptions {
     /// connection holds nothing up for longer. Default: 5 minutes; at least 10 ms, at most 30 days.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = within(timeout, Duration::from_millis(10), LONGEST_WAIT);
+        self.timeout = timeout;
         self
     }
 
@@ -140,8 +129,99 @@ impl HandlerOptions {
     }
 }
 
+impl HandlerOptions {
+    /// Which value makes no sense, and what would. `None`: all do.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let pauses = [("first pause", self.first_pause), ("longest pause", self.longest_pause)];
+        let timeout = beyond("timeout", self.timeout, SHORTEST_TIMEOUT);
+        let of_times =
+            pauses.into_iter().find_map(|(name, time)| beyond(name, time, SHORTEST_PAUSE));
+        of_times.or(timeout).or_else(|| self.contradiction()).or_else(|| {
+            let schedule = self.schedule.as_ref()?;
+            schedule.too_many().or_else(|| {
+                schedule
+                    .delays()
+                    .find_map(|delay| beyond("delay of a retry topic", delay, SHORTEST_PAUSE))
+            })
+        })
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        let (first, longest) = (self.first_pause, self.longest_pause);
+        if self.attempts == Some(0) {
+            return Some("it has 0 attempts, of which the first counts: at least 1".to_owned());
+        }
+        if self.attempts == Some(u32::MAX) && self.schedule.is_some() {
+            let unreached = "its attempts do not end, and no event would ever get to its retry topics: limit them, or have no retry topics";
+            return Some(unreached.to_owned());
+        }
+        if longest < first {
+            return Some(format!(
+                "its longest pause ({longest:?}) is shorter than its first ({first:?})"
+            ));
+        }
+        matches!(self.foreign, Some(ForeignId::Header(name)) if name.trim().is_empty())
+            .then(|| "the header by which it recognises foreign messages has no name".to_owned())
+    }
+}
+
+/// What is wrong with a time that is too short or too long.
+fn beyond(name: &str, time: Duration, shortest: Duration) -> Option<String> {
+    let bounds = shortest..=LONGEST_WAIT;
+    (!bounds.contains(&time))
+        .then(|| format!("its {name} is {time:?}: at least {shortest:?}, and at most 30 days"))
+}
+
 impl Default for HandlerOptions {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: HandlerOptions = HandlerOptions::new();
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn values_that_make_no_sense_are_named_with_their_bounds() {
+        let wait = LaterEvents::Wait;
+        let long = LONGEST_WAIT + Duration::from_nanos(1);
+        for (options, problem) in [
+            (NEW.attempts(0), "0 attempts"),
+            (NEW.backoff(Duration::ZERO, SECOND), "first pause is 0ns: at least 1ms"),
+            (NEW.backoff(SECOND, long), "longest pause is"),
+            (NEW.backoff(SECOND * 2, SECOND), "longest pause (1s) is shorter than its first (2s)"),
+            (NEW.timeout(Duration::ZERO), "timeout is 0ns: at least 10ms"),
+            (NEW.timeout(Duration::MAX), "at most 30 days"),
+            (NEW.retry_topics(&[SECOND, Duration::ZERO], wait), "delay of a retry topic is 0ns"),
+            (NEW.retry_topics(&[Duration::MAX], wait), "delay of a retry topic is"),
+            (NEW.retry_topics(&[SECOND; 17], wait), "17 retry topics: at most 16"),
+            (NEW.retry_topics(&[SECOND], wait).retry_forever(), "attempts do not end"),
+            (NEW.foreign(ForeignId::Header(" ")), "has no name"),
+        ] {
+            let found = options.problem().unwrap_or_default();
+            assert!(found.contains(problem), "{problem}: {found}");
+        }
+    }
+
+    #[test]
+    fn values_at_their_bounds_are_taken() {
+        for options in [
+            NEW,
+            NEW.attempts(1),
+            NEW.retry_forever(),
+            NEW.backoff(SHORTEST_PAUSE, SHORTEST_PAUSE),
+            NEW.backoff(LONGEST_WAIT, LONGEST_WAIT),
+            NEW.timeout(SHORTEST_TIMEOUT),
+            NEW.timeout(LONGEST_WAIT),
+            NEW.retry_topics(&[SHORTEST_PAUSE; 16], LaterEvents::Overtake),
+            NEW.retry_topics(&[LONGEST_WAIT], LaterEvents::Wait),
+            NEW.retry_topics(&[], LaterEvents::Wait).retry_forever(),
+        ] {
+            assert_eq!(options.problem(), None);
+        }
     }
 }

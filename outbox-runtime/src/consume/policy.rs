@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::attempt::Interruption;
 use super::class::ErrorClass;
-use super::options::{HandlerOptions, RetrySchedule};
+use super::options::HandlerOptions;
 use crate::backoff::pause_after;
-use crate::durations::LONGEST_WAIT;
 
 /// What becomes of a message that is not what it should be: its payload cannot be decoded, its
 /// version is unknown, or it lacks the headers of an event.
@@ -157,13 +156,6 @@ impl HandlerOptions {
             (None, Some(_)) => 1,
             (None, None) => 10,
         }
-    }
-}
-
-impl RetrySchedule {
-    /// Delays of its retry topics, in order.
-    pub(super) fn delays(self) -> impl Iterator<Item = Duration> {
-        self.delays.iter().map(|delay| (*delay).min(LONGEST_WAIT))
     }
 }
 

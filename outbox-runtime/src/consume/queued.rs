@@ -134,7 +134,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     pub(super) async fn enqueue(&self, incoming: &Incoming<'_, DB>) -> Result<bool, Unsettled> {
         let Some(queued) = self.group.queued(incoming) else { return Ok(false) };
         let Incoming { message, history, .. } = incoming;
-        let ours = headers(&self.group.name, history, None, None);
+        let ours = headers(&self.group.name, history.topic.clone(), history, None, None);
         let ours =
             ours.into_iter().map(|(name, value)| (name.to_owned(), Some(value.into_bytes())));
         let theirs = message.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).cloned();

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::context::Named;
 use super::erased::AnyHandler;
 use super::message::{History, Message};
-use super::options::{HandlerOptions, LaterEvents};
+use super::options::HandlerOptions;
+use super::retry_schedule::LaterEvents;
 use crate::error::OutboxError;
 use crate::record::CE_TYPE;
 use crate::store::OutboxDatabase;
@@ -61,6 +62,12 @@ impl<DB: OutboxDatabase> Routes<DB> {
     pub(crate) fn new(handlers: Vec<Box<dyn AnyHandler<DB>>>) -> Result<Self, OutboxError> {
         let mut topics = BTreeMap::<_, OfTopic>::new();
         for (i, handler) in handlers.iter().enumerate() {
+            if let Some(problem) = handler.options().problem() {
+                return Err(OutboxError::config(format!(
+                    "the options of handler `{}` make no sense: {problem}. Nothing was consumed",
+                    handler.name()
+                )));
+            }
             for event in handler.descriptors() {
                 let of_topic = topics.entry(event.topic).or_default();
                 let versions = of_topic.names.entry(event.name).or_default();

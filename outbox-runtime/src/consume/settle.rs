@@ -287,7 +287,8 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
             return self.done(incoming, Settled::Duplicate, false, "").await;
         }
         let sent = History { retry: history.retry + 1, ..history.clone() };
-        let ours = headers(&self.group.name, &sent, Some(due), Some(failure));
+        let original = self.forward.original_topic(&history.topic);
+        let ours = headers(&self.group.name, original, &sent, Some(due), Some(failure));
         if self.send(&topic, incoming, &ours).await? == Sent::TooLarge {
             return self.give_up(incoming, failure).await;
         }
@@ -311,7 +312,8 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
     ) -> Result<Settlement, Unsettled> {
         let history = &incoming.history;
         let topic = self.forward.dead_letter_topic(&history.topic, &self.group.name);
-        let ours = headers(&self.group.name, history, None, Some(failure));
+        let original = self.forward.original_topic(&history.topic);
+        let ours = headers(&self.group.name, original, history, None, Some(failure));
         self.send_dead_letter(&topic, incoming, ours).await?;
         // The later events of its key are handled, now that it is kept.
         let later = self.dequeue(incoming).await?;

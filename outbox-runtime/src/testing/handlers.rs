@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use outbox_event::{Decode, DomainEvent, EventKey};
 
 use crate::consume::attempt::{Attempted, Ending, Failure, Group};
+use crate::consume::group_name::group_name;
 use crate::consume::message::Message;
 use crate::consume::route::Routes;
 use crate::consume::{ErrorClass, EventHandler, EventOf, Handler};
@@ -154,7 +155,8 @@ impl TestMessage {
 }
 
 impl<DB: OutboxDatabase> HandlerTest<DB> {
-    /// A handler, with its inbox in the tables of `outbox`. Its group is the handler's, or `test`.
+    /// A handler, with its inbox in the tables of `outbox`. Its group is the handler's, or `test`;
+    /// [`group`](Self::group) replaces it.
     ///
     /// # Errors
     /// If a consumer would refuse the handler.
@@ -163,9 +165,21 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
         H: EventHandler<DB>,
         <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
     {
-        let name = handler.options().group.unwrap_or("test").into();
+        let named = [Some(handler.options().group.unwrap_or("test"))];
+        let name = group_name(None, named.into_iter())?.into();
         let routes = Routes::new(vec![Box::new(Handler::new(handler))])?;
         Ok(Self { group: Group { outbox, name, routes } })
+    }
+
+    /// The consumer group, by which the inbox remembers: as
+    /// [`ConsumerBuilder::group`](crate::consume::ConsumerBuilder::group), it replaces the one that
+    /// the handler names.
+    ///
+    /// # Errors
+    /// If a consumer would refuse the group.
+    pub fn group(mut self, group: impl AsRef<str>) -> Result<Self, OutboxError> {
+        self.group.name = group_name(Some(group.as_ref()), std::iter::empty())?.into();
+        Ok(self)
     }
 
     /// Delivers a message: one attempt.

@@ -9,12 +9,13 @@ use super::topics::Plan;
 use super::{Consumer, config};
 use crate::consume::attempt::Group;
 use crate::consume::erased::{AnyHandler, EventOf, Handler};
+use crate::consume::group_name::group_name;
 use crate::consume::handler::EventHandler;
 use crate::consume::policy::{Undecodable, UnknownEvents};
 use crate::consume::route::Routes;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
-use crate::kafka::KafkaConfig;
+use crate::kafka::{KafkaConfig, TopicPrefix};
 use crate::observe::Heartbeat;
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
@@ -27,6 +28,7 @@ pub struct ConsumerBuilder<DB: OutboxDatabase> {
     outbox: Outbox<DB>,
     kafka: KafkaConfig,
     group: Option<String>,
+    topic_prefix: String,
     handlers: Vec<Box<dyn AnyHandler<DB>>>,
     settings: Settings,
 }
@@ -41,18 +43,36 @@ impl<DB: OutboxDatabase> Consumer<DB> {
 
 impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
     fn new(outbox: Outbox<DB>, kafka: KafkaConfig) -> Self {
-        Self { outbox, kafka, group: None, handlers: Vec::new(), settings: Settings::default() }
+        let (group, topic_prefix, handlers, settings) = Default::default();
+        Self { outbox, kafka, group, topic_prefix, handlers, settings }
     }
 
-    /// The consumer group, for handlers that do not name one. Kafka shares the partitions out among
-    /// the consumers of a group, and the inbox remembers by it.
+    /// The consumer group. Default: the one that the handlers name themselves; this one replaces
+    /// it. Kafka shares the partitions out among the consumers of a group, the inbox remembers by
+    /// it, and it is part of the names of the topics for retries and dead letters.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
         self
     }
 
-    /// Adds a handler. It gets the events of its type's names and versions; the topics of all
+    /// What the names of this deployment's topics begin with on the brokers: those of its events,
+    /// as its publisher sets it ([`KafkaPublisherBuilder::topic_prefix`]), and those of its retries
+    /// and dead letters. Default: empty. Code names topics without it, see
+    /// [`EventContext::topic`](crate::consume::EventContext::topic).
+    ///
+    /// Deployments with different prefixes do not see each other's events. Each needs tables of its
+    /// own, and should have a [`group`](Self::group) of its own: Kafka makes members of one group
+    /// wait for each other whenever one joins or leaves, whatever their topics.
+    ///
+    /// [`KafkaPublisherBuilder::topic_prefix`]: crate::publish::kafka::KafkaPublisherBuilder::topic_prefix
+    #[must_use]
+    pub fn topic_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.topic_prefix = prefix.into();
+        self
+    }
+
+    /// Adds a handler; [`with_options`](EventHandler::with_options) changes its options. It gets the events of its type's names and versions; the topics of all
     /// handlers are subscribed to. Events of other names on these topics are skipped, see
     /// [`unknown_events`](Self::unknown_events).
     #[must_use]
@@ -66,10 +86,10 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
     }
 
     /// Number of events that are handled at the same time, each of another key and on a connection
-    /// of its own: the pool should have as many. Default: 8; at least 1.
+    /// of its own: the pool should have as many. Default: 8; at least 1, at most a million.
     #[must_use]
     pub fn concurrency(mut self, handlers: usize) -> Self {
-        self.settings.concurrency = handlers.max(1);
+        self.settings.concurrency = handlers.clamp(1, 1_000_000);
         self
     }
 
@@ -131,7 +151,8 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
     /// How long handled ids are kept. Default: 15 days; at least an hour, at most 100 years. Must
     /// exceed the longest time after which a message can come again: `retention.ms` + `segment.ms`
     /// (with Kafka's defaults, 14 days on a quiet topic), and any replay. An event that comes again
-    /// later is handled again. It is never less than twice the longest delay of a retry topic.
+    /// later is handled again. It is never less than twice the
+    /// delays of a handler's retry topics together.
     #[must_use]
     pub fn inbox_retention(mut self, retention: Duration) -> Self {
         self.settings.inbox_retention =
@@ -143,43 +164,28 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
     ///
     /// # Errors
     /// If there is no group, no handler or no broker; if two handlers take the same event, name
-    /// different groups, or disagree on the order of a topic's keys; if Kafka would not accept the
-    /// name of a topic for retries or dead letters; if librdkafka does not know a property or its
-    /// value, or if a property would break a guarantee: the error says which.
+    /// different groups, or disagree on the order of a topic's keys; if an option of a handler makes
+    /// no sense; if Kafka would not accept the name of a topic; if librdkafka does not know a
+    /// property or its value, or if a property would break a guarantee: the error says which.
     pub fn build(self) -> Result<Consumer<DB>, OutboxError> {
-        let name = self.group_name()?;
+        let named = self.handlers.iter().map(|handler| handler.options().group);
+        let name = group_name(self.group.as_deref(), named)?;
+        let prefix = TopicPrefix::new(&self.topic_prefix)?;
         let properties = config::with_defaults(&self.kafka);
         let client = config::checked(&properties, &name)?;
         let routes = Routes::new(self.handlers)?;
-        let plan = Plan::new(&routes, &name)?;
+        let plan = Plan::new(&routes, &name, &prefix)?;
         config::try_out(&client, &properties)?;
         Ok(Consumer {
             group: Group { outbox: self.outbox, name: name.into(), routes },
             plan,
             kafka: self.kafka,
             properties,
+            prefix,
             client,
             settings: self.settings,
             heartbeat: Heartbeat::new(LONGEST_TURN),
         })
-    }
-
-    fn group_name(&self) -> Result<String, OutboxError> {
-        let mut groups: Vec<&str> = self.group.as_deref().into_iter().collect();
-        groups.extend(self.handlers.iter().filter_map(|handler| handler.options().group));
-        groups.sort_unstable();
-        groups.dedup();
-        match &*groups {
-            [group] if !group.trim().is_empty() => Ok((*group).to_owned()),
-            [] | [_] => Err(OutboxError::config(
-                "a consumer needs a group: what it has handled is remembered by group. Name it with `.group(…)` or on the \
-                 handlers",
-            )),
-            groups => Err(OutboxError::config(format!(
-                "a consumer has one group, and these are {}: make a consumer for each",
-                groups.join(", ")
-            ))),
-        }
     }
 }
 
@@ -187,6 +193,7 @@ impl<DB: OutboxDatabase> std::fmt::Debug for ConsumerBuilder<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ConsumerBuilder")
             .field("group", &self.group)
+            .field("topic_prefix", &self.topic_prefix)
             .field("kafka", &self.kafka)
             .field("settings", &self.settings)
             .finish_non_exhaustive()

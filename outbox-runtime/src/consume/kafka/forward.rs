@@ -12,7 +12,7 @@ use super::topics::{dead_letter_topic, retry_topic};
 use crate::consume::forward::{Forward, UNREADABLE, Unsent};
 use crate::consume::message::{Message, PREFIX};
 use crate::error::OutboxError;
-use crate::kafka::{Brokers, Client, Properties};
+use crate::kafka::{Brokers, Client, Properties, TopicPrefix};
 
 /// Longest time for which librdkafka may keep a message in its own queue.
 const QUEUED_WITHIN: Duration = Duration::from_secs(30);
@@ -20,6 +20,7 @@ const QUEUED_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Forwarder {
     producer: Client<FutureProducer<Brokers>>,
     brokers: Brokers,
+    prefix: TopicPrefix,
 }
 
 impl std::fmt::Debug for Forwarder {
@@ -30,7 +31,7 @@ impl std::fmt::Debug for Forwarder {
 
 impl Forwarder {
     /// A forwarder; it connects when it is first used.
-    pub(super) fn new(properties: &Properties) -> Result<Self, OutboxError> {
+    pub(super) fn new(properties: &Properties, prefix: TopicPrefix) -> Result<Self, OutboxError> {
         let brokers = Brokers::new(
             properties.brokers(),
             "events that are on their way to a retry topic or to the dead letters wait",
@@ -39,6 +40,7 @@ impl Forwarder {
         Ok(Self {
             producer: Client::new(producer.map_err(|error| properties.no_client(error))?),
             brokers,
+            prefix,
         })
     }
 
@@ -72,12 +74,16 @@ impl Forwarder {
 }
 
 impl Forward for Forwarder {
+    fn original_topic(&self, topic: &str) -> String {
+        self.prefix.on_brokers(topic).into_owned()
+    }
+
     fn retry_topic(&self, topic: &str, group: &str, delay: Duration) -> String {
-        retry_topic(topic, group, delay)
+        retry_topic(&self.prefix.on_brokers(topic), group, delay)
     }
 
     fn dead_letter_topic(&self, topic: &str, group: &str) -> String {
-        dead_letter_topic(topic, group)
+        dead_letter_topic(&self.prefix.on_brokers(topic), group)
     }
 
     async fn send(

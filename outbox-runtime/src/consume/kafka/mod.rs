@@ -30,7 +30,7 @@ use topics::Plan;
 use super::attempt::Group;
 use super::worker::Consumed;
 use crate::error::OutboxError;
-use crate::kafka::{KafkaConfig, Properties};
+use crate::kafka::{KafkaConfig, Properties, TopicPrefix};
 use crate::observe::{Health, Heartbeat, target};
 use crate::store::OutboxDatabase;
 
@@ -117,6 +117,7 @@ pub struct Consumer<DB: OutboxDatabase> {
     kafka: KafkaConfig,
     /// What the user has set, and our defaults.
     properties: Properties,
+    prefix: TopicPrefix,
     client: ClientConfig,
     settings: Settings,
     heartbeat: Heartbeat,

@@ -26,7 +26,8 @@ pub(super) async fn run<DB: OutboxDatabase>(
     consumer: Consumer<DB>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Consumed, OutboxError> {
-    let Consumer { group, mut plan, kafka, properties, mut client, settings, heartbeat } = consumer;
+    let Consumer { group, mut plan, kafka, properties, prefix, mut client, settings, heartbeat } =
+        consumer;
     let mut shutdown = pin!(shutdown);
     let found = topics_found(&mut plan, &properties, settings.create_topics, shutdown.as_mut());
     if !heartbeat.turning(found).await? {
@@ -44,10 +45,10 @@ pub(super) async fn run<DB: OutboxDatabase>(
         concurrency: settings.concurrency,
         undecodable: settings.undecodable,
         unknown_events: settings.unknown_events,
-        // No event is forgotten while it may still wait in a retry topic.
-        inbox_retention: settings.inbox_retention.max(plan.longest_delay() * 2),
+        // No event is forgotten while it may still wait in one retry topic after the other.
+        inbox_retention: settings.inbox_retention.max(plan.longest_retry().saturating_mul(2)),
     };
-    let forward = Forwarder::new(&properties)?;
+    let forward = Forwarder::new(&properties, prefix)?;
     let worker = Arc::new(GroupWorker::new(group, forward, in_worker, stopping));
     let mut beside = JoinSet::new();
     beside.spawn(maintain(Arc::clone(&worker)));

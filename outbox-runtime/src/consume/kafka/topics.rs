@@ -1,6 +1,6 @@
 //! The topics of a group: those with its events, and the retry and dead-letter topics of each.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use super::cluster::{Admin, Cluster, Missing, Unprepared, absent};
@@ -9,15 +9,13 @@ use crate::consume::message::{History, Message};
 use crate::consume::route::Routes;
 use crate::durations::LONGEST_WAIT;
 use crate::error::OutboxError;
-use crate::kafka::{Brokers, Properties};
+use crate::kafka::{Brokers, LONGEST_NAME, Properties, TopicPrefix, is_legal_topic};
 use crate::observe::target;
 use crate::store::OutboxDatabase;
 
-/// Kafka's limit for the name of a topic.
-const LONGEST_NAME: usize = 249;
-
 /// The topic in which an event of `topic` waits for `delay`. Each delay has its own topic, so that
-/// the events in a topic become due in the order in which they arrive.
+/// the events in a topic become due in the order in which they arrive. All names here are those on
+/// the brokers.
 pub(super) fn retry_topic(topic: &str, group: &str, delay: Duration) -> String {
     format!("{topic}.{group}.retry.{}", spelled(delay))
 }
@@ -31,49 +29,49 @@ pub(super) fn dead_letter_topic(topic: &str, group: &str) -> String {
     format!("{topic}.{group}.dlt")
 }
 
-/// All topics of a consumer.
+/// All topics of a consumer, by their names on the brokers.
 #[derive(Debug)]
 pub(super) struct Plan {
     group: String,
-    own: BTreeSet<&'static str>,
-    /// Topics for retries and dead letters, by name, with their source and purpose.
-    ours: BTreeMap<String, (&'static str, Kind)>,
-    /// Retry topics of delays that handlers had before a change, by name, with their source: what
-    /// is in them is still handled.
-    former: HashMap<String, &'static str>,
+    /// Topics of the handlers' events, each with the name that the events declare.
+    own: BTreeMap<String, &'static str>,
+    /// Topics for retries and dead letters, each with its source and purpose.
+    ours: BTreeMap<String, (String, Kind)>,
+    /// Retry topics of delays that handlers had before a change, with their source: what is in them
+    /// is still handled.
+    former: HashMap<String, String>,
     brokers: Option<Brokers>,
     /// Sources that do not exist yet.
-    awaited: Vec<&'static str>,
+    awaited: Vec<String>,
+    /// Longest time that an event may spend in retry topics, one after the other.
+    longest_retry: Duration,
 }
 
 impl Plan {
+    /// # Errors
+    /// If Kafka would refuse the name of a topic.
     pub(super) fn new<DB: OutboxDatabase>(
         routes: &Routes<DB>,
         group: &str,
+        prefix: &TopicPrefix,
     ) -> Result<Self, OutboxError> {
-        let own = routes.topics();
-        let mut ours = BTreeMap::new();
-        for topic in &own {
-            ours.insert(replay_topic(topic, group), (*topic, Kind::Replays));
-            ours.insert(dead_letter_topic(topic, group), (*topic, Kind::DeadLetters));
-            for delay in routes
-                .options_of(topic)
-                .filter_map(|options| options.schedule)
-                .flat_map(|of| of.delays())
-            {
-                ours.insert(retry_topic(topic, group, delay), (*topic, Kind::Retry(delay)));
+        let (mut own, mut ours) = (BTreeMap::new(), BTreeMap::new());
+        let mut longest_retry = Duration::ZERO;
+        for declared in routes.topics() {
+            let topic = prefix.on_brokers(declared).into_owned();
+            ours.insert(replay_topic(&topic, group), (topic.clone(), Kind::Replays));
+            ours.insert(dead_letter_topic(&topic, group), (topic.clone(), Kind::DeadLetters));
+            for schedule in routes.options_of(declared).filter_map(|options| options.schedule) {
+                longest_retry = longest_retry.max(schedule.delays().sum());
+                for delay in schedule.delays() {
+                    let name = retry_topic(&topic, group, delay);
+                    ours.insert(name, (topic.clone(), Kind::Retry(delay)));
+                }
             }
+            own.insert(topic, declared);
         }
-        for name in ours.keys() {
-            let legal =
-                name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-            if !legal || name.len() > LONGEST_NAME {
-                return Err(OutboxError::config(format!(
-                    "`{name}` would be the name of a topic for retries or dead letters, and Kafka refuses it: the group may have \
-                     letters, digits, `.`, `_` and `-`, and the whole {LONGEST_NAME} characters. Choose another group"
-                )));
-            }
-        }
+        own.keys().try_for_each(|name| legal(name, "the topic of an event"))?;
+        ours.keys().try_for_each(|name| legal(name, "a topic for retries or dead letters"))?;
         Ok(Self {
             group: group.to_owned(),
             own,
@@ -81,44 +79,45 @@ impl Plan {
             former: HashMap::new(),
             brokers: None,
             awaited: Vec::new(),
+            longest_retry,
         })
     }
 
     pub(super) fn subscribed(&self) -> Vec<&str> {
         let retries = self.ours.iter().filter(|(_, (_, kind))| *kind != Kind::DeadLetters);
-        let retries = retries.map(|(name, _)| name.as_str());
-        self.own
-            .iter()
-            .copied()
-            .chain(retries)
-            .chain(self.former.keys().map(String::as_str))
-            .collect()
+        let retries = retries.map(|(name, _)| name);
+        self.own.keys().chain(retries).chain(self.former.keys()).map(String::as_str).collect()
     }
 
     /// Sources that did not exist when topics were last listed.
-    pub(super) fn awaited(&self) -> &[&'static str] {
+    pub(super) fn awaited(&self) -> &[String] {
         &self.awaited
     }
 
-    /// The history of a message.
+    /// The history of a message, with the topic that its event declares.
     pub(super) fn history(&self, message: &Message) -> History {
-        let of = self.ours.get(&message.topic).map(|(topic, kind)| (*topic, kind.delay()));
-        match of.or_else(|| Some((*self.former.get(&message.topic)?, LONGEST_WAIT))) {
+        let of = self.ours.get(&message.topic).map(|(source, kind)| (source, kind.delay()));
+        match of.or_else(|| Some((self.former.get(&message.topic)?, LONGEST_WAIT))) {
             // The source comes from the topic's name, not from the header: others may write to the
             // topic too. The sender's clock may be wrong, but from now on the event waits no longer
             // than its topic's delay.
-            Some((own, longest)) => {
+            Some((source, longest)) => {
                 let resumed = message.resumed();
                 let due = resumed.due.map(|due| due.min(SystemTime::now() + longest));
-                History { topic: own.to_owned(), due, ..resumed }
+                let topic = self.declared(source);
+                History { topic, due, from_retry_topic: true, ..resumed }
             }
-            None => message.fresh(),
+            None => History { topic: self.declared(&message.topic), ..message.fresh() },
         }
     }
 
-    /// The longest delay of a retry topic.
-    pub(super) fn longest_delay(&self) -> Duration {
-        self.ours.values().map(|(_, kind)| kind.delay()).max().unwrap_or_default()
+    fn declared(&self, on_brokers: &str) -> String {
+        self.own.get(on_brokers).map_or(on_brokers, |declared| *declared).to_owned()
+    }
+
+    /// Longest time that an event may spend in retry topics, one after the other.
+    pub(super) fn longest_retry(&self) -> Duration {
+        self.longest_retry
     }
 
     /// Creates missing topics for retries and dead letters, or names them in an error, and checks
@@ -154,7 +153,7 @@ impl Plan {
         let missing = self.ours.iter().filter(|(name, _)| !cluster.has(name));
         let missing = missing.map(|(name, (source, kind))| Missing {
             name,
-            partitions: cluster.partitions.get(*source).copied(),
+            partitions: cluster.partitions.get(source).copied(),
             settings: of_new(*kind, cluster.source(source)),
         });
         missing.collect()
@@ -162,14 +161,13 @@ impl Plan {
 
     /// The topics that exist, of those whose settings matter.
     fn existing(&self, cluster: &Cluster) -> Vec<&str> {
-        let all = self.own.iter().copied().chain(self.ours.keys().map(String::as_str));
+        let all = self.own.keys().chain(self.ours.keys()).map(String::as_str);
         all.filter(|name| cluster.has(name)).collect()
     }
 
     /// Retry topics of delays that no handler has any more, by name, with their source.
-    fn retry_topics_of_former_delays(&self, cluster: &Cluster) -> HashMap<String, &'static str> {
-        let of_source = |source: &&'static str| {
-            let source = *source;
+    fn retry_topics_of_former_delays(&self, cluster: &Cluster) -> HashMap<String, String> {
+        let of_source = |source| {
             let prefix = format!("{source}.{}.retry.", self.group);
             let names = cluster.partitions.keys().filter(move |name| {
                 name.strip_prefix(&prefix).is_some_and(|delay| {
@@ -177,17 +175,17 @@ impl Plan {
                         && delay.chars().all(|c| c.is_ascii_alphanumeric())
                 })
             });
-            names.map(move |name| (name.clone(), source))
+            names.map(move |name| (name.clone(), String::clone(source)))
         };
-        let found = self.own.iter().flat_map(of_source);
+        let found = self.own.keys().flat_map(of_source);
         found.filter(|(name, _)| !self.ours.contains_key(name)).collect()
     }
 
     /// Records which sources exist, and which retry topics of former delays.
     fn note_sources(&mut self, cluster: &Cluster) {
         self.former.extend(self.retry_topics_of_former_delays(cluster));
-        let awaited = self.own.iter().copied().filter(|topic| !cluster.has(topic));
-        let awaited: Vec<&str> = awaited.collect();
+        let awaited = self.own.keys().filter(|topic| !cluster.has(topic));
+        let awaited: Vec<String> = awaited.cloned().collect();
         for topic in awaited.iter().filter(|topic| !self.awaited.contains(topic)) {
             tracing::warn!(
                 target: target::CONSUMER,
@@ -201,7 +199,7 @@ impl Plan {
 
     /// What is wrong with the topics for retries and dead letters that exist.
     fn faults(&self, cluster: &Cluster) -> Vec<(&str, Fault)> {
-        let of_topic = |(name, (source, kind)): (_, &(&'static str, Kind))| {
+        let of_topic = |(name, (source, kind)): (_, &(String, Kind))| {
             let name: &String = name;
             let faults =
                 faults(*kind, cluster.source(source), |setting| cluster.setting(name, setting));
@@ -231,6 +229,18 @@ impl Plan {
     }
 }
 
+/// An error if Kafka refuses this name of a topic.
+pub(super) fn legal(name: &str, of_what: &str) -> Result<(), OutboxError> {
+    if is_legal_topic(name) {
+        return Ok(());
+    }
+    Err(OutboxError::config(format!(
+        "`{name}` ({} characters) would be the name of {of_what}, and Kafka refuses it: a topic's name may have letters, digits, \
+         `.`, `_` and `-`, and {LONGEST_NAME} characters. Nothing was started. Choose another group or `topic_prefix`",
+        name.chars().count()
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,18 +249,24 @@ mod tests {
 
     /// Of the group `shop`, whose handlers of `orders` have one retry topic.
     fn plan() -> Plan {
+        plan_on("orders")
+    }
+
+    /// The same, where `topic` is the name of `orders` on the brokers.
+    fn plan_on(topic: &str) -> Plan {
         let ours = [
-            (dead_letter_topic("orders", "shop"), ("orders", Kind::DeadLetters)),
-            (replay_topic("orders", "shop"), ("orders", Kind::Replays)),
-            (retry_topic("orders", "shop", TEN_SECONDS), ("orders", Kind::Retry(TEN_SECONDS))),
+            (dead_letter_topic(topic, "shop"), Kind::DeadLetters),
+            (replay_topic(topic, "shop"), Kind::Replays),
+            (retry_topic(topic, "shop", TEN_SECONDS), Kind::Retry(TEN_SECONDS)),
         ];
         Plan {
             group: "shop".to_owned(),
-            own: BTreeSet::from(["orders"]),
-            ours: BTreeMap::from(ours),
+            own: BTreeMap::from([(topic.to_owned(), "orders")]),
+            ours: ours.map(|(name, kind)| (name, (topic.to_owned(), kind))).into(),
             former: HashMap::new(),
             brokers: None,
             awaited: Vec::new(),
+            longest_retry: TEN_SECONDS,
         }
     }
 
@@ -321,11 +337,38 @@ mod tests {
             ("payments.shop.retry.1h", 1, &[]),
         ]);
         plan.note_sources(&found);
-        assert_eq!(plan.former, HashMap::from([("orders.shop.retry.1h30m".to_owned(), "orders")]));
+        assert_eq!(
+            plan.former,
+            HashMap::from([("orders.shop.retry.1h30m".to_owned(), "orders".to_owned())])
+        );
         assert!(plan.subscribed().contains(&"orders.shop.retry.1h30m"));
         assert_eq!(plan.awaited(), ["orders"], "of which there is none");
         plan.note_sources(&cluster(&[("orders", 1, &[])]));
         assert_eq!(plan.awaited(), [""; 0]);
+    }
+
+    #[test]
+    fn with_a_prefix_all_names_are_those_on_the_brokers_and_an_event_has_the_topic_it_declares() {
+        let mut plan = plan_on("e2e-orders");
+        let found = cluster(&[
+            ("orders", 3, &[]),
+            ("orders.shop.retry.1h", 3, &[]),
+            ("e2e-orders.shop.retry.1h", 1, &[]),
+        ]);
+        plan.note_sources(&found);
+        assert_eq!(plan.awaited(), ["e2e-orders"], "another deployment's topic is not its own");
+        let topics = [
+            "e2e-orders",
+            "e2e-orders.shop.retry.0",
+            "e2e-orders.shop.retry.10s",
+            "e2e-orders.shop.retry.1h",
+        ];
+        assert_eq!(plan.subscribed(), topics);
+        for (i, topic) in topics.into_iter().enumerate() {
+            let message = Message { topic: topic.to_owned(), ..Message::default() };
+            let History { topic, from_retry_topic, .. } = plan.history(&message);
+            assert_eq!((&*topic, from_retry_topic), ("orders", i > 0));
+        }
     }
 
     #[test]

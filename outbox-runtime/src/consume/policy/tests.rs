@@ -99,12 +99,6 @@ fn attempts_in_place_come_before_the_retry_topics_and_not_between_them() {
 }
 
 #[test]
-fn no_delay_is_longer_than_thirty_days() {
-    let options = NEW.retry_topics(&[Duration::MAX], LaterEvents::Overtake);
-    assert_eq!(steps(options, [TRANSIENT]), [Step::ToTopic(LONGEST_WAIT)]);
-}
-
-#[test]
 fn a_permanent_failure_makes_a_dead_letter_at_once() {
     for options in [NEW, WITH_TOPICS, WITH_TOPICS.attempts(5)] {
         assert_eq!(steps(options, [PERMANENT]), [Step::DeadLetter]);

@@ -2,7 +2,9 @@
 
 mod scene;
 
-use scene::{DEAD_LETTERS, IN_ORDER, PERMANENT, QUICK, RETRY, Refusal, Scene, TRANSIENT, event};
+use scene::{
+    DEAD_LETTERS, IN_ORDER, OWN, PERMANENT, QUICK, RETRY, Refusal, Scene, TRANSIENT, event, history,
+};
 
 use super::*;
 use crate::consume::forward::{ERROR, ERROR_CLASS, PAYLOAD_LEFT_OUT};
@@ -30,6 +32,7 @@ async fn an_event_that_fails_is_tried_in_place_and_then_a_dead_letter_that_says_
     let letter = Message { headers: letter.headers, ..Message::default() };
     assert_eq!(letter.header(ERROR_CLASS), Some("transient"));
     assert_eq!(letter.header(ERROR), Some("refused"));
+    assert_eq!(letter.header(ORIGINAL_TOPIC), Some(OWN), "where it is on the brokers");
     let History { attempts, retry, offset, first_failure, .. } = letter.resumed();
     assert_eq!((attempts, retry, offset, first_failure.is_some()), (2, 0, 1, true));
 }
@@ -160,7 +163,7 @@ async fn a_consumer_that_stops_leaves_what_it_cannot_send_unsettled() {
     scene.topics.refuse(&[(DEAD_LETTERS, Refusal::Away); 100]);
     scene.stop.send_replace(true);
     let message = event(1);
-    let settled = scene.worker.settle(&message, &message.fresh()).await;
+    let settled = scene.worker.settle(&message, &history(&message)).await;
     assert!(matches!(settled, Err(Unsettled::Stopped)), "{settled:?}");
     assert!(scene.topics.is_empty());
 }
@@ -171,6 +174,6 @@ async fn a_consumer_without_its_tables_ends() {
     let drop = sqlx::query("drop table outbox_inbox").execute(scene.worker.group.outbox.pool());
     drop.await.unwrap();
     let message = event(1);
-    let settled = scene.worker.settle(&message, &message.fresh()).await;
+    let settled = scene.worker.settle(&message, &history(&message)).await;
     assert!(matches!(settled, Err(Unsettled::Fatal(_))), "{settled:?}");
 }

@@ -9,6 +9,7 @@ use crate::kafka::KafkaConfig;
 #[derive(Debug)]
 pub struct KafkaPublisherBuilder {
     source: String,
+    topic_prefix: String,
     kafka: KafkaConfig,
 }
 
@@ -31,7 +32,7 @@ impl KafkaPublisher {
 
 impl KafkaPublisherBuilder {
     fn new(kafka: KafkaConfig) -> Self {
-        Self { source: "/outbox".to_owned(), kafka }
+        Self { source: "/outbox".to_owned(), topic_prefix: String::new(), kafka }
     }
 
     /// The `ce_source` of the events: a URI reference that names the service. Default: `/outbox`.
@@ -41,12 +42,41 @@ impl KafkaPublisherBuilder {
         self
     }
 
+    /// What the names of this deployment's topics begin with on the brokers. Default: empty. An
+    /// event that declares the topic `orders` is written to `staging-orders` with this:
+    ///
+    /// ```
+    /// use outbox::publish::kafka::KafkaPublisher;
+    ///
+    /// # fn example() -> Result<(), outbox::OutboxError> {
+    /// let publisher = KafkaPublisher::builder("localhost:9092")
+    ///     .topic_prefix("staging-")
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// # example().unwrap();
+    /// ```
+    ///
+    /// The consumers of the deployment need the same
+    /// ([`ConsumerBuilder::topic_prefix`](crate::consume::ConsumerBuilder::topic_prefix)). In the
+    /// outbox, and so in parked events, replays and the relay's log lines about an event, topics
+    /// are as declared.
+    ///
+    /// With the prefix, a topic has at most 249 characters. An event whose topic has more is
+    /// refused when it is published, and parked.
+    #[must_use]
+    pub fn topic_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.topic_prefix = prefix.into();
+        self
+    }
+
     /// The publisher. It does not connect yet.
     ///
     /// # Errors
-    /// If there are no brokers, if librdkafka does not know a property or its value, or if a
+    /// If there are no brokers, if no topic can begin with the prefix, if librdkafka does not know a property or its value, or if a
     /// property would break a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
-        KafkaPublisher::from_config(ProducerConfig::checked(&self.kafka, self.source)?)
+        let Self { source, topic_prefix, kafka } = self;
+        KafkaPublisher::from_config(ProducerConfig::checked(&kafka, source, &topic_prefix)?)
     }
 }

@@ -4,7 +4,7 @@
 use rdkafka::ClientConfig;
 
 use crate::error::OutboxError;
-use crate::kafka::{KafkaConfig, Properties};
+use crate::kafka::{KafkaConfig, Properties, TopicPrefix};
 
 /// Ours, in librdkafka's names. All may be overridden but those in [`refusal`].
 const DEFAULTS: &[(&str, &str)] = &[
@@ -40,18 +40,24 @@ const EVERY_SECOND: &str = "1000";
 
 pub(super) struct ProducerConfig {
     pub(super) source: String,
+    pub(super) prefix: TopicPrefix,
     pub(super) properties: Properties,
     pub(super) client: ClientConfig,
 }
 
 impl ProducerConfig {
-    pub(super) fn checked(kafka: &KafkaConfig, source: String) -> Result<Self, OutboxError> {
+    pub(super) fn checked(
+        kafka: &KafkaConfig,
+        source: String,
+        topic_prefix: &str,
+    ) -> Result<Self, OutboxError> {
+        let prefix = TopicPrefix::new(topic_prefix)?;
         let properties = kafka.set_by_user().or(DEFAULTS);
         let mut client = properties.client(refusal)?;
         // Only this publisher reads them. With rarer ones, a partition that has just acknowledged
         // would look stalled.
         client.set(STATISTICS, EVERY_SECOND);
-        Ok(Self { source, properties, client })
+        Ok(Self { source, prefix, properties, client })
     }
 }
 

@@ -10,50 +10,74 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::publish::DeliveryReport;
 use crate::record::EventRecord;
 
-/// The report of one event that was not delivered. `fatal`: the error that ended its producer.
-pub(super) fn not_delivered(
-    event: &EventRecord,
-    error: KafkaError,
-    fatal: Option<Code>,
-    stalls: &Stalls,
-) -> DeliveryReport {
-    match error.rdkafka_error_code() {
-        // After an event has failed, librdkafka purges all that it holds: otherwise it would have
-        // to leave a gap.
-        Some(code) if is_aftermath(code) => match fatal {
-            Some(fatal) if !is_aftermath(fatal) => {
-                not_delivered(event, KafkaError::MessageProduction(fatal), None, stalls)
+/// An event that was not delivered, and its topic by its name on the brokers.
+#[derive(Clone, Copy)]
+pub(super) struct Refused<'e> {
+    pub(super) event: &'e EventRecord,
+    pub(super) topic: &'e str,
+}
+
+impl Refused<'_> {
+    /// Its report. `fatal`: the error that ended its producer.
+    pub(super) fn report(
+        self,
+        error: KafkaError,
+        fatal: Option<Code>,
+        stalls: &Stalls,
+    ) -> DeliveryReport {
+        match error.rdkafka_error_code() {
+            // After an event has failed, librdkafka purges all that it holds: otherwise it would
+            // have to leave a gap.
+            Some(code) if is_aftermath(code) => match fatal {
+                Some(fatal) if !is_aftermath(fatal) => {
+                    self.report(KafkaError::MessageProduction(fatal), None, stalls)
+                }
+                _ => stalled(self.topic, stalls, Instant::now()).unwrap_or(DeliveryReport::NotSent),
+            },
+            Some(Code::UnknownPartition) if self.event.partition.is_some() => {
+                DeliveryReport::EventRefused(self.refusal(error))
             }
-            _ => stalled(event, stalls, Instant::now()).unwrap_or(DeliveryReport::NotSent),
-        },
-        Some(Code::UnknownPartition) if event.partition.is_some() => {
-            DeliveryReport::EventRefused(refusal(event, error))
+            Some(
+                Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::InvalidTopic,
+            ) => DeliveryReport::TopicRefused(self.refusal(error)),
+            Some(
+                Code::MessageSizeTooLarge
+                | Code::InvalidMessageSize
+                | Code::InvalidRecord
+                | Code::QueueFull,
+            ) => DeliveryReport::EventRefused(self.refusal(error)),
+            _ => DeliveryReport::Refused(self.refusal(error)),
         }
-        Some(
-            Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::InvalidTopic,
-        ) => DeliveryReport::TopicRefused(refusal(event, error)),
-        Some(
-            Code::MessageSizeTooLarge
-            | Code::InvalidMessageSize
-            | Code::InvalidRecord
-            | Code::QueueFull,
-        ) => DeliveryReport::EventRefused(refusal(event, error)),
-        _ => DeliveryReport::Refused(refusal(event, error)),
+    }
+
+    fn refusal(self, error: KafkaError) -> OutboxError {
+        let what = error.rdkafka_error_code().and_then(|code| {
+            refused_topic(self, code)
+                .or_else(|| refused_user(self, code))
+                .or_else(|| refused_event(self, code))
+        });
+        let what = what.unwrap_or_else(|| {
+            format!(
+                "event {} could not be delivered to the topic `{}`; the relay tries again",
+                self.event.id, self.topic
+            )
+        });
+        OutboxError::new(
+            ErrorKind::Kafka,
+            format!("{what}. Nothing is lost: it stays in the outbox"),
+        )
+        .with_source(error)
     }
 }
 
 /// The report of an event whose topic takes nothing. `None`: the topic is not refused.
-pub(super) fn stalled(
-    event: &EventRecord,
-    stalls: &Stalls,
-    now: Instant,
-) -> Option<DeliveryReport> {
-    let why = stalls.refusal(&event.topic, now)?;
+pub(super) fn stalled(topic: &str, stalls: &Stalls, now: Instant) -> Option<DeliveryReport> {
+    let why = stalls.refusal(topic, now)?;
     Some(DeliveryReport::TopicRefused(OutboxError::new(
         ErrorKind::Kafka,
         format!(
@@ -77,24 +101,9 @@ fn is_aftermath(code: Code) -> bool {
     )
 }
 
-fn refusal(event: &EventRecord, error: KafkaError) -> OutboxError {
-    let what = match error.rdkafka_error_code() {
-        Some(code) => refused_topic(event, code)
-            .or_else(|| refused_user(event, code))
-            .or_else(|| refused_event(event, code)),
-        None => None,
-    };
-    let EventRecord { id, topic, .. } = event;
-    let what = what.unwrap_or_else(|| {
-        format!("event {id} could not be delivered to the topic `{topic}`; the relay tries again")
-    });
-    OutboxError::new(ErrorKind::Kafka, format!("{what}. Nothing is lost: it stays in the outbox"))
-        .with_source(error)
-}
-
 /// What is wrong with the topic, and its remedy.
-fn refused_topic(event: &EventRecord, code: Code) -> Option<String> {
-    let EventRecord { id, topic, .. } = event;
+fn refused_topic(Refused { event, topic }: Refused<'_>, code: Code) -> Option<String> {
+    let id = event.id;
     Some(match code {
         Code::UnknownPartition if let Some(partition) = event.partition => format!(
             "event {id} is for partition {partition} of the topic `{topic}`, which has none of that number. Add partitions \
@@ -105,14 +114,16 @@ fn refused_topic(event: &EventRecord, code: Code) -> Option<String> {
              (`kafka-topics.sh --create --topic {topic} --partitions N`), and the relay continues without help"
         ),
         Code::InvalidTopic => format!(
-            "the broker says that `{topic}` is no legal topic name. Correct the event's `topic`"
+            "Kafka takes no topic of the name `{topic}`, which has {} characters: it may have 249 letters, digits, `.`, `_` and `-`. \
+             Correct the event's `topic`, or the publisher's `topic_prefix`",
+            topic.chars().count()
         ),
         _ => return None,
     })
 }
 
 /// What the user may not do, and its remedy.
-fn refused_user(EventRecord { topic, .. }: &EventRecord, code: Code) -> Option<String> {
+fn refused_user(Refused { topic, .. }: Refused<'_>, code: Code) -> Option<String> {
     match code {
         Code::TopicAuthorizationFailed => Some(format!(
             "this user may not write to the topic `{topic}` (it needs the operations WRITE and DESCRIBE on it). Grant them \
@@ -130,8 +141,8 @@ fn refused_user(EventRecord { topic, .. }: &EventRecord, code: Code) -> Option<S
 }
 
 /// What is wrong with the event, in the eyes of the broker or of its topic, and the remedy.
-fn refused_event(event: &EventRecord, code: Code) -> Option<String> {
-    let EventRecord { id, topic, .. } = event;
+fn refused_event(Refused { event, topic }: Refused<'_>, code: Code) -> Option<String> {
+    let id = event.id;
     Some(match code {
         Code::MessageSizeTooLarge | Code::InvalidMessageSize => format!(
             "event {id} with its {} bytes is larger than the topic `{topic}` (`max.message.bytes`) or the producer \

@@ -10,6 +10,7 @@ mod reports;
 mod sending;
 mod stalls;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -160,16 +161,21 @@ impl Publisher for KafkaPublisher {
 }
 
 impl KafkaPublisher {
+    /// By its name on the brokers.
+    fn topic_of<'e>(&self, event: &'e StoredEvent) -> Cow<'e, str> {
+        self.config.prefix.on_brokers(&event.record.topic)
+    }
+
     async fn publish_together(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
         let now = Instant::now();
         let refused = events.iter().enumerate().find_map(|(place, event)| {
-            Some((place, errors::stalled(&event.record, &self.stalls, now)?))
+            Some((place, errors::stalled(&self.topic_of(event), &self.stalls, now)?))
         });
         let to_send = refused.as_ref().map_or(events, |(place, _)| &events[..*place]);
         let mut reports = Vec::with_capacity(events.len());
         if !to_send.is_empty() {
             match self.main.get(|| self.start_main()) {
-                Ok(producer) => reports = producer.publish(to_send, &self.config.source).await,
+                Ok(producer) => reports = producer.publish(to_send, &self.config).await,
                 Err(error) => reports.push(DeliveryReport::Refused(error)),
             }
         }
@@ -181,16 +187,15 @@ impl KafkaPublisher {
     }
 
     async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
-        let now = Instant::now();
-        if let Some(refused) = errors::stalled(&event.record, &self.stalls, now)
-            && !self.stalls.may_try(&event.record.topic, now)
+        let (topic, now) = (self.topic_of(event), Instant::now());
+        if let Some(refused) = errors::stalled(&topic, &self.stalls, now)
+            && !self.stalls.may_try(&topic, now)
         {
             return refused;
         }
         match self.alone.get(|| self.start_alone()) {
             Ok(producer) => {
-                let mut reports =
-                    producer.publish(std::slice::from_ref(event), &self.config.source).await;
+                let mut reports = producer.publish(std::slice::from_ref(event), &self.config).await;
                 reports.pop().unwrap_or(DeliveryReport::NotSent)
             }
             Err(error) => DeliveryReport::Refused(error),

@@ -14,10 +14,11 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientConfig, Message as _, Statistics};
 
+use super::config::ProducerConfig;
 use super::order::Established;
 use super::reports::{Ack, Reports};
 use super::stalls::{Progress, Stalls};
-use crate::kafka::{self, Brokers, aside};
+use crate::kafka::{self, Brokers, LONGEST_NAME, aside};
 use crate::publish::headers::message_headers;
 use crate::record::{EventRecord, StoredEvent};
 
@@ -79,12 +80,17 @@ impl Producer {
         self: &Arc<Self>,
         event: &StoredEvent,
         slot: usize,
-        source: &str,
+        config: &ProducerConfig,
     ) -> Result<(), KafkaError> {
         let Some(client) = &self.client else { return Err(KafkaError::Canceled) };
         let record = &event.record;
+        let topic = config.prefix.on_brokers(&record.topic);
+        if topic.len() > LONGEST_NAME {
+            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::InvalidTopic));
+        }
+        let headers = kafka_headers(record, &config.source);
         let mut message: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(&record.topic, slot).headers(kafka_headers(record, source));
+            BaseRecord::with_opaque_to(&topic, slot).headers(headers);
         message.key = record.key.as_deref();
         message.payload = record.payload.as_deref();
         message.partition = record.partition;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::errors;
+use super::config::ProducerConfig;
+use super::errors::Refused;
 use super::producer::Producer;
 use super::reports::{Ack, Outcome};
 use crate::publish::DeliveryReport;
@@ -22,14 +23,14 @@ impl Producer {
     pub(super) async fn publish(
         self: &Arc<Self>,
         events: &[StoredEvent],
-        source: &str,
+        config: &ProducerConfig,
     ) -> Vec<DeliveryReport> {
         let sending = Sending::begin(self, events.len());
         let keys: Vec<_> = events.iter().map(|event| self.established.key(&event.record)).collect();
         let mut waiting: Vec<usize> = (0..events.len()).collect();
         while !waiting.is_empty() {
             let (now, later) = self.established.part(events, &keys, waiting);
-            let sent = self.send_all(events, &now, &sending, source).await;
+            let sent = self.send_all(events, &now, &sending, config).await;
             let delivered = sending.reported().await;
             let acknowledged = sending.acknowledged().into_iter();
             self.established.note(acknowledged.map(|(i, ack)| (&events[i], keys[i], ack)));
@@ -40,13 +41,19 @@ impl Producer {
         }
         let outcomes = sending.finish();
         let fatal = self.fatal_error().map(|(code, _)| code);
-        let reports = outcomes.into_iter().zip(events).map(|(outcome, event)| match outcome {
-            Some(Ok(ack)) => {
-                self.stalls.delivered(&event.record.topic, ack.partition);
-                DeliveryReport::Delivered
+        let reports = outcomes.into_iter().zip(events).map(|(outcome, event)| {
+            let topic = config.prefix.on_brokers(&event.record.topic);
+            match outcome {
+                Some(Ok(ack)) => {
+                    self.stalls.delivered(&topic, ack.partition);
+                    DeliveryReport::Delivered
+                }
+                Some(Err(error)) => {
+                    let refused = Refused { event: &event.record, topic: &topic };
+                    refused.report(error, fatal, &self.stalls)
+                }
+                None => DeliveryReport::NotSent,
             }
-            Some(Err(error)) => errors::not_delivered(&event.record, error, fatal, &self.stalls),
-            None => DeliveryReport::NotSent,
         });
         reports.collect()
     }
@@ -57,7 +64,7 @@ impl Producer {
         events: &[StoredEvent],
         places: &[usize],
         sending: &Sending<'_>,
-        source: &str,
+        config: &ProducerConfig,
     ) -> bool {
         self.reports.expect(sending.first_slot, places.len());
         for (sent, place) in places.iter().enumerate() {
@@ -65,7 +72,7 @@ impl Producer {
                 tokio::task::yield_now().await;
             }
             let slot = sending.first_slot.wrapping_add(*place);
-            if let Err(error) = self.send(&events[*place], slot, source).await {
+            if let Err(error) = self.send(&events[*place], slot, config).await {
                 self.reports.set(slot, Err(error));
                 self.reports.expect_less(sending.first_slot, places.len() - sent - 1);
                 return false;

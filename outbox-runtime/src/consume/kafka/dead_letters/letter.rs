@@ -76,7 +76,8 @@ pub struct DeadLetter {
     pub payload_left_out: Option<u64>,
     /// All headers: its own, and ours.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// The topic that it came from.
+    /// The topic that it came from, by its name on the brokers: with the topic prefix, if there is
+    /// one.
     pub original_topic: String,
     /// The partition that it came from.
     pub original_partition: i32,

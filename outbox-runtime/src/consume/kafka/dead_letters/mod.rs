@@ -15,11 +15,11 @@ use read::Reader;
 
 use super::config;
 use super::forward::Forwarder;
-use super::topics::{dead_letter_topic, replay_topic};
+use super::topics::{dead_letter_topic, legal, replay_topic};
 use crate::consume::forward::headers;
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{KafkaConfig, Properties, aside};
+use crate::kafka::{KafkaConfig, Properties, TopicPrefix, aside};
 
 /// The dead letters of a topic and a consumer group.
 ///
@@ -27,8 +27,10 @@ use crate::kafka::{KafkaConfig, Properties, aside};
 /// these headers of ours: `outbox-original-topic`, `-partition`, `-offset` and `-timestamp`,
 /// `outbox-group`, `outbox-attempts`, `outbox-error-class` (`transient`, `permanent`,
 /// `undecodable`), `outbox-error`, `outbox-first-failure` and `outbox-last-failure`; times are
-/// milliseconds since 1970. One that is replayed or discarded stays on the topic, followed in its
-/// partition by a message without a payload that says so (`outbox-resolved`).
+/// milliseconds since 1970. The original topic has its name on the brokers, with the
+/// [prefix](DeadLettersBuilder::topic_prefix) if there is one. One that is replayed or discarded
+/// stays on the topic, followed in its partition by a message without a payload that says so
+/// (`outbox-resolved`).
 ///
 /// What a transaction of Kafka wrote there is listed once that is committed, and never if it is
 /// aborted.
@@ -51,6 +53,7 @@ use crate::kafka::{KafkaConfig, Properties, aside};
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     properties: Properties,
+    /// Topic of the events, by its name on the brokers.
     topic: String,
     group: String,
     forwarder: Arc<OnceLock<Forwarder>>,
@@ -61,14 +64,23 @@ pub struct DeadLetters {
 pub struct DeadLettersBuilder {
     kafka: KafkaConfig,
     topic: String,
+    topic_prefix: String,
     group: String,
 }
 
 impl DeadLettersBuilder {
-    /// The topic of the events themselves. Required.
+    /// The topic of the events themselves, as they declare it. Required.
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = topic.into();
+        self
+    }
+
+    /// The topic prefix of the deployment, as its
+    /// [consumer](crate::consume::ConsumerBuilder::topic_prefix) sets it. Default: empty.
+    #[must_use]
+    pub fn topic_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.topic_prefix = prefix.into();
         self
     }
 
@@ -82,14 +94,19 @@ impl DeadLettersBuilder {
     /// The dead letters. It does not connect yet.
     ///
     /// # Errors
-    /// If the topic, the group or the brokers are missing, or if librdkafka does not know a property
-    /// that says how to reach the brokers, or its value.
+    /// If the topic, the group or the brokers are missing, if Kafka would not accept the name of a
+    /// topic, or if librdkafka does not know a property that says how to reach the brokers, or its
+    /// value.
     pub fn build(self) -> Result<DeadLetters, OutboxError> {
-        let Self { kafka, topic, group } = self;
+        let Self { kafka, topic, topic_prefix, group } = self;
         if topic.trim().is_empty() || group.trim().is_empty() {
             return Err(OutboxError::config(
                 "dead letters are those of a topic and of a consumer group: name both, with `.topic(…)` and `.group(…)`",
             ));
+        }
+        let topic = TopicPrefix::new(&topic_prefix)?.on_brokers(&topic).into_owned();
+        for name in [dead_letter_topic(&topic, &group), replay_topic(&topic, &group)] {
+            legal(&name, "a topic for retries or dead letters")?;
         }
         let properties = kafka.set_by_user().clone();
         properties.client(|_, _| None)?;
@@ -102,16 +119,18 @@ impl DeadLetters {
     /// Which dead letters. `kafka` may be `"host:port,host:port"`; of its properties, those count
     /// that say how to reach the brokers.
     pub fn builder(kafka: impl Into<KafkaConfig>) -> DeadLettersBuilder {
-        DeadLettersBuilder { kafka: kafka.into(), topic: String::new(), group: String::new() }
+        let (topic, topic_prefix, group) = Default::default();
+        DeadLettersBuilder { kafka: kafka.into(), topic, topic_prefix, group }
     }
 
-    /// The topic that they are on: `<topic>.<group>.dlt`.
+    /// The topic that they are on, by its name on the brokers: `<prefix><topic>.<group>.dlt`.
     #[must_use]
     pub fn dead_letter_topic(&self) -> String {
         dead_letter_topic(&self.topic, &self.group)
     }
 
-    /// The topic by which they are replayed: `<topic>.<group>.retry.0`.
+    /// The topic by which they are replayed, by its name on the brokers:
+    /// `<prefix><topic>.<group>.retry.0`.
     #[must_use]
     pub fn replay_topic(&self) -> String {
         replay_topic(&self.topic, &self.group)
@@ -189,10 +208,8 @@ impl DeadLetters {
         let history =
             History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
         let forwarder = self.forwarder()?;
-        let to = replay_topic(&self.topic, &self.group);
-        let sent = forwarder
-            .send_to(&to, None, &message, &headers(&self.group, &history, None, None))
-            .await;
+        let ours = headers(&self.group, history.topic.clone(), &history, None, None);
+        let sent = forwarder.send_to(&self.replay_topic(), None, &message, &ours).await;
         sent.map_err(|error| self.failed("replay", error))?;
         self.resolve(forwarder, letter, "replayed").await
     }
@@ -210,7 +227,7 @@ impl DeadLetters {
         if let Some(forwarder) = self.forwarder.get() {
             return Ok(forwarder);
         }
-        let forwarder = Forwarder::new(&self.properties)?;
+        let forwarder = Forwarder::new(&self.properties, TopicPrefix::default())?;
         Ok(self.forwarder.get_or_init(|| forwarder))
     }
 

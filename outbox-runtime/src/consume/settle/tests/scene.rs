@@ -124,13 +124,18 @@ impl Topics {
     }
 }
 
+/// On the brokers, all topics have a prefix.
 impl Forward for Topics {
+    fn original_topic(&self, topic: &str) -> String {
+        format!("e2e-{topic}")
+    }
+
     fn retry_topic(&self, topic: &str, group: &str, delay: Duration) -> String {
-        format!("{topic}.{group}.retry.{}ms", delay.as_millis())
+        format!("e2e-{topic}.{group}.retry.{}ms", delay.as_millis())
     }
 
     fn dead_letter_topic(&self, topic: &str, group: &str) -> String {
-        format!("{topic}.{group}.dlt")
+        format!("e2e-{topic}.{group}.dlt")
     }
 
     async fn send(
@@ -168,8 +173,9 @@ pub(super) struct Scene {
     pub(super) stop: watch::Sender<bool>,
 }
 
-pub(super) const RETRY: &str = "orders.group.retry.1ms";
-pub(super) const DEAD_LETTERS: &str = "orders.group.dlt";
+pub(super) const OWN: &str = "e2e-orders";
+pub(super) const RETRY: &str = "e2e-orders.group.retry.1ms";
+pub(super) const DEAD_LETTERS: &str = "e2e-orders.group.dlt";
 
 impl Scene {
     pub(super) async fn new<const N: usize>(
@@ -224,7 +230,12 @@ impl Scene {
 }
 
 pub(super) fn history(message: &Message) -> History {
-    if message.topic == "orders" { message.fresh() } else { message.resumed() }
+    let topic = "orders".to_owned();
+    if message.topic == OWN {
+        History { topic, ..message.fresh() }
+    } else {
+        History { topic, from_retry_topic: true, ..message.resumed() }
+    }
 }
 
 /// The `n`th event of the only key.
@@ -235,7 +246,7 @@ pub(super) fn event(n: i64) -> Message {
         (CE_VERSION, "1".to_owned()),
     ];
     Message {
-        topic: "orders".to_owned(),
+        topic: OWN.to_owned(),
         offset: n,
         key: Some(b"alice".to_vec()),
         headers: headers.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))).into(),
