@@ -45,7 +45,7 @@ pub enum DeadLetters {
     },
     /// Have the group handle some again, and no other group
     ///
-    /// They go to the topic `<topic>.<group>.retry.0`, which the group's consumers read, in the
+    /// They go to the topic `<prefix><topic>.<group>.retry.0`, which the group's consumers read, in the
     /// order given here. Each is tried as often as a new event, and handled once. They have no
     /// order with the later events of their keys, which may be handled already.
     Replay {
@@ -74,9 +74,12 @@ pub struct Target {
     /// The brokers, as HOST:PORT, separated by commas
     #[arg(long, env = "KAFKA_BROKERS", value_parser = NonEmptyStringValueParser::new())]
     pub brokers: String,
-    /// The topic of the events themselves
+    /// The topic of the events themselves, without the deployment's prefix
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub topic: String,
+    /// The deployment's topic prefix, if it has one
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub topic_prefix: String,
     /// The consumer group that gave them up
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub group: String,
@@ -129,7 +132,8 @@ impl Target {
     pub fn dead_letters(&self) -> Result<consume::DeadLetters, OutboxError> {
         let properties = self.properties.iter().map(|property| (&property.name, &property.value));
         let kafka = KafkaConfig::new(&self.brokers).properties(properties);
-        consume::DeadLetters::builder(kafka).topic(&self.topic).group(&self.group).build()
+        let dead_letters = consume::DeadLetters::builder(kafka).topic(&self.topic);
+        dead_letters.topic_prefix(&self.topic_prefix).group(&self.group).build()
     }
 }
 
@@ -207,6 +211,14 @@ mod tests {
             (&*target.brokers, &*target.topic, &*target.group, json),
             ("localhost:9092", "orders", "inventory", true)
         );
+        assert_eq!(target.dead_letters().unwrap().dead_letter_topic(), "orders.inventory.dlt");
+        let DeadLetters::List { target, .. } =
+            parsed("list", &["--topic-prefix", "staging-"]).unwrap()
+        else {
+            panic!("another command")
+        };
+        let dead_letters = target.dead_letters().unwrap();
+        assert_eq!(dead_letters.dead_letter_topic(), "staging-orders.inventory.dlt");
         let properties = ["--property", "client.id=me", "--property", "security.protocol=ssl"];
         let DeadLetters::Show { target, ids } =
             parsed("show", &[&properties[..], &["0:1", "2:3"]].concat()).unwrap()

@@ -24,14 +24,19 @@ fn kafka() -> String {
 
 /// A topic of its own, and its group's dead letters.
 struct Scene {
+    prefix: &'static str,
+    /// As events declare it.
+    declared: String,
+    /// By its name on the brokers.
     topic: String,
     producer: ThreadedProducer<DefaultProducerContext>,
 }
 
 impl Scene {
-    async fn new(name: &str) -> Self {
+    async fn new(prefix: &'static str, name: &str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-        let topic = format!("cli-{name}-{now}");
+        let declared = format!("cli-{name}-{now}");
+        let topic = format!("{prefix}{declared}");
         let client = ClientConfig::new().set("bootstrap.servers", kafka()).clone();
         let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
         let names = [(format!("{topic}.{GROUP}.dlt"), 2), (format!("{topic}.{GROUP}.retry.0"), 1)];
@@ -41,7 +46,7 @@ impl Scene {
         for created in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
             created.unwrap();
         }
-        Self { topic, producer: client.create().unwrap() }
+        Self { prefix, declared, topic, producer: client.create().unwrap() }
     }
 
     fn dead_letter_topic(&self) -> String {
@@ -81,7 +86,8 @@ impl Scene {
 
     fn run(&self, command: &str, more: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_outbox"))
-            .args(["dead-letters", command, "--topic", &self.topic, "--group", GROUP])
+            .args(["dead-letters", command, "--topic", &self.declared, "--group", GROUP])
+            .args(["--topic-prefix", self.prefix])
             .args(more)
             .env("KAFKA_BROKERS", kafka())
             .output()
@@ -140,7 +146,7 @@ fn header<'m>(message: &'m OwnedMessage, name: &str) -> Option<&'m str> {
 
 #[tokio::test]
 async fn dead_letters_are_listed_shown_replayed_and_discarded() {
-    let scene = Scene::new("all").await;
+    let scene = Scene::new("staging-", "all").await;
     let id = "018f0000-0000-7000-8000-000000000001";
     scene.give_up(0, b"alice", id, "the warehouse is closed\nuntil Monday");
     scene.give_up(0, b"carol", "018f0000-0000-7000-8000-000000000002", "not now");
@@ -188,6 +194,10 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
         assert!(shown.lines().any(|shown| shown == line), "`{line}` is missing in\n{shown}");
     }
 
+    let said = scene.fails("show", &["9:9"], 1);
+    let list = format!("--topic {} --topic-prefix staging- --group {GROUP}`", scene.declared);
+    assert!(said.contains(&list), "{said}");
+
     let said = scene.prints("replay", &["0:0"]);
     assert!(said.starts_with("replayed 0:0\n") && said.contains(".retry.0"), "{said}");
     let replayed = scene.replayed();
@@ -223,7 +233,7 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
 
 #[tokio::test]
 async fn a_place_without_a_dead_letter_is_an_error_that_says_how_to_list_and_nothing_is_done() {
-    let scene = Scene::new("unknown").await;
+    let scene = Scene::new("", "unknown").await;
     scene.give_up(1, b"alice", "018f0000-0000-7000-8000-000000000001", "not now");
     for command in ["show", "replay", "discard"] {
         let said = scene.fails(command, &["1:0", "0:7"], 1);

@@ -153,9 +153,13 @@ fn unknown_ids(
     unknown: &[DeadLetterId],
 ) -> Failure {
     let (topic, ids) = (dead_letters.dead_letter_topic(), joined(unknown));
+    let prefix = match &*target.topic_prefix {
+        "" => String::new(),
+        prefix => format!(" --topic-prefix {prefix}"),
+    };
     format!(
         "there is no dead letter at {ids} on `{topic}`, and nothing was {done}. It may have been replayed or discarded \
-         before: `outbox dead-letters list --topic {} --group {}` lists what there is",
+         before: `outbox dead-letters list --topic {}{prefix} --group {}` lists what there is",
         target.topic, target.group
     )
     .into()
@@ -204,7 +208,7 @@ fn say(out: &mut impl Write, what: impl Display) {
 fn say_there_are_none(dead_letters: &DeadLetters) {
     let topic = dead_letters.dead_letter_topic();
     let text = format!(
-        "no dead letters on `{topic}`, or no such topic: are --topic and --group what they should be?"
+        "no dead letters on `{topic}`, or no such topic: are --topic, --topic-prefix and --group what they should be?"
     );
     say(&mut io::stderr(), text);
 }
