@@ -115,6 +115,42 @@ async fn note_settings(
     Ok(())
 }
 
+/// What a handler finds of the keepalives, and what the session has before and after it.
+async fn keepalives(defaults: &[(&str, &str)]) -> [Vec<String>; 3] {
+    const READ: &str = "select current_setting(name) from unnest(array['tcp_keepalives_idle', \
+         'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout']) with ordinality as setting (name, place) \
+         order by place";
+    async fn read(
+        tx: &mut OutboxTx<'_, Postgres>,
+        _: OrderCreated,
+        _: &EventContext,
+    ) -> Result<(), sqlx::Error> {
+        tx.execute(sqlx::AssertSqlSafe(format!("insert into found (value) {READ}"))).await?;
+        Ok(())
+    }
+    let outbox = migrated(Outbox::new(support::postgres_with(POSTGRES, defaults, 1).await)).await;
+    let session = async || sqlx::query_scalar(READ).fetch_all(outbox.pool()).await.unwrap();
+    outbox.pool().execute("create table found (place bigserial, value text)").await.unwrap();
+    let before = session().await;
+    let test = HandlerTest::new(outbox.clone(), handler_fn(read)).unwrap();
+    let message = TestMessage::of(&OrderCreated::new("a", 1)).unwrap();
+    assert_eq!(test.deliver(&message).await.unwrap(), Delivery::Handled);
+    let found = sqlx::query_scalar("select value from found order by place");
+    [before, found.fetch_all(outbox.pool()).await.unwrap(), session().await]
+}
+
+/// `idle_in_transaction_session_timeout` ends by the server's clock, which may be set back.
+#[tokio::test]
+async fn a_handler_whose_process_goes_silent_holds_its_locks_for_twenty_seconds() {
+    let [before, found, after] = keepalives(&[]).await;
+    assert_eq!(found, ["5", "5", "3", "0"]);
+    assert_eq!(before, after, "the connection is the user's");
+    assert_ne!(before, found);
+    let stricter = [("tcp_keepalives_idle", "2"), ("tcp_user_timeout", "9000")];
+    let [_, found, _] = keepalives(&stricter).await;
+    assert_eq!(found, ["2", "5", "3", "9000"]);
+}
+
 async fn found_by_a_handler(defaults: &[(&str, &str)]) -> Vec<String> {
     let outbox = migrated(Outbox::new(support::postgres_with(POSTGRES, defaults, 4).await)).await;
     outbox.pool().execute("create table found (value text)").await.unwrap();

@@ -19,12 +19,21 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time that a suspended process of ours may hold its locks.
 const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
+/// The server ends a session whose client has gone silent after 20 s, and with it its locks.
+/// `idle_in_transaction_session_timeout` alone is not enough: it ends at a time of the server's
+/// clock, which is far away once that clock has been set back. These are ignored over a Unix socket.
+///
+/// A transaction on a connection of the user's has them without `tcp_user_timeout`: that one also
+/// ends a session whose client is alive and takes its time to read a large result.
+const KEEPALIVES: [(&str, &str); 3] =
+    [("tcp_keepalives_idle", "5"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")];
+
 /// Each has its reason. A setting that this version of Postgres does not know is left out.
 ///
 /// Every statement of the relay reads a few rows by an index of a table that may have millions, and
 /// the planner, which knows neither the snapshots nor how old the statistics are, must not think
 /// otherwise: a sequential scan at each poll would cost more the more is retained.
-const SETTINGS: [(&str, &str); 29] = [
+const SETTINGS: [(&str, &str); 26] = [
     // A statement sees what was committed before it, and locks are granted in turn.
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_read_only", "off"),
@@ -34,13 +43,7 @@ const SETTINGS: [(&str, &str); 29] = [
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("transaction_timeout", "0"),
-    // The server ends a session whose client has gone silent after 20 s, and with it its locks.
-    // `idle_in_transaction_session_timeout` alone is not enough: it ends at a time of the server's
-    // clock, which is far away once that clock has been set back. These are ignored over a Unix
-    // socket.
-    ("tcp_keepalives_idle", "5"),
-    ("tcp_keepalives_interval", "5"),
-    ("tcp_keepalives_count", "3"),
+    // With the keepalives, for what the client has not acknowledged.
     ("tcp_user_timeout", "20000"),
     // What the relay writes need not be on disk before it continues: what a crash takes back is
     // published again.
@@ -77,7 +80,7 @@ fn settings() -> SqlStr {
     for (name, value) in &timeouts {
         _ = write!(statement, " ('{name}', '{value}'),");
     }
-    for (name, value) in SETTINGS {
+    for (name, value) in KEEPALIVES.into_iter().chain(SETTINGS) {
         _ = write!(statement, " ('{name}', '{value}'),");
     }
     statement.pop();
@@ -162,21 +165,29 @@ pub(super) fn begin_statement(options: TxOptions) -> SqlStr {
 }
 
 /// Bounds a transaction, and has its commit wait for the disk. It never loosens what the session
-/// has: the smaller time counts.
+/// has: the smaller value counts. All of it ends with the transaction.
 fn limited(limit: Duration) -> String {
     // Postgres's settings are 32 bits wide, and 0 is no limit.
     let millis = limit.as_millis().clamp(1, 2_000_000_000);
-    let at_most = |setting: &str, millis: u128| {
-        format!(
-            "set_config('{setting}', case when current_setting('{setting}')::interval between '1 ms' and '{millis} ms' \
-             then current_setting('{setting}') else '{millis}' end, true)"
-        )
-    };
+    let times =
+        [("statement_timeout", millis), ("idle_in_transaction_session_timeout", millis + 10_000)];
+    let times = times.map(|(setting, most)| at_most(setting, "::interval", &format!("{most} ms")));
+    let keepalives = KEEPALIVES.map(|(setting, most)| at_most(setting, "::int", most));
     format!(
         "SELECT {}, {}, set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on' \
          else current_setting('synchronous_commit') end, true)",
-        at_most("statement_timeout", millis),
-        at_most("idle_in_transaction_session_timeout", millis + 10_000),
+        times.join(", "),
+        keepalives.join(", "),
+    )
+}
+
+/// Sets a setting for a transaction, unless the session has less already. 0 stands for no limit, or
+/// for the operating system's.
+fn at_most(setting: &str, cast: &str, most: &str) -> String {
+    let has = format!("current_setting('{setting}')");
+    let unit = if cast == "::interval" { " ms" } else { "" };
+    format!(
+        "set_config('{setting}', case when {has}{cast} between '1{unit}' and '{most}' then {has} else '{most}' end, true)"
     )
 }
 
