@@ -8,7 +8,7 @@ use syn::{Attribute, Data, DeriveInput, Fields, Meta, Path};
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, flag, value};
 use crate::symbol::{CLASSIFY, CRATE, PERMANENT, TRANSIENT};
-use crate::tokens::{ours, private, respanned};
+use crate::tokens::{located, private};
 
 const EXAMPLE: &str = "help: write `#[classify(permanent)]`";
 
@@ -63,8 +63,7 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
                 check_fields(&errors, &variant.fields, "variant");
                 let said = Said::parse(&errors, &[PERMANENT, TRANSIENT], &variant.attrs);
                 let class = name(said.class.unwrap_or(otherwise));
-                // `#[deprecated]` on a variant is about the user's own uses.
-                let ident = respanned(&variant.ident, ours(variant.ident.span()));
+                let ident = located(&variant.ident);
                 quote!(Self::#ident { .. } => #class,)
             });
             let arms: TokenStream = arms.collect();
@@ -76,7 +75,7 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
         }
         Data::Union(_) => name(otherwise),
     };
-    let ident = &input.ident;
+    let ident = located(&input.ident);
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
     let mut output = errors::to_tokens(&errors.into_vec());
     output.extend(quote! {

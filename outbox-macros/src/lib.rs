@@ -55,9 +55,8 @@ use proc_macro::TokenStream;
 ///
 /// # What it expands to
 ///
-/// An implementation of `DomainEvent`, and a macro that is never called: a crate can have a macro
-/// of its name only once, so two types that are the same event do not compile. In full, with the
-/// paths (`::outbox::__private::DomainEvent`) shortened:
+/// An implementation of `DomainEvent`. In full, with the paths (`::outbox::__private::DomainEvent`)
+/// shortened:
 ///
 #[doc = include_str!("../docs/domain_event.md")]
 ///
@@ -79,7 +78,8 @@ use proc_macro::TokenStream;
 /// - A key cannot be an `Option`: an event without a key has no order.
 /// - Unions, and enums without variants, cannot be events.
 /// - Two *crates* of a program that declare the same event are not noticed, nor are two `const`
-///   topics with equal values.
+///   topics with equal values. An editor does not notice two types of a crate either: only the
+///   compiler does.
 #[proc_macro_derive(DomainEvent, attributes(event))]
 pub fn derive_domain_event(input: TokenStream) -> TokenStream {
     event::derive(input.into()).into()

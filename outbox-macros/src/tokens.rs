@@ -1,6 +1,6 @@
 //! Spans, and where the runtime lives.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::Path;
 
@@ -55,6 +55,32 @@ pub(crate) fn respanned(ident: &Ident, span: Span) -> Ident {
     let mut ident = ident.clone();
     ident.set_span(span);
     ident
+}
+
+/// The user's `ident` with a span of ours: `#[deprecated]` on the user's type, variant or field is
+/// about the user's own uses.
+pub(crate) fn located(ident: &Ident) -> Ident {
+    respanned(ident, ours(ident.span()))
+}
+
+/// The user's path or type with spans of ours, as [`located`] for a name.
+pub(crate) fn quiet(tokens: impl ToTokens) -> TokenStream {
+    let relocated = |mut token: TokenTree| {
+        match &mut token {
+            TokenTree::Group(group) => {
+                let mut inner = Group::new(group.delimiter(), quiet(group.stream()));
+                inner.set_span(ours(group.span()));
+                return TokenTree::Group(inner);
+            }
+            // Its span says which crate it names.
+            TokenTree::Ident(ident) if ident == "$crate" => {}
+            // A keyword in our edition only. The other keywords are the same in the user's.
+            TokenTree::Ident(ident) if ident == "gen" => return located(ident).into(),
+            token => token.set_span(ours(token.span())),
+        }
+        token
+    };
+    tokens.into_token_stream().into_iter().map(relocated).collect()
 }
 
 /// Whether the word is anywhere in `tokens`.

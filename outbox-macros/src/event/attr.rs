@@ -1,6 +1,7 @@
 //! Parses `#[event(…)]`: which keys are where, and the form of their values. What the values may
 //! be, and which keys go together, is decided in [`model`](super::model).
 
+use quote::ToTokens;
 use syn::parse::ParseStream;
 use syn::{
     Attribute, Data, DeriveInput, Field, Fields, Ident, LitInt, LitStr, Meta, Path, Token, Variant,
@@ -12,6 +13,7 @@ use crate::symbol::{
     CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC,
     UPCAST_FROM, VERSION,
 };
+use crate::tokens::mentions;
 
 /// The item and all of its `#[event(…)]` attributes.
 pub(super) struct Item<'a> {
@@ -75,6 +77,21 @@ impl<'a> Item<'a> {
             Data::Union(_) => (Level::Struct, Vec::new()),
         };
         Self { input, attrs: attrs(errors, level, &input.attrs), shapes }
+    }
+
+    /// Whether the type, a variant or a field says `#[allow(deprecated)]`. What it names there is
+    /// named by the expansion as well.
+    pub(super) fn allows_deprecated(&self) -> bool {
+        let variants = self.shapes.iter().filter_map(|shape| shape.variant.as_ref());
+        let fields = self.shapes.iter().flat_map(|shape| &shape.fields);
+        let mut attributes = (self.input.attrs.iter())
+            .chain(variants.flat_map(|(variant, _)| &variant.attrs))
+            .chain(fields.flat_map(|(field, _)| &field.attrs));
+        attributes.any(|attribute| {
+            let path = attribute.path();
+            (path.is_ident("allow") || path.is_ident("expect"))
+                && mentions(attribute.meta.to_token_stream(), "deprecated")
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `#[derive(DomainEvent)]`: parse ([`attr`]) → [`model`], valid by construction → [`expand`].
 
 mod attr;
+mod declared;
 mod expand;
 mod header;
 mod model;
@@ -23,6 +24,9 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let item = attr::Item::parse(&errors, &input);
     let event = model::Event::new(&errors, &item);
+    if let Some(event) = &event {
+        declared::check(&errors, event);
+    }
     let found = errors.into_vec();
     match event {
         Some(event) if found.is_empty() => expand::event(&event),

@@ -20,6 +20,8 @@ pub(super) struct Event<'a> {
     pub(super) upcast_from: Option<&'a Path>,
     /// At least one.
     pub(super) kinds: Vec<Kind<'a>>,
+    /// Whether something in the item may be deprecated without a warning.
+    pub(super) allows_deprecated: bool,
 }
 
 /// What a value of the type can be: the struct itself, or a variant.
@@ -99,6 +101,7 @@ impl<'a> Event<'a> {
             codec: item.attrs.codec.get(),
             upcast_from: item.attrs.upcast_from.get(),
             kinds,
+            allows_deprecated: item.allows_deprecated(),
         })
     }
 }

@@ -1,3 +1,5 @@
+#![forbid(non_local_definitions)]
+
 use outbox::event::EventDescriptor;
 use outbox::DomainEvent;
 use serde::Serialize;

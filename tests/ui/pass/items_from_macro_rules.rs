@@ -22,6 +22,24 @@ event!(
     pub Created, "created", id: u64
 );
 
+macro_rules! next_version {
+    ($name:ident) => {
+        #[derive(Serialize, Deserialize, DomainEvent)]
+        #[event(topic = "created", name = "Created", version = 2, upcast_from = $crate::Created)]
+        struct $name {
+            #[event(key)]
+            id: u64,
+        }
+
+        impl From<$crate::Created> for $name {
+            fn from(created: $crate::Created) -> Self {
+                Self { id: created.id }
+            }
+        }
+    };
+}
+next_version!(CreatedLater);
+
 macro_rules! service {
     ($name:ident, $outbox:ident, $tx:ident in $source:expr, $ret:ty, $body:block) => {
         #[transactional_outbox($tx in $source)]

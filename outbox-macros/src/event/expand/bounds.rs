@@ -5,7 +5,7 @@ use quote::{ToTokens, quote};
 use syn::Generics;
 
 use super::super::model::{Event, Part};
-use crate::tokens::mentions;
+use crate::tokens::{mentions, quiet};
 
 /// The type's own where clause, and a bound for each type that depends on a type parameter. A type
 /// without parameters gets no bounds: one that does not hold would be an error of its own, and the
@@ -30,6 +30,7 @@ pub(super) fn where_clause(
         );
     }
     if let Some(from) = event.upcast_from.filter(|from| mentions_parameter(from, event.generics)) {
+        let from = quiet(from);
         bounds.push(quote!(#from: #private::DomainEvent + ::core::convert::Into<Self>));
         bounds.push(quote!(<#from as #private::DomainEvent>::Codec: #private::Decode<#from>));
     }

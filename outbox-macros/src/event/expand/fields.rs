@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 
 use super::super::model::{Event, Kind, Part};
-use crate::tokens::{ends, local, ours, respanned};
+use crate::tokens::{ends, local, located, respanned};
 
 // Input (struct):  the parts `a` and `b`
 // Output:          some([&self.a, &self.b])
@@ -71,10 +71,4 @@ fn member(part: &Part<'_>, span: Span) -> TokenTree {
             TokenTree::Literal(position)
         }
     }
-}
-
-/// The name with a span of ours: `#[deprecated]` on the user's field or variant is about the user's
-/// own uses.
-pub(super) fn located(ident: &Ident) -> Ident {
-    respanned(ident, ours(ident.span()))
 }

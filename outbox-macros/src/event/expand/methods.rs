@@ -4,8 +4,8 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};
 
 use super::super::model::{Event, Kind, Part};
-use super::fields::{located, per_kind};
-use crate::tokens::{ends, local, private_at};
+use super::fields::per_kind;
+use crate::tokens::{ends, local, located, private_at, quiet};
 
 /// All methods. Those that no kind of the event needs are left to the trait's defaults.
 pub(super) fn all(event: &Event<'_>, private: &TokenStream) -> TokenStream {
@@ -23,7 +23,7 @@ pub(super) fn all(event: &Event<'_>, private: &TokenStream) -> TokenStream {
 fn choose_descriptor(event: &Event<'_>, private: &TokenStream) -> TokenStream {
     let position = |i: usize| {
         let i = Literal::usize_unsuffixed(i);
-        quote!(&Self::DESCRIPTORS[#i])
+        quote!(&<Self as #private::DomainEvent>::DESCRIPTORS[#i])
     };
     let variants = event.kinds.iter().enumerate().filter_map(|(i, kind)| {
         let variant = located(kind.variant?);
@@ -102,6 +102,7 @@ fn older_version(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream
     let [version, payload] = ["version", "payload"].map(local);
     // Located at the type that is named: that is where `From` or `Deserialize` is missing.
     let private_there = private_at(event.krate, begin);
+    let from = quiet(from);
     let upcast = quote_spanned!(begin=> #private_there::upcast::<#from, Self>);
     Some(quote! {
         fn older_version(

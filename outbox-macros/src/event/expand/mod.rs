@@ -10,7 +10,7 @@ use quote::{ToTokens, quote, quote_spanned};
 
 use super::attr::Item;
 use super::model::{Event, Kind, Part, Topic};
-use crate::tokens::{ends, ours, private, private_at};
+use crate::tokens::{ends, located, ours, private, private_at};
 
 // Input:
 //     #[derive(DomainEvent)]
@@ -27,28 +27,31 @@ use crate::tokens::{ends, ours, private, private_at};
 //         impl DomainEvent for OrderCreated {
 //             type Codec = Json;
 //             const DESCRIPTORS: &'static [EventDescriptor] = &[EventDescriptor::new(
-//                 "order-events", "OrderCreated", 1, Self::CONTENT_TYPE, &["customer_id"], &["tenant"],
+//                 "order-events", "OrderCreated", 1, <Self as DomainEvent>::CONTENT_TYPE,
+//                 &["customer_id"], &["tenant"],
 //             )];
-//             fn descriptor(&self) -> &'static EventDescriptor { &Self::DESCRIPTORS[0] }
+//             fn descriptor(&self) -> &'static EventDescriptor {
+//                 &<Self as DomainEvent>::DESCRIPTORS[0]
+//             }
 //             fn key(&self) -> Option<Vec<u8>> { Some(event_key(&[&self.customer_id])) }
 //             fn headers(&self, headers: &mut Headers) { headers.insert("tenant", &self.tenant); }
 //         }
 //     };
 pub(super) fn event(event: &Event<'_>) -> TokenStream {
     let private = private(event.krate);
-    let ident = event.ident;
+    let ident = located(event.ident);
     let (impl_generics, ty_generics, _) = event.generics.split_for_impl();
-    let codec = codec(event.codec, event.krate, ident);
+    let codec = codec(event.codec, event.krate, event.ident);
     let where_clause = bounds::where_clause(event, &codec, &private);
+    let allowed = event.allows_deprecated.then(|| quote!(#[allow(deprecated)]));
     let descriptors = event.kinds.iter().map(|kind| descriptor(event, kind, &private));
     let methods = methods::all(event, &private);
     let evaluated = checks::evaluated(event, &private);
     let follows = checks::follows(event, &private);
-    let declarations = event.kinds.iter().filter_map(checks::declaration);
     quote! {
-        #(#declarations)*
         const _: () = {
             #[automatically_derived]
+            #allowed
             impl #impl_generics #private::DomainEvent for #ident #ty_generics #where_clause {
                 type Codec = #codec;
                 const DESCRIPTORS: &'static [#private::EventDescriptor] = &[#(#descriptors),*];
@@ -68,9 +71,9 @@ pub(super) fn stub(item: &Item<'_>) -> TokenStream {
     }
     let krate = item.attrs.krate.get();
     let private = private(krate);
-    let ident = &item.input.ident;
+    let ident = located(&item.input.ident);
     let (impl_generics, ty_generics, _) = item.input.generics.split_for_impl();
-    let codec = codec(item.attrs.codec.get(), krate, ident);
+    let codec = codec(item.attrs.codec.get(), krate, &item.input.ident);
     let where_clause = bounds::predicates(&item.input.generics, &codec, &private, Vec::new());
     quote! {
         const _: () = {
@@ -118,7 +121,9 @@ fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> Toke
     let version = Literal::u32_unsuffixed(kind.version);
     let key_fields = kind.keys.iter().map(Part::name);
     let header_names = kind.headers.iter().map(|header| &header.name);
+    // The type may have a constant of this name itself.
+    let content_type = quote!(<Self as #private::DomainEvent>::CONTENT_TYPE);
     quote! {
-        #new(#topic, #name, #version, Self::CONTENT_TYPE, &[#(#key_fields),*], &[#(#header_names),*])
+        #new(#topic, #name, #version, #content_type, &[#(#key_fields),*], &[#(#header_names),*])
     }
 }
