@@ -1,22 +1,23 @@
 //! `#[derive(Classify)]`: the class of an error, by its variant.
 
-use proc_macro2::TokenStream;
-use quote::quote;
+use proc_macro2::{Ident, Literal, TokenStream, TokenTree};
+use quote::{quote, quote_spanned};
 use syn::parse::ParseStream;
-use syn::{Attribute, Data, DeriveInput, Fields, Meta, Path};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, Meta, Path, Type};
 
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, flag, value};
-use crate::symbol::{CLASSIFY, CRATE, PERMANENT, TRANSIENT};
-use crate::tokens::{located, private};
+use crate::symbol::{CLASSIFY, CRATE, PERMANENT, TRANSIENT, TRANSPARENT};
+use crate::tokens::{ends, local, located, mentions, private, private_at};
 
 const EXAMPLE: &str = "help: write `#[classify(permanent)]`";
 
-/// A variant of the runtime's `ErrorClass`.
 #[derive(Clone, Copy)]
 enum Class {
     Transient,
     Permanent,
+    /// That of the field.
+    Transparent,
 }
 
 /// What `#[classify(…)]` says on a type or a variant.
@@ -26,11 +27,20 @@ struct Said {
     krate: Once<Path>,
 }
 
+/// What all variants have in common, and the field types that are asked for their class.
+struct Classes<'a> {
+    errors: &'a Errors,
+    krate: Option<&'a Path>,
+    asked: Vec<&'a Type>,
+}
+
 // Input:
 //     #[derive(Classify)]
 //     enum ReserveError {
 //         #[classify(permanent)]
 //         UnknownItem,
+//         #[classify(transparent)]
+//         Price(#[from] PriceError),
 //         Database(sqlx::Error),
 //     }
 //
@@ -39,6 +49,7 @@ struct Said {
 //         fn class(&self) -> ErrorClass {
 //             match self {
 //                 Self::UnknownItem { .. } => ErrorClass::Permanent,
+//                 Self::Price { 0: inner, .. } => Classify::class(inner),
 //                 Self::Database { .. } => ErrorClass::Transient,
 //             }
 //         }
@@ -49,34 +60,14 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
         Err(error) => return error.to_compile_error(),
     };
     let errors = Errors::new();
-    let of_type = Said::parse(&errors, &[PERMANENT, TRANSIENT, CRATE], &input.attrs);
-    let private = private(of_type.krate.get());
+    let of_type = Said::parse(&errors, &[PERMANENT, TRANSIENT, TRANSPARENT, CRATE], &input.attrs);
     let otherwise = of_type.class.unwrap_or(Class::Transient);
-    let name = |class: Class| match class {
-        Class::Transient => quote!(#private::ErrorClass::Transient),
-        Class::Permanent => quote!(#private::ErrorClass::Permanent),
-    };
-    let body = match &input.data {
-        Data::Enum(data) if data.variants.is_empty() => quote!(match *self {}),
-        Data::Enum(data) => {
-            let arms = data.variants.iter().map(|variant| {
-                check_fields(&errors, &variant.fields, "variant");
-                let said = Said::parse(&errors, &[PERMANENT, TRANSIENT], &variant.attrs);
-                let class = name(said.class.unwrap_or(otherwise));
-                let ident = located(&variant.ident);
-                quote!(Self::#ident { .. } => #class,)
-            });
-            let arms: TokenStream = arms.collect();
-            quote!(match self { #arms })
-        }
-        Data::Struct(data) => {
-            check_fields(&errors, &data.fields, "struct");
-            name(otherwise)
-        }
-        Data::Union(_) => name(otherwise),
-    };
+    let mut classes = Classes { errors: &errors, krate: of_type.krate.get(), asked: Vec::new() };
+    let body = classes.body(&input, otherwise);
+    let private = private(classes.krate);
     let ident = located(&input.ident);
-    let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
+    let (impl_generics, ty_generics, _) = input.generics.split_for_impl();
+    let where_clause = where_clause(&input.generics, &classes.asked, &private);
     let mut output = errors::to_tokens(&errors.into_vec());
     output.extend(quote! {
         const _: () = {
@@ -89,6 +80,107 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
         };
     });
     output
+}
+
+impl<'a> Classes<'a> {
+    /// The body of `class`.
+    fn body(&mut self, input: &'a DeriveInput, otherwise: Class) -> TokenStream {
+        match &input.data {
+            Data::Enum(data) if data.variants.is_empty() => quote!(match *self {}),
+            Data::Enum(data) => {
+                let arms = data.variants.iter().map(|variant| {
+                    check_fields(self.errors, &variant.fields, "variant");
+                    let words = [PERMANENT, TRANSIENT, TRANSPARENT];
+                    let said = Said::parse(self.errors, &words, &variant.attrs).class;
+                    let (binding, class) =
+                        self.class(said.unwrap_or(otherwise), &variant.ident, &variant.fields);
+                    // `#[deprecated]` on a variant is about the user's own uses.
+                    let ident = respanned(&variant.ident, ours(variant.ident.span()));
+                    quote!(Self::#ident { #binding .. } => #class,)
+                });
+                let arms: TokenStream = arms.collect();
+                quote!(match self { #arms })
+            }
+            Data::Struct(data) => {
+                check_fields(self.errors, &data.fields, "struct");
+                let (binding, class) = self.class(otherwise, &input.ident, &data.fields);
+                let binding = binding.map(|binding| quote!(let Self { #binding .. } = self;));
+                quote!(#binding #class)
+            }
+            Data::Union(_) => self.class(otherwise, &input.ident, &Fields::Unit).1,
+        }
+    }
+
+    /// The class of a variant, and the pattern of the field that it is read from.
+    fn class(
+        &mut self,
+        class: Class,
+        ident: &Ident,
+        fields: &'a Fields,
+    ) -> (Option<TokenStream>, TokenStream) {
+        let private = private(self.krate);
+        let transient = (None, quote!(#private::ErrorClass::Transient));
+        match class {
+            Class::Transient => return transient,
+            Class::Permanent => return (None, quote!(#private::ErrorClass::Permanent)),
+            Class::Transparent => {}
+        }
+        let (position, field) = match inner(fields) {
+            Ok(inner) => inner,
+            Err(problem) => {
+                self.errors.at(ident.span(), format!("`{ident}` {problem}"));
+                return transient;
+            }
+        };
+        self.asked.push(&field.ty);
+        // Located at the field's type: that is what may be no `Classify`.
+        let (begin, _) = ends(&field.ty);
+        let private = private_at(self.krate, begin);
+        let member = match &field.ident {
+            Some(ident) => TokenTree::Ident(located(ident)),
+            None => TokenTree::Literal(Literal::usize_unsuffixed(position)),
+        };
+        let inner = local("inner");
+        let mut used = inner.clone();
+        used.set_span(begin);
+        let class = quote_spanned!(begin=> #private::Classify::class(#used));
+        (Some(quote!(#member: #inner,)), class)
+    }
+}
+
+/// The field whose class a variant has: the only one, or the one that is its cause.
+fn inner(fields: &Fields) -> Result<(usize, &Field), &'static str> {
+    let is_cause = |(_, field): &(usize, &Field)| {
+        let mut attributes = field.attrs.iter().map(Attribute::path);
+        attributes.any(|path| path.is_ident("from") || path.is_ident("source"))
+            || field.ident.as_ref().is_some_and(|ident| ident == "source")
+    };
+    let mut causes = fields.iter().enumerate().filter(is_cause);
+    match (fields.len(), causes.next(), causes.next()) {
+        (0, ..) => Err(
+            "has no field whose class it could have\nhelp: write `#[classify(permanent)]` or `#[classify(transient)]`",
+        ),
+        (1, ..) => fields.iter().enumerate().next().ok_or(""),
+        (_, Some(cause), None) => Ok(cause),
+        _ => Err(
+            "has several fields: which of them has its class?\nhelp: mark that one `#[source]` or `#[from]`, or write `#[classify(permanent)]`",
+        ),
+    }
+}
+
+/// The type's own where clause, and a bound for each field type that depends on a type parameter.
+fn where_clause(
+    generics: &Generics,
+    asked: &[&Type],
+    private: &TokenStream,
+) -> Option<TokenStream> {
+    let given = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    let is_generic = |ty: &&&Type| {
+        generics.type_params().any(|parameter| mentions(quote!(#ty), &parameter.ident.to_string()))
+    };
+    let asked = asked.iter().filter(is_generic).map(|ty| quote!(#ty: #private::Classify));
+    let all: Vec<_> = given.map(|predicate| quote!(#predicate)).chain(asked).collect();
+    (!all.is_empty()).then(|| quote!(where #(#all),*))
 }
 
 fn is_ours(attribute: &&Attribute) -> bool {
@@ -126,6 +218,7 @@ impl Said {
         let class = match &*word.to_string() {
             PERMANENT => Class::Permanent,
             TRANSIENT => Class::Transient,
+            TRANSPARENT => Class::Transparent,
             CRATE if words.contains(&CRATE) => {
                 return self.krate.set(&word, value(&word, input, "crate = my_crate::outbox"));
             }
@@ -194,6 +287,41 @@ mod tests {
     }
 
     #[test]
+    fn class_of_the_field() {
+        let expanded = derive(quote! {
+            #[classify(transparent)]
+            enum ReserveError<T> {
+                Price(#[from] PriceError),
+                Stock { #[source] inner: T, at: u64 },
+                #[classify(permanent)]
+                Closed,
+            }
+        });
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl<T> ::outbox::__private::Classify for ReserveError<T>
+                where
+                    T: ::outbox::__private::Classify,
+                {
+                    fn class(&self) -> ::outbox::__private::ErrorClass {
+                        match self {
+                            Self::Price { 0: __outbox_inner, .. } => {
+                                ::outbox::__private::Classify::class(__outbox_inner)
+                            }
+                            Self::Stock { inner: __outbox_inner, .. } => {
+                                ::outbox::__private::Classify::class(__outbox_inner)
+                            }
+                            Self::Closed { .. } => ::outbox::__private::ErrorClass::Permanent,
+                        }
+                    }
+                }
+            };
+        "#]]
+        .assert_eq(&pretty(expanded));
+    }
+
+    #[test]
     fn a_struct_elsewhere() {
         let expanded = derive(quote! {
             #[classify(crate = crate::events)]
@@ -220,6 +348,8 @@ mod tests {
                 #[classify(transient)]
                 A(#[from] T),
                 B { c: u8 },
+                #[classify(transparent)]
+                C { #[source] d: u8, e: T },
             }
         };
         for item in prefixes(&item).into_iter().chain(broken(&item)) {

@@ -254,6 +254,7 @@ pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `#[classify(permanent)]` | type, variant | another attempt cannot help: the event becomes a dead letter at once |
 /// | `#[classify(transient)]` | type, variant | another attempt can help; this is the default |
+/// | `#[classify(transparent)]` | type, variant | the error in its field decides: the only field, or the one that is `#[from]`, `#[source]` or named `source` |
 /// | `#[classify(crate = path)]` | type | the path of the crate `outbox`, if it is re-exported |
 ///
 /// The attribute of a type is the default of its variants.

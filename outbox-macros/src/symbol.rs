@@ -36,3 +36,6 @@ pub(crate) const FOREIGN: &str = "foreign";
 pub(crate) const CLASSIFY: &str = "classify";
 pub(crate) const PERMANENT: &str = "permanent";
 pub(crate) const TRANSIENT: &str = "transient";
+
+/// Of events and of errors: what the only field of a variant says.
+pub(crate) const TRANSPARENT: &str = "transparent";

@@ -1,6 +1,7 @@
 //! Decides whether another attempt can help.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use crate::error::{OutboxError, faults};
 use crate::store::fault::Fault;
@@ -28,7 +29,8 @@ impl ErrorClass {
 }
 
 /// An error that knows whether another attempt can help. Derive it: `#[derive(Classify)]`, and
-/// `#[classify(permanent)]` on the variants that no attempt can fix.
+/// `#[classify(permanent)]` on the variants that no attempt can fix. A variant with another error
+/// in it has that one's class if it says `#[classify(transparent)]`.
 ///
 /// `#[event_handler]` uses it if the handler's error type implements it. Errors of other types are
 /// transient.
@@ -50,10 +52,41 @@ impl ErrorClass {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no class",
+    label = "`Classify` is not implemented for `{Self}`",
+    note = "add `#[derive(outbox::consume::Classify)]` to `{Self}`, or, if it is not yours, write `#[classify(transient)]` or `#[classify(permanent)]` instead of `#[classify(transparent)]`"
+)]
 pub trait Classify {
     /// The class.
     fn class(&self) -> ErrorClass;
 }
+
+/// What the database said may be said of any event, and may be otherwise later.
+impl Classify for sqlx::Error {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Transient
+    }
+}
+
+/// As [`sqlx::Error`].
+impl Classify for OutboxError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Transient
+    }
+}
+
+macro_rules! pointers {
+    ($($pointer:ty)*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<T: Classify + ?Sized> Classify for $pointer {
+            fn class(&self) -> ErrorClass {
+                (**self).class()
+            }
+        }
+    )*};
+}
+pointers!(&T Box<T> Arc<T>);
 
 /// The class of an error, if it has one: `(&Classified(&error)).class()` is that of `Classify`
 /// where it is implemented, since the compiler looks there first.
@@ -116,6 +149,7 @@ mod tests {
     #[allow(clippy::needless_borrow)] // as the macro writes it: without it, one of the two does not compile
     fn an_error_is_asked_for_its_class_where_it_has_one() {
         assert_eq!((&Classified(&Lasting)).class(), ErrorClass::Permanent);
+        assert_eq!((&Classified(&Box::new(Lasting))).class(), ErrorClass::Permanent);
         assert_eq!((&Classified(&Unclassified)).class(), ErrorClass::Transient);
     }
 
