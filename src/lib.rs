@@ -133,7 +133,7 @@ pub mod event {
 
     #[doc(inline)]
     pub use outbox_event::{
-        EventDescriptor, EventId, EventKey, EventTime, HeaderValue, Headers, event_key,
+        EventDescriptor, EventId, EventKey, EventKind, EventTime, HeaderValue, Headers, event_key,
     };
     #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
     #[doc(inline)]
@@ -144,7 +144,7 @@ pub mod codec {
     //! How payloads are encoded: [`Json`] by default, or a [`Codec`] of your own.
 
     #[doc(inline)]
-    pub use outbox_event::{Codec, CodecError, Decode, Encode, Json};
+    pub use outbox_event::{Codec, CodecError, Decode, Encode, Json, Variant};
 }
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -2,12 +2,16 @@
 
 use std::fmt;
 
-use serde::{Serialize, de::DeserializeOwned};
+use crate::event::EventKind;
 
-/// A payload format. [`Json`] is the default; `#[event(codec = MyCodec)]` names another.
+/// A payload format. [`Json`](crate::Json) is the default; `#[event(codec = MyCodec)]` names another.
 pub trait Codec {
     /// The media type, which Kafka consumers find in the `content-type` header.
     const CONTENT_TYPE: &'static str;
+
+    /// Whether a payload can be read only if its event's name is known.
+    #[doc(hidden)]
+    const NEEDS_NAME: bool = false;
 }
 
 /// A codec that can write `T`.
@@ -22,6 +26,16 @@ pub trait Encode<T: ?Sized>: Codec {
     /// # Errors
     /// If the value cannot be written. `emit` returns the error, and nothing of the event is kept.
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Appends the payload of an enum's event: the content of the variant that `value` is, which is
+    /// what a struct with its fields would be. Default: the whole value, for a format that has
+    /// another way to tell variants apart.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn encode_variant(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        Self::encode(value, out)
+    }
 }
 
 /// A codec that can read `T`.
@@ -35,6 +49,43 @@ pub trait Decode<T>: Codec {
     /// # Errors
     /// If the bytes are not a `T` in this format.
     fn decode(payload: &[u8]) -> Result<T, CodecError>;
+
+    /// Reads the payload of an enum's event, which is the content of this variant. Default: the
+    /// whole value, as [`encode_variant`](Encode::encode_variant) writes it.
+    ///
+    /// # Errors
+    /// If the bytes are not the variant's content in this format.
+    fn decode_variant(variant: Variant, payload: &[u8]) -> Result<T, CodecError> {
+        let _ = variant;
+        Self::decode(payload)
+    }
+
+    /// Reads the payload of a type that is written as the event in it. `None`: none of its events
+    /// is this one.
+    #[doc(hidden)]
+    fn decode_inner(event: EventKind<'_>, payload: &[u8]) -> Option<Result<T, CodecError>> {
+        let _ = (event, payload);
+        None
+    }
+}
+
+/// A variant of an enum that is several events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Variant {
+    /// Name in Rust, without `r#`.
+    pub name: &'static str,
+    /// Position among the variants that serde reads, from 0. `None`: it is marked
+    /// `#[serde(skip)]` or `#[serde(skip_deserializing)]`.
+    pub index: Option<u32>,
+}
+
+impl Variant {
+    /// A variant, as the derive writes it.
+    #[must_use]
+    pub const fn new(name: &'static str, index: Option<u32>) -> Self {
+        Self { name, index }
+    }
 }
 
 /// A payload could not be written or read.
@@ -57,27 +108,5 @@ impl fmt::Display for CodecError {
 impl std::error::Error for CodecError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source()
-    }
-}
-
-/// JSON, by serde.
-#[derive(Debug, Clone, Copy)]
-pub struct Json;
-
-impl Codec for Json {
-    const CONTENT_TYPE: &'static str = "application/json";
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + ?Sized> Encode<T> for Json {
-    fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        serde_json::to_writer(out, value).map_err(CodecError::new)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: DeserializeOwned> Decode<T> for Json {
-    fn decode(payload: &[u8]) -> Result<T, CodecError> {
-        serde_json::from_slice(payload).map_err(CodecError::new)
     }
 }

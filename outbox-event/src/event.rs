@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use crate::codec::{Codec, CodecError, Encode};
+use crate::codec::{Codec, CodecError, Decode, Encode};
 use crate::header::Headers;
 use crate::topic;
 
@@ -49,44 +49,59 @@ pub trait DomainEvent {
         None
     }
 
-    /// Reads the payload of an older version of this event, for a consumer. `None`: there is no
-    /// such version, or no way from it to this one. `#[event(upcast_from = …)]` writes it.
-    fn older_version(version: u32, payload: &[u8]) -> Option<Result<Self, CodecError>>
+    /// Appends the payload of this value. `C` is [`Codec`](Self::Codec). Of an enum, the derive
+    /// writes the content of the variant.
+    ///
+    /// # Errors
+    /// The codec's.
+    fn encode_payload<C: Encode<Self>>(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        C::encode(self, out)
+    }
+
+    /// Reads the payload of the event that a message says it is. `C` is [`Codec`](Self::Codec).
+    /// `None`: a value of this type is never that event, and no older version of one.
+    ///
+    /// Of an enum, the derive chooses the variant by `event`. Older versions are converted as
+    /// `#[event(upcast_from = …)]` says; they are listed by
+    /// [`older_versions`](Self::older_versions).
+    fn decode_payload<C: Decode<Self>>(
+        event: EventKind<'_>,
+        payload: &[u8],
+    ) -> Option<Result<Self, CodecError>>
     where
         Self: Sized,
     {
-        let _ = (version, payload);
-        None
+        is_one_of(event, Self::DESCRIPTORS).then(|| C::decode(payload))
+    }
+
+    /// Every older version that [`decode_payload`](Self::decode_payload) converts to this one.
+    #[must_use]
+    fn older_versions() -> Vec<EventDescriptor> {
+        Vec::new()
     }
 }
 
-/// A borrowed event is an event: `tx.emit(&order_created)`.
-#[diagnostic::do_not_recommend]
-impl<'a, E: DomainEvent> DomainEvent for &'a E
-where
-    E::Codec: Encode<&'a E>,
-{
-    type Codec = E::Codec;
-    const DESCRIPTORS: &'static [EventDescriptor] = E::DESCRIPTORS;
+pub(crate) fn is_one_of(event: EventKind<'_>, known: &[EventDescriptor]) -> bool {
+    known.iter().any(|known| known.kind() == event)
+}
 
-    fn descriptor(&self) -> &'static EventDescriptor {
-        E::descriptor(self)
-    }
+/// What consumers tell events apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct EventKind<'a> {
+    /// The Kafka topic.
+    pub topic: &'a str,
+    /// The name on the wire: the CloudEvents `type`.
+    pub name: &'a str,
+    /// The version of the payload's schema, from 1.
+    pub version: u32,
+}
 
-    fn key(&self) -> Option<Vec<u8>> {
-        E::key(self)
-    }
-
-    fn headers(&self, headers: &mut Headers) {
-        E::headers(self, headers);
-    }
-
-    fn id(&self) -> Option<Uuid> {
-        E::id(self)
-    }
-
-    fn occurred_at(&self) -> Option<SystemTime> {
-        E::occurred_at(self)
+impl<'a> EventKind<'a> {
+    /// The event of this name and version on this topic.
+    #[must_use]
+    pub const fn new(topic: &'a str, name: &'a str, version: u32) -> Self {
+        Self { topic, name, version }
     }
 }
 
@@ -131,6 +146,12 @@ impl EventDescriptor {
             panic!("the version of an event is 0 or above 2147483647: they go from 1 to that");
         }
         Self { topic, name, version, content_type, key_fields, header_names }
+    }
+
+    /// What consumers tell this event from others by.
+    #[must_use]
+    pub const fn kind(&self) -> EventKind<'static> {
+        EventKind::new(self.topic, self.name, self.version)
     }
 }
 

@@ -13,14 +13,17 @@ mod codec;
 mod event;
 mod handled;
 mod header;
+mod inner;
+mod json;
 mod key;
 mod topic;
-mod upcast;
+mod variant;
 
-pub use codec::{Codec, CodecError, Decode, Encode, Json};
-pub use event::{DomainEvent, EventDescriptor, EventId, EventTime};
+pub use codec::{Codec, CodecError, Decode, Encode, Variant};
+pub use event::{DomainEvent, EventDescriptor, EventId, EventKind, EventTime};
 pub use handled::HandlerEvent;
 pub use header::{HeaderValue, Headers};
+pub use json::Json;
 pub use key::{EventKey, event_key};
 
 /// What `#[derive(DomainEvent)]` expands to, and what the runtime shares with it. Not for you: it
@@ -29,10 +32,13 @@ pub use key::{EventKey, event_key};
 pub mod __private {
     pub use uuid::Uuid;
 
+    pub use crate::inner::{
+        DecodeInner, EncodeInner, Inner, InnerEvent, Joined, Readable, Transparent, Writable,
+    };
     pub use crate::topic::problem as topic_problem;
-    pub use crate::upcast::{is_next_version, upcast};
+    pub use crate::variant::{decode_own, decode_variant, is_next_version, upcast, versions};
     pub use crate::{
         Codec, CodecError, Decode, DomainEvent, Encode, EventDescriptor, EventId, EventKey,
-        EventTime, HeaderValue, Headers, Json, event_key,
+        EventKind, EventTime, HeaderValue, Headers, Json, Variant, event_key,
     };
 }

@@ -94,8 +94,7 @@ impl<'a> Classes<'a> {
                     let said = Said::parse(self.errors, &words, &variant.attrs).class;
                     let (binding, class) =
                         self.class(said.unwrap_or(otherwise), &variant.ident, &variant.fields);
-                    // `#[deprecated]` on a variant is about the user's own uses.
-                    let ident = respanned(&variant.ident, ours(variant.ident.span()));
+                    let ident = located(&variant.ident);
                     quote!(Self::#ident { #binding .. } => #class,)
                 });
                 let arms: TokenStream = arms.collect();

@@ -36,8 +36,8 @@ mod user_code;
 
 #[doc(no_inline)]
 pub use outbox_event::{
-    Codec, CodecError, Decode, DomainEvent, Encode, EventDescriptor, EventId, EventKey, EventTime,
-    HeaderValue, Headers, Json, event_key,
+    Codec, CodecError, Decode, DomainEvent, Encode, EventDescriptor, EventId, EventKey, EventKind,
+    EventTime, HeaderValue, Headers, Json, Variant, event_key,
 };
 
 pub use error::{ErrorKind, OutboxError};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use outbox_event::{DomainEvent, Encode, EventKey, Headers};
+use outbox_event::{DomainEvent, EventKey, Headers};
 use uuid::Uuid;
 
 use crate::error::{ErrorKind, OutboxError};
@@ -60,7 +60,8 @@ impl EventRecord {
     pub fn from_event<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
         let descriptor = event.descriptor();
         let mut payload = Vec::new();
-        <E::Codec as Encode<E>>::encode(event, &mut payload)
+        event
+            .encode_payload::<E::Codec>(&mut payload)
             .map_err(|error| OutboxError::serialize(descriptor.name, error))?;
         let mut headers = Headers::new();
         event.headers(&mut headers);

@@ -109,7 +109,7 @@ impl Level {
         match self {
             Self::Struct => &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, UPCAST_FROM, CRATE],
             Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, CRATE],
-            Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE],
+            Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE, UPCAST_FROM],
             Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
         }
     }
@@ -139,8 +139,8 @@ impl Level {
             Self::Enum if word == NAME => {
                 Some("each variant is an event of its own: put it on the variants")
             }
-            Self::Enum | Self::Variant if word == UPCAST_FROM => {
-                Some("make the variant an event of its own, a struct")
+            Self::Enum if word == UPCAST_FROM => {
+                Some("each variant is an event of its own: put it on the variant that it becomes")
             }
             Self::Variant if Self::Enum.keys().contains(&&*word) => Some("put it on the enum"),
             _ => None,

@@ -110,6 +110,8 @@ mod tests {
         let topic = LitStr::new("order-events", Span::call_site());
         let variant = Ident::new("Placed", Span::call_site());
         let kind = |version, duplicate| Kind {
+            position: None,
+            upcast_from: None,
             variant: Some(&variant),
             topic: Topic::Literal(&topic),
             name: "order.placed".to_owned(),

@@ -5,6 +5,7 @@ mod declared;
 mod expand;
 mod header;
 mod model;
+mod serde;
 #[cfg(test)]
 mod tests;
 mod topic;

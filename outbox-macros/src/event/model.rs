@@ -7,7 +7,7 @@ use syn::{
 };
 
 use super::attr::{Attrs, FieldAttrs, Item, Shape, TopicValue};
-use super::{header, topic};
+use super::{header, serde, topic};
 use crate::errors::Errors;
 
 pub(super) struct Event<'a> {
@@ -16,18 +16,22 @@ pub(super) struct Event<'a> {
     pub(super) krate: Option<&'a Path>,
     /// JSON if it is not given.
     pub(super) codec: Option<&'a Path>,
-    /// The type of the version before this one.
-    pub(super) upcast_from: Option<&'a Path>,
     /// At least one.
     pub(super) kinds: Vec<Kind<'a>>,
     /// Whether something in the item may be deprecated without a warning.
     pub(super) allows_deprecated: bool,
+    /// Whether the payload of an event is the content of its variant.
+    pub(super) has_content_of_variants: bool,
 }
 
 /// What a value of the type can be: the struct itself, or a variant.
 pub(super) struct Kind<'a> {
     /// `None` for a struct.
     pub(super) variant: Option<&'a Ident>,
+    /// Position among the variants that serde reads. `None`: it reads no such variant.
+    pub(super) position: Option<u32>,
+    /// The type of the version before this one.
+    pub(super) upcast_from: Option<&'a Path>,
     pub(super) topic: Topic<'a>,
     pub(super) name: String,
     pub(super) version: u32,
@@ -86,27 +90,30 @@ impl<'a> Event<'a> {
         // Not a `filter_map`: the mistakes of all kinds are to be found.
         let kinds: Vec<_> =
             item.shapes.iter().map(|shape| Kind::new(errors, item, shape, &common)).collect();
-        let kinds = kinds.into_iter().collect::<Option<Vec<_>>>()?;
-        check_distinct(errors, &kinds);
-        if let (Some(key), [Kind { version: 1, .. }]) = (item.attrs.upcast_from.key(), &*kinds) {
-            errors.at(
-                key.span(),
-                "there is no version before version 1\nhelp: say which version this is: `version = 2`",
-            );
+        let mut kinds = kinds.into_iter().collect::<Option<Vec<_>>>()?;
+        let read = kinds.iter_mut().zip(&item.shapes).filter(|(_, shape)| shape.is_read());
+        for (position, (kind, _)) in (0..).zip(read) {
+            kind.position = Some(position);
         }
+        check_distinct(errors, &kinds);
         errors.is_empty().then_some(Self {
             ident: &input.ident,
             generics: &input.generics,
             krate: item.attrs.krate.get(),
             codec: item.attrs.codec.get(),
-            upcast_from: item.attrs.upcast_from.get(),
             kinds,
             allows_deprecated: item.allows_deprecated(),
+            has_content_of_variants: serde::has_content_of_variants(input),
         })
     }
 }
 
 impl Shape<'_> {
+    /// Whether serde reads it.
+    fn is_read(&self) -> bool {
+        self.variant.as_ref().is_none_or(|(variant, _)| !serde::is_skipped(&variant.attrs))
+    }
+
     /// What a variant says itself.
     fn own(&self) -> Option<&Attrs> {
         self.variant.as_ref().map(|(_, attrs)| attrs)
@@ -184,6 +191,13 @@ impl<'a> Kind<'a> {
         let own_version =
             own.and_then(|own| own.version.get()).map(|version| checked_version(errors, version));
         let version = own_version.or(common.version).unwrap_or(Some(1));
+        let upcast_from = &own.unwrap_or(&item.attrs).upcast_from;
+        if let (Some(key), Some(1)) = (upcast_from.key(), version) {
+            errors.at(
+                key.span(),
+                "there is no version before version 1\nhelp: say which version this is: `version = 2`",
+            );
+        }
         let given_name = own.unwrap_or(&item.attrs).name.get();
         let name = match given_name {
             Some(name) if name.value().is_empty() => {
@@ -202,6 +216,8 @@ impl<'a> Kind<'a> {
             own.and_then(|own| own.duplicate.key()).or(item.attrs.duplicate.key()).is_some();
         Some(Self {
             variant,
+            position: None,
+            upcast_from: upcast_from.get(),
             topic: topic??,
             name: name?,
             version: version?,

@@ -163,6 +163,42 @@ fn enum_with_a_keyless_variant() {
                             Self::Paid { .. } | Self::Audited { .. } => {}
                         }
                     }
+                    fn encode_payload<__Codec: ::outbox::__private::Encode<Self>>(
+                        &self,
+                        __outbox_out: &mut ::std::vec::Vec<::core::primitive::u8>,
+                    ) -> ::core::result::Result<(), ::outbox::__private::CodecError> {
+                        <__Codec as ::outbox::__private::Encode<
+                            Self,
+                        >>::encode_variant(self, __outbox_out)
+                    }
+                    fn decode_payload<__Codec: ::outbox::__private::Decode<Self>>(
+                        __outbox_event: ::outbox::__private::EventKind<'_>,
+                        __outbox_payload: &[::core::primitive::u8],
+                    ) -> ::core::option::Option<
+                        ::core::result::Result<Self, ::outbox::__private::CodecError>,
+                    > {
+                        ::outbox::__private::decode_variant::<
+                            Self,
+                            __Codec,
+                        >(
+                            &[
+                                ::outbox::__private::Variant::new(
+                                    "Placed",
+                                    ::core::option::Option::Some(0),
+                                ),
+                                ::outbox::__private::Variant::new(
+                                    "Paid",
+                                    ::core::option::Option::Some(1),
+                                ),
+                                ::outbox::__private::Variant::new(
+                                    "Audited",
+                                    ::core::option::Option::Some(2),
+                                ),
+                            ],
+                            __outbox_event,
+                            __outbox_payload,
+                        )
+                    }
                 }
                 const _: &[::outbox::__private::EventDescriptor] = <OrderEvent as ::outbox::__private::DomainEvent>::DESCRIPTORS;
             };
@@ -396,6 +432,38 @@ fn enum_of_one_event_in_two_versions() {
                             Self::V1 { .. } => ::core::option::Option::None,
                         }
                     }
+                    fn encode_payload<__Codec: ::outbox::__private::Encode<Self>>(
+                        &self,
+                        __outbox_out: &mut ::std::vec::Vec<::core::primitive::u8>,
+                    ) -> ::core::result::Result<(), ::outbox::__private::CodecError> {
+                        <__Codec as ::outbox::__private::Encode<
+                            Self,
+                        >>::encode_variant(self, __outbox_out)
+                    }
+                    fn decode_payload<__Codec: ::outbox::__private::Decode<Self>>(
+                        __outbox_event: ::outbox::__private::EventKind<'_>,
+                        __outbox_payload: &[::core::primitive::u8],
+                    ) -> ::core::option::Option<
+                        ::core::result::Result<Self, ::outbox::__private::CodecError>,
+                    > {
+                        ::outbox::__private::decode_variant::<
+                            Self,
+                            __Codec,
+                        >(
+                            &[
+                                ::outbox::__private::Variant::new(
+                                    "V1",
+                                    ::core::option::Option::Some(0),
+                                ),
+                                ::outbox::__private::Variant::new(
+                                    "V2",
+                                    ::core::option::Option::Some(1),
+                                ),
+                            ],
+                            __outbox_event,
+                            __outbox_payload,
+                        )
+                    }
                 }
             };
         "#]],
@@ -430,22 +498,29 @@ fn version_that_reads_the_one_before() {
                     fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
                         ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
                     }
-                    fn older_version(
-                        __outbox_version: ::core::primitive::u32,
+                    fn decode_payload<__Codec: ::outbox::__private::Decode<Self>>(
+                        __outbox_event: ::outbox::__private::EventKind<'_>,
                         __outbox_payload: &[::core::primitive::u8],
                     ) -> ::core::option::Option<
                         ::core::result::Result<Self, ::outbox::__private::CodecError>,
                     > {
-                        ::outbox::__private::upcast::<
-                            v1::Created,
+                        ::outbox::__private::decode_own::<
                             Self,
-                        >(__outbox_version, __outbox_payload)
+                            __Codec,
+                        >(__outbox_event, __outbox_payload)
+                            .or_else(|| ::outbox::__private::upcast::<
+                                v1::Created,
+                                Self,
+                            >(__outbox_event, __outbox_payload))
+                    }
+                    fn older_versions() -> ::std::vec::Vec<::outbox::__private::EventDescriptor> {
+                        <[_]>::concat(&[::outbox::__private::versions::<v1::Created>()])
                     }
                 }
                 const _: () = ::core::assert!(
                     ::outbox::__private::is_next_version(< v1::Created as
-                    ::outbox::__private::DomainEvent > ::DESCRIPTORS, < Created as
-                    ::outbox::__private::DomainEvent > ::DESCRIPTORS,),
+                    ::outbox::__private::DomainEvent > ::DESCRIPTORS, & < Created as
+                    ::outbox::__private::DomainEvent > ::DESCRIPTORS[0],),
                     "`Created` is version 2 of its event: `upcast_from` takes the type of version 1 of the same topic and name"
                 );
             };
@@ -490,16 +565,23 @@ fn generic_version_that_reads_the_one_before() {
                     fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
                         ::core::option::Option::Some(::outbox::__private::event_key(&[&self.0]))
                     }
-                    fn older_version(
-                        __outbox_version: ::core::primitive::u32,
+                    fn decode_payload<__Codec: ::outbox::__private::Decode<Self>>(
+                        __outbox_event: ::outbox::__private::EventKind<'_>,
                         __outbox_payload: &[::core::primitive::u8],
                     ) -> ::core::option::Option<
                         ::core::result::Result<Self, ::outbox::__private::CodecError>,
                     > {
-                        ::outbox::__private::upcast::<
-                            v1::Created<T>,
+                        ::outbox::__private::decode_own::<
                             Self,
-                        >(__outbox_version, __outbox_payload)
+                            __Codec,
+                        >(__outbox_event, __outbox_payload)
+                            .or_else(|| ::outbox::__private::upcast::<
+                                v1::Created<T>,
+                                Self,
+                            >(__outbox_event, __outbox_payload))
+                    }
+                    fn older_versions() -> ::std::vec::Vec<::outbox::__private::EventDescriptor> {
+                        <[_]>::concat(&[::outbox::__private::versions::<v1::Created<T>>()])
                     }
                 }
             };

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use outbox_event::{Decode, DomainEvent, EventDescriptor};
+use outbox_event::{Codec, Decode, DomainEvent, EventDescriptor, EventKind};
 
 use super::class::ErrorClass;
 use super::context::{EventContext, Named};
@@ -20,7 +20,14 @@ pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
     /// For messages.
     fn name(&self) -> &'static str;
 
+    /// The events that its type can be, whether or not it takes all of them.
     fn descriptors(&self) -> &'static [EventDescriptor];
+
+    /// The older versions that are converted to those events.
+    fn older_versions(&self) -> Vec<EventDescriptor>;
+
+    /// Whether a payload can be read only if its message says which event it is.
+    fn needs_name(&self) -> bool;
 
     fn options(&self) -> &HandlerOptions;
 
@@ -87,6 +94,14 @@ where
         <EventOf<H, DB>>::DESCRIPTORS
     }
 
+    fn older_versions(&self) -> Vec<EventDescriptor> {
+        <EventOf<H, DB>>::older_versions()
+    }
+
+    fn needs_name(&self) -> bool {
+        <<EventOf<H, DB> as DomainEvent>::Codec as Codec>::NEEDS_NAME
+    }
+
     fn options(&self) -> &HandlerOptions {
         &self.options
     }
@@ -115,19 +130,19 @@ fn decoded<E: DomainEvent>(named: Named<'_>, payload: &[u8]) -> Result<Guarded<E
 where
     E::Codec: Decode<E>,
 {
-    let known = E::DESCRIPTORS
-        .iter()
-        .any(|event| (event.name, event.version) == (named.name, named.version));
-    let decoded = if known {
+    let event = EventKind::new(named.topic, named.name, named.version);
+    let known = E::DESCRIPTORS.iter().any(|known| known.kind() == event);
+    let decoded = if named.foreign && !<E::Codec as Codec>::NEEDS_NAME {
+        // It says nothing of its event: its payload may.
         <E::Codec as Decode<E>>::decode(payload)
     } else {
-        E::older_version(named.version, payload).ok_or(DecodeFailure::Version)?
+        E::decode_payload::<E::Codec>(event, payload).ok_or(DecodeFailure::Version)?
     };
     let event = Guarded::new(
         decoded.map_err(|error| DecodeFailure::Payload(UserError::new(error).to_string()))?,
     );
-    // The payload may look like another event of the handler's type: an untagged enum takes the
-    // first variant that fits.
+    // The payload may look like another event of the handler's type: an enum that serde tags, or
+    // none that it tags at all, chooses its variant by the payload.
     if !named.foreign
         && let Some(value) = event.get()
     {

@@ -36,6 +36,7 @@ pub struct HandlerOptions {
     pub(crate) schedule: Option<RetrySchedule>,
     pub(crate) timeout: Duration,
     pub(crate) foreign: Option<ForeignId>,
+    pub(crate) only: Option<&'static [&'static str]>,
 }
 
 /// How a message that no outbox wrote is recognised when it comes again.
@@ -62,6 +63,7 @@ impl HandlerOptions {
             schedule: None,
             timeout: Duration::from_secs(300),
             foreign: None,
+            only: None,
         }
     }
 
@@ -125,6 +127,15 @@ impl HandlerOptions {
     #[must_use]
     pub const fn foreign(mut self, id: ForeignId) -> Self {
         self.foreign = Some(id);
+        self
+    }
+
+    /// Takes only the events with these names. Default: all events of the handler's type. Several
+    /// handlers can share an enum by it: each takes some of its events, and none takes those of
+    /// another.
+    #[must_use]
+    pub const fn only(mut self, names: &'static [&'static str]) -> Self {
+        self.only = Some(names);
         self
     }
 }

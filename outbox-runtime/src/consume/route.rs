@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use outbox_event::EventDescriptor;
 use uuid::Uuid;
 
 use super::context::Named;
@@ -21,7 +22,7 @@ pub(crate) struct Routes<DB: OutboxDatabase> {
 
 #[derive(Default)]
 struct OfTopic {
-    /// name → the handlers of its versions.
+    /// name → the handlers of its versions, also of those that they convert to their own.
     names: HashMap<&'static str, BTreeMap<u32, usize>>,
     /// Handler of messages that no outbox wrote, with the name and version they are given.
     foreign: Option<(usize, &'static str, u32)>,
@@ -68,19 +69,15 @@ impl<DB: OutboxDatabase> Routes<DB> {
                     handler.name()
                 )));
             }
-            for event in handler.descriptors() {
+            let taken = taken(&**handler)?;
+            for event in &taken {
                 let of_topic = topics.entry(event.topic).or_default();
                 let versions = of_topic.names.entry(event.name).or_default();
-                if versions.insert(event.version, i).is_some() {
-                    return Err(OutboxError::config(format!(
-                        "two handlers take event `{}` version {} of topic `{}`: make it one, or use two groups",
-                        event.name, event.version, event.topic
-                    )));
+                if let Some(other) = versions.insert(event.version, i) {
+                    return Err(two_handlers(event, handlers[other].name(), handler.name()));
                 }
             }
-            if let (Some(_), Some(event)) =
-                (handler.options().foreign, handler.descriptors().first())
-            {
+            if let (Some(_), Some(event)) = (handler.options().foreign, taken.first()) {
                 let of_topic = topics.entry(event.topic).or_default();
                 if of_topic.foreign.replace((i, event.name, event.version)).is_some() {
                     return Err(OutboxError::config(format!(
@@ -88,6 +85,7 @@ impl<DB: OutboxDatabase> Routes<DB> {
                         event.topic
                     )));
                 }
+                check_foreign(&**handler, &taken)?;
             }
         }
         if topics.is_empty() {
@@ -95,6 +93,7 @@ impl<DB: OutboxDatabase> Routes<DB> {
                 "a consumer without handlers: add one with `.handler(…)`",
             ));
         }
+        route_older_versions(&mut topics, &handlers);
         for (topic, of_topic) in &mut topics {
             of_topic.keeps_order = Self::one_rule(topic, of_topic, &handlers)?;
         }
@@ -161,8 +160,7 @@ impl<DB: OutboxDatabase> Routes<DB> {
         incoming
     }
 
-    /// The handler of a message that was first on `topic`. If its version has no handler, one of
-    /// another version takes it, since it may be able to read it.
+    /// The handler of a message that was first on `topic`.
     fn find<'r>(&'r self, topic: &str, message: &'r Message) -> Route<'r, DB> {
         let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else {
             return Route::NoHandler;
@@ -171,8 +169,10 @@ impl<DB: OutboxDatabase> Routes<DB> {
             return self.find_nameless(topic, of_topic, message);
         };
         let Some(versions) = of_topic.names.get(name) else { return Route::NoHandler };
-        let later = versions.range(version..).next().or_else(|| versions.last_key_value());
-        later.map_or(Route::NoHandler, |(_, i)| {
+        // A version that no handler reads is refused by any of them: it may be the event of another
+        // handler, but not of another group.
+        let reads = versions.get(&version).or_else(|| versions.values().next_back());
+        reads.map_or(Route::NoHandler, |i| {
             let named = Named { topic, name, version, foreign: false };
             Route::Handler(&*self.handlers[*i], named)
         })
@@ -197,5 +197,90 @@ impl<DB: OutboxDatabase> Routes<DB> {
             return Route::NotAnEvent;
         }
         Route::Handler(handler, Named { topic, name, version, foreign: true })
+    }
+}
+
+/// The events that a handler takes: those of its type, or those that it says.
+fn taken<DB: OutboxDatabase>(
+    handler: &dyn AnyHandler<DB>,
+) -> Result<Vec<EventDescriptor>, OutboxError> {
+    let all = handler.descriptors();
+    let Some(only) = handler.options().only else { return Ok(all.to_vec()) };
+    let unknown = only.iter().find(|name| all.iter().all(|event| event.name != **name));
+    if let Some(unknown) = unknown {
+        return Err(OutboxError::config(format!(
+            "handler `{}` is to take only `{unknown}` (`only`), and its type has no event of that name. It has {}. Nothing was \
+             consumed",
+            handler.name(),
+            names(all)
+        )));
+    }
+    if only.is_empty() {
+        return Err(OutboxError::config(format!(
+            "handler `{}` takes no event: `only` has no name in it. Its type has {}. Nothing was consumed",
+            handler.name(),
+            names(all)
+        )));
+    }
+    Ok(all.iter().filter(|event| only.contains(&event.name)).copied().collect())
+}
+
+fn names(events: &[EventDescriptor]) -> String {
+    let names: BTreeSet<_> = events.iter().map(|event| format!("`{}`", event.name)).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn two_handlers(event: &EventDescriptor, one: &str, other: &str) -> OutboxError {
+    let EventDescriptor { topic, name, version, .. } = event;
+    OutboxError::config(format!(
+        "two handlers take event `{name}` version {version} of topic `{topic}`: `{one}` and `{other}`. An event has one \
+         handler in a group, and which of them is meant is not said. If they share an enum, let each say which of its events \
+         it takes (`only`), or let each take the type of its own event; if both are to have it, give them two groups. Nothing \
+         was consumed"
+    ))
+}
+
+/// Refuses messages without headers where nothing tells which of several events they are.
+fn check_foreign<DB: OutboxDatabase>(
+    handler: &dyn AnyHandler<DB>,
+    taken: &[EventDescriptor],
+) -> Result<(), OutboxError> {
+    if taken.len() < 2 || !handler.needs_name() {
+        return Ok(());
+    }
+    Err(OutboxError::config(format!(
+        "handler `{}` takes messages without headers (`foreign`), and nothing in them tells which of its events they are: {}. \
+         Let a handler of one event take them, or say which one it is (`only`). Nothing was consumed",
+        handler.name(),
+        names(taken)
+    )))
+}
+
+/// Adds the versions that handlers convert. A version that several handlers read goes to the one of
+/// that version itself, or else to the one of the next version: the one that was there first.
+fn route_older_versions<DB: OutboxDatabase>(
+    topics: &mut BTreeMap<&'static str, OfTopic>,
+    handlers: &[Box<dyn AnyHandler<DB>>],
+) {
+    let mut older = Vec::new();
+    for (i, handler) in handlers.iter().enumerate() {
+        for event in handler.older_versions() {
+            let Some(versions) =
+                topics.get(event.topic).and_then(|of_topic| of_topic.names.get(event.name))
+            else {
+                continue;
+            };
+            let mut own = versions.range(event.version..).filter(|(_, of)| **of == i);
+            if let Some((own, _)) = own.next() {
+                older.push((*own, event, i));
+            }
+        }
+    }
+    older.sort_by_key(|(own, ..)| *own);
+    for (_, event, i) in older {
+        let versions = topics.get_mut(event.topic).and_then(|of| of.names.get_mut(event.name));
+        if let Some(versions) = versions {
+            versions.entry(event.version).or_insert(i);
+        }
     }
 }

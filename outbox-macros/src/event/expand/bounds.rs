@@ -28,11 +28,12 @@ pub(super) fn where_clause(
         bounds.extend(
             kind.occurred_at.iter().filter_map(|part| of(part, quote!(#private::EventTime))),
         );
-    }
-    if let Some(from) = event.upcast_from.filter(|from| mentions_parameter(from, event.generics)) {
-        let from = quiet(from);
-        bounds.push(quote!(#from: #private::DomainEvent + ::core::convert::Into<Self>));
-        bounds.push(quote!(<#from as #private::DomainEvent>::Codec: #private::Decode<#from>));
+        if let Some(from) = kind.upcast_from.filter(|from| mentions_parameter(from, event.generics))
+        {
+            let from = quiet(from);
+            bounds.push(quote!(#from: #private::DomainEvent + ::core::convert::Into<Self>));
+            bounds.push(quote!(<#from as #private::DomainEvent>::Codec: #private::Decode<#from>));
+        }
     }
     predicates(event.generics, codec, private, bounds)
 }

@@ -1,33 +1,40 @@
 //! What an expansion has beside the implementation, to be refused by the compiler where the event is
 //! wrong.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Literal, Span, TokenStream};
 use quote::{quote, quote_spanned};
 
 use super::super::model::{Event, Topic};
 use crate::tokens::{ends, located, quiet};
 
-/// A check that the named version is the one before this. It is left out for generic events, whose
+/// A check that each named version is the one before. It is left out for generic events, whose
 /// version is not known here.
-pub(super) fn follows(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
-    let from = event.upcast_from.filter(|_| event.generics.params.is_empty())?;
-    let (begin, _) = ends(from);
-    let ident = located(event.ident);
-    let version = event.kinds.first()?.version;
-    let message = format!(
-        "`{ident}` is version {version} of its event: `upcast_from` takes the type of version {} of the same topic and name",
-        version.saturating_sub(1)
-    );
-    let from = quiet(from);
-    Some(quote_spanned! {begin=>
-        const _: () = ::core::assert!(
-            #private::is_next_version(
-                <#from as #private::DomainEvent>::DESCRIPTORS,
-                <#ident as #private::DomainEvent>::DESCRIPTORS,
-            ),
-            #message
+pub(super) fn follow(event: &Event<'_>, private: &TokenStream) -> TokenStream {
+    if !event.generics.params.is_empty() {
+        return TokenStream::new();
+    }
+    let ident = &located(event.ident);
+    let checks = event.kinds.iter().enumerate().filter_map(|(i, kind)| {
+        let from = kind.upcast_from?;
+        let (begin, _) = ends(from);
+        let message = format!(
+            "`{}` is version {} of its event: `upcast_from` takes the type of version {} of the same topic and name",
+            kind.variant.unwrap_or(ident),
+            kind.version,
+            kind.version.saturating_sub(1)
         );
-    })
+        let (i, from) = (Literal::usize_unsuffixed(i), quiet(from));
+        Some(quote_spanned! {begin=>
+            const _: () = ::core::assert!(
+                #private::is_next_version(
+                    <#from as #private::DomainEvent>::DESCRIPTORS,
+                    &<#ident as #private::DomainEvent>::DESCRIPTORS[#i],
+                ),
+                #message
+            );
+        })
+    });
+    checks.collect()
 }
 
 /// An associated constant is evaluated only when it is used: this use makes an illegal `topic =

@@ -1,11 +1,11 @@
 //! The methods of the implementation.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::quote;
 
 use super::super::model::{Event, Kind, Part};
 use super::fields::per_kind;
-use crate::tokens::{ends, local, located, private_at, quiet};
+use crate::tokens::{local, located};
 
 /// All methods. Those that no kind of the event needs are left to the trait's defaults.
 pub(super) fn all(event: &Event<'_>, private: &TokenStream) -> TokenStream {
@@ -15,7 +15,6 @@ pub(super) fn all(event: &Event<'_>, private: &TokenStream) -> TokenStream {
         headers(event, private),
         id(event, private),
         occurred_at(event, private),
-        older_version(event, private),
     ];
     methods.into_iter().flatten().collect()
 }
@@ -92,24 +91,6 @@ fn occurred_at(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> 
     Some(quote! {
         fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
             #body
-        }
-    })
-}
-
-fn older_version(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
-    let from = event.upcast_from?;
-    let (begin, _) = ends(from);
-    let [version, payload] = ["version", "payload"].map(local);
-    // Located at the type that is named: that is where `From` or `Deserialize` is missing.
-    let private_there = private_at(event.krate, begin);
-    let from = quiet(from);
-    let upcast = quote_spanned!(begin=> #private_there::upcast::<#from, Self>);
-    Some(quote! {
-        fn older_version(
-            #version: ::core::primitive::u32,
-            #payload: &[::core::primitive::u8],
-        ) -> ::core::option::Option<::core::result::Result<Self, #private::CodecError>> {
-            #upcast(#version, #payload)
         }
     })
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod checks;
 mod fields;
 mod methods;
+mod payload;
 
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -46,8 +47,9 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
     let allowed = event.allows_deprecated.then(|| quote!(#[allow(deprecated)]));
     let descriptors = event.kinds.iter().map(|kind| descriptor(event, kind, &private));
     let methods = methods::all(event, &private);
+    let payload = payload::methods(event, &private);
     let evaluated = checks::evaluated(event, &private);
-    let follows = checks::follows(event, &private);
+    let follow = checks::follow(event, &private);
     quote! {
         const _: () = {
             #[automatically_derived]
@@ -56,9 +58,10 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
                 type Codec = #codec;
                 const DESCRIPTORS: &'static [#private::EventDescriptor] = &[#(#descriptors),*];
                 #methods
+                #payload
             }
             #evaluated
-            #follows
+            #follow
         };
     }
 }

@@ -1,0 +1,243 @@
+//! Events that are written and read as the event in them: a reference, a `Box`, and an enum or a
+//! struct with `#[event(transparent)]`.
+
+use std::marker::PhantomData;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use crate::codec::{Codec, CodecError, Decode, Encode};
+use crate::event::{DomainEvent, EventDescriptor, EventKind};
+use crate::header::Headers;
+use crate::variant::is_same_name;
+
+/// The codec of the event inside.
+#[derive(Debug)]
+pub struct Inner;
+
+impl Codec for Inner {
+    /// That of the event inside is in its descriptor.
+    const CONTENT_TYPE: &'static str = "";
+    const NEEDS_NAME: bool = true;
+}
+
+/// A type that is written as the event in it.
+pub trait EncodeInner {
+    /// Appends the payload of the event inside.
+    ///
+    /// # Errors
+    /// Its codec's.
+    fn encode_inner(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
+}
+
+/// A type that is read as the event in it.
+pub trait DecodeInner: Sized {
+    /// Reads the payload of this event. `None`: no event inside is this one.
+    fn decode_inner(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: EncodeInner + ?Sized> Encode<T> for Inner {
+    fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        value.encode_inner(out)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: DecodeInner> Decode<T> for Inner {
+    fn decode(_: &[u8]) -> Result<T, CodecError> {
+        Err(CodecError::new("nothing says which event the payload is"))
+    }
+
+    fn decode_inner(event: EventKind<'_>, payload: &[u8]) -> Option<Result<T, CodecError>> {
+        T::decode_inner(event, payload)
+    }
+}
+
+/// Delegates all but the payload to the event behind a pointer.
+macro_rules! pointers {
+    ($($(#[$doc:meta])* [$($lifetime:lifetime)?] $pointer:ty)*) => {$(
+        $(#[$doc])*
+        #[diagnostic::do_not_recommend]
+        impl<$($lifetime,)? E: DomainEvent> DomainEvent for $pointer {
+            type Codec = Inner;
+            const DESCRIPTORS: &'static [EventDescriptor] = E::DESCRIPTORS;
+            const CONTENT_TYPE: &'static str = E::CONTENT_TYPE;
+
+            fn descriptor(&self) -> &'static EventDescriptor {
+                E::descriptor(self)
+            }
+
+            fn key(&self) -> Option<Vec<u8>> {
+                E::key(self)
+            }
+
+            fn headers(&self, headers: &mut Headers) {
+                E::headers(self, headers);
+            }
+
+            fn id(&self) -> Option<Uuid> {
+                E::id(self)
+            }
+
+            fn occurred_at(&self) -> Option<SystemTime> {
+                E::occurred_at(self)
+            }
+
+            fn decode_payload<C: Decode<Self>>(
+                event: EventKind<'_>,
+                payload: &[u8],
+            ) -> Option<Result<Self, CodecError>> {
+                C::decode_inner(event, payload)
+            }
+
+            fn older_versions() -> Vec<EventDescriptor> {
+                E::older_versions()
+            }
+        }
+
+        impl<$($lifetime,)? E: DomainEvent> EncodeInner for $pointer
+        where
+            E::Codec: Encode<E>,
+        {
+            fn encode_inner(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+                E::encode_payload::<E::Codec>(self, out)
+            }
+        }
+    )*};
+}
+pointers! {
+    /// A borrowed event is an event: `tx.emit(&order_created)`.
+    ['a] &'a E
+    /// A boxed event is an event: a variant of a transparent enum may be as large as it is.
+    [] Box<E>
+}
+
+impl<E: DomainEvent> DecodeInner for Box<E>
+where
+    E::Codec: Decode<E>,
+{
+    fn decode_inner(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>> {
+        E::decode_payload::<E::Codec>(event, payload).map(|event| event.map(Self::new))
+    }
+}
+
+/// A type with `#[event(transparent)]`: each of its values is the event in it.
+pub trait Transparent {
+    /// The descriptors of the events inside, by variant.
+    const INNER: &'static [&'static [EventDescriptor]];
+
+    /// The event inside of this value.
+    fn inner(&self) -> &dyn InnerEvent;
+}
+
+/// An event without its type. The methods are those of [`DomainEvent`].
+#[allow(missing_docs)]
+pub trait InnerEvent {
+    fn descriptor(&self) -> &'static EventDescriptor;
+    fn key(&self) -> Option<Vec<u8>>;
+    fn headers(&self, headers: &mut Headers);
+    fn id(&self) -> Option<Uuid>;
+    fn occurred_at(&self) -> Option<SystemTime>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: DomainEvent> InnerEvent for E {
+    fn descriptor(&self) -> &'static EventDescriptor {
+        E::descriptor(self)
+    }
+
+    fn key(&self) -> Option<Vec<u8>> {
+        E::key(self)
+    }
+
+    fn headers(&self, headers: &mut Headers) {
+        E::headers(self, headers);
+    }
+
+    fn id(&self) -> Option<Uuid> {
+        E::id(self)
+    }
+
+    fn occurred_at(&self) -> Option<SystemTime> {
+        E::occurred_at(self)
+    }
+}
+
+/// An event that can be written, whatever its codec.
+pub trait Writable {
+    /// As [`DomainEvent::encode_payload`].
+    ///
+    /// # Errors
+    /// The codec's.
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: DomainEvent> Writable for E
+where
+    E::Codec: Encode<E>,
+{
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_payload::<E::Codec>(out)
+    }
+}
+
+/// An event that can be read, whatever its codec.
+pub trait Readable: Sized {
+    /// As [`DomainEvent::decode_payload`].
+    fn read(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: DomainEvent> Readable for E
+where
+    E::Codec: Decode<E>,
+{
+    fn read(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>> {
+        E::decode_payload::<E::Codec>(event, payload)
+    }
+}
+
+/// The descriptors of a transparent type.
+pub struct Joined<T>(PhantomData<T>);
+
+impl<T: Transparent> Joined<T> {
+    // The length of an array cannot depend on a type's constants yet.
+    const ALL: &'static ([EventDescriptor; MOST_EVENTS], usize) = &join(T::INNER);
+
+    /// Those of all events inside.
+    pub const DESCRIPTORS: &'static [EventDescriptor] = Self::ALL.0.split_at(Self::ALL.1).0;
+}
+
+/// The number of events that a transparent type may be.
+const MOST_EVENTS: usize = 256;
+
+#[allow(clippy::panic)] // evaluated by the compiler: the panic is the compile error
+const fn join(lists: &[&[EventDescriptor]]) -> ([EventDescriptor; MOST_EVENTS], usize) {
+    let mut joined = ([EventDescriptor::new("_", "", 1, "", &[], &[]); MOST_EVENTS], 0);
+    let mut lists = lists;
+    while let [first, rest @ ..] = lists {
+        let mut list = *first;
+        while let [event, others @ ..] = list {
+            if joined.1 == MOST_EVENTS {
+                panic!("a transparent event has more than 256 events: make it two");
+            }
+            let mut i = 0;
+            while i < joined.1 {
+                let known = &joined.0[i];
+                if known.version == event.version && is_same_name(known, event) {
+                    panic!(
+                        "two variants of a transparent enum are the same event: a consumer could not choose between them"
+                    );
+                }
+                i += 1;
+            }
+            joined.0[joined.1] = *event;
+            joined.1 += 1;
+            list = others;
+        }
+        lists = rest;
+    }
+    joined
+}
