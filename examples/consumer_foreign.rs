@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let outbox = Outbox::new(pool.clone());
     outbox.migrate().await?;
     pool.execute("create table payment (customer text, cents integer)").await?;
-    let accounts = HandlerTest::new(outbox, credit)?;
+    let accounts = HandlerTest::new(outbox, credit())?;
 
     let json = r#"{"customer": "alice", "cents": 250, "method": "card"}"#;
     let message = TestMessage::foreign("payments", Some(b"alice"), json);

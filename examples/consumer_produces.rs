@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     pool.execute("create table stock (item text, free integer)").await?;
     pool.execute("insert into stock values ('apples', 2)").await?;
 
-    let inventory = HandlerTest::new(outbox.clone(), reserve)?;
+    let inventory = HandlerTest::new(outbox.clone(), reserve())?;
     let order = TestMessage::of(&OrderPlaced { item: "apples".into() })?;
     for _ in 0..2 {
         println!("order.placed: {:?}", inventory.deliver(&order).await?);

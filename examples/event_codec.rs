@@ -69,7 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{}: {}", event.content_type, str::from_utf8(&event.payload.unwrap_or_default())?);
     }
 
-    let handler = HandlerTest::new(outbox, show)?;
+    let handler = HandlerTest::new(outbox, show())?;
     assert_eq!(handler.deliver(&message).await?, Delivery::Handled);
     // A consumer makes it a dead letter at once: no other attempt can help.
     let broken = TestMessage::of(&Measured { sensor: "attic".into(), degrees: 30.0 })?;

@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for event in kafka.published() {
         println!("{:16} {}", event.name, String::from_utf8(event.payload.unwrap_or_default())?);
     }
-    let handler = HandlerTest::new(outbox, follow)?;
+    let handler = HandlerTest::new(outbox, follow())?;
     for event in &events {
         assert_eq!(handler.deliver(&TestMessage::of(event)?).await?, Delivery::Handled);
     }

@@ -62,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("published: {:?}", kafka.published()[0].headers.iter().collect::<Vec<_>>());
     }
 
-    let handler = HandlerTest::new(outbox, route)?;
+    let handler = HandlerTest::new(outbox, route())?;
     for order in &orders {
         handler.deliver(&TestMessage::of(order)?).await?;
     }

@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // Deploy the consumers of version 2 first, and then the service that emits it.
-    let inventory = HandlerTest::new(outbox, reserve)?;
+    let inventory = HandlerTest::new(outbox, reserve())?;
     assert_eq!(inventory.deliver(&TestMessage::of(&old)?).await?, Delivery::Handled);
     assert_eq!(inventory.deliver(&TestMessage::of(&new)?).await?, Delivery::Handled);
     // A version that no handler reads becomes a dead letter, and can be replayed.

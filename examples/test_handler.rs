@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     pool.execute("create table stock (item text, free integer, reserved integer)").await?;
     pool.execute("insert into stock values ('apples', 9, 0), ('pears', 0, 0)").await?;
     // As a consumer does it: in a transaction, with the inbox.
-    let inventory = HandlerTest::new(outbox, reserve)?;
+    let inventory = HandlerTest::new(outbox, reserve())?;
 
     let apples = TestMessage::of(&OrderPlaced { item: "apples".into() })?;
     let died = inventory.deliver_without_commit(&apples).await?;

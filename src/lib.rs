@@ -202,8 +202,8 @@ pub mod consume {
     pub use outbox_macros::Classify;
     #[doc(inline)]
     pub use outbox_runtime::consume::{
-        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerEvent, HandlerFn,
-        HandlerOptions, LaterEvents, handler_fn,
+        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerError, HandlerEvent,
+        HandlerFn, HandlerOptions, HandlerResult, HandlerTypes, LaterEvents, handler_fn,
     };
     #[cfg(feature = "kafka")]
     #[doc(inline)]

@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         // Time for which the partitions of a killed instance wait for another one. librdkafka's
         // default is 45 s.
         .property("session.timeout.ms", "10000");
-    let consumer = Consumer::builder(outbox, kafka).handler(reserve).build()?;
+    let consumer = Consumer::builder(outbox, kafka).handler(reserve()).build()?;
     let consumed = consumer
         .run(async {
             tokio::select! {

@@ -188,8 +188,9 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 #[doc = include_str!("../docs/example_handler.md")]
 ///
-/// The function becomes a type of the same name, which is an `EventHandler`: give it to a consumer
-/// by `consumer.handler(reserve)`. The function itself is `reserve::call`.
+/// The function becomes one that returns the handler: call it where you give it to a consumer, as
+/// in `consumer.handler(reserve())`. A test calls the handler by `reserve().handle(&mut tx, event,
+/// &context)`.
 ///
 /// # Arguments of the function
 ///
@@ -199,6 +200,7 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `event: E` or `event: &E` | the event. An enum takes several events of a topic; `Option<E>` takes tombstones too, as `None` |
 /// | `context: &EventContext` | optional: the message's place and headers, and the number of the attempt |
 /// | `service: &S` | optional: state that the handler needs. The handler is then made by `reserve(service)` |
+/// | `&self` | in an `impl`: the same, of which the handler has a clone. It is made by `inventory.reserve()` |
 ///
 /// The function returns `Result<(), E>`. `Ok` commits. `Err` rolls back, and the event is tried
 /// again, unless `E` is `Classify` and calls the error permanent.
@@ -231,18 +233,37 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// # Where it can be written
 ///
-/// On functions outside of `impl` and `trait`. Attributes stay on the function; documentation,
-/// `#[cfg]`, `#[allow]` and `#[deprecated]` apply to its type as well. `#[tracing::instrument]`
-/// works above and below: above, its span has the name of the function; below, the name is `call`.
+/// On functions, and on methods and associated functions in an `impl` of a type:
+///
+/// ```text
+/// #[derive(Clone)]
+/// struct Inventory { … }
+///
+/// impl Inventory {
+///     #[event_handler]
+///     async fn reserve(&self, tx: &mut OutboxTx<'_, Postgres>, order: OrderCreated) -> Result<(), ReserveError> { … }
+/// }
+///
+/// consumer.handler(inventory.reserve())
+/// ```
+///
+/// A type that is not `Clone` is shared: `self: Arc<Self>`. The method becomes one that returns the
+/// handler, beside a hidden one with the body.
+///
+/// `#[doc]`, `#[deprecated]`, `#[cfg]` and levels of lints apply to the function that returns the
+/// handler; other attributes stay with the body. `#[tracing::instrument]` works above and below; of
+/// a method, only above does its span have the method's name.
 ///
 /// # Limits
 ///
-/// - A handler is not generic, and its event and its state own their data: the generated
-///   implementation names both.
+/// - A handler is not generic, and its event and its state own their data: a consumer keeps both.
+///   The `impl` around a method may be generic.
 /// - The first argument names its database. In an alias, the database must be an argument: `&mut
 ///   Tx<'_, Postgres>`.
 /// - The context is recognised by the name of its type, `EventContext`.
-/// - As with any unit or tuple struct, no variable can have the name of a handler that is in scope.
+/// - `Result<(), E>` is the standard library's, or that of `anyhow` or `eyre`. Another type of this
+///   name and form, whose error is not its second argument, needs its path: `error_stack::Result<(),
+///   E>`.
 #[proc_macro_attribute]
 pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
     handler::attribute(args.into(), item.into()).into()

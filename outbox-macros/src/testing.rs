@@ -2,7 +2,7 @@
 
 use proc_macro2::{Group, Ident, TokenStream, TokenTree};
 
-use crate::tokens::LOCAL;
+use crate::tokens::{LOCAL, LOCAL_TYPE};
 
 /// The code as `cargo fmt` would write it.
 pub(crate) fn pretty(tokens: TokenStream) -> String {
@@ -15,10 +15,13 @@ pub(crate) fn named_shortly(tokens: TokenStream) -> TokenStream {
         TokenTree::Group(group) => {
             Group::new(group.delimiter(), named_shortly(group.stream())).into()
         }
-        TokenTree::Ident(ident) => match ident.to_string().strip_prefix(LOCAL) {
-            Some(name) => Ident::new(name, ident.span()).into(),
-            None => ident.into(),
-        },
+        TokenTree::Ident(ident) => {
+            let word = ident.to_string();
+            match word.strip_prefix(LOCAL).or_else(|| word.strip_prefix(LOCAL_TYPE)) {
+                Some(name) => Ident::new(name, ident.span()).into(),
+                None => ident.into(),
+            }
+        }
         other => other,
     };
     tokens.into_iter().map(shortly).collect()
@@ -36,6 +39,11 @@ pub(crate) fn documented(tokens: TokenStream) -> String {
         "::core::result::",
         "::core::primitive::",
         "::core::time::",
+        "::core::clone::",
+        "::core::marker::",
+        "::core::any::",
+        "::core::",
+        "::std::boxed::",
         "::std::vec::",
     ] {
         code = code.replace(path, "");

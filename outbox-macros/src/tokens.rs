@@ -101,3 +101,11 @@ pub(crate) fn local(name: &str) -> Ident {
 
 /// What the names of our local variables begin with.
 pub(crate) const LOCAL: &str = "__outbox_";
+
+/// A type of ours in the body of a function, whose name no type of the user has.
+pub(crate) fn local_type(name: &str) -> Ident {
+    Ident::new(&format!("{LOCAL_TYPE}{name}"), Span::mixed_site())
+}
+
+/// What the names of our local types begin with.
+pub(crate) const LOCAL_TYPE: &str = "__Outbox";

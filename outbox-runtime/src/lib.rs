@@ -53,9 +53,11 @@ pub use tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 /// you: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::consume::expansion::{ByClassify, ByDefault, Classified, HandlerResult};
+    pub use crate::consume::class::{ByClassify, ByDefault, Classified};
+    pub use crate::consume::function::{FunctionHandler, HandlerTypes};
     pub use crate::consume::{
-        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, LaterEvents,
+        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, HandlerResult,
+        LaterEvents,
     };
     pub use crate::is_conflict;
     pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, cause, finish};

@@ -10,7 +10,7 @@ use crate::support::consumers::{
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::topics::{create_again, create_topic, delete_topic};
 use crate::support::{eventually, kafka, within_a_minute};
-use outbox::consume::{EventContext, LaterEvents, handler_fn};
+use outbox::consume::{EventContext, EventHandler, LaterEvents};
 use outbox::{DomainEvent, ErrorKind, Outbox, OutboxTx};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -215,7 +215,7 @@ async fn the_events_of_a_handler_without_retry_topics_wait_behind_those_of_one_t
     let outbox = consumer_outbox().await;
     publish(&outbox, [Paid { customer: "a".to_owned(), fails: true }]).await;
     publish(&outbox, ["a", "b"].map(|customer| Shipped { customer: customer.to_owned() })).await;
-    let consumer = new_consumer(&outbox).handler(pay).handler(ship);
+    let consumer = new_consumer(&outbox).handler(pay()).handler(ship());
     let consumer = RunningConsumer::start(consumer);
     let handled = until_handled(&outbox, "policy", 3).await;
     consumer.stop().await;
@@ -225,10 +225,9 @@ async fn the_events_of_a_handler_without_retry_topics_wait_behind_those_of_one_t
 
 #[tokio::test]
 async fn handlers_that_disagree_on_the_order_of_a_key_are_refused_and_named() {
-    let overtaking =
-        handler_fn(ship::call).options(QUICK.retry_topics(SHORT, LaterEvents::Overtake));
+    let overtaking = ship().with_options(|_| QUICK.retry_topics(SHORT, LaterEvents::Overtake));
     let outbox = consumer_outbox().await;
-    let consumer = new_consumer(&outbox).handler(pay).handler(overtaking);
+    let consumer = new_consumer(&outbox).handler(pay()).handler(overtaking);
     let error = consumer.build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     for hint in

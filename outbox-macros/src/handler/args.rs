@@ -5,6 +5,7 @@ use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::{Ident, LitInt, LitStr, Path, Token, bracketed};
 
+use super::aliases;
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, Value, value};
 use crate::symbol::{
@@ -78,25 +79,11 @@ impl Args {
 
 /// Help for an option of another library, or for one that does not exist.
 fn help(key: &Ident) -> String {
-    let help = match &*key.to_string() {
-        "topic" | "topics" => {
-            "the topic is said on the event: `#[event(topic = \"order-events\")]`"
-        }
-        "group_id" | "consumer_group" => "write `group = \"inventory\"`",
-        "retry" | "retries" | "max_retries" | "max_attempts" | "backoff" | "delay" => {
-            "write `attempts = 5` for those in place, `pause = \"100ms\"` for the first pause between them,\n      \
-             and `retry_topics = [\"10s\", \"5m\"]` for those after"
-        }
-        "dlt" | "dlq" | "dead_letter" | "dead_letters" | "dead_letter_topic" => {
-            "every handler has dead letters, on `<topic>.<group>.dlt`: leave this out"
-        }
-        "idempotent" | "inbox" | "dedup" | "exactly_once" => {
-            "every handler makes the changes of an event once: leave this out"
-        }
-        "concurrency" | "max_in_flight" => "say it on the `Consumer`, for all of its handlers",
-        unknown => return errors::suggestion(unknown, &OPTIONS).1,
-    };
-    format!("help: {help}")
+    let word = key.to_string();
+    match aliases::help(&word) {
+        Some(help) => format!("help: {help}"),
+        None => errors::suggestion(&word, &OPTIONS).1,
+    }
 }
 
 impl Value for Attempts {

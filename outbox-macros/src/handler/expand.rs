@@ -1,190 +1,280 @@
 //! The tokens of the handler.
 
-use proc_macro2::{Ident, Literal, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
-use syn::{Attribute, Path, Signature, Token, Type};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::{ReceiverKind, Signature, Token};
 
-use super::model::{Extra, Handler};
+use super::attributes::Attributes;
+use super::model::{Handler, Output};
 use super::options::{Foreign, Later, Limit, Options};
-use crate::tokens::{ends, local, ours, outbox, private, private_at};
+use super::parameters::{Parameter, Parameters, State};
+use super::place::{Place, Receiver};
+use crate::tokens::{ends, local, local_type, ours, outbox, private, private_at, respanned};
 
 // Input:
 //     #[event_handler(group = "inventory")]
-//     pub async fn reserve(tx: &mut OutboxTx<'_, Postgres>, event: OrderCreated, service: &Service) -> Ret { BODY }
+//     pub async fn reserve(tx: &mut OutboxTx<'_, Postgres>, event: OrderCreated, service: &Service) -> Result<(), E> { BODY }
 //
 // Output:
-//     pub struct reserve(pub Service);        // without a state: `pub struct reserve;`
-//     impl reserve {
-//         pub async fn call(tx: &mut OutboxTx<'_, Postgres>, event: OrderCreated, service: &Service) -> Ret { BODY }
-//     }
-//     const _: () = {
-//         impl EventHandler<Postgres> for reserve {
-//             type Event = OrderCreated;
-//             type Error = <Ret as HandlerResult>::Error;
-//             fn options(&self) -> HandlerOptions { HandlerOptions::new().group("inventory") }
-//             fn classify(&self, error: &Self::Error) -> ErrorClass { (&Classified(error)).class() }
-//             async fn handle(&self, tx: …, event: Self::Event, _: &EventContext) -> Result<(), Self::Error> {
-//                 Self::call(tx, event, &self.0).await
-//             }
+//     pub fn reserve(service: Service) -> impl EventHandler<Postgres, Event = OrderCreated, Error = E> {
+//         async fn reserve(tx: &mut OutboxTx<'_, Postgres>, event: OrderCreated, service: &Service) -> Result<(), E> { BODY }
+//         enum Types {}
+//         impl HandlerTypes for Types { type Event = OrderCreated; type Error = E; }
+//         FunctionHandler::<Postgres, _, Types> {
+//             name: [module_path!(), "reserve"],
+//             options: HandlerOptions::new().group("inventory"),
+//             state: service,                                      // without a state: `()`
+//             call: |state, tx, event, context| Box::pin(reserve(tx, event, state)),
+//             classify: |error| (&Classified(error)).class(),
 //         }
-//     };
+//     }
+//
+// A method, `async fn reserve(&self, tx: …, event: …)`, in the same `impl`:
+//     pub fn reserve(&self) -> impl EventHandler<…> where Self: Clone + Send + Sync + 'static {
+//         FunctionHandler::<Postgres, _, fn(OrderCreated) -> E> {
+//             …
+//             state: self.clone(),
+//             call: |state, tx, event, context| Box::pin(Self::__reserve(state, tx, event)),
+//         }
+//     }
+//     async fn __reserve(&self, tx: …, event: …) -> Result<(), E> { BODY }
 pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
     let function = handler.function;
-    let Attributes { of_type, of_impl, of_function } = Attributes::new(&function.attrs);
-    let (vis, name) = (&function.vis, &function.sig.ident);
-    let state = handler.rest.iter().find_map(|extra| match extra {
-        Extra::State(ty) => Some(quote!((pub #ty))),
-        Extra::Context => None,
-    });
-    // Without it if the `OutboxTx` names no database: the compiler would report the same again.
-    let function_itself = handler.tx.database.map(|_| function_itself(handler, &of_function));
-    let implementation = implementation(handler);
-    quote! {
-        #(#of_type)*
-        #[allow(non_camel_case_types)]
-        #vis struct #name #state;
-        #(#of_impl)*
-        impl #name {
-            #function_itself
-        }
-        #(#of_impl)*
-        const _: () = {
-            #implementation
-        };
-    }
-}
-
-fn implementation(handler: &Handler<'_>) -> TokenStream {
-    let private = private(handler.krate);
-    let Handler { function, event, .. } = handler;
-    let name = &function.sig.ident;
-    let options = options(&handler.options, &private);
-    let (parameter, database) = match handler.tx.database {
+    let (vis, sig) = (&function.vis, &function.sig);
+    let (fn_token, name) = (&sig.fn_token, &sig.ident);
+    let Attributes { of_handler, of_function } = Attributes::new(handler);
+    let (parameter, database) = match handler.parameters.tx.database {
         Some(database) => (None, database.to_token_stream()),
         None => {
             let outbox = outbox(handler.krate);
             (Some(quote!(<DB: #outbox::OutboxDatabase>)), quote!(DB))
         }
     };
-    let (where_clause, error_type) = match handler.output {
-        Some(output) => result(output, handler.krate),
-        None => (None, quote!(::core::convert::Infallible)),
+    let (event, error) = (handler.parameters.event, error(handler));
+    let state = HandlerState::new(handler);
+    let HandlerState { taken, bound, .. } = &state;
+    let (types, of_types) = types(handler, &error);
+    let value = value(handler, &state, &database, &types);
+    // Located at the name, like the call of the function: what a state cannot be is reported once.
+    let at_name = ours(name.span());
+    let private = private_at(handler.krate, at_name);
+    let implements = quote_spanned!(at_name=> impl #private::EventHandler<);
+    let end = quote_spanned!(at_name=> >);
+    // Without it if the `OutboxTx` names no database: the compiler would report the same again.
+    let function_itself =
+        handler.parameters.tx.database.map(|_| function_itself(handler, &of_function));
+    let (inside, beside) = match handler.place {
+        Place::Inside => (function_itself, None),
+        Place::Beside(_) => (None, function_itself),
     };
-    let error = local("error");
-    let handle = handle(handler, &database, &private);
     quote! {
-        #[automatically_derived]
-        impl #parameter #private::EventHandler<#database> for #name #where_clause {
-            type Event = #event;
-            type Error = #error_type;
-            fn options(&self) -> #private::HandlerOptions {
-                #options
-            }
-            fn classify(&self, #error: &Self::Error) -> #private::ErrorClass {
+        #(#of_handler)*
+        #vis #fn_token #name #parameter (#taken)
+            -> #implements #database, Event = #event, Error = #error #end #bound
+        {
+            #inside
+            #of_types
+            #value
+        }
+        #beside
+    }
+}
+
+/// The handler's value.
+fn value(
+    handler: &Handler<'_>,
+    state: &HandlerState,
+    database: &TokenStream,
+    types: &TokenStream,
+) -> TokenStream {
+    let private = private(handler.krate);
+    let word = handler.function.sig.ident.unraw().to_string();
+    let path = match handler.place {
+        Place::Inside => quote!(::core::module_path!()),
+        Place::Beside(_) => quote!(::core::any::type_name::<Self>()),
+    };
+    let options = options(&handler.options, &private);
+    let kept = &state.kept;
+    let call = call(handler);
+    let failure = local("error");
+    quote! {
+        #private::FunctionHandler::<#database, _, #types> {
+            name: [#path, #word],
+            options: #options,
+            state: #kept,
+            call: #call,
+            classify: |#failure| {
                 use #private::ByClassify as _;
                 use #private::ByDefault as _;
-                (&#private::Classified(#error)).class()
-            }
-            #handle
+                (&#private::Classified(#failure)).class()
+            },
         }
     }
 }
 
-fn handle(handler: &Handler<'_>, database: &TokenStream, private: &TokenStream) -> TokenStream {
-    let [tx, event, context] = ["tx", "event", "context"].map(local);
-    let has_context = handler.rest.iter().any(|extra| matches!(extra, Extra::Context));
-    let context_pattern = if has_context { quote!(#context) } else { quote!(_) };
-    let call = call(handler, [&tx, &event, &context], private);
+/// The type that bundles the event and the error, and its definition if it needs one.
+fn types(handler: &Handler<'_>, error: &TokenStream) -> (TokenStream, Option<TokenStream>) {
+    let event = handler.parameters.event;
+    match handler.place {
+        Place::Beside(_) => (quote!(fn(#event) -> #error), None),
+        Place::Inside => {
+            let private = private(handler.krate);
+            let types = local_type("Types");
+            let of_types = quote! {
+                enum #types {}
+                impl #private::HandlerTypes for #types {
+                    type Event = #event;
+                    type Error = #error;
+                }
+            };
+            (types.to_token_stream(), Some(of_types))
+        }
+    }
+}
+
+/// The closure that calls the function, with its arguments as they were declared.
+fn call(handler: &Handler<'_>) -> TokenStream {
+    if !handler.is_callable() {
+        return quote!(|_, _, _, _| ::core::unreachable!());
+    }
+    let Parameters { tx, event_by_reference, order, .. } = &handler.parameters;
+    let [state_name, tx_name, event_name, context_name] =
+        ["state", "tx", "event", "context"].map(local);
+    // Located at the type of the parameter, where the compiler shows that it is not an `OutboxTx`.
+    let (begin, end) = ends(tx.ty);
+    let mut lent = tx_name.clone();
+    lent.set_span(end);
+    let receiver = handler.place.receiver();
+    let own = receiver.map(|receiver| match receiver.borrowed {
+        true => state_name.to_token_stream(),
+        false => quote!(::core::clone::Clone::clone(#state_name)),
+    });
+    let arguments = own.into_iter().chain(order.iter().map(|parameter| match parameter {
+        Parameter::Tx => quote_spanned!(begin=> &mut *#lent),
+        Parameter::Event if *event_by_reference => quote!(&#event_name),
+        Parameter::Event => event_name.to_token_stream(),
+        Parameter::Context => context_name.to_token_stream(),
+        Parameter::State => state_name.to_token_stream(),
+    }));
     // Located at the name, where the compiler shows that the future is not `Send`.
-    quote_spanned! {ours(handler.function.sig.ident.span())=>
-        async fn handle(
-            &self,
-            #tx: &mut #private::OutboxTx<'static, #database>,
-            #event: Self::Event,
-            #context_pattern: &#private::EventContext,
-        ) -> ::core::result::Result<(), Self::Error> {
-            #call
-        }
+    let at_name = ours(handler.function.sig.ident.span());
+    let function = function_name(handler);
+    let function = match handler.place {
+        Place::Inside => function.to_token_stream(),
+        Place::Beside(_) => quote!(Self::#function),
+    };
+    let future = quote_spanned!(at_name=> #function(#(#arguments),*));
+    let future = match event_by_reference {
+        true => quote_spanned!(at_name=> async move { #future.await }),
+        false => future,
+    };
+    let used = |is_used: bool, name: Ident| if is_used { quote!(#name) } else { quote!(_) };
+    let state_name = used(receiver.is_some() || order.contains(&Parameter::State), state_name);
+    let context_name = used(order.contains(&Parameter::Context), context_name);
+    let boxed = quote_spanned!(at_name=> ::std::boxed::Box::pin(#future));
+    quote!(|#state_name, #tx_name, #event_name, #context_name| #boxed)
+}
+
+/// The name under which the handler finds the function.
+fn function_name(handler: &Handler<'_>) -> Ident {
+    let name = &handler.function.sig.ident;
+    match handler.place {
+        Place::Inside => name.clone(),
+        Place::Beside(_) => format_ident!("__{}", name.unraw(), span = name.span()),
     }
 }
 
-/// The function, under its new name.
-fn function_itself(handler: &Handler<'_>, attrs: &[&Attribute]) -> TokenStream {
-    let (vis, body) = (&handler.function.vis, handler.body);
-    let Signature { asyncness, fn_token, ident, inputs, output, generics, .. } =
-        &handler.function.sig;
+/// The function, under that name.
+fn function_itself(handler: &Handler<'_>, attrs: &[TokenStream]) -> TokenStream {
+    let Signature { asyncness, fn_token, inputs, output, generics, .. } = &handler.function.sig;
+    let body = handler.body;
+    let name = function_name(handler);
     // A forgotten `async` has been reported.
     let asyncness =
         Token![async](asyncness.as_ref().map_or(fn_token.span, |asyncness| asyncness.span));
-    let call = Ident::new("call", ident.span());
     let where_clause = &generics.where_clause;
-    // A function that awaits nothing must be async as well.
-    quote! {
-        #(#attrs)*
-        #[allow(clippy::unused_async)]
-        #vis #asyncness #fn_token #call(#inputs) #output #where_clause #body
-    }
+    quote!(#(#attrs)* #asyncness #fn_token #name(#inputs) #output #where_clause #body)
 }
 
-/// The call of the function, as it was declared.
-fn call(
-    handler: &Handler<'_>,
-    [tx, event, context]: [&Ident; 3],
-    private: &TokenStream,
-) -> TokenStream {
-    if handler.output.is_none() || handler.tx.database.is_none() || !handler.tx.is_lent {
-        return quote!(::core::unreachable!());
-    }
-    // Located at the type of the parameter, where the compiler shows that it is not an `OutboxTx`.
-    let (begin, end) = ends(handler.tx.ty);
-    let mut tx = tx.clone();
-    tx.set_span(end);
-    let tx = quote_spanned!(begin=> &mut *#tx);
-    let event = if handler.event_by_reference { quote!(&#event) } else { quote!(#event) };
-    let at_name = ours(handler.function.sig.ident.span());
-    let rest = handler.rest.iter().map(|extra| match extra {
-        Extra::Context => quote!(#context),
-        Extra::State(_) => quote_spanned!(at_name=> &self.0),
-    });
-    quote_spanned!(at_name=> #private::HandlerResult::into_result(Self::call(#tx, #event #(, #rest)*).await))
-}
-
-/// The bound that the return type is a `Result`, and its error type. A bound gives one error, which
-/// underlines the whole type.
-fn result(output: &Type, krate: Option<&Path>) -> (Option<TokenStream>, TokenStream) {
-    let (begin, end) = ends(output);
-    let private = private_at(krate, begin);
-    let is_result = quote_spanned!(end=> : #private::HandlerResult);
-    (Some(quote!(where #output #is_result)), quote!(<#output as #private::HandlerResult>::Error))
-}
-
-/// The user's attributes, sorted by what they apply to.
-struct Attributes<'a> {
-    of_type: Vec<&'a Attribute>,
-    of_impl: Vec<TokenStream>,
-    /// All but `#[deprecated]`: that is about those who use the handler, not about its
-    /// implementation.
-    of_function: Vec<&'a Attribute>,
-}
-
-impl<'a> Attributes<'a> {
-    fn new(attrs: &'a [Attribute]) -> Self {
-        let is =
-            |attr: &Attribute, words: &[&str]| words.iter().any(|word| attr.path().is_ident(word));
-        let cfgs = attrs.iter().filter(|attr| is(attr, &["cfg"])).map(|cfg| quote!(#cfg));
-        let deprecated = attrs
-            .iter()
-            .find(|attr| is(attr, &["deprecated"]))
-            .map(|_| quote!(#[allow(deprecated)]));
-        Self {
-            of_type: attrs
-                .iter()
-                .filter(|attr| is(attr, &["allow", "cfg", "deprecated", "doc"]))
-                .collect(),
-            of_impl: cfgs.chain(deprecated).collect(),
-            of_function: attrs.iter().filter(|attr| !is(attr, &["cfg", "deprecated"])).collect(),
+/// The error type of the handler.
+fn error(handler: &Handler<'_>) -> TokenStream {
+    match handler.output {
+        Some(Output::Error(error)) => error.to_token_stream(),
+        Some(Output::Alias(output)) => {
+            let (begin, end) = ends(output);
+            let private = private_at(handler.krate, begin);
+            let result = quote_spanned!(end=> as #private::HandlerResult);
+            quote!(<#output #result>::Error)
         }
+        None => quote!(::core::convert::Infallible),
     }
+}
+
+/// What the handler has besides the event.
+struct HandlerState {
+    /// The parameter of the function that makes the handler.
+    taken: TokenStream,
+    /// The value that the handler keeps.
+    kept: TokenStream,
+    /// The `where` clause of that function.
+    bound: TokenStream,
+}
+
+impl HandlerState {
+    fn new(handler: &Handler<'_>) -> Self {
+        let where_clause = &handler.function.sig.generics.where_clause;
+        if let Some(receiver) = handler.place.receiver() {
+            return Self::of_method(receiver, where_clause.as_ref());
+        }
+        let bound = match handler.place {
+            Place::Inside => where_clause.to_token_stream(),
+            Place::Beside(_) => bounded(where_clause.as_ref(), &quote!(Self: 'static)),
+        };
+        let Some(State { ty, name }) = handler.parameters.state else {
+            return Self { taken: TokenStream::new(), kept: quote!(()), bound };
+        };
+        // The documentation shows it, so it is the user's name; but lints see that it is ours.
+        let name = match name {
+            Some(name) => respanned(name, ours(name.span())),
+            None => Ident::new("handler_state", Span::mixed_site()),
+        };
+        Self { taken: quote!(#name: #ty), kept: quote!(#name), bound }
+    }
+
+    fn of_method(receiver: &Receiver<'_>, where_clause: Option<&syn::WhereClause>) -> Self {
+        let Receiver { syntax, ty, borrowed } = receiver;
+        let own = &syntax.self_token;
+        let taken = match &syntax.kind {
+            ReceiverKind::Reference(and, ..) => quote!(#and #own),
+            ReceiverKind::Typed(colon, written) => {
+                let ty = ty.map_or_else(|| quote!(Self), ToTokens::to_token_stream);
+                match borrowed {
+                    true => quote!(#own #colon &#ty),
+                    false => quote!(#own #colon #written),
+                }
+            }
+            _ => quote!(#own),
+        };
+        // Located at the receiver, where the compiler shows what the type lacks.
+        let (begin, end) = ends(syntax);
+        let kept = match borrowed {
+            true => quote_spanned!(begin=> ::core::clone::Clone::clone(#own)),
+            false => quote!(#own),
+        };
+        let shared = quote_spanned!(end=> ::core::marker::Send + ::core::marker::Sync + 'static);
+        let bound = match ty {
+            Some(_) => quote!(Self: #shared),
+            None => quote_spanned!(end=> Self: ::core::clone::Clone + #shared),
+        };
+        Self { taken, kept, bound: bounded(where_clause, &bound) }
+    }
+}
+
+/// The user's `where` clause, with a bound of ours.
+fn bounded(where_clause: Option<&syn::WhereClause>, bound: &TokenStream) -> TokenStream {
+    let predicates = where_clause.into_iter().flat_map(|clause| &clause.predicates);
+    quote!(where #(#predicates,)* #bound)
 }
 
 fn options(options: &Options, private: &TokenStream) -> TokenStream {

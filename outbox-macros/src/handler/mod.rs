@@ -1,10 +1,14 @@
 //! `#[event_handler]`: parse ([`args`], [`function`](crate::function)) → [`model`] with its
 //! [`options`], valid by construction → [`expand`].
 
+mod aliases;
 mod args;
+mod attributes;
 mod expand;
 mod model;
 mod options;
+mod parameters;
+mod place;
 #[cfg(test)]
 mod tests;
 

@@ -1,13 +1,12 @@
 //! The handler as it will be: borrowed from the syntax, and valid by construction.
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
-use quote::ToTokens;
-use syn::{
-    FnArg, GenericArgument, Path, PathArguments, PathSegment, ReturnType, Safety, Signature, Type,
-};
+use proc_macro2::Group;
+use syn::{GenericArgument, Path, PathArguments, ReturnType, Safety, Signature, Type};
 
 use super::args::Args;
 use super::options::Options;
+use super::parameters::{Parameters, SIGNATURE};
+use super::place::Place;
 use crate::errors::Errors;
 use crate::function::{Function, peeled};
 use crate::symbol::EVENT_HANDLER;
@@ -15,37 +14,21 @@ use crate::symbol::EVENT_HANDLER;
 pub(super) struct Handler<'a> {
     pub(super) function: &'a Function,
     pub(super) body: &'a Group,
-    pub(super) tx: Tx<'a>,
-    pub(super) event: &'a Type,
-    pub(super) event_by_reference: bool,
-    /// In the order of the parameters behind the event.
-    pub(super) rest: Vec<Extra<'a>>,
+    pub(super) place: Place<'a>,
+    pub(super) parameters: Parameters<'a>,
     /// `None` if it is not a `Result`, which has been reported.
-    pub(super) output: Option<&'a Type>,
+    pub(super) output: Option<Output<'a>>,
     pub(super) options: Options,
     pub(super) krate: Option<&'a Path>,
 }
 
-/// The transaction, `&mut OutboxTx<'_, DB>`.
-pub(super) struct Tx<'a> {
-    pub(super) ty: &'a Type,
-    /// Its `DB`. `None` if it is not named, which has been reported.
-    pub(super) database: Option<&'a Type>,
-    /// Whether a consumer can call the function with its transaction; if not, that has been
-    /// reported.
-    pub(super) is_lent: bool,
+/// The type that the function returns.
+pub(super) enum Output<'a> {
+    /// `Result<(), E>`, of which this is the `E`.
+    Error(&'a Type),
+    /// Another name of such a type.
+    Alias(&'a Type),
 }
-
-/// A parameter behind the event.
-#[derive(Clone, Copy)]
-pub(super) enum Extra<'a> {
-    Context,
-    /// What else the handler needs.
-    State(&'a Type),
-}
-
-const SIGNATURE: &str = "help: write `async fn name(tx: &mut OutboxTx<'_, Postgres>, event: OrderCreated) -> Result<(), E>`,\n\
-                         \x20     and behind these `context: &EventContext` and a state `service: &Service`, if you need them";
 
 impl<'a> Handler<'a> {
     /// `None` if there is nothing to expand; every reason is then in `errors`. A function that
@@ -53,54 +36,29 @@ impl<'a> Handler<'a> {
     pub(super) fn new(errors: &Errors, args: &'a Args, function: &'a Function) -> Option<Self> {
         let sig = &function.sig;
         let options = Options::new(errors, args);
-        check_receiver(errors, sig)?;
+        let place = Place::new(errors, function);
         let plain = check_attributes(errors, function)
             & check_qualifiers(errors, sig)
             & check_generics(errors, sig);
         let body = body(errors, function);
         let output = output(errors, sig);
-        let mut types = types(sig);
-        let Some(tx) = types.next() else {
-            errors.at(
-                sig.ident.span(),
-                format!("a handler takes its transaction and an event\n{SIGNATURE}"),
-            );
-            return None;
-        };
-        let tx = self::tx(errors, tx)?;
-        let Some(event) = types.next() else {
-            errors.at(
-                sig.ident.span(),
-                format!("a handler takes an event, behind its transaction\n{SIGNATURE}"),
-            );
-            return None;
-        };
-        let event_and_how = self::event(errors, event);
-        let rest = rest(errors, types);
-        let (event, event_by_reference) = event_and_how?;
+        let parameters = Parameters::new(errors, sig);
         Some(Self {
             function,
             body: body.filter(|_| plain)?,
-            tx,
-            event,
-            event_by_reference,
-            rest: rest?,
+            place: place?,
+            parameters: parameters?,
             output,
             options,
             krate: args.krate.get(),
         })
     }
-}
 
-/// `None` if it is a method, which is reported.
-fn check_receiver(errors: &Errors, sig: &Signature) -> Option<()> {
-    let Some(receiver) = sig.receiver() else { return Some(()) };
-    errors.over(
-        receiver,
-        "a method cannot be a handler\n\
-         help: make it a function, outside of the `impl`, and take what it needs behind the event: `service: &Service`",
-    );
-    None
+    /// Whether a consumer can call the function; if not, that has been reported.
+    pub(super) fn is_callable(&self) -> bool {
+        let tx = &self.parameters.tx;
+        self.output.is_some() && tx.database.is_some() && tx.is_lent
+    }
 }
 
 fn body<'a>(errors: &Errors, function: &'a Function) -> Option<&'a Group> {
@@ -110,14 +68,6 @@ fn body<'a>(errors: &Errors, function: &'a Function) -> Option<&'a Group> {
         errors.at(name.span(), format!("`{name}` has no body\nhelp: write it here: `{{ … }}`"));
     }
     body
-}
-
-/// The types of the parameters.
-fn types(sig: &Signature) -> impl Iterator<Item = &Type> {
-    sig.inputs.iter().filter_map(|input| match input {
-        FnArg::Typed(typed) => Some(peeled(&typed.ty)),
-        FnArg::Receiver(_) => None,
-    })
 }
 
 fn check_attributes(errors: &Errors, function: &Function) -> bool {
@@ -161,9 +111,13 @@ fn check_generics(errors: &Errors, sig: &Signature) -> bool {
         errors.over(parameter, MESSAGE);
         return false;
     }
-    let opaque = types(sig).find(|ty| {
-        let ty = if let Type::Reference(reference) = ty { peeled(&reference.elem) } else { ty };
-        matches!(ty, Type::ImplTrait(_))
+    let opaque = sig.inputs.iter().find_map(|input| match input {
+        syn::FnArg::Typed(typed) => {
+            let ty = peeled(&typed.ty);
+            let ty = if let Type::Reference(reference) = ty { peeled(&reference.elem) } else { ty };
+            matches!(ty, Type::ImplTrait(_)).then_some(ty)
+        }
+        syn::FnArg::Receiver(_) => None,
     });
     if let Some(opaque) = opaque {
         errors.over(opaque, MESSAGE);
@@ -171,155 +125,92 @@ fn check_generics(errors: &Errors, sig: &Signature) -> bool {
     opaque.is_none()
 }
 
-fn output<'a>(errors: &Errors, sig: &'a Signature) -> Option<&'a Type> {
+fn output<'a>(errors: &Errors, sig: &'a Signature) -> Option<Output<'a>> {
     const HELP: &str = "help: return `Result<(), E>`: `Ok` commits, `Err` rolls back, and the event is tried again";
-    match &sig.output {
-        ReturnType::Type(_, ty) if !matches!(peeled(ty), Type::ImplTrait(_)) => return Some(ty),
+    let ty = match &sig.output {
+        ReturnType::Type(_, ty) => ty,
+        ReturnType::Default => {
+            errors.at(
+                sig.ident.span(),
+                format!(
+                    "`{}` returns nothing, so it cannot say whether the event is handled\n{HELP}",
+                    sig.ident
+                ),
+            );
+            return None;
+        }
+    };
+    let written = peeled(ty);
+    if matches!(written, Type::ImplTrait(_)) {
         // It returns a future. That it is not async has been reported.
-        ReturnType::Type(..) if sig.asyncness.is_none() => {}
-        ReturnType::Type(_, ty) => {
+        if sig.asyncness.is_some() {
             errors.over(
                 ty,
                 format!("whether the event is handled cannot be told from an `impl` type\n{HELP}"),
             );
         }
-        ReturnType::Default => errors.at(
-            sig.ident.span(),
-            format!(
-                "`{}` returns nothing, so it cannot say whether the event is handled\n{HELP}",
-                sig.ident
-            ),
-        ),
+        return None;
     }
-    None
-}
-
-/// `None` if it is not a transaction.
-fn tx<'a>(errors: &Errors, ty: &'a Type) -> Option<Tx<'a>> {
-    const HELP: &str = "help: write `tx: &mut OutboxTx<'_, Postgres>`, with the database you use";
-    let (inner, is_lent) = match ty {
-        Type::Reference(reference) => (peeled(&reference.elem), reference.mutability.is_some()),
-        other => (other, false),
-    };
-    let segment = if let Type::Path(path) = inner { path.path.segments.last() } else { None };
-    let tx = segment.filter(|segment| is_lent || segment.ident == "OutboxTx").map(|segment| Tx {
-        ty,
-        database: first_type(segment),
-        is_lent,
-    });
-    let problem = match &tx {
-        None => "the first argument of a handler is its transaction",
-        Some(Tx { is_lent: false, .. }) => "the transaction is lent to the handler, by `&mut`",
-        Some(Tx { database: None, .. }) => "the transaction does not name its database",
-        Some(_) => return tx,
-    };
-    errors.over(ty, format!("{problem}\n{HELP}"));
-    tx
-}
-
-fn first_type(segment: &PathSegment) -> Option<&Type> {
-    let PathArguments::AngleBracketed(list) = &segment.arguments else { return None };
-    list.args.iter().find_map(|argument| match argument {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    })
-}
-
-/// The type of the event, and whether the handler has it by reference.
-fn event<'a>(errors: &Errors, ty: &'a Type) -> Option<(&'a Type, bool)> {
-    let (event, by_reference) = match ty {
-        Type::Reference(reference) if reference.mutability.is_some() => {
-            errors.over(
-                ty,
-                "nobody would see what a handler changes in its event\nhelp: take it by value, or by `&`",
-            );
-            return None;
-        }
-        Type::Reference(reference) => (peeled(&reference.elem), true),
-        owned => (owned, false),
-    };
-    if borrows(event) {
+    if is_no_result(written) {
         errors.over(
-            event,
-            "the event is read for the handler, and there is nothing it could borrow from\n\
-             help: make an event of owned fields, such as `String`, for consumers",
+            ty,
+            format!("whether the event is handled cannot be told from this type\n{HELP}"),
         );
         return None;
     }
-    Some((event, by_reference))
+    if let Some(value) = value_of_result(written) {
+        errors.over(value, "nobody reads what a handler returns in `Ok`\nhelp: write `()` here");
+        return None;
+    }
+    Some(error_type(written).map_or(Output::Alias(ty), Output::Error))
 }
 
-/// `None` if one of them is not such an argument.
-fn rest<'a>(errors: &Errors, types: impl Iterator<Item = &'a Type>) -> Option<Vec<Extra<'a>>> {
-    let mut rest = Vec::new();
-    let mut valid = true;
-    for ty in types {
-        match extra(ty, &rest) {
-            Ok(extra) => rest.push(extra),
-            Err(message) => {
-                errors.over(ty, message);
-                valid = false;
-            }
-        }
-    }
-    valid.then_some(rest)
-}
-
-fn extra<'a>(ty: &'a Type, before: &[Extra<'_>]) -> Result<Extra<'a>, &'static str> {
-    let Type::Reference(reference) = ty else {
-        return Err("what a handler needs besides the event, it borrows\n\
-                    help: write `context: &EventContext` for what came with the event,\n\
-                    \x20     or `service: &Service` for a state, which the handler has: `consumer.handler(name(service))`");
-    };
-    if reference.mutability.is_some() {
-        return Err(
-            "a handler runs for several events at the same time, which share this\nhelp: take it by `&`",
-        );
-    }
-    let inner = peeled(&reference.elem);
-    if is_context(inner) {
-        return match before.iter().any(|extra| matches!(extra, Extra::Context)) {
-            true => Err("the context is an argument already\nhelp: remove one of the two"),
-            false => Ok(Extra::Context),
-        };
-    }
-    if before.iter().any(|extra| matches!(extra, Extra::State(_))) {
-        return Err("a handler has one state\nhelp: make one struct of the two, and take that");
-    }
-    if is_unsized(inner) {
-        return Err(
-            "the handler has its state, whose type must have a size\nhelp: take `&Arc<…>` of it",
-        );
-    }
-    if borrows(inner) {
-        return Err(
-            "the handler has its state for as long as it runs, so that cannot borrow\nhelp: take `&Arc<…>` of what is shared",
-        );
-    }
-    Ok(Extra::State(inner))
-}
-
-fn is_context(ty: &Type) -> bool {
-    matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "EventContext"))
-}
-
-fn is_unsized(ty: &Type) -> bool {
+/// Whether it is no `Result`, whatever is in scope.
+fn is_no_result(ty: &Type) -> bool {
+    const WORDS: [&str; 20] = [
+        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16",
+        "u32", "u64", "u128", "usize", "Option", "String", "Vec", "Uuid",
+    ];
     match ty {
-        Type::TraitObject(_) | Type::Slice(_) => true,
-        Type::Path(path) => path.path.is_ident("str"),
+        Type::Path(path) => path
+            .path
+            .segments
+            .last()
+            .is_some_and(|last| WORDS.iter().any(|word| last.ident == word)),
+        Type::Tuple(_) | Type::Reference(_) | Type::Array(_) | Type::Slice(_) => true,
         _ => false,
     }
 }
 
-/// Whether it has an elided lifetime. What is in parentheses may be a `Fn(&T)`.
-fn borrows(ty: &Type) -> bool {
-    fn any(tokens: TokenStream) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(ident) => ident == "_",
-            TokenTree::Group(group) => group.delimiter() == Delimiter::None && any(group.stream()),
-            _ => false,
-        })
+/// The `T` of a `Result<T, …>`, if that is not `()`.
+fn value_of_result(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
+    let PathArguments::AngleBracketed(list) = &last.arguments else { return None };
+    match list.args.first()? {
+        GenericArgument::Type(Type::Tuple(unit)) if unit.elems.is_empty() => None,
+        // The only argument of somebody's own `Result` may be the error.
+        GenericArgument::Type(value) if list.args.len() == 2 || is_no_result(value) => Some(value),
+        _ => None,
     }
-    matches!(ty, Type::Reference(reference) if reference.lifetime.is_none())
-        || any(ty.to_token_stream())
+}
+
+/// The `E` of a `Result<(), E>`, for the documentation of the handler. `None` if only the compiler
+/// knows it: a module's own `Result` may mean anything.
+fn error_type(ty: &Type) -> Option<&Type> {
+    const CRATES: [&str; 4] = ["std", "core", "anyhow", "eyre"];
+    let Type::Path(path) = ty else { return None };
+    let segments = &path.path.segments;
+    let last = segments.last().filter(|last| last.ident == "Result")?;
+    let known = CRATES.iter().any(|krate| segments[0].ident == krate);
+    let PathArguments::AngleBracketed(list) = &last.arguments else { return None };
+    let mut list = list.args.iter();
+    match (list.next(), list.next(), list.next()) {
+        (
+            Some(GenericArgument::Type(Type::Tuple(unit))),
+            Some(GenericArgument::Type(error)),
+            None,
+        ) if unit.elems.is_empty() && (segments.len() == 1 || known) => Some(error),
+        _ => None,
+    }
 }

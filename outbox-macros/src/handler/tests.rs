@@ -53,21 +53,21 @@ fn event_by_reference_with_context_state_and_attributes() {
                 service.reserve(tx, id, context.attempt).await
             }
         },
-        expect![[r#"
+        expect![[r##"
+            #[allow(clippy::unused_async)]
             /// Documented.
             #[cfg(feature = "inventory")]
             #[allow(dead_code)]
             #[deprecated]
-            #[allow(non_camel_case_types)]
-            pub(crate) struct reserve(pub Arc<Service>);
-            #[cfg(feature = "inventory")]
-            #[allow(deprecated)]
-            impl reserve {
-                /// Documented.
-                #[allow(dead_code)]
+            pub(crate) fn reserve(
+                service: Arc<Service>,
+            ) -> impl crate::events::__private::EventHandler<
+                Postgres,
+                Event = OrderCreated,
+                Error = <anyhow::Result<()> as crate::events::__private::HandlerResult>::Error,
+            > {
                 #[instrument(skip_all)]
-                #[allow(clippy::unused_async)]
-                pub(crate) async fn call(
+                async fn reserve(
                     tx: &mut OutboxTx<'_, Postgres>,
                     OrderCreated { id, .. }: &OrderCreated,
                     service: &Arc<Service>,
@@ -75,44 +75,29 @@ fn event_by_reference_with_context_state_and_attributes() {
                 ) -> anyhow::Result<()> {
                     service.reserve(tx, id, context.attempt).await
                 }
-            }
-            #[cfg(feature = "inventory")]
-            #[allow(deprecated)]
-            const _: () = {
-                #[automatically_derived]
-                impl crate::events::__private::EventHandler<Postgres> for reserve
-                where
-                    anyhow::Result<()>: crate::events::__private::HandlerResult,
-                {
+                enum __OutboxTypes {}
+                impl crate::events::__private::HandlerTypes for __OutboxTypes {
                     type Event = OrderCreated;
                     type Error = <anyhow::Result<
                         (),
                     > as crate::events::__private::HandlerResult>::Error;
-                    fn options(&self) -> crate::events::__private::HandlerOptions {
-                        crate::events::__private::HandlerOptions::new()
-                    }
-                    fn classify(
-                        &self,
-                        __outbox_error: &Self::Error,
-                    ) -> crate::events::__private::ErrorClass {
+                }
+                crate::events::__private::FunctionHandler::<Postgres, _, __OutboxTypes> {
+                    name: [::core::module_path!(), "reserve"],
+                    options: crate::events::__private::HandlerOptions::new(),
+                    state: service,
+                    call: |__outbox_state, __outbox_tx, __outbox_event, __outbox_context| ::std::boxed::Box::pin(async move {
+                        reserve(&mut *__outbox_tx, &__outbox_event, __outbox_state, __outbox_context)
+                            .await
+                    }),
+                    classify: |__outbox_error| {
                         use crate::events::__private::ByClassify as _;
                         use crate::events::__private::ByDefault as _;
                         (&crate::events::__private::Classified(__outbox_error)).class()
-                    }
-                    async fn handle(
-                        &self,
-                        __outbox_tx: &mut crate::events::__private::OutboxTx<'static, Postgres>,
-                        __outbox_event: Self::Event,
-                        __outbox_context: &crate::events::__private::EventContext,
-                    ) -> ::core::result::Result<(), Self::Error> {
-                        crate::events::__private::HandlerResult::into_result(
-                            Self::call(&mut *__outbox_tx, &__outbox_event, &self.0, __outbox_context)
-                                .await,
-                        )
-                    }
+                    },
                 }
-            };
-        "#]],
+            }
+        "##]],
     );
 }
 
@@ -131,51 +116,36 @@ fn all_options() {
             async fn f(tx: &mut OutboxTx<'_, Db>, event: Event) -> Result<(), Error> {}
         },
         expect![[r##"
-            #[allow(non_camel_case_types)]
-            struct f;
-            impl f {
-                #[allow(clippy::unused_async)]
-                async fn call(tx: &mut OutboxTx<'_, Db>, event: Event) -> Result<(), Error> {}
-            }
-            const _: () = {
-                #[automatically_derived]
-                impl ::outbox::__private::EventHandler<Db> for f
-                where
-                    Result<(), Error>: ::outbox::__private::HandlerResult,
-                {
+            #[allow(clippy::unused_async)]
+            fn f() -> impl ::outbox::__private::EventHandler<Db, Event = Event, Error = Error> {
+                async fn f(tx: &mut OutboxTx<'_, Db>, event: Event) -> Result<(), Error> {}
+                enum __OutboxTypes {}
+                impl ::outbox::__private::HandlerTypes for __OutboxTypes {
                     type Event = Event;
-                    type Error = <Result<(), Error> as ::outbox::__private::HandlerResult>::Error;
-                    fn options(&self) -> ::outbox::__private::HandlerOptions {
-                        ::outbox::__private::HandlerOptions::new()
-                            .group("g")
-                            .retry_forever()
-                            .backoff(
-                                ::core::time::Duration::from_millis(1500),
-                                ::core::time::Duration::from_secs(60),
-                            )
-                            .timeout(::core::time::Duration::from_secs(7200))
-                            .foreign(::outbox::__private::ForeignId::Header("x-id"))
-                    }
-                    fn classify(
-                        &self,
-                        __outbox_error: &Self::Error,
-                    ) -> ::outbox::__private::ErrorClass {
+                    type Error = Error;
+                }
+                ::outbox::__private::FunctionHandler::<Db, _, __OutboxTypes> {
+                    name: [::core::module_path!(), "f"],
+                    options: ::outbox::__private::HandlerOptions::new()
+                        .group("g")
+                        .retry_forever()
+                        .backoff(
+                            ::core::time::Duration::from_millis(1500),
+                            ::core::time::Duration::from_secs(60),
+                        )
+                        .timeout(::core::time::Duration::from_secs(7200))
+                        .foreign(::outbox::__private::ForeignId::Header("x-id")),
+                    state: (),
+                    call: |_, __outbox_tx, __outbox_event, _| ::std::boxed::Box::pin(
+                        f(&mut *__outbox_tx, __outbox_event),
+                    ),
+                    classify: |__outbox_error| {
                         use ::outbox::__private::ByClassify as _;
                         use ::outbox::__private::ByDefault as _;
                         (&::outbox::__private::Classified(__outbox_error)).class()
-                    }
-                    async fn handle(
-                        &self,
-                        __outbox_tx: &mut ::outbox::__private::OutboxTx<'static, Db>,
-                        __outbox_event: Self::Event,
-                        _: &::outbox::__private::EventContext,
-                    ) -> ::core::result::Result<(), Self::Error> {
-                        ::outbox::__private::HandlerResult::into_result(
-                            Self::call(&mut *__outbox_tx, __outbox_event).await,
-                        )
-                    }
+                    },
                 }
-            };
+            }
         "##]],
     );
 }
@@ -200,35 +170,31 @@ fn with_mistakes_it_is_a_handler_of_the_event() {
             ::core::compile_error! {
                 "the transaction does not name its database\nhelp: write `tx: &mut OutboxTx<'_, Postgres>`, with the database you use"
             }
-            #[allow(non_camel_case_types)]
-            pub struct f(pub State);
-            impl f {}
-            const _: () = {
-                #[automatically_derived]
-                impl<DB: ::outbox::OutboxDatabase> ::outbox::__private::EventHandler<DB> for f {
+            #[allow(clippy::unused_async)]
+            pub fn f<DB: ::outbox::OutboxDatabase>(
+                state: State,
+            ) -> impl ::outbox::__private::EventHandler<
+                DB,
+                Event = Event,
+                Error = ::core::convert::Infallible,
+            > {
+                enum __OutboxTypes {}
+                impl ::outbox::__private::HandlerTypes for __OutboxTypes {
                     type Event = Event;
                     type Error = ::core::convert::Infallible;
-                    fn options(&self) -> ::outbox::__private::HandlerOptions {
-                        ::outbox::__private::HandlerOptions::new()
-                    }
-                    fn classify(
-                        &self,
-                        __outbox_error: &Self::Error,
-                    ) -> ::outbox::__private::ErrorClass {
+                }
+                ::outbox::__private::FunctionHandler::<DB, _, __OutboxTypes> {
+                    name: [::core::module_path!(), "f"],
+                    options: ::outbox::__private::HandlerOptions::new(),
+                    state: state,
+                    call: |_, _, _, _| ::core::unreachable!(),
+                    classify: |__outbox_error| {
                         use ::outbox::__private::ByClassify as _;
                         use ::outbox::__private::ByDefault as _;
                         (&::outbox::__private::Classified(__outbox_error)).class()
-                    }
-                    async fn handle(
-                        &self,
-                        __outbox_tx: &mut ::outbox::__private::OutboxTx<'static, DB>,
-                        __outbox_event: Self::Event,
-                        _: &::outbox::__private::EventContext,
-                    ) -> ::core::result::Result<(), Self::Error> {
-                        ::core::unreachable!()
-                    }
+                    },
                 }
-            };
+            }
         "#]],
     );
 }

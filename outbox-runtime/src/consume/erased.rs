@@ -1,12 +1,13 @@
 //! Handlers of any type of event in one list, and what the rest of a consumer sees of them.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 
 use outbox_event::{Codec, Decode, DomainEvent, EventDescriptor, EventKind};
 
 use super::class::ErrorClass;
 use super::context::{EventContext, Named};
-use super::handler::{EventHandler, HandlerEvent};
+use super::handler::{EventHandler, HandlerError, HandlerEvent};
 use super::options::HandlerOptions;
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
@@ -18,7 +19,7 @@ pub(crate) type EventOf<H, DB> = <<H as EventHandler<DB>>::Event as HandlerEvent
 /// A handler without its types.
 pub(crate) trait AnyHandler<DB: OutboxDatabase>: Send + Sync {
     /// For messages.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// The events that its type can be, whether or not it takes all of them.
     fn descriptors(&self) -> &'static [EventDescriptor];
@@ -72,6 +73,7 @@ pub(crate) struct HandlerFailure {
 
 pub(crate) struct Handler<H> {
     handler: H,
+    name: Cow<'static, str>,
     options: HandlerOptions,
 }
 
@@ -80,7 +82,7 @@ impl<H> Handler<H> {
     where
         H: EventHandler<DB>,
     {
-        Self { options: handler.options(), handler }
+        Self { name: handler.name(), options: handler.options(), handler }
     }
 }
 
@@ -106,8 +108,8 @@ where
         &self.options
     }
 
-    fn name(&self) -> &'static str {
-        self.handler.name()
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn takes_tombstones(&self) -> bool {
@@ -180,7 +182,7 @@ where
             let Some(event) = event.take() else { return Ok(()) };
             handler.handle(tx, event, context).await.map_err(|error| {
                 let class = caught(|| handler.classify(&error)).unwrap_or(ErrorClass::Transient);
-                HandlerFailure { class, error: UserError::new(error) }
+                HandlerFailure { class, error: UserError::new(error.into_boxed()) }
             })
         })
     }

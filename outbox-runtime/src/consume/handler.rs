@@ -1,5 +1,6 @@
 //! What a user writes: a handler of one type of event.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -14,12 +15,11 @@ use super::options::HandlerOptions;
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
 
-pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
-
 /// Handles the events of one type, in a transaction that also notes them in the inbox.
 ///
-/// Write `#[event_handler(…)]` on an async function, wrap one with [`handler_fn`], or implement it
-/// for a struct that holds what the handler needs: all three are the same.
+/// Write `#[event_handler(…)]` on an async function or method, wrap a function with
+/// [`handler_fn`], or implement it for a struct that holds what the handler needs: all three are
+/// the same.
 ///
 /// A handler of `Option<Event>` takes tombstones too, as `None`:
 ///
@@ -49,19 +49,21 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// }
 /// # }
 /// ```
+#[must_use = "a handler does nothing until a consumer has it: `.handler(…)`"]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle events of `{DB}`",
-    note = "write `#[outbox::event_handler(…)]` on an async function, or implement `outbox::consume::EventHandler<{DB}>`"
+    note = "write `#[outbox::event_handler(…)]` on an async function `reserve`, and call it: `.handler(reserve())`; or implement `outbox::consume::EventHandler<{DB}>`"
 )]
 pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
     /// The event type; an `Option` of it if the handler takes tombstones too.
     type Event: HandlerEvent;
     /// The error type. `?` works on what converts into it.
-    type Error: Into<BoxError>;
+    type Error: HandlerError;
 
-    /// The handler's name, for errors. Default: that of its type.
-    fn name(&self) -> &'static str {
-        std::any::type_name::<Self>()
+    /// The handler's name in errors. Called once, when the consumer is built. Default: the path of
+    /// its type. A handler of `#[event_handler]` has the path of its function.
+    fn name(&self) -> Cow<'static, str> {
+        std::any::type_name::<Self>().into()
     }
 
     /// How many times and when an event is tried, and more. Called once, when the consumer is
@@ -131,12 +133,49 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'a;
 }
 
+/// Why a handler failed: an error, or something that converts into one, such as `String` and
+/// `anyhow::Error`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a handler",
+    label = "this does not convert into `Box<dyn Error + Send + Sync>`",
+    note = "an error type of your own: `#[derive(Debug, thiserror::Error)]`, or `impl std::error::Error for {Self} {{}}`",
+    note = "a type of another crate: put it into an error type of your own, or return `anyhow::Error` or `Box<dyn std::error::Error + Send + Sync>`"
+)]
+pub trait HandlerError {
+    /// The error, without its type.
+    fn into_boxed(self) -> Box<dyn Error + Send + Sync>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<Box<dyn Error + Send + Sync>>> HandlerError for E {
+    fn into_boxed(self) -> Box<dyn Error + Send + Sync> {
+        self.into()
+    }
+}
+
+/// What the function of a handler returns: `Result<(), E>`, under any alias.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be returned by an `#[event_handler]` function",
+    label = "this must be a `Result<(), E>`",
+    note = "return `Result<(), E>`: `Ok(())` commits, and `Err` rolls back; the event is then tried again, later, or becomes a dead letter"
+)]
+pub trait HandlerResult {
+    /// The `E`.
+    type Error;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E> HandlerResult for Result<(), E> {
+    type Error = E;
+}
+
 /// A handler may be shared, for example with a test.
+#[diagnostic::do_not_recommend]
 impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for Arc<H> {
     type Event = H::Event;
     type Error = H::Error;
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> Cow<'static, str> {
         (**self).name()
     }
 
@@ -165,11 +204,12 @@ pub struct WithOptions<H, DB> {
     database: PhantomData<fn(DB)>,
 }
 
+#[diagnostic::do_not_recommend]
 impl<DB: OutboxDatabase, H: EventHandler<DB>> EventHandler<DB> for WithOptions<H, DB> {
     type Event = H::Event;
     type Error = H::Error;
 
-    fn name(&self) -> &'static str {
+    fn name(&self) -> Cow<'static, str> {
         self.handler.name()
     }
 
@@ -265,15 +305,20 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<F, DB, E, Error> EventHandler<DB> for HandlerFn<F, DB, E, Error>
 where
     F: for<'a> AsyncHandler<'a, DB, E, Error>,
     DB: OutboxDatabase,
     E: HandlerEvent + 'static,
-    Error: Into<BoxError> + 'static,
+    Error: HandlerError + 'static,
 {
     type Event = E;
     type Error = Error;
+
+    fn name(&self) -> Cow<'static, str> {
+        std::any::type_name::<F>().into()
+    }
 
     fn options(&self) -> HandlerOptions {
         self.options

@@ -89,7 +89,7 @@ impl Message {
     }
 
     /// The name and version by which a handler is found; `None` if no outbox wrote this.
-    pub(super) fn name(&self) -> Option<(&str, u32)> {
+    pub(crate) fn name(&self) -> Option<(&str, u32)> {
         // The version is an extension of ours, which other producers of CloudEvents do not write.
         let version =
             if self.has_header(CE_VERSION) { self.parsed(CE_VERSION).unwrap_or(0) } else { 1 };
@@ -122,7 +122,7 @@ impl Message {
         })
     }
 
-    pub(super) fn context(
+    pub(crate) fn context(
         &self,
         history: &History,
         id: Uuid,

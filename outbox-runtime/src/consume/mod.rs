@@ -9,12 +9,12 @@
 //! | [`testing::HandlerTest`](crate::testing::HandlerTest) | runs handlers in a test, without Kafka |
 
 pub(crate) mod attempt;
-mod class;
+pub(crate) mod class;
 mod context;
 mod erased;
-pub(crate) mod expansion;
 #[cfg(feature = "kafka")]
 mod forward;
+pub(crate) mod function;
 pub(crate) mod group_name;
 mod handler;
 #[cfg(feature = "kafka")]
@@ -42,7 +42,10 @@ mod worker;
 
 pub use class::{Classify, ErrorClass};
 pub use context::EventContext;
-pub use handler::{EventHandler, HandlerEvent, HandlerFn, WithOptions, handler_fn};
+pub use function::HandlerTypes;
+pub use handler::{
+    EventHandler, HandlerError, HandlerEvent, HandlerFn, HandlerResult, WithOptions, handler_fn,
+};
 #[cfg(feature = "kafka")]
 pub use kafka::{
     Consumer, ConsumerBuilder, DeadLetter, DeadLetterId, DeadLetters, DeadLettersBuilder,

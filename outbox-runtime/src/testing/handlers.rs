@@ -9,7 +9,7 @@ use crate::consume::attempt::{Attempted, Ending, Failure, Group};
 use crate::consume::group_name::group_name;
 use crate::consume::message::Message;
 use crate::consume::route::Routes;
-use crate::consume::{ErrorClass, EventHandler, EventOf, Handler};
+use crate::consume::{ErrorClass, EventContext, EventHandler, EventOf, Handler};
 use crate::error::OutboxError;
 use crate::outbox::Outbox;
 use crate::publish::headers::message_headers;
@@ -144,6 +144,42 @@ impl TestMessage {
     pub fn without_payload(mut self) -> Self {
         self.0.payload = None;
         self
+    }
+
+    /// What a handler would learn of this message at its first attempt, for a test that calls
+    /// [`EventHandler::handle`] itself. A message without an id gets the nil one, and one without
+    /// the name of an event an empty one.
+    ///
+    /// ```
+    /// # mod example {
+    /// # use outbox::{DomainEvent, Outbox, OutboxTx};
+    /// # use outbox::consume::{EventContext, EventHandler, handler_fn};
+    /// # use outbox::testing::TestMessage;
+    /// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+    /// # #[event(topic = "order-events")]
+    /// # struct OrderCreated { #[event(key)] sku: String }
+    /// # fn reserve() -> impl EventHandler<sqlx::Sqlite, Event = OrderCreated, Error = sqlx::Error> {
+    /// #     async fn reserve(_: &mut OutboxTx<'_, sqlx::Sqlite>, _: OrderCreated, _: &EventContext) -> Result<(), sqlx::Error> {
+    /// #         Ok(())
+    /// #     }
+    /// #     handler_fn(reserve)
+    /// # }
+    /// # async fn example(outbox: Outbox<sqlx::Sqlite>, order: OrderCreated) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut context = TestMessage::of(&order)?.context();
+    /// context.attempt = 3;
+    ///
+    /// let mut tx = outbox.begin().await?;
+    /// reserve().handle(&mut tx, order, &context).await?;
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn context(&self) -> EventContext {
+        let history = self.0.fresh();
+        let id = self.0.id(&history, None).unwrap_or_default();
+        let (name, version) = self.0.name().unwrap_or_default();
+        self.0.context(&history, id, name, version)
     }
 
     /// Replaces the payload, for example by garbage.

@@ -21,7 +21,7 @@ async fn reserve(tx: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<()> 
 }
 
 fn consumer(outbox: Outbox<Sqlite>) -> ConsumerBuilder<Sqlite> {
-    Consumer::builder(outbox, "127.0.0.1:9092").handler(ship).handler(reserve)
+    Consumer::builder(outbox, "127.0.0.1:9092").handler(ship()).handler(reserve)
 }
 
 fn main() {}

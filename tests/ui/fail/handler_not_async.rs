@@ -19,7 +19,7 @@ fn boxed(tx: &mut OutboxTx<'_, Sqlite>, _: Created) -> impl Future<Output = sqlx
 
 // Adds no error: it counts as a handler, with all its mistakes.
 fn consumer(outbox: outbox::Outbox<Sqlite>) -> outbox::consume::ConsumerBuilder<Sqlite> {
-    outbox::consume::Consumer::builder(outbox, "localhost").handler(reserve).handler(boxed)
+    outbox::consume::Consumer::builder(outbox, "localhost").handler(reserve()).handler(boxed())
 }
 
 fn main() {}

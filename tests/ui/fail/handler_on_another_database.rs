@@ -16,7 +16,7 @@ async fn reserve(tx: &mut OutboxTx<'_, Sqlite>, created: Created) -> sqlx::Resul
 }
 
 fn consumer(outbox: Outbox<sqlx::Postgres>) -> ConsumerBuilder<sqlx::Postgres> {
-    Consumer::builder(outbox, "127.0.0.1:9092").handler(reserve)
+    Consumer::builder(outbox, "127.0.0.1:9092").handler(reserve())
 }
 
 fn main() {}

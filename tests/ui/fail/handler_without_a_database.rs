@@ -28,7 +28,7 @@ async fn all_forgotten(tx: &mut outbox::OutboxTx, created: Created) -> sqlx::Res
 
 // Are no errors of their own.
 fn consumer(outbox: outbox::Outbox<Sqlite>) -> outbox::consume::ConsumerBuilder<Sqlite> {
-    outbox::consume::Consumer::builder(outbox, "127.0.0.1:9092").handler(alias).handler(forgotten)
+    outbox::consume::Consumer::builder(outbox, "127.0.0.1:9092").handler(alias()).handler(forgotten())
 }
 
 fn main() {}

@@ -47,5 +47,5 @@ async fn reserve(_: &mut OutboxTx<'_, Sqlite>, created: CreatedBy) -> Result<(),
 
 fn main() {
     let _ = create;
-    let _ = reserve.classify(&No);
+    let _ = reserve().classify(&No);
 }

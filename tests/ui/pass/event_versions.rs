@@ -109,7 +109,7 @@ async fn main() -> Result<(), OutboxError> {
     let pool = sqlx::pool::PoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
     let outbox = Outbox::new(pool);
     outbox.migrate().await?;
-    let test = HandlerTest::new(outbox, reserve)?;
+    let test = HandlerTest::new(outbox, reserve())?;
     let owes = |error: Delivery| match error {
         Delivery::Failed { error, .. } => error,
         other => format!("{other:?}"),

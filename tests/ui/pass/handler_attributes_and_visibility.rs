@@ -87,8 +87,8 @@ fn main() {
         Ok(())
     }
 
-    let _ = (inventory::public, inventory::of_the_crate(String::new()), inventory::chosen, in_a_function);
+    let _ = (inventory::public(), inventory::of_the_crate(String::new()), inventory::chosen(), in_a_function());
     #[allow(deprecated)]
-    let _ = (inventory::old, inventory::older);
+    let _ = (inventory::old(), inventory::older());
     inventory::inside();
 }

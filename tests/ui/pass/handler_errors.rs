@@ -126,15 +126,15 @@ fn class<H: EventHandler<Sqlite>>(handler: H, error: impl Into<H::Error>) -> Err
 
 fn main() {
     use ErrorClass::{Permanent, Transient};
-    assert_eq!(class(classified, ReserveError::UnknownItem(1)), Permanent);
-    assert_eq!(class(alias_with_a_class, ReserveError::UnknownItem(1)), Permanent);
-    assert_eq!(class(classified, sqlx::Error::RowNotFound), Transient);
-    assert_eq!(class(without_a_class, "x".parse::<u8>().unwrap_err()), Transient);
-    assert_eq!(class(of_anyhow, ReserveError::UnknownItem(1)), Transient);
-    assert_eq!(class(boxed, ReserveError::UnknownItem(1)), Transient);
-    assert_eq!(class(alias, "nothing"), Transient);
-    assert_eq!(class(alias_of_sqlx, sqlx::Error::RowNotFound), Transient);
-    assert_eq!(class(text, "nothing"), Transient);
+    assert_eq!(class(classified(), ReserveError::UnknownItem(1)), Permanent);
+    assert_eq!(class(alias_with_a_class(), ReserveError::UnknownItem(1)), Permanent);
+    assert_eq!(class(classified(), sqlx::Error::RowNotFound), Transient);
+    assert_eq!(class(without_a_class(), "x".parse::<u8>().unwrap_err()), Transient);
+    assert_eq!(class(of_anyhow(), ReserveError::UnknownItem(1)), Transient);
+    assert_eq!(class(boxed(), ReserveError::UnknownItem(1)), Transient);
+    assert_eq!(class(alias(), "nothing"), Transient);
+    assert_eq!(class(alias_of_sqlx(), sqlx::Error::RowNotFound), Transient);
+    assert_eq!(class(text(), "nothing"), Transient);
     assert_eq!(Unrelated::class(&ReserveError::UnknownItem(1)), 7);
-    let _ = (of_eyre, never_fails, diverges);
+    let _ = (of_eyre(), never_fails(), diverges());
 }

@@ -52,17 +52,22 @@ fn handle<'a, H: EventHandler<Sqlite>>(
     Box::new(handler.handle(tx, event, context))
 }
 
+fn is_handled<H: EventHandler<Sqlite>>(_: H) {
+    let _ = handle::<H>;
+}
+
 fn main() {
-    let _ = (handle::<reserve>, handle::<is_one_itself>);
+    is_handled(reserve());
+    is_handled(is_one_itself());
     let _ = |outbox: Outbox<Sqlite>| {
         tokio::spawn(
             Consumer::builder(outbox, "127.0.0.1:9092")
-                .handler(reserve)
-                .handler(is_one_itself)
+                .handler(reserve())
+                .handler(is_one_itself())
                 .build()
                 .unwrap()
                 .run(async {}),
         )
     };
-    let _ = |outbox: Outbox<Postgres>| Consumer::builder(outbox, "127.0.0.1:9092").handler(ship);
+    let _ = |outbox: Outbox<Postgres>| Consumer::builder(outbox, "127.0.0.1:9092").handler(ship());
 }

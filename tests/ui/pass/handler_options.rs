@@ -55,32 +55,32 @@ fn main() {
     const NEW: HandlerOptions = HandlerOptions::new();
     const MILLIS: fn(u64) -> Duration = Duration::from_millis;
     const SECS: fn(u64) -> Duration = Duration::from_secs;
-    expect(none, NEW);
-    expect(group, NEW.group("inventory.v2_a-b"));
-    expect(attempts, NEW.attempts(3));
-    expect(forever, NEW.retry_forever());
-    expect(pauses, NEW.backoff(MILLIS(50), SECS(2)));
+    expect(none(), NEW);
+    expect(group(), NEW.group("inventory.v2_a-b"));
+    expect(attempts(), NEW.attempts(3));
+    expect(forever(), NEW.retry_forever());
+    expect(pauses(), NEW.backoff(MILLIS(50), SECS(2)));
     // One alone leaves the other at its default, unless that would be wrong.
-    expect(pause, NEW.backoff(MILLIS(1), SECS(10)));
-    expect(long_pause, NEW.backoff(SECS(60), SECS(60)));
-    expect(longest_pause, NEW.backoff(MILLIS(100), SECS(60)));
-    expect(short_longest_pause, NEW.backoff(MILLIS(50), MILLIS(50)));
+    expect(pause(), NEW.backoff(MILLIS(1), SECS(10)));
+    expect(long_pause(), NEW.backoff(SECS(60), SECS(60)));
+    expect(longest_pause(), NEW.backoff(MILLIS(100), SECS(60)));
+    expect(short_longest_pause(), NEW.backoff(MILLIS(50), MILLIS(50)));
     const DELAYS: &[Duration] = &[
         Duration::from_secs(10),
         Duration::from_secs(300),
         Duration::from_secs(7_200),
         Duration::from_secs(86_400),
     ];
-    expect(waits, NEW.retry_topics(DELAYS, LaterEvents::Wait));
+    expect(waits(), NEW.retry_topics(DELAYS, LaterEvents::Wait));
     const DELAY: &[Duration] = &[Duration::from_millis(1_500)];
-    expect(overtakes, NEW.retry_topics(DELAY, LaterEvents::Overtake));
-    expect(timeout, NEW.timeout(SECS(30)));
-    expect(place, NEW.foreign(ForeignId::Place));
-    expect(key, NEW.foreign(ForeignId::Key));
-    expect(header, NEW.foreign(ForeignId::Header("x-request-id")));
+    expect(overtakes(), NEW.retry_topics(DELAY, LaterEvents::Overtake));
+    expect(timeout(), NEW.timeout(SECS(30)));
+    expect(place(), NEW.foreign(ForeignId::Place));
+    expect(key(), NEW.foreign(ForeignId::Key));
+    expect(header(), NEW.foreign(ForeignId::Header("x-request-id")));
     const SECOND: &[Duration] = &[Duration::from_secs(1)];
     expect(
-        all,
+        all(),
         NEW.group("g")
             .attempts(2)
             .backoff(SECS(1), SECS(1))

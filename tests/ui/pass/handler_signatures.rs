@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use outbox::consume::EventContext;
+use outbox::consume::{EventContext, EventHandler};
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
@@ -137,13 +137,6 @@ async fn with_an_alias(tx: &mut InSqlite<'_, Sqlite>, order: OrderCreated) -> sq
     note(tx, order.customer).await
 }
 
-// A handler is called like any function: by another one, or by a test that has a transaction.
-#[event_handler]
-async fn twice(tx: &mut OutboxTx<'_, Sqlite>, order: OrderCreated) -> sqlx::Result<()> {
-    by_value::call(tx, order.clone()).await?;
-    by_reference::call(tx, &order).await
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), OutboxError> {
     let pool = sqlx::pool::PoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
@@ -159,11 +152,11 @@ async fn main() -> Result<(), OutboxError> {
             assert_eq!(handled(&pool).await, [$($what),*]);
         };
     }
-    expect!(by_value, order.clone().header("ce_id", uuid(1)), ["alice"]);
-    expect!(by_reference, order.clone().header("ce_id", uuid(2)), ["alice"]);
-    expect!(with_context, order.clone().header("ce_id", uuid(3)), ["alice of order-events"]);
-    expect!(several, TestMessage::of(&PaymentEvent::Refunded { refunded: 7 })?, ["7 is refunded"]);
-    expect!(several, TestMessage::of(&PaymentEvent::Paid { paid: 7 })?, ["7 is paid"]);
+    expect!(by_value(), order.clone().header("ce_id", uuid(1)), ["alice"]);
+    expect!(by_reference(), order.clone().header("ce_id", uuid(2)), ["alice"]);
+    expect!(with_context(), order.clone().header("ce_id", uuid(3)), ["alice of order-events"]);
+    expect!(several(), TestMessage::of(&PaymentEvent::Refunded { refunded: 7 })?, ["7 is refunded"]);
+    expect!(several(), TestMessage::of(&PaymentEvent::Paid { paid: 7 })?, ["7 is paid"]);
     expect!(with_state(service()), order.clone().header("ce_id", uuid(4)), ["alice by alice"]);
     expect!(
         with_context_and_state(service()),
@@ -180,12 +173,15 @@ async fn main() -> Result<(), OutboxError> {
         order.clone().header("ce_id", uuid(7)),
         ["ALICE"]
     );
-    expect!(of_one_type_of_a_generic_event, TestMessage::of(&Changed { id: 1_u64 })?, ["changed"]);
-    expect!(with_an_alias, order.clone().header("ce_id", uuid(8)), ["alice"]);
-    expect!(Arc::new(twice), order.clone().header("ce_id", uuid(9)), ["alice", "alice"]);
+    expect!(of_one_type_of_a_generic_event(), TestMessage::of(&Changed { id: 1_u64 })?, ["changed"]);
+    expect!(with_an_alias(), order.clone().header("ce_id", uuid(8)), ["alice"]);
+    expect!(Arc::new(by_value()), order.clone().header("ce_id", uuid(9)), ["alice"]);
 
+    // A test of the handler alone, in a transaction of its own.
+    let bob = OrderCreated { customer: "bob".to_owned() };
+    let context = TestMessage::of(&bob)?.context();
     let mut tx = outbox.begin().await?;
-    with_state::call(&mut tx, OrderCreated { customer: "bob".to_owned() }, &service()).await?;
+    with_state(service()).handle(&mut tx, bob, &context).await?;
     tx.commit().await?;
     assert_eq!(handled(&pool).await, ["bob by alice"]);
     Ok(())

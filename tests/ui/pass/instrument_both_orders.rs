@@ -48,6 +48,6 @@ fn is_handler(_: impl outbox::consume::EventHandler<Sqlite>) {}
 
 fn main() {
     let _ = (Service::outside, Service::inside);
-    is_handler(outside);
+    is_handler(outside());
     let _ = |service| is_handler(inside(service));
 }

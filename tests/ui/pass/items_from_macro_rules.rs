@@ -106,9 +106,9 @@ fn main() {
     let _ = (create, create_too);
     let _ = |outbox: Outbox<Sqlite>| {
         (
-            HandlerTest::new(outbox.clone(), reserve),
+            HandlerTest::new(outbox.clone(), reserve()),
             HandlerTest::new(outbox.clone(), with_state(String::new())),
-            HandlerTest::new(outbox, reserve_too),
+            HandlerTest::new(outbox, reserve_too()),
         )
     };
     assert_eq!(Wrong::Never.class(), ErrorClass::Permanent);

@@ -167,5 +167,5 @@ async fn own(_: &mut OutboxTx<'_, Sqlite>, _: CreatedLater, _: &u8) -> sqlx::Res
 fn main() {
     let _ = (create, never, one);
     let service = || Service { number: 1 };
-    let _ = (reserve, needs_more(service()), needs_nothing, private::of_the_crate(service()), own(1));
+    drop((reserve(), needs_more(service()), needs_nothing(), private::of_the_crate(service()), own(1)));
 }

@@ -41,7 +41,6 @@ async fn named_too(error: &Outbox<Sqlite>) -> Result<(), OutboxError> {
     Ok(())
 }
 
-// No variable of ours may have the name of a handler: a unit struct cannot be shadowed.
 mod handlers {
     use super::*;
 
@@ -88,7 +87,7 @@ mod handlers {
     }
 
     pub fn all(_: Context) {
-        let _ = (tx, event, context, error, call, handle);
+        let _ = (tx(), event(), context(), error(), call(), handle());
     }
 }
 

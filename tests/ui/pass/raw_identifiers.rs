@@ -1,4 +1,4 @@
-use outbox::consume::EventContext;
+use outbox::consume::{EventContext, EventHandler};
 use outbox::event::Headers;
 use outbox::{DomainEvent, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ async fn r#match(
 }
 
 fn main() {
-    let r#match(7) = r#match(7) else { unreachable!() };
+    assert_eq!(EventHandler::name(&r#match(7)), "raw_identifiers::match");
     let event = r#move { r#type: 1, r#in: "there".to_owned() };
     assert_eq!(event.descriptor().name, "move");
     assert_eq!(event.descriptor().key_fields, ["type"]);
