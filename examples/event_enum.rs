@@ -1,9 +1,9 @@
 //! Several events of a topic as the variants of one enum.
 //!
 //! ```text
-//! order.placed     {"Placed":{"customer":"alice","item":"apples"}}
-//! order.paid       {"Paid":{"customer":"alice","cents":250}}
-//! order.cancelled  {"Cancelled":{"customer":"alice"}}
+//! order.placed     {"customer":"alice","item":"apples"}
+//! order.paid       {"customer":"alice","cents":250}
+//! order.cancelled  {"customer":"alice"}
 //! alice ordered apples
 //! alice paid 250 cents
 //! alice cancelled

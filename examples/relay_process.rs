@@ -1,6 +1,5 @@
-//! The relay as a process of its own: the service only commits, and need not reach Kafka.
-//!
-//! It needs a broker: `KAFKA_BROKERS`. This program starts itself again, as the relay.
+//! The relay as a process of its own: the service only commits, and need not reach Kafka. This
+//! program starts itself again, as the relay. Needs `KAFKA_BROKERS`.
 //!
 //! ```text
 //! alice has ordered, and 1 event waits
@@ -30,8 +29,10 @@ struct OrderPlaced {
 /// The whole program of a relay. It does not create the tables, which belong to the service.
 async fn relay(database: &str) -> Result<(), Box<dyn Error>> {
     let outbox = Outbox::new(SqlitePool::connect(database).await?);
-    let kafka = KafkaPublisher::new(std::env::var("KAFKA_BROKERS")?)?;
-    Relay::new(outbox, kafka).run(async { _ = tokio::signal::ctrl_c().await }).await?;
+    let brokers = std::env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names a broker");
+    Relay::new(outbox, KafkaPublisher::new(brokers)?)
+        .run(async { _ = tokio::signal::ctrl_c().await })
+        .await?;
     Ok(())
 }
 

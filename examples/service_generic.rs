@@ -1,4 +1,4 @@
-//! A service that is generic over the database. The second line needs a Postgres: `DATABASE_URL`.
+//! A service that is generic over the database. Its second half needs `DATABASE_URL`, a Postgres.
 //!
 //! ```text
 //! SQLite: 1 order, 1 event
@@ -71,8 +71,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run(sqlite).await?;
     if let Ok(url) = std::env::var("DATABASE_URL") {
         let options: PgConnectOptions = url.parse()?;
-        let postgres = PgPool::connect_with(options.options([("search_path", "example")])).await?;
-        postgres.execute("drop schema if exists example cascade; create schema example").await?;
+        let postgres = PgPool::connect_with(options.options([("search_path", "demo")])).await?;
+        postgres.execute("drop schema if exists demo cascade; create schema demo").await?;
         postgres.execute("create table orders (customer text)").await?;
         run(postgres).await?;
     }

@@ -1,11 +1,12 @@
 //! A transaction that is refused because of a concurrent one, and is run again.
 //!
 //! Two doctors are on call, and one must stay. Both ask to leave at the same moment, and each of
-//! the two transactions sees two doctors. `serializable` lets one of them commit.
+//! the two transactions sees two doctors. `serializable` lets one of them commit. Needs
+//! `DATABASE_URL`.
 //!
 //! ```text
 //! one may leave, one may not: nobody else is on call
-//! the body ran 3 times, and 1 event is published
+//! 1 event is published
 //! ```
 
 use std::error::Error;
@@ -38,9 +39,9 @@ struct Shifts {
 
 impl Shifts {
     /// Each attempt has a new transaction, and the events of a refused one are dropped with it.
-    #[transactional_outbox(tx in self.outbox, isolation = "serializable", retry = 3)]
+    #[transactional_outbox(tx in self.outbox, isolation = "serializable", retry = 10)]
     async fn end(&self, doctor: &str) -> Result<(), ShiftError> {
-        let others = "select count(*) from on_call.doctor where name <> $1";
+        let others = "select count(*) from demo_shifts.doctor where name <> $1";
         let others: i64 = sqlx::query_scalar(others).bind(doctor).fetch_one(&mut *tx).await?;
         if self.runs.fetch_add(1, Ordering::SeqCst) < 2 {
             self.both_have_read.wait().await; // so that they conflict, here, each time
@@ -48,7 +49,7 @@ impl Shifts {
         if others == 0 {
             return Err(ShiftError::NobodyElse);
         }
-        let delete = sqlx::query("delete from on_call.doctor where name = $1").bind(doctor);
+        let delete = sqlx::query("delete from demo_shifts.doctor where name = $1").bind(doctor);
         delete.execute(&mut *tx).await?;
         tx.emit(ShiftEnded(doctor))?;
         Ok(())
@@ -57,11 +58,12 @@ impl Shifts {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let pool = PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
-    pool.execute("drop schema if exists on_call cascade; create schema on_call").await?;
-    pool.execute("create table on_call.doctor (name text)").await?;
-    pool.execute("insert into on_call.doctor values ('alice'), ('bob')").await?;
-    let outbox = Outbox::builder(pool).schema("on_call").build()?;
+    let database = std::env::var("DATABASE_URL").expect("DATABASE_URL names a Postgres");
+    let pool = PgPool::connect(&database).await?;
+    pool.execute("drop schema if exists demo_shifts cascade; create schema demo_shifts").await?;
+    pool.execute("create table demo_shifts.doctor (name text)").await?;
+    pool.execute("insert into demo_shifts.doctor values ('alice'), ('bob')").await?;
+    let outbox = Outbox::builder(pool).schema("demo_shifts").build()?;
     outbox.migrate().await?;
 
     let (runs, both_have_read) = (AtomicUsize::new(0), Barrier::new(2));
@@ -71,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         both_or_none => return Err(format!("{both_or_none:?}").into()),
     }
     let published = Relay::new(outbox, MemoryPublisher::new()).drain().await?;
-    let runs = shifts.runs.into_inner();
-    println!("the body ran {runs} times, and {published} event is published");
+    assert!(shifts.runs.into_inner() > 2, "one of them was run again, and saw what the other did");
+    println!("{published} event is published");
     Ok(())
 }
