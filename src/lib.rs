@@ -60,7 +60,8 @@
 //!    handler fails, and keeps it as a dead letter when it gives up.
 //! 6. [`testing`] is for tests of your service without Kafka.
 //!
-//! The [`guide`] has the rest: errors and retries, idempotency, likely mistakes, Postgres.
+//! The [`guide`] has the rest: errors and retries, idempotency, likely mistakes, Postgres. In the
+//! repository, the folder `examples` has programs of one idea each, in an order that teaches.
 //!
 //! # What is promised
 //!
