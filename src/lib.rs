@@ -204,7 +204,8 @@ pub mod consume {
     #[doc(inline)]
     pub use outbox_runtime::consume::{
         Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerError, HandlerEvent,
-        HandlerFn, HandlerOptions, HandlerResult, HandlerTypes, LaterEvents, handler_fn,
+        HandlerFn, HandlerOptions, HandlerResult, HandlerTypes, LaterEvents, WithOptions,
+        handler_fn,
     };
     #[cfg(feature = "kafka")]
     #[doc(inline)]

@@ -209,7 +209,7 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// | Option | Meaning | Default |
 /// |---|---|---|
-/// | `group = "…"` | the consumer group | that of the `Consumer` |
+/// | `group = "…"` | the consumer group; one that the `Consumer` names replaces it | that of the `Consumer` |
 /// | `attempts = N` | attempts before the retry topics, during which the later events of the key wait; `"unlimited"` never gives up | 10; 1 with `retry_topics` |
 /// | `pause = "…"` | the pause after the first attempt; each later one is twice as long | `"100ms"` |
 /// | `longest_pause = "…"` | the longest pause | `"10s"` |
@@ -219,7 +219,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `foreign = "…"` | takes messages without the headers of an event, and recognises them by their `"place"`, their `"key"` or a `"header NAME"` | they are dead letters |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 ///
-/// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. An event that failed in every
+/// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. A deployment changes these options
+/// when it adds the handler, by `EventHandler::with_options`. An event that failed in every
 /// attempt becomes a dead letter on the topic `<topic>.<group>.dlt`, without any option for that.
 ///
 /// # What it expands to

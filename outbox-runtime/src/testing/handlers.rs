@@ -207,9 +207,8 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
         Ok(Self { group: Group { outbox, name, routes } })
     }
 
-    /// The consumer group, by which the inbox remembers: as
-    /// [`ConsumerBuilder::group`](crate::consume::ConsumerBuilder::group), it replaces the one that
-    /// the handler names.
+    /// The consumer group, by which the inbox remembers. As that of a consumer, it replaces the one
+    /// that the handler names.
     ///
     /// # Errors
     /// If a consumer would refuse the group.
