@@ -15,7 +15,7 @@ use outbox::consume::{
 };
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
-use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx};
+use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, event_handler};
 use sqlx::Postgres;
 use uuid::Uuid;
 
@@ -258,6 +258,51 @@ async fn the_options_of_a_handler_are_changed_at_run_time_and_what_makes_no_sens
     );
     let absurd = handler().with_options(|options| options.timeout(Duration::ZERO));
     HandlerTest::new(outbox, absurd).unwrap_err();
+}
+
+#[event_handler(group = "inventory", attempts = 3, timeout = "30s")]
+async fn reserve(
+    _tx: &mut OutboxTx<'_, Postgres>,
+    _event: Created,
+    _stock: &String,
+) -> Result<(), OutboxError> {
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Mails;
+
+impl Mails {
+    #[event_handler]
+    async fn send(
+        &self,
+        _tx: &mut OutboxTx<'_, Postgres>,
+        _event: Created,
+    ) -> Result<(), OutboxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_options_of_an_attribute_are_changed_where_its_handler_is_added() {
+    fn expect(handler: &impl EventHandler<Postgres>, name: &str, options: HandlerOptions) {
+        assert!(handler.name().ends_with(name), "{}", handler.name());
+        assert_eq!(format!("{:?}", handler.options()), format!("{options:?}"));
+    }
+    // As from the environment: not known when this is compiled.
+    let delays: Vec<Duration> =
+        ["10", "60"].map(|s| Duration::from_secs(s.parse().unwrap())).into();
+    let changed = reserve("apples".to_owned())
+        .with_options(|options| options.attempts(2).retry_topics(&delays, LaterEvents::Wait));
+    let of_the_attribute =
+        HandlerOptions::new().group("inventory").timeout(Duration::from_secs(30));
+    let expected = of_the_attribute.attempts(2).retry_topics(&delays, LaterEvents::Wait);
+    expect(&changed, "::reserve", expected);
+    let changed = Mails.send().with_options(HandlerOptions::retry_forever);
+    expect(&changed, "Mails::send", HandlerOptions::new().retry_forever());
+    // Of two changes, the last one counts.
+    let changed = changed.with_options(|options| options.attempts(1));
+    expect(&changed, "Mails::send", HandlerOptions::new().attempts(1));
 }
 
 #[tokio::test]

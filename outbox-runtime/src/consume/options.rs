@@ -104,8 +104,8 @@ impl HandlerOptions {
     }
 
     /// Delays of the retry topics. After its attempts in place, an event waits in a topic for each
-    /// delay, and is tried once after each: `<topic>.<group>.retry.10s` and so on. Default: none; at
-    /// most 16, each at least 1 ms and at most 30 days.
+    /// delay, and is tried once after each: `<topic>.<group>.retry.10s` and so on. Default: none,
+    /// as with an empty list; at most 16, each at least 1 ms and at most 30 days.
     #[must_use]
     pub const fn retry_topics(mut self, delays: &[Duration], later: LaterEvents) -> Self {
         self.schedule =

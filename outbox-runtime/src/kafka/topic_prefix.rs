@@ -1,6 +1,7 @@
 //! Names of topics: as events declare them, and as a deployment has them on the brokers.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::OutboxError;
@@ -9,7 +10,7 @@ use crate::error::OutboxError;
 pub(crate) const LONGEST_NAME: usize = 249;
 
 /// What the names of all topics of a deployment begin with on the brokers. Empty: nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct TopicPrefix(Arc<str>);
 
 impl TopicPrefix {
@@ -29,6 +30,12 @@ impl TopicPrefix {
     /// The name on the brokers of a topic that an event declares.
     pub(crate) fn on_brokers<'t>(&self, topic: &'t str) -> Cow<'t, str> {
         if self.0.is_empty() { topic.into() } else { format!("{}{topic}", self.0).into() }
+    }
+}
+
+impl fmt::Debug for TopicPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -72,9 +72,10 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         self
     }
 
-    /// Adds a handler; [`with_options`](EventHandler::with_options) changes its options. It gets the events of its type's names and versions; the topics of all
+    /// Adds a handler. It gets the events of its type's names and versions; the topics of all
     /// handlers are subscribed to. Events of other names on these topics are skipped, see
-    /// [`unknown_events`](Self::unknown_events).
+    /// [`unknown_events`](Self::unknown_events). To change its options for this consumer, add
+    /// `reserve().with_options(…)`: see [`EventHandler::with_options`].
     #[must_use]
     pub fn handler<H>(mut self, handler: H) -> Self
     where
@@ -164,8 +165,8 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
     ///
     /// # Errors
     /// If there is no group, no handler or no broker; if two handlers take the same event, name
-    /// different groups, or disagree on the order of a topic's keys; if an option of a handler makes
-    /// no sense; if Kafka would not accept the name of a topic; if librdkafka does not know a
+    /// different groups, or disagree on the order of a topic's keys; if an option of a handler
+    /// makes no sense; if Kafka would not accept the name of a topic; if librdkafka does not know a
     /// property or its value, or if a property would break a guarantee: the error says which.
     pub fn build(self) -> Result<Consumer<DB>, OutboxError> {
         let named = self.handlers.iter().map(|handler| handler.options().group);

@@ -156,6 +156,7 @@ impl<DB: OutboxDatabase> std::fmt::Debug for Consumer<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Consumer")
             .field("group", &self.group.name)
+            .field("topic_prefix", &self.prefix)
             .field("kafka", &self.kafka)
             .field("settings", &self.settings)
             .finish_non_exhaustive()

@@ -207,6 +207,7 @@ impl std::fmt::Debug for KafkaPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaPublisher")
             .field("brokers", &self.config.properties.brokers())
+            .field("topic_prefix", &self.config.prefix)
             .finish_non_exhaustive()
     }
 }
