@@ -45,6 +45,7 @@ mod reclaiming;
 mod shutdown;
 mod sizes;
 mod store_conformance;
+mod testkit;
 mod tombstones;
 mod transaction_options;
 mod transactional;

@@ -347,7 +347,11 @@ async fn run<DB: OutboxDatabase>(
     }
 }
 
-fn why(failure: &DecodeFailure, Named { topic, name, version, .. }: Named<'_>) -> String {
+/// What to say of an event that could not be read.
+pub(crate) fn why(
+    failure: &DecodeFailure,
+    Named { topic, name, version, .. }: Named<'_>,
+) -> String {
     match failure {
         DecodeFailure::Payload(error) => {
             format!("the payload of event `{name}` version {version} cannot be decoded ({error})")

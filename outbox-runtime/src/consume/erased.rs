@@ -128,7 +128,11 @@ where
     }
 }
 
-fn decoded<E: DomainEvent>(named: Named<'_>, payload: &[u8]) -> Result<Guarded<E>, DecodeFailure>
+/// Reads the payload of an event that a handler of `E` takes.
+pub(crate) fn decoded<E: DomainEvent>(
+    named: Named<'_>,
+    payload: &[u8],
+) -> Result<Guarded<E>, DecodeFailure>
 where
     E::Codec: Decode<E>,
 {

@@ -62,4 +62,5 @@ pub use worker::Consumed;
 #[doc(no_inline)]
 pub use crate::kafka::KafkaConfig;
 
-pub(crate) use erased::{EventOf, Handler};
+pub(crate) use context::Named;
+pub(crate) use erased::{EventOf, Handler, decoded};

@@ -138,6 +138,16 @@ impl HandlerOptions {
         self.only = Some(names);
         self
     }
+
+    /// Attempts in place before the event goes to a retry topic or the dead letters; `u32::MAX`:
+    /// without an end.
+    pub(crate) const fn attempts_in_place(&self) -> u32 {
+        match (self.attempts, &self.schedule) {
+            (Some(attempts), _) => attempts,
+            (None, Some(_)) => 1,
+            (None, None) => 10,
+        }
+    }
 }
 
 impl HandlerOptions {

@@ -147,18 +147,6 @@ const fn most_in_a_row(by: Interruption) -> u32 {
     }
 }
 
-impl HandlerOptions {
-    /// Attempts in place before the event goes to a retry topic or the dead letters; `u32::MAX`:
-    /// without an end.
-    const fn attempts_in_place(&self) -> u32 {
-        match (self.attempts, &self.schedule) {
-            (Some(attempts), _) => attempts,
-            (None, Some(_)) => 1,
-            (None, None) => 10,
-        }
-    }
-}
-
 impl Tries {
     /// Counts an attempt.
     pub(crate) fn count(&mut self, outcome: Outcome) {

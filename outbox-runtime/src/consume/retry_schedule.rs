@@ -41,7 +41,7 @@ impl RetrySchedule {
     }
 
     /// The delays, in order.
-    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> {
+    pub(crate) fn delays(&self) -> impl Iterator<Item = Duration> {
         self.delays.into_iter().take(self.given)
     }
 

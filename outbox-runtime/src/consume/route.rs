@@ -100,6 +100,12 @@ impl<DB: OutboxDatabase> Routes<DB> {
         Ok(Self { handlers, topics })
     }
 
+    /// The same with another handler.
+    pub(crate) fn with(mut self, handler: Box<dyn AnyHandler<DB>>) -> Result<Self, OutboxError> {
+        self.handlers.push(handler);
+        Self::new(self.handlers)
+    }
+
     /// Whether the keys of a topic are kept in order. An error if its handlers disagree.
     fn one_rule(
         topic: &str,

@@ -44,6 +44,7 @@ impl<DB: sealed::Database> OutboxDatabase for DB {}
 pub(crate) mod sealed {
     use std::future::Future;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     use sqlx::{Pool, SqlStr};
@@ -60,10 +61,10 @@ pub(crate) mod sealed {
     use super::tx_options::TxOptions;
     use crate::doorbell::Doorbell;
     use crate::error::OutboxError;
-    use crate::record::{EventRecord, KeyDigest, Lane};
+    use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 
     /// All that a database offers.
-    pub trait Database: Schema + EventWriter + Inbox + Admin + Wakeup {
+    pub trait Database: Schema + EventWriter + Inbox + Admin + Wakeup + Inspect {
         /// How a relay reads the outbox.
         type LaneStore: LaneStore;
 
@@ -261,6 +262,28 @@ pub(crate) mod sealed {
             names: &Names,
             which: &Replay,
         ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    }
+
+    /// What the test kit asks.
+    pub trait Inspect: sqlx::Database {
+        /// All events that are stored, in the order of their numbers.
+        fn events(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
+
+        /// Has the connection give no answer while `polling` is true. A database of the same
+        /// process may otherwise answer within the poll that asks it, and the future never waits.
+        fn hold_answers(
+            connection: &mut Self::Connection,
+            polling: Arc<AtomicBool>,
+        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+        /// The transactions that are open while nothing runs in them, of this connection and, as
+        /// far as it sees them, of others. As text, the same for the same transaction.
+        fn open_transactions(
+            connection: &mut Self::Connection,
+        ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send;
     }
 
     /// How relays of other processes learn of a commit.

@@ -7,6 +7,7 @@ mod event_row;
 pub(super) mod fault;
 mod fragments;
 mod inbox;
+mod inspect;
 mod lanes;
 #[cfg(test)]
 mod protocol_model;

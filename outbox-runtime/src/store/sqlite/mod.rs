@@ -6,6 +6,7 @@ mod clock;
 mod event_row;
 pub(super) mod fault;
 mod inbox;
+mod inspect;
 mod lanes;
 mod reclaim;
 mod schema;

@@ -1,23 +1,21 @@
-//! A handler, in a test without Kafka.
+//! Handlers, in a test without Kafka.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
 
-use outbox_event::{Decode, DomainEvent, EventKey};
+use outbox_event::{Decode, DomainEvent};
 
+use super::{Disturbed, Seed, TestMessage};
 use crate::consume::attempt::{Attempted, Ending, Failure, Group};
 use crate::consume::group_name::group_name;
-use crate::consume::message::Message;
 use crate::consume::route::Routes;
-use crate::consume::{ErrorClass, EventContext, EventHandler, EventOf, Handler};
+use crate::consume::{ErrorClass, EventHandler, EventOf, Handler};
 use crate::error::OutboxError;
 use crate::outbox::Outbox;
-use crate::publish::headers::message_headers;
-use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
 
-/// Delivers messages to a handler as a consumer does: each in a transaction with the inbox, once
-/// for each id. What the handler changed is in the database to look at, and what it emitted is
+/// Delivers messages to handlers as a consumer does: each in a transaction with the inbox, once for
+/// each id. What the handler changed is in the database to look at, and what it emitted is
 /// published by a [`Relay`](crate::Relay) to a [`MemoryPublisher`](super::MemoryPublisher).
 ///
 /// ```
@@ -46,7 +44,11 @@ use crate::store::OutboxDatabase;
 /// # }
 /// ```
 pub struct HandlerTest<DB: OutboxDatabase> {
-    group: Group<DB>,
+    pub(super) group: Group<DB>,
+    /// The group that was chosen at run time.
+    chosen: Option<String>,
+    /// The groups that the handlers name.
+    named: Vec<Option<&'static str>>,
 }
 
 /// The result of a delivery.
@@ -73,123 +75,6 @@ pub enum Delivery {
     Undecodable(String),
 }
 
-fn next_offset() -> i64 {
-    static NEXT: AtomicI64 = AtomicI64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// A message as it would be on a topic. Clones are the same message, delivered again.
-#[derive(Debug, Clone)]
-pub struct TestMessage(Message);
-
-impl TestMessage {
-    /// The message of an event.
-    ///
-    /// # Errors
-    /// If the event cannot be serialized.
-    pub fn of<E: DomainEvent>(event: &E) -> Result<Self, OutboxError> {
-        Ok(Self::of_record(EventRecord::from_event(event)?))
-    }
-
-    /// The tombstone of a key, as [`emit_tombstone`](crate::OutboxTx::emit_tombstone) makes it.
-    ///
-    /// # Errors
-    /// If `E` is several events.
-    pub fn tombstone<E: DomainEvent>(key: &(impl EventKey + ?Sized)) -> Result<Self, OutboxError> {
-        Ok(Self::of_record(EventRecord::tombstone::<E>(key)?))
-    }
-
-    fn of_record(record: EventRecord) -> Self {
-        let mut headers = Vec::new();
-        message_headers(&record, "test", |name, value| {
-            headers.push((name.to_owned(), Some(value.as_bytes().to_vec())));
-        });
-        Self(Message {
-            topic: record.topic.into_owned(),
-            key: record.key,
-            headers,
-            payload: record.payload,
-            partition: record.partition.unwrap_or(0),
-            offset: next_offset(),
-            ..Message::default()
-        })
-    }
-
-    /// A message that no outbox wrote.
-    pub fn foreign(
-        topic: impl Into<String>,
-        key: Option<&[u8]>,
-        payload: impl Into<Vec<u8>>,
-    ) -> Self {
-        Self(Message {
-            topic: topic.into(),
-            key: key.map(<[u8]>::to_vec),
-            payload: Some(payload.into()),
-            offset: next_offset(),
-            ..Message::default()
-        })
-    }
-
-    /// Sets a header, and replaces one of the same name.
-    #[must_use]
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        let name = name.into();
-        self.0.headers.retain(|(known, _)| *known != name);
-        self.0.headers.push((name, Some(value.into())));
-        self
-    }
-
-    /// Removes the payload, as in a tombstone of another producer.
-    #[must_use]
-    pub fn without_payload(mut self) -> Self {
-        self.0.payload = None;
-        self
-    }
-
-    /// What a handler would learn of this message at its first attempt, for a test that calls
-    /// [`EventHandler::handle`] itself. A message without an id gets the nil one, and one without
-    /// the name of an event an empty one.
-    ///
-    /// ```
-    /// # mod example {
-    /// # use outbox::{DomainEvent, Outbox, OutboxTx};
-    /// # use outbox::consume::{EventContext, EventHandler, handler_fn};
-    /// # use outbox::testing::TestMessage;
-    /// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
-    /// # #[event(topic = "order-events")]
-    /// # struct OrderCreated { #[event(key)] sku: String }
-    /// # fn reserve() -> impl EventHandler<sqlx::Sqlite, Event = OrderCreated, Error = sqlx::Error> {
-    /// #     async fn reserve(_: &mut OutboxTx<'_, sqlx::Sqlite>, _: OrderCreated, _: &EventContext) -> Result<(), sqlx::Error> {
-    /// #         Ok(())
-    /// #     }
-    /// #     handler_fn(reserve)
-    /// # }
-    /// # async fn example(outbox: Outbox<sqlx::Sqlite>, order: OrderCreated) -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut context = TestMessage::of(&order)?.context();
-    /// context.attempt = 3;
-    ///
-    /// let mut tx = outbox.begin().await?;
-    /// reserve().handle(&mut tx, order, &context).await?;
-    /// # Ok(())
-    /// # }
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn context(&self) -> EventContext {
-        let history = self.0.fresh();
-        let id = self.0.id(&history, None).unwrap_or_default();
-        let (name, version) = self.0.name().unwrap_or_default();
-        self.0.context(&history, id, name, version)
-    }
-
-    /// Replaces the payload, for example by garbage.
-    #[must_use]
-    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
-        self.0.payload = Some(payload.into());
-        self
-    }
-}
-
 impl<DB: OutboxDatabase> HandlerTest<DB> {
     /// A handler, with its inbox in the tables of `outbox`. Its group is the handler's, or `test`;
     /// [`group`](Self::group) replaces it.
@@ -201,20 +86,37 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
         H: EventHandler<DB>,
         <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
     {
-        let named = [Some(handler.options().group.unwrap_or("test"))];
-        let name = group_name(None, named.into_iter())?.into();
+        let named = vec![handler.options().group];
+        let name = name_of(None, &named)?;
         let routes = Routes::new(vec![Box::new(Handler::new(handler))])?;
-        Ok(Self { group: Group { outbox, name, routes } })
+        Ok(Self { group: Group { outbox, name, routes }, chosen: None, named })
     }
 
     /// The consumer group, by which the inbox remembers. As that of a consumer, it replaces the one
-    /// that the handler names.
+    /// that the handlers name.
     ///
     /// # Errors
     /// If a consumer would refuse the group.
     pub fn group(mut self, group: impl AsRef<str>) -> Result<Self, OutboxError> {
-        self.group.name = group_name(Some(group.as_ref()), std::iter::empty())?.into();
+        self.chosen = Some(group.as_ref().to_owned());
+        self.group.name = name_of(self.chosen.as_deref(), &self.named)?;
         Ok(self)
+    }
+
+    /// Adds another handler of the same group, as a consumer may have several.
+    ///
+    /// # Errors
+    /// If a consumer would refuse the handlers together.
+    pub fn handler<H>(mut self, handler: H) -> Result<Self, OutboxError>
+    where
+        H: EventHandler<DB>,
+        <EventOf<H, DB> as DomainEvent>::Codec: Decode<EventOf<H, DB>>,
+    {
+        self.named.push(handler.options().group);
+        let name = name_of(self.chosen.as_deref(), &self.named)?;
+        let Group { outbox, routes, .. } = self.group;
+        let routes = routes.with(Box::new(Handler::new(handler)))?;
+        Ok(Self { group: Group { outbox, name, routes }, ..self })
     }
 
     /// Delivers a message: one attempt.
@@ -235,6 +137,51 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
         message: &TestMessage,
     ) -> Result<Delivery, OutboxError> {
         self.attempt(message, Ending::RollBack).await
+    }
+
+    /// Delivers messages as a consumer gets them when processes and brokers fail, by a seed: they
+    /// come again, those of different keys at the same time and in any order, and those of one key
+    /// in theirs; the process is killed at any await, before a commit, and between a commit and its
+    /// offset; and handlers fail for a moment. [`check`](Disturbed::check) runs it, and calls your
+    /// check of what must always hold after each step.
+    ///
+    /// ```
+    /// # mod example {
+    /// # use outbox::{DomainEvent, Outbox, OutboxTx};
+    /// # use outbox::consume::{EventContext, handler_fn};
+    /// # #[derive(serde::Serialize, serde::Deserialize, DomainEvent)]
+    /// # #[event(topic = "order-events")]
+    /// # struct OrderCreated { #[event(key)] sku: String }
+    /// # async fn reserve(_: &mut OutboxTx<'_, sqlx::Sqlite>, _: OrderCreated, _: &EventContext) -> Result<(), sqlx::Error> {
+    /// #     Ok(())
+    /// # }
+    /// # async fn reservations(outbox: &Outbox<sqlx::Sqlite>) -> usize { 0 }
+    /// # async fn example(outbox: Outbox<sqlx::Sqlite>, a: OrderCreated, b: OrderCreated) -> Result<(), Box<dyn std::error::Error>> {
+    /// use outbox::testing::{HandlerTest, Seed, TestMessage};
+    ///
+    /// let inventory = HandlerTest::new(outbox.clone(), handler_fn(reserve))?;
+    /// let messages = [TestMessage::of(&a)?, TestMessage::of(&b)?];
+    /// let handled = inventory
+    ///     .disturbed(messages, Seed::new())
+    ///     .check(async |handled| {
+    ///         assert_eq!(reservations(&outbox).await, handled.events.len());
+    ///     })
+    ///     .await?;
+    /// assert_eq!(handled.events.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
+    ///
+    /// Messages are [`TestMessage`]s, or what a
+    /// [`MemoryPublisher`](super::MemoryPublisher::published) or [`emitted`](super::emitted) has.
+    pub fn disturbed<M: Into<TestMessage>>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+        seed: impl Into<Seed>,
+    ) -> Disturbed<'_, DB> {
+        let messages = messages.into_iter().map(Into::into).collect();
+        Disturbed::new(&self.group, messages, seed.into())
     }
 
     async fn attempt(
@@ -259,6 +206,12 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
             Err(Failure::DatabaseAway(error) | Failure::Fatal(error)) => Err(error),
         }
     }
+}
+
+/// The name of the group. A consumer must have one; here, the inbox is often the test's own.
+fn name_of(chosen: Option<&str>, named: &[Option<&'static str>]) -> Result<Arc<str>, OutboxError> {
+    let default = named.iter().all(Option::is_none).then_some("test");
+    Ok(group_name(chosen.or(default), named.iter().copied())?.into())
 }
 
 impl<DB: OutboxDatabase> fmt::Debug for HandlerTest<DB> {

@@ -1,0 +1,112 @@
+//! What must not be left behind in a database: connections that the pool lacks, and transactions
+//! that are open.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use sqlx::Pool;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::outbox::Outbox;
+use crate::store::OutboxDatabase;
+
+/// Longest wait until all is as it was: a pool takes its connections back in tasks of its own, and
+/// a server learns a little later that one was closed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for connections that the test's own preparations have just given back.
+const SETTLED_WITHIN: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The state to compare with: before the test.
+pub(in crate::testing) struct Leftovers<DB: OutboxDatabase> {
+    pool: Pool<DB>,
+    /// Connections that were given out.
+    given_out: u32,
+    /// Transactions that were open.
+    open: Vec<String>,
+    /// Whether a future of the test is being polled.
+    polling: Arc<AtomicBool>,
+}
+
+impl<DB: OutboxDatabase> Leftovers<DB> {
+    pub(in crate::testing) async fn before(outbox: &Outbox<DB>) -> Result<Self, String> {
+        let pool = outbox.pool().clone();
+        let mut before = Self { pool, given_out: 0, open: Vec::new(), polling: Arc::default() };
+        // A relay that runs on the same pool may keep some.
+        _ = before.all_returned(Instant::now() + SETTLED_WITHIN).await;
+        before.given_out = given_out(&before.pool);
+        before.open = before.open_transactions().await?;
+        Ok(before)
+    }
+
+    /// Whether a future is being polled: set by the future, and read by connections that hold their
+    /// answers as long.
+    pub(in crate::testing) fn polling(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.polling)
+    }
+
+    /// Waits until nothing is left. The error says what is.
+    pub(in crate::testing) async fn none(&self) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        self.all_returned(until).await?;
+        loop {
+            let mut open = self.open_transactions().await?;
+            open.retain(|transaction| !self.open.contains(transaction));
+            self.all_returned(Instant::now() + PATIENCE).await?;
+            if open.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(format!(
+                    "a transaction was left open: {}. It holds its locks until its connection is closed, and what is run \
+                     on that connection next becomes part of it",
+                    open.join("; ")
+                ));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn all_returned(&self, until: Instant) -> Result<(), String> {
+        loop {
+            let now = given_out(&self.pool);
+            if now <= self.given_out {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(format!(
+                    "{} of the {} connections of the pool did not come back to it: something still holds them",
+                    now - self.given_out,
+                    self.pool.size()
+                ));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks every connection that the pool has.
+    async fn open_transactions(&self) -> Result<Vec<String>, String> {
+        let until = Instant::now() + PATIENCE;
+        let unusable =
+            |error: &dyn fmt::Display| format!("the pool is not usable any more: {error}");
+        let first = timeout_at(until, self.pool.acquire()).await;
+        let first = first.map_err(|_| unusable(&"it gives no connection"))?;
+        let mut connections = vec![first.map_err(|error| unusable(&error))?];
+        connections.extend(std::iter::from_fn(|| self.pool.try_acquire()));
+        let mut open = Vec::new();
+        for connection in &mut connections {
+            let found = timeout_at(until, DB::open_transactions(connection)).await;
+            let found = found.map_err(|_| unusable(&"a connection does not answer"))?;
+            open.extend(found.map_err(|error| unusable(&error))?);
+            let held = DB::hold_answers(connection, self.polling()).await;
+            held.map_err(|error| unusable(&error))?;
+        }
+        Ok(open)
+    }
+}
+
+fn given_out<DB: OutboxDatabase>(pool: &Pool<DB>) -> u32 {
+    pool.size().saturating_sub(u32::try_from(pool.num_idle()).unwrap_or(u32::MAX))
+}
