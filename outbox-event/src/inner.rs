@@ -21,6 +21,26 @@ impl Codec for Inner {
     const NEEDS_NAME: bool = true;
 }
 
+/// The codec of an event that does not compile, so that its uses are no more errors.
+#[derive(Debug)]
+pub struct Unreachable;
+
+impl Codec for Unreachable {
+    const CONTENT_TYPE: &'static str = "";
+}
+
+impl<T: ?Sized> Encode<T> for Unreachable {
+    fn encode(_: &T, _: &mut Vec<u8>) -> Result<(), CodecError> {
+        Ok(())
+    }
+}
+
+impl<T> Decode<T> for Unreachable {
+    fn decode(_: &[u8]) -> Result<T, CodecError> {
+        Err(CodecError::new("the event does not compile"))
+    }
+}
+
 /// A type that is written as the event in it.
 pub trait EncodeInner {
     /// Appends the payload of the event inside.
@@ -197,6 +217,15 @@ where
     fn read(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>> {
         E::decode_payload::<E::Codec>(event, payload)
     }
+}
+
+/// Reads the event inside, and makes a transparent one of it.
+pub fn read_inner<E: Readable, T>(
+    event: EventKind<'_>,
+    payload: &[u8],
+    wrap: fn(E) -> T,
+) -> Option<Result<T, CodecError>> {
+    E::read(event, payload).map(|event| event.map(wrap))
 }
 
 /// The descriptors of a transparent type.

@@ -11,7 +11,7 @@ use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, Value, flag, value};
 use crate::symbol::{
     CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC,
-    UPCAST_FROM, VERSION,
+    TRANSPARENT, UPCAST_FROM, VERSION,
 };
 use crate::tokens::mentions;
 
@@ -38,6 +38,7 @@ pub(super) struct Attrs {
     pub(super) codec: Once<Path>,
     pub(super) keyless: Once<()>,
     pub(super) duplicate: Once<()>,
+    pub(super) transparent: Once<()>,
     pub(super) upcast_from: Once<Path>,
     pub(super) krate: Once<Path>,
     /// Whether something here may have been meant as the topic or the key. If so, a missing topic
@@ -107,8 +108,10 @@ enum Level {
 impl Level {
     const fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Struct => &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, UPCAST_FROM, CRATE],
-            Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, CRATE],
+            Self::Struct => {
+                &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, UPCAST_FROM, TRANSPARENT, CRATE]
+            }
+            Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, TRANSPARENT, CRATE],
             Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE, UPCAST_FROM],
             Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
         }
@@ -142,6 +145,9 @@ impl Level {
             Self::Enum if word == UPCAST_FROM => {
                 Some("each variant is an event of its own: put it on the variant that it becomes")
             }
+            Self::Variant if word == TRANSPARENT => {
+                Some("put it on the enum, of which each variant is then the event in it")
+            }
             Self::Variant if Self::Enum.keys().contains(&&*word) => Some("put it on the enum"),
             _ => None,
         };
@@ -171,6 +177,7 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
+        TRANSPARENT => attrs.transparent.set(key, flag(key, input)),
         _ => Ok(()),
     });
     Attrs { garbled, ..attrs }

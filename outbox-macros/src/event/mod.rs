@@ -9,6 +9,7 @@ mod serde;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod transparent;
 
 use proc_macro2::TokenStream;
 use syn::DeriveInput;
@@ -24,6 +25,9 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     };
     let errors = Errors::new();
     let item = attr::Item::parse(&errors, &input);
+    if item.attrs.transparent.key().is_some() {
+        return transparent(errors, &item);
+    }
     let event = model::Event::new(&errors, &item);
     if let Some(event) = &event {
         declared::check(&errors, event);
@@ -34,6 +38,19 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
         _ => {
             let mut output = errors::to_tokens(&found);
             output.extend(expand::stub(&item));
+            output
+        }
+    }
+}
+
+fn transparent(errors: Errors, item: &attr::Item<'_>) -> TokenStream {
+    let event = transparent::Transparent::new(&errors, item);
+    let found = errors.into_vec();
+    match event {
+        Some(event) if found.is_empty() => expand::transparent::event(&event),
+        _ => {
+            let mut output = errors::to_tokens(&found);
+            output.extend(expand::transparent::stub(item));
             output
         }
     }

@@ -268,7 +268,7 @@ fn checked_version(errors: &Errors, literal: &LitInt) -> Option<u32> {
 }
 
 impl<'a> Part<'a> {
-    fn new(position: usize, field: &'a Field) -> Self {
+    pub(super) fn new(position: usize, field: &'a Field) -> Self {
         Self { ident: field.ident.as_ref(), position, ty: &field.ty }
     }
 

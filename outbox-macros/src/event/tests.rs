@@ -590,6 +590,162 @@ fn generic_version_that_reads_the_one_before() {
 }
 
 #[test]
+fn transparent_enum() {
+    expands(
+        quote! {
+            #[event(transparent)]
+            enum OrderEvent<T> {
+                #[event(upcast_from = PlacedV1)]
+                Placed(Placed),
+                Changed { event: Box<Changed<T>> },
+            }
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl<T> ::outbox::__private::Transparent for OrderEvent<T>
+                where
+                    Box<Changed<T>>: ::outbox::__private::DomainEvent,
+                {
+                    const INNER: &'static [&'static [::outbox::__private::EventDescriptor]] = &[
+                        <Placed as ::outbox::__private::DomainEvent>::DESCRIPTORS,
+                        <Box<Changed<T>> as ::outbox::__private::DomainEvent>::DESCRIPTORS,
+                    ];
+                    fn inner(&self) -> &dyn ::outbox::__private::InnerEvent {
+                        match self {
+                            Self::Placed { 0: __outbox_inner } => __outbox_inner,
+                            Self::Changed { event: __outbox_inner } => __outbox_inner,
+                        }
+                    }
+                }
+                #[automatically_derived]
+                impl<T> ::outbox::__private::DomainEvent for OrderEvent<T>
+                where
+                    Box<
+                        Changed<T>,
+                    >: ::outbox::__private::Writable + ::outbox::__private::DomainEvent,
+                {
+                    type Codec = ::outbox::__private::Inner;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = ::outbox::__private::Joined::<
+                        Self,
+                    >::DESCRIPTORS;
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        ::outbox::__private::InnerEvent::descriptor(
+                            ::outbox::__private::Transparent::inner(self),
+                        )
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        ::outbox::__private::InnerEvent::key(
+                            ::outbox::__private::Transparent::inner(self),
+                        )
+                    }
+                    fn headers(&self, __outbox_headers: &mut ::outbox::__private::Headers) {
+                        ::outbox::__private::InnerEvent::headers(
+                            ::outbox::__private::Transparent::inner(self),
+                            __outbox_headers,
+                        );
+                    }
+                    fn id(&self) -> ::core::option::Option<::outbox::__private::Uuid> {
+                        ::outbox::__private::InnerEvent::id(
+                            ::outbox::__private::Transparent::inner(self),
+                        )
+                    }
+                    fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
+                        ::outbox::__private::InnerEvent::occurred_at(
+                            ::outbox::__private::Transparent::inner(self),
+                        )
+                    }
+                    fn decode_payload<__Codec: ::outbox::__private::Decode<Self>>(
+                        __outbox_event: ::outbox::__private::EventKind<'_>,
+                        __outbox_payload: &[::core::primitive::u8],
+                    ) -> ::core::option::Option<
+                        ::core::result::Result<Self, ::outbox::__private::CodecError>,
+                    > {
+                        <__Codec as ::outbox::__private::Decode<
+                            Self,
+                        >>::decode_inner(__outbox_event, __outbox_payload)
+                    }
+                    fn older_versions() -> ::std::vec::Vec<::outbox::__private::EventDescriptor> {
+                        <[_]>::concat(
+                            &[
+                                <Placed as ::outbox::__private::DomainEvent>::older_versions(),
+                                ::outbox::__private::versions::<PlacedV1>(),
+                                <Box<
+                                    Changed<T>,
+                                > as ::outbox::__private::DomainEvent>::older_versions(),
+                            ],
+                        )
+                    }
+                }
+                #[automatically_derived]
+                impl<T> ::outbox::__private::EncodeInner for OrderEvent<T>
+                where
+                    for<'__inner> Placed: ::outbox::__private::Writable,
+                    Box<Changed<T>>: ::outbox::__private::Writable,
+                {
+                    fn encode_inner(
+                        &self,
+                        __outbox_out: &mut ::std::vec::Vec<::core::primitive::u8>,
+                    ) -> ::core::result::Result<(), ::outbox::__private::CodecError> {
+                        match self {
+                            Self::Placed { 0: __outbox_inner } => {
+                                ::outbox::__private::Writable::write(__outbox_inner, __outbox_out)
+                            }
+                            Self::Changed { event: __outbox_inner } => {
+                                ::outbox::__private::Writable::write(__outbox_inner, __outbox_out)
+                            }
+                        }
+                    }
+                }
+                #[automatically_derived]
+                impl<T> ::outbox::__private::DecodeInner for OrderEvent<T>
+                where
+                    for<'__inner> Placed: ::outbox::__private::Readable,
+                    Box<Changed<T>>: ::outbox::__private::Readable,
+                {
+                    fn decode_inner(
+                        __outbox_event: ::outbox::__private::EventKind<'_>,
+                        __outbox_payload: &[::core::primitive::u8],
+                    ) -> ::core::option::Option<
+                        ::core::result::Result<Self, ::outbox::__private::CodecError>,
+                    > {
+                        ::core::option::Option::None
+                            .or_else(|| {
+                                <Placed as ::outbox::__private::Readable>::read(
+                                        __outbox_event,
+                                        __outbox_payload,
+                                    )
+                                    .map(|__outbox_inner| {
+                                        __outbox_inner
+                                            .map(|__outbox_inner| Self::Placed { 0: __outbox_inner })
+                                    })
+                            })
+                            .or_else(|| ::outbox::__private::upcast::<
+                                PlacedV1,
+                                Self,
+                            >(__outbox_event, __outbox_payload))
+                            .or_else(|| {
+                                <Box<
+                                    Changed<T>,
+                                > as ::outbox::__private::Readable>::read(
+                                        __outbox_event,
+                                        __outbox_payload,
+                                    )
+                                    .map(|__outbox_inner| {
+                                        __outbox_inner
+                                            .map(|__outbox_inner| Self::Changed {
+                                                event: __outbox_inner,
+                                            })
+                                    })
+                            })
+                    }
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
 fn every_mistake_and_a_stub() {
     expands(
         quote! {
@@ -651,6 +807,18 @@ fn half_typed_events_never_panic() {
             }
         },
         quote!(#[event(topic = "t")] union U { #[event(key)] a: u8 }),
+        quote! {
+            #[event(transparent, crate = crate::outbox)]
+            enum Event<'a, T> where T: 'a {
+                #[event(upcast_from = a::B<T>)]
+                A(&'a T),
+                B { b: Box<u8> },
+            }
+        },
+        quote!(
+            #[event(transparent)]
+            struct Traced(Placed);
+        ),
     ];
     for item in items {
         for typed in prefixes(&item).into_iter().chain(broken(&item)) {

@@ -45,16 +45,17 @@ pub(super) fn predicates(
     bounds: Vec<TokenStream>,
 ) -> Option<TokenStream> {
     let encode = generics.type_params().next().map(|_| quote!(#codec: #private::Encode<Self>));
-    let given = generics
-        .where_clause
-        .iter()
-        .flat_map(|clause| &clause.predicates)
-        .map(ToTokens::to_token_stream);
-    let all: Vec<_> = given.chain(encode).chain(bounds).collect();
+    let all: Vec<_> = given(generics).chain(encode).chain(bounds).collect();
     (!all.is_empty()).then(|| quote!(where #(#all),*))
 }
 
-fn mentions_parameter(ty: &impl ToTokens, generics: &Generics) -> bool {
+/// The predicates of the type's own where clause.
+pub(super) fn given(generics: &Generics) -> impl Iterator<Item = TokenStream> + '_ {
+    let given = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    given.map(ToTokens::to_token_stream)
+}
+
+pub(super) fn mentions_parameter(ty: &impl ToTokens, generics: &Generics) -> bool {
     generics
         .type_params()
         .any(|parameter| mentions(ty.to_token_stream(), &parameter.ident.to_string()))

@@ -5,6 +5,7 @@ mod checks;
 mod fields;
 mod methods;
 mod payload;
+pub(super) mod transparent;
 
 use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};

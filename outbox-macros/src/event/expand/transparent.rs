@@ -1,0 +1,301 @@
+//! The tokens of an event that is another one.
+
+use proc_macro2::{Literal, Span, TokenStream, TokenTree};
+use quote::{quote, quote_spanned};
+use syn::{Lifetime, Path};
+
+use super::super::attr::Item;
+use super::super::transparent::{Inner, Transparent};
+use super::bounds::{given, mentions_parameter};
+use crate::tokens::{ends, local, located, ours, private, private_at, quiet, respanned};
+
+// Input:
+//     #[derive(DomainEvent)]
+//     #[event(transparent)]
+//     enum OrderEvent { Placed(Placed), Paid(Paid) }
+//
+// Output:
+//     const _: () = {
+//         impl Transparent for OrderEvent {
+//             const INNER: &'static [&'static [EventDescriptor]] =
+//                 &[<Placed as DomainEvent>::DESCRIPTORS, <Paid as DomainEvent>::DESCRIPTORS];
+//             fn inner(&self) -> &dyn InnerEvent {
+//                 match self { Self::Placed { 0: inner } => inner, Self::Paid { 0: inner } => inner }
+//             }
+//         }
+//         impl DomainEvent for OrderEvent {
+//             type Codec = Inner;
+//             const DESCRIPTORS: &'static [EventDescriptor] = Joined::<Self>::DESCRIPTORS;
+//             fn key(&self) -> Option<Vec<u8>> { self.inner().key() }
+//             …
+//         }
+//         impl EncodeInner for OrderEvent where for<'inner> Placed: Writable, … { … }
+//         impl DecodeInner for OrderEvent where for<'inner> Placed: Readable, … { … }
+//     };
+pub(in super::super) fn event(event: &Transparent<'_>) -> TokenStream {
+    let private = private(event.krate);
+    let expansion = Expansion { event, private: &private };
+    let (transparent, domain_event) = (expansion.transparent(), expansion.domain_event());
+    let (encode, decode) = (expansion.encode_inner(), expansion.decode_inner());
+    let checks = expansion.checks();
+    quote! {
+        const _: () = {
+            #transparent
+            #domain_event
+            #encode
+            #decode
+            #checks
+        };
+    }
+}
+
+/// A replacement for the implementation when the item is wrong.
+pub(in super::super) fn stub(item: &Item<'_>) -> TokenStream {
+    let private = private(item.attrs.krate.get());
+    let ident = located(&item.input.ident);
+    let (impl_generics, ty_generics, where_clause) = item.input.generics.split_for_impl();
+    quote! {
+        const _: () = {
+            #[automatically_derived]
+            impl #impl_generics #private::DomainEvent for #ident #ty_generics #where_clause {
+                type Codec = #private::Unreachable;
+                const DESCRIPTORS: &'static [#private::EventDescriptor] = &[];
+                fn descriptor(&self) -> &'static #private::EventDescriptor {
+                    ::core::unreachable!()
+                }
+                fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                    ::core::unreachable!()
+                }
+            }
+        };
+    }
+}
+
+struct Expansion<'e> {
+    event: &'e Transparent<'e>,
+    private: &'e TokenStream,
+}
+
+impl Expansion<'_> {
+    /// An implementation of the trait, with a bound for each field whose type has a parameter, or
+    /// for every field: a bound with a lifetime may be one that does not hold.
+    fn implementation(
+        &self,
+        of: &TokenStream,
+        bound: &TokenStream,
+        every: bool,
+        items: &TokenStream,
+    ) -> TokenStream {
+        let generics = self.event.generics;
+        let ident = located(self.event.ident);
+        let (impl_generics, ty_generics, _) = generics.split_for_impl();
+        let inner = Lifetime::new("'__inner", Span::mixed_site());
+        let bounds = self.event.inner.iter().filter_map(|of| {
+            let ty = of.field.ty;
+            if mentions_parameter(ty, generics) {
+                Some(quote!(#ty: #bound))
+            } else {
+                let ty = quiet(ty);
+                every.then(|| quote!(for<#inner> #ty: #bound))
+            }
+        });
+        let upcasts = self.event.inner.iter().filter_map(|of| of.upcast_from);
+        let upcasts = upcasts.filter(|from| mentions_parameter(from, generics)).map(|from| {
+            let (from, private) = (quiet(from), self.private);
+            quote! {
+                #from: #private::DomainEvent + #private::Readable + ::core::convert::Into<Self>,
+                <#from as #private::DomainEvent>::Codec: #private::Decode<#from>
+            }
+        });
+        let all: Vec<_> = given(generics).chain(bounds).chain(upcasts).collect();
+        let where_clause = (!all.is_empty()).then(|| quote!(where #(#all),*));
+        let allowed = self.event.allows_deprecated.then(|| quote!(#[allow(deprecated)]));
+        quote! {
+            #[automatically_derived]
+            #allowed
+            impl #impl_generics #of for #ident #ty_generics #where_clause {
+                #items
+            }
+        }
+    }
+
+    fn transparent(&self) -> TokenStream {
+        let private = self.private;
+        let descriptors = self.event.inner.iter().map(|inner| {
+            let (ty, private) = self.at_type(inner);
+            let (begin, _) = ends(inner.field.ty);
+            quote_spanned!(begin=> <#ty as #private::DomainEvent>::DESCRIPTORS)
+        });
+        let inner = self.per_inner(|_, inner| quote!(#inner));
+        let items = quote! {
+            const INNER: &'static [&'static [#private::EventDescriptor]] = &[#(#descriptors),*];
+            fn inner(&self) -> &dyn #private::InnerEvent {
+                #inner
+            }
+        };
+        let event = quote!(#private::DomainEvent);
+        self.implementation(&quote!(#private::Transparent), &event, false, &items)
+    }
+
+    fn domain_event(&self) -> TokenStream {
+        let private = self.private;
+        let [headers, kind, payload] = ["headers", "event", "payload"].map(local);
+        let inner = quote!(#private::Transparent::inner(self));
+        let older = self.older_versions();
+        let items = quote! {
+            type Codec = #private::Inner;
+            const DESCRIPTORS: &'static [#private::EventDescriptor] =
+                #private::Joined::<Self>::DESCRIPTORS;
+            fn descriptor(&self) -> &'static #private::EventDescriptor {
+                #private::InnerEvent::descriptor(#inner)
+            }
+            fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                #private::InnerEvent::key(#inner)
+            }
+            fn headers(&self, #headers: &mut #private::Headers) {
+                #private::InnerEvent::headers(#inner, #headers);
+            }
+            fn id(&self) -> ::core::option::Option<#private::Uuid> {
+                #private::InnerEvent::id(#inner)
+            }
+            fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
+                #private::InnerEvent::occurred_at(#inner)
+            }
+            fn decode_payload<__Codec: #private::Decode<Self>>(
+                #kind: #private::EventKind<'_>,
+                #payload: &[::core::primitive::u8],
+            ) -> ::core::option::Option<::core::result::Result<Self, #private::CodecError>> {
+                <__Codec as #private::Decode<Self>>::decode_inner(#kind, #payload)
+            }
+            fn older_versions() -> ::std::vec::Vec<#private::EventDescriptor> {
+                #older
+            }
+        };
+        let event = quote!(#private::Writable + #private::DomainEvent);
+        self.implementation(&quote!(#private::DomainEvent), &event, false, &items)
+    }
+
+    fn older_versions(&self) -> TokenStream {
+        let older = self.event.inner.iter().map(|inner| {
+            let (ty, private) = self.at_type(inner);
+            let upcast = inner.upcast_from.map(|from| {
+                let (begin, _) = ends(from);
+                let (private, from) = (private_at(self.event.krate, begin), quiet(from));
+                quote_spanned!(begin=> #private::versions::<#from>(),)
+            });
+            quote!(<#ty as #private::DomainEvent>::older_versions(), #upcast)
+        });
+        quote!(<[_]>::concat(&[#(#older)*]))
+    }
+
+    fn encode_inner(&self) -> TokenStream {
+        let (private, out) = (self.private, local("out"));
+        let write = self.per_inner(|_, inner| quote!(#private::Writable::write(#inner, #out)));
+        let items = quote! {
+            fn encode_inner(
+                &self,
+                #out: &mut ::std::vec::Vec<::core::primitive::u8>,
+            ) -> ::core::result::Result<(), #private::CodecError> {
+                #write
+            }
+        };
+        let writable = quote!(#private::Writable);
+        self.implementation(&quote!(#private::EncodeInner), &writable, true, &items)
+    }
+
+    fn decode_inner(&self) -> TokenStream {
+        let private = self.private;
+        let [kind, payload, inner] = ["event", "payload", "inner"].map(local);
+        let reads = self.event.inner.iter().map(|of| {
+            let (variant, member) = (variant(of), member(of));
+            let (ty, upcast) = (quiet(of.field.ty), of.upcast_from.map(|from| self.upcast(from)));
+            quote! {
+                .or_else(|| #private::read_inner::<#ty, Self>(
+                    #kind, #payload, |#inner| #variant { #member: #inner },
+                ))
+                #upcast
+            }
+        });
+        let items = quote! {
+            fn decode_inner(
+                #kind: #private::EventKind<'_>,
+                #payload: &[::core::primitive::u8],
+            ) -> ::core::option::Option<::core::result::Result<Self, #private::CodecError>> {
+                ::core::option::Option::None #(#reads)*
+            }
+        };
+        let readable = quote!(#private::Readable);
+        self.implementation(&quote!(#private::DecodeInner), &readable, true, &items)
+    }
+
+    fn upcast(&self, from: &Path) -> TokenStream {
+        let [kind, payload] = ["event", "payload"].map(local);
+        let (begin, _) = ends(from);
+        let (private, from) = (private_at(self.event.krate, begin), quiet(from));
+        let upcast = quote_spanned!(begin=> #private::upcast::<#from, Self>);
+        quote!(.or_else(|| #upcast(#kind, #payload)))
+    }
+
+    /// Checks by the compiler: no event is in two variants, and each `upcast_from` names the
+    /// version before. A generic event has nothing to evaluate.
+    fn checks(&self) -> TokenStream {
+        let (private, ident) = (self.private, located(self.event.ident));
+        if !self.event.generics.params.is_empty() {
+            return TokenStream::new();
+        }
+        let span = ours(self.event.ident.span());
+        let evaluated = quote_spanned! {span=>
+            const _: &[#private::EventDescriptor] = <#ident as #private::DomainEvent>::DESCRIPTORS;
+        };
+        let follow = self.event.inner.iter().filter_map(|inner| {
+            let from = inner.upcast_from?;
+            let (begin, _) = ends(from);
+            let (ty, from) = (quiet(inner.field.ty), quiet(from));
+            Some(quote_spanned! {begin=>
+                const _: () = ::core::assert!(
+                    #private::is_next_version(
+                        <#from as #private::DomainEvent>::DESCRIPTORS,
+                        &<#ty as #private::DomainEvent>::DESCRIPTORS[0],
+                    ),
+                    "`upcast_from` takes the type of the version before that of the event in the field, of the same topic and name",
+                );
+            })
+        });
+        quote!(#evaluated #(#follow)*)
+    }
+
+    /// `match self` with an arm for each variant.
+    fn per_inner(&self, body: impl Fn(&Inner<'_>, &TokenStream) -> TokenStream) -> TokenStream {
+        let arms = self.event.inner.iter().map(|of| {
+            let (variant, member, inner) = (variant(of), member(of), local("inner"));
+            // Located at the field's type, which is what an error is about.
+            let used = TokenTree::Ident(respanned(&inner, ends(of.field.ty).0));
+            let body = body(of, &quote!(#used));
+            quote!(#variant { #member: #inner } => #body,)
+        });
+        quote!(match self { #(#arms)* })
+    }
+
+    /// The field's type, and the crate located there.
+    fn at_type(&self, inner: &Inner<'_>) -> (TokenStream, TokenStream) {
+        let (begin, _) = ends(inner.field.ty);
+        (quiet(inner.field.ty), private_at(self.event.krate, begin))
+    }
+}
+
+fn variant(inner: &Inner<'_>) -> TokenStream {
+    match inner.variant {
+        Some(variant) => {
+            let variant = located(variant);
+            quote!(Self::#variant)
+        }
+        None => quote!(Self),
+    }
+}
+
+fn member(inner: &Inner<'_>) -> TokenTree {
+    match inner.field.ident {
+        Some(ident) => TokenTree::Ident(located(ident)),
+        None => TokenTree::Literal(Literal::usize_unsuffixed(inner.field.position)),
+    }
+}
