@@ -144,6 +144,9 @@ pub mod event {
 pub mod codec {
     //! How payloads are encoded: [`Json`] by default, or a [`Codec`] of your own.
 
+    // Errors of the compiler name these.
+    #[doc(hidden)]
+    pub use outbox_event::__private::{DecodeInner, Inner, Readable};
     #[doc(inline)]
     pub use outbox_event::{Codec, CodecError, Decode, Encode, Json, Variant};
 }

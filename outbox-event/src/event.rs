@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::codec::{Codec, CodecError, Decode, Encode};
 use crate::header::Headers;
+use crate::inner::InnerEvent;
 use crate::topic;
 
 /// Something that happened in the domain, which other systems learn of through Kafka.
@@ -78,6 +79,15 @@ pub trait DomainEvent {
     #[must_use]
     fn older_versions() -> Vec<EventDescriptor> {
         Vec::new()
+    }
+
+    /// The event without its type.
+    #[doc(hidden)]
+    fn as_inner(&self) -> &dyn InnerEvent
+    where
+        Self: Sized,
+    {
+        self
     }
 }
 

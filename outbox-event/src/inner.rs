@@ -41,15 +41,6 @@ impl<T> Decode<T> for Unreachable {
     }
 }
 
-/// A type that is written as the event in it.
-pub trait EncodeInner {
-    /// Appends the payload of the event inside.
-    ///
-    /// # Errors
-    /// Its codec's.
-    fn encode_inner(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
-}
-
 /// A type that is read as the event in it.
 pub trait DecodeInner: Sized {
     /// Reads the payload of this event. `None`: no event inside is this one.
@@ -57,13 +48,12 @@ pub trait DecodeInner: Sized {
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: EncodeInner + ?Sized> Encode<T> for Inner {
+impl<T: Transparent> Encode<T> for Inner {
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        value.encode_inner(out)
+        value.inner().write(out)
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<T: DecodeInner> Decode<T> for Inner {
     fn decode(_: &[u8]) -> Result<T, CodecError> {
         Err(CodecError::new("nothing says which event the payload is"))
@@ -116,12 +106,11 @@ macro_rules! pointers {
             }
         }
 
-        impl<$($lifetime,)? E: DomainEvent> EncodeInner for $pointer
-        where
-            E::Codec: Encode<E>,
-        {
-            fn encode_inner(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
-                E::encode_payload::<E::Codec>(self, out)
+        impl<$($lifetime,)? E: DomainEvent> Transparent for $pointer {
+            const INNER: &'static [&'static [EventDescriptor]] = &[E::DESCRIPTORS];
+
+            fn inner(&self) -> &dyn InnerEvent {
+                &**self
             }
         }
     )*};
@@ -152,13 +141,14 @@ pub trait Transparent {
 }
 
 /// An event without its type. The methods are those of [`DomainEvent`].
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::missing_errors_doc)]
 pub trait InnerEvent {
     fn descriptor(&self) -> &'static EventDescriptor;
     fn key(&self) -> Option<Vec<u8>>;
     fn headers(&self, headers: &mut Headers);
     fn id(&self) -> Option<Uuid>;
     fn occurred_at(&self) -> Option<SystemTime>;
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 
 #[diagnostic::do_not_recommend]
@@ -182,22 +172,7 @@ impl<E: DomainEvent> InnerEvent for E {
     fn occurred_at(&self) -> Option<SystemTime> {
         E::occurred_at(self)
     }
-}
 
-/// An event that can be written, whatever its codec.
-pub trait Writable {
-    /// As [`DomainEvent::encode_payload`].
-    ///
-    /// # Errors
-    /// The codec's.
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
-}
-
-#[diagnostic::do_not_recommend]
-impl<E: DomainEvent> Writable for E
-where
-    E::Codec: Encode<E>,
-{
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         self.encode_payload::<E::Codec>(out)
     }
@@ -209,7 +184,6 @@ pub trait Readable: Sized {
     fn read(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>>;
 }
 
-#[diagnostic::do_not_recommend]
 impl<E: DomainEvent> Readable for E
 where
     E::Codec: Decode<E>,
@@ -243,25 +217,15 @@ impl<T: Transparent> Joined<T> {
 const MOST_EVENTS: usize = 256;
 
 #[allow(clippy::panic)] // evaluated by the compiler: the panic is the compile error
-const fn join(lists: &[&[EventDescriptor]]) -> ([EventDescriptor; MOST_EVENTS], usize) {
+const fn join(mut lists: &[&[EventDescriptor]]) -> ([EventDescriptor; MOST_EVENTS], usize) {
     let mut joined = ([EventDescriptor::new("_", "", 1, "", &[], &[]); MOST_EVENTS], 0);
-    let mut lists = lists;
     while let [first, rest @ ..] = lists {
         let mut list = *first;
         while let [event, others @ ..] = list {
-            if joined.1 == MOST_EVENTS {
-                panic!("a transparent event has more than 256 events: make it two");
-            }
-            let mut i = 0;
-            while i < joined.1 {
-                let known = &joined.0[i];
-                if known.version == event.version && is_same_name(known, event) {
-                    panic!(
-                        "two variants of a transparent enum are the same event: a consumer could not choose between them"
-                    );
-                }
-                i += 1;
-            }
+            assert!(
+                joined.1 < MOST_EVENTS,
+                "a transparent event is more than 256 events: make it two"
+            );
             joined.0[joined.1] = *event;
             joined.1 += 1;
             list = others;
@@ -269,4 +233,34 @@ const fn join(lists: &[&[EventDescriptor]]) -> ([EventDescriptor; MOST_EVENTS], 
         lists = rest;
     }
     joined
+}
+
+/// Whether no event is in two of the lists.
+#[must_use]
+pub const fn are_distinct(mut lists: &[&[EventDescriptor]]) -> bool {
+    while let [first, rest @ ..] = lists {
+        let mut list = *first;
+        while let [event, others @ ..] = list {
+            if is_in(event, rest) {
+                return false;
+            }
+            list = others;
+        }
+        lists = rest;
+    }
+    true
+}
+
+const fn is_in(event: &EventDescriptor, mut lists: &[&[EventDescriptor]]) -> bool {
+    while let [first, rest @ ..] = lists {
+        let mut list = *first;
+        while let [other, others @ ..] = list {
+            if event.version == other.version && is_same_name(event, other) {
+                return true;
+            }
+            list = others;
+        }
+        lists = rest;
+    }
+    false
 }

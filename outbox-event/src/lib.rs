@@ -33,8 +33,8 @@ pub mod __private {
     pub use uuid::Uuid;
 
     pub use crate::inner::{
-        DecodeInner, EncodeInner, Inner, InnerEvent, Joined, Readable, Transparent, Unreachable,
-        Writable, read_inner,
+        DecodeInner, Inner, InnerEvent, Joined, Readable, Transparent, Unreachable, are_distinct,
+        read_inner,
     };
     pub use crate::topic::problem as topic_problem;
     pub use crate::variant::{decode_own, decode_variant, is_next_version, upcast, versions};

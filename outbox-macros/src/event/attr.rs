@@ -204,7 +204,7 @@ fn fields<'a>(errors: &Errors, fields: &'a Fields) -> Vec<(&'a Field, FieldAttrs
 
 /// Calls `each` with every key of every `#[event(…)]`, as it is known and as it was typed; `each`
 /// parses the value. A mistake drops its own entry, and none of those after it. Returns whether
-/// something was not a key at all, or was a `key` that is not on a field.
+/// something was not a key at all, or was a `key` or a `transparent` in the wrong place.
 fn entries(
     errors: &Errors,
     level: Level,
@@ -235,7 +235,7 @@ fn entries(
                 if level.keys().contains(&&*word) {
                     return each(&word, &key, input);
                 }
-                garbled |= word == KEY;
+                garbled |= word == KEY || word == TRANSPARENT;
                 let (meant, unknown) = level.unknown(&key);
                 if let Some(meant) = meant {
                     // A value was given, even if something is wrong with it.

@@ -613,17 +613,23 @@ fn transparent_enum() {
                     ];
                     fn inner(&self) -> &dyn ::outbox::__private::InnerEvent {
                         match self {
-                            Self::Placed { 0: __outbox_inner } => __outbox_inner,
-                            Self::Changed { event: __outbox_inner } => __outbox_inner,
+                            Self::Placed { 0: __outbox_inner } => {
+                                <Placed as ::outbox::__private::DomainEvent>::as_inner(
+                                    __outbox_inner,
+                                )
+                            }
+                            Self::Changed { event: __outbox_inner } => {
+                                <Box<
+                                    Changed<T>,
+                                > as ::outbox::__private::DomainEvent>::as_inner(__outbox_inner)
+                            }
                         }
                     }
                 }
                 #[automatically_derived]
                 impl<T> ::outbox::__private::DomainEvent for OrderEvent<T>
                 where
-                    Box<
-                        Changed<T>,
-                    >: ::outbox::__private::Writable + ::outbox::__private::DomainEvent,
+                    Box<Changed<T>>: ::outbox::__private::DomainEvent,
                 {
                     type Codec = ::outbox::__private::Inner;
                     const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = ::outbox::__private::Joined::<
@@ -678,26 +684,6 @@ fn transparent_enum() {
                     }
                 }
                 #[automatically_derived]
-                impl<T> ::outbox::__private::EncodeInner for OrderEvent<T>
-                where
-                    for<'__inner> Placed: ::outbox::__private::Writable,
-                    Box<Changed<T>>: ::outbox::__private::Writable,
-                {
-                    fn encode_inner(
-                        &self,
-                        __outbox_out: &mut ::std::vec::Vec<::core::primitive::u8>,
-                    ) -> ::core::result::Result<(), ::outbox::__private::CodecError> {
-                        match self {
-                            Self::Placed { 0: __outbox_inner } => {
-                                ::outbox::__private::Writable::write(__outbox_inner, __outbox_out)
-                            }
-                            Self::Changed { event: __outbox_inner } => {
-                                ::outbox::__private::Writable::write(__outbox_inner, __outbox_out)
-                            }
-                        }
-                    }
-                }
-                #[automatically_derived]
                 impl<T> ::outbox::__private::DecodeInner for OrderEvent<T>
                 where
                     for<'__inner> Placed: ::outbox::__private::Readable,
@@ -710,34 +696,28 @@ fn transparent_enum() {
                         ::core::result::Result<Self, ::outbox::__private::CodecError>,
                     > {
                         ::core::option::Option::None
-                            .or_else(|| {
-                                <Placed as ::outbox::__private::Readable>::read(
-                                        __outbox_event,
-                                        __outbox_payload,
-                                    )
-                                    .map(|__outbox_inner| {
-                                        __outbox_inner
-                                            .map(|__outbox_inner| Self::Placed { 0: __outbox_inner })
-                                    })
-                            })
+                            .or_else(|| ::outbox::__private::read_inner::<
+                                Placed,
+                                Self,
+                            >(
+                                __outbox_event,
+                                __outbox_payload,
+                                |__outbox_inner| Self::Placed { 0: __outbox_inner },
+                            ))
                             .or_else(|| ::outbox::__private::upcast::<
                                 PlacedV1,
                                 Self,
                             >(__outbox_event, __outbox_payload))
-                            .or_else(|| {
-                                <Box<
-                                    Changed<T>,
-                                > as ::outbox::__private::Readable>::read(
-                                        __outbox_event,
-                                        __outbox_payload,
-                                    )
-                                    .map(|__outbox_inner| {
-                                        __outbox_inner
-                                            .map(|__outbox_inner| Self::Changed {
-                                                event: __outbox_inner,
-                                            })
-                                    })
-                            })
+                            .or_else(|| ::outbox::__private::read_inner::<
+                                Box<Changed<T>>,
+                                Self,
+                            >(
+                                __outbox_event,
+                                __outbox_payload,
+                                |__outbox_inner| Self::Changed {
+                                    event: __outbox_inner,
+                                },
+                            ))
                     }
                 }
             };

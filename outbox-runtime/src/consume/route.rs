@@ -238,6 +238,12 @@ fn names(events: &[EventDescriptor]) -> String {
 
 fn two_handlers(event: &EventDescriptor, one: &str, other: &str) -> OutboxError {
     let EventDescriptor { topic, name, version, .. } = event;
+    if one == other {
+        return OutboxError::config(format!(
+            "the type of handler `{one}` is event `{name}` version {version} of topic `{topic}` in two variants, or the handler \
+             was added twice: remove one of the two. Nothing was consumed"
+        ));
+    }
     OutboxError::config(format!(
         "two handlers take event `{name}` version {version} of topic `{topic}`: `{one}` and `{other}`. An event has one \
          handler in a group, and which of them is meant is not said. If they share an enum, let each say which of its events \

@@ -7,7 +7,7 @@ use syn::{Lifetime, Path};
 use super::super::attr::Item;
 use super::super::transparent::{Inner, Transparent};
 use super::bounds::{given, mentions_parameter};
-use crate::tokens::{ends, local, located, ours, private, private_at, quiet, respanned};
+use crate::tokens::{ends, local, located, ours, private, private_at, quiet};
 
 // Input:
 //     #[derive(DomainEvent)]
@@ -20,7 +20,10 @@ use crate::tokens::{ends, local, located, ours, private, private_at, quiet, resp
 //             const INNER: &'static [&'static [EventDescriptor]] =
 //                 &[<Placed as DomainEvent>::DESCRIPTORS, <Paid as DomainEvent>::DESCRIPTORS];
 //             fn inner(&self) -> &dyn InnerEvent {
-//                 match self { Self::Placed { 0: inner } => inner, Self::Paid { 0: inner } => inner }
+//                 match self {
+//                     Self::Placed { 0: inner } => <Placed as DomainEvent>::as_inner(inner),
+//                     Self::Paid { 0: inner } => <Paid as DomainEvent>::as_inner(inner),
+//                 }
 //             }
 //         }
 //         impl DomainEvent for OrderEvent {
@@ -29,20 +32,18 @@ use crate::tokens::{ends, local, located, ours, private, private_at, quiet, resp
 //             fn key(&self) -> Option<Vec<u8>> { self.inner().key() }
 //             …
 //         }
-//         impl EncodeInner for OrderEvent where for<'inner> Placed: Writable, … { … }
 //         impl DecodeInner for OrderEvent where for<'inner> Placed: Readable, … { … }
 //     };
 pub(in super::super) fn event(event: &Transparent<'_>) -> TokenStream {
     let private = private(event.krate);
     let expansion = Expansion { event, private: &private };
     let (transparent, domain_event) = (expansion.transparent(), expansion.domain_event());
-    let (encode, decode) = (expansion.encode_inner(), expansion.decode_inner());
+    let decode = expansion.decode_inner();
     let checks = expansion.checks();
     quote! {
         const _: () = {
             #transparent
             #domain_event
-            #encode
             #decode
             #checks
         };
@@ -126,11 +127,17 @@ impl Expansion<'_> {
             let (begin, _) = ends(inner.field.ty);
             quote_spanned!(begin=> <#ty as #private::DomainEvent>::DESCRIPTORS)
         });
-        let inner = self.per_inner(|_, inner| quote!(#inner));
+        let arms = self.event.inner.iter().map(|of| {
+            let (variant, member, inner) = (variant(of), member(of), local("inner"));
+            // As it is named above: two errors that are the same are one.
+            let ((ty, private), (begin, _)) = (self.at_type(of), ends(of.field.ty));
+            let event = quote_spanned!(begin=> <#ty as #private::DomainEvent>::as_inner);
+            quote!(#variant { #member: #inner } => #event(#inner),)
+        });
         let items = quote! {
             const INNER: &'static [&'static [#private::EventDescriptor]] = &[#(#descriptors),*];
             fn inner(&self) -> &dyn #private::InnerEvent {
-                #inner
+                match self { #(#arms)* }
             }
         };
         let event = quote!(#private::DomainEvent);
@@ -171,36 +178,23 @@ impl Expansion<'_> {
                 #older
             }
         };
-        let event = quote!(#private::Writable + #private::DomainEvent);
+        let event = quote!(#private::DomainEvent);
         self.implementation(&quote!(#private::DomainEvent), &event, false, &items)
     }
 
     fn older_versions(&self) -> TokenStream {
         let older = self.event.inner.iter().map(|inner| {
             let (ty, private) = self.at_type(inner);
+            let (begin, _) = ends(inner.field.ty);
             let upcast = inner.upcast_from.map(|from| {
                 let (begin, _) = ends(from);
                 let (private, from) = (private_at(self.event.krate, begin), quiet(from));
                 quote_spanned!(begin=> #private::versions::<#from>(),)
             });
-            quote!(<#ty as #private::DomainEvent>::older_versions(), #upcast)
+            let own = quote_spanned!(begin=> <#ty as #private::DomainEvent>::older_versions);
+            quote!(#own(), #upcast)
         });
         quote!(<[_]>::concat(&[#(#older)*]))
-    }
-
-    fn encode_inner(&self) -> TokenStream {
-        let (private, out) = (self.private, local("out"));
-        let write = self.per_inner(|_, inner| quote!(#private::Writable::write(#inner, #out)));
-        let items = quote! {
-            fn encode_inner(
-                &self,
-                #out: &mut ::std::vec::Vec<::core::primitive::u8>,
-            ) -> ::core::result::Result<(), #private::CodecError> {
-                #write
-            }
-        };
-        let writable = quote!(#private::Writable);
-        self.implementation(&quote!(#private::EncodeInner), &writable, true, &items)
     }
 
     fn decode_inner(&self) -> TokenStream {
@@ -244,8 +238,15 @@ impl Expansion<'_> {
             return TokenStream::new();
         }
         let span = ours(self.event.ident.span());
-        let evaluated = quote_spanned! {span=>
-            const _: &[#private::EventDescriptor] = <#ident as #private::DomainEvent>::DESCRIPTORS;
+        let message = format!(
+            "two variants of `{ident}` are the same event, and a consumer could not choose between them\nhelp: remove one of \
+             the two"
+        );
+        let distinct = quote_spanned! {span=>
+            const _: () = ::core::assert!(
+                #private::are_distinct(<#ident as #private::Transparent>::INNER),
+                #message
+            );
         };
         let follow = self.event.inner.iter().filter_map(|inner| {
             let from = inner.upcast_from?;
@@ -261,19 +262,7 @@ impl Expansion<'_> {
                 );
             })
         });
-        quote!(#evaluated #(#follow)*)
-    }
-
-    /// `match self` with an arm for each variant.
-    fn per_inner(&self, body: impl Fn(&Inner<'_>, &TokenStream) -> TokenStream) -> TokenStream {
-        let arms = self.event.inner.iter().map(|of| {
-            let (variant, member, inner) = (variant(of), member(of), local("inner"));
-            // Located at the field's type, which is what an error is about.
-            let used = TokenTree::Ident(respanned(&inner, ends(of.field.ty).0));
-            let body = body(of, &quote!(#used));
-            quote!(#variant { #member: #inner } => #body,)
-        });
-        quote!(match self { #(#arms)* })
+        quote!(#distinct #(#follow)*)
     }
 
     /// The field's type, and the crate located there.
