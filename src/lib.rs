@@ -129,13 +129,17 @@ pub mod event {
     //! What an event is made of: its id, key, time and headers.
     //!
     //! [`#[derive(DomainEvent)]`](macro@crate::DomainEvent) needs these traits of the fields that
-    //! it uses. The common types have them already; implement one for a type of your own to make
-    //! it a [key](EventKey), a [header](HeaderValue), an [id](EventId) or a [time](EventTime).
+    //! it uses. The common types have them already. Derive one for a newtype or an enum of your
+    //! own, or implement it for any other type, to make it a [key](EventKey), a
+    //! [header](HeaderValue) or an [id](EventId). What converts into a `SystemTime` is a
+    //! [time](EventTime).
 
     #[doc(inline)]
     pub use outbox_event::{
         EventDescriptor, EventId, EventKey, EventKind, EventTime, HeaderValue, Headers, event_key,
     };
+    #[cfg(feature = "macros")]
+    pub use outbox_macros::{EventId, EventKey, HeaderValue};
     #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
     #[doc(inline)]
     pub use outbox_runtime::{DEFAULT_MAX_EVENT_BYTES, EventRecord};
@@ -234,4 +238,6 @@ mod pages {
     struct Handler;
     #[doc = include_str!("../outbox-macros/docs/example_classify.md")]
     struct Classify;
+    #[doc = include_str!("../outbox-macros/docs/example_newtypes.md")]
+    struct Newtypes;
 }

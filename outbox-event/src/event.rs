@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use uuid::Uuid;
+use uuid::{NonNilUuid, Uuid};
 
 use crate::codec::{Codec, CodecError, Decode, Encode};
 use crate::header::Headers;
@@ -168,8 +168,10 @@ impl EventDescriptor {
 /// A type that can be an event's id.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the id of an event",
-    label = "this field is marked `#[event(id)]`",
-    note = "an id is a `Uuid`, or a type of your own that implements `outbox::event::EventId`"
+    label = "this is the id of an event",
+    note = "an id is a `Uuid`",
+    note = "for a newtype of a `Uuid`, add `#[derive(outbox::event::EventId)]` to it",
+    note = "for any other type, make a `Uuid` of it: `emit` makes one itself if no field is the id"
 )]
 pub trait EventId {
     /// The id, by which consumers tell whether they have handled the event: never the same for two
@@ -183,6 +185,12 @@ impl EventId for Uuid {
     }
 }
 
+impl EventId for NonNilUuid {
+    fn event_id(&self) -> Uuid {
+        self.get()
+    }
+}
+
 impl<T: EventId> EventId for &T {
     fn event_id(&self) -> Uuid {
         (**self).event_id()
@@ -190,11 +198,14 @@ impl<T: EventId> EventId for &T {
 }
 
 /// A type that can be the time of an event: a [`SystemTime`], or what becomes one, as the times of
-/// `chrono` (`DateTime<Utc>`) and of `time` (`OffsetDateTime`) do.
+/// `chrono` (`DateTime<Utc>`), `jiff` (`Timestamp`, `Zoned`) and `time` (`OffsetDateTime`) do. A
+/// type of your own does by an `impl From<YourTime> for SystemTime`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the time of an event",
-    label = "this field is marked `#[event(occurred_at)]`",
-    note = "a time is a `SystemTime`, a `chrono::DateTime<Utc>`, a `time::OffsetDateTime`, or any type that is `Clone + Into<SystemTime>`"
+    label = "this is the time of an event",
+    note = "a time is a `SystemTime`, a `chrono::DateTime<Utc>`, a `jiff::Timestamp`, a `time::OffsetDateTime`, or any type that is `Clone + Into<SystemTime>`",
+    note = "for a newtype of your own, write `impl From<{Self}> for std::time::SystemTime`",
+    note = "a date and time without a zone is none: say of which zone it is, such as by chrono's `.and_utc()`"
 )]
 pub trait EventTime {
     /// The time.
@@ -205,5 +216,32 @@ pub trait EventTime {
 impl<T: Clone + Into<SystemTime>> EventTime for T {
     fn event_time(&self) -> SystemTime {
         self.clone().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_of_other_crates_are_times_of_events() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_234_567_890_123);
+        let of_chrono = chrono::DateTime::from_timestamp_millis(1_234_567_890_123).unwrap();
+        let east = chrono::FixedOffset::east_opt(3_600).unwrap();
+        let of_jiff = jiff::Timestamp::from_millisecond(1_234_567_890_123).unwrap();
+        let of_time = time::OffsetDateTime::from(at);
+        let times: [&dyn EventTime; 6] = [
+            &at,
+            &of_chrono,
+            &of_chrono.with_timezone(&east),
+            &of_jiff,
+            &of_jiff.to_zoned(jiff::tz::TimeZone::UTC),
+            &of_time,
+        ];
+        for time in times {
+            assert_eq!(time.event_time(), at);
+        }
     }
 }

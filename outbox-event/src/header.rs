@@ -1,13 +1,24 @@
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8,
+    NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize,
+};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use uuid::Uuid;
+use uuid::{NonNilUuid, Uuid};
 
 /// A type that can be the value of an event's header.
+///
+/// Derive it for a newtype or an enum of your own, or implement it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the value of a header",
-    label = "this field is marked `#[event(header)]`",
-    note = "a header is text, an integer, a `bool`, a `Uuid`, an `Option` of one of these (`None` leaves the header out), or a type of your own that implements `outbox::event::HeaderValue`"
+    label = "this is the value of a header",
+    note = "a header is text, an integer, a `bool`, a `Uuid`, an IP address, or an `Option` of one of these: `None` leaves the header out",
+    note = "for a newtype or an enum of your own, add `#[derive(outbox::event::HeaderValue)]` to it",
+    note = "for a type of another crate, wrap it:\nstruct Header({Self});\nimpl outbox::event::HeaderValue for Header {{\n    fn header_value(&self) -> Option<std::borrow::Cow<'_, str>> {{\n        Some(self.0.to_string().into())\n    }}\n}}"
 )]
 pub trait HeaderValue {
     /// The value as text; `None` leaves the header out.
@@ -88,16 +99,21 @@ impl<T: HeaderValue> HeaderValue for Option<T> {
     }
 }
 
-impl<T: HeaderValue + ?Sized> HeaderValue for &T {
-    fn header_value(&self) -> Option<Cow<'_, str>> {
-        (**self).header_value()
-    }
+macro_rules! deref_headers {
+    ($([$($bound:tt)*] $type:ty;)*) => {$(
+        impl<T: HeaderValue + ?Sized $($bound)*> HeaderValue for $type {
+            fn header_value(&self) -> Option<Cow<'_, str>> {
+                (**self).header_value()
+            }
+        }
+    )*};
 }
-
-impl<T: HeaderValue + ToOwned + ?Sized> HeaderValue for Cow<'_, T> {
-    fn header_value(&self) -> Option<Cow<'_, str>> {
-        (**self).header_value()
-    }
+deref_headers! {
+    [] &T;
+    [] Box<T>;
+    [] Rc<T>;
+    [] Arc<T>;
+    [+ ToOwned] Cow<'_, T>;
 }
 
 macro_rules! display_headers {
@@ -109,4 +125,9 @@ macro_rules! display_headers {
         }
     )*};
 }
-display_headers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char Uuid);
+display_headers! {
+    u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char Uuid NonNilUuid
+    NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroUsize
+    NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize
+    IpAddr Ipv4Addr Ipv6Addr SocketAddr
+}

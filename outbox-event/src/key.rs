@@ -1,8 +1,13 @@
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroIsize, NonZeroU8,
+    NonZeroU16, NonZeroU32, NonZeroU64, NonZeroU128, NonZeroUsize,
+};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use uuid::Uuid;
+use uuid::{NonNilUuid, Uuid};
 
 /// A type that can be (a part of) an event's key.
 ///
@@ -11,22 +16,28 @@ use uuid::Uuid;
 /// in its hyphenated form, so that keys are readable in Kafka's tools and equal to those of
 /// producers in other languages.
 ///
-/// Implement it for your own id types:
+/// Derive it for a newtype or an enum of your own. Implement it for a type of another crate, in a
+/// newtype:
 ///
 /// ```
 /// # use outbox::event::EventKey;
+/// #[derive(EventKey)]
 /// struct CustomerId(u64);
 ///
-/// impl EventKey for CustomerId {
+/// struct Site(std::path::PathBuf);
+///
+/// impl EventKey for Site {
 ///     fn write_key(&self, out: &mut Vec<u8>) {
-///         self.0.write_key(out);
+///         out.extend_from_slice(self.0.to_string_lossy().as_bytes());
 ///     }
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of an event",
-    label = "this field is marked `#[event(key)]`",
-    note = "a key is text, an integer, a `Uuid`, or a type of your own that implements `outbox::event::EventKey`"
+    label = "this is the key of an event, or a part of it",
+    note = "a key is text, an integer, a `bool`, a `Uuid`, an IP address or bytes",
+    note = "for a newtype or an enum of your own, add `#[derive(outbox::event::EventKey)]` to it",
+    note = "for a type of another crate, wrap it:\nstruct Key({Self});\nimpl outbox::event::EventKey for Key {{\n    fn write_key(&self, out: &mut Vec<u8>) {{\n        out.extend_from_slice(self.0.to_string().as_bytes());\n    }}\n}}"
 )]
 pub trait EventKey {
     /// Appends the key's bytes.
@@ -71,10 +82,22 @@ impl EventKey for [u8] {
     }
 }
 
+impl<const N: usize> EventKey for [u8; N] {
+    fn write_key(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+}
+
 impl EventKey for Uuid {
     fn write_key(&self, out: &mut Vec<u8>) {
         let mut buffer = Uuid::encode_buffer();
         out.extend_from_slice(self.hyphenated().encode_lower(&mut buffer).as_bytes());
+    }
+}
+
+impl EventKey for NonNilUuid {
+    fn write_key(&self, out: &mut Vec<u8>) {
+        self.get().write_key(out);
     }
 }
 
@@ -87,7 +110,12 @@ macro_rules! display_keys {
         }
     )*};
 }
-display_keys!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize char bool);
+display_keys! {
+    u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize char bool
+    NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroUsize
+    NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 NonZeroIsize
+    IpAddr Ipv4Addr Ipv6Addr SocketAddr
+}
 
 macro_rules! deref_keys {
     ($([$($generics:tt)*] $type:ty;)*) => {$(
@@ -111,6 +139,18 @@ deref_keys! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_written_as_they_are_read() {
+        let written = |key: &dyn EventKey| String::from_utf8(event_key(&[key])).unwrap();
+        assert_eq!(written(&NonZeroU64::MIN), "1");
+        assert_eq!(written(&NonZeroI128::MIN), i128::MIN.to_string());
+        assert_eq!(written(b"ab"), "ab");
+        assert_eq!(written(&IpAddr::V6(Ipv6Addr::LOCALHOST)), "::1");
+        assert_eq!(written(&SocketAddr::from(([127, 0, 0, 1], 80))), "127.0.0.1:80");
+        let id = Uuid::from_u128(7);
+        assert_eq!(written(&NonNilUuid::new(id).unwrap()), id.to_string());
+    }
 
     #[test]
     fn parts_of_a_compound_key_cannot_run_into_each_other() {

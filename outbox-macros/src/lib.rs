@@ -14,6 +14,7 @@ mod event;
 mod function;
 mod grammar;
 mod handler;
+mod newtype;
 mod symbol;
 #[cfg(test)]
 mod testing;
@@ -263,8 +264,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///   Tx<'_, Postgres>`.
 /// - The context is recognised by the name of its type, `EventContext`.
 /// - `Result<(), E>` is the standard library's, or that of `anyhow` or `eyre`. Another type of this
-///   name and form, whose error is not its second argument, needs its path: `error_stack::Result<(),
-///   E>`.
+///   name and form, whose error is not its second argument, needs its path:
+///   `error_stack::Result<(), E>`.
 #[proc_macro_attribute]
 pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
     handler::attribute(args.into(), item.into()).into()
@@ -285,4 +286,52 @@ pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Classify, attributes(classify))]
 pub fn derive_classify(input: TokenStream) -> TokenStream {
     classify::derive(input.into()).into()
+}
+
+/// Implements `EventKey`, so that a field of the type can be `#[event(key)]`: for a newtype, for a
+/// struct of several fields, and for an enum whose variants have no fields.
+///
+#[doc = include_str!("../docs/example_newtypes.md")]
+///
+/// | type | its key |
+/// |---|---|
+/// | a newtype | the key of what it wraps. A field of type `PhantomData` does not count |
+/// | a struct of several fields | their keys, made one key in the way of several `#[event(key)]` fields |
+/// | an enum | the name of the variant |
+///
+/// | Attribute | On | Meaning |
+/// |---|---|---|
+/// | `#[event(rename = "…")]` | variant | the text of this variant |
+/// | `#[event(rename_all = "…")]` | enum | the case of all names: those of serde, such as `"snake_case"` |
+/// | `#[event(crate = path)]` | type | the path of the crate `outbox`, if it is re-exported |
+///
+/// Without an attribute of ours, `#[serde(rename = "…")]` and `#[serde(rename_all = "…")]` say the
+/// text: it is then the same in the key and in a JSON payload.
+///
+/// The text decides the partition of an event, and so the order: when it changes, events before and
+/// after have no order with each other.
+#[proc_macro_derive(EventKey, attributes(event))]
+pub fn derive_event_key(input: TokenStream) -> TokenStream {
+    newtype::derive(newtype::Target::Key, input.into()).into()
+}
+
+/// Implements `HeaderValue`, so that a field of the type can be `#[event(header)]`: for a newtype
+/// the value of what it wraps, and for an enum whose variants have no fields the name of the
+/// variant.
+///
+/// The attributes are those of `#[derive(EventKey)]`.
+///
+#[doc = include_str!("../docs/example_newtypes.md")]
+#[proc_macro_derive(HeaderValue, attributes(event))]
+pub fn derive_header_value(input: TokenStream) -> TokenStream {
+    newtype::derive(newtype::Target::Header, input.into()).into()
+}
+
+/// Implements `EventId` for a newtype of a `Uuid` or of another `EventId`, so that a field of the
+/// type can be `#[event(id)]`.
+///
+#[doc = include_str!("../docs/example_newtypes.md")]
+#[proc_macro_derive(EventId, attributes(event))]
+pub fn derive_event_id(input: TokenStream) -> TokenStream {
+    newtype::derive(newtype::Target::Id, input.into()).into()
 }

@@ -11,6 +11,8 @@ pub(crate) const KEYLESS: &str = "keyless";
 pub(crate) const DUPLICATE: &str = "duplicate";
 pub(crate) const UPCAST_FROM: &str = "upcast_from";
 pub(crate) const CRATE: &str = "crate";
+pub(crate) const RENAME: &str = "rename";
+pub(crate) const RENAME_ALL: &str = "rename_all";
 
 pub(crate) const KEY: &str = "key";
 pub(crate) const HEADER: &str = "header";

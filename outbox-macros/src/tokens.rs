@@ -1,8 +1,8 @@
 //! Spans, and where the runtime lives.
 
-use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote};
-use syn::Path;
+use proc_macro2::{Group, Ident, Literal, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{Path, Type};
 
 /// The crate: `::outbox`, or the path of `crate = …`.
 pub(crate) fn outbox(krate: Option<&Path>) -> TokenStream {
@@ -42,6 +42,27 @@ pub(crate) fn ends(tokens: impl ToTokens) -> (Span, Span) {
     let begin = first.span();
     let end = tokens.last().map_or(begin, |last| last.span());
     (ours(begin), ours(end))
+}
+
+/// `&self.field`, located at the field's type.
+pub(crate) fn field_of_self(ident: Option<&Ident>, position: usize, ty: &Type) -> TokenStream {
+    let (begin, end) = ends(ty);
+    // The hygiene of the method's own `&self`.
+    let (begin, end) = (begin.resolved_at(Span::call_site()), end.resolved_at(Span::call_site()));
+    let member = member(ident, position, end);
+    quote_spanned!(begin=> &self.#member)
+}
+
+/// The name of a field, or its position in a tuple.
+pub(crate) fn member(ident: Option<&Ident>, position: usize, span: Span) -> TokenTree {
+    match ident {
+        Some(ident) => TokenTree::Ident(respanned(ident, span)),
+        None => {
+            let mut position = Literal::usize_unsuffixed(position);
+            position.set_span(span);
+            TokenTree::Literal(position)
+        }
+    }
 }
 
 /// The user's `ident` at `span`, which is one of [`ours`]. It is in our edition then, in which some

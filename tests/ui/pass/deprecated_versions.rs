@@ -5,8 +5,9 @@
 #![allow(dead_code)]
 
 use outbox::DomainEvent;
-use outbox::codec::{Codec, CodecError, Encode};
+use outbox::codec::{Codec, CodecError, Encode, Json};
 use outbox::consume::Classify;
+use outbox::event::EventKind;
 use serde::{Deserialize, Serialize};
 
 /// Only what is in here may use what is deprecated in here.
@@ -111,9 +112,13 @@ pub enum OldError {
     One,
 }
 
+const AT_1970: &str = r#"{"customer": "ada", "at": {"secs_since_epoch": 0, "nanos_since_epoch": 0}}"#;
+
 fn main() {
-    let read = OrderPlaced::older_version(1, br#"{"customer": "ada", "at": {"secs_since_epoch": 0, "nanos_since_epoch": 0}}"#);
+    let (event, payload) = (EventKind::new("orders", "order.placed", 1), AT_1970.as_bytes());
+    let read = OrderPlaced::decode_payload::<Json>(event, payload);
     assert_eq!(read.unwrap().unwrap().currency, "EUR");
-    let read = Changed::<u8>::older_version(1, br#"{"id": 1, "to": 2}"#);
+    let event = EventKind::new("changes", "Changed", 1);
+    let read = Changed::<u8>::decode_payload::<Json>(event, br#"{"id": 1, "to": 2}"#);
     assert_eq!(read.unwrap().unwrap().to, 2);
 }

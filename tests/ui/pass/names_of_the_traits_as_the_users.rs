@@ -2,7 +2,8 @@
 #![allow(dead_code)]
 
 use outbox::consume::{Classify, ErrorClass};
-use outbox::event::{EventDescriptor, Headers};
+use outbox::codec::Json;
+use outbox::event::{EventDescriptor, EventKind, Headers};
 use outbox::DomainEvent;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +47,13 @@ impl PictureTaken {
     pub fn descriptor(&self) -> &'static str {
         "own"
     }
-    pub fn older_version() -> &'static str {
+    pub fn older_versions() -> &'static str {
+        "own"
+    }
+    pub fn decode_payload(_: &[u8]) -> &'static str {
+        "own"
+    }
+    pub fn encode_payload(&self) -> &'static str {
         "own"
     }
 }
@@ -55,7 +62,7 @@ impl PictureTakenV1 {
     pub const CONTENT_TYPE: &'static str = "image/png";
     pub const DESCRIPTORS: u8 = 1;
 
-    pub fn older_version() -> &'static str {
+    pub fn older_versions() -> &'static str {
         "own"
     }
 }
@@ -118,7 +125,10 @@ fn main() {
     assert_eq!(DomainEvent::key(&event).as_deref(), Some(&b"7"[..]));
     assert_eq!(DomainEvent::id(&event), Some(uuid::Uuid::from_u128(1)));
     assert_eq!(DomainEvent::occurred_at(&event), Some(std::time::UNIX_EPOCH));
-    let read = <PictureTaken as DomainEvent>::older_version(1, br#"{"key": 8}"#);
+    let read = <PictureTaken as DomainEvent>::decode_payload::<Json>(
+        EventKind::new("pictures", "picture.taken", 1),
+        br#"{"key": 8}"#,
+    );
     assert_eq!(read.unwrap().unwrap().key, 8);
     assert_eq!(described(&Picture::Codec(1)).0.name, "Codec");
     assert_eq!(described(&Picture::descriptor { key: 1 }).0.content_type, "application/json");

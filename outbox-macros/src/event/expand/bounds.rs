@@ -5,6 +5,7 @@ use quote::{ToTokens, quote};
 use syn::Generics;
 
 use super::super::model::{Event, Part};
+use super::fields::referent;
 use crate::tokens::{mentions, quiet};
 
 /// The type's own where clause, and a bound for each type that depends on a type parameter. A type
@@ -25,8 +26,11 @@ pub(super) fn where_clause(
         let headers = kind.headers.iter().map(|header| &header.part);
         bounds.extend(headers.filter_map(|part| of(part, quote!(#private::HeaderValue))));
         bounds.extend(kind.id.iter().filter_map(|part| of(part, quote!(#private::EventId))));
+        let times = kind.occurred_at.iter().map(|part| referent(part.ty).unwrap_or(part.ty));
         bounds.extend(
-            kind.occurred_at.iter().filter_map(|part| of(part, quote!(#private::EventTime))),
+            times
+                .filter(|ty| mentions_parameter(ty, event.generics))
+                .map(|ty| quote!(#ty: #private::EventTime)),
         );
         if let Some(from) = kind.upcast_from.filter(|from| mentions_parameter(from, event.generics))
         {

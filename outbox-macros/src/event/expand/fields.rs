@@ -1,10 +1,11 @@
 //! How a method reads the fields of an event: those of `self`, or those of each variant.
 
-use proc_macro2::{Ident, Literal, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote};
+use syn::Type;
 
 use super::super::model::{Event, Kind, Part};
-use crate::tokens::{ends, local, located, respanned};
+use crate::tokens::{ends, field_of_self, local, located, member};
 
 // Input (struct):  the parts `a` and `b`
 // Output:          some([&self.a, &self.b])
@@ -17,7 +18,7 @@ use crate::tokens::{ends, local, located, respanned};
 pub(super) fn per_kind<'a>(
     event: &'a Event<'_>,
     parts: impl Fn(&'a Kind<'a>) -> Vec<&'a Part<'a>>,
-    some: impl Fn(&Kind<'_>, &[TokenStream]) -> TokenStream,
+    some: impl Fn(&'a Kind<'a>, &[TokenStream]) -> TokenStream,
     none: &TokenStream,
 ) -> TokenStream {
     let mut arms = TokenStream::new();
@@ -25,7 +26,10 @@ pub(super) fn per_kind<'a>(
     for kind in &event.kinds {
         let parts = parts(kind);
         let Some(variant) = kind.variant else {
-            let fields: Vec<_> = parts.iter().map(|part| field_of_self(part)).collect();
+            let fields: Vec<_> = parts
+                .iter()
+                .map(|part| field_of_self(part.ident, part.position, part.ty))
+                .collect();
             return if fields.is_empty() { none.clone() } else { some(kind, &fields) };
         };
         let variant = located(variant);
@@ -33,7 +37,7 @@ pub(super) fn per_kind<'a>(
             without.push(quote!(Self::#variant { .. }));
             continue;
         }
-        let members = parts.iter().map(|part| member(part, ends(part.ty).0));
+        let members = parts.iter().map(|part| member(part.ident, part.position, ends(part.ty).0));
         let bindings: Vec<_> = (0..parts.len()).map(|i| local(&format!("field{i}"))).collect();
         // Located at the field's type, which is what an error is about.
         let uses: Vec<_> =
@@ -47,28 +51,18 @@ pub(super) fn per_kind<'a>(
     quote!(match self { #arms })
 }
 
-/// `&self.field`, located at the field's type.
-fn field_of_self(part: &Part<'_>) -> TokenStream {
-    let (begin, end) = ends(part.ty);
-    // The hygiene of the method's own `&self`.
-    let (begin, end) = (begin.resolved_at(Span::call_site()), end.resolved_at(Span::call_site()));
-    let member = member(part, end);
-    quote_spanned!(begin=> &self.#member)
-}
-
 fn at_type(part: &Part<'_>, binding: &Ident) -> TokenStream {
     let mut binding = binding.clone();
     binding.set_span(ends(part.ty).0);
     binding.into_token_stream()
 }
 
-fn member(part: &Part<'_>, span: Span) -> TokenTree {
-    match part.ident {
-        Some(ident) => TokenTree::Ident(respanned(ident, span)),
-        None => {
-            let mut position = Literal::usize_unsuffixed(part.position);
-            position.set_span(span);
-            TokenTree::Literal(position)
-        }
+/// The type behind all references, if it is one.
+pub(super) fn referent(ty: &Type) -> Option<&Type> {
+    match ty {
+        Type::Group(group) => referent(&group.elem),
+        Type::Paren(paren) => referent(&paren.elem),
+        Type::Reference(reference) => Some(referent(&reference.elem).unwrap_or(&reference.elem)),
+        _ => None,
     }
 }

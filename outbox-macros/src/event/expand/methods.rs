@@ -4,7 +4,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
 use super::super::model::{Event, Kind, Part};
-use super::fields::per_kind;
+use super::fields::{per_kind, referent};
 use crate::tokens::{local, located};
 
 /// All methods. Those that no kind of the event needs are left to the trait's defaults.
@@ -74,7 +74,7 @@ fn headers(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
 }
 
 fn id(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
-    let body = optional(event, |kind| kind.id.as_ref(), &quote!(#private::EventId::event_id))?;
+    let body = optional(event, |kind| kind.id.as_ref(), |_| quote!(#private::EventId::event_id))?;
     Some(quote! {
         fn id(&self) -> ::core::option::Option<#private::Uuid> {
             #body
@@ -83,11 +83,12 @@ fn id(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
 }
 
 fn occurred_at(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> {
-    let body = optional(
-        event,
-        |kind| kind.occurred_at.as_ref(),
-        &quote!(#private::EventTime::event_time),
-    )?;
+    // What a reference refers to is named, since a reference itself is no time.
+    let witness = |part: &Part<'_>| match referent(part.ty) {
+        Some(ty) => quote!(<#ty as #private::EventTime>::event_time),
+        None => quote!(#private::EventTime::event_time),
+    };
+    let body = optional(event, |kind| kind.occurred_at.as_ref(), witness)?;
     Some(quote! {
         fn occurred_at(&self) -> ::core::option::Option<::std::time::SystemTime> {
             #body
@@ -100,13 +101,16 @@ fn occurred_at(event: &Event<'_>, private: &TokenStream) -> Option<TokenStream> 
 fn optional<'a>(
     event: &'a Event<'_>,
     part: impl Fn(&'a Kind<'a>) -> Option<&'a Part<'a>>,
-    witness: &TokenStream,
+    witness: impl Fn(&Part<'_>) -> TokenStream,
 ) -> Option<TokenStream> {
     event.kinds.iter().any(|kind| part(kind).is_some()).then(|| {
         per_kind(
             event,
             |kind| part(kind).into_iter().collect(),
-            |_, value| quote!(::core::option::Option::Some(#witness(#(#value),*))),
+            |kind, value| {
+                let witness = part(kind).map(&witness);
+                quote!(::core::option::Option::Some(#witness(#(#value),*)))
+            },
             &quote!(::core::option::Option::None),
         )
     })
