@@ -9,8 +9,8 @@
 use std::error::Error;
 
 use outbox::codec::{Codec, CodecError, Decode, Encode};
-use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{DomainEvent, Outbox, OutboxTx, Relay, event_handler};
+use outbox::testing::{Delivery, HandlerTest, TestMessage, emitted};
+use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
 use sqlx::Sqlite;
 use sqlx::sqlite::SqlitePoolOptions;
 
@@ -63,10 +63,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut tx = outbox.begin().await?;
     tx.emit(event)?;
     tx.commit().await?;
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await?;
-    for event in kafka.published() {
-        println!("{}: {}", event.content_type, str::from_utf8(&event.payload.unwrap_or_default())?);
+    for event in emitted(&outbox).await?.iter() {
+        let payload = str::from_utf8(event.payload.as_deref().unwrap_or_default())?;
+        println!("{}: {payload}", event.content_type);
     }
 
     let handler = HandlerTest::new(outbox, show())?;

@@ -10,8 +10,8 @@
 
 use std::error::Error;
 
-use outbox::testing::MemoryPublisher;
-use outbox::{DomainEvent, Outbox, Relay};
+use outbox::testing::emitted;
+use outbox::{DomainEvent, Outbox};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqlitePoolOptions;
 
@@ -40,13 +40,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     tx.commit().await?;
 
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox, kafka.clone()).drain().await?;
     let mut changes = Vec::new();
-    for event in kafka.published() {
-        let change: StockChanged = serde_json::from_slice(&event.payload.unwrap_or_default())?;
-        let key = String::from_utf8(event.key.unwrap_or_default())?;
-        changes.push((key, change.by));
+    let emitted = emitted(&outbox).await?;
+    for (event, change) in emitted.iter().zip(emitted.of::<StockChanged>()?) {
+        changes.push((String::from_utf8(event.key.clone().unwrap_or_default())?, change.by));
     }
     // Between keys there is no order. A stable sort keeps the order within each key.
     changes.sort_by(|(one, _), (other, _)| one.cmp(other));

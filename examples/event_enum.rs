@@ -11,8 +11,8 @@
 
 use std::error::Error;
 
-use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{DomainEvent, Outbox, OutboxTx, Relay, event_handler};
+use outbox::testing::{Delivery, HandlerTest, TestMessage, emitted};
+use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -67,10 +67,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tx.emit(event)?;
     }
     tx.commit().await?;
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox.clone(), kafka.clone()).drain().await?;
-    for event in kafka.published() {
-        println!("{:16} {}", event.name, String::from_utf8(event.payload.unwrap_or_default())?);
+    for event in emitted(&outbox).await?.iter() {
+        let payload = str::from_utf8(event.payload.as_deref().unwrap_or_default())?;
+        println!("{:16} {payload}", event.name);
     }
     let handler = HandlerTest::new(outbox, follow())?;
     for event in &events {

@@ -1,8 +1,8 @@
 //! Fields that are headers too: what a consumer, a filter or a router reads without the payload.
 //!
 //! ```text
-//! published: [("tenant", "acme"), ("x-priority", "3")]
-//! published: [("x-priority", "1")]
+//! emitted: [("tenant", "acme"), ("x-priority", "3")]
+//! emitted: [("x-priority", "1")]
 //! apples for Some("acme"), priority Some("3")
 //! pears for None, priority Some("1")
 //! ```
@@ -10,8 +10,8 @@
 use std::error::Error;
 
 use outbox::consume::EventContext;
-use outbox::testing::{HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{DomainEvent, Outbox, OutboxTx, Relay, event_handler};
+use outbox::testing::{HandlerTest, TestMessage, emitted};
+use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -53,13 +53,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         OrderPlaced { item: "pears".into(), tenant: None, priority: 1 },
     ];
 
+    let mut tx = outbox.begin().await?;
     for order in &orders {
-        let mut tx = outbox.begin().await?;
         tx.emit(order)?;
-        tx.commit().await?;
-        let kafka = MemoryPublisher::new();
-        Relay::new(outbox.clone(), kafka.clone()).drain().await?;
-        println!("published: {:?}", kafka.published()[0].headers.iter().collect::<Vec<_>>());
+    }
+    tx.commit().await?;
+    for event in emitted(&outbox).await?.iter() {
+        println!("emitted: {:?}", event.headers.iter().collect::<Vec<_>>());
     }
 
     let handler = HandlerTest::new(outbox, route())?;

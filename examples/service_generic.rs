@@ -7,10 +7,8 @@
 
 use std::error::Error;
 
-use outbox::testing::MemoryPublisher;
-use outbox::{
-    DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx, Relay, transactional_outbox,
-};
+use outbox::testing::emitted;
+use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx, transactional_outbox};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{Executor, Pool, Postgres, Sqlite, pool::PoolOptions};
 
@@ -59,7 +57,7 @@ async fn run<DB: Orders>(pool: Pool<DB>) -> Result<(), OutboxError> {
     let outbox = Outbox::new(pool);
     outbox.migrate().await?;
     let orders = OrderService { outbox: outbox.clone() }.place_order("alice").await?;
-    let events = Relay::new(outbox, MemoryPublisher::new()).drain().await?;
+    let events = emitted(&outbox).await?.len();
     println!("{}: {orders} order, {events} event", DB::NAME);
     Ok(())
 }

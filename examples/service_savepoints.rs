@@ -5,31 +5,31 @@
 //! apples: reserved
 //! pears: not reserved
 //! plums: reserved
-//! published: {"customer":"alice","what":"reserved apples"}
-//! published: {"customer":"alice","what":"reserved plums"}
-//! published: {"customer":"alice","what":"order of 2 items"}
+//! event: reserved apples
+//! event: reserved plums
+//! event: order of 2 items
 //! ```
 
 use std::error::Error;
 
-use outbox::testing::MemoryPublisher;
-use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, Relay, transactional_outbox};
-use serde::Serialize;
+use outbox::testing::emitted;
+use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, transactional_outbox};
+use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Executor, Sqlite};
 
 /// What happened to alice's order.
-#[derive(Serialize, DomainEvent)]
+#[derive(Serialize, Deserialize, DomainEvent)]
 #[event(topic = "orders")]
 struct Happened {
     #[event(key)]
-    customer: &'static str,
+    customer: String,
     what: String,
 }
 
 impl Happened {
     fn to_alice(what: impl Into<String>) -> Self {
-        Self { customer: "alice", what: what.into() }
+        Self { customer: "alice".into(), what: what.into() }
     }
 }
 
@@ -70,10 +70,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     place_order(&outbox, &["apples", "pears", "plums"]).await?;
 
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox, kafka.clone()).drain().await?;
-    for event in kafka.published() {
-        println!("published: {}", String::from_utf8(event.payload.unwrap_or_default())?);
+    for event in emitted(&outbox).await?.of::<Happened>()? {
+        println!("event: {}", event.what);
     }
     Ok(())
 }

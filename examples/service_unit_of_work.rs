@@ -3,21 +3,22 @@
 //! ```text
 //! alice: 7 euros
 //! bob: -2 euros, so nothing of it is kept
-//! published: EurosSpent
-//! published: OrderPlaced
+//! events: ["euros.spent", "order.placed"]
 //! ```
 
 use std::error::Error;
 
-use outbox::testing::MemoryPublisher;
-use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, Relay};
+use outbox::testing::emitted;
+use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Executor, Sqlite};
 
 #[derive(serde::Serialize, DomainEvent)]
 #[event(topic = "shop")]
 enum ShopEvent<'a> {
+    #[event(name = "euros.spent")]
     EurosSpent(#[event(key)] &'a str, i64),
+    #[event(name = "order.placed")]
     OrderPlaced(#[event(key)] &'a str),
 }
 
@@ -34,8 +35,9 @@ impl UnitOfWork {
     async fn spend(&mut self, customer: &str, euros: i64) -> Result<i64, OutboxError> {
         let update = "update customer set euros = euros - $1 where name = $2 returning euros";
         let update = sqlx::query_scalar(update).bind(euros).bind(customer);
+        let left = update.fetch_one(&mut self.tx).await?;
         self.tx.emit(ShopEvent::EurosSpent(customer, euros))?;
-        Ok(update.fetch_one(&mut self.tx).await?)
+        Ok(left)
     }
 
     async fn add_order(&mut self, customer: &str) -> Result<(), OutboxError> {
@@ -71,10 +73,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{customer}: {left} euros");
     }
 
-    let kafka = MemoryPublisher::new();
-    Relay::new(outbox, kafka.clone()).drain().await?;
-    for event in kafka.published() {
-        println!("published: {}", event.name);
-    }
+    println!("events: {:?}", emitted(&outbox).await?.names());
     Ok(())
 }
