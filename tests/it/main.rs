@@ -46,6 +46,7 @@ mod shutdown;
 mod sizes;
 mod store_conformance;
 mod testkit;
+mod testkit_handlers;
 mod tombstones;
 mod transaction_options;
 mod transactional;

@@ -1,18 +1,13 @@
 //! The test kit finds the bugs that it is made for, says where, and does not complain about code
 //! that is right.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use outbox::consume::{ErrorClass, EventContext, EventHandler, HandlerOptions};
 use outbox::testing::{
-    Emitted, FaultyPublisher, Finding, HandlerTest, MemoryPublisher, Seed, TestMessage,
-    at_every_await, emitted,
+    Emitted, FaultyPublisher, Finding, MemoryPublisher, Seed, at_every_await, emitted,
 };
-use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx, transactional_outbox};
+use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, transactional_outbox};
 use sqlx::{Executor, Postgres, Sqlite};
-use uuid::Uuid;
 
 use crate::support::relays::drain_to;
 use crate::support::{self, OrderCreated, POSTGRES, commit, migrated};
@@ -21,27 +16,21 @@ on_every_store! {
     a_call_that_never_ends_never_waits_fails_or_panics_is_told
     a_faulty_publisher_loses_no_event_and_keeps_the_order_of_keys
     what_was_emitted_is_read_and_decoded
-    a_handler_that_calls_another_service_is_found_to_call_it_twice
-    a_handler_that_fails_by_itself_is_given_up_and_its_key_continues
-    two_events_of_one_id_are_found
-    all_handlers_of_a_group_get_their_events
 }
 
-const TABLES: &str = "\
-create table orders (n bigint); create table stock (name text primary key, n bigint);
-insert into stock values ('apples', 0)";
+const TABLES: &str = "create table orders (n bigint)";
 
 #[derive(Debug, serde::Serialize, serde::Deserialize, DomainEvent)]
 #[event(topic = "order-events", name = "order.settled")]
-struct OrderPaid {
+pub struct OrderPaid {
     #[event(key)]
-    customer: String,
-    n: i64,
+    pub customer: String,
+    pub n: i64,
 }
 
 /// What the finding says has all of these.
 #[track_caller]
-fn says<T: std::fmt::Debug>(found: Result<T, Finding>, words: &[&str]) {
+pub fn says<T: std::fmt::Debug>(found: Result<T, Finding>, words: &[&str]) {
     let found = found.unwrap_err().to_string();
     for words in words {
         assert!(found.contains(words), "no {words:?} in: {found}");
@@ -218,80 +207,11 @@ mod on_postgres {
         let found = orders.checked(|| orders.place_outside_of_tx(n())).await;
         says(found, &["dropped at its await ", "the check failed: ", "orders without events"]);
     }
-
-    #[tokio::test]
-    async fn a_handler_that_writes_by_the_pool_is_found_to_write_twice() {
-        let orders = orders().await;
-        let by_pool = handled_is_written(&orders, By::Pool).await;
-        says(by_pool, &["the check failed: ", "killed ", "do it on `tx`", "OUTBOX_SEED=7"]);
-        let orders = self::orders().await;
-        let handled = handled_is_written(&orders, By::Tx).await.unwrap();
-        assert_eq!(handled, 12);
-    }
-
-    #[tokio::test]
-    async fn a_handler_that_reads_and_then_writes_is_found_to_lose_what_others_write() {
-        let orders = orders().await;
-        let found = handled_is_written(&orders, By::TxAfterReading).await;
-        says(found, &["the check failed: ", "at the same time"]);
-    }
-
-    #[derive(Clone, Copy, PartialEq)]
-    enum By {
-        Tx,
-        TxAfterReading,
-        Pool,
-    }
-
-    /// Counts orders in a row of the table `stock`.
-    struct Count(By, Outbox<Postgres>);
-
-    impl EventHandler<Postgres> for Count {
-        type Event = OrderCreated;
-        type Error = sqlx::Error;
-
-        async fn handle(
-            &self,
-            tx: &mut OutboxTx<'_, Postgres>,
-            _: OrderCreated,
-            _: &EventContext,
-        ) -> Result<(), sqlx::Error> {
-            let add = "update stock set n = n + 1";
-            match self.0 {
-                By::Tx => tx.execute(add).await?,
-                By::Pool => self.1.pool().execute(add).await?,
-                By::TxAfterReading => {
-                    let n: i64 =
-                        sqlx::query_scalar("select n from stock").fetch_one(&mut *tx).await?;
-                    let set = sqlx::query("update stock set n = $1").bind(n + 1);
-                    set.execute(&mut *tx).await?
-                }
-            };
-            Ok(())
-        }
-    }
-
-    async fn handled_is_written(orders: &Orders, by: By) -> Result<usize, Finding> {
-        let handlers = HandlerTest::new(orders.0.clone(), Count(by, orders.0.clone())).unwrap();
-        let handled = handlers.disturbed(messages(4, 3), Seed::from(7));
-        let handled = handled.check(async |handled| {
-            let n: i64 =
-                sqlx::query_scalar("select n from stock").fetch_one(orders.0.pool()).await.unwrap();
-            assert_eq!(n, handled.events.len() as i64);
-        });
-        let handled = handled.await?;
-        assert!(handled.disturbances > 0 && handled.deliveries > 24, "{handled:?}");
-        Ok(handled.of::<OrderCreated>().unwrap().len())
-    }
 }
 
 /// Events of `customers` customers, of each customer `each`.
-fn events(customers: i64, each: i64) -> impl Iterator<Item = OrderCreated> {
+pub fn events(customers: i64, each: i64) -> impl Iterator<Item = OrderCreated> {
     (0..customers * each).map(move |n| OrderCreated::new(format!("c{}", n % customers), n))
-}
-
-fn messages(customers: i64, each: i64) -> Vec<TestMessage> {
-    events(customers, each).map(|event| TestMessage::of(&event).unwrap()).collect()
 }
 
 async fn a_call_that_never_ends_never_waits_fails_or_panics_is_told<DB: OutboxDatabase>(
@@ -362,154 +282,4 @@ async fn what_was_emitted_is_read_and_decoded<DB: OutboxDatabase>(outbox: Outbox
     broken.payload = Some(b"{".to_vec());
     let error = Emitted::from(vec![broken]).of::<OrderCreated>().unwrap_err();
     assert!(error.to_string().contains("cannot be decoded"), "{error}");
-}
-
-/// Orders each event of another service, once for each id if that is asked.
-struct Calls {
-    by_id: bool,
-    called: Arc<Mutex<Called>>,
-}
-
-#[derive(Default)]
-struct Called {
-    times: usize,
-    ids: BTreeSet<Uuid>,
-}
-
-impl<DB: OutboxDatabase> EventHandler<DB> for Calls {
-    type Event = OrderCreated;
-    type Error = std::convert::Infallible;
-
-    async fn handle(
-        &self,
-        _: &mut OutboxTx<'_, DB>,
-        _: OrderCreated,
-        context: &EventContext,
-    ) -> Result<(), std::convert::Infallible> {
-        tokio::task::yield_now().await; // the request
-        let mut called = self.called.lock().unwrap();
-        if !self.by_id || called.ids.insert(context.id) {
-            called.times += 1;
-        }
-        Ok(())
-    }
-}
-
-async fn a_handler_that_calls_another_service_is_found_to_call_it_twice<DB: OutboxDatabase>(
-    outbox: Outbox<DB>,
-) {
-    for by_id in [false, true] {
-        let called = Arc::<Mutex<Called>>::default();
-        let calls = Calls { by_id, called: Arc::clone(&called) };
-        let handlers = HandlerTest::new(outbox.clone(), calls).unwrap();
-        let handled = handlers.disturbed(messages(3, 3), Seed::from(11)).check(async |handled| {
-            // It may be called for one that is not handled yet, and never more than once for each.
-            let known: BTreeSet<_> = handled.events.iter().map(ToString::to_string).collect();
-            assert!(called.lock().unwrap().times <= 9, "{} of {known:?}", known.len());
-        });
-        let handled = handled.await;
-        if by_id {
-            assert_eq!(handled.unwrap().events.len(), 9);
-        } else {
-            says(handled, &["the check failed", "have it recognise the event by `context.id`"]);
-        }
-    }
-}
-
-/// Fails on the first event of each customer, as its error says.
-struct Fails(ErrorClass);
-
-#[derive(Debug)]
-struct OutOfStock;
-
-impl std::fmt::Display for OutOfStock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("out of stock")
-    }
-}
-
-impl std::error::Error for OutOfStock {}
-
-impl<DB: OutboxDatabase> EventHandler<DB> for Fails {
-    type Event = OrderCreated;
-    type Error = OutOfStock;
-
-    fn options(&self) -> HandlerOptions {
-        HandlerOptions::new().attempts(3)
-    }
-
-    fn classify(&self, _: &OutOfStock) -> ErrorClass {
-        self.0
-    }
-
-    async fn handle(
-        &self,
-        tx: &mut OutboxTx<'_, DB>,
-        order: OrderCreated,
-        _: &EventContext,
-    ) -> Result<(), OutOfStock> {
-        tx.emit(OrderPaid { customer: order.customer, n: order.n }).unwrap();
-        if order.n < 3 { Err(OutOfStock) } else { Ok(()) }
-    }
-}
-
-async fn a_handler_that_fails_by_itself_is_given_up_and_its_key_continues<DB: OutboxDatabase>(
-    outbox: Outbox<DB>,
-) {
-    for class in [ErrorClass::Transient, ErrorClass::Permanent] {
-        let handlers = HandlerTest::new(outbox.clone(), Fails(class)).unwrap();
-        let before = emitted(&outbox).await.unwrap().len();
-        let handled = handlers.disturbed(messages(3, 3), Seed::new()).check(async |handled| {
-            let emitted = emitted(&outbox).await.unwrap();
-            assert_eq!(emitted.len() - before, handled.events.len());
-        });
-        let handled = handled.await.unwrap();
-        assert_eq!((handled.events.len(), handled.dead_letters.len()), (6, 3));
-        assert!(handled.dead_letters.iter().all(|letter| letter.error.contains("out of stock")));
-        // Those of a key are handled in its order.
-        let orders = handled.of::<OrderCreated>().unwrap();
-        for customer in ["c0", "c1", "c2"] {
-            let of = orders.iter().filter(|order| order.customer == customer);
-            assert!(of.map(|order| order.n).is_sorted(), "{orders:?}");
-        }
-    }
-}
-
-async fn two_events_of_one_id_are_found<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let id = Uuid::now_v7().to_string();
-    let messages = messages(2, 1).into_iter().map(|message| message.header("ce_id", id.clone()));
-    let handlers = HandlerTest::new(outbox.clone(), Fails(ErrorClass::Permanent)).unwrap();
-    let found = handlers.disturbed(messages.collect::<Vec<_>>(), 1).check(async |_| {}).await;
-    says(found, &["two different events have the id", &id]);
-}
-
-async fn all_handlers_of_a_group_get_their_events<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    struct Paid;
-
-    impl<DB: OutboxDatabase> EventHandler<DB> for Paid {
-        type Event = OrderPaid;
-        type Error = std::convert::Infallible;
-
-        async fn handle(
-            &self,
-            _: &mut OutboxTx<'_, DB>,
-            _: OrderPaid,
-            _: &EventContext,
-        ) -> Result<(), std::convert::Infallible> {
-            Ok(())
-        }
-    }
-
-    // What one handler emits is published badly, and handled by all of them.
-    let handlers = HandlerTest::new(outbox.clone(), Fails(ErrorClass::Permanent)).unwrap();
-    let handlers = handlers.handler(Paid).unwrap();
-    handlers.disturbed(messages(2, 4), 5).check(async |_| {}).await.unwrap();
-    let kafka = MemoryPublisher::new();
-    drain_to(&outbox, FaultyPublisher::new(kafka.clone(), 5)).await;
-    let handled = handlers.disturbed(kafka.published(), 5).check(async |_| {}).await.unwrap();
-    assert_eq!(handled.events.len(), 5, "each once: {handled:?}");
-
-    let other = Fails(ErrorClass::Permanent);
-    let refused = handlers.handler(other).unwrap_err();
-    assert!(refused.to_string().contains("two handlers take event"), "{refused}");
 }

@@ -5,6 +5,7 @@ mod run;
 mod statements;
 mod stepped;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ struct Limits {
 }
 
 /// What [`at_every_await`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dropped {
     /// Calls that were dropped.
@@ -118,6 +119,9 @@ pub struct Dropped {
     pub completed: u32,
     /// Times that the longest call waited.
     pub awaits: u32,
+    /// Statements that were under way when a call was dropped, as far as sqlx logs them in the task
+    /// that runs them: those of Postgres, without `BEGIN`.
+    pub under_way: BTreeSet<String>,
 }
 
 impl<DB: OutboxDatabase, C> AtEveryAwait<'_, DB, C> {

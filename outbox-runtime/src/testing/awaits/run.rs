@@ -69,7 +69,7 @@ impl<'o, DB: OutboxDatabase> Run<'o, DB> {
             places: BTreeSet::new(),
             whole: Vec::new(),
             partial: Vec::new(),
-            report: Dropped { dropped: 0, completed: 0, awaits: 0 },
+            report: Dropped::default(),
         };
         let before = run.stored().await.map_err(before_the_first)?;
         run.known.extend(before.iter().map(|record| record.id));
@@ -133,6 +133,7 @@ impl<'o, DB: OutboxDatabase> Run<'o, DB> {
         let under_way = self.statements.take();
         if matches!(ended, Some(Ended::GivenUp)) {
             self.places.insert((awaits, run.len(), !under_way.is_empty()));
+            self.report.under_way.extend(under_way.iter().cloned());
         }
         let place = match (&ended, under_way.last(), run.last()) {
             (Some(Ended::With(_)), ..) => "the call ran to its end".to_owned(),
