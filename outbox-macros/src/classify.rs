@@ -1,16 +1,14 @@
 //! `#[derive(Classify)]`: the class of an error, by its variant.
 
 use proc_macro2::{Ident, Literal, TokenStream, TokenTree};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::ParseStream;
-use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, Meta, Path, Type};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, LitStr, Meta, Path, Token, Type};
 
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, flag, value};
 use crate::symbol::{CLASSIFY, CRATE, PERMANENT, TRANSIENT, TRANSPARENT};
 use crate::tokens::{ends, local, located, mentions, private, private_at};
-
-const EXAMPLE: &str = "help: write `#[classify(permanent)]`";
 
 #[derive(Clone, Copy)]
 enum Class {
@@ -182,6 +180,35 @@ fn where_clause(
     (!all.is_empty()).then(|| quote!(where #(#all),*))
 }
 
+/// The class of a word that is not ours: `retryable`, `retry = false`, `class = "fatal"`.
+fn other_word(word: &str, input: ParseStream<'_>) -> Option<&'static str> {
+    let ahead = input.fork();
+    let given = ahead.parse::<Token![=]>().and_then(|_| ahead.parse::<TokenTree>()).ok();
+    let given = given.map(|given| given.to_string());
+    match (class_of(word), given.as_deref()) {
+        (Some(PERMANENT), Some("false")) => Some(TRANSIENT),
+        (Some(TRANSIENT), Some("false")) => Some(PERMANENT),
+        (Some(class), _) => Some(class),
+        (None, given) => class_of(given?.trim_matches('"')),
+    }
+}
+
+/// The class that a word of another library means.
+fn class_of(word: &str) -> Option<&'static str> {
+    match &*word.to_ascii_lowercase().replace('_', "") {
+        "permanent" | "abort" | "businesserror" | "deadletter" | "discard" | "dlq" | "dlt"
+        | "drop" | "fatal" | "ignore" | "invalid" | "nonretriable" | "nonretryable" | "noretry"
+        | "nontransient" | "notretryable" | "park" | "poison" | "reject" | "skip" | "terminal"
+        | "unrecoverable" => Some(PERMANENT),
+        "transient" | "again" | "backoff" | "recoverable" | "requeue" | "retriable" | "retry"
+        | "retryable" | "temporary" | "unavailable" => Some(TRANSIENT),
+        "transparent" | "delegate" | "forward" | "from" | "inherit" | "inner" | "source" => {
+            Some(TRANSPARENT)
+        }
+        _ => None,
+    }
+}
+
 fn is_ours(attribute: &&Attribute) -> bool {
     attribute.path().is_ident(CLASSIFY)
 }
@@ -204,7 +231,17 @@ impl Said {
                     });
                     errors.ok(parsed);
                 }
-                _ => errors.over(attribute, format!("this names no class\n{EXAMPLE}")),
+                meta => {
+                    let text = match meta {
+                        Meta::NameValue(given) => given.value.to_token_stream().to_string(),
+                        _ => String::new(),
+                    };
+                    let class = class_of(text.trim_matches('"')).unwrap_or(PERMANENT);
+                    errors.over(
+                        attribute,
+                        format!("this names no class\nhelp: write `#[classify({class})]`"),
+                    );
+                }
             }
         }
         said
@@ -212,7 +249,11 @@ impl Said {
 
     fn entry(&mut self, words: &[&'static str], input: ParseStream<'_>) -> syn::Result<()> {
         let Some(word) = grammar::word(input) else {
-            return Err(input.error(format!("expected a class\n{EXAMPLE}")));
+            let text = input.fork().parse::<LitStr>().map(|text| text.value()).unwrap_or_default();
+            let class = class_of(&text).unwrap_or(PERMANENT);
+            return Err(
+                input.error(format!("expected a class\nhelp: write `#[classify({class})]`"))
+            );
         };
         let class = match &*word.to_string() {
             PERMANENT => Class::Permanent,
@@ -228,7 +269,10 @@ impl Said {
                 ));
             }
             unknown => {
-                let (_, help) = errors::suggestion(unknown, words);
+                let help = match other_word(unknown, input) {
+                    Some(class) => format!("help: write `#[classify({class})]`"),
+                    None => errors::suggestion(unknown, words).1,
+                };
                 return Err(syn::Error::new(
                     word.span(),
                     format!("unknown class `{unknown}`\n{help}"),

@@ -1,6 +1,6 @@
 //! What the grammars of all macros share: lists of `key`, `key = value`, each key given once.
 
-use proc_macro2::TokenTree;
+use proc_macro2::{Delimiter, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Ident, LitInt, LitStr, Path, Token};
@@ -85,6 +85,17 @@ pub(crate) fn value<T: Value>(
     input: ParseStream<'_>,
     example: &str,
 ) -> syn::Result<T> {
+    if let Ok(TokenTree::Group(group)) = input.fork().parse()
+        && group.delimiter() == Delimiter::Parenthesis
+    {
+        let given = group.stream().to_string().replace(" :: ", "::");
+        let written =
+            if given.is_empty() { example.to_owned() } else { format!("{key} = {given}") };
+        return Err(syn::Error::new(
+            group.span(),
+            format!("`{key}` takes its value after `=`\nhelp: write `{written}`"),
+        ));
+    }
     if !input.peek(Token![=]) {
         return Err(syn::Error::new(
             key.span(),

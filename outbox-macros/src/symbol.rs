@@ -10,6 +10,7 @@ pub(crate) const CODEC: &str = "codec";
 pub(crate) const KEYLESS: &str = "keyless";
 pub(crate) const DUPLICATE: &str = "duplicate";
 pub(crate) const UPCAST_FROM: &str = "upcast_from";
+pub(crate) const READ_ONLY: &str = "read_only";
 pub(crate) const CRATE: &str = "crate";
 pub(crate) const RENAME: &str = "rename";
 pub(crate) const RENAME_ALL: &str = "rename_all";

@@ -3,11 +3,14 @@
 
 use quote::ToTokens;
 use syn::parse::ParseStream;
+use syn::token::Paren;
 use syn::{
     Attribute, Data, DeriveInput, Field, Fields, Ident, LitInt, LitStr, Meta, Path, Token, Variant,
 };
 
-use crate::errors::{self, Errors};
+use super::level::Level;
+use super::words::{self, Given};
+use crate::errors::Errors;
 use crate::grammar::{self, Once, Value, flag, value};
 use crate::symbol::{
     CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC,
@@ -27,6 +30,8 @@ pub(super) struct Item<'a> {
 pub(super) struct Shape<'a> {
     pub(super) variant: Option<(&'a Variant, Attrs)>,
     pub(super) fields: Vec<(&'a Field, FieldAttrs)>,
+    /// Whether something on a field may have been meant as the key.
+    pub(super) garbled: bool,
 }
 
 /// What `#[event(…)]` says on a type or a variant.
@@ -65,13 +70,11 @@ impl<'a> Item<'a> {
     // Output: attrs: { topic: "orders" }, shapes: [{ fields: [(order, { key })] }]
     pub(super) fn parse(errors: &Errors, input: &'a DeriveInput) -> Self {
         let (level, shapes) = match &input.data {
-            Data::Struct(data) => {
-                (Level::Struct, vec![Shape { variant: None, fields: fields(errors, &data.fields) }])
-            }
+            Data::Struct(data) => (Level::Struct, vec![Shape::parse(errors, None, &data.fields)]),
             Data::Enum(data) => {
-                let shapes = data.variants.iter().map(|variant| Shape {
-                    variant: Some((variant, attrs(errors, Level::Variant, &variant.attrs))),
-                    fields: fields(errors, &variant.fields),
+                let shapes = data.variants.iter().map(|variant| {
+                    let attrs = attrs(errors, Level::Variant, &variant.attrs);
+                    Shape::parse(errors, Some((variant, attrs)), &variant.fields)
                 });
                 (Level::Enum, shapes.collect())
             }
@@ -96,85 +99,15 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The place of an `#[event(…)]`, which decides which keys it knows.
-#[derive(Clone, Copy)]
-enum Level {
-    Struct,
-    Enum,
-    Variant,
-    Field,
-}
-
-impl Level {
-    const fn keys(self) -> &'static [&'static str] {
-        match self {
-            Self::Struct => {
-                &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, UPCAST_FROM, TRANSPARENT, CRATE]
-            }
-            Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, TRANSPARENT, CRATE],
-            Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE, UPCAST_FROM],
-            Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
-        }
-    }
-
-    const fn example(self) -> &'static str {
-        match self {
-            Self::Field => "key",
-            _ => "topic = \"order-events\"",
-        }
-    }
-
-    const fn noun(self) -> &'static str {
-        match self {
-            Self::Struct => "a struct",
-            Self::Enum => "an enum",
-            Self::Variant => "a variant",
-            Self::Field => "a field",
-        }
-    }
-
-    /// The key that was meant by one that is unknown here, and what to say.
-    fn unknown(self, key: &Ident) -> (Option<&'static str>, syn::Error) {
-        let word = key.to_string();
-        let elsewhere = match self {
-            _ if Self::Field.keys().contains(&&*word) => Some("put it on a field"),
-            Self::Field if Self::Struct.keys().contains(&&*word) => Some("put it on the type"),
-            Self::Enum if word == NAME => {
-                Some("each variant is an event of its own: put it on the variants")
-            }
-            Self::Enum if word == UPCAST_FROM => {
-                Some("each variant is an event of its own: put it on the variant that it becomes")
-            }
-            Self::Variant if word == TRANSPARENT => {
-                Some("put it on the enum, of which each variant is then the event in it")
-            }
-            Self::Variant if Self::Enum.keys().contains(&&*word) => Some("put it on the enum"),
-            _ => None,
-        };
-        let (meant, message) = match elsewhere {
-            Some(place) => {
-                (None, format!("`{word}` does not go on {}\nhelp: {place}", self.noun()))
-            }
-            None => {
-                let (meant, help) = errors::suggestion(&word, self.keys());
-                (meant, format!("unknown key `{word}`\n{help}"))
-            }
-        };
-        (meant, syn::Error::new(key.span(), message))
-    }
-}
-
 fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
     let mut attrs = Attrs::default();
     let garbled = entries(errors, level, attributes, |name, key, input| match name {
-        TOPIC => attrs.topic.set(key, value(key, input, "topic = \"order-events\"")),
-        NAME => attrs.name.set(key, value(key, input, "name = \"order.created\"")),
-        VERSION => attrs.version.set(key, value(key, input, "version = 1")),
-        CODEC => attrs.codec.set(key, value(key, input, "codec = outbox::codec::Json")),
-        UPCAST_FROM => {
-            attrs.upcast_from.set(key, value(key, input, "upcast_from = OrderCreatedV1"))
-        }
-        CRATE => attrs.krate.set(key, value(key, input, "crate = my_crate::outbox")),
+        TOPIC => attrs.topic.set(key, value(key, input, words::example(TOPIC))),
+        NAME => attrs.name.set(key, value(key, input, words::example(NAME))),
+        VERSION => attrs.version.set(key, value(key, input, words::example(VERSION))),
+        CODEC => attrs.codec.set(key, value(key, input, words::example(CODEC))),
+        UPCAST_FROM => attrs.upcast_from.set(key, value(key, input, words::example(UPCAST_FROM))),
+        CRATE => attrs.krate.set(key, value(key, input, words::example(CRATE))),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
         TRANSPARENT => attrs.transparent.set(key, flag(key, input)),
@@ -183,28 +116,44 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
     Attrs { garbled, ..attrs }
 }
 
-fn fields<'a>(errors: &Errors, fields: &'a Fields) -> Vec<(&'a Field, FieldAttrs)> {
-    let parse = |field: &'a Field| {
-        let mut attrs = FieldAttrs::default();
-        entries(errors, Level::Field, &field.attrs, |name, key, input| match name {
-            KEY => attrs.key.set(key, flag(key, input)),
-            HEADER => {
-                let named = input.peek(Token![=]);
-                let name = named.then(|| value(key, input, "header = \"x-tenant\"")).transpose();
-                attrs.header.set(key, name)
-            }
-            ID => attrs.id.set(key, flag(key, input)),
-            OCCURRED_AT => attrs.occurred_at.set(key, flag(key, input)),
-            _ => Ok(()),
-        });
-        (field, attrs)
-    };
-    fields.iter().map(parse).collect()
+impl<'a> Shape<'a> {
+    fn parse(errors: &Errors, variant: Option<(&'a Variant, Attrs)>, fields: &'a Fields) -> Self {
+        let mut garbled = false;
+        let parse = |field: &'a Field| {
+            let mut attrs = FieldAttrs::default();
+            garbled |= entries(errors, Level::Field, &field.attrs, |name, key, input| match name {
+                KEY => attrs.key.set(key, key_alone(key, input)),
+                HEADER => attrs.header.set(key, header(key, input)),
+                ID => attrs.id.set(key, flag(key, input)),
+                OCCURRED_AT => attrs.occurred_at.set(key, flag(key, input)),
+                _ => Ok(()),
+            });
+            (field, attrs)
+        };
+        let fields = fields.iter().map(parse).collect();
+        Self { variant, fields, garbled }
+    }
+}
+
+fn header(key: &Ident, input: ParseStream<'_>) -> syn::Result<Option<LitStr>> {
+    let is_named = input.peek(Token![=]) || input.peek(Token![:]) || input.peek(Paren);
+    is_named.then(|| value(key, input, words::example(HEADER))).transpose()
+}
+
+fn key_alone(key: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
+    let names_a_part = input.peek(Token![=]) && !input.peek2(LitStr);
+    if !names_a_part {
+        return flag(key, input);
+    }
+    Err(input.error(
+        "`key` takes no value: the whole field is the key\n\
+         help: write `key` alone; if the key is only a part of the field, make that part a field of the event",
+    ))
 }
 
 /// Calls `each` with every key of every `#[event(…)]`, as it is known and as it was typed; `each`
 /// parses the value. A mistake drops its own entry, and none of those after it. Returns whether
-/// something was not a key at all, or was a `key` or a `transparent` in the wrong place.
+/// something here may have been meant as a topic or a key that is now missing.
 fn entries(
     errors: &Errors,
     level: Level,
@@ -214,12 +163,11 @@ fn entries(
     let mut garbled = false;
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident(EVENT)) {
         let Meta::List(list) = &attribute.meta else {
+            garbled = true;
+            let example = level.example_with(&attribute.meta);
             errors.over(
                 attribute,
-                format!(
-                    "this says nothing about the event\nhelp: write `#[event({})]`",
-                    level.example()
-                ),
+                format!("this says nothing about the event\nhelp: write `#[event({example})]`"),
             );
             continue;
         };
@@ -227,21 +175,19 @@ fn entries(
             grammar::list(errors, input, |input| {
                 let Some(key) = grammar::word(input) else {
                     garbled = true;
-                    return Err(
-                        input.error(format!("expected a key\nhelp: write `{}`", level.example()))
-                    );
+                    return Err(level.no_key(input));
                 };
                 let word = key.to_string();
                 if level.keys().contains(&&*word) {
                     return each(&word, &key, input);
                 }
-                garbled |= word == KEY || word == TRANSPARENT;
-                let (meant, unknown) = level.unknown(&key);
-                if let Some(meant) = meant {
+                let unknown = level.unknown(&key, &Given::peek(input));
+                garbled |= unknown.garbles;
+                if let Some(meant) = unknown.meant {
                     // A value was given, even if something is wrong with it.
                     let _ = each(meant, &key, input);
                 }
-                Err(unknown)
+                Err(unknown.error)
             });
             Ok(())
         });

@@ -4,12 +4,14 @@ mod attr;
 mod declared;
 mod expand;
 mod header;
+mod level;
 mod model;
 mod serde;
 #[cfg(test)]
 mod tests;
 mod topic;
 mod transparent;
+mod words;
 
 use proc_macro2::TokenStream;
 use syn::DeriveInput;

@@ -134,8 +134,10 @@ impl<'a> Common<'a> {
     fn new(errors: &Errors, item: &'a Item<'a>) -> Self {
         let Item { input, attrs, shapes } = item;
         let ident = &input.ident;
-        let garbled =
-            attrs.garbled || shapes.iter().any(|shape| shape.own().is_some_and(|own| own.garbled));
+        let garbled = attrs.garbled
+            || shapes
+                .iter()
+                .any(|shape| shape.garbled || shape.own().is_some_and(|own| own.garbled));
         let topic_missing = !garbled
             && attrs.topic.key().is_none()
             && !shapes.is_empty()
