@@ -146,9 +146,10 @@ async fn a_handler_whose_process_goes_silent_holds_its_locks_for_twenty_seconds(
     assert_eq!(found, ["5", "5", "3", "0"]);
     assert_eq!(before, after, "the connection is the user's");
     assert_ne!(before, found);
-    let stricter = [("tcp_keepalives_idle", "2"), ("tcp_user_timeout", "9000")];
-    let [_, found, _] = keepalives(&stricter).await;
-    assert_eq!(found, ["2", "5", "3", "9000"]);
+    let own = [("tcp_keepalives_idle", "7200"), ("tcp_user_timeout", "9000")];
+    let [before, found, after] = keepalives(&own).await;
+    assert_eq!(found, ["5", "5", "3", "9000"]);
+    assert_eq!((&*before[0], &before), ("7200", &after));
 }
 
 async fn found_by_a_handler(defaults: &[(&str, &str)]) -> Vec<String> {

@@ -165,29 +165,24 @@ pub(super) fn begin_statement(options: TxOptions) -> SqlStr {
 }
 
 /// Bounds a transaction, and has its commit wait for the disk. It never loosens what the session
-/// has: the smaller value counts. All of it ends with the transaction.
+/// has: the smaller time counts. All of it ends with the transaction.
 fn limited(limit: Duration) -> String {
     // Postgres's settings are 32 bits wide, and 0 is no limit.
     let millis = limit.as_millis().clamp(1, 2_000_000_000);
-    let times =
-        [("statement_timeout", millis), ("idle_in_transaction_session_timeout", millis + 10_000)];
-    let times = times.map(|(setting, most)| at_most(setting, "::interval", &format!("{most} ms")));
-    let keepalives = KEEPALIVES.map(|(setting, most)| at_most(setting, "::int", most));
+    let at_most = |setting: &str, millis: u128| {
+        format!(
+            "set_config('{setting}', case when current_setting('{setting}')::interval between '1 ms' and '{millis} ms' \
+             then current_setting('{setting}') else '{millis}' end, true)"
+        )
+    };
+    // Not compared with the session's: that would take three times as long, in each transaction.
+    let keepalives = KEEPALIVES.map(|(name, value)| format!("SET LOCAL {name} = {value}; "));
     format!(
-        "SELECT {}, {}, set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on' \
+        "{}SELECT {}, {}, set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on' \
          else current_setting('synchronous_commit') end, true)",
-        times.join(", "),
-        keepalives.join(", "),
-    )
-}
-
-/// Sets a setting for a transaction, unless the session has less already. 0 stands for no limit, or
-/// for the operating system's.
-fn at_most(setting: &str, cast: &str, most: &str) -> String {
-    let has = format!("current_setting('{setting}')");
-    let unit = if cast == "::interval" { " ms" } else { "" };
-    format!(
-        "set_config('{setting}', case when {has}{cast} between '1{unit}' and '{most}' then {has} else '{most}' end, true)"
+        keepalives.concat(),
+        at_most("statement_timeout", millis),
+        at_most("idle_in_transaction_session_timeout", millis + 10_000),
     )
 }
 
