@@ -13,6 +13,8 @@ mod errors;
 mod event;
 mod function;
 mod grammar;
+#[cfg(test)]
+mod half_typed;
 mod handler;
 mod newtype;
 mod symbol;
