@@ -85,49 +85,6 @@ fn assert_succeeds(what: &str, command: &mut Command) {
     assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The most likely mistakes: what was done, in words, and its file in `ui/fail`.
-const LIKELY_MISTAKES: [(&str, &str); 10] = [
-    ("The event has no key", "key_forgotten"),
-    ("The key can be `None`", "optional_key"),
-    ("The event cannot be serialized", "serialize_missing"),
-    ("Two types are one event", "two_structs_are_one_event"),
-    ("The attribute does not say where the transaction begins", "outbox_not_named"),
-    ("The function is not async", "not_async"),
-    ("The error type knows nothing of the outbox", "error_not_from_outbox_error"),
-    ("An event is emitted after the transaction", "emit_outside_of_the_method"),
-    ("The body commits by itself", "commit_inside_the_method"),
-    ("The transaction goes into a spawned task", "tx_moved_into_spawn"),
-];
-
-#[test]
-fn the_page_of_likely_mistakes_shows_the_errors_they_bring() {
-    let read = |path: &str| {
-        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
-    };
-    let mut page = "# Ten likely mistakes, and what the compiler says\n\n\
-        Made from the tests of the macros (`tests/ui/fail`, where there are a hundred more).\n"
-        .to_owned();
-    for (i, (title, case)) in LIKELY_MISTAKES.iter().enumerate() {
-        let code = read(&format!("tests/ui/fail/{case}.rs"));
-        let code = code.trim_end().trim_end_matches("fn main() {}").trim_end();
-        let error = read(&format!("tests/ui/fail/{case}.stderr"));
-        write!(
-            page,
-            "\n## {}. {title}\n\n```rust,ignore\n{code}\n```\n\n```text\n{}\n```\n",
-            i + 1,
-            error.trim_end()
-        )
-        .unwrap();
-    }
-    if std::env::var("TRYBUILD").is_ok_and(|mode| mode == "overwrite") {
-        std::fs::write("docs/guide/mistakes.md", &page).unwrap();
-    }
-    assert!(
-        read("docs/guide/mistakes.md") == page,
-        "docs/guide/mistakes.md shows other errors: `TRYBUILD=overwrite cargo test --test it macros` writes it again"
-    );
-}
-
 /// Expansions in a crate that denies what clippy can find. rustc's own lints are in
 /// `ui/pass/lints_denied.rs`.
 mod expansions_trip_no_lint_of_clippy {

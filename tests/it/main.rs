@@ -33,6 +33,7 @@ mod leases;
 mod log_targets;
 mod macros;
 mod metrics;
+mod mistakes;
 mod operations;
 mod parked;
 mod parked_admin;
