@@ -45,8 +45,8 @@ pub enum DeadLetters {
     },
     /// Have the group handle some again, and no other group
     ///
-    /// They go to the topic `<prefix><topic>.<group>.retry.0`, which the group's consumers read, in the
-    /// order given here. Each is tried as often as a new event, and handled once. They have no
+    /// They go to the topic `<prefix><topic>.<group>.retry.0`, which the group's consumers read, in
+    /// the order given here. Each is tried as often as a new event, and handled once. They have no
     /// order with the later events of their keys, which may be handled already.
     Replay {
         #[command(flatten)]

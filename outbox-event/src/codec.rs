@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::event::EventKind;
 
-/// A payload format. [`Json`](crate::Json) is the default; `#[event(codec = MyCodec)]` names another.
+/// A payload format. [`Json`](crate::Json) is the default; `#[event(codec = MyCodec)]` names
+/// another.
 pub trait Codec {
     /// The media type, which Kafka consumers find in the `content-type` header.
     const CONTENT_TYPE: &'static str;

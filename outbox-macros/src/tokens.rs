@@ -114,8 +114,8 @@ pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
 }
 
 /// A local variable of ours. Hygiene keeps it apart from the user's variables, but not from their
-/// items: a pattern `result` is their `const result`, if there is one. So it has a name that none of
-/// their items has.
+/// items: a pattern `result` is their `const result`, if there is one. So it has a name that none
+/// of their items has.
 pub(crate) fn local(name: &str) -> Ident {
     Ident::new(&format!("{LOCAL}{name}"), Span::mixed_site())
 }

@@ -18,7 +18,8 @@ pub(crate) const PREFIX: &str = "outbox-";
 /// A message.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Message {
-    /// Topic from which it was read, by its name on the brokers: its own, or one of its retry topics.
+    /// Topic from which it was read, by its name on the brokers: its own, or one of its retry
+    /// topics.
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,

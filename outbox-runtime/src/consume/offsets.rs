@@ -1,5 +1,5 @@
-//! Which messages of a partition are in hand (received, not settled), and up to which offset all are
-//! done.
+//! Which messages of a partition are in hand (received, not settled), and up to which offset all
+//! are done.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -47,8 +47,8 @@ pub trait Publisher: Send + Sync + 'static {
     /// - while no broker answers, this waits: that is not a failure of the events. If a broker
     ///   answers but accepts nothing for the topic of an event, that event is `TopicRefused` in the
     ///   end;
-    /// - the event of a batch that is [alone](Batch::alone) shares no request to the broker with any
-    ///   other;
+    /// - the event of a batch that is [alone](Batch::alone) shares no request to the broker with
+    ///   any other;
     /// - when the future is dropped, what is still queued is not sent if that can be avoided.
     fn publish(&self, batch: Batch<'_>) -> impl Future<Output = Vec<DeliveryReport>> + Send;
 }

@@ -77,9 +77,10 @@ impl<DB: OutboxDatabase, P: Publisher, R: LaneStore> Relay<DB, P, R> {
 
     /// Publishes until `shutdown` resolves; then stops reading, waits for what is in flight, saves
     /// its progress and gives its lanes back, so that another relay takes over. That takes no
-    /// longer than [`drain_timeout`](RelayBuilder::drain_timeout), and 5 s more if the database does not
-    /// answer. Dropping the future ends the relay at once, as a crash would: nothing is lost, what
-    /// was in flight is published again, and its lanes are free when their lease runs out.
+    /// longer than [`drain_timeout`](RelayBuilder::drain_timeout), and 5 s more if the database
+    /// does not answer. Dropping the future ends the relay at once, as a crash would: nothing is
+    /// lost, what was in flight is published again, and its lanes are free when their lease runs
+    /// out.
     ///
     /// # Errors
     /// At the start: the outbox's tables are missing or too new, the database refuses the

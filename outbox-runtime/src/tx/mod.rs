@@ -138,8 +138,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.emit_record(EventRecord::tombstone::<E>(key)?)
     }
 
-    /// Emits an event that is no longer of a Rust type: for example one of [`EventRecord::from_event`] with
-    /// another topic or partition.
+    /// Emits an event that is no longer of a Rust type: for example one of
+    /// [`EventRecord::from_event`] with another topic or partition.
     ///
     /// # Errors
     /// As [`emit`](Self::emit).

@@ -27,8 +27,8 @@ and what the machine lacks for that (Java 17, Maven, xz, PgBouncer) from Debian'
 root. A C compiler, make and tar must be there. `test` fetches nothing beforehand if all three
 variables are set.";
 
-/// Features that the tests are built with: all that do not need OpenSSL. To build that takes minutes,
-/// and modules of perl that a fresh machine may not have.
+/// Features that the tests are built with: all that do not need OpenSSL. To build that takes
+/// minutes, and modules of perl that a fresh machine may not have.
 const TESTED_FEATURES: &str = "outbox/postgres,outbox/sqlite,outbox/kafka,outbox/metrics";
 
 #[derive(Debug, Subcommand)]

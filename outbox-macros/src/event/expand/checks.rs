@@ -1,5 +1,5 @@
-//! What an expansion has beside the implementation, to be refused by the compiler where the event is
-//! wrong.
+//! What an expansion has beside the implementation, to be refused by the compiler where the event
+//! is wrong.
 
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{quote, quote_spanned};

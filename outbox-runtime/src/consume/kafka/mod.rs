@@ -135,8 +135,8 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     /// the database is away, it waits and continues by itself.
     ///
     /// # Errors
-    /// If a topic for retries or dead letters is missing and cannot be created, if the inbox's table
-    /// is missing, or if the database refuses the login at the start. Nothing is skipped.
+    /// If a topic for retries or dead letters is missing and cannot be created, if the inbox's
+    /// table is missing, or if the database refuses the login at the start. Nothing is skipped.
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()> + Send,

@@ -1,5 +1,5 @@
-//! The values of a consumer's settings: [`ConsumerBuilder`](super::ConsumerBuilder) sets and documents
-//! them.
+//! The values of a consumer's settings: [`ConsumerBuilder`](super::ConsumerBuilder) sets and
+//! documents them.
 
 use std::time::Duration;
 

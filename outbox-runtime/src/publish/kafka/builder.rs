@@ -73,8 +73,8 @@ impl KafkaPublisherBuilder {
     /// The publisher. It does not connect yet.
     ///
     /// # Errors
-    /// If there are no brokers, if no topic can begin with the prefix, if librdkafka does not know a property or its value, or if a
-    /// property would break a guarantee: the error says which.
+    /// If there are no brokers, if no topic can begin with the prefix, if librdkafka does not know
+    /// a property or its value, or if a property would break a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
         let Self { source, topic_prefix, kafka } = self;
         KafkaPublisher::from_config(ProducerConfig::checked(&kafka, source, &topic_prefix)?)

@@ -21,7 +21,8 @@ const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// The server ends a session whose client has gone silent after 20 s, and with it its locks.
 /// `idle_in_transaction_session_timeout` alone is not enough: it ends at a time of the server's
-/// clock, which is far away once that clock has been set back. These are ignored over a Unix socket.
+/// clock, which is far away once that clock has been set back. These are ignored over a Unix
+/// socket.
 ///
 /// A transaction on a connection of the user's has them without `tcp_user_timeout`: that one also
 /// ends a session whose client is alive and takes its time to read a large result.

@@ -1,4 +1,5 @@
-//! What the error codes of Postgres mean (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+//! What the error codes of Postgres mean
+//! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 
 use sqlx::postgres::PgDatabaseError;
 
