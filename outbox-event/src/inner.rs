@@ -54,6 +54,7 @@ impl<T: Transparent> Encode<T> for Inner {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: DecodeInner> Decode<T> for Inner {
     fn decode(_: &[u8]) -> Result<T, CodecError> {
         Err(CodecError::new("nothing says which event the payload is"))
@@ -179,17 +180,34 @@ impl<E: DomainEvent> InnerEvent for E {
 }
 
 /// An event that can be read, whatever its codec.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a domain event",
+    label = "`DomainEvent` is not implemented for `{Self}`",
+    note = "add `#[derive(serde::Deserialize, outbox::DomainEvent)]` and `#[event(topic = \"…\", read_only)]` to `{Self}`"
+)]
 pub trait Readable: Sized {
+    /// As [`DomainEvent::DESCRIPTORS`].
+    const DESCRIPTORS: &'static [EventDescriptor];
+
     /// As [`DomainEvent::decode_payload`].
     fn read(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>>;
+
+    /// All events that [`read`](Self::read) takes.
+    fn versions() -> Vec<EventDescriptor>;
 }
 
 impl<E: DomainEvent> Readable for E
 where
     E::Codec: Decode<E>,
 {
+    const DESCRIPTORS: &'static [EventDescriptor] = <E as DomainEvent>::DESCRIPTORS;
+
     fn read(event: EventKind<'_>, payload: &[u8]) -> Option<Result<Self, CodecError>> {
         E::decode_payload::<E::Codec>(event, payload)
+    }
+
+    fn versions() -> Vec<EventDescriptor> {
+        [<E as DomainEvent>::DESCRIPTORS.to_vec(), E::older_versions()].concat()
     }
 }
 

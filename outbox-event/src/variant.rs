@@ -23,22 +23,33 @@ pub fn decode_variant<E: DomainEvent, C: Decode<E>>(
     Some(C::decode_variant(*variant, payload))
 }
 
-/// Reads the payload of `Old`, or of a version before it, and converts it to the new event.
-pub fn upcast<Old, New>(event: EventKind<'_>, payload: &[u8]) -> Option<Result<New, CodecError>>
-where
-    Old: DomainEvent + Into<New>,
-    Old::Codec: Decode<Old>,
-{
-    let old = Old::decode_payload::<Old::Codec>(event, payload)?;
-    Some(old.map(Into::into))
+/// An event that an older version of it becomes: each that is `From` it. It is what
+/// `#[event(upcast_from = Old)]` asks for.
+#[diagnostic::on_unimplemented(
+    message = "`{Old}` does not become `{Self}`",
+    label = "`{Self}` is made of this when a consumer reads it",
+    note = "write how:\nimpl From<{Old}> for {Self} {{\n    fn from(old: {Old}) -> Self {{\n        todo!()\n    }}\n}}"
+)]
+pub trait UpcastFrom<Old> {
+    /// The event in this version.
+    fn upcast_from(old: Old) -> Self;
 }
 
-/// The versions that [`upcast`] reads.
+#[diagnostic::do_not_recommend]
+impl<Old: Into<New>, New> UpcastFrom<Old> for New {
+    fn upcast_from(old: Old) -> New {
+        old.into()
+    }
+}
+
+/// Converts what was read as an older version. The two are not bounds here: the error for what is
+/// missing would then name this function.
 #[must_use]
-pub fn versions<Old: DomainEvent>() -> Vec<EventDescriptor> {
-    let mut versions = Old::DESCRIPTORS.to_vec();
-    versions.extend(Old::older_versions());
-    versions
+pub fn upcast<Old, New>(
+    old: Option<Result<Old, CodecError>>,
+    into: fn(Old) -> New,
+) -> Option<Result<New, CodecError>> {
+    old.map(|old| old.map(into))
 }
 
 /// Whether `new` is the same event as `old`, in the next version.

@@ -508,18 +508,21 @@ fn version_that_reads_the_one_before() {
                             Self,
                             __Codec,
                         >(__outbox_event, __outbox_payload)
-                            .or_else(|| ::outbox::__private::upcast::<
-                                v1::Created,
-                                Self,
-                            >(__outbox_event, __outbox_payload))
+                            .or_else(|| ::outbox::__private::upcast(
+                                <v1::Created as ::outbox::__private::Readable>::read(
+                                    __outbox_event,
+                                    __outbox_payload,
+                                ),
+                                <Self as ::outbox::__private::UpcastFrom<v1::Created>>::upcast_from,
+                            ))
                     }
                     fn older_versions() -> ::std::vec::Vec<::outbox::__private::EventDescriptor> {
-                        <[_]>::concat(&[::outbox::__private::versions::<v1::Created>()])
+                        <[_]>::concat(&[<v1::Created as ::outbox::__private::Readable>::versions()])
                     }
                 }
                 const _: () = ::core::assert!(
                     ::outbox::__private::is_next_version(< v1::Created as
-                    ::outbox::__private::DomainEvent > ::DESCRIPTORS, & < Created as
+                    ::outbox::__private::Readable > ::DESCRIPTORS, & < Created as
                     ::outbox::__private::DomainEvent > ::DESCRIPTORS[0],),
                     "`Created` is version 2 of its event: `upcast_from` takes the type of version 1 of the same topic and name"
                 );
@@ -541,12 +544,7 @@ fn generic_version_that_reads_the_one_before() {
                 impl<T> ::outbox::__private::DomainEvent for Created<T>
                 where
                     ::outbox::__private::Json: ::outbox::__private::Encode<Self>,
-                    v1::Created<T>: ::outbox::__private::DomainEvent + ::core::convert::Into<Self>,
-                    <v1::Created<
-                        T,
-                    > as ::outbox::__private::DomainEvent>::Codec: ::outbox::__private::Decode<
-                        v1::Created<T>,
-                    >,
+                    v1::Created<T>: ::outbox::__private::Readable + ::core::convert::Into<Self>,
                 {
                     type Codec = ::outbox::__private::Json;
                     const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
@@ -575,13 +573,22 @@ fn generic_version_that_reads_the_one_before() {
                             Self,
                             __Codec,
                         >(__outbox_event, __outbox_payload)
-                            .or_else(|| ::outbox::__private::upcast::<
-                                v1::Created<T>,
-                                Self,
-                            >(__outbox_event, __outbox_payload))
+                            .or_else(|| ::outbox::__private::upcast(
+                                <v1::Created<
+                                    T,
+                                > as ::outbox::__private::Readable>::read(
+                                    __outbox_event,
+                                    __outbox_payload,
+                                ),
+                                <Self as ::outbox::__private::UpcastFrom<
+                                    v1::Created<T>,
+                                >>::upcast_from,
+                            ))
                     }
                     fn older_versions() -> ::std::vec::Vec<::outbox::__private::EventDescriptor> {
-                        <[_]>::concat(&[::outbox::__private::versions::<v1::Created<T>>()])
+                        <[_]>::concat(
+                            &[<v1::Created<T> as ::outbox::__private::Readable>::versions()],
+                        )
                     }
                 }
             };
@@ -675,7 +682,7 @@ fn transparent_enum() {
                         <[_]>::concat(
                             &[
                                 <Placed as ::outbox::__private::DomainEvent>::older_versions(),
-                                ::outbox::__private::versions::<PlacedV1>(),
+                                <PlacedV1 as ::outbox::__private::Readable>::versions(),
                                 <Box<
                                     Changed<T>,
                                 > as ::outbox::__private::DomainEvent>::older_versions(),
@@ -704,10 +711,13 @@ fn transparent_enum() {
                                 __outbox_payload,
                                 |__outbox_inner| Self::Placed { 0: __outbox_inner },
                             ))
-                            .or_else(|| ::outbox::__private::upcast::<
-                                PlacedV1,
-                                Self,
-                            >(__outbox_event, __outbox_payload))
+                            .or_else(|| ::outbox::__private::upcast(
+                                <PlacedV1 as ::outbox::__private::Readable>::read(
+                                    __outbox_event,
+                                    __outbox_payload,
+                                ),
+                                <Self as ::outbox::__private::UpcastFrom<PlacedV1>>::upcast_from,
+                            ))
                             .or_else(|| ::outbox::__private::read_inner::<
                                 Box<Changed<T>>,
                                 Self,

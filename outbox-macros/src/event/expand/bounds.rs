@@ -35,8 +35,7 @@ pub(super) fn where_clause(
         if let Some(from) = kind.upcast_from.filter(|from| mentions_parameter(from, event.generics))
         {
             let from = quiet(from);
-            bounds.push(quote!(#from: #private::DomainEvent + ::core::convert::Into<Self>));
-            bounds.push(quote!(<#from as #private::DomainEvent>::Codec: #private::Decode<#from>));
+            bounds.push(quote!(#from: #private::Readable + ::core::convert::Into<Self>));
         }
     }
     predicates(event.generics, codec, private, bounds)

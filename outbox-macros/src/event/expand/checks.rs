@@ -5,7 +5,8 @@ use proc_macro2::{Literal, Span, TokenStream};
 use quote::{quote, quote_spanned};
 
 use super::super::model::{Event, Topic};
-use crate::tokens::{ends, located, quiet};
+use super::payload::older;
+use crate::tokens::{ends, located};
 
 /// A check that each named version is the one before. It is left out for generic events, whose
 /// version is not known here.
@@ -23,11 +24,12 @@ pub(super) fn follow(event: &Event<'_>, private: &TokenStream) -> TokenStream {
             kind.version,
             kind.version.saturating_sub(1)
         );
-        let (i, from) = (Literal::usize_unsuffixed(i), quiet(from));
+        let i = Literal::usize_unsuffixed(i);
+        let old = older(event.krate, from, &quote_spanned!(begin=> DESCRIPTORS));
         Some(quote_spanned! {begin=>
             const _: () = ::core::assert!(
                 #private::is_next_version(
-                    <#from as #private::DomainEvent>::DESCRIPTORS,
+                    #old,
                     &<#ident as #private::DomainEvent>::DESCRIPTORS[#i],
                 ),
                 #message

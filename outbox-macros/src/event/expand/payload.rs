@@ -24,10 +24,13 @@ use crate::tokens::{ends, local, private_at, quiet};
 //     {
 //         let variants = &[Variant::new("Placed", Some(0)), Variant::new("Paid", Some(1))];
 //         decode_variant::<Self, Codec>(variants, event, payload)
-//             .or_else(|| upcast::<PlacedV1, Self>(event, payload))
+//             .or_else(|| upcast(
+//                 <PlacedV1 as Readable>::read(event, payload),
+//                 <Self as UpcastFrom<PlacedV1>>::upcast_from,
+//             ))
 //     }
 //     fn older_versions() -> Vec<EventDescriptor> {
-//         <[_]>::concat(&[versions::<PlacedV1>()])
+//         <[_]>::concat(&[<PlacedV1 as Readable>::versions()])
 //     }
 pub(super) fn methods(event: &Event<'_>, private: &TokenStream) -> TokenStream {
     let older: Vec<&Path> = event.kinds.iter().filter_map(|kind| kind.upcast_from).collect();
@@ -51,26 +54,20 @@ fn encode(private: &TokenStream) -> TokenStream {
 }
 
 fn decode(event: &Event<'_>, older: &[&Path], private: &TokenStream) -> TokenStream {
-    let (codec, [kind, payload]) = (codec(), ["event", "payload"].map(local));
+    let (codec, [kind, payload]) = (codec(), &["event", "payload"].map(local));
     let own = if event.has_content_of_variants {
         let variants = event.kinds.iter().map(|kind| variant(kind, private));
         quote!(#private::decode_variant::<Self, #codec>(&[#(#variants),*], #kind, #payload))
     } else {
         quote!(#private::decode_own::<Self, #codec>(#kind, #payload))
     };
-    let older = older.iter().map(|from| {
-        // Located at the type that is named: that is where `From` or `Deserialize` is missing.
-        let (begin, _) = ends(from);
-        let (private, from) = (private_at(event.krate, begin), quiet(from));
-        let upcast = quote_spanned!(begin=> #private::upcast::<#from, Self>);
-        quote!(.or_else(|| #upcast(#kind, #payload)))
-    });
+    let older = older.iter().map(|from| upcast(event.krate, from, kind, payload));
     quote! {
         fn decode_payload<#codec: #private::Decode<Self>>(
             #kind: #private::EventKind<'_>,
             #payload: &[::core::primitive::u8],
         ) -> ::core::option::Option<::core::result::Result<Self, #private::CodecError>> {
-            #own #(#older)*
+            #own #(.or_else(|| #older))*
         }
     }
 }
@@ -88,11 +85,7 @@ fn variant(kind: &Kind<'_>, private: &TokenStream) -> TokenStream {
 }
 
 fn older_versions(krate: Option<&Path>, older: &[&Path], private: &TokenStream) -> TokenStream {
-    let versions = older.iter().map(|from| {
-        let (begin, _) = ends(from);
-        let (private, from) = (private_at(krate, begin), quiet(from));
-        quote_spanned!(begin=> #private::versions::<#from>())
-    });
+    let versions = older.iter().map(|from| versions(krate, from));
     quote! {
         fn older_versions() -> ::std::vec::Vec<#private::EventDescriptor> {
             <[_]>::concat(&[#(#versions),*])
@@ -100,7 +93,36 @@ fn older_versions(krate: Option<&Path>, older: &[&Path], private: &TokenStream) 
     }
 }
 
-/// The type parameter for the codec, which no parameter of the user's is named.
+/// Reads the payload as an older version, and converts that. Located at the type that is named:
+/// that is where `From` or `Deserialize` is missing.
+pub(super) fn upcast(
+    krate: Option<&Path>,
+    from: &Path,
+    kind: &Ident,
+    payload: &Ident,
+) -> TokenStream {
+    let (begin, _) = ends(from);
+    let (private, old) = (private_at(krate, begin), quiet(from));
+    let read = older(krate, from, &quote_spanned!(begin=> read));
+    let into = quote_spanned!(begin=> <Self as #private::UpcastFrom<#old>>::upcast_from);
+    quote!(#private::upcast(#read(#kind, #payload), #into))
+}
+
+/// What [`upcast`] reads.
+pub(super) fn versions(krate: Option<&Path>, from: &Path) -> TokenStream {
+    let (begin, _) = ends(from);
+    let versions = older(krate, from, &quote_spanned!(begin=> versions));
+    quote!(#versions())
+}
+
+/// An item of an older version as something that is read. It is written in one way everywhere,
+/// since two errors that are the same are one.
+pub(super) fn older(krate: Option<&Path>, from: &Path, item: &TokenStream) -> TokenStream {
+    let (begin, _) = ends(from);
+    let (private, from) = (private_at(krate, begin), quiet(from));
+    quote_spanned!(begin=> <#from as #private::Readable>::#item)
+}
+
 fn codec() -> Ident {
     Ident::new("__Codec", Span::mixed_site())
 }

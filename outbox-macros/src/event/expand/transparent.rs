@@ -7,6 +7,7 @@ use syn::{Lifetime, Path};
 use super::super::attr::Item;
 use super::super::transparent::{Inner, Transparent};
 use super::bounds::{given, mentions_parameter};
+use super::payload;
 use crate::tokens::{ends, local, located, ours, private, private_at, quiet};
 
 // Input:
@@ -103,10 +104,7 @@ impl Expansion<'_> {
         let upcasts = self.event.inner.iter().filter_map(|of| of.upcast_from);
         let upcasts = upcasts.filter(|from| mentions_parameter(from, generics)).map(|from| {
             let (from, private) = (quiet(from), self.private);
-            quote! {
-                #from: #private::DomainEvent + #private::Readable + ::core::convert::Into<Self>,
-                <#from as #private::DomainEvent>::Codec: #private::Decode<#from>
-            }
+            quote!(#from: #private::Readable + ::core::convert::Into<Self>)
         });
         let all: Vec<_> = given(generics).chain(bounds).chain(upcasts).collect();
         let where_clause = (!all.is_empty()).then(|| quote!(where #(#all),*));
@@ -187,9 +185,8 @@ impl Expansion<'_> {
             let (ty, private) = self.at_type(inner);
             let (begin, _) = ends(inner.field.ty);
             let upcast = inner.upcast_from.map(|from| {
-                let (begin, _) = ends(from);
-                let (private, from) = (private_at(self.event.krate, begin), quiet(from));
-                quote_spanned!(begin=> #private::versions::<#from>(),)
+                let versions = payload::versions(self.event.krate, from);
+                quote!(#versions,)
             });
             let own = quote_spanned!(begin=> <#ty as #private::DomainEvent>::older_versions);
             quote!(#own(), #upcast)
@@ -224,10 +221,8 @@ impl Expansion<'_> {
 
     fn upcast(&self, from: &Path) -> TokenStream {
         let [kind, payload] = ["event", "payload"].map(local);
-        let (begin, _) = ends(from);
-        let (private, from) = (private_at(self.event.krate, begin), quiet(from));
-        let upcast = quote_spanned!(begin=> #private::upcast::<#from, Self>);
-        quote!(.or_else(|| #upcast(#kind, #payload)))
+        let upcast = payload::upcast(self.event.krate, from, &kind, &payload);
+        quote!(.or_else(|| #upcast))
     }
 
     /// Checks by the compiler: no event is in two variants, and each `upcast_from` names the
@@ -251,11 +246,13 @@ impl Expansion<'_> {
         let follow = self.event.inner.iter().filter_map(|inner| {
             let from = inner.upcast_from?;
             let (begin, _) = ends(from);
-            let (ty, from) = (quiet(inner.field.ty), quiet(from));
+            let ty = quiet(inner.field.ty);
+            let old =
+                payload::older(self.event.krate, from, &quote_spanned!(begin=> DESCRIPTORS));
             Some(quote_spanned! {begin=>
                 const _: () = ::core::assert!(
                     #private::is_next_version(
-                        <#from as #private::DomainEvent>::DESCRIPTORS,
+                        #old,
                         &<#ty as #private::DomainEvent>::DESCRIPTORS[0],
                     ),
                     "`upcast_from` takes the type of the version before that of the event in the field, of the same topic and name",
