@@ -39,7 +39,8 @@ use proc_macro::TokenStream;
 /// | `version` | type, variant | the version of the payload's schema, from 1 | `1`; a variant has its enum's |
 /// | `keyless` | type, variant | none: the event has no key, and no order with other events | a `key` is required |
 /// | `duplicate` | type, variant | none: another type of the crate is the same event, on purpose | two such types are an error |
-/// | `upcast_from` | struct | the type of the previous version, which is `Into` this one | consumers read this version only |
+/// | `upcast_from` | struct, variant | the type of the previous version, which is `Into` this one, or into the enum | consumers read this version only |
+/// | `transparent` | type | none: the event is the one in the only field of the struct, or of each variant | topic and key are said here |
 /// | `codec` | type | the path of a type that is `Encode<Self>` | `Json`, by `serde::Serialize` |
 /// | `crate` | type | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 /// | `key` | field | none: the field is the Kafka key or a part of it; its type is an `EventKey` | |
@@ -49,7 +50,14 @@ use proc_macro::TokenStream;
 ///
 /// - Events with equal keys are delivered in the order in which they were committed. Several `key`
 ///   fields make one key, in the order of their declaration.
-/// - Each variant of an enum is an event with its own name, version, topic and key.
+/// - Each variant of an enum is an event with its own name, version, topic and key. Its payload is
+///   that of a struct with its fields, `{"customer":…}` and not `{"Placed":{"customer":…}}`, so that
+///   a struct or another language reads it. A consumer's enum chooses its variant by topic, name and
+///   version, and not by the payload. Serde's own attributes keep their meaning: an enum with
+///   `#[serde(tag = …)]` or `#[serde(untagged)]` is written as serde writes it.
+/// - A `transparent` enum has an event, a struct with this derive, in each variant: topic, name,
+///   version, key, headers, id, time, codec and older versions are that event's. It needs no derive
+///   of serde.
 /// - A consumer of version 3 also reads version 1 if version 3 says `upcast_from` version 2, and
 ///   version 2 says `upcast_from` version 1. The compiler checks that each names the version right
 ///   before its own, of the same topic and name.
@@ -220,6 +228,7 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `later_events = "…"` | what later events of the key do until then: `"wait"` behind it, or `"overtake"` | required with `retry_topics` |
 /// | `timeout = "…"` | the longest time of an attempt | `"5m"` |
 /// | `foreign = "…"` | takes messages without the headers of an event, and recognises them by their `"place"`, their `"key"` or a `"header NAME"` | they are dead letters |
+/// | `only = ["…", …]` | the names of the events that it takes, if its type is an enum: several handlers can share one | all events of its type |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 ///
 /// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. A deployment changes these options

@@ -34,6 +34,7 @@ pub(crate) const RETRY_TOPICS: &str = "retry_topics";
 pub(crate) const LATER_EVENTS: &str = "later_events";
 pub(crate) const TIMEOUT: &str = "timeout";
 pub(crate) const FOREIGN: &str = "foreign";
+pub(crate) const ONLY: &str = "only";
 
 /// The attribute which `#[derive(Classify)]` reads.
 pub(crate) const CLASSIFY: &str = "classify";

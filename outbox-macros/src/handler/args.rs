@@ -9,11 +9,22 @@ use super::aliases;
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, Value, value};
 use crate::symbol::{
-    ATTEMPTS, CRATE, FOREIGN, GROUP, LATER_EVENTS, LONGEST_PAUSE, PAUSE, RETRY_TOPICS, TIMEOUT,
+    ATTEMPTS, CRATE, FOREIGN, GROUP, LATER_EVENTS, LONGEST_PAUSE, ONLY, PAUSE, RETRY_TOPICS,
+    TIMEOUT,
 };
 
-const OPTIONS: [&str; 9] =
-    [GROUP, ATTEMPTS, PAUSE, LONGEST_PAUSE, RETRY_TOPICS, LATER_EVENTS, TIMEOUT, FOREIGN, CRATE];
+const OPTIONS: [&str; 10] = [
+    GROUP,
+    ATTEMPTS,
+    PAUSE,
+    LONGEST_PAUSE,
+    RETRY_TOPICS,
+    LATER_EVENTS,
+    TIMEOUT,
+    FOREIGN,
+    ONLY,
+    CRATE,
+];
 
 #[derive(Default)]
 pub(super) struct Args {
@@ -25,6 +36,7 @@ pub(super) struct Args {
     pub(super) later_events: Once<LitStr>,
     pub(super) timeout: Once<LitStr>,
     pub(super) foreign: Once<LitStr>,
+    pub(super) only: Once<Names>,
     pub(super) krate: Once<Path>,
 }
 
@@ -34,6 +46,9 @@ pub(super) enum Attempts {
 }
 
 pub(super) struct Delays(pub(super) Vec<LitStr>);
+
+/// Names of events.
+pub(super) struct Names(pub(super) Vec<LitStr>);
 
 impl Args {
     // Input:  group = "inventory", attempts = 3
@@ -68,6 +83,7 @@ impl Args {
             }
             TIMEOUT => self.timeout.set(&key, value(&key, input, "timeout = \"30s\"")),
             FOREIGN => self.foreign.set(&key, value(&key, input, "foreign = \"place\"")),
+            ONLY => self.only.set(&key, value(&key, input, "only = [\"order.placed\"]")),
             CRATE => self.krate.set(&key, value(&key, input, "crate = my_crate::outbox")),
             unknown => Err(syn::Error::new(
                 key.span(),
@@ -100,8 +116,19 @@ impl Value for Attempts {
 impl Value for Delays {
     const EXPECTED: &'static str = "a list of times, such as [\"10s\", \"5m\"]";
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let list;
-        bracketed!(list in input);
-        Ok(Self(Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?.into_iter().collect()))
+        texts(input).map(Self)
     }
+}
+
+impl Value for Names {
+    const EXPECTED: &'static str = "a list of the names of events, such as [\"order.placed\"]";
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        texts(input).map(Self)
+    }
+}
+
+fn texts(input: ParseStream<'_>) -> syn::Result<Vec<LitStr>> {
+    let list;
+    bracketed!(list in input);
+    Ok(Punctuated::<LitStr, Token![,]>::parse_terminated(&list)?.into_iter().collect())
 }

@@ -316,6 +316,9 @@ fn options(options: &Options, private: &TokenStream) -> TokenStream {
         };
         chain.extend(quote!(.foreign(#private::ForeignId::#id)));
     }
+    if let Some(only) = &options.only {
+        chain.extend(quote!(.only(&[#(#only),*])));
+    }
     chain
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Options {
     pub(super) schedule: Option<(Vec<u64>, Later)>,
     pub(super) timeout: Option<u64>,
     pub(super) foreign: Option<Foreign>,
+    /// Names of events.
+    pub(super) only: Option<Vec<String>>,
 }
 
 #[derive(Clone, Copy)]
@@ -50,6 +52,7 @@ impl Options {
             schedule: schedule(errors, args),
             timeout: args.timeout.get().and_then(|time| millis(errors, time)),
             foreign: args.foreign.get().and_then(|given| foreign(errors, given)),
+            only: only(errors, args),
         }
     }
 }
@@ -168,6 +171,17 @@ fn foreign(errors: &Errors, given: &LitStr) -> Option<Foreign> {
             None
         }
     }
+}
+
+fn only(errors: &Errors, args: &Args) -> Option<Vec<String>> {
+    let (key, names) = (args.only.key()?, args.only.get()?);
+    if names.0.is_empty() {
+        errors.at(
+            key.span(),
+            "the handler would take no event\nhelp: write `only = [\"order.placed\"]`, or remove it",
+        );
+    }
+    Some(names.0.iter().map(LitStr::value).collect())
 }
 
 /// A time as `500ms`, `10s`, `5m`, `2h`, `1d`.

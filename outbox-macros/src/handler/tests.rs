@@ -111,6 +111,7 @@ fn all_options() {
             longest_pause = "1m",
             timeout = "2h",
             foreign = "header x-id",
+            only = ["a", "b"],
         ),
         quote! {
             async fn f(tx: &mut OutboxTx<'_, Db>, event: Event) -> Result<(), Error> {}
@@ -134,7 +135,8 @@ fn all_options() {
                             ::core::time::Duration::from_secs(60),
                         )
                         .timeout(::core::time::Duration::from_secs(7200))
-                        .foreign(::outbox::__private::ForeignId::Header("x-id")),
+                        .foreign(::outbox::__private::ForeignId::Header("x-id"))
+                        .only(&["a", "b"]),
                     state: (),
                     call: |_, __outbox_tx, __outbox_event, _| ::std::boxed::Box::pin(
                         f(&mut *__outbox_tx, __outbox_event),
@@ -207,7 +209,8 @@ fn half_typed_handlers_never_panic_and_are_kept() {
         pause = "1s",
         retry_topics = ["10s"],
         later_events = "wait",
-        foreign = "key"
+        foreign = "key",
+        only = ["a"]
     );
     let item = quote! {
         #[doc = "A"] pub(crate) async fn f(tx: &mut OutboxTx<'_, Db>, event: &Event, context: &EventContext, s: &State) -> Result<(), E> { a.b() }
