@@ -19,6 +19,7 @@ mod consume_retry_topics;
 mod crash;
 mod deployments;
 mod emit_limits;
+mod enums;
 mod examples;
 mod faults;
 mod handlers;

@@ -61,32 +61,9 @@ impl<DB: OutboxDatabase> Incoming<'_, DB> {
 
 impl<DB: OutboxDatabase> Routes<DB> {
     pub(crate) fn new(handlers: Vec<Box<dyn AnyHandler<DB>>>) -> Result<Self, OutboxError> {
-        let mut topics = BTreeMap::<_, OfTopic>::new();
-        for (i, handler) in handlers.iter().enumerate() {
-            if let Some(problem) = handler.options().problem() {
-                return Err(OutboxError::config(format!(
-                    "the options of handler `{}` make no sense: {problem}. Nothing was consumed",
-                    handler.name()
-                )));
-            }
-            let taken = taken(&**handler)?;
-            for event in &taken {
-                let of_topic = topics.entry(event.topic).or_default();
-                let versions = of_topic.names.entry(event.name).or_default();
-                if let Some(other) = versions.insert(event.version, i) {
-                    return Err(two_handlers(event, handlers[other].name(), handler.name()));
-                }
-            }
-            if let (Some(_), Some(event)) = (handler.options().foreign, taken.first()) {
-                let of_topic = topics.entry(event.topic).or_default();
-                if of_topic.foreign.replace((i, event.name, event.version)).is_some() {
-                    return Err(OutboxError::config(format!(
-                        "two handlers take the messages without headers of topic `{}`: which of them is to have them?",
-                        event.topic
-                    )));
-                }
-                check_foreign(&**handler, &taken)?;
-            }
+        let mut topics = BTreeMap::new();
+        for i in 0..handlers.len() {
+            add_routes(&mut topics, &handlers, i)?;
         }
         if topics.is_empty() {
             return Err(OutboxError::config(
@@ -206,6 +183,42 @@ impl<DB: OutboxDatabase> Routes<DB> {
     }
 }
 
+/// Adds the events of one handler, and the messages without headers, if it takes them.
+fn add_routes<DB: OutboxDatabase>(
+    topics: &mut BTreeMap<&'static str, OfTopic>,
+    handlers: &[Box<dyn AnyHandler<DB>>],
+    i: usize,
+) -> Result<(), OutboxError> {
+    let handler = &*handlers[i];
+    if let Some(problem) = handler.options().problem() {
+        return Err(OutboxError::config(format!(
+            "the options of handler `{}` make no sense: {problem}. Nothing was consumed",
+            handler.name()
+        )));
+    }
+    let taken = taken(handler)?;
+    for event in &taken {
+        let of_topic = topics.entry(event.topic).or_default();
+        let versions = of_topic.names.entry(event.name).or_default();
+        match versions.insert(event.version, i) {
+            Some(other) if other == i => return Err(two_variants(event, handler.name())),
+            Some(other) => {
+                return Err(two_handlers(event, handlers[other].name(), handler.name()));
+            }
+            None => {}
+        }
+    }
+    let (Some(_), Some(event)) = (handler.options().foreign, taken.first()) else { return Ok(()) };
+    let of_topic = topics.entry(event.topic).or_default();
+    if of_topic.foreign.replace((i, event.name, event.version)).is_some() {
+        return Err(OutboxError::config(format!(
+            "two handlers take the messages without headers of topic `{}`: which of them is to have them?",
+            event.topic
+        )));
+    }
+    check_foreign(handler, &taken)
+}
+
 /// The events that a handler takes: those of its type, or those that it says.
 fn taken<DB: OutboxDatabase>(
     handler: &dyn AnyHandler<DB>,
@@ -238,17 +251,20 @@ fn names(events: &[EventDescriptor]) -> String {
 
 fn two_handlers(event: &EventDescriptor, one: &str, other: &str) -> OutboxError {
     let EventDescriptor { topic, name, version, .. } = event;
-    if one == other {
-        return OutboxError::config(format!(
-            "the type of handler `{one}` is event `{name}` version {version} of topic `{topic}` in two variants, or the handler \
-             was added twice: remove one of the two. Nothing was consumed"
-        ));
-    }
     OutboxError::config(format!(
         "two handlers take event `{name}` version {version} of topic `{topic}`: `{one}` and `{other}`. An event has one \
          handler in a group, and which of them is meant is not said. If they share an enum, let each say which of its events \
          it takes (`only`), or let each take the type of its own event; if both are to have it, give them two groups. Nothing \
          was consumed"
+    ))
+}
+
+/// The derive finds two such variants, but not those of a generic enum or of `const` topics.
+fn two_variants(event: &EventDescriptor, handler: &str) -> OutboxError {
+    let EventDescriptor { topic, name, version, .. } = event;
+    OutboxError::config(format!(
+        "the type of handler `{handler}` is event `{name}` version {version} of topic `{topic}` in two variants: give one of \
+         them another name or version. Nothing was consumed"
     ))
 }
 
