@@ -211,9 +211,9 @@ pub mod consume {
     pub use outbox_macros::Classify;
     #[doc(inline)]
     pub use outbox_runtime::consume::{
-        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerError, HandlerEvent,
-        HandlerFn, HandlerOptions, HandlerResult, HandlerTypes, LaterEvents, WithOptions,
-        handler_fn,
+        Classify, ErrorClass, EventContext, EventHandler, ForeignId, FunctionHandler, HandlerError,
+        HandlerEvent, HandlerFn, HandlerOptions, HandlerResult, HandlerTypes, LaterEvents,
+        WithOptions, handler_fn,
     };
     #[cfg(feature = "kafka")]
     #[doc(inline)]

@@ -269,8 +269,8 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 ///
 /// # Limits
 ///
-/// - A handler is not generic, and its event and its state own their data: a consumer keeps both.
-///   The `impl` around a method may be generic.
+/// - The event and the state own their data: a consumer keeps both. Of a generic handler, all type
+///   parameters are `Send + Sync + 'static`.
 /// - The first argument names its database. In an alias, the database must be an argument: `&mut
 ///   Tx<'_, Postgres>`.
 /// - The context is recognised by the name of its type, `EventContext`.

@@ -65,6 +65,19 @@ pub(crate) fn member(ident: Option<&Ident>, position: usize, span: Span) -> Toke
     }
 }
 
+/// The tokens with the location of `span`. They mean what they did.
+pub(crate) fn located_at(tokens: TokenStream, span: Span) -> TokenStream {
+    let relocated = |mut token: TokenTree| {
+        let span = token.span().located_at(span);
+        if let TokenTree::Group(group) = &token {
+            token = Group::new(group.delimiter(), located_at(group.stream(), span)).into();
+        }
+        token.set_span(span);
+        token
+    };
+    tokens.into_iter().map(relocated).collect()
+}
+
 /// The user's `ident` at `span`, which is one of [`ours`]. It is in our edition then, in which some
 /// words of an older edition are keywords.
 pub(crate) fn respanned(ident: &Ident, span: Span) -> Ident {

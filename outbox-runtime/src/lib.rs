@@ -54,10 +54,9 @@ pub use tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::consume::class::{ByClassify, ByDefault, Classified};
-    pub use crate::consume::function::{FunctionHandler, HandlerTypes};
     pub use crate::consume::{
-        Classify, ErrorClass, EventContext, EventHandler, ForeignId, HandlerOptions, HandlerResult,
-        LaterEvents,
+        Classify, ErrorClass, EventContext, EventHandler, ForeignId, FunctionHandler,
+        HandlerOptions, HandlerResult, HandlerTypes, LaterEvents,
     };
     pub use crate::is_conflict;
     pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, cause, finish};

@@ -154,6 +154,7 @@ mod expansions_trip_no_lint_of_clippy {
         Fourth,
     }
 
+    #[derive(Clone)]
     struct Service {
         outbox: Outbox<Sqlite>,
     }
@@ -219,5 +220,46 @@ mod expansions_trip_no_lint_of_clippy {
         drop(service.create(paid.id).await);
         drop(sqlx::query("select $1").bind(context.offset).execute(tx).await);
         Ok(())
+    }
+
+    #[event_handler]
+    async fn later(
+        _tx: &mut OutboxTx<'_, Sqlite>,
+        _paid: PaidLater,
+        _service: &std::sync::Arc<std::sync::Mutex<Vec<Option<(Service, Service)>>>>,
+    ) -> Result<(), OutboxError> {
+        todo!()
+    }
+
+    #[event_handler]
+    async fn of_any_service<DB: outbox::OutboxDatabase, S: Send + Sync + 'static>(
+        tx: &mut OutboxTx<'_, DB>,
+        paid: PaidLater,
+        _: &S,
+    ) -> Result<(), OutboxError> {
+        drop(tx.emit(Event::First::<()>(paid.id, 1)));
+        Ok(())
+    }
+
+    impl Service {
+        #[event_handler(timeout = "1s")]
+        pub async fn keep(
+            &self,
+            tx: &mut OutboxTx<'_, Sqlite>,
+            paid: &PaidLater,
+        ) -> Result<(), OutboxError> {
+            drop(self.create(paid.id).await);
+            drop(sqlx::query("select 1").execute(tx).await);
+            Ok(())
+        }
+
+        #[event_handler]
+        async fn keep_later(
+            self: std::sync::Arc<Self>,
+            _tx: &mut OutboxTx<'_, Sqlite>,
+            _paid: PaidLater,
+        ) -> Result<(), OutboxError> {
+            todo!()
+        }
     }
 }

@@ -1,16 +1,17 @@
 //! The tokens of the handler.
 
-use proc_macro2::{Ident, Literal, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{ReceiverKind, Signature, Token};
+use syn::{GenericParam, Signature, Token};
 
 use super::attributes::Attributes;
 use super::model::{Handler, Output};
 use super::options::{Foreign, Later, Limit, Options};
-use super::parameters::{Parameter, Parameters, State};
-use super::place::{Place, Receiver};
-use crate::tokens::{ends, local, local_type, ours, outbox, private, private_at, respanned};
+use super::parameters::{Parameter, Parameters};
+use super::place::Place;
+use super::state::HandlerState;
+use crate::tokens::{ends, local, local_type, located_at, ours, outbox, private, private_at};
 
 // Input:
 //     #[event_handler(group = "inventory")]
@@ -44,13 +45,17 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
     let (vis, sig) = (&function.vis, &function.sig);
     let (fn_token, name) = (&sig.fn_token, &sig.ident);
     let Attributes { of_handler, of_function } = Attributes::new(handler);
-    let (parameter, database) = match handler.parameters.tx.database {
+    let generics = handler.parameters_of_type();
+    let (unnamed, database) = match handler.parameters.tx.database {
         Some(database) => (None, database.to_token_stream()),
         None => {
             let outbox = outbox(handler.krate);
-            (Some(quote!(<DB: #outbox::OutboxDatabase>)), quote!(DB))
+            let database = local_type("Database");
+            (Some(quote!(#database: #outbox::OutboxDatabase)), database.to_token_stream())
         }
     };
+    let generics: Vec<_> = generics.map(ToTokens::to_token_stream).chain(unnamed).collect();
+    let generics = if generics.is_empty() { None } else { Some(quote!(<#(#generics),*>)) };
     let (event, error) = (handler.parameters.event, error(handler));
     let state = HandlerState::new(handler);
     let HandlerState { taken, bound, .. } = &state;
@@ -68,15 +73,14 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
         Place::Inside => (function_itself, None),
         Place::Beside(_) => (None, function_itself),
     };
+    let mut body = Group::new(Delimiter::Brace, quote!(#inside #of_types #value));
+    // Of a function that ends with a token of the user's, the compiler says that it is never used,
+    // which it does not of what a macro wrote.
+    body.set_span(handler.body.span());
     quote! {
         #(#of_handler)*
-        #vis #fn_token #name #parameter (#taken)
-            -> #implements #database, Event = #event, Error = #error #end #bound
-        {
-            #inside
-            #of_types
-            #value
-        }
+        #vis #fn_token #name #generics (#taken)
+            -> #implements #database, Event = #event, Error = #error #end #bound #body
         #beside
     }
 }
@@ -88,7 +92,9 @@ fn value(
     database: &TokenStream,
     types: &TokenStream,
 ) -> TokenStream {
-    let private = private(handler.krate);
+    // Located at the name, as is the type of the handler: the same is reported once.
+    let at_name = ours(handler.function.sig.ident.span());
+    let private = private_at(handler.krate, at_name);
     let word = handler.function.sig.ident.unraw().to_string();
     let path = match handler.place {
         Place::Inside => quote!(::core::module_path!()),
@@ -98,7 +104,7 @@ fn value(
     let kept = &state.kept;
     let call = call(handler);
     let failure = local("error");
-    quote! {
+    quote_spanned! {at_name=>
         #private::FunctionHandler::<#database, _, #types> {
             name: [#path, #word],
             options: #options,
@@ -116,21 +122,23 @@ fn value(
 /// The type that bundles the event and the error, and its definition if it needs one.
 fn types(handler: &Handler<'_>, error: &TokenStream) -> (TokenStream, Option<TokenStream>) {
     let event = handler.parameters.event;
-    match handler.place {
-        Place::Beside(_) => (quote!(fn(#event) -> #error), None),
-        Place::Inside => {
-            let private = private(handler.krate);
-            let types = local_type("Types");
-            let of_types = quote! {
-                enum #types {}
-                impl #private::HandlerTypes for #types {
-                    type Event = #event;
-                    type Error = #error;
-                }
-            };
-            (types.to_token_stream(), Some(of_types))
-        }
+    // An item cannot name what is around it.
+    let is_generic = handler.parameters_of_type().next().is_some();
+    if is_generic || matches!(handler.place, Place::Beside(_)) {
+        let at_name = ours(handler.function.sig.ident.span());
+        let types = quote_spanned!(at_name=> fn(#event) -> #error);
+        return (located_at(types, at_name), None);
     }
+    let private = private(handler.krate);
+    let types = local_type("Types");
+    let of_types = quote! {
+        enum #types {}
+        impl #private::HandlerTypes for #types {
+            type Event = #event;
+            type Error = #error;
+        }
+    };
+    (types.to_token_stream(), Some(of_types))
 }
 
 /// The closure that calls the function, with its arguments as they were declared.
@@ -164,7 +172,9 @@ fn call(handler: &Handler<'_>) -> TokenStream {
         Place::Inside => function.to_token_stream(),
         Place::Beside(_) => quote!(Self::#function),
     };
-    let future = quote_spanned!(at_name=> #function(#(#arguments),*));
+    let generics: Vec<&Ident> = handler.parameters_of_type().filter_map(name_of).collect();
+    let generics = if generics.is_empty() { None } else { Some(quote!(::<#(#generics),*>)) };
+    let future = quote_spanned!(at_name=> #function #generics(#(#arguments),*));
     let future = match event_by_reference {
         true => quote_spanned!(at_name=> async move { #future.await }),
         false => future,
@@ -174,6 +184,14 @@ fn call(handler: &Handler<'_>) -> TokenStream {
     let context_name = used(order.contains(&Parameter::Context), context_name);
     let boxed = quote_spanned!(at_name=> ::std::boxed::Box::pin(#future));
     quote!(|#state_name, #tx_name, #event_name, #context_name| #boxed)
+}
+
+fn name_of(parameter: &GenericParam) -> Option<&Ident> {
+    match parameter {
+        GenericParam::Type(parameter) => Some(&parameter.ident),
+        GenericParam::Const(parameter) => Some(&parameter.ident),
+        GenericParam::Lifetime(_) => None,
+    }
 }
 
 /// The name under which the handler finds the function.
@@ -194,7 +212,7 @@ fn function_itself(handler: &Handler<'_>, attrs: &[TokenStream]) -> TokenStream 
     let asyncness =
         Token![async](asyncness.as_ref().map_or(fn_token.span, |asyncness| asyncness.span));
     let where_clause = &generics.where_clause;
-    quote!(#(#attrs)* #asyncness #fn_token #name(#inputs) #output #where_clause #body)
+    quote!(#(#attrs)* #asyncness #fn_token #name #generics(#inputs) #output #where_clause #body)
 }
 
 /// The error type of the handler.
@@ -203,78 +221,14 @@ fn error(handler: &Handler<'_>) -> TokenStream {
         Some(Output::Error(error)) => error.to_token_stream(),
         Some(Output::Alias(output)) => {
             let (begin, end) = ends(output);
+            // All of it located at the type, which is then underlined.
             let private = private_at(handler.krate, begin);
-            let result = quote_spanned!(end=> as #private::HandlerResult);
-            quote!(<#output #result>::Error)
+            let open = quote_spanned!(begin=> <);
+            let result = quote_spanned!(end=> as #private::HandlerResult>::Error);
+            quote!(#open #output #result)
         }
         None => quote!(::core::convert::Infallible),
     }
-}
-
-/// What the handler has besides the event.
-struct HandlerState {
-    /// The parameter of the function that makes the handler.
-    taken: TokenStream,
-    /// The value that the handler keeps.
-    kept: TokenStream,
-    /// The `where` clause of that function.
-    bound: TokenStream,
-}
-
-impl HandlerState {
-    fn new(handler: &Handler<'_>) -> Self {
-        let where_clause = &handler.function.sig.generics.where_clause;
-        if let Some(receiver) = handler.place.receiver() {
-            return Self::of_method(receiver, where_clause.as_ref());
-        }
-        let bound = match handler.place {
-            Place::Inside => where_clause.to_token_stream(),
-            Place::Beside(_) => bounded(where_clause.as_ref(), &quote!(Self: 'static)),
-        };
-        let Some(State { ty, name }) = handler.parameters.state else {
-            return Self { taken: TokenStream::new(), kept: quote!(()), bound };
-        };
-        // The documentation shows it, so it is the user's name; but lints see that it is ours.
-        let name = match name {
-            Some(name) => respanned(name, ours(name.span())),
-            None => Ident::new("handler_state", Span::mixed_site()),
-        };
-        Self { taken: quote!(#name: #ty), kept: quote!(#name), bound }
-    }
-
-    fn of_method(receiver: &Receiver<'_>, where_clause: Option<&syn::WhereClause>) -> Self {
-        let Receiver { syntax, ty, borrowed } = receiver;
-        let own = &syntax.self_token;
-        let taken = match &syntax.kind {
-            ReceiverKind::Reference(and, ..) => quote!(#and #own),
-            ReceiverKind::Typed(colon, written) => {
-                let ty = ty.map_or_else(|| quote!(Self), ToTokens::to_token_stream);
-                match borrowed {
-                    true => quote!(#own #colon &#ty),
-                    false => quote!(#own #colon #written),
-                }
-            }
-            _ => quote!(#own),
-        };
-        // Located at the receiver, where the compiler shows what the type lacks.
-        let (begin, end) = ends(syntax);
-        let kept = match borrowed {
-            true => quote_spanned!(begin=> ::core::clone::Clone::clone(#own)),
-            false => quote!(#own),
-        };
-        let shared = quote_spanned!(end=> ::core::marker::Send + ::core::marker::Sync + 'static);
-        let bound = match ty {
-            Some(_) => quote!(Self: #shared),
-            None => quote_spanned!(end=> Self: ::core::clone::Clone + #shared),
-        };
-        Self { taken, kept, bound: bounded(where_clause, &bound) }
-    }
-}
-
-/// The user's `where` clause, with a bound of ours.
-fn bounded(where_clause: Option<&syn::WhereClause>, bound: &TokenStream) -> TokenStream {
-    let predicates = where_clause.into_iter().flat_map(|clause| &clause.predicates);
-    quote!(where #(#predicates,)* #bound)
 }
 
 fn options(options: &Options, private: &TokenStream) -> TokenStream {

@@ -9,6 +9,7 @@ mod model;
 mod options;
 mod parameters;
 mod place;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,9 @@
 //! The handler as it will be: borrowed from the syntax, and valid by construction.
 
 use proc_macro2::Group;
-use syn::{GenericArgument, Path, PathArguments, ReturnType, Safety, Signature, Type};
+use syn::{
+    GenericArgument, GenericParam, Path, PathArguments, ReturnType, Safety, Signature, Type,
+};
 
 use super::args::Args;
 use super::options::Options;
@@ -37,9 +39,7 @@ impl<'a> Handler<'a> {
         let sig = &function.sig;
         let options = Options::new(errors, args);
         let place = Place::new(errors, function);
-        let plain = check_attributes(errors, function)
-            & check_qualifiers(errors, sig)
-            & check_generics(errors, sig);
+        let plain = check_attributes(errors, function) & check_qualifiers(errors, sig);
         let body = body(errors, function);
         let output = output(errors, sig);
         let parameters = Parameters::new(errors, sig);
@@ -52,6 +52,13 @@ impl<'a> Handler<'a> {
             options,
             krate: args.krate.get(),
         })
+    }
+
+    /// The types and constants that the function is generic over. The caller of the handler's own
+    /// function says what they are; lifetimes are those of each call.
+    pub(super) fn parameters_of_type(&self) -> impl Iterator<Item = &'a GenericParam> {
+        let all = &self.function.sig.generics.params;
+        all.iter().filter(|parameter| !matches!(parameter, GenericParam::Lifetime(_)))
     }
 
     /// Whether a consumer can call the function; if not, that has been reported.
@@ -103,26 +110,6 @@ fn check_qualifiers(errors: &Errors, sig: &Signature) -> bool {
         return true;
     }
     false
-}
-
-fn check_generics(errors: &Errors, sig: &Signature) -> bool {
-    const MESSAGE: &str = "a handler cannot be generic: it handles one event on one database\nhelp: name them, and write `'_` for lifetimes";
-    if let Some(parameter) = sig.generics.params.first() {
-        errors.over(parameter, MESSAGE);
-        return false;
-    }
-    let opaque = sig.inputs.iter().find_map(|input| match input {
-        syn::FnArg::Typed(typed) => {
-            let ty = peeled(&typed.ty);
-            let ty = if let Type::Reference(reference) = ty { peeled(&reference.elem) } else { ty };
-            matches!(ty, Type::ImplTrait(_)).then_some(ty)
-        }
-        syn::FnArg::Receiver(_) => None,
-    });
-    if let Some(opaque) = opaque {
-        errors.over(opaque, MESSAGE);
-    }
-    opaque.is_none()
 }
 
 fn output<'a>(errors: &Errors, sig: &'a Signature) -> Option<Output<'a>> {

@@ -60,9 +60,10 @@ impl<'a> Parameters<'a> {
             return None;
         };
         if at > 0 {
+            let help = swapped(all[at], first);
             errors.over(
                 first,
-                "the transaction is the first argument of a handler\nhelp: move this behind it",
+                format!("the transaction is the first argument of a handler\nhelp: {help}"),
             );
         }
         let tx = self::tx(errors, ty(all[at]))?;
@@ -75,7 +76,7 @@ impl<'a> Parameters<'a> {
             );
             return None;
         };
-        let event = event(errors, ty(rest[event_at]));
+        let event = event(errors, sig, ty(rest[event_at]));
         let mut parameters = Self {
             tx,
             event: ty(rest[event_at]),
@@ -123,12 +124,23 @@ impl<'a> Parameters<'a> {
         if self.state.is_some() {
             return Err("a handler has one state\nhelp: make one struct of the two, and take that");
         }
+        if ["RefCell", "Cell", "OnceCell"].iter().any(|cell| is(inner, cell)) {
+            return Err(
+                "a handler runs for several events at the same time, on several threads, which cannot share this\n\
+                 help: take a `&Mutex<…>`",
+            );
+        }
+        if is(inner, "Rc") {
+            return Err(
+                "a handler runs on several threads, which cannot share an `Rc`\nhelp: take `&Arc<…>`",
+            );
+        }
         if is_unsized(inner) {
             return Err(
                 "the handler has its state, whose type must have a size\nhelp: take `&Arc<…>` of it",
             );
         }
-        if borrows(inner) {
+        if borrows(inner, sig) {
             return Err(
                 "the handler has its state for as long as it runs, so that cannot borrow\nhelp: take `&Arc<…>` of what is shared",
             );
@@ -183,25 +195,35 @@ fn is_context(ty: &Type) -> bool {
 
 /// Which of the parameters without the transaction is the event.
 fn event_position(errors: &Errors, rest: &[&PatType]) -> Option<usize> {
-    const HELP: &str = "help: move this behind it";
     let (first, second) = (*rest.first()?, rest.get(1));
     let (inner, borrowed) = referent(ty(first));
     let Some(second) = second else { return Some(0) };
     // Only the event is owned.
     let is_event = !matches!(ty(second), Type::Reference(_));
+    let help = swapped(second, first);
     if is_context(inner) {
-        errors.over(first, format!("the event is the second argument of a handler\n{HELP}"));
+        errors.over(first, format!("the event is the second argument of a handler\nhelp: {help}"));
     } else if borrowed && is_event && !is(ty(second), "EventContext") && !is(ty(second), "Arc") {
         errors.over(
             first,
             format!(
-                "the event is the second argument of a handler, and its state comes last\n{HELP}"
+                "the event is the second argument of a handler, and its state comes last\nhelp: {help}"
             ),
         );
     } else {
         return Some(0);
     }
     Some(1)
+}
+
+/// How to put the one before the other.
+fn swapped(one: &PatType, other: &PatType) -> String {
+    match (&*one.pat, &*other.pat) {
+        (Pat::Ident(one), Pat::Ident(other)) => {
+            format!("swap the two: `{}: …, {}: …`", one.ident, other.ident)
+        }
+        _ => "swap the two".to_owned(),
+    }
 }
 
 /// `None` if it is not a transaction.
@@ -256,7 +278,7 @@ fn first_type(segment: &PathSegment) -> Option<&Type> {
 }
 
 /// The type of the event, and whether the handler has it by reference.
-fn event<'a>(errors: &Errors, ty: &'a Type) -> Option<(&'a Type, bool)> {
+fn event<'a>(errors: &Errors, sig: &Signature, ty: &'a Type) -> Option<(&'a Type, bool)> {
     let (event, by_reference) = match ty {
         Type::Reference(reference) if reference.mutability.is_some() => {
             errors.over(
@@ -268,7 +290,15 @@ fn event<'a>(errors: &Errors, ty: &'a Type) -> Option<(&'a Type, bool)> {
         Type::Reference(reference) => (peeled(&reference.elem), true),
         owned => (owned, false),
     };
-    if borrows(event) {
+    if matches!(event, Type::ImplTrait(_)) {
+        errors.over(
+            event,
+            "which events the handler takes is said by their type, which has no name here\n\
+             help: make it a type parameter, as in `async fn name<E: DomainEvent + Send + 'static>(…, event: E)`",
+        );
+        return None;
+    }
+    if borrows(event, sig) {
         errors.over(
             event,
             "the event is read for the handler, and there is nothing it could borrow from\n\
@@ -287,15 +317,29 @@ fn is_unsized(ty: &Type) -> bool {
     }
 }
 
-/// Whether it has an elided lifetime. What is in parentheses may be a `Fn(&T)`.
-fn borrows(ty: &Type) -> bool {
-    fn any(tokens: TokenStream) -> bool {
-        tokens.into_iter().any(|token| match token {
-            TokenTree::Ident(ident) => ident == "_",
-            TokenTree::Group(group) => group.delimiter() == Delimiter::None && any(group.stream()),
-            _ => false,
-        })
-    }
+/// Whether it has a lifetime of the call, elided or named. What is in parentheses may be a
+/// `Fn(&T)`.
+fn borrows(ty: &Type, sig: &Signature) -> bool {
+    let lifetimes: Vec<&Ident> =
+        sig.generics.lifetimes().map(|parameter| &parameter.lifetime.ident).collect();
     matches!(ty, Type::Reference(reference) if reference.lifetime.is_none())
-        || any(ty.to_token_stream())
+        || names_one_of(ty.to_token_stream(), &lifetimes)
+}
+
+fn names_one_of(tokens: TokenStream, lifetimes: &[&Ident]) -> bool {
+    let mut after_quote = false;
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => {
+            let is_lifetime = std::mem::take(&mut after_quote);
+            ident == "_" || is_lifetime && lifetimes.contains(&&ident)
+        }
+        TokenTree::Punct(punct) => {
+            after_quote = punct.as_char() == '\'';
+            false
+        }
+        TokenTree::Group(group) => {
+            group.delimiter() == Delimiter::None && names_one_of(group.stream(), lifetimes)
+        }
+        TokenTree::Literal(_) => false,
+    })
 }

@@ -173,10 +173,10 @@ fn with_mistakes_it_is_a_handler_of_the_event() {
                 "the transaction does not name its database\nhelp: write `tx: &mut OutboxTx<'_, Postgres>`, with the database you use"
             }
             #[allow(clippy::unused_async)]
-            pub fn f<DB: ::outbox::OutboxDatabase>(
+            pub fn f<__OutboxDatabase: ::outbox::OutboxDatabase>(
                 state: State,
             ) -> impl ::outbox::__private::EventHandler<
-                DB,
+                __OutboxDatabase,
                 Event = Event,
                 Error = ::core::convert::Infallible,
             > {
@@ -185,7 +185,7 @@ fn with_mistakes_it_is_a_handler_of_the_event() {
                     type Event = Event;
                     type Error = ::core::convert::Infallible;
                 }
-                ::outbox::__private::FunctionHandler::<DB, _, __OutboxTypes> {
+                ::outbox::__private::FunctionHandler::<__OutboxDatabase, _, __OutboxTypes> {
                     name: [::core::module_path!(), "f"],
                     options: ::outbox::__private::HandlerOptions::new(),
                     state: state,

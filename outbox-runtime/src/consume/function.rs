@@ -12,29 +12,34 @@ use super::options::HandlerOptions;
 use crate::store::OutboxDatabase;
 use crate::tx::OutboxTx;
 
-/// A function, with its state and its options. Its fields are those of the macro's expansion.
+/// The handler that `#[event_handler]` makes of a function. Its fields are for the macro.
 pub struct FunctionHandler<DB: OutboxDatabase, S, T: HandlerTypes> {
-    /// Module or type of the function, and its name.
+    // Module or type of the function, and its name.
+    #[doc(hidden)]
     pub name: [&'static str; 2],
-    /// Options of the attribute.
+    // Options of the attribute.
+    #[doc(hidden)]
     pub options: HandlerOptions,
-    /// What the function needs besides its event: `()` if nothing.
+    // What the function needs besides its event: `()` if nothing.
+    #[doc(hidden)]
     pub state: S,
-    /// Calls the function. A pointer, to which a closure coerces: its type can be named, and the
-    /// future may borrow from all arguments. It allocates once for each attempt.
+    // Calls the function. A pointer, to which a closure coerces: its type can be named, and the
+    // future may borrow from all arguments. It allocates once for each attempt.
+    #[doc(hidden)]
     pub call: for<'a> fn(
         &'a S,
         &'a mut OutboxTx<'static, DB>,
         T::Event,
         &'a EventContext,
     ) -> Attempt<'a, T::Error>,
-    /// Class of an error.
+    // Class of an error.
+    #[doc(hidden)]
     pub classify: fn(&T::Error) -> ErrorClass,
 }
 
 type Attempt<'a, Error> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
-/// The types of a function under `#[event_handler]`, which the macro names.
+/// The types of a function under `#[event_handler]`. The macro implements it.
 // A trait with bounds: the compiler then reports a wrong type once, where the macro names it.
 pub trait HandlerTypes: 'static {
     /// The event.
@@ -44,7 +49,6 @@ pub trait HandlerTypes: 'static {
 }
 
 /// Those of a method, since an item cannot name what its `impl` is generic over.
-#[diagnostic::do_not_recommend]
 impl<E: HandlerEvent + 'static, Error: HandlerError + 'static> HandlerTypes for fn(E) -> Error {
     type Event = E;
     type Error = Error;

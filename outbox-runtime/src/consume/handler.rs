@@ -138,7 +138,7 @@ pub trait EventHandler<DB: OutboxDatabase>: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a handler",
     label = "this does not convert into `Box<dyn Error + Send + Sync>`",
-    note = "an error type of your own: `#[derive(Debug, thiserror::Error)]`, or `impl std::error::Error for {Self} {{}}`",
+    note = "an error type of your own: write `#[derive(Debug, thiserror::Error)]` on it, or `impl std::error::Error` for it",
     note = "a type of another crate: put it into an error type of your own, or return `anyhow::Error` or `Box<dyn std::error::Error + Send + Sync>`"
 )]
 pub trait HandlerError {

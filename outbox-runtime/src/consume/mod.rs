@@ -42,7 +42,7 @@ mod worker;
 
 pub use class::{Classify, ErrorClass};
 pub use context::EventContext;
-pub use function::HandlerTypes;
+pub use function::{FunctionHandler, HandlerTypes};
 pub use handler::{
     EventHandler, HandlerError, HandlerEvent, HandlerFn, HandlerResult, WithOptions, handler_fn,
 };

@@ -57,6 +57,15 @@ impl<DB: OutboxDatabase> Incoming<'_, DB> {
             Route::NoHandler | Route::NotAnEvent => HandlerOptions::new(),
         }
     }
+
+    /// Name of its handler, if it has one.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn handler_name(&self) -> Option<&str> {
+        match &self.route {
+            Route::Handler(handler, _) => Some(handler.name()),
+            Route::NoHandler | Route::NotAnEvent => None,
+        }
+    }
 }
 
 impl<DB: OutboxDatabase> Routes<DB> {

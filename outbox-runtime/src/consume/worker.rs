@@ -156,13 +156,14 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     }
 }
 
-/// Writes a line to the log about an event: with its id, name, key and place.
+/// Writes a line to the log about an event: with its handler, id, name, key and place.
 macro_rules! log_event {
     ($level:ident, $worker:expr, $incoming:expr, $($rest:tt)*) => {{
         let incoming = &$incoming;
         tracing::$level!(
             target: $crate::observe::target::CONSUMER,
             group = &*$worker.group.name,
+            handler = incoming.handler_name(),
             id = incoming.id.map(tracing::field::display),
             name = incoming.message.header($crate::record::CE_TYPE),
             key = incoming

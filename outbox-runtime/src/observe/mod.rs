@@ -17,6 +17,8 @@
 //! | `outbox::tx` | transactions: conflicts and what is run again |
 //! | `librdkafka` | what librdkafka itself says, at the level `debug`; it repeats itself |
 //!
+//! A line about an event has the field `handler`: the path of its handler's function or type.
+//!
 //! With a topic prefix (`topic_prefix`), the field `topic` of a line about an event is without it,
 //! as the event declares it. A line about a topic or a partition itself has the name on the
 //! brokers, and so have the fields `retry_topic`, `dead_letters`, `to` and `topics`.

@@ -20,4 +20,16 @@ async fn not_send(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> Result<(), Box<dy
     Ok(())
 }
 
+#[event_handler]
+async fn foreign(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> Result<(), (u16, String)> {
+    Err((404, "no such item".to_owned()))
+}
+
+type Answer<T = (), E = ReserveError> = std::result::Result<T, E>;
+
+#[event_handler]
+async fn alias(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> Answer {
+    Ok(())
+}
+
 fn main() {}
