@@ -30,7 +30,7 @@ struct PaymentReceived {
 }
 
 /// What the domain returns, without knowing of a database. `emit` takes it as it takes the structs.
-#[derive(Serialize, Deserialize, DomainEvent)]
+#[derive(DomainEvent)]
 #[event(transparent)]
 enum ShopEvent {
     Placed(OrderPlaced),
