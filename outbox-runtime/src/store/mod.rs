@@ -272,6 +272,10 @@ pub(crate) mod sealed {
             names: &Names,
         ) -> impl Future<Output = Result<Vec<StoredEvent>, StoreError>> + Send;
 
+        /// A connection beside those of the pool, if the database would be gone with the last one
+        /// of these: an SQLite in memory.
+        fn keep(pool: &Pool<Self>) -> impl Future<Output = Option<Self::Connection>> + Send;
+
         /// Has the connection give no answer while `polling` is true. A database of the same
         /// process may otherwise answer within the poll that asks it, and the future never waits.
         fn hold_answers(

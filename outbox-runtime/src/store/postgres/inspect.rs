@@ -30,6 +30,10 @@ impl Inspect for Postgres {
         Ok(stored_events(&rows)?)
     }
 
+    async fn keep(_: &PgPool) -> Option<PgConnection> {
+        None
+    }
+
     async fn hold_answers(_: &mut PgConnection, _: Arc<AtomicBool>) -> Result<(), sqlx::Error> {
         // They take longer than a poll.
         Ok(())

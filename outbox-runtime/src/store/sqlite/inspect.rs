@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sqlx::{Executor, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Executor, Sqlite, SqliteConnection, SqlitePool};
 
 use super::event_row::stored_event;
 use crate::record::StoredEvent;
@@ -23,6 +23,11 @@ impl Inspect for Sqlite {
     async fn events(pool: &SqlitePool, names: &Names) -> Result<Vec<StoredEvent>, StoreError> {
         let rows = sqlx::query(sql(names.fill(EVENTS))).fetch_all(pool).await?;
         Ok(rows.iter().map(stored_event).collect::<Result<_, _>>()?)
+    }
+
+    async fn keep(pool: &SqlitePool) -> Option<SqliteConnection> {
+        // A file that takes no other connection needs none.
+        pool.connect_options().connect().await.ok()
     }
 
     async fn hold_answers(

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sqlx::Pool;
-use tokio::time::{Instant, sleep, timeout_at};
+use sqlx::pool::PoolConnection;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
@@ -28,12 +29,15 @@ pub(in crate::testing) struct Leftovers<DB: OutboxDatabase> {
     open: Vec<String>,
     /// Whether a future of the test is being polled.
     polling: Arc<AtomicBool>,
+    /// Keeps a database in memory: a call that is dropped may close its connection.
+    _keeper: Option<DB::Connection>,
 }
 
 impl<DB: OutboxDatabase> Leftovers<DB> {
     pub(in crate::testing) async fn before(outbox: &Outbox<DB>) -> Result<Self, String> {
         let pool = outbox.pool().clone();
-        let mut before = Self { pool, given_out: 0, open: Vec::new(), polling: Arc::default() };
+        let (polling, _keeper) = (Arc::default(), DB::keep(&pool).await);
+        let mut before = Self { pool, given_out: 0, open: Vec::new(), polling, _keeper };
         // A relay that runs on the same pool may keep some.
         _ = before.all_returned(Instant::now() + SETTLED_WITHIN).await;
         before.given_out = given_out(&before.pool);
@@ -45,6 +49,23 @@ impl<DB: OutboxDatabase> Leftovers<DB> {
     /// answers as long.
     pub(in crate::testing) fn polling(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.polling)
+    }
+
+    /// Opens connections until the pool has `count`, or as many as it may have.
+    pub(in crate::testing) async fn open_connections(&self, count: usize) -> Result<(), String> {
+        let most = self.pool.options().get_max_connections() as usize;
+        let mut connections = Vec::new();
+        while connections.len() < count.min(most.saturating_sub(self.given_out as usize)) {
+            connections.push(self.connection().await?);
+        }
+        drop(connections);
+        self.all_returned(Instant::now() + PATIENCE).await
+    }
+
+    async fn connection(&self) -> Result<PoolConnection<DB>, String> {
+        let connection = timeout(PATIENCE, self.pool.acquire()).await;
+        let connection = connection.map_err(|_| unusable(&"it gives no connection"))?;
+        connection.map_err(|error| unusable(&error))
     }
 
     /// Waits until nothing is left. The error says what is.
@@ -94,16 +115,11 @@ impl<DB: OutboxDatabase> Leftovers<DB> {
 
     /// Asks every connection that the pool has.
     async fn open_transactions(&self) -> Result<Vec<String>, String> {
-        let until = Instant::now() + PATIENCE;
-        let unusable =
-            |error: &dyn fmt::Display| format!("the pool is not usable any more: {error}");
-        let first = timeout_at(until, self.pool.acquire()).await;
-        let first = first.map_err(|_| unusable(&"it gives no connection"))?;
-        let mut connections = vec![first.map_err(|error| unusable(&error))?];
+        let mut connections = vec![self.connection().await?];
         connections.extend(std::iter::from_fn(|| self.pool.try_acquire()));
         let mut open = Vec::new();
         for connection in &mut connections {
-            let found = timeout_at(until, DB::open_transactions(connection)).await;
+            let found = timeout(PATIENCE, DB::open_transactions(connection)).await;
             let found = found.map_err(|_| unusable(&"a connection does not answer"))?;
             open.extend(found.map_err(|error| unusable(&error))?);
             let held = DB::hold_answers(connection, self.polling()).await;
@@ -111,6 +127,10 @@ impl<DB: OutboxDatabase> Leftovers<DB> {
         }
         Ok(open)
     }
+}
+
+fn unusable(error: &dyn fmt::Display) -> String {
+    format!("the pool is not usable any more: {error}")
 }
 
 fn given_out<DB: OutboxDatabase>(pool: &Pool<DB>) -> u32 {

@@ -77,6 +77,9 @@ impl<'t, DB: OutboxDatabase> Run<'t, DB> {
             if planned.is_empty() {
                 break;
             }
+            // While one of them opened a connection, the others would be ahead.
+            let opened = self.leftovers.open_connections(planned.len()).await;
+            opened.map_err(|error| self.found(error))?;
             let done = timeout_at(until, self.deliver(&planned)).await;
             let done = done.map_err(|_| {
                 self.found(format!(

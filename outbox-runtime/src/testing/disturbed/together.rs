@@ -13,7 +13,7 @@ use crate::testing::awaits::{Ended, Stepped};
 use crate::testing::seed::Random;
 
 /// Time after which a future whose turn it is has to wait for another one, for a lock it may be.
-const LONGEST_TURN: Duration = Duration::from_millis(10);
+const LONGEST_TURN: Duration = Duration::from_millis(50);
 
 /// How a future ended, and how many times it had waited.
 pub(super) struct Done<T> {
