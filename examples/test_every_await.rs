@@ -11,7 +11,7 @@ use std::error::Error;
 use outbox::testing::{Emitted, at_every_await};
 use outbox::{DomainEvent, Outbox, OutboxError, transactional_outbox};
 use serde::Serialize;
-use sqlx::{Executor, Sqlite, SqlitePool};
+use sqlx::{Executor, Sqlite, sqlite::SqlitePoolOptions};
 
 #[derive(Serialize, DomainEvent)]
 #[event(topic = "orders", name = "order.placed")]
@@ -44,12 +44,10 @@ async fn check(outbox: &Outbox<Sqlite>, emitted: &Emitted) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // A file: some dropped calls close their connection, and a database in memory ends with it.
-    let directory = tempfile::tempdir()?;
-    let file = format!("sqlite://{}/orders.db?mode=rwc", directory.path().display());
-    let outbox = &Outbox::new(SqlitePool::connect(&file).await?);
+    let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
+    let outbox = &Outbox::new(pool.clone());
     outbox.migrate().await?;
-    outbox.pool().execute("create table orders (customer text)").await?;
+    pool.execute("create table orders (customer text)").await?;
 
     let test = at_every_await(outbox, || place_order(outbox));
     let dropped = test.check(async |emitted| check(outbox, emitted).await).await?;
