@@ -136,8 +136,8 @@ pub mod event {
 
     #[doc(inline)]
     pub use outbox_event::{
-        EventDescriptor, EventId, EventKey, EventKind, EventTime, HeaderValue, Headers, UpcastFrom,
-        event_key,
+        EventDescriptor, EventId, EventKey, EventKind, EventTime, HeaderValue, Headers,
+        NotReadOnly, UpcastFrom, event_key,
     };
     #[cfg(feature = "macros")]
     pub use outbox_macros::{EventId, EventKey, HeaderValue};

@@ -54,7 +54,6 @@ impl<T: Transparent> Encode<T> for Inner {
     }
 }
 
-#[diagnostic::do_not_recommend]
 impl<T: DecodeInner> Decode<T> for Inner {
     fn decode(_: &[u8]) -> Result<T, CodecError> {
         Err(CodecError::new("nothing says which event the payload is"))

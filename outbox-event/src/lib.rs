@@ -25,7 +25,7 @@ pub use handled::HandlerEvent;
 pub use header::{HeaderValue, Headers};
 pub use json::Json;
 pub use key::{EventKey, event_key};
-pub use variant::UpcastFrom;
+pub use variant::{NotReadOnly, UpcastFrom};
 
 /// What `#[derive(DomainEvent)]` expands to, and what the runtime shares with it. Not for you: it
 /// changes without notice.
@@ -38,9 +38,10 @@ pub mod __private {
         read_inner,
     };
     pub use crate::topic::problem as topic_problem;
-    pub use crate::variant::{decode_own, decode_variant, is_next_version, upcast};
+    pub use crate::variant::{decode_own, decode_variant, is_next_version, read_own, upcast};
     pub use crate::{
         Codec, CodecError, Decode, DomainEvent, Encode, EventDescriptor, EventId, EventKey,
-        EventKind, EventTime, HeaderValue, Headers, Json, UpcastFrom, Variant, event_key,
+        EventKind, EventTime, HeaderValue, Headers, Json, NotReadOnly, UpcastFrom, Variant,
+        event_key,
     };
 }

@@ -23,6 +23,28 @@ pub fn decode_variant<E: DomainEvent, C: Decode<E>>(
     Some(C::decode_variant(*variant, payload))
 }
 
+/// Reads the payload if it is one of these events.
+pub fn read_own<E>(
+    known: &[EventDescriptor],
+    event: EventKind<'_>,
+    payload: &[u8],
+    decode: fn(&[u8]) -> Result<E, CodecError>,
+) -> Option<Result<E, CodecError>> {
+    is_one_of(event, known).then(|| decode(payload))
+}
+
+/// What an event with `#[event(read_only)]` lacks to be emitted. No type implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{E}` is only read, and cannot be emitted",
+    label = "this event is `#[event(read_only)]`",
+    note = "emit the latest version of the event; or remove `read_only` from `{E}`, and add `#[derive(serde::Serialize)]`"
+)]
+pub trait NotReadOnly<E: ?Sized> {
+    /// Is never called.
+    #[doc(hidden)]
+    fn never<T>() -> T;
+}
+
 /// An event that an older version of it becomes: each that is `From` it. It is what
 /// `#[event(upcast_from = Old)]` asks for.
 #[diagnostic::on_unimplemented(

@@ -41,6 +41,7 @@ use proc_macro::TokenStream;
 /// | `duplicate` | type, variant | none: another type of the crate is the same event, on purpose | two such types are an error |
 /// | `upcast_from` | struct, variant | the type of the previous version, which is `Into` this one, or into the enum | consumers read this version only |
 /// | `transparent` | type | none: the event is the one in the only field of the struct, or of each variant | topic and key are said here |
+/// | `read_only` | struct | none: the type is an old version, which only `upcast_from` reads: it needs `Deserialize`, but neither `Serialize` nor a key, and emitting it does not compile | it can be emitted |
 /// | `codec` | type | the path of a type that is `Encode<Self>` | `Json`, by `serde::Serialize` |
 /// | `crate` | type | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 /// | `key` | field | none: the field is the Kafka key or a part of it; its type is an `EventKey` | |

@@ -13,7 +13,7 @@ use super::words::{self, Given};
 use crate::errors::Errors;
 use crate::grammar::{self, Once, Value, flag, value};
 use crate::symbol::{
-    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, TOPIC,
+    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, READ_ONLY, TOPIC,
     TRANSPARENT, UPCAST_FROM, VERSION,
 };
 use crate::tokens::mentions;
@@ -44,6 +44,7 @@ pub(super) struct Attrs {
     pub(super) keyless: Once<()>,
     pub(super) duplicate: Once<()>,
     pub(super) transparent: Once<()>,
+    pub(super) read_only: Once<()>,
     pub(super) upcast_from: Once<Path>,
     pub(super) krate: Once<Path>,
     /// Whether something here may have been meant as the topic or the key. If so, a missing topic
@@ -111,6 +112,7 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
         TRANSPARENT => attrs.transparent.set(key, flag(key, input)),
+        READ_ONLY => attrs.read_only.set(key, flag(key, input)),
         _ => Ok(()),
     });
     Attrs { garbled, ..attrs }

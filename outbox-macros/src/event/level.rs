@@ -8,7 +8,7 @@ use syn::{LitStr, Meta};
 use super::words::{Given, Meaning};
 use crate::errors;
 use crate::symbol::{
-    CODEC, CRATE, DUPLICATE, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, RENAME, TOPIC,
+    CODEC, CRATE, DUPLICATE, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, READ_ONLY, RENAME, TOPIC,
     TRANSPARENT, UPCAST_FROM, VERSION,
 };
 
@@ -33,9 +33,18 @@ pub(super) enum Level {
 impl Level {
     pub(super) const fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Struct => {
-                &[TOPIC, NAME, VERSION, CODEC, KEYLESS, DUPLICATE, UPCAST_FROM, TRANSPARENT, CRATE]
-            }
+            Self::Struct => &[
+                TOPIC,
+                NAME,
+                VERSION,
+                CODEC,
+                KEYLESS,
+                DUPLICATE,
+                UPCAST_FROM,
+                READ_ONLY,
+                TRANSPARENT,
+                CRATE,
+            ],
             Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, TRANSPARENT, CRATE],
             Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE, UPCAST_FROM],
             Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
@@ -137,6 +146,7 @@ impl Level {
         match self {
             _ if Self::Field.keys().contains(&key) => "on a field",
             Self::Field => "on the type",
+            _ if key == READ_ONLY => "on a struct: an old version that is only read is one",
             Self::Enum if key == UPCAST_FROM => {
                 "on the variant that it becomes: each variant is an event of its own"
             }

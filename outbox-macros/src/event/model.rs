@@ -22,6 +22,8 @@ pub(super) struct Event<'a> {
     pub(super) allows_deprecated: bool,
     /// Whether the payload of an event is the content of its variant.
     pub(super) has_content_of_variants: bool,
+    /// Whether it is an old version, which is read and never emitted.
+    pub(super) read_only: bool,
 }
 
 /// What a value of the type can be: the struct itself, or a variant.
@@ -104,6 +106,7 @@ impl<'a> Event<'a> {
             kinds,
             allows_deprecated: item.allows_deprecated(),
             has_content_of_variants: serde::has_content_of_variants(input),
+            read_only: item.attrs.read_only.key().is_some(),
         })
     }
 }
@@ -166,7 +169,8 @@ impl<'a> Common<'a> {
             topic: attrs.topic.get().map(|topic| checked_topic(errors, topic)),
             version: attrs.version.get().map(|version| checked_version(errors, version)),
             topic_missing: topic_missing || garbled,
-            key_missing: key_missing || garbled,
+            // What is only read goes to no partition.
+            key_missing: key_missing || garbled || attrs.read_only.key().is_some(),
         }
     }
 }

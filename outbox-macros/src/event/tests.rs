@@ -736,6 +736,85 @@ fn transparent_enum() {
 }
 
 #[test]
+fn version_that_is_only_read() {
+    expands(
+        quote! {
+            #[event(topic = "t", name = "x", version = 2, read_only, upcast_from = v1::Created<T>, codec = Avro)]
+            struct Created<T>(T) where T: Clone;
+        },
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl<T> ::outbox::__private::Readable for Created<T>
+                where
+                    T: Clone,
+                    Avro: ::outbox::__private::Decode<Self>,
+                    v1::Created<T>: ::outbox::__private::Readable + ::core::convert::Into<Self>,
+                {
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[
+                        ::outbox::__private::EventDescriptor::new(
+                            "t",
+                            "x",
+                            2,
+                            <Avro as ::outbox::__private::Codec>::CONTENT_TYPE,
+                            &[],
+                            &[],
+                        ),
+                    ];
+                    fn read(
+                        __outbox_event: ::outbox::__private::EventKind<'_>,
+                        __outbox_payload: &[::core::primitive::u8],
+                    ) -> ::core::option::Option<
+                        ::core::result::Result<Self, ::outbox::__private::CodecError>,
+                    > {
+                        ::outbox::__private::read_own(
+                                <Self as ::outbox::__private::Readable>::DESCRIPTORS,
+                                __outbox_event,
+                                __outbox_payload,
+                                <Avro as ::outbox::__private::Decode<Self>>::decode,
+                            )
+                            .or_else(|| ::outbox::__private::upcast(
+                                <v1::Created<
+                                    T,
+                                > as ::outbox::__private::Readable>::read(
+                                    __outbox_event,
+                                    __outbox_payload,
+                                ),
+                                <Self as ::outbox::__private::UpcastFrom<
+                                    v1::Created<T>,
+                                >>::upcast_from,
+                            ))
+                    }
+                    fn versions() -> ::std::vec::Vec<::outbox::__private::EventDescriptor> {
+                        <[_]>::concat(
+                            &[
+                                <[_]>::to_vec(<Self as ::outbox::__private::Readable>::DESCRIPTORS),
+                                <v1::Created<T> as ::outbox::__private::Readable>::versions(),
+                            ],
+                        )
+                    }
+                }
+                #[automatically_derived]
+                impl<T> ::outbox::__private::DomainEvent for Created<T>
+                where
+                    T: Clone,
+                    for<'__never> &'__never (): ::outbox::__private::NotReadOnly<Self>,
+                {
+                    type Codec = ::outbox::__private::Unreachable;
+                    const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[];
+                    fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
+                        <&() as ::outbox::__private::NotReadOnly<Self>>::never()
+                    }
+                    fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
+                        <&() as ::outbox::__private::NotReadOnly<Self>>::never()
+                    }
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
 fn every_mistake_and_a_stub() {
     expands(
         quote! {
@@ -758,7 +837,7 @@ fn every_mistake_and_a_stub() {
             const _: () = {
                 #[automatically_derived]
                 impl ::outbox::__private::DomainEvent for Created {
-                    type Codec = ::outbox::__private::Json;
+                    type Codec = ::outbox::__private::Unreachable;
                     const DESCRIPTORS: &'static [::outbox::__private::EventDescriptor] = &[];
                     fn descriptor(&self) -> &'static ::outbox::__private::EventDescriptor {
                         ::core::unreachable!()
@@ -776,7 +855,7 @@ fn every_mistake_and_a_stub() {
 fn half_typed_events_never_panic() {
     let items = [
         quote! {
-            #[event(topic = "order-events", name = "order.created", version = 2, codec = a::B<C>, upcast_from = a::D<T>, crate = crate::outbox)]
+            #[event(topic = "order-events", name = "order.created", version = 2, codec = a::B<C>, upcast_from = a::D<T>, read_only, crate = crate::outbox)]
             pub(crate) struct OrderCreated<'a, T: Clone, const N: usize> where T: 'a {
                 #[event(key, id)]
                 pub r#type: Uuid,

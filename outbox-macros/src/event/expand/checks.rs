@@ -15,6 +15,7 @@ pub(super) fn follow(event: &Event<'_>, private: &TokenStream) -> TokenStream {
         return TokenStream::new();
     }
     let ident = &located(event.ident);
+    let own = own(event, private);
     let checks = event.kinds.iter().enumerate().filter_map(|(i, kind)| {
         let from = kind.upcast_from?;
         let (begin, _) = ends(from);
@@ -30,7 +31,7 @@ pub(super) fn follow(event: &Event<'_>, private: &TokenStream) -> TokenStream {
             const _: () = ::core::assert!(
                 #private::is_next_version(
                     #old,
-                    &<#ident as #private::DomainEvent>::DESCRIPTORS[#i],
+                    &<#ident as #own>::DESCRIPTORS[#i],
                 ),
                 #message
             );
@@ -47,13 +48,16 @@ pub(super) fn evaluated(event: &Event<'_>, private: &TokenStream) -> Option<Toke
     let generic = event.generics.type_params().next().is_some()
         || event.generics.const_params().next().is_some();
     (has_const && !generic).then(|| {
-        let ident = located(event.ident);
-        let lifetimes = event
-            .generics
-            .lifetimes()
-            .map(|_| syn::Lifetime::new("'static", Span::mixed_site()));
+        let (ident, own) = (located(event.ident), own(event, private));
+        let lifetimes =
+            event.generics.lifetimes().map(|_| syn::Lifetime::new("'static", Span::mixed_site()));
         quote! {
-            const _: &[#private::EventDescriptor] = <#ident<#(#lifetimes),*> as #private::DomainEvent>::DESCRIPTORS;
+            const _: &[#private::EventDescriptor] = <#ident<#(#lifetimes),*> as #own>::DESCRIPTORS;
         }
     })
+}
+
+/// The trait that has the event's descriptors.
+fn own(event: &Event<'_>, private: &TokenStream) -> TokenStream {
+    if event.read_only { quote!(#private::Readable) } else { quote!(#private::DomainEvent) }
 }

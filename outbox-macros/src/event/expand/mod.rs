@@ -5,6 +5,7 @@ mod checks;
 mod fields;
 mod methods;
 mod payload;
+mod read_only;
 pub(super) mod transparent;
 
 use proc_macro2::{Ident, Literal, TokenStream};
@@ -40,13 +41,19 @@ use crate::tokens::{ends, located, ours, private, private_at};
 //         }
 //     };
 pub(super) fn event(event: &Event<'_>) -> TokenStream {
+    if event.read_only {
+        return read_only::event(event);
+    }
     let private = private(event.krate);
     let ident = located(event.ident);
     let (impl_generics, ty_generics, _) = event.generics.split_for_impl();
     let codec = codec(event.codec, event.krate, event.ident);
     let where_clause = bounds::where_clause(event, &codec, &private);
     let allowed = event.allows_deprecated.then(|| quote!(#[allow(deprecated)]));
-    let descriptors = event.kinds.iter().map(|kind| descriptor(event, kind, &private));
+    // The type may have a constant of this name itself.
+    let content_type = quote!(<Self as #private::DomainEvent>::CONTENT_TYPE);
+    let descriptors =
+        event.kinds.iter().map(|kind| descriptor(event, kind, &private, &content_type));
     let methods = methods::all(event, &private);
     let payload = payload::methods(event, &private);
     let evaluated = checks::evaluated(event, &private);
@@ -73,17 +80,14 @@ pub(super) fn stub(item: &Item<'_>) -> TokenStream {
     if item.shapes.is_empty() {
         return TokenStream::new();
     }
-    let krate = item.attrs.krate.get();
-    let private = private(krate);
+    let private = private(item.attrs.krate.get());
     let ident = located(&item.input.ident);
-    let (impl_generics, ty_generics, _) = item.input.generics.split_for_impl();
-    let codec = codec(item.attrs.codec.get(), krate, &item.input.ident);
-    let where_clause = bounds::predicates(&item.input.generics, &codec, &private, Vec::new());
+    let (impl_generics, ty_generics, where_clause) = item.input.generics.split_for_impl();
     quote! {
         const _: () = {
             #[automatically_derived]
             impl #impl_generics #private::DomainEvent for #ident #ty_generics #where_clause {
-                type Codec = #codec;
+                type Codec = #private::Unreachable;
                 const DESCRIPTORS: &'static [#private::EventDescriptor] = &[];
                 fn descriptor(&self) -> &'static #private::EventDescriptor {
                     ::core::unreachable!()
@@ -108,7 +112,12 @@ fn codec(codec: Option<&syn::Path>, krate: Option<&syn::Path>, ident: &Ident) ->
     }
 }
 
-fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> TokenStream {
+fn descriptor(
+    event: &Event<'_>,
+    kind: &Kind<'_>,
+    private: &TokenStream,
+    content_type: &TokenStream,
+) -> TokenStream {
     // If Kafka would refuse the topic, evaluating this call fails. The error is shown at the
     // `const` that was named.
     let (topic, new) = match kind.topic {
@@ -125,8 +134,6 @@ fn descriptor(event: &Event<'_>, kind: &Kind<'_>, private: &TokenStream) -> Toke
     let version = Literal::u32_unsuffixed(kind.version);
     let key_fields = kind.keys.iter().map(Part::name);
     let header_names = kind.headers.iter().map(|header| &header.name);
-    // The type may have a constant of this name itself.
-    let content_type = quote!(<Self as #private::DomainEvent>::CONTENT_TYPE);
     quote! {
         #new(#topic, #name, #version, #content_type, &[#(#key_fields),*], &[#(#header_names),*])
     }
