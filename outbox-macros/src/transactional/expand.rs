@@ -159,20 +159,21 @@ fn closure(
         }
     };
     let at_body = ours(body.span());
+    // At the brace alone: an editor explains each word that is located at what the user points to.
+    let at_brace = ours(body.span_open());
     let body = group(Delimiter::Brace, body.stream(), &located(body));
-    let let_result = quote_spanned!(at_body=> let #result: #ret = #body;);
-    let block = quote_spanned! {at_body=>
-        {
-            #edge
-            #let_result
-            #[allow(unreachable_code)]
-            #result
-        }
+    let statements = quote_spanned! {at_brace=>
+        #edge
+        let #result: #ret = #body;
+        #[allow(unreachable_code)]
+        #result
     };
+    let mut block = Group::new(Delimiter::Brace, statements);
+    block.set_span(at_body);
     // `mut`, so that `&mut tx` compiles, as it does where a transaction begins by hand. Located at
     // the name, since an error about one of the two is shown at both.
-    let tx = quote_spanned!(tx.span()=> #[allow(unused_mut)] mut #tx);
-    quote!(#captures |#tx| #block)
+    let tx = quote_spanned!(tx.span()=> mut #tx);
+    quote!(#captures |#[allow(unused_mut)] #tx| #block)
 }
 
 // Input:  mut order: Order
@@ -284,6 +285,10 @@ fn inner_attributes(block: &Group) -> (TokenStream, Group) {
             if hash.as_char() == '#' && bang.as_char() == '!' && list.delimiter() == Delimiter::Bracket)
     };
     let end = 3 * tokens.chunks(3).take_while(|tokens| is_attribute(tokens)).count();
+    if end == 0 {
+        // As it is: a new group has one place for both of its braces.
+        return (TokenStream::new(), block.clone());
+    }
     let mut statements = Group::new(Delimiter::Brace, tokens[end..].iter().cloned().collect());
     statements.set_span(block.span());
     (tokens[..end].iter().cloned().collect(), statements)
