@@ -1,10 +1,13 @@
 //! `#[derive(Classify)]`: the class of an error, by its variant.
 
+mod words;
+
 use proc_macro2::{Ident, Literal, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::ParseStream;
-use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, LitStr, Meta, Path, Token, Type};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, LitStr, Meta, Path, Type};
 
+use self::words::{class_of, other_word};
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, flag, value};
 use crate::symbol::{CLASSIFY, CRATE, PERMANENT, TRANSIENT, TRANSPARENT};
@@ -178,35 +181,6 @@ fn where_clause(
     let asked = asked.iter().filter(is_generic).map(|ty| quote!(#ty: #private::Classify));
     let all: Vec<_> = given.map(|predicate| quote!(#predicate)).chain(asked).collect();
     (!all.is_empty()).then(|| quote!(where #(#all),*))
-}
-
-/// The class of a word that is not ours: `retryable`, `retry = false`, `class = "fatal"`.
-fn other_word(word: &str, input: ParseStream<'_>) -> Option<&'static str> {
-    let ahead = input.fork();
-    let given = ahead.parse::<Token![=]>().and_then(|_| ahead.parse::<TokenTree>()).ok();
-    let given = given.map(|given| given.to_string());
-    match (class_of(word), given.as_deref()) {
-        (Some(PERMANENT), Some("false")) => Some(TRANSIENT),
-        (Some(TRANSIENT), Some("false")) => Some(PERMANENT),
-        (Some(class), _) => Some(class),
-        (None, given) => class_of(given?.trim_matches('"')),
-    }
-}
-
-/// The class that a word of another library means.
-fn class_of(word: &str) -> Option<&'static str> {
-    match &*word.to_ascii_lowercase().replace('_', "") {
-        "permanent" | "abort" | "businesserror" | "deadletter" | "discard" | "dlq" | "dlt"
-        | "drop" | "fatal" | "ignore" | "invalid" | "nonretriable" | "nonretryable" | "noretry"
-        | "nontransient" | "notretryable" | "park" | "poison" | "reject" | "skip" | "terminal"
-        | "unrecoverable" => Some(PERMANENT),
-        "transient" | "again" | "backoff" | "recoverable" | "requeue" | "retriable" | "retry"
-        | "retryable" | "temporary" | "unavailable" => Some(TRANSIENT),
-        "transparent" | "delegate" | "forward" | "from" | "inherit" | "inner" | "source" => {
-            Some(TRANSPARENT)
-        }
-        _ => None,
-    }
 }
 
 fn is_ours(attribute: &&Attribute) -> bool {

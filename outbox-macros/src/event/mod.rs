@@ -5,6 +5,7 @@ mod declared;
 mod expand;
 mod header;
 mod level;
+mod marked;
 mod model;
 mod serde;
 #[cfg(test)]

@@ -2,12 +2,11 @@
 
 use proc_macro2::Span;
 use syn::ext::IdentExt;
-use syn::{
-    Data, Field, GenericArgument, Generics, Ident, LitInt, LitStr, Path, PathArguments, Type,
-};
+use syn::{Data, Field, Generics, Ident, LitInt, LitStr, Path, Type};
 
-use super::attr::{Attrs, FieldAttrs, Item, Shape, TopicValue};
-use super::{header, serde, topic};
+use super::attr::{Attrs, Item, Shape, TopicValue};
+use super::marked::{at_most_one, headers, keys, marked};
+use super::{serde, topic};
 use crate::errors::Errors;
 
 pub(super) struct Event<'a> {
@@ -118,19 +117,19 @@ impl Shape<'_> {
     }
 
     /// What a variant says itself.
-    fn own(&self) -> Option<&Attrs> {
+    pub(super) fn own(&self) -> Option<&Attrs> {
         self.variant.as_ref().map(|(_, attrs)| attrs)
     }
 }
 
 /// What holds for all kinds of the item, each part judged once.
-struct Common<'a> {
+pub(super) struct Common<'a> {
     /// `Some(None)`: there is one, and it is wrong.
     topic: Option<Option<Topic<'a>>>,
     version: Option<Option<u32>>,
     /// Whether a missing topic was reported already, or follows from a mistake that was.
     topic_missing: bool,
-    key_missing: bool,
+    pub(super) key_missing: bool,
 }
 
 impl<'a> Common<'a> {
@@ -205,15 +204,7 @@ impl<'a> Kind<'a> {
             );
         }
         let given_name = own.unwrap_or(&item.attrs).name.get();
-        let name = match given_name {
-            Some(name) if name.value().is_empty() => {
-                errors
-                    .at(name.span(), "the event's name is empty\nhelp: name it, or remove `name`");
-                None
-            }
-            Some(name) => Some(name.value()),
-            None => Some(ident.unraw().to_string()),
-        };
+        let name = checked_name(errors, given_name, ident);
         let keys = keys(errors, item, shape, ident, common);
         let headers = headers(errors, shape);
         let id = at_most_one(errors, shape, "id", |attrs| attrs.id.key());
@@ -257,6 +248,17 @@ fn checked_topic<'a>(errors: &Errors, value: &'a TopicValue) -> Option<Topic<'a>
     }
 }
 
+fn checked_name(errors: &Errors, given: Option<&LitStr>, ident: &Ident) -> Option<String> {
+    match given {
+        Some(name) if name.value().is_empty() => {
+            errors.at(name.span(), "the event's name is empty\nhelp: name it, or remove `name`");
+            None
+        }
+        Some(name) => Some(name.value()),
+        None => Some(ident.unraw().to_string()),
+    }
+}
+
 fn checked_version(errors: &Errors, literal: &LitInt) -> Option<u32> {
     match literal.base10_parse::<u32>() {
         Ok(0) => errors.at(literal.span(), "versions start at 1\nhelp: write `version = 1`"),
@@ -284,111 +286,6 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The fields of which `key` is the key the user typed, in their order.
-fn marked<'a, 's>(
-    shape: &'a Shape<'a>,
-    key: impl Fn(&'s FieldAttrs) -> Option<&'s Ident>,
-) -> impl Iterator<Item = (&'s Ident, Part<'a>)>
-where
-    'a: 's,
-{
-    shape.fields.iter().enumerate().filter_map(move |(position, (field, attrs))| {
-        key(attrs).map(|key| (key, Part::new(position, field)))
-    })
-}
-
-fn keys<'a>(
-    errors: &Errors,
-    item: &Item<'_>,
-    shape: &'a Shape<'a>,
-    ident: &Ident,
-    common: &Common<'_>,
-) -> Vec<Part<'a>> {
-    let own_keyless = shape.own().and_then(|attrs| attrs.keyless.key());
-    let keys: Vec<_> = marked(shape, |attrs| attrs.key.key()).collect();
-    match (own_keyless.or(item.attrs.keyless.key()), keys.first()) {
-        (None, None) if !common.key_missing => errors.at(
-            ident.span(),
-            format!(
-                "`{ident}` has no key\n\
-                 help: events with the same key stay in order: mark a field with `#[event(key)]`,\n\
-                 \x20     or write `#[event(keyless)]` if these need no order"
-            ),
-        ),
-        (Some(keyless), Some((key, first))) => {
-            let of_the_enum = shape.variant.is_some() && own_keyless.is_none();
-            errors.at(
-                if of_the_enum { key.span() } else { keyless.span() },
-                format!(
-                    "the field `{}` is a key, but the event is `keyless`\nhelp: remove the `keyless`, or the `key`",
-                    first.name()
-                ),
-            );
-        }
-        _ => {}
-    }
-    for (_, part) in keys.iter().filter(|(_, part)| is_option(part.ty)) {
-        errors.over(
-            part.ty,
-            format!(
-                "the key `{}` can be `None`, and an event without a key has no order\n\
-                 help: make the field non-optional, or use as key a field which always has a value,\n\
-                 \x20     or mark the event `#[event(keyless)]`",
-                part.name()
-            ),
-        );
-    }
-    keys.into_iter().map(|(_, part)| part).collect()
-}
-
-fn headers<'a>(errors: &Errors, shape: &'a Shape<'a>) -> Vec<Header<'a>> {
-    let mut headers: Vec<Header<'a>> = Vec::new();
-    for (position, (field, attrs)) in shape.fields.iter().enumerate() {
-        let (Some(key), Some(given)) = (attrs.header.key(), attrs.header.get()) else { continue };
-        let part = Part::new(position, field);
-        let (name, span) = match (given, &field.ident) {
-            (Some(literal), _) => (literal.value(), literal.span()),
-            (None, Some(_)) => (part.name(), key.span()),
-            (None, None) => {
-                errors.at(
-                    key.span(),
-                    "this header has no name\nhelp: name it: `header = \"x-tenant\"`",
-                );
-                continue;
-            }
-        };
-        if let Err(message) = header::check(&name) {
-            errors.at(span, message);
-        } else if headers.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
-            errors.at(
-                span,
-                format!(
-                    "there is a header `{name}` already\nhelp: give one of the two another name"
-                ),
-            );
-        }
-        headers.push(Header { name, part });
-    }
-    headers
-}
-
-fn at_most_one<'a>(
-    errors: &Errors,
-    shape: &'a Shape<'a>,
-    noun: &str,
-    key: impl Fn(&'a FieldAttrs) -> Option<&'a Ident>,
-) -> Option<Part<'a>> {
-    let mut marked = marked(shape, key);
-    let (_, first) = marked.next()?;
-    for (key, _) in marked {
-        errors.at(
-            key.span(),
-            format!("`{}` is the event's {noun} already\nhelp: remove one `{key}`", first.name()),
-        );
-    }
-    Some(first)
-}
-
 /// Consumers tell events apart by topic, name and version.
 fn check_distinct(errors: &Errors, kinds: &[Kind<'_>]) {
     for (i, kind) in kinds.iter().enumerate() {
@@ -411,21 +308,5 @@ fn check_distinct(errors: &Errors, kinds: &[Kind<'_>]) {
                 ),
             );
         }
-    }
-}
-
-/// Whether the type is spelled `Option<…>`. One behind an alias is refused by its missing
-/// `EventKey`.
-fn is_option(ty: &Type) -> bool {
-    match ty {
-        Type::Group(group) => is_option(&group.elem),
-        Type::Paren(paren) => is_option(&paren.elem),
-        Type::Reference(reference) => is_option(&reference.elem),
-        Type::Path(path) => path.path.segments.last().is_some_and(|last| {
-            last.ident == "Option"
-                && matches!(&last.arguments, PathArguments::AngleBracketed(list)
-                    if matches!(list.args.first(), Some(GenericArgument::Type(_))) && list.args.len() == 1)
-        }),
-        _ => false,
     }
 }
