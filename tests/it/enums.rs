@@ -211,11 +211,14 @@ async fn what_an_enum_wrote_structs_and_other_enums_read_and_the_reverse() {
         warehouse::Event::DayEnded(warehouse::DayEnded),
     ];
     publish(&outbox, by_structs).await;
-    let payloads: Vec<_> = read_topic(TOPIC).await.iter().map(payload).collect();
+    let mut payloads: Vec<_> = read_topic(TOPIC).await.iter().map(payload).collect();
     let alice = |n| format!(r#"{{"customer":"alice","orderNumber":{n}}}"#);
     let old = r#"{"customer":"alice","order":3}"#.to_owned();
     let nothing = || "{}".to_owned();
-    let expected = [alice(1), alice(2), nothing(), old, alice(4), alice(5), nothing()];
+    let mut expected = [alice(1), alice(2), nothing(), old, alice(4), alice(5), nothing()];
+    // There is no order between keys.
+    payloads.sort();
+    expected.sort();
     assert_eq!(payloads, expected);
 
     let consumers = [

@@ -23,13 +23,6 @@ enum OrderEvent {
 }
 
 #[derive(Serialize, Deserialize, DomainEvent)]
-#[event(topic = "order-events", version = 3)]
-enum LaterOrderEvent {
-    #[event(name = "order.created", upcast_from = OrderCreatedV1)]
-    Created(#[event(key)] u64),
-}
-
-#[derive(Serialize, Deserialize, DomainEvent)]
 #[event(topic = "order-events", name = "order.created", version = 4, upcast_from = "OrderCreatedV1")]
 struct AsText(#[event(key)] u64);
 
