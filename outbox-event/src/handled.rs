@@ -8,7 +8,8 @@ use crate::event::DomainEvent;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a domain event",
     label = "`DomainEvent` is not implemented for `{Self}`",
-    note = "add `#[derive(serde::Deserialize, outbox::DomainEvent)]` and `#[event(topic = \"…\")]` to `{Self}`, and mark its key field `#[event(key)]`"
+    note = "add `#[derive(serde::Deserialize, outbox::DomainEvent)]` and `#[event(topic = \"…\")]` to `{Self}`, and mark its key field `#[event(key)]`",
+    note = "an old version that is `#[event(read_only)]` is handled as the version that says `upcast_from` it"
 )]
 pub trait HandlerEvent: Sized + Send {
     /// The event.
