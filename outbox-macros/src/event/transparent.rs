@@ -91,6 +91,7 @@ fn check_keys(errors: &Errors, attrs: &Attrs) {
         attrs.codec.key(),
         attrs.keyless.key(),
         attrs.duplicate.key(),
+        attrs.read_only.key(),
     ];
     for key in said.into_iter().flatten() {
         says_itself(errors, key);
