@@ -112,7 +112,7 @@ pub use outbox_macros::{event_handler, transactional_outbox};
 pub use outbox_runtime::kafka;
 #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
 #[doc(inline)]
-pub use outbox_runtime::{ErrorKind, OutboxError, observe, testing};
+pub use outbox_runtime::{ErrorKind, OutboxError, is_conflict, observe, testing};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc(inline)]
 pub use outbox_runtime::{Outbox, OutboxBuilder, OutboxDatabase, OutboxTx, Relay, RelayBuilder};

@@ -157,8 +157,9 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 ///
 /// The body becomes a closure, which tells the compiler how long `tx` lives. It is called right
 /// away, which tells the compiler whether its future is `Send`. `outcome.never()` is always `None`:
-/// it tells the compiler the type that `?` and `return` convert to. With `isolation =
-/// "serializable", retry = 3`:
+/// it tells the compiler the type that `?` and `return` convert to. `outcome.hold` returns an error
+/// that is not `Send` at once, so that the function's future is `Send` all the same; any other error
+/// is returned after the rollback. With `isolation = "serializable", retry = 3`:
 ///
 #[doc = include_str!("../docs/transactional_outbox_retry.md")]
 ///

@@ -126,6 +126,16 @@ pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
     })
 }
 
+/// Whether the variable is anywhere in `tokens`, texts such as `"{name}"` included.
+pub(crate) fn names(tokens: TokenStream, variable: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == variable,
+        TokenTree::Group(group) => names(group.stream(), variable),
+        TokenTree::Literal(literal) => literal.to_string().contains(variable),
+        TokenTree::Punct(_) => false,
+    })
+}
+
 /// A local variable of ours. Hygiene keeps it apart from the user's variables, but not from their
 /// items: a pattern `result` is their `const result`, if there is one. So it has a name that none
 /// of their items has.

@@ -277,7 +277,28 @@ pub(crate) fn faults(error: &(dyn Error + 'static)) -> impl Iterator<Item = Faul
     })
 }
 
-/// Whether a conflict with a concurrent transaction led to `error`.
-pub(crate) fn is_caused_by_conflict(error: &(dyn Error + 'static)) -> bool {
+/// Whether a conflict with a concurrent transaction led to `error`: a serialization failure or a
+/// deadlock in Postgres, a lock held too long in SQLite. It is looked for in the error, which may be
+/// of any type, and in its `source()`s.
+///
+/// Nothing of such a transaction is kept, so all of it may run again, from its beginning. `retry =
+/// N` of `#[transactional_outbox]` does that; this is for a loop of your own, and for tests. Give it
+/// an `anyhow::Error` or a boxed error as `&*error`.
+///
+/// ```
+/// # use std::error::Error;
+/// # async fn order() -> Result<(), outbox::OutboxError> { Ok(()) }
+/// # async fn run() -> Result<(), outbox::OutboxError> {
+/// for _ in 0..3 {
+///     match order().await {
+///         Err(error) if outbox::is_conflict(&error) => continue,
+///         ended => return ended,
+///     }
+/// }
+/// order().await
+/// # }
+/// ```
+#[must_use]
+pub fn is_conflict(error: &(dyn Error + 'static)) -> bool {
     faults(error).any(|fault| fault == Fault::Conflict)
 }

@@ -40,7 +40,7 @@ pub use outbox_event::{
     EventTime, HeaderValue, Headers, Json, Variant, event_key,
 };
 
-pub use error::{ErrorKind, OutboxError};
+pub use error::{ErrorKind, OutboxError, is_conflict};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{Relay, RelayBuilder};
@@ -58,7 +58,6 @@ pub mod __private {
         Classify, ErrorClass, EventContext, EventHandler, ForeignId, FunctionHandler,
         HandlerOptions, HandlerResult, HandlerTypes, LaterEvents,
     };
-    pub use crate::is_conflict;
-    pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, cause, finish};
+    pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, finish};
     pub use crate::tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
 }

@@ -10,7 +10,7 @@ use super::model::{Body, Method, Source};
 use super::options::{Argument, Retry};
 use crate::errors::to_tokens;
 use crate::function::Function;
-use crate::tokens::{ends, local, mentions, ours, private, private_at};
+use crate::tokens::{ends, local, mentions, names, ours, private, private_at};
 
 pub(super) fn method(method: &Method<'_>) -> TokenStream {
     let body = match &method.body {
@@ -45,13 +45,15 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 //             Ok(transaction) => transaction,
 //             Err(error) => return outcome.error(error),
 //         };
-//         let run = body(&transaction, outcome, async move |mut tx| {
+//         let run = body(&transaction, async move |mut tx| {
 //             if let Some(result) = outcome.never() { return result; }    // for `?` to infer from
-//             let result: Ret = { BODY };
-//             result
+//             BODY
 //         });
-//         let result = run(&mut transaction).await;
-//         finish(transaction, result, outcome).await
+//         let held = match outcome.hold(run(&mut transaction).await) {
+//             Ok(held) => held,
+//             Err(result) => return result,    // an error that is not `Send`
+//         };
+//         finish(transaction, held, outcome).await
 //     }
 //
 // With `retry = 3`, the same in a loop that every argument is cloned for:
@@ -66,9 +68,12 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
 //                 Err(Some(error)) => return outcome.error(error),
 //             };
 //             let run = …;
-//             let result = run(&mut transaction).await;
-//             let refused = is_conflict!(result);
-//             if let Some(result) = attempts.finish(transaction, result, refused, outcome).await {
+//             let (result, conflict) = outcome.search(run(&mut transaction).await);
+//             let held = match attempts.hold(&transaction, conflict, outcome.hold(result)) {
+//                 Ok(held) => held,
+//                 Err(result) => return result,
+//             };
+//             if let Some(result) = attempts.finish(transaction, held, outcome).await {
 //                 break result;
 //             }
 //         }
@@ -81,8 +86,8 @@ fn transaction(method: &Method<'_>, body: &Group) -> TokenStream {
 
 fn attempt(method: &Method<'_>, body: &Group) -> TokenStream {
     let private = private(method.krate);
-    let [outcome, transaction, error, run, result] =
-        ["outcome", "transaction", "error", "run", "result"].map(local);
+    let [outcome, transaction, error, run, held, result] =
+        ["outcome", "transaction", "error", "run", "held", "result"].map(local);
     let ret = inferable(method.output.to_token_stream());
     let vtable = vtable(&ret, &private);
     let begin = begin(method, None);
@@ -93,17 +98,20 @@ fn attempt(method: &Method<'_>, body: &Group) -> TokenStream {
             ::core::result::Result::Ok(#transaction) => #transaction,
             ::core::result::Result::Err(#error) => return #outcome.error(#error),
         };
-        let #run = #private::body(&#transaction, #outcome, #closure);
-        let #result = #run(&mut #transaction).await;
-        #private::finish(#transaction, #result, #outcome).await
+        let #run = #private::body(&#transaction, #closure);
+        let #held = match #outcome.hold(#run(&mut #transaction).await) {
+            ::core::result::Result::Ok(#held) => #held,
+            ::core::result::Result::Err(#result) => return #result,
+        };
+        #private::finish(#transaction, #held, #outcome).await
     }
 }
 
 fn attempts(method: &Method<'_>, body: &Group, retry: &Retry<'_>) -> TokenStream {
     let private = private(method.krate);
-    let [outcome, transaction, error, run, result, attempts, begun, refused] =
-        ["outcome", "transaction", "error", "run", "result", "attempts", "begun", "refused"]
-            .map(local);
+    let [outcome, attempts, begun, transaction, error, run] =
+        ["outcome", "attempts", "begun", "transaction", "error", "run"].map(local);
+    let [result, conflict, held] = ["result", "conflict", "held"].map(local);
     let ret = inferable(method.output.to_token_stream());
     let vtable = vtable(&ret, &private);
     let times = Literal::u32_unsuffixed(retry.times);
@@ -113,7 +121,8 @@ fn attempts(method: &Method<'_>, body: &Group, retry: &Retry<'_>) -> TokenStream
     };
     let options = options(method, &private);
     let begin = begin(method, Some(quote!(#attempts.options())));
-    let arguments = retry.arguments.iter().map(|argument| clone_of(argument, method));
+    let arguments = retry.arguments.iter().filter(|argument| may_be_used(argument, body));
+    let arguments = arguments.map(|argument| clone_of(argument, method));
     // A `self` that cannot be copied is borrowed by the body.
     let captures = if retry.borrows_self { quote!(async) } else { quote!(async move) };
     let closure = closure(method, &ret, body, &captures);
@@ -128,10 +137,13 @@ fn attempts(method: &Method<'_>, body: &Group, retry: &Retry<'_>) -> TokenStream
                 ::core::result::Result::Err(::core::option::Option::None) => continue,
                 ::core::result::Result::Err(::core::option::Option::Some(#error)) => return #outcome.error(#error),
             };
-            let #run = #private::body(&#transaction, #outcome, #closure);
-            let #result = #run(&mut #transaction).await;
-            let #refused = #private::is_conflict!(#result);
-            let #result = #attempts.finish(#transaction, #result, #refused, #outcome).await;
+            let #run = #private::body(&#transaction, #closure);
+            let (#result, #conflict) = #outcome.search(#run(&mut #transaction).await);
+            let #held = match #attempts.hold(&#transaction, #conflict, #outcome.hold(#result)) {
+                ::core::result::Result::Ok(#held) => #held,
+                ::core::result::Result::Err(#result) => return #result,
+            };
+            let #result = #attempts.finish(#transaction, #held, #outcome).await;
             if let ::core::option::Option::Some(#result) = #result {
                 break #result;
             }
@@ -158,22 +170,19 @@ fn closure(
             return #never;
         }
     };
-    let at_body = ours(body.span());
-    // At the brace alone: an editor explains each word that is located at what the user points to.
-    let at_brace = ours(body.span_open());
-    let body = group(Delimiter::Brace, body.stream(), &located(body));
-    let statements = quote_spanned! {at_brace=>
-        #edge
-        let #result: #ret = #body;
-        #[allow(unreachable_code)]
-        #result
-    };
-    let mut block = Group::new(Delimiter::Brace, statements);
-    block.set_span(at_body);
+    let statements = body.stream();
+    let block = located(quote!(#edge #statements), body);
     // `mut`, so that `&mut tx` compiles, as it does where a transaction begins by hand. Located at
-    // the name, since an error about one of the two is shown at both.
-    let tx = quote_spanned!(tx.span()=> mut #tx);
-    quote!(#captures |#[allow(unused_mut)] #tx| #block)
+    // the name, since an error about one of the two is shown at both. Its span is ours, so that the
+    // compiler does not say that it is unused.
+    let mutable = quote_spanned!(ours(tx.span())=> mut);
+    quote!(#captures |#mutable #tx| #block)
+}
+
+/// An `_argument` that the body does not use is not cloned, which would be a use: lints forbid that.
+fn may_be_used(argument: &Argument<'_>, body: &Group) -> bool {
+    let name = argument.ident.to_string();
+    !name.starts_with('_') || names(body.stream(), &name)
 }
 
 // Input:  mut order: Order
@@ -307,11 +316,11 @@ fn group(delimiter: Delimiter, tokens: TokenStream, like: &Group) -> TokenTree {
     TokenTree::Group(group)
 }
 
-/// The same group with a span of ours: lints do not take its braces for the user's.
-fn located(group: &Group) -> Group {
-    let mut located = group.clone();
-    located.set_span(ours(group.span()));
-    located
+/// `tokens` in braces of ours at the place of the user's: lints do not take them for the user's.
+fn located(tokens: TokenStream, like: &Group) -> Group {
+    let mut group = Group::new(Delimiter::Brace, tokens);
+    group.set_span(ours(like.span()));
+    group
 }
 
 // Input:  Result<impl Iterator<Item = u8> + '_, Error>

@@ -5,7 +5,7 @@ use quote::quote;
 use super::attribute;
 use crate::testing::{broken, documented, keeps, named_shortly, prefixes, pretty};
 
-/// The most lines that an expansion adds to a method, apart from one for each argument that `retry`
+/// The most lines that an expansion adds to a method, apart from those for the arguments that `retry`
 /// clones.
 const MOST_LINES: usize = 40;
 
@@ -14,8 +14,11 @@ fn expands(args: TokenStream, item: TokenStream, expected: Expect) {
     let expanded = attribute(args, item.clone());
     expected.assert_eq(&in_impl(expanded.clone()));
     let expanded = in_impl(named_shortly(expanded));
-    let clones = expanded.matches("RetryArgument::of_attempt").count();
-    let added = expanded.lines().count() - clones - in_impl(item).lines().count();
+    let lines = |code: &str| {
+        let clones = code.matches("RetryArgument::of_attempt").count();
+        code.lines().count() - clones - code.matches("#[cfg(").count()
+    };
+    let added = lines(&expanded) - lines(&in_impl(item));
     assert!(added <= MOST_LINES, "a method grows by {added} lines");
 }
 
@@ -51,25 +54,26 @@ fn method() {
                     };
                     let __outbox_run = ::outbox::__private::body(
                         &__outbox_transaction,
-                        __outbox_outcome,
-                        async move |#[allow(unused_mut)] mut tx| {
+                        async move |mut tx| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {
                                 return __outbox_result;
                             }
-                            let __outbox_result: Result<Order, OrderError> = {
-                                order.id = self.orders.insert(tx, &order).await?;
-                                tx.emit(OrderCreated::from(&order))?;
-                                Ok(order)
-                            };
-                            #[allow(unreachable_code)] __outbox_result
+                            order.id = self.orders.insert(tx, &order).await?;
+                            tx.emit(OrderCreated::from(&order))?;
+                            Ok(order)
                         },
                     );
-                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    let __outbox_held = match __outbox_outcome
+                        .hold(__outbox_run(&mut __outbox_transaction).await)
+                    {
+                        ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                        ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                    };
                     ::outbox::__private::finish(
                             __outbox_transaction,
-                            __outbox_result,
+                            __outbox_held,
                             __outbox_outcome,
                         )
                         .await
@@ -110,21 +114,24 @@ fn savepoint_with_an_opaque_return_type() {
                     };
                     let __outbox_run = crate::events::__private::body(
                         &__outbox_transaction,
-                        __outbox_outcome,
-                        async move |#[allow(unused_mut)] mut tx| {
+                        async move |mut tx| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {
                                 return __outbox_result;
                             }
-                            let __outbox_result: Result<(_, u8), Error> = { Ok((f, 1)) };
-                            #[allow(unreachable_code)] __outbox_result
+                            Ok((f, 1))
                         },
                     );
-                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    let __outbox_held = match __outbox_outcome
+                        .hold(__outbox_run(&mut __outbox_transaction).await)
+                    {
+                        ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                        ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                    };
                     crate::events::__private::finish(
                             __outbox_transaction,
-                            __outbox_result,
+                            __outbox_held,
                             __outbox_outcome,
                         )
                         .await
@@ -185,25 +192,26 @@ fn boxed_future_as_async_trait_writes_it() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            __outbox_outcome,
-                            async move |#[allow(unused_mut)] mut tx| {
+                            async move |mut tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
                                     return __outbox_result;
                                 }
-                                let __outbox_result: Result<(), Error> = {
-                                    let __self = self;
-                                    tx.emit(Created)?;
-                                    Ok(())
-                                };
-                                #[allow(unreachable_code)] __outbox_result
+                                let __self = self;
+                                tx.emit(Created)?;
+                                Ok(())
                             },
                         );
-                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                        let __outbox_held = match __outbox_outcome
+                            .hold(__outbox_run(&mut __outbox_transaction).await)
+                        {
+                            ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                            ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                        };
                         ::outbox::__private::finish(
                                 __outbox_transaction,
-                                __outbox_result,
+                                __outbox_held,
                                 __outbox_outcome,
                             )
                             .await
@@ -241,7 +249,10 @@ fn retry_with_patterns_and_cfg() {
                 Id { id, tenant: [first, ..] }: Id,
                 #[cfg(feature = "audit")] auditor: Auditor,
                 _: u8,
+                _unused: u8,
+                _used: u8,
             ) -> Result<Order, Error> {
+                println!("{_used:?}");
                 Ok(order)
             }
         },
@@ -255,6 +266,8 @@ fn retry_with_patterns_and_cfg() {
                     #[cfg(feature = "audit")]
                     auditor: Auditor,
                     _: u8,
+                    _unused: u8,
+                    _used: u8,
                 ) -> Result<Order, Error> {
                     let __outbox_outcome = <Result<
                         Order,
@@ -276,6 +289,7 @@ fn retry_with_patterns_and_cfg() {
                         let first = ::outbox::__private::RetryArgument::of_attempt(&first);
                         #[cfg(feature = "audit")]
                         let auditor = ::outbox::__private::RetryArgument::of_attempt(&auditor);
+                        let _used = ::outbox::__private::RetryArgument::of_attempt(&_used);
                         let __outbox_begun = ::outbox::__private::BeginTransaction::begin_transaction(
                                 &(outbox),
                                 __outbox_attempts.options(),
@@ -293,26 +307,30 @@ fn retry_with_patterns_and_cfg() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            __outbox_outcome,
-                            async move |#[allow(unused_mut)] mut tx| {
+                            async move |mut tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
                                     return __outbox_result;
                                 }
-                                let __outbox_result: Result<Order, Error> = { Ok(order) };
-                                #[allow(unreachable_code)] __outbox_result
+                                println!("{_used:?}");
+                                Ok(order)
                             },
                         );
-                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
-                        let __outbox_refused = ::outbox::__private::is_conflict!(__outbox_result);
-                        let __outbox_result = __outbox_attempts
-                            .finish(
-                                __outbox_transaction,
-                                __outbox_result,
-                                __outbox_refused,
-                                __outbox_outcome,
+                        let (__outbox_result, __outbox_conflict) = __outbox_outcome
+                            .search(__outbox_run(&mut __outbox_transaction).await);
+                        let __outbox_held = match __outbox_attempts
+                            .hold(
+                                &__outbox_transaction,
+                                __outbox_conflict,
+                                __outbox_outcome.hold(__outbox_result),
                             )
+                        {
+                            ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                            ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                        };
+                        let __outbox_result = __outbox_attempts
+                            .finish(__outbox_transaction, __outbox_held, __outbox_outcome)
                             .await;
                         if let ::core::option::Option::Some(__outbox_result) = __outbox_result {
                             break __outbox_result;
@@ -363,26 +381,29 @@ fn retry_borrows_an_arc() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            __outbox_outcome,
-                            async |#[allow(unused_mut)] mut tx| {
+                            async |mut tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
                                     return __outbox_result;
                                 }
-                                let __outbox_result: Result<(), Error> = { Ok(()) };
-                                #[allow(unreachable_code)] __outbox_result
+                                Ok(())
                             },
                         );
-                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
-                        let __outbox_refused = ::outbox::__private::is_conflict!(__outbox_result);
-                        let __outbox_result = __outbox_attempts
-                            .finish(
-                                __outbox_transaction,
-                                __outbox_result,
-                                __outbox_refused,
-                                __outbox_outcome,
+                        let (__outbox_result, __outbox_conflict) = __outbox_outcome
+                            .search(__outbox_run(&mut __outbox_transaction).await);
+                        let __outbox_held = match __outbox_attempts
+                            .hold(
+                                &__outbox_transaction,
+                                __outbox_conflict,
+                                __outbox_outcome.hold(__outbox_result),
                             )
+                        {
+                            ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                            ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                        };
+                        let __outbox_result = __outbox_attempts
+                            .finish(__outbox_transaction, __outbox_held, __outbox_outcome)
                             .await;
                         if let ::core::option::Option::Some(__outbox_result) = __outbox_result {
                             break __outbox_result;
@@ -425,21 +446,24 @@ fn options_without_retry() {
                     };
                     let __outbox_run = ::outbox::__private::body(
                         &__outbox_transaction,
-                        __outbox_outcome,
-                        async move |#[allow(unused_mut)] mut t| {
+                        async move |mut t| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {
                                 return __outbox_result;
                             }
-                            let __outbox_result: Result<(), Error> = { Ok(()) };
-                            #[allow(unreachable_code)] __outbox_result
+                            Ok(())
                         },
                     );
-                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    let __outbox_held = match __outbox_outcome
+                        .hold(__outbox_run(&mut __outbox_transaction).await)
+                    {
+                        ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                        ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                    };
                     ::outbox::__private::finish(
                             __outbox_transaction,
-                            __outbox_result,
+                            __outbox_held,
                             __outbox_outcome,
                         )
                         .await
@@ -480,21 +504,24 @@ fn function_returning_a_future() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            __outbox_outcome,
-                            async move |#[allow(unused_mut)] mut tx| {
+                            async move |mut tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
                                     return __outbox_result;
                                 }
-                                let __outbox_result: Result<u64, Error> = { Ok(id) };
-                                #[allow(unreachable_code)] __outbox_result
+                                Ok(id)
                             },
                         );
-                        let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                        let __outbox_held = match __outbox_outcome
+                            .hold(__outbox_run(&mut __outbox_transaction).await)
+                        {
+                            ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                            ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                        };
                         ::outbox::__private::finish(
                                 __outbox_transaction,
-                                __outbox_result,
+                                __outbox_held,
                                 __outbox_outcome,
                             )
                             .await
@@ -535,21 +562,24 @@ fn inner_attributes_stay_at_the_beginning() {
                     };
                     let __outbox_run = ::outbox::__private::body(
                         &__outbox_transaction,
-                        __outbox_outcome,
-                        async move |#[allow(unused_mut)] mut tx| {
+                        async move |mut tx| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {
                                 return __outbox_result;
                             }
-                            let __outbox_result: Result<(), Error> = { Ok(()) };
-                            #[allow(unreachable_code)] __outbox_result
+                            Ok(())
                         },
                     );
-                    let __outbox_result = __outbox_run(&mut __outbox_transaction).await;
+                    let __outbox_held = match __outbox_outcome
+                        .hold(__outbox_run(&mut __outbox_transaction).await)
+                    {
+                        ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                        ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                    };
                     ::outbox::__private::finish(
                             __outbox_transaction,
-                            __outbox_result,
+                            __outbox_held,
                             __outbox_outcome,
                         )
                         .await

@@ -13,7 +13,7 @@ use super::erased::{DecodeFailure, Decoded, HandlerFailure};
 use super::message::History;
 use super::options::HandlerOptions;
 use super::route::{Incoming, Route, Routes};
-use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
+use crate::error::{ErrorKind, OutboxError, is_conflict};
 use crate::outbox::Outbox;
 use crate::record::{CE_TYPE, TRACEPARENT};
 use crate::store::{GroupKey, OutboxDatabase, QueuePosition, QueuedEvent};
@@ -229,7 +229,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         // The handler's own error may hide what the database said. If it says permanent, it is
         // believed.
         let hidden = class == ErrorClass::Transient && tx.saw_conflict();
-        let conflict = hidden || is_caused_by_conflict(error.as_dyn());
+        let conflict = hidden || is_conflict(error.as_dyn());
         let away = is_database_away(error.as_dyn());
         let remedy = if is_pool_exhausted(error.as_dyn()) { FOR_AN_EXHAUSTED_POOL } else { "" };
         let error = format!("{error}{remedy}");

@@ -1,12 +1,12 @@
 //! `retry = N`: the body runs again when the database refused it because of a conflict with a
 //! concurrent transaction.
 
-use std::error::Error;
 use std::time::Duration;
 
-use super::{Vtable, roll_back};
+use super::outcome::{Held, Vtable};
+use super::roll_back;
 use crate::backoff::Backoff;
-use crate::error::{ErrorKind, OutboxError, is_caused_by_conflict};
+use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
 use crate::store::OutboxDatabase;
 use crate::tx::{OutboxTx, TxOptions};
@@ -21,6 +21,8 @@ pub struct Attempts {
     name: &'static str,
     failed: u32,
     retries: u32,
+    /// Whether there was a conflict with a concurrent transaction in this attempt.
+    refused: bool,
     options: TxOptions,
     backoff: Backoff,
 }
@@ -34,6 +36,7 @@ impl Attempts {
             name,
             failed: 0,
             retries,
+            refused: false,
             options,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
         }
@@ -54,43 +57,76 @@ impl Attempts {
         begun: Result<T, OutboxError>,
     ) -> Result<T, Option<OutboxError>> {
         match begun {
-            Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => Err(None),
+            Err(error) if error.kind() == ErrorKind::Conflict && self.has_another() => {
+                self.pause().await;
+                Err(None)
+            }
             begun => begun.map_err(Some),
+        }
+    }
+
+    /// What the future can hold until the attempt's end. `None`: an error that it cannot hold, and
+    /// there is another attempt. `conflict`: one led to the error.
+    ///
+    /// # Errors
+    /// The outcome to return at once.
+    pub fn hold<DB: OutboxDatabase, H, R>(
+        &mut self,
+        tx: &OutboxTx<'_, DB>,
+        conflict: bool,
+        held: Result<H, R>,
+    ) -> Result<Option<H>, R> {
+        self.refused = conflict || tx.saw_conflict();
+        match held {
+            Ok(held) => Ok(Some(held)),
+            Err(_) if self.refused && self.has_another() => Ok(None),
+            Err(outcome) => Err(outcome),
         }
     }
 
     /// Commits or rolls back, as [`finish`](super::finish) does. `None`: there was a conflict with
     /// a concurrent transaction, nothing of the attempt is left, and there is another attempt. A
     /// commit that may have happened is never repeated.
-    pub async fn finish<DB: OutboxDatabase, R>(
+    pub async fn finish<DB: OutboxDatabase, R, H: Held<R>>(
         &mut self,
         tx: OutboxTx<'_, DB>,
-        outcome: R,
-        refused: bool,
+        held: Option<H>,
         vtable: Vtable<R>,
     ) -> Option<R> {
-        let refused = refused || tx.saw_conflict();
-        if (vtable.is_ok)(&outcome) {
-            match tx.commit().await {
-                Ok(()) => Some(outcome),
-                Err(error) if error.kind() == ErrorKind::Conflict && self.again().await => None,
-                // The body continued after a refusal, and Postgres accepts no more statements after
-                // one.
-                Err(error)
-                    if error.kind() == ErrorKind::Database && refused && self.again().await =>
-                {
-                    None
-                }
-                Err(error) => Some(vtable.error(error)),
+        let again = match &held {
+            Some(held) if held.is_ok() => match tx.commit().await {
+                Ok(()) => false,
+                Err(error) if self.is_worth_another(&error) && self.has_another() => true,
+                Err(error) => return Some(vtable.error(error)),
+            },
+            Some(_) => {
+                roll_back(tx).await;
+                self.refused && self.has_another()
             }
-        } else {
-            roll_back(tx).await;
-            if refused && self.again().await { None } else { Some(outcome) }
+            None => {
+                roll_back(tx).await;
+                true
+            }
+        };
+        if again {
+            self.pause().await;
+            return None;
+        }
+        held.map(Held::into_outcome)
+    }
+
+    /// Whether the commit failed because of a conflict. If the body continued after a refusal, the
+    /// commit is refused without one: Postgres accepts no more statements.
+    fn is_worth_another(&self, failed: &OutboxError) -> bool {
+        match failed.kind() {
+            ErrorKind::Conflict => true,
+            ErrorKind::Database => self.refused,
+            _ => false,
         }
     }
 
-    /// Whether there is one more attempt, after a pause.
-    async fn again(&mut self) -> bool {
+    /// Whether there is one more attempt, after this one failed.
+    fn has_another(&mut self) -> bool {
         self.failed += 1;
         let Self { name, failed, retries, .. } = *self;
         if failed > retries {
@@ -108,8 +144,11 @@ impl Attempts {
             attempt = failed,
             "another transaction was in the way: run again"
         );
-        tokio::time::sleep(self.backoff.pause()).await;
         true
+    }
+
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.backoff.pause()).await;
     }
 }
 
@@ -128,63 +167,5 @@ pub trait RetryArgument {
 impl<T: Clone> RetryArgument for T {
     fn of_attempt(&self) -> T {
         self.clone()
-    }
-}
-
-/// Whether the error in an outcome was caused by a conflict with a concurrent transaction, by the
-/// first of the traits in [`cause`] that the error's type allows (D. Tolnay's autoref
-/// specialization).
-#[doc(hidden)]
-#[macro_export]
-macro_rules! is_conflict {
-    ($outcome:expr) => {{
-        use $crate::__private::cause::*;
-        (&&&Cause(&$outcome)).is_conflict()
-    }};
-}
-
-/// How an error shows what caused it.
-pub mod cause {
-    use super::{Error, is_caused_by_conflict};
-
-    /// The outcome.
-    #[derive(Debug)]
-    pub struct Cause<'a, R>(pub &'a R);
-
-    /// As an error that has a `source()`.
-    pub trait OfError {
-        /// Whether there was a conflict with a concurrent transaction.
-        fn is_conflict(&self) -> bool;
-    }
-
-    impl<T, E: Error + 'static> OfError for &&Cause<'_, Result<T, E>> {
-        fn is_conflict(&self) -> bool {
-            self.0.as_ref().is_err_and(|error| is_caused_by_conflict(error))
-        }
-    }
-
-    /// As something that holds such an error: `anyhow::Error`, `eyre::Report`, `Box<dyn Error +
-    /// Send + Sync>`.
-    pub trait OfHolder {
-        /// As in [`OfError`].
-        fn is_conflict(&self) -> bool;
-    }
-
-    impl<T, E: AsRef<dyn Error + Send + Sync>> OfHolder for &Cause<'_, Result<T, E>> {
-        fn is_conflict(&self) -> bool {
-            self.0.as_ref().is_err_and(|error| is_caused_by_conflict(error.as_ref()))
-        }
-    }
-
-    /// The error shows nothing: the answers to the queries on `tx` decide.
-    pub trait OfAnything {
-        /// As in [`OfError`].
-        fn is_conflict(&self) -> bool;
-    }
-
-    impl<R> OfAnything for Cause<'_, R> {
-        fn is_conflict(&self) -> bool {
-            false
-        }
     }
 }
