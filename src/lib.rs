@@ -106,7 +106,10 @@ pub use outbox_event::DomainEvent;
 #[cfg(feature = "macros")]
 pub use outbox_macros::DomainEvent;
 #[cfg(all(feature = "macros", any(feature = "postgres", feature = "sqlite")))]
-pub use outbox_macros::{event_handler, transactional_outbox};
+pub use outbox_macros::{Classify, event_handler, transactional_outbox};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[doc(inline)]
+pub use outbox_runtime::consume::Classify;
 #[cfg(feature = "kafka")]
 #[doc(inline)]
 pub use outbox_runtime::kafka;
@@ -164,7 +167,7 @@ pub mod tx {
 
     #[doc(inline)]
     pub use outbox_runtime::{
-        BeginOutbox, BeginTransaction, Isolation, Outcome, RetryArgument, TxOptions,
+        BeginOutbox, BeginTransaction, Isolation, Lend, Outcome, RetryArgument, TxOptions,
     };
 }
 

@@ -15,7 +15,8 @@ use crate::topic;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a domain event",
     label = "`DomainEvent` is not implemented for `{Self}`",
-    note = "add `#[derive(serde::Serialize, outbox::DomainEvent)]` and `#[event(topic = \"…\")]` to `{Self}`, and mark its key field `#[event(key)]`"
+    note = "for a type of your own, add `#[derive(serde::Serialize, outbox::DomainEvent)]` and `#[event(topic = \"…\")]` to it, and mark its key field `#[event(key)]`",
+    note = "what holds events is emitted otherwise: a list by `tx.emit_all(events)?`, an `Option` by `if let Some(event) = event {{ tx.emit(event)?; }}`, an `Arc` by `tx.emit(&*event)?`"
 )]
 pub trait DomainEvent {
     /// How the payload is written: [`Json`](crate::Json) unless `codec = …` says otherwise.

@@ -8,6 +8,7 @@ use syn::parse::ParseStream;
 use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, LitStr, Meta, Path, Type};
 
 use self::words::{class_of, other_word};
+use crate::dependency;
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, flag, value};
 use crate::symbol::{CLASSIFY, CRATE, PERMANENT, TRANSIENT, TRANSPARENT};
@@ -62,6 +63,7 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     };
     let errors = Errors::new();
     let of_type = Said::parse(&errors, &[PERMANENT, TRANSIENT, TRANSPARENT, CRATE], &input.attrs);
+    dependency::check(&errors, of_type.krate.get(), CLASSIFY);
     let otherwise = of_type.class.unwrap_or(Class::Transient);
     let mut classes = Classes { errors: &errors, krate: of_type.krate.get(), asked: Vec::new() };
     let body = classes.body(&input, otherwise);

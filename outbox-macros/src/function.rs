@@ -131,3 +131,8 @@ pub(crate) fn peeled(mut ty: &Type) -> &Type {
         };
     }
 }
+
+/// Whether it is a `&mut …`.
+pub(crate) fn is_exclusive(ty: &Type) -> bool {
+    matches!(peeled(ty), Type::Reference(reference) if reference.mutability.is_some())
+}

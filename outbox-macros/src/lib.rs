@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod classify;
+mod dependency;
 mod errors;
 mod event;
 mod function;
@@ -121,10 +122,11 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// | `EXPR` is | the body runs in |
 /// |---|---|
 /// | an `Outbox`, a pool or another type that is `BeginTransaction`, or a reference, `Box` or `Arc` of one | a new transaction |
-/// | the name of a parameter that is declared as `&mut …` | a savepoint of that outer `&mut OutboxTx` |
-/// | an expression that begins with `&mut` | a savepoint of that outer `&mut OutboxTx` |
+/// | an outer `OutboxTx`, or a `&mut` to one: a parameter, or a field in a method with `&mut self` | a savepoint of that transaction |
 ///
-/// The macro borrows `EXPR`: it writes `&(EXPR)`. The outer and the inner transaction may have one
+/// The macro borrows `EXPR`. If it begins with a parameter that can be borrowed mutably, or with
+/// the `self` of `&mut self`, its type decides how: `tx in self.tx` begins a savepoint in a unit of
+/// work, whose body can use the other fields. The outer and the inner transaction may have one
 /// name: `tx in tx`.
 ///
 /// If a function with a savepoint fails, its rows *and* its events are dropped, and the outer
@@ -145,7 +147,7 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// - **The pause** is 5 ms at first and doubles up to 1 s. Each is shortened at random, to no less
 ///   than half.
 /// - **After the last attempt** the caller gets the error. If it is an `OutboxError`, its kind is
-///   `ErrorKind::Conflict`.
+///   `ErrorKind::Conflict`. `outbox::is_conflict` tells it of any error.
 /// - **A commit whose answer was lost** (`ErrorKind::CommitUnknown`) ends the attempts: it may have
 ///   happened.
 ///
@@ -158,8 +160,8 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 /// The body becomes a closure, which tells the compiler how long `tx` lives. It is called right
 /// away, which tells the compiler whether its future is `Send`. `outcome.never()` is always `None`:
 /// it tells the compiler the type that `?` and `return` convert to. `outcome.hold` returns an error
-/// that is not `Send` at once, so that the function's future is `Send` all the same; any other error
-/// is returned after the rollback. With `isolation = "serializable", retry = 3`:
+/// that is not `Send` at once, so that the function's future is `Send` all the same; any other
+/// error is returned after the rollback. With `isolation = "serializable", retry = 3`:
 ///
 #[doc = include_str!("../docs/transactional_outbox_retry.md")]
 ///
@@ -180,15 +182,19 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 ///
 /// - native async methods, in an implementation or as a default body;
 /// - methods under `#[async_trait]`;
-/// - functions that are not `async`, if the body ends in `Box::pin(async move { … })` or `async
-///   move { … }` and the return type says so.
+/// - functions that return a future by any name, such as the `Self::Future` of tower, if the body
+///   ends in `Box::pin(async move { … })` or `async move { … }`; `.boxed()` and `.instrument(…)`
+///   may follow.
 ///
 /// Generics, lifetimes, `impl Trait` in arguments and return types, and `#[tracing::instrument]`
-/// above or below all work.
+/// above or below all work. `#[axum::debug_handler]` goes below: above, it compiles a copy of the
+/// body, in which there is no `tx`.
 ///
 /// # Limits
 ///
 /// - The function returns a `Result<_, E>` with `E: From<OutboxError>`, under any alias.
+///   `sqlx::Error` and other types of other crates have no such `From`: return `OutboxError` or
+///   `anyhow::Error`, or a type of your own around them.
 /// - Arguments that the body moves are dropped before the commit, not after it.
 /// - `EXPR` is evaluated before the body, once for each attempt.
 #[proc_macro_attribute]

@@ -1,14 +1,16 @@
 //! Spans, and where the runtime lives.
 
-use proc_macro2::{Group, Ident, Literal, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Path, Type};
+
+use crate::dependency;
 
 /// The crate: `::outbox`, or the path of `crate = …`.
 pub(crate) fn outbox(krate: Option<&Path>) -> TokenStream {
     match krate {
         Some(path) => path.to_token_stream(),
-        None => quote!(::outbox),
+        None => at_root(Span::call_site()),
     }
 }
 
@@ -22,9 +24,17 @@ pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
 /// item is shown there.
 pub(crate) fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
     match krate {
-        Some(path) => quote::quote_spanned!(span=> #path::__private),
-        None => quote::quote_spanned!(span=> ::outbox::__private),
+        Some(path) => quote_spanned!(span=> #path::__private),
+        None => {
+            let outbox = at_root(span);
+            quote_spanned!(span=> #outbox::__private)
+        }
     }
+}
+
+fn at_root(span: Span) -> TokenStream {
+    let name = Ident::new(dependency::renamed().unwrap_or("outbox"), span);
+    quote_spanned!(span=> ::#name)
 }
 
 /// `span`'s location, with the hygiene of our own code: the compiler shows errors there, while
@@ -124,6 +134,43 @@ pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
         TokenTree::Group(group) => mentions(group.stream(), word),
         _ => false,
     })
+}
+
+/// The tokens as a user would write them in one line.
+pub(crate) fn text(tokens: TokenStream) -> String {
+    let mut text = String::new();
+    let mut word = String::new();
+    for token in tokens {
+        let before = std::mem::take(&mut word);
+        match token {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::Brace => ("{ ", " }"),
+                    Delimiter::None => ("", ""),
+                };
+                text.extend([open, &self::text(group.stream()), close]);
+            }
+            TokenTree::Punct(punct) => {
+                if before == "mut" {
+                    text.push(' ');
+                }
+                text.push(punct.as_char());
+                if punct.as_char() == ',' {
+                    text.push(' ');
+                }
+            }
+            token => {
+                if !before.is_empty() {
+                    text.push(' ');
+                }
+                word = token.to_string();
+                text.push_str(&word);
+            }
+        }
+    }
+    text
 }
 
 /// Whether the variable is anywhere in `tokens`, texts such as `"{name}"` included.

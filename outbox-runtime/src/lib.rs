@@ -47,7 +47,7 @@ pub use relay::{Relay, RelayBuilder};
 pub use store::OutboxDatabase;
 pub use store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
 pub use transactional::{Outcome, RetryArgument};
-pub use tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
+pub use tx::{BeginOutbox, BeginTransaction, Isolation, Lend, OutboxTx, TxOptions};
 
 /// What expansions of the macros name beside the events' own: `outbox_event::__private`. Not for
 /// you: it changes without notice.
@@ -59,5 +59,5 @@ pub mod __private {
         HandlerOptions, HandlerResult, HandlerTypes, LaterEvents,
     };
     pub use crate::transactional::{Attempts, Outcome, RetryArgument, body, finish};
-    pub use crate::tx::{BeginOutbox, BeginTransaction, Isolation, OutboxTx, TxOptions};
+    pub use crate::tx::{BeginOutbox, BeginTransaction, Isolation, Lend, OutboxTx, TxOptions};
 }

@@ -21,6 +21,7 @@ on_every_store! {
     a_traceparent_that_is_none_is_left_out
     a_time_beyond_the_calendar_is_an_error_of_emit
     a_key_over_the_limit_is_refused_at_emit
+    all_of_several_events_are_emitted_or_none
     a_payload_that_cannot_be_serialized_is_an_error_of_emit
 }
 
@@ -316,6 +317,21 @@ async fn a_key_over_the_limit_is_refused_at_emit<DB: OutboxDatabase>(outbox: Out
     tx.emit(OrderCreated::new("k".repeat(400_000), 2)).unwrap();
     tx.commit().await.unwrap();
     assert_eq!(drained(&outbox).await[0].key.as_ref().map(Vec::len), Some(400_000));
+}
+
+async fn all_of_several_events_are_emitted_or_none<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    let too_long = "k".repeat(1 << 20);
+    let refused = ["a", &too_long, "b"].map(|customer| OrderCreated::new(customer, 2));
+    assert_eq!(tx.emit_all(&refused).unwrap_err().kind(), ErrorKind::EventTooLarge);
+    assert_eq!(tx.pending_events(), 1);
+    let events = (3..=5).map(|n| OrderCreated::new("a", n));
+    let ids = tx.emit_all(events).unwrap();
+    assert_eq!(tx.emit_all(Vec::<OrderCreated>::new()).unwrap(), []);
+    tx.commit().await.unwrap();
+    let stored: Vec<_> = drained(&outbox).await.iter().map(|event| event.id).collect();
+    assert_eq!(stored[1..], ids);
 }
 
 /// An event whose payload fails to serialize, written by hand as a user may.

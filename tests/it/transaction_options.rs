@@ -280,8 +280,57 @@ async fn after_the_last_retry_the_error_is_the_callers() {
     let attempts = AtomicU32::new(0);
     let error = always(&outbox, &attempts, SERIALIZATION_FAILURE).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(outbox::is_conflict(&error));
+    let wrapped = anyhow::Error::new(error).context("the order was not placed");
+    assert!(outbox::is_conflict(&*wrapped));
     assert_eq!(attempts.into_inner(), 3, "one attempt and two retries");
     assert_eq!(events(&outbox).await, 0);
+}
+
+#[transactional_outbox(tx in outbox, retry = 2)]
+async fn boxed(
+    outbox: &Outbox<Postgres>,
+    attempts: &AtomicU32,
+    conflicts: u32,
+) -> Result<(), Box<dyn std::error::Error>> {
+    tx.emit(OrderCreated::new("boxed", 1))?;
+    if attempts.fetch_add(1, Ordering::Relaxed) < conflicts {
+        tx.execute(SERIALIZATION_FAILURE).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_error_that_is_not_send_is_retried_like_any_other() {
+    let outbox = outbox().await;
+    let attempts = AtomicU32::new(0);
+    let error = boxed(&outbox, &attempts, u32::MAX).await.unwrap_err();
+    assert!(outbox::is_conflict(&*error));
+    assert_eq!(attempts.into_inner(), 3);
+    assert_eq!(events(&outbox).await, 0);
+    let attempts = AtomicU32::new(0);
+    boxed(&outbox, &attempts, 2).await.unwrap();
+    assert_eq!(attempts.into_inner(), 3);
+    assert_eq!(events(&outbox).await, 1);
+}
+
+#[transactional_outbox(tx in outbox)]
+async fn refused(outbox: &Outbox<Postgres>) -> Result<(), OutboxError> {
+    tx.execute("update account set euros = 0 where name = 'a'").await?;
+    Err(sqlx::Error::RowNotFound.into())
+}
+
+#[tokio::test]
+async fn when_a_function_has_failed_its_locks_are_released() {
+    let outbox = outbox().await;
+    for _ in 0..10 {
+        refused(&outbox).await.unwrap_err();
+        outbox
+            .pool()
+            .execute("select 1 from account where name = 'a' for update nowait")
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]
@@ -291,6 +340,7 @@ async fn what_would_fail_again_is_not_run_again() {
     let error =
         always(&outbox, &attempts, "insert into account values ('a', 1)").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(!outbox::is_conflict(&error));
     assert_eq!(attempts.into_inner(), 1);
 }
 

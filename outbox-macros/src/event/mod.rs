@@ -17,7 +17,9 @@ mod words;
 use proc_macro2::TokenStream;
 use syn::DeriveInput;
 
+use crate::dependency;
 use crate::errors::{self, Errors};
+use crate::symbol::EVENT;
 
 pub(crate) fn derive(input: TokenStream) -> TokenStream {
     let input: DeriveInput = match syn::parse2(input) {
@@ -28,6 +30,7 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     };
     let errors = Errors::new();
     let item = attr::Item::parse(&errors, &input);
+    dependency::check(&errors, item.attrs.krate.get(), EVENT);
     if item.attrs.transparent.key().is_some() {
         return transparent(errors, &item);
     }

@@ -15,12 +15,15 @@ mod tests;
 
 use proc_macro2::{Ident, TokenStream};
 
+use crate::dependency;
 use crate::errors::{self, Errors};
 use crate::function::Function;
+use crate::symbol::EVENT_HANDLER;
 
 pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let args = args::Args::parse(&errors, args);
+    dependency::check(&errors, args.krate.get(), EVENT_HANDLER);
     let function = errors.ok(Function::parse(item.clone(), for_functions_only));
     let handler =
         function.as_ref().and_then(|function| model::Handler::new(&errors, &args, function));

@@ -6,8 +6,9 @@ use syn::ext::IdentExt;
 use syn::{FnArg, Pat};
 
 use super::args::Args;
-use super::model::{Body, Method, Source};
+use super::model::{Body, Method};
 use super::options::{Argument, Retry};
+use super::source::Source;
 use crate::errors::to_tokens;
 use crate::function::Function;
 use crate::tokens::{ends, local, mentions, names, ours, private, private_at};
@@ -19,16 +20,9 @@ pub(super) fn method(method: &Method<'_>) -> TokenStream {
             body.extend(transaction(method, &statements));
             group(Delimiter::Brace, body, block)
         }
-        Body::Future { braces, before, call, head, block, after } => {
-            let mut future = head.clone();
-            future.extend([group(Delimiter::Brace, transaction(method, block), block)]);
-            future.extend(after.clone());
-            let mut body = before.clone();
-            match call {
-                Some(call) => body.extend([group(call.delimiter(), future, call)]),
-                None => body.extend(future),
-            }
-            group(Delimiter::Brace, body, braces)
+        Body::Future(braces, ending) => {
+            let future = ending.with(transaction(method, ending.block()));
+            group(Delimiter::Brace, future, braces)
         }
     };
     method.function.with_body(Some(body))
@@ -88,10 +82,11 @@ fn attempt(method: &Method<'_>, body: &Group) -> TokenStream {
     let private = private(method.krate);
     let [outcome, transaction, error, run, held, result] =
         ["outcome", "transaction", "error", "run", "held", "result"].map(local);
-    let ret = inferable(method.output.to_token_stream());
+    let ret = inferable(method.output.clone());
     let vtable = vtable(&ret, &private);
     let begin = begin(method, None);
-    let closure = closure(method, &ret, body, &quote!(async move));
+    let captures = if method.source.shares { quote!(async) } else { quote!(async move) };
+    let closure = closure(method, &ret, body, &captures);
     quote! {
         let #outcome = #vtable;
         let mut #transaction = match #begin {
@@ -112,7 +107,7 @@ fn attempts(method: &Method<'_>, body: &Group, retry: &Retry<'_>) -> TokenStream
     let [outcome, attempts, begun, transaction, error, run] =
         ["outcome", "attempts", "begun", "transaction", "error", "run"].map(local);
     let [result, conflict, held] = ["result", "conflict", "held"].map(local);
-    let ret = inferable(method.output.to_token_stream());
+    let ret = inferable(method.output.clone());
     let vtable = vtable(&ret, &private);
     let times = Literal::u32_unsuffixed(retry.times);
     let name = match method.options.name {
@@ -172,14 +167,38 @@ fn closure(
     };
     let statements = body.stream();
     let block = located(quote!(#edge #statements), body);
-    // `mut`, so that `&mut tx` compiles, as it does where a transaction begins by hand. Located at
-    // the name, since an error about one of the two is shown at both. Its span is ours, so that the
-    // compiler does not say that it is unused.
-    let mutable = quote_spanned!(ours(tx.span())=> mut);
+    // `mut`, so that `&mut tx` compiles, as it does where a transaction begins by hand. Its span is
+    // ours, so that the compiler does not say that it is unused; but then, the compiler does not
+    // name the variable in its errors.
+    let mutable = is_borrowed(body.stream(), tx).then(|| quote_spanned!(ours(tx.span())=> mut));
     quote!(#captures |#mutable #tx| #block)
 }
 
-/// An `_argument` that the body does not use is not cloned, which would be a use: lints forbid that.
+/// Whether there may be a `&mut tx` in the body: there is one, or a macro that may write it.
+fn is_borrowed(body: TokenStream, tx: &Ident) -> bool {
+    const AS_THEY_ARE: [&str; 3] = ["join", "try_join", "select"];
+    let tokens: Vec<TokenTree> = body.into_iter().collect();
+    let is_tx = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word == tx);
+    let is_word =
+        |token: &TokenTree, word: &str| matches!(token, TokenTree::Ident(found) if found == word);
+    let is_punct = |token: &TokenTree, punct: char| matches!(token, TokenTree::Punct(found) if found.as_char() == punct);
+    let written = tokens.windows(3).enumerate().any(|(i, window)| {
+        is_punct(&window[0], '&')
+            && is_word(&window[1], "mut")
+            && is_tx(&window[2])
+            && !tokens.get(i + 3).is_some_and(|next| is_punct(next, '.'))
+    });
+    written
+        || tokens.iter().enumerate().any(|(i, token)| {
+            let TokenTree::Group(group) = token else { return false };
+            let by_macro = matches!(&tokens[..i], [.., name, bang]
+                if is_punct(bang, '!') && matches!(name, TokenTree::Ident(name) if !AS_THEY_ARE.iter().any(|known| name == known)));
+            by_macro && mentions(group.stream(), &tx.to_string()) || is_borrowed(group.stream(), tx)
+        })
+}
+
+/// An `_argument` that the body does not use is not cloned, which would be a use: lints forbid
+/// that.
 fn may_be_used(argument: &Argument<'_>, body: &Group) -> bool {
     let name = argument.ident.to_string();
     !name.starts_with('_') || names(body.stream(), &name)
@@ -213,22 +232,25 @@ fn vtable(ret: &TokenStream, private: &TokenStream) -> TokenStream {
 /// compiler reports it for the argument and for the `.await`; the two are one error only if they
 /// are at one place.
 fn begin(method: &Method<'_>, given: Option<TokenStream>) -> TokenStream {
-    let (Source::Shared(expr) | Source::Exclusive(expr) | Source::Reborrow(expr)) = &method.source;
+    let Source { expr, is_lent, .. } = method.source;
     let names =
         expr.to_token_stream().into_iter().filter(|token| matches!(token, TokenTree::Ident(_)));
     let at = ours(names.last().map_or_else(|| method.tx.span(), |name| name.span()));
-    let source = match &method.source {
-        Source::Shared(_) => quote_spanned!(at=> &(#expr)),
-        Source::Exclusive(_) => expr.to_token_stream(),
-        Source::Reborrow(_) => quote_spanned!(at=> &mut *#expr),
-    };
     let private = private_at(method.krate, at);
     let has_options = method.options.isolation.is_some() || method.options.name.is_some();
     match given.or_else(|| has_options.then(|| options(method, &private))) {
         Some(options) => {
-            quote_spanned!(at=> #private::BeginTransaction::begin_transaction(#source, #options).await)
+            quote_spanned!(at=> #private::BeginTransaction::begin_transaction(&(#expr), #options).await)
         }
-        None => quote_spanned!(at=> #private::BeginOutbox::begin_outbox(#source).await),
+        // A method call borrows it as its type needs: an outer transaction mutably.
+        None if is_lent => quote_spanned! {at=>
+            #private::BeginOutbox::begin_outbox({
+                use #private::Lend as _;
+                (#expr).__outbox_lend()
+            })
+            .await
+        },
+        None => quote_spanned!(at=> #private::BeginOutbox::begin_outbox(&(#expr)).await),
     }
 }
 

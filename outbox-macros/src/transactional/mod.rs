@@ -2,20 +2,27 @@
 //! [`options`], valid by construction → [`expand`].
 
 mod args;
+mod ending;
 mod expand;
+mod misread;
 mod model;
 mod options;
+mod output;
+mod source;
 #[cfg(test)]
 mod tests;
 
 use proc_macro2::{Ident, TokenStream};
 
+use crate::dependency;
 use crate::errors::{self, Errors};
 use crate::function::Function;
+use crate::symbol::TRANSACTIONAL_OUTBOX;
 
 pub(crate) fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
     let errors = Errors::new();
     let args = args::Args::parse(&errors, args);
+    dependency::check(&errors, args.krate.get(), TRANSACTIONAL_OUTBOX);
     let function = errors.ok(Function::parse(item.clone(), for_functions_only));
     let method =
         function.as_ref().and_then(|function| model::Method::new(&errors, &args, function));

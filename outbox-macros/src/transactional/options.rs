@@ -5,7 +5,7 @@ use syn::{Attribute, FnArg, LitInt, LitStr, Pat, ReceiverKind, Signature, Type};
 
 use super::args::Args;
 use crate::errors::{self, Errors};
-use crate::function::peeled;
+use crate::function::{is_exclusive, peeled};
 
 /// All of them are valid, or absent.
 #[derive(Default)]
@@ -178,10 +178,6 @@ impl<'a> Retry<'a> {
         }
         sound.then_some(retry)
     }
-}
-
-fn is_exclusive(ty: &Type) -> bool {
-    matches!(peeled(ty), Type::Reference(reference) if reference.mutability.is_some())
 }
 
 fn refuse(errors: &Errors, tokens: impl quote::ToTokens, instead: &str) {

@@ -5,8 +5,8 @@ use quote::quote;
 use super::attribute;
 use crate::testing::{broken, documented, keeps, named_shortly, prefixes, pretty};
 
-/// The most lines that an expansion adds to a method, apart from those for the arguments that `retry`
-/// clones.
+/// The most lines that an expansion adds to a method, apart from those for the arguments that
+/// `retry` clones.
 const MOST_LINES: usize = 40;
 
 fn expands(args: TokenStream, item: TokenStream, expected: Expect) {
@@ -54,7 +54,7 @@ fn method() {
                     };
                     let __outbox_run = ::outbox::__private::body(
                         &__outbox_transaction,
-                        async move |mut tx| {
+                        async move |tx| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {
@@ -102,9 +102,10 @@ fn savepoint_with_an_opaque_return_type() {
                         (_, u8),
                         Error,
                     > as crate::events::__private::Outcome>::VTABLE;
-                    let mut __outbox_transaction = match crate::events::__private::BeginOutbox::begin_outbox(
-                            &mut *tx,
-                        )
+                    let mut __outbox_transaction = match crate::events::__private::BeginOutbox::begin_outbox({
+                            use crate::events::__private::Lend as _;
+                            (tx).__outbox_lend()
+                        })
                         .await
                     {
                         ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
@@ -114,7 +115,7 @@ fn savepoint_with_an_opaque_return_type() {
                     };
                     let __outbox_run = crate::events::__private::body(
                         &__outbox_transaction,
-                        async move |mut tx| {
+                        async move |tx| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {
@@ -130,6 +131,64 @@ fn savepoint_with_an_opaque_return_type() {
                         ::core::result::Result::Err(__outbox_result) => return __outbox_result,
                     };
                     crate::events::__private::finish(
+                            __outbox_transaction,
+                            __outbox_held,
+                            __outbox_outcome,
+                        )
+                        .await
+                }
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn savepoint_in_a_field_of_which_the_body_uses_others() {
+    expands(
+        quote!(tx in self.tx),
+        quote! {
+            async fn create(&mut self) -> Result<(), Error> {
+                self.count += 1;
+                Ok(())
+            }
+        },
+        expect![[r#"
+            impl Service {
+                async fn create(&mut self) -> Result<(), Error> {
+                    let __outbox_outcome = <Result<
+                        (),
+                        Error,
+                    > as ::outbox::__private::Outcome>::VTABLE;
+                    let mut __outbox_transaction = match ::outbox::__private::BeginOutbox::begin_outbox({
+                            use ::outbox::__private::Lend as _;
+                            (self.tx).__outbox_lend()
+                        })
+                        .await
+                    {
+                        ::core::result::Result::Ok(__outbox_transaction) => __outbox_transaction,
+                        ::core::result::Result::Err(__outbox_error) => {
+                            return __outbox_outcome.error(__outbox_error);
+                        }
+                    };
+                    let __outbox_run = ::outbox::__private::body(
+                        &__outbox_transaction,
+                        async |tx| {
+                            if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
+                                .never()
+                            {
+                                return __outbox_result;
+                            }
+                            self.count += 1;
+                            Ok(())
+                        },
+                    );
+                    let __outbox_held = match __outbox_outcome
+                        .hold(__outbox_run(&mut __outbox_transaction).await)
+                    {
+                        ::core::result::Result::Ok(__outbox_held) => __outbox_held,
+                        ::core::result::Result::Err(__outbox_result) => return __outbox_result,
+                    };
+                    ::outbox::__private::finish(
                             __outbox_transaction,
                             __outbox_held,
                             __outbox_outcome,
@@ -192,7 +251,7 @@ fn boxed_future_as_async_trait_writes_it() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            async move |mut tx| {
+                            async move |tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
@@ -307,7 +366,7 @@ fn retry_with_patterns_and_cfg() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            async move |mut tx| {
+                            async move |tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
@@ -381,7 +440,7 @@ fn retry_borrows_an_arc() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            async |mut tx| {
+                            async |tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
@@ -446,7 +505,7 @@ fn options_without_retry() {
                     };
                     let __outbox_run = ::outbox::__private::body(
                         &__outbox_transaction,
-                        async move |mut t| {
+                        async move |t| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {
@@ -504,7 +563,7 @@ fn function_returning_a_future() {
                         };
                         let __outbox_run = ::outbox::__private::body(
                             &__outbox_transaction,
-                            async move |mut tx| {
+                            async move |tx| {
                                 if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                     .never()
                                 {
@@ -562,7 +621,7 @@ fn inner_attributes_stay_at_the_beginning() {
                     };
                     let __outbox_run = ::outbox::__private::body(
                         &__outbox_transaction,
-                        async move |mut tx| {
+                        async move |tx| {
                             if let ::core::option::Option::Some(__outbox_result) = __outbox_outcome
                                 .never()
                             {

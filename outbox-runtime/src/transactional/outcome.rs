@@ -10,7 +10,9 @@ use crate::error::{OutboxError, is_conflict};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be returned by a `#[transactional_outbox]` function",
     label = "this must be a `Result<_, E>` with `E: From<outbox::OutboxError>`",
-    note = "`Ok` commits and `Err` rolls back; when the database itself fails, the error is made from an `OutboxError`: write `impl From<outbox::OutboxError> for …` for your error type, or add a variant `#[from] OutboxError` with thiserror"
+    note = "`Ok` commits and `Err` rolls back; when the database itself fails, the error is made from an `OutboxError`",
+    note = "an error type of your own: add a variant `#[from] OutboxError` with thiserror, or write `impl From<outbox::OutboxError> for …`",
+    note = "an error type of another crate cannot have that: return `OutboxError` or `anyhow::Error`, or a type of your own around it"
 )]
 pub trait Outcome: Sized {
     /// What the end of the transaction needs to know about the type.
@@ -36,8 +38,8 @@ pub struct Vtable<R> {
     otherwise: ErrorIsHolder<R>,
 }
 
-/// The error holds one that has a `source()`: `anyhow::Error`, `eyre::Report`, `Box<dyn Error + Send
-/// + Sync>`.
+/// The error holds one that has a `source()`: `anyhow::Error`, `eyre::Report`, `Box<dyn Error +
+/// Send + Sync>`.
 #[derive(Debug)]
 pub struct ErrorIsHolder<R>(ErrorIsLocalHolder<R>);
 

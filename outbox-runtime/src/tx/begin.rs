@@ -53,7 +53,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot begin an outbox transaction",
     label = "`#[transactional_outbox(tx in …)]` cannot begin a transaction on this",
-    note = "after `in`, name an `Outbox`, a sqlx pool, a reference to one of them, or an outer `&mut OutboxTx`"
+    note = "after `in`, name an `Outbox`, a sqlx pool, a reference to one of them, or an outer `&mut OutboxTx`",
+    note = "an outer `OutboxTx` in a field is named `tx in &mut *self.tx`, in a method that takes `&mut self`"
 )]
 pub trait BeginOutbox {
     /// The transaction: an [`OutboxTx`].
@@ -74,7 +75,7 @@ pub trait BeginOutbox {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot begin an outbox transaction",
     label = "`#[transactional_outbox(tx in …)]` cannot begin a transaction on this",
-    note = "after `in`, name an `Outbox`, a sqlx pool, or a reference to one of them"
+    note = "after `in`, name an `Outbox`, a sqlx pool, a reference to one of them, or an outer `OutboxTx`: that begins a savepoint, which takes no options"
 )]
 pub trait BeginTransaction: Sync {
     /// The database.
@@ -85,6 +86,22 @@ pub trait BeginTransaction: Sync {
         &self,
         options: TxOptions,
     ) -> impl Future<Output = Result<OutboxTx<'static, Self::Database>, OutboxError>> + Send;
+}
+
+/// All that a transaction can begin on. Where it may also be an [`OutboxTx`],
+/// `#[transactional_outbox]` calls the method here or the one there: a method call borrows each as
+/// it needs.
+pub trait Lend {
+    /// The same.
+    #[doc(hidden)]
+    fn __outbox_lend(&self) -> &Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: BeginTransaction + ?Sized> Lend for T {
+    fn __outbox_lend(&self) -> &Self {
+        self
+    }
 }
 
 #[diagnostic::do_not_recommend]

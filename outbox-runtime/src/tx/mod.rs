@@ -16,7 +16,7 @@ use sqlx_core::transaction::TransactionManager;
 use uuid::Uuid;
 
 pub use crate::store::tx_options::{Isolation, TxOptions};
-pub use begin::{BeginOutbox, BeginTransaction};
+pub use begin::{BeginOutbox, BeginTransaction, Lend};
 
 use crate::check::check;
 use crate::error::OutboxError;
@@ -105,6 +105,24 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.emit_record(EventRecord::from_event(&event)?)
     }
 
+    /// Emits the events in their order, as [`emit`](Self::emit) does with each, and returns their
+    /// ids. The events may be borrowed: `tx.emit_all(&events)`.
+    ///
+    /// # Errors
+    /// As [`emit`](Self::emit), for the first event that is refused: none of them is emitted then.
+    pub fn emit_all<E: DomainEvent>(
+        &mut self,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Vec<Uuid>, OutboxError> {
+        let records: Vec<_> = events
+            .into_iter()
+            .map(|event| self.completed(EventRecord::from_event(&event)?))
+            .collect::<Result<_, _>>()?;
+        let ids = records.iter().map(|record| record.id).collect();
+        self.events.extend(records);
+        Ok(ids)
+    }
+
     /// As [`emit`](Self::emit), but to this partition, for any key. A key's events are in order
     /// within a partition: send all of them to the same one. If the topic has no such partition,
     /// the event is parked.
@@ -143,16 +161,22 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     ///
     /// # Errors
     /// As [`emit`](Self::emit).
-    pub fn emit_record(&mut self, mut record: EventRecord) -> Result<Uuid, OutboxError> {
+    pub fn emit_record(&mut self, record: EventRecord) -> Result<Uuid, OutboxError> {
+        let record = self.completed(record)?;
+        let id = record.id;
+        self.events.push(record);
+        Ok(id)
+    }
+
+    /// The record with its trace context, if every database and broker accepts it.
+    fn completed(&self, mut record: EventRecord) -> Result<EventRecord, OutboxError> {
         let traceparent = self.core.trace_context.and_then(|current| current());
         // A malformed one is ignored, as W3C Trace Context requires.
         let traceparent =
             traceparent.or_else(|| self.traceparent.clone()).filter(|text| is_traceparent(text));
         record.headers.insert(TRACEPARENT, &traceparent);
         check(&record, self.core.max_event_bytes)?;
-        let id = record.id;
-        self.events.push(record);
-        Ok(id)
+        Ok(record)
     }
 
     /// Number of events that the commit will insert.
@@ -224,6 +248,12 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             self.open = false;
         }
         Ok(())
+    }
+
+    /// As that of [`Lend`], for a savepoint.
+    #[doc(hidden)]
+    pub fn __outbox_lend(&mut self) -> &mut Self {
+        self
     }
 
     /// Whether it is the innermost transaction on its connection.
