@@ -204,8 +204,8 @@ impl<'o, DB: OutboxDatabase> Run<'o, DB> {
         let checked = Guarded::new(Box::pin(check(&self.emitted))).await;
         checked.map_err(|said| {
             Finding::new(format!(
-                "{place}: the check failed: {said}\nThe calls so far ({} dropped, {} at their end) have emitted {:?}. What is \
-                 not written on the `tx` of one transaction, and emitted on it, does not live and die together",
+                "{place}: the check failed: {said}\nThe calls so far ({} dropped, {} at their end) have emitted {:?}. Rows and \
+                 events are committed together only if both are written on the `tx` of one transaction",
                 self.report.dropped,
                 self.report.completed,
                 self.emitted.names()
@@ -224,7 +224,7 @@ impl<'o, DB: OutboxDatabase> Run<'o, DB> {
             "{place}: the call has left a part of its events, {names:?}. One that ran to its end emits {:?}. After a crash \
              there, the others are lost: emit all of them in one transaction. If these are meant to be several, say \
              `in_several_transactions`",
-            self.whole.last()
+            self.whole.last().map(Vec::as_slice).unwrap_or_default()
         )))
     }
 

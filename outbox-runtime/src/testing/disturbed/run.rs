@@ -249,7 +249,7 @@ impl<'t, DB: OutboxDatabase> Run<'t, DB> {
         let checked = Guarded::new(Box::pin(check(&self.handled))).await;
         checked.map_err(|said| {
             self.found(format!(
-                "the check failed: {said}\n{} events are handled. What a handler does outside of its `tx` is not undone when \
+                "the check failed: {said}\nEvents handled so far: {}. What a handler does outside of its `tx` is not undone when \
                  an attempt fails, and is done again when its event comes again: do it on `tx`, or have it recognise the \
                  event by `context.id`",
                 self.handled.events.len()
