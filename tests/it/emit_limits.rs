@@ -328,7 +328,7 @@ async fn all_of_several_events_are_emitted_or_none<DB: OutboxDatabase>(outbox: O
     assert_eq!(tx.pending_events(), 1);
     let events = (3..=5).map(|n| OrderCreated::new("a", n));
     let ids = tx.emit_all(events).unwrap();
-    assert_eq!(tx.emit_all(Vec::<OrderCreated>::new()).unwrap(), []);
+    assert!(tx.emit_all(Vec::<OrderCreated>::new()).unwrap().is_empty());
     tx.commit().await.unwrap();
     let stored: Vec<_> = drained(&outbox).await.iter().map(|event| event.id).collect();
     assert_eq!(stored[1..], ids);
