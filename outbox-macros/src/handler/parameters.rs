@@ -118,19 +118,33 @@ impl<'a> Parameters<'a> {
             self.order.push(Parameter::Context);
             return Ok(());
         }
+        self.check_state(sig, inner)?;
+        let name = match &*parameter.pat {
+            Pat::Ident(pattern) => Some(&pattern.ident),
+            _ => None,
+        };
+        self.state = Some(State { ty: inner, name });
+        self.order.push(Parameter::State);
+        Ok(())
+    }
+
+    /// Whether a handler can have this for its state.
+    fn check_state(&self, sig: &Signature, inner: &Type) -> Result<(), &'static str> {
         if sig.receiver().is_some() {
             return Err("a method has its state in `self`\nhelp: make this a field of `Self`");
         }
         if self.state.is_some() {
             return Err("a handler has one state\nhelp: make one struct of the two, and take that");
         }
-        if ["RefCell", "Cell", "OnceCell"].iter().any(|cell| is(inner, cell)) {
+        let of_std =
+            |name: &&str| is(inner, name) && last_segment(inner).and_then(first_type).is_some();
+        if ["RefCell", "Cell", "OnceCell"].iter().any(of_std) {
             return Err(
                 "a handler runs for several events at the same time, on several threads, which cannot share this\n\
                  help: take a `&Mutex<…>`",
             );
         }
-        if is(inner, "Rc") {
+        if of_std(&"Rc") {
             return Err(
                 "a handler runs on several threads, which cannot share an `Rc`\nhelp: take `&Arc<…>`",
             );
@@ -145,12 +159,6 @@ impl<'a> Parameters<'a> {
                 "the handler has its state for as long as it runs, so that cannot borrow\nhelp: take `&Arc<…>` of what is shared",
             );
         }
-        let name = match &*parameter.pat {
-            Pat::Ident(pattern) => Some(&pattern.ident),
-            _ => None,
-        };
-        self.state = Some(State { ty: inner, name });
-        self.order.push(Parameter::State);
         Ok(())
     }
 }
@@ -198,12 +206,12 @@ fn event_position(errors: &Errors, rest: &[&PatType]) -> Option<usize> {
     let (first, second) = (*rest.first()?, rest.get(1));
     let (inner, borrowed) = referent(ty(first));
     let Some(second) = second else { return Some(0) };
-    // Only the event is owned.
-    let is_event = !matches!(ty(second), Type::Reference(_));
+    // Only the event is owned, unless what looks like a state is so by mistake.
+    let is_event = !matches!(ty(second), Type::Reference(_)) && !looks_like_state(ty(second));
     let help = swapped(second, first);
     if is_context(inner) {
         errors.over(first, format!("the event is the second argument of a handler\nhelp: {help}"));
-    } else if borrowed && is_event && !is(ty(second), "EventContext") && !is(ty(second), "Arc") {
+    } else if borrowed && is_event {
         errors.over(
             first,
             format!(
@@ -214,6 +222,28 @@ fn event_position(errors: &Errors, rest: &[&PatType]) -> Option<usize> {
         return Some(0);
     }
     Some(1)
+}
+
+/// Whether its name is that of something which handlers need.
+fn looks_like_state(ty: &Type) -> bool {
+    const ENDINGS: [&str; 14] = [
+        "Arc",
+        "Cache",
+        "Client",
+        "Config",
+        "Context",
+        "Db",
+        "Mailer",
+        "Pool",
+        "Repo",
+        "Repository",
+        "Sender",
+        "Service",
+        "State",
+        "Store",
+    ];
+    let name = last_segment(ty).map(|last| last.ident.to_string()).unwrap_or_default();
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// How to put the one before the other.
@@ -233,7 +263,7 @@ fn tx<'a>(errors: &Errors, ty: &'a Type) -> Option<Tx<'a>> {
         other => (other, false),
     };
     let segment = last_segment(inner);
-    let foreign = segment.and_then(database_of_sqlx);
+    let foreign = database_of_sqlx(inner);
     let database = segment.and_then(first_type);
     let tx = segment
         .filter(|segment| is_lent || foreign.is_some() || segment.ident == "OutboxTx")
@@ -261,10 +291,15 @@ fn tx<'a>(errors: &Errors, ty: &'a Type) -> Option<Tx<'a>> {
 
 /// The database that a transaction or connection of sqlx names, `""` if it is an argument of the
 /// type. `None` for other types.
-fn database_of_sqlx(segment: &PathSegment) -> Option<&'static str> {
-    let name = segment.ident.to_string();
-    let databases = [("Pg", "Postgres"), ("Sqlite", "Sqlite"), ("", "")];
-    let (prefix, database) = databases.into_iter().find(|(prefix, _)| name.starts_with(prefix))?;
+fn database_of_sqlx(ty: &Type) -> Option<&'static str> {
+    let Type::Path(path) = ty else { return None };
+    let name = path.path.segments.last()?.ident.to_string();
+    // A bare `Transaction` may be a name of `OutboxTx`.
+    let databases: &[_] = match path.path.segments[0].ident == "sqlx" {
+        true => &[("Pg", "Postgres"), ("Sqlite", "Sqlite"), ("", "")],
+        false => &[("Pg", "Postgres"), ("Sqlite", "Sqlite")],
+    };
+    let (prefix, database) = databases.iter().find(|(prefix, _)| name.starts_with(prefix))?;
     let kinds = ["Transaction", "Connection", "PoolConnection", "Pool"];
     kinds.contains(&&name[prefix.len()..]).then_some(database)
 }
