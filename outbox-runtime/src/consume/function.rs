@@ -26,16 +26,18 @@ pub struct FunctionHandler<DB: OutboxDatabase, S, T: HandlerTypes> {
     // Calls the function. A pointer, to which a closure coerces: its type can be named, and the
     // future may borrow from all arguments. It allocates once for each attempt.
     #[doc(hidden)]
-    pub call: for<'a> fn(
-        &'a S,
-        &'a mut OutboxTx<'static, DB>,
-        T::Event,
-        &'a EventContext,
-    ) -> Attempt<'a, T::Error>,
+    pub call: Call<DB, S, T>,
     // Class of an error.
     #[doc(hidden)]
     pub classify: fn(&T::Error) -> ErrorClass,
 }
+
+type Call<DB, S, T> = for<'a> fn(
+    &'a S,
+    &'a mut OutboxTx<'static, DB>,
+    <T as HandlerTypes>::Event,
+    &'a EventContext,
+) -> Attempt<'a, <T as HandlerTypes>::Error>;
 
 type Attempt<'a, Error> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 
