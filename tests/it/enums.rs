@@ -2,6 +2,7 @@
 //! the other.
 
 use outbox::consume::{Consumer, EventContext, HandlerOptions, UnknownEvents, handler_fn};
+use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx};
 use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, Sqlite};
@@ -296,4 +297,57 @@ async fn handlers_share_an_enum_only_if_each_says_what_it_takes() {
     let consumer = Consumer::builder(outbox, "127.0.0.1:9").group("g");
     let consumer = consumer.handler(handler_fn(nothing::<warehouse::Paid>));
     consumer.handler(handler(Some(&["order.placed"]))).build().unwrap();
+}
+
+/// The version after that of the warehouse.
+#[derive(Debug, Serialize, Deserialize, DomainEvent)]
+#[event(topic = TOPIC, name = "order.placed", version = 3, upcast_from = warehouse::Placed)]
+struct PlacedV3(#[event(key)] String);
+
+impl From<warehouse::Placed> for PlacedV3 {
+    fn from(old: warehouse::Placed) -> Self {
+        Self(old.customer)
+    }
+}
+
+async fn refuse<E>(
+    _: &mut OutboxTx<'_, Sqlite>,
+    _: E,
+    _: &EventContext,
+) -> Result<(), &'static str> {
+    Err(std::any::type_name::<E>())
+}
+
+#[tokio::test]
+async fn a_version_goes_to_its_own_handler_or_to_the_next_one_that_reads_it() {
+    let pool = sqlx::pool::PoolOptions::new().max_connections(1).connect("sqlite::memory:");
+    let outbox = Outbox::<Sqlite>::new(pool.await.unwrap());
+    outbox.migrate().await.unwrap();
+    let customer = || "alice".to_owned();
+    let first = TestMessage::of(&warehouse::PlacedV1 { customer: customer(), order: 1 }).unwrap();
+    let second = warehouse::Placed { customer: customer(), order_number: 2 };
+    let second = TestMessage::of(&second).unwrap();
+    let third = TestMessage::of(&PlacedV3(customer())).unwrap();
+    let fourth = third.clone().header("ce_dataversion", "4");
+    let taken_by = async |test: &HandlerTest<Sqlite>, message: &TestMessage| match test
+        .deliver(message)
+        .await
+        .unwrap()
+    {
+        Delivery::Failed { error, .. } => error.rsplit("::").next().unwrap().to_owned(),
+        Delivery::Undecodable(why) => why,
+        other => panic!("{other:?}"),
+    };
+
+    let test = HandlerTest::new(outbox, handler_fn(refuse::<PlacedV3>)).unwrap();
+    assert_eq!(taken_by(&test, &first).await, "PlacedV3");
+    assert_eq!(taken_by(&test, &second).await, "PlacedV3");
+    let test = test.handler(handler_fn(refuse::<warehouse::Placed>)).unwrap();
+    assert_eq!(taken_by(&test, &first).await, "Placed", "the next one");
+    assert_eq!(taken_by(&test, &second).await, "Placed");
+    assert_eq!(taken_by(&test, &third).await, "PlacedV3");
+    let why = taken_by(&test, &fourth).await;
+    assert!(why.contains("no handler takes version 4"), "{why}");
+    let test = test.handler(handler_fn(refuse::<warehouse::PlacedV1>)).unwrap();
+    assert_eq!(taken_by(&test, &first).await, "PlacedV1", "its own");
 }
