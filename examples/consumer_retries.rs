@@ -12,10 +12,10 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use outbox::consume::{Classify, Consumer, EventContext};
+use outbox::consume::{Consumer, EventContext};
 use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, Outbox, OutboxTx, Relay, event_handler};
+use outbox::{Classify, DomainEvent, Outbox, OutboxTx, Relay, event_handler};
 use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
 use tokio::sync::Notify;
 

@@ -63,9 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ];
 
     let mut tx = outbox.begin().await?;
-    for event in &events {
-        tx.emit(event)?;
-    }
+    tx.emit_all(&events)?;
     tx.commit().await?;
     for event in emitted(&outbox).await?.iter() {
         let payload = str::from_utf8(event.payload.as_deref().unwrap_or_default())?;

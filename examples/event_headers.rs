@@ -54,9 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ];
 
     let mut tx = outbox.begin().await?;
-    for order in &orders {
-        tx.emit(order)?;
-    }
+    tx.emit_all(&orders)?;
     tx.commit().await?;
     for event in emitted(&outbox).await?.iter() {
         println!("emitted: {:?}", event.headers.iter().collect::<Vec<_>>());

@@ -60,9 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let message = TestMessage::of(&events[0])?;
 
     let mut tx = outbox.begin().await?;
-    for event in events {
-        tx.emit(event)?;
-    }
+    tx.emit_all(events)?;
     tx.commit().await?;
     for event in emitted(&outbox).await?.iter() {
         let what = format!("{} {}", event.name, event.version);

@@ -12,9 +12,8 @@
 
 use std::error::Error;
 
-use outbox::consume::Classify;
 use outbox::testing::{Delivery, HandlerTest, TestMessage};
-use outbox::{DomainEvent, Outbox, OutboxTx, event_handler};
+use outbox::{Classify, DomainEvent, Outbox, OutboxTx, event_handler};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Executor, Sqlite};
