@@ -8,7 +8,8 @@
     unused_parens,
     unused_variables,
     deprecated,
-    dead_code
+    dead_code,
+    non_local_definitions
 )]
 
 use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, transactional_outbox};
