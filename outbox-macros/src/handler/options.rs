@@ -42,6 +42,11 @@ pub(super) enum Foreign {
 /// The first and the longest pause, each used if only the other one is given: those of the
 /// runtime's `HandlerOptions`.
 const DEFAULT_PAUSES: (u64, u64) = (100, 10_000);
+/// Bounds of the runtime's `HandlerOptions`. What exceeds them would be refused when the consumer
+/// is built.
+const LONGEST_TIME: u64 = 30 * 86_400_000;
+const SHORTEST_TIMEOUT: u64 = 10;
+const MOST_RETRY_TOPICS: usize = 16;
 
 impl Options {
     pub(super) fn new(errors: &Errors, args: &Args) -> Self {
@@ -50,7 +55,7 @@ impl Options {
             attempts: args.attempts.get().and_then(|given| attempts(errors, given)),
             pauses: pauses(errors, args),
             schedule: schedule(errors, args),
-            timeout: args.timeout.get().and_then(|time| millis(errors, time)),
+            timeout: args.timeout.get().and_then(|time| timeout(errors, time)),
             foreign: args.foreign.get().and_then(|given| foreign(errors, given)),
             only: only(errors, args),
         }
@@ -139,8 +144,12 @@ fn schedule(errors: &Errors, args: &Args) -> Option<(Vec<u64>, Later)> {
     let topics = topics?;
     let delays = args.retry_topics.get()?;
     if delays.0.is_empty() {
-        errors.at(topics.span(), "there is no retry topic in this list\nhelp: write `retry_topics = [\"10s\", \"5m\"]`, or remove it");
+        errors.at(
+            topics.span(),
+            "there is no retry topic in this list\nhelp: write `retry_topics = [\"10s\", \"5m\"]`, or remove it",
+        );
     }
+    not_too_many(errors, &delays.0);
     if let Some(Attempts::Word(unlimited)) = args.attempts.get()
         && unlimited.value() == "unlimited"
     {
@@ -153,6 +162,18 @@ fn schedule(errors: &Errors, args: &Args) -> Option<(Vec<u64>, Later)> {
     // Not a `filter_map`: all mistakes are to be found.
     let millis: Vec<_> = delays.0.iter().map(|time| millis(errors, time)).collect();
     Some((millis.into_iter().collect::<Option<_>>()?, later?))
+}
+
+fn not_too_many(errors: &Errors, delays: &[LitStr]) {
+    if let Some(first_too_many) = delays.get(MOST_RETRY_TOPICS) {
+        errors.at(
+            first_too_many.span(),
+            format!(
+                "these are {} retry topics, and a handler has up to {MOST_RETRY_TOPICS}\nhelp: remove this and what follows",
+                delays.len()
+            ),
+        );
+    }
 }
 
 fn foreign(errors: &Errors, given: &LitStr) -> Option<Foreign> {
@@ -184,6 +205,18 @@ fn only(errors: &Errors, args: &Args) -> Option<Vec<String>> {
     Some(names.0.iter().map(LitStr::value).collect())
 }
 
+fn timeout(errors: &Errors, time: &LitStr) -> Option<u64> {
+    let millis = millis(errors, time)?;
+    if millis < SHORTEST_TIMEOUT {
+        errors.at(
+            time.span(),
+            format!("`{}` is shorter than 10 ms\nhelp: write \"10ms\" or more", time.value()),
+        );
+        return None;
+    }
+    Some(millis)
+}
+
 /// A time as `500ms`, `10s`, `5m`, `2h`, `1d`.
 fn millis(errors: &Errors, time: &LitStr) -> Option<u64> {
     let text = time.value();
@@ -203,13 +236,13 @@ fn millis(errors: &Errors, time: &LitStr) -> Option<u64> {
         .zip(factor)
         .and_then(|(number, factor)| number.checked_mul(factor));
     let millis = millis.filter(|millis| *millis > 0);
-    if millis.is_none() {
-        errors.at(
-            time.span(),
-            format!(
-                "`{text}` is not a time\nhelp: write \"500ms\", \"10s\", \"5m\", \"2h\" or \"1d\""
-            ),
-        );
-    }
-    millis
+    let problem = match millis {
+        Some(..=LONGEST_TIME) => return millis,
+        Some(_) => format!("`{text}` is longer than 30 days\nhelp: write \"30d\" or less"),
+        None => format!(
+            "`{text}` is not a time\nhelp: write \"500ms\", \"10s\", \"5m\", \"2h\" or \"1d\""
+        ),
+    };
+    errors.at(time.span(), problem);
+    None
 }
