@@ -124,8 +124,13 @@ mod expansions_trip_no_lint_of_clippy {
     )]
     #![allow(dead_code, reason = "nothing here is run")]
 
+    use std::sync::Arc;
+
     use outbox::consume::{Classify, EventContext};
-    use outbox::{DomainEvent, Outbox, OutboxError, OutboxTx, event_handler, transactional_outbox};
+    use outbox::{
+        DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx, event_handler,
+        transactional_outbox,
+    };
     use serde::{Deserialize, Serialize};
     use sqlx::Sqlite;
     use uuid::Uuid;
@@ -226,13 +231,13 @@ mod expansions_trip_no_lint_of_clippy {
     async fn later(
         _tx: &mut OutboxTx<'_, Sqlite>,
         _paid: PaidLater,
-        _service: &std::sync::Arc<std::sync::Mutex<Vec<Option<(Service, Service)>>>>,
+        _service: &Service,
     ) -> Result<(), OutboxError> {
         todo!()
     }
 
     #[event_handler]
-    async fn of_any_service<DB: outbox::OutboxDatabase, S: Send + Sync + 'static>(
+    async fn of_any_service<DB: OutboxDatabase, S: Send + Sync + 'static>(
         tx: &mut OutboxTx<'_, DB>,
         paid: PaidLater,
         _: &S,
@@ -255,7 +260,7 @@ mod expansions_trip_no_lint_of_clippy {
 
         #[event_handler]
         async fn keep_later(
-            self: std::sync::Arc<Self>,
+            self: Arc<Self>,
             _tx: &mut OutboxTx<'_, Sqlite>,
             _paid: PaidLater,
         ) -> Result<(), OutboxError> {

@@ -10,7 +10,7 @@ use super::model::{Handler, Output};
 use super::options::{Foreign, Later, Limit, Options};
 use super::parameters::{Parameter, Parameters};
 use super::place::Place;
-use super::state::HandlerState;
+use super::state::{self, HandlerState};
 use crate::tokens::{ends, local, local_type, located_at, ours, outbox, private, private_at};
 
 // Input:
@@ -54,7 +54,7 @@ pub(super) fn handler(handler: &Handler<'_>) -> TokenStream {
             (Some(quote!(#database: #outbox::OutboxDatabase)), database.to_token_stream())
         }
     };
-    let generics: Vec<_> = generics.map(ToTokens::to_token_stream).chain(unnamed).collect();
+    let generics: Vec<_> = generics.map(state::kept).chain(unnamed).collect();
     let generics = if generics.is_empty() { None } else { Some(quote!(<#(#generics),*>)) };
     let (event, error) = (handler.parameters.event, error(handler));
     let state = HandlerState::new(handler);

@@ -74,11 +74,32 @@ impl HandlerState {
     }
 }
 
+/// A type parameter with bounds, and those of what a consumer keeps that it lacks.
+pub(super) fn kept(parameter: &GenericParam) -> TokenStream {
+    let GenericParam::Type(of_type) = parameter else { return parameter.to_token_stream() };
+    if of_type.bounds.is_empty() {
+        return parameter.to_token_stream();
+    }
+    let has = |word: &str| crate::tokens::mentions(of_type.bounds.to_token_stream(), word);
+    let mut tokens = parameter.to_token_stream();
+    for (word, bound) in [
+        ("Send", quote!(::core::marker::Send)),
+        ("Sync", quote!(::core::marker::Sync)),
+        ("static", quote!('static)),
+    ] {
+        if !has(word) {
+            tokens.extend(quote!(+ #bound));
+        }
+    }
+    tokens
+}
+
 /// The user's `where` clause, with the bounds of what a consumer keeps.
 fn bounded(handler: &Handler<'_>, bound: Option<TokenStream>) -> TokenStream {
     let generics = &handler.function.sig.generics;
     let types = handler.parameters_of_type().filter_map(|parameter| match parameter {
-        GenericParam::Type(parameter) => {
+        // With bounds of its own, it has these there as well: see `kept`.
+        GenericParam::Type(parameter) if parameter.bounds.is_empty() => {
             let name = &parameter.ident;
             Some(quote!(#name: ::core::marker::Send + ::core::marker::Sync + 'static))
         }
