@@ -79,7 +79,10 @@ async fn counted_as(by: By) -> Result<usize, Finding> {
     outbox.pool().execute("create table stock (n bigint)").await.unwrap();
     outbox.pool().execute("insert into stock values (0)").await.unwrap();
     let handlers = HandlerTest::new(outbox.clone(), Count(by, outbox.clone())).unwrap();
-    let handled = handlers.disturbed(messages(6, 4), Seed::from(7));
+    // Whether two attempts meet between a read and a write is not in the seed: the database decides
+    // it too. Among so many, some do.
+    let each = if matches!(by, By::TxAfterReading) { 40 } else { 4 };
+    let handled = handlers.disturbed(messages(6, each), Seed::from(7));
     let handled = handled.check(async |handled| {
         let n: i64 =
             sqlx::query_scalar("select n from stock").fetch_one(outbox.pool()).await.unwrap();
