@@ -184,7 +184,8 @@ mod on_postgres {
     const THE_INSERT: &str = "`insert into orders (n) values ($1)`";
 
     async fn orders() -> Orders {
-        let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
+        let outbox =
+            migrated(Outbox::new(support::postgres_that_is_waited_for(POSTGRES, 4).await)).await;
         outbox.pool().execute(TABLES).await.unwrap();
         Orders(outbox)
     }

@@ -75,7 +75,8 @@ impl EventHandler<Postgres> for Count {
 
 /// Disturbs the handler in a new database, and returns how many events it has handled.
 async fn counted_as(by: By) -> Result<usize, Finding> {
-    let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
+    let outbox =
+        migrated(Outbox::new(support::postgres_that_is_waited_for(POSTGRES, 4).await)).await;
     outbox.pool().execute("create table stock (n bigint)").await.unwrap();
     outbox.pool().execute("insert into stock values (0)").await.unwrap();
     let handlers = HandlerTest::new(outbox.clone(), Count(by, outbox.clone())).unwrap();

@@ -26,6 +26,7 @@ use outbox::{DomainEvent, Outbox, OutboxDatabase};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, PgPool, SqlitePool};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -153,6 +154,31 @@ pub async fn postgres_with(variable: &str, defaults: &[(&str, &str)], connection
 pub async fn postgres_again(pool: &PgPool, setting: &'static str, value: &'static str) -> PgPool {
     let options = (*pool.connect_options()).clone().options([(setting, value)]);
     PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("the same database")
+}
+
+/// As [`postgres`], reached through a task of the current thread, which cannot run while a future of
+/// that thread is polled. So each answer of the server is one that must be waited for, however fast
+/// the server is.
+pub async fn postgres_that_is_waited_for(variable: &str, connections: u32) -> PgPool {
+    let direct = postgres(variable, 1).await;
+    let server = (*direct.connect_options()).clone();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = proxy.local_addr().expect("a port").port();
+    let upstream = (server.get_host().to_owned(), server.get_port());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = proxy.accept().await {
+            let Ok(mut server) = TcpStream::connect(upstream.clone()).await else { return };
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut client, &mut server).await },
+            );
+        }
+    });
+    let through = server
+        .host("127.0.0.1")
+        .port(port)
+        .options([("default_transaction_read_only", "off"), ("search_path", "public")]);
+    let pool = PgPoolOptions::new().max_connections(connections);
+    pool.connect_with(through).await.expect("a Postgres that answers")
 }
 
 /// A new SQLite file. It is deleted with the directory returned with it.

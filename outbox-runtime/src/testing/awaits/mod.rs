@@ -78,7 +78,8 @@ use crate::store::OutboxDatabase;
 /// The call must succeed each time that it is not dropped: if it cannot do the same thing twice,
 /// let the closure count, and give it the number. A call may wait more often than its code has
 /// `.await`s, since a query is several waits; operations on locks and channels that could go on at
-/// once wait here as well.
+/// once wait here as well. A Postgres on the same machine may have answered before it is waited
+/// for. The call is not dropped there in that round, and most likely is in another one.
 pub fn at_every_await<DB: OutboxDatabase, C>(
     outbox: &Outbox<DB>,
     call: C,
