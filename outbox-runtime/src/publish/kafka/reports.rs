@@ -36,7 +36,7 @@ struct Batches {
 
 struct Batch {
     outcomes: Vec<Outcome>,
-    /// Number of events that are sent and have no report yet.
+    /// Number of events that were sent and have no report yet.
     missing: usize,
     failed: bool,
     changed: Arc<Notify>,
@@ -60,17 +60,10 @@ impl Reports {
         (first_slot, changed)
     }
 
-    /// `events` more events of a batch are about to be sent.
-    pub(super) fn expect(&self, first_slot: usize, events: usize) {
+    /// One more event of a batch is about to be sent.
+    pub(super) fn expect_one(&self, first_slot: usize) {
         if let Some(batch) = self.batches().open.get_mut(&first_slot) {
-            batch.missing += events;
-        }
-    }
-
-    /// `events` events of those expected are not sent after all.
-    pub(super) fn expect_less(&self, first_slot: usize, events: usize) {
-        if let Some(batch) = self.batches().open.get_mut(&first_slot) {
-            batch.missing = batch.missing.saturating_sub(events);
+            batch.missing += 1;
         }
     }
 

@@ -66,15 +66,13 @@ impl Producer {
         sending: &Sending<'_>,
         config: &ProducerConfig,
     ) -> bool {
-        self.reports.expect(sending.first_slot, places.len());
         for (sent, place) in places.iter().enumerate() {
             if sent % SENDS_PER_YIELD == SENDS_PER_YIELD - 1 {
                 tokio::task::yield_now().await;
             }
-            let slot = sending.first_slot.wrapping_add(*place);
+            let slot = sending.open(*place);
             if let Err(error) = self.send(&events[*place], slot, config).await {
                 self.reports.set(slot, Err(error));
-                self.reports.expect_less(sending.first_slot, places.len() - sent - 1);
                 return false;
             }
         }
@@ -94,6 +92,12 @@ impl<'a> Sending<'a> {
     fn begin(producer: &'a Arc<Producer>, events: usize) -> Self {
         let (first_slot, changed) = producer.reports.open(events);
         Self { producer, first_slot, changed, finished: false }
+    }
+
+    /// The slot of the `i`th event, whose report is awaited from now on.
+    fn open(&self, i: usize) -> usize {
+        self.producer.reports.expect_one(self.first_slot);
+        self.first_slot.wrapping_add(i)
     }
 
     /// Waits until every event that was sent has its report. Returns `false` if one of them failed.
