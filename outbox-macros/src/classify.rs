@@ -5,14 +5,15 @@ mod words;
 use proc_macro2::{Ident, Literal, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::ParseStream;
-use syn::{Attribute, Data, DeriveInput, Field, Fields, Generics, LitStr, Meta, Path, Type};
+use syn::{Attribute, Data, DeriveInput, Field, Fields, LitStr, Meta, Path, Type};
 
 use self::words::{class_of, other_word};
 use crate::dependency;
 use crate::errors::{self, Errors};
+use crate::generics::{mentions_parameter, where_clause};
 use crate::grammar::{self, Once, flag, value};
 use crate::symbol::{CLASSIFY, CRATE, PERMANENT, TRANSIENT, TRANSPARENT};
-use crate::tokens::{ends, local, located, mentions, private, private_at};
+use crate::tokens::{ends, local, located, private, private_at};
 
 #[derive(Clone, Copy)]
 enum Class {
@@ -70,7 +71,9 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
     let private = private(classes.krate);
     let ident = located(&input.ident);
     let (impl_generics, ty_generics, _) = input.generics.split_for_impl();
-    let where_clause = where_clause(&input.generics, &classes.asked, &private);
+    let asked = classes.asked.iter().filter(|ty| mentions_parameter(ty, &input.generics));
+    let asked = asked.map(|ty| quote!(#ty: #private::Classify));
+    let where_clause = where_clause(&input.generics, asked);
     let mut output = errors::to_tokens(&errors.into_vec());
     output.extend(quote! {
         const _: () = {
@@ -168,21 +171,6 @@ fn inner(fields: &Fields) -> Result<(usize, &Field), &'static str> {
             "has several fields: which of them has its class?\nhelp: mark that one `#[source]` or `#[from]`, or write `#[classify(permanent)]`",
         ),
     }
-}
-
-/// The type's own where clause, and a bound for each field type that depends on a type parameter.
-fn where_clause(
-    generics: &Generics,
-    asked: &[&Type],
-    private: &TokenStream,
-) -> Option<TokenStream> {
-    let given = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
-    let is_generic = |ty: &&&Type| {
-        generics.type_params().any(|parameter| mentions(quote!(#ty), &parameter.ident.to_string()))
-    };
-    let asked = asked.iter().filter(is_generic).map(|ty| quote!(#ty: #private::Classify));
-    let all: Vec<_> = given.map(|predicate| quote!(#predicate)).chain(asked).collect();
-    (!all.is_empty()).then(|| quote!(where #(#all),*))
 }
 
 fn is_ours(attribute: &&Attribute) -> bool {

@@ -13,6 +13,7 @@ mod dependency;
 mod errors;
 mod event;
 mod function;
+mod generics;
 mod grammar;
 #[cfg(test)]
 mod half_typed;

@@ -43,7 +43,9 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
         Some(event) if found.is_empty() => expand::event(&event),
         _ => {
             let mut output = errors::to_tokens(&found);
-            output.extend(expand::stub(&item));
+            if !item.shapes.is_empty() {
+                output.extend(expand::stub(&item));
+            }
             output
         }
     }
@@ -56,7 +58,7 @@ fn transparent(errors: Errors, item: &attr::Item<'_>) -> TokenStream {
         Some(event) if found.is_empty() => expand::transparent::event(&event),
         _ => {
             let mut output = errors::to_tokens(&found);
-            output.extend(expand::transparent::stub(item));
+            output.extend(expand::stub(item));
             output
         }
     }

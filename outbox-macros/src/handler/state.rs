@@ -7,6 +7,7 @@ use syn::{GenericParam, ReceiverKind, Type};
 use super::model::Handler;
 use super::parameters::State;
 use super::place::{Place, Receiver};
+use crate::generics::where_clause;
 use crate::tokens::{ends, ours, respanned};
 
 /// The tokens for it.
@@ -16,7 +17,7 @@ pub(super) struct HandlerState {
     /// The value that the handler keeps.
     pub(super) kept: TokenStream,
     /// The `where` clause of that function.
-    pub(super) bound: TokenStream,
+    pub(super) bound: Option<TokenStream>,
 }
 
 impl HandlerState {
@@ -95,8 +96,7 @@ pub(super) fn kept(parameter: &GenericParam) -> TokenStream {
 }
 
 /// The user's `where` clause, with the bounds of what a consumer keeps.
-fn bounded(handler: &Handler<'_>, bound: Option<TokenStream>) -> TokenStream {
-    let generics = &handler.function.sig.generics;
+fn bounded(handler: &Handler<'_>, bound: Option<TokenStream>) -> Option<TokenStream> {
     let types = handler.parameters_of_type().filter_map(|parameter| match parameter {
         // With bounds of its own, it has these there as well: see `kept`.
         GenericParam::Type(parameter) if parameter.bounds.is_empty() => {
@@ -105,8 +105,5 @@ fn bounded(handler: &Handler<'_>, bound: Option<TokenStream>) -> TokenStream {
         }
         _ => None,
     });
-    let given = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
-    let predicates: Vec<_> =
-        given.map(ToTokens::to_token_stream).chain(types).chain(bound).collect();
-    if predicates.is_empty() { TokenStream::new() } else { quote!(where #(#predicates),*) }
+    where_clause(&handler.function.sig.generics, types.chain(bound))
 }

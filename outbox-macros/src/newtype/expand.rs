@@ -1,11 +1,12 @@
 //! The tokens of the implementation.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use quote::quote;
 use syn::{DeriveInput, Path};
 
 use super::{Content, Newtype, Target, Wrapped};
-use crate::tokens::{field_of_self, local, located, mentions, private};
+use crate::generics::{mentions_parameter, where_clause};
+use crate::tokens::{field_of_self, local, located, private};
 
 // Input:
 //     #[derive(EventKey)]
@@ -87,11 +88,8 @@ fn implementation(
 ) -> TokenStream {
     let private = private(krate);
     let (ident, name) = (located(&input.ident), trait_name(target));
-    let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
-    let given = where_clause.iter().flat_map(|clause| &clause.predicates);
-    let predicates: Vec<_> =
-        given.map(ToTokens::to_token_stream).chain(bounds.iter().cloned()).collect();
-    let where_clause = (!predicates.is_empty()).then(|| quote!(where #(#predicates),*));
+    let (impl_generics, ty_generics, _) = input.generics.split_for_impl();
+    let where_clause = where_clause(&input.generics, bounds.iter().cloned());
     let signature = match target {
         Target::Key => {
             let out = local("out");
@@ -136,12 +134,7 @@ fn bounds(
     private: &TokenStream,
 ) -> Vec<TokenStream> {
     let name = trait_name(target);
-    let depends = |wrapped: &&Wrapped<'_>| {
-        input
-            .generics
-            .type_params()
-            .any(|param| mentions(wrapped.ty.to_token_stream(), &param.ident.to_string()))
-    };
+    let depends = |wrapped: &&Wrapped<'_>| mentions_parameter(wrapped.ty, &input.generics);
     let bound = |wrapped: &Wrapped<'_>| {
         let ty = wrapped.ty;
         quote!(#ty: #private::#name)

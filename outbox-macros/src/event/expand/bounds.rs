@@ -1,12 +1,13 @@
 //! The where clause of the implementation.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
-use syn::Generics;
+use quote::quote;
+use syn::{Generics, Path};
 
 use super::super::model::{Event, Part};
 use super::fields::referent;
-use crate::tokens::{mentions, quiet};
+use crate::generics::{self, mentions_parameter};
+use crate::tokens::quiet;
 
 /// The type's own where clause, and a bound for each type that depends on a type parameter. A type
 /// without parameters gets no bounds: one that does not hold would be an error of its own, and the
@@ -32,11 +33,7 @@ pub(super) fn where_clause(
                 .filter(|ty| mentions_parameter(ty, event.generics))
                 .map(|ty| quote!(#ty: #private::EventTime)),
         );
-        if let Some(from) = kind.upcast_from.filter(|from| mentions_parameter(from, event.generics))
-        {
-            let from = quiet(from);
-            bounds.push(quote!(#from: #private::Readable + ::core::convert::Into<Self>));
-        }
+        bounds.extend(kind.upcast_from.and_then(|from| upcast(from, event.generics, private)));
     }
     predicates(event.generics, codec, private, bounds)
 }
@@ -48,18 +45,17 @@ pub(super) fn predicates(
     bounds: Vec<TokenStream>,
 ) -> Option<TokenStream> {
     let encode = generics.type_params().next().map(|_| quote!(#codec: #private::Encode<Self>));
-    let all: Vec<_> = given(generics).chain(encode).chain(bounds).collect();
-    (!all.is_empty()).then(|| quote!(where #(#all),*))
+    generics::where_clause(generics, encode.into_iter().chain(bounds))
 }
 
-/// The predicates of the type's own where clause.
-pub(super) fn given(generics: &Generics) -> impl Iterator<Item = TokenStream> + '_ {
-    let given = generics.where_clause.iter().flat_map(|clause| &clause.predicates);
-    given.map(ToTokens::to_token_stream)
-}
-
-pub(super) fn mentions_parameter(ty: &impl ToTokens, generics: &Generics) -> bool {
-    generics
-        .type_params()
-        .any(|parameter| mentions(ty.to_token_stream(), &parameter.ident.to_string()))
+/// The bound that an older version is one, if it depends on a type parameter.
+pub(super) fn upcast(
+    from: &Path,
+    generics: &Generics,
+    private: &TokenStream,
+) -> Option<TokenStream> {
+    mentions_parameter(from, generics).then(|| {
+        let from = quiet(from);
+        quote!(#from: #private::Readable + ::core::convert::Into<Self>)
+    })
 }

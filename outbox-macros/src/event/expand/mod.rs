@@ -77,9 +77,6 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
 /// A replacement for the implementation when the attributes are wrong, so that not every `emit` of
 /// this event is one more error.
 pub(super) fn stub(item: &Item<'_>) -> TokenStream {
-    if item.shapes.is_empty() {
-        return TokenStream::new();
-    }
     let private = private(item.attrs.krate.get());
     let ident = located(&item.input.ident);
     let (impl_generics, ty_generics, where_clause) = item.input.generics.split_for_impl();

@@ -5,9 +5,9 @@ use quote::quote;
 use syn::Lifetime;
 
 use super::super::model::Event;
-use super::bounds::{given, mentions_parameter};
-use super::{checks, codec, descriptor, payload};
-use crate::tokens::{local, located, private, quiet};
+use super::{bounds, checks, codec, descriptor, payload};
+use crate::generics::{given, where_clause};
+use crate::tokens::{local, located, private};
 
 // Input:
 //     #[derive(DomainEvent)]
@@ -37,8 +37,7 @@ pub(super) fn event(event: &Event<'_>) -> TokenStream {
     let descriptors =
         event.kinds.iter().map(|kind| descriptor(event, kind, &private, &content_type));
     let items = items(event, &codec, &private);
-    let bounds: Vec<_> = bounds(event, &codec, &private);
-    let where_clause = (!bounds.is_empty()).then(|| quote!(where #(#bounds),*));
+    let where_clause = where_clause(event.generics, bounds(event, &codec, &private));
     let given = given(event.generics);
     let never = Lifetime::new("'__never", Span::mixed_site());
     let allowed = event.allows_deprecated.then(|| quote!(#[allow(deprecated)]));
@@ -97,9 +96,6 @@ fn bounds(event: &Event<'_>, codec: &TokenStream, private: &TokenStream) -> Vec<
     let decode = event.generics.type_params().next();
     let decode = decode.map(|_| quote!(#codec: #private::Decode<Self>));
     let older = event.kinds.iter().filter_map(|kind| kind.upcast_from);
-    let older = older.filter(|from| mentions_parameter(from, event.generics)).map(|from| {
-        let from = quiet(from);
-        quote!(#from: #private::Readable + ::core::convert::Into<Self>)
-    });
-    given(event.generics).chain(decode).chain(older).collect()
+    let older = older.filter_map(|from| bounds::upcast(from, event.generics, private));
+    decode.into_iter().chain(older).collect()
 }

@@ -4,10 +4,9 @@ use proc_macro2::{Literal, Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::{Lifetime, Path};
 
-use super::super::attr::Item;
 use super::super::transparent::{Inner, Transparent};
-use super::bounds::{given, mentions_parameter};
-use super::payload;
+use super::{bounds, payload};
+use crate::generics::{mentions_parameter, where_clause};
 use crate::tokens::{ends, local, located, ours, private, private_at, quiet};
 
 // Input:
@@ -51,28 +50,6 @@ pub(in super::super) fn event(event: &Transparent<'_>) -> TokenStream {
     }
 }
 
-/// A replacement for the implementation when the item is wrong.
-pub(in super::super) fn stub(item: &Item<'_>) -> TokenStream {
-    let private = private(item.attrs.krate.get());
-    let ident = located(&item.input.ident);
-    let (impl_generics, ty_generics, where_clause) = item.input.generics.split_for_impl();
-    quote! {
-        const _: () = {
-            #[automatically_derived]
-            impl #impl_generics #private::DomainEvent for #ident #ty_generics #where_clause {
-                type Codec = #private::Unreachable;
-                const DESCRIPTORS: &'static [#private::EventDescriptor] = &[];
-                fn descriptor(&self) -> &'static #private::EventDescriptor {
-                    ::core::unreachable!()
-                }
-                fn key(&self) -> ::core::option::Option<::std::vec::Vec<::core::primitive::u8>> {
-                    ::core::unreachable!()
-                }
-            }
-        };
-    }
-}
-
 struct Expansion<'e> {
     event: &'e Transparent<'e>,
     private: &'e TokenStream,
@@ -102,12 +79,8 @@ impl Expansion<'_> {
             }
         });
         let upcasts = self.event.inner.iter().filter_map(|of| of.upcast_from);
-        let upcasts = upcasts.filter(|from| mentions_parameter(from, generics)).map(|from| {
-            let (from, private) = (quiet(from), self.private);
-            quote!(#from: #private::Readable + ::core::convert::Into<Self>)
-        });
-        let all: Vec<_> = given(generics).chain(bounds).chain(upcasts).collect();
-        let where_clause = (!all.is_empty()).then(|| quote!(where #(#all),*));
+        let upcasts = upcasts.filter_map(|from| bounds::upcast(from, generics, self.private));
+        let where_clause = where_clause(generics, bounds.chain(upcasts));
         let allowed = self.event.allows_deprecated.then(|| quote!(#[allow(deprecated)]));
         quote! {
             #[automatically_derived]
