@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use outbox_event::__private::topic_problem;
+
 use crate::error::OutboxError;
 
 /// Kafka's limit for the name of a topic.
@@ -17,7 +19,7 @@ impl TopicPrefix {
     /// # Errors
     /// If no topic could begin with it.
     pub(crate) fn new(prefix: &str) -> Result<Self, OutboxError> {
-        if !prefix.is_empty() && (!has_legal_characters(prefix) || prefix.len() >= LONGEST_NAME) {
+        if !is_legal_topic(&format!("{prefix}x")) {
             return Err(OutboxError::config(format!(
                 "no topic of Kafka's can begin with the topic prefix `{}`: a topic's name may have letters, digits, `.`, `_` and \
                  `-`, and {LONGEST_NAME} characters with the prefix. Nothing was started. Choose a prefix such as `staging-`, or none",
@@ -41,13 +43,7 @@ impl fmt::Debug for TopicPrefix {
 
 /// Whether Kafka takes this as the name of a topic.
 pub(crate) fn is_legal_topic(name: &str) -> bool {
-    has_legal_characters(name)
-        && (1..=LONGEST_NAME).contains(&name.len())
-        && !matches!(name, "." | "..")
-}
-
-fn has_legal_characters(name: &str) -> bool {
-    name.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'))
+    topic_problem(name).is_none()
 }
 
 #[cfg(test)]
