@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::class::{ErrorClass, is_cut_off, is_database_away, is_pool_exhausted};
-use super::context::{EventContext, Named};
-use super::erased::{DecodeFailure, Decoded, HandlerFailure};
+use super::context::EventContext;
+use super::erased::{Decoded, HandlerFailure};
 use super::message::History;
 use super::options::HandlerOptions;
 use super::route::{Incoming, Route, Routes};
@@ -325,7 +325,7 @@ fn prepare<'m, DB: OutboxDatabase>(
     // A codec, or the conversion of an old version to a new one, is the user's code too.
     let event = caught(|| handler.decode(named, message.payload.as_deref()))
         .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
-        .map_err(|failure| Failure::Undecodable(why(&failure, named)))?;
+        .map_err(|failure| Failure::Undecodable(failure.why(named)))?;
     Ok(Some(Prepared { options: handler.options(), context, event }))
 }
 
@@ -344,36 +344,6 @@ async fn run<DB: OutboxDatabase>(
         Err(_) => Err(transient(format!(
             "the handler did not end within {limit:?}, and was ended (`timeout`)"
         ))),
-    }
-}
-
-/// What to say of an event that could not be read.
-pub(crate) fn why(
-    failure: &DecodeFailure,
-    Named { topic, name, version, .. }: Named<'_>,
-) -> String {
-    match failure {
-        DecodeFailure::Payload(error) => {
-            format!("the payload of event `{name}` version {version} cannot be decoded ({error})")
-        }
-        DecodeFailure::Tombstone => {
-            format!(
-                "it is a tombstone, event `{name}` without a payload, and its handler takes none: let it take an `Option` of its \
-                 event"
-            )
-        }
-        DecodeFailure::AnotherEvent(read) => {
-            format!(
-                "its headers say that it is event `{name}` version {version} of topic `{topic}`, and its payload is read as event \
-                 `{}` version {} of topic `{}`: no handler sees it. Is the type an enum with `#[serde(untagged)]`?",
-                read.name, read.version, read.topic
-            )
-        }
-        DecodeFailure::Version => {
-            format!(
-                "no handler takes version {version} of event `{name}`: deploy one that does, and replay it"
-            )
-        }
     }
 }
 

@@ -65,6 +65,37 @@ pub(crate) enum DecodeFailure {
     AnotherEvent(&'static EventDescriptor),
 }
 
+impl DecodeFailure {
+    /// What to say of an event that could not be read.
+    pub(crate) fn why(&self, Named { topic, name, version, .. }: Named<'_>) -> String {
+        match self {
+            Self::Payload(error) => {
+                format!(
+                    "the payload of event `{name}` version {version} cannot be decoded ({error})"
+                )
+            }
+            Self::Tombstone => {
+                format!(
+                    "it is a tombstone, event `{name}` without a payload, and its handler takes none: let it take an `Option` of its \
+                     event"
+                )
+            }
+            Self::AnotherEvent(read) => {
+                format!(
+                    "its headers say that it is event `{name}` version {version} of topic `{topic}`, and its payload is read as event \
+                     `{}` version {} of topic `{}`: no handler sees it. Is the type an enum with `#[serde(untagged)]`?",
+                    read.name, read.version, read.topic
+                )
+            }
+            Self::Version => {
+                format!(
+                    "no handler takes version {version} of event `{name}`: deploy one that does, and replay it"
+                )
+            }
+        }
+    }
+}
+
 /// The handler's own error, and its class.
 pub(crate) struct HandlerFailure {
     pub(crate) class: ErrorClass,

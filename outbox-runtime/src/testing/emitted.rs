@@ -7,7 +7,6 @@ use std::ops::Deref;
 use outbox_event::{Decode, DomainEvent};
 
 use super::Finding;
-use crate::consume::attempt::why;
 use crate::consume::{Named, decoded};
 use crate::error::{ErrorKind, OutboxError};
 use crate::outbox::Outbox;
@@ -156,7 +155,7 @@ where
     let named = Named { topic: descriptor.topic, name, version, foreign: false };
     match decoded::<E>(named, payload) {
         Ok(mut event) => event.take().map(Ok),
-        Err(failure) => Some(Err(OutboxError::new(ErrorKind::Deserialize, why(&failure, named)))),
+        Err(failure) => Some(Err(OutboxError::new(ErrorKind::Deserialize, failure.why(named)))),
     }
 }
 
