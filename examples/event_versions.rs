@@ -15,7 +15,7 @@ use sqlx::Sqlite;
 use sqlx::sqlite::SqlitePoolOptions;
 
 /// What the service emitted until last week. Topics and dead letters still have such events, but
-/// nobody emits them any more: `read_only`.
+/// none is emitted any more: `read_only`.
 #[derive(Deserialize, DomainEvent)]
 #[event(topic = "orders", name = "order.placed", version = 1, read_only)]
 struct OrderPlacedV1 {

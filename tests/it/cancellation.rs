@@ -180,12 +180,12 @@ async fn a_call_given_up_at_any_await_leaves_no_transaction_open() {
     use uuid::Uuid;
 
     let outbox = Outbox::new(support::postgres(POSTGRES, 1).await);
-    let nobody = Uuid::now_v7();
+    let unknown = Uuid::now_v7();
     given_up_at_every_await("migrate", &outbox, || outbox.migrate()).await;
     given_up_at_every_await("status", &outbox, || outbox.status()).await;
     given_up_at_every_await("parked", &outbox, || outbox.parked(10)).await;
     given_up_at_every_await("release", &outbox, || outbox.release_all_parked()).await;
-    given_up_at_every_await("discard", &outbox, || outbox.discard_parked(nobody)).await;
+    given_up_at_every_await("discard", &outbox, || outbox.discard_parked(unknown)).await;
     given_up_at_every_await("replay", &outbox, async || outbox.replay(Replay::all()).await).await;
     given_up_at_every_await("reclaim", &outbox, || outbox.reclaim(Duration::ZERO)).await;
 }

@@ -146,7 +146,7 @@ fn output<'a>(errors: &Errors, sig: &'a Signature) -> Option<Output<'a>> {
         return None;
     }
     if let Some(value) = value_of_result(written) {
-        errors.over(value, "nobody reads what a handler returns in `Ok`\nhelp: write `()` here");
+        errors.over(value, "what a handler returns in `Ok` is not used\nhelp: write `()` here");
         return None;
     }
     Some(error_type(written).map_or(Output::Alias(ty), Output::Error))
@@ -176,7 +176,7 @@ fn value_of_result(ty: &Type) -> Option<&Type> {
     let PathArguments::AngleBracketed(list) = &last.arguments else { return None };
     match list.args.first()? {
         GenericArgument::Type(Type::Tuple(unit)) if unit.elems.is_empty() => None,
-        // The only argument of somebody's own `Result` may be the error.
+        // The only argument of a user's own `Result` may be the error.
         GenericArgument::Type(value) if list.args.len() == 2 || is_no_result(value) => Some(value),
         _ => None,
     }

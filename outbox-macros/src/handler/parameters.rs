@@ -318,7 +318,7 @@ fn event<'a>(errors: &Errors, sig: &Signature, ty: &'a Type) -> Option<(&'a Type
         Type::Reference(reference) if reference.mutability.is_some() => {
             errors.over(
                 ty,
-                "nobody would see what a handler changes in its event\nhelp: take it by value, or by `&`",
+                "what a handler changes in its event has no effect\nhelp: take it by value, or by `&`",
             );
             return None;
         }

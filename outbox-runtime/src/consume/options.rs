@@ -75,9 +75,9 @@ impl HandlerOptions {
     }
 
     /// Number of attempts in place, before an event goes to the first retry topic or becomes a dead
-    /// letter. Default: 10; with retry topics, 1; at least 1. Attempts that fail because the database is away,
-    /// because of a conflict with a concurrent transaction (up to 50 in a row) or because the
-    /// connection is lost (up to 3) do not count.
+    /// letter. Default: 10; with retry topics, 1; at least 1. Attempts that fail because the
+    /// database is away, because of a conflict with a concurrent transaction (up to 50 in a row) or
+    /// because the connection is lost (up to 3) do not count.
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts);

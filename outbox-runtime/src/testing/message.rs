@@ -85,8 +85,8 @@ impl TestMessage {
     }
 
     /// What a handler would learn of this message at its first attempt, for a test that calls
-    /// [`EventHandler::handle`](crate::consume::EventHandler::handle) itself. A message without an id gets the nil one, and one without
-    /// the name of an event an empty one.
+    /// [`EventHandler::handle`](crate::consume::EventHandler::handle) itself. A message without an
+    /// id gets the nil one, and one without the name of an event an empty one.
     ///
     /// ```
     /// # mod example {

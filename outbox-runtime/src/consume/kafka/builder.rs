@@ -152,8 +152,8 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
     /// How long handled ids are kept. Default: 15 days; at least an hour, at most 100 years. Must
     /// exceed the longest time after which a message can come again: `retention.ms` + `segment.ms`
     /// (with Kafka's defaults, 14 days on a quiet topic), and any replay. An event that comes again
-    /// later is handled again. It is never less than twice the
-    /// delays of a handler's retry topics together.
+    /// later is handled again. It is never less than twice the delays of a handler's retry topics
+    /// together.
     #[must_use]
     pub fn inbox_retention(mut self, retention: Duration) -> Self {
         self.settings.inbox_retention =
