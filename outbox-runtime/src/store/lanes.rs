@@ -109,6 +109,15 @@ pub struct Claimed<C> {
     pub elsewhere: Vec<HeldElsewhere>,
 }
 
+/// Number of lanes to take for a relay that holds `held`, and should hold `share`.
+///
+/// A relay that lost its connection forgets its lanes, and still has all of them, `owned`, for the
+/// other relays. So it takes them all again, and gives those beyond its share back as usual. If it
+/// took only its share, no relay would publish the others.
+pub(super) fn lanes_to_take(share: usize, held: usize, owned: usize) -> usize {
+    share.max(owned).saturating_sub(held)
+}
+
 /// A lane that another relay holds.
 #[derive(Debug, Clone, Copy)]
 pub struct HeldElsewhere {
@@ -186,4 +195,60 @@ pub struct Progress<C> {
     pub cursor: C,
     /// Events before it that were not delivered.
     pub parked: Vec<Parking>,
+}
+
+#[cfg(all(test, feature = "postgres", feature = "sqlite"))]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use sqlx::postgres::PgPoolOptions;
+    use sqlx::sqlite::SqlitePoolOptions;
+    use sqlx::{Executor, PgPool, Pool};
+
+    use super::*;
+    use crate::store::OutboxDatabase;
+    use crate::store::names::{Names, sql};
+
+    const LEASE: Duration = Duration::from_secs(3600);
+
+    /// A relay held all lanes, and lost its connection while another one joined.
+    async fn what_a_relay_has_forgotten_goes_to_another<DB: OutboxDatabase>(
+        pool: &Pool<DB>,
+        names: Names,
+    ) {
+        let names = Arc::new(names);
+        DB::migrate(pool, &names).await.unwrap();
+        let [mut one, mut other] = [(); 2].map(|()| DB::open_lanes(pool, &names, LEASE));
+        assert_eq!(one.claim(&[], Share::Fair).await.unwrap().taken.len(), 16);
+        assert_eq!(other.claim(&[], Share::Fair).await.unwrap().taken.len(), 0);
+
+        let again = one.claim(&[], Share::Fair).await.unwrap();
+        assert_eq!((again.taken.len(), again.share), (16, 8));
+        let held: Vec<Lease> = again.taken.into_iter().map(|(lease, ..)| lease).collect();
+        one.release(&held[8..], false).await.unwrap();
+        assert_eq!(one.claim(&held[..8], Share::Fair).await.unwrap().taken.len(), 0);
+        let taken = other.claim(&[], Share::Fair).await.unwrap().taken;
+        let taken: Vec<Lane> = taken.into_iter().map(|(lease, ..)| lease.lane).collect();
+        assert_eq!(taken, held[8..].iter().map(|lease| lease.lane).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_a_relay_has_forgotten_goes_to_another_on_postgres() {
+        let url = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
+        let pool: PgPool = PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap();
+        let schema = format!("forgotten_{}", Uuid::now_v7().simple());
+        let names = Names { schema: Some(schema), ..Names::default() };
+        let drop = sql(names.fill("drop schema {schema} cascade"));
+        what_a_relay_has_forgotten_goes_to_another(&pool, names).await;
+        pool.execute(drop).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_relay_has_forgotten_goes_to_another_on_sqlite() {
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect("sqlite::memory:").await.unwrap();
+        what_a_relay_has_forgotten_goes_to_another(&pool, Names::default()).await;
+    }
 }

@@ -101,7 +101,10 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
     }
 
     fn give_lanes_back(&mut self, _: Instant) -> Option<Call<S>> {
-        let leaving = self.held().filter(|lane| lane.leaving && lane.is_idle());
+        // A lane that was forgotten and taken again may still have batches of before in flight.
+        let is_idle =
+            |lane: &HeldLane<_>| lane.is_idle() && self.abandoned[lane.lease.lane.index()] == 0;
+        let leaving = self.held().filter(|lane| lane.leaving && is_idle(lane));
         let leaving: Vec<Lease> = leaving.map(|lane| lane.lease).collect();
         if leaving.is_empty() {
             return None;

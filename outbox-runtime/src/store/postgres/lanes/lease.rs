@@ -21,7 +21,7 @@ use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::observe::target;
 use crate::record::{LANES, Lane};
-use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share};
+use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share, lanes_to_take};
 use crate::store::liveness::Peers;
 use crate::store::names::Names;
 use crate::store::postgres::fragments::fill;
@@ -43,6 +43,7 @@ ours as (
   where l.owner = $1
   for share of l skip locked)
 select array(select lane from ours) as ours, (select count(*) from {lane}) as lanes,
+       (select count(*) from {lane} where owner = $1) as owned,
        exists (select from {relay} where owner = $1) as known";
 
 /// The latest sign of life of each of the others.
@@ -74,7 +75,7 @@ const LOCK_FREE_LANES: &str = "\
 select l.lane from {lane} l
 where {free} and l.lane <> all ($4::smallint[])
   and (l.sysid is null or l.sysid = (select system_identifier from pg_control_system()))
-order by l.lane
+order by l.owner is distinct from $1, l.lane
 limit $5
 for update skip locked";
 
@@ -118,6 +119,8 @@ row! {
         ours: Vec<i16>,
         /// Number of rows in the table of the lanes.
         lanes: i64,
+        /// Number of lanes of which this relay is the owner, as far as the table knows.
+        owned: i64,
         /// Whether this relay had given a sign of life before.
         known: bool,
     }
@@ -158,7 +161,7 @@ impl PgLaneStore {
     ) -> Result<Claimed<PgCursor>, OutboxError> {
         let fair = share == Share::Fair;
         let (lanes, epochs) = columns_of(held);
-        let Renewed { ours, lanes, known } = sqlx::query_as(fill(&self.names, RENEW_LEASES))
+        let Renewed { ours, lanes, owned, known } = sqlx::query_as(fill(&self.names, RENEW_LEASES))
             .bind(self.owner)
             .bind(self.lease_millis())
             .bind(&lanes)
@@ -175,7 +178,8 @@ impl PgLaneStore {
         let share = peers.share(share);
         let mut claimed = Claimed { lost, taken: Vec::new(), share, elsewhere: Vec::new() };
         let dead = Dead::of(&peers);
-        if let Some(wanted @ 1..) = share.checked_sub(ours.len()) {
+        let wanted = lanes_to_take(share, ours.len(), usize::try_from(owned).unwrap_or(0));
+        if wanted > 0 {
             claimed.taken = self.take(connection, &dead, &ours, wanted).await?;
         }
         if !dead.owners.is_empty() {
@@ -192,7 +196,7 @@ impl PgLaneStore {
         Ok(claimed)
     }
 
-    /// Takes up to `wanted` free lanes.
+    /// Takes up to `wanted` free lanes, first those that this relay has forgotten.
     async fn take(
         &self,
         connection: &mut PgConnection,

@@ -10,7 +10,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
 use crate::store::error::StoreError;
-use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share};
+use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share, lanes_to_take};
 use crate::store::liveness::Sign;
 use crate::store::names::{Names, sql};
 use crate::store::row::row;
@@ -95,7 +95,8 @@ impl SqliteLaneStore {
         let is_free =
             |row: &LaneRow| !row.is_one_of(&ours) && row.holder(self.owner, &peers.dead).is_none();
         let share = peers.share(share);
-        let wanted = share.saturating_sub(ours.len());
+        let owned = rows.iter().filter(|row| row.owner == Some(self.owner)).count();
+        let wanted = lanes_to_take(share, ours.len(), owned);
         let mut taken = Vec::new();
         if wanted > 0 && rows.iter().any(is_free) {
             taken = self.take(&mut connection, &peers.dead, &ours, wanted).await?;
@@ -122,7 +123,8 @@ impl SqliteLaneStore {
             .collect()
     }
 
-    /// Takes up to `wanted` free lanes. `dead`: the last signs of life of dead relays.
+    /// Takes up to `wanted` free lanes, first those that this relay has forgotten. `dead`: the last
+    /// signs of life of dead relays.
     async fn take(
         &self,
         connection: &mut SqliteConnection,
@@ -139,6 +141,7 @@ impl SqliteLaneStore {
         let dead: Vec<Sign> = dead.iter().filter(is_dead).cloned().collect();
         let mut rows = self.lane_rows(&mut tx).await?;
         rows.retain(|row| !row.is_one_of(ours) && row.holder(self.owner, &dead).is_none());
+        rows.sort_by_key(|row| row.owner != Some(self.owner));
         let mut taken = Vec::new();
         for LaneRow { lane, epoch, last_seq, .. } in rows.into_iter().take(wanted) {
             sqlx::query(sql(self.names.fill(TAKE_LANE)))
