@@ -182,7 +182,7 @@ async fn the_inventory_equals_the_orders_whatever_is_killed() {
         sqlx::query_scalar(rows).fetch_one(&pool).await.unwrap()
     };
     let orders = count("select count(*) from orders").await;
-    within(Duration::from_secs(120), "all orders are reserved", || {
+    within(TEN_MINUTES, "all orders are reserved", || {
         processes.iter_mut().for_each(Process::keep_alive);
         async { (count("select count(*) from reservation").await >= orders).then_some(()) }
     })
