@@ -11,7 +11,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use outbox::consume::{Consumer, DeadLetters};
+use outbox::consume::{Consumer, DeadLetterFilter, DeadLetters};
 use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, Outbox, OutboxTx, Relay, event_handler};
@@ -65,7 +65,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let letters = DeadLetters::builder(&kafka).topic_prefix(&prefix);
     let letters = letters.topic("orders").group("inventory").build()?;
-    while letters.ids().await?.is_empty() {} // until the consumer has given it up
+    let open = DeadLetterFilter::all;
+    while letters.select(open()).await?.is_empty() {} // until the consumer has given it up
     for letter in letters.list(100).await? {
         println!("{:?}, attempts {}: {}", letter.name, letter.attempts, letter.error);
         stock.has_pears.store(true, Ordering::SeqCst); // the cause is removed
@@ -73,6 +74,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let consumed = consumer.await??;
     println!("{} given up, {} handled", consumed.dead_letters, consumed.handled);
-    println!("{} dead letters are left", letters.ids().await?.len());
+    println!("{} dead letters are left", letters.select(open()).await?.len());
     Ok(())
 }

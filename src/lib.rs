@@ -181,7 +181,8 @@ pub mod admin {
 
     #[doc(inline)]
     pub use outbox_runtime::{
-        DiscardedEvent, LANES, Lane, LaneStatus, ParkedEvent, Replay, Status,
+        DiscardedEvent, InboxStats, LANES, Lane, LaneStatus, ParkedEvent, Replay, Status,
+        WaitingKeys,
     };
 }
 
@@ -208,21 +209,24 @@ pub mod consume {
     //! | [`HandlerOptions`], [`Classify`] | how often and when a failed event is tried again |
     //! | `Consumer` (feature `kafka`) | runs handlers on topics |
     //! | `DeadLetters` (feature `kafka`) | what was given up: listed, replayed, discarded |
+    //! | `ConsumerGroups` (feature `kafka`) | how far the groups of a cluster are |
     //! | [`testing::HandlerTest`](crate::testing::HandlerTest) | runs handlers in a test, without Kafka |
 
     #[cfg(feature = "macros")]
     pub use outbox_macros::Classify;
+    #[cfg(feature = "kafka")]
+    #[doc(inline)]
+    pub use outbox_runtime::consume::{
+        BulkOptions, Consumed, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter,
+        DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder,
+        GroupLag, GroupTopics, GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress,
+        Resolved, Selection, TopicFault, TopicPlan, Undecodable, UnknownEvents,
+    };
     #[doc(inline)]
     pub use outbox_runtime::consume::{
         Classify, ErrorClass, EventContext, EventHandler, ForeignId, FunctionHandler, HandlerError,
         HandlerEvent, HandlerFn, HandlerOptions, HandlerResult, HandlerTypes, LaterEvents,
         WithOptions, handler_fn,
-    };
-    #[cfg(feature = "kafka")]
-    #[doc(inline)]
-    pub use outbox_runtime::consume::{
-        Consumed, Consumer, ConsumerBuilder, DeadLetter, DeadLetterId, DeadLetters,
-        DeadLettersBuilder, NotADeadLetterId, Undecodable, UnknownEvents,
     };
     #[cfg(feature = "kafka")]
     #[doc(no_inline)]

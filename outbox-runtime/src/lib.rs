@@ -46,6 +46,7 @@ pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{Relay, RelayBuilder};
 pub use store::OutboxDatabase;
 pub use store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+pub use store::inbox::{InboxStats, WaitingKeys};
 pub use transactional::{Outcome, RetryArgument};
 pub use tx::{BeginOutbox, BeginTransaction, Isolation, Lend, OutboxTx, TxOptions};
 

@@ -382,4 +382,8 @@ async fn every_line_of_the_log_on_an_event_says_which() {
             assert!(line.contains(field), "{field}: {line}");
         }
     }
+    let given_up = log.lines(&["event given up"]);
+    for place in ["dead_letters=\"consume-log.log.dlt\"", "dead_letter=0:0"] {
+        assert!(given_up[0].contains(place), "{place}: {}", given_up[0]);
+    }
 }

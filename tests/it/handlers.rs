@@ -1,6 +1,6 @@
 //! What a delivery promises whatever the database, by the tool that users test their handlers with.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::support::relays::drained;
 use crate::support::{OrderCreated, eventually, order};
@@ -16,6 +16,7 @@ on_every_store! {
     two_groups_handle_a_message_each
     a_foreign_message_is_recognised_by_what_the_handler_names
     the_inbox_forgets_what_is_old
+    what_each_group_remembers_is_counted
     messages_may_come_out_of_order
 }
 
@@ -177,6 +178,33 @@ async fn the_inbox_forgets_what_is_old<DB: OutboxDatabase>(outbox: Outbox<DB>) {
         Delivery::Handled,
         "the limit of the promise"
     );
+}
+
+async fn what_each_group_remembers_is_counted<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    assert_eq!(outbox.inbox_stats().await.unwrap(), []);
+    let before = SystemTime::now() - Duration::from_secs(60);
+    for (group, count) in [("b", 1), ("a", 3)] {
+        let handler = test(&outbox, HandlerOptions::new().group(group));
+        for n in 0..count {
+            assert_eq!(handler.deliver(&message(n)).await.unwrap(), Delivery::Handled);
+        }
+    }
+    let stats = outbox.inbox_stats().await.unwrap();
+    let counted: Vec<_> = stats.iter().map(|of| (&*of.group, of.handled)).collect();
+    assert_eq!(counted, [("a", 3), ("b", 1)]);
+    let after = SystemTime::now() + Duration::from_secs(60);
+    for of in &stats {
+        assert!(before < of.oldest && of.oldest <= of.latest && of.latest < after, "{of:?}");
+    }
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(outbox.handled_longer_ago("a", hour).await.unwrap(), 0);
+    // By clocks that count milliseconds, they may not be in the past yet.
+    let old = async || outbox.handled_longer_ago("a", Duration::ZERO).await.unwrap() == 3;
+    eventually("they are old", old).await;
+    assert_eq!(outbox.forget_handled("a", Duration::ZERO).await.unwrap(), 3);
+    let groups = outbox.inbox_stats().await.unwrap();
+    assert_eq!(groups.iter().map(|of| &*of.group).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(outbox.waiting_keys().await.unwrap(), []);
 }
 
 async fn messages_may_come_out_of_order<DB: OutboxDatabase>(outbox: Outbox<DB>) {

@@ -65,6 +65,18 @@ pub enum Part {
         /// How many there are.
         events: u64,
     },
+    /// Puts dead letters on their topic. Answers `()`.
+    FillLetters {
+        /// How many.
+        letters: u64,
+    },
+    /// Goes through those dead letters. Answers [`Handled`].
+    Letters {
+        /// In which way.
+        by: LettersBy,
+        /// How many there are.
+        letters: u64,
+    },
     /// A new table and replication slot for Debezium. Answers `()`.
     PrepareDebezium {
         /// The name of the slot.
@@ -157,6 +169,19 @@ pub enum Consumer {
         /// How many handlers run at once.
         concurrency: u32,
     },
+}
+
+/// How dead letters are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LettersBy {
+    /// A consumer that counts them.
+    PlainConsumer,
+    /// They are found by a filter.
+    Select,
+    /// They are found, and then read.
+    Read,
+    /// They are found, and then replayed.
+    Replay,
 }
 
 /// A backlog that was published.

@@ -7,6 +7,7 @@ mod debezium;
 mod drain;
 mod fleet;
 mod latency;
+mod letters;
 mod raw;
 mod topic;
 mod writers;
@@ -84,6 +85,8 @@ async fn main() -> Result<(), Failure> {
         Part::Handle { consumer: Consumer::Outbox { concurrency }, events } => {
             print(&consume::by_outbox(events, concurrency).await?)
         }
+        Part::FillLetters { letters } => print(&letters::fill(letters).await?),
+        Part::Letters { by, letters } => print(&letters::measure(by, letters).await?),
         Part::PrepareDebezium { slot } => print(&debezium::prepare(&slot).await?),
         Part::FillDebezium { events } => print(&debezium::fill(events).await?),
         Part::Wait { topic, until } => print(&topic::wait(&topic, until).await?),

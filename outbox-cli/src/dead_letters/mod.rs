@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use outbox::consume::{DeadLetter, DeadLetterId, DeadLetters};
+use outbox::consume::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetters};
 
 use crate::args::{DeadLetters as Command, Target, Which};
 
@@ -27,7 +27,7 @@ pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure>
 
 async fn list(target: &Target, json: bool, out: &mut impl Write) -> Result<(), Failure> {
     let dead_letters = target.dead_letters()?;
-    let ids = dead_letters.ids().await?;
+    let ids = open(&dead_letters).await?;
     if ids.is_empty() && !json {
         say_there_are_none(&dead_letters);
         return Ok(());
@@ -50,7 +50,7 @@ async fn list(target: &Target, json: bool, out: &mut impl Write) -> Result<(), F
 
 async fn show(target: &Target, ids: &[DeadLetterId], out: &mut impl Write) -> Result<(), Failure> {
     let dead_letters = target.dead_letters()?;
-    let ids = chosen(ids, dead_letters.ids().await?)
+    let ids = chosen(ids, open(&dead_letters).await?)
         .map_err(|unknown| unknown_ids(target, &dead_letters, "shown", &unknown))?;
     let mut letters = Letters::new(&dead_letters, &ids);
     for (i, id) in ids.iter().enumerate() {
@@ -90,6 +90,10 @@ async fn discard(target: &Target, which: &Which, out: &mut impl Write) -> Result
     each(&ids, &DISCARD, out, act).await
 }
 
+async fn open(dead_letters: &DeadLetters) -> Result<Vec<DeadLetterId>, Failure> {
+    Ok(dead_letters.select(DeadLetterFilter::all()).await?.ids().collect())
+}
+
 /// Dead letters that are asked for in the order of their ids, and read a page at a time.
 struct Letters<'a> {
     dead_letters: &'a DeadLetters,
@@ -121,7 +125,7 @@ async fn ids_of(
     dead_letters: &DeadLetters,
     action: &Action,
 ) -> Result<Vec<DeadLetterId>, Failure> {
-    let listed = dead_letters.ids().await?;
+    let listed = open(dead_letters).await?;
     if which.all {
         if listed.is_empty() {
             say_there_are_none(dead_letters);

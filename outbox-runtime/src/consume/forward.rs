@@ -2,6 +2,7 @@
 //! [`Forward`] is implemented by what carries them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,13 +43,26 @@ pub(crate) trait Forward: Send + Sync + 'static {
     fn dead_letter_topic(&self, topic: &str, group: &str) -> String;
 
     /// Sends a message once, with these headers besides its own, and waits until it is written
-    /// safely: its original may be forgotten then.
+    /// safely: its original may be forgotten then. Returns where it is.
     fn send(
         &self,
         to: &str,
         message: &Message,
         ours: &[(&'static str, String)],
-    ) -> impl Future<Output = Result<(), Unsent>> + Send;
+    ) -> impl Future<Output = Result<Place, Unsent>> + Send;
+}
+
+/// Where a message is on its topic. As text it is `PARTITION:OFFSET`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.partition, self.offset)
+    }
 }
 
 /// Why a message could not be written to a topic.

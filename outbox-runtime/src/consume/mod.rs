@@ -6,6 +6,7 @@
 //! | [`HandlerOptions`], [`Classify`] | how often and when a failed event is tried again |
 //! | [`Consumer`] (feature `kafka`) | runs handlers on topics |
 //! | [`DeadLetters`] (feature `kafka`) | what was given up: listed, replayed, discarded |
+//! | [`ConsumerGroups`] (feature `kafka`) | how far the groups of a cluster are |
 //! | [`testing::HandlerTest`](crate::testing::HandlerTest) | runs handlers in a test, without Kafka |
 
 pub(crate) mod attempt;
@@ -48,8 +49,10 @@ pub use handler::{
 };
 #[cfg(feature = "kafka")]
 pub use kafka::{
-    Consumer, ConsumerBuilder, DeadLetter, DeadLetterId, DeadLetters, DeadLettersBuilder,
-    NotADeadLetterId,
+    BulkOptions, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter, DeadLetterFilter,
+    DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder, GroupLag, GroupTopics,
+    GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress, Resolved, Selection, TopicFault,
+    TopicPlan,
 };
 pub use options::{ForeignId, HandlerOptions};
 #[cfg(feature = "kafka")]

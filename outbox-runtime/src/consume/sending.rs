@@ -1,7 +1,7 @@
 //! Sending an event to a retry topic or to the dead letters until it is written, and what the log
 //! says while it cannot be.
 
-use super::forward::{Forward, OurHeaders, PAYLOAD_LEFT_OUT, Unsent, without_payload};
+use super::forward::{Forward, OurHeaders, PAYLOAD_LEFT_OUT, Place, Unsent, without_payload};
 use super::message::Message;
 use super::policy::AWAY_PAUSES;
 use super::route::Incoming;
@@ -12,7 +12,7 @@ use crate::store::OutboxDatabase;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
-    Written,
+    Written(Place),
     /// The topic takes nothing that large.
     TooLarge,
 }
@@ -26,26 +26,27 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         ours: &OurHeaders,
     ) -> Result<Sent, Unsettled> {
         let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
-        while let Err(unsent) = self.send_once(to, incoming.message, ours).await? {
-            if unsent.too_large {
-                return Ok(Sent::TooLarge);
-            }
+        loop {
+            let unsent = match self.send_once(to, incoming.message, ours).await? {
+                Ok(place) => return Ok(Sent::Written(place)),
+                Err(unsent) if unsent.too_large => return Ok(Sent::TooLarge),
+                Err(unsent) => unsent,
+            };
             self.log_unsent(to, incoming, &unsent);
             self.sleep(away.pause()).await?;
         }
-        Ok(Sent::Written)
     }
 
     /// Sends a dead letter until it is written: the offset of its partition stays until then. One
-    /// that is too large is written without its payload.
+    /// that is too large is written without its payload. Returns where it is.
     pub(super) async fn send_dead_letter(
         &self,
         to: &str,
         incoming: &Incoming<'_, DB>,
         mut ours: OurHeaders,
-    ) -> Result<(), Unsettled> {
-        if self.send(to, incoming, &ours).await? == Sent::Written {
-            return Ok(());
+    ) -> Result<Place, Unsettled> {
+        if let Sent::Written(place) = self.send(to, incoming, &ours).await? {
+            return Ok(place);
         }
         let bytes = incoming.message.payload.as_ref().map_or(0, Vec::len);
         log_event!(
@@ -61,11 +62,13 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         ours.push((PAYLOAD_LEFT_OUT, bytes.to_string()));
         let short = without_payload(incoming.message);
         let mut away = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
-        while let Err(unsent) = self.send_once(to, &short, &ours).await? {
-            self.log_unsent(to, incoming, &unsent);
+        loop {
+            match self.send_once(to, &short, &ours).await? {
+                Ok(place) => return Ok(place),
+                Err(unsent) => self.log_unsent(to, incoming, &unsent),
+            }
             self.sleep(away.pause()).await?;
         }
-        Ok(())
     }
 
     async fn send_once(
@@ -73,7 +76,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         to: &str,
         message: &Message,
         ours: &OurHeaders,
-    ) -> Result<Result<(), Unsent>, Unsettled> {
+    ) -> Result<Result<Place, Unsent>, Unsettled> {
         let sent = tokio::select! {
             sent = self.forward.send(to, message, ours) => sent,
             () = self.stopped() => return Err(Unsettled::Stopped),

@@ -314,7 +314,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         let topic = self.forward.dead_letter_topic(&history.topic, &self.group.name);
         let original = self.forward.original_topic(&history.topic);
         let ours = headers(&self.group.name, original, history, None, Some(failure));
-        self.send_dead_letter(&topic, incoming, ours).await?;
+        let place = self.send_dead_letter(&topic, incoming, ours).await?;
         // The later events of its key are handled, now that it is kept.
         let later = self.dequeue(incoming).await?;
         observe::dead_letter();
@@ -326,7 +326,9 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
             class = failure.class,
             error = failure.error,
             dead_letters = topic,
-            "event given up: it is a dead letter, and can be replayed (`outbox dead-letters`)"
+            dead_letter = %place,
+            "event given up: it is a dead letter, and can be replayed (`outbox dead-letters`, by its place `dead_letter` on \
+             `dead_letters`; topic, partition and offset say where it came from)"
         );
         Ok(Settlement { settled: Settled::DeadLetter, later })
     }

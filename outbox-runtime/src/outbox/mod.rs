@@ -2,6 +2,7 @@
 
 mod admin;
 pub(crate) mod core;
+mod inbox;
 
 use std::fmt;
 use std::sync::Arc;

@@ -6,7 +6,12 @@
 //! head (state `failed`, then `sent`); the later ones are kept behind it with their payloads (state
 //! `kept`).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use uuid::Uuid;
+
+use super::row::row;
+use crate::check::from_unix_micros;
 
 /// A key, as a consumer group sees it.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +81,86 @@ pub struct QueueHead {
     pub message: Option<StoredMessage>,
 }
 
+/// What a consumer group's inbox has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InboxStats {
+    /// The consumer group.
+    pub group: String,
+    /// Number of events that it remembers as handled, counted up to [`InboxStats::COUNTED`]: that
+    /// number means as many or more.
+    pub handled: u64,
+    /// Time at which the oldest of them was handled.
+    pub oldest: SystemTime,
+    /// Time at which the latest of them was handled.
+    pub latest: SystemTime,
+}
+
+impl InboxStats {
+    /// Number up to which the events of a group are counted.
+    pub const COUNTED: u64 = 100_000;
+}
+
+/// The keys of a topic whose events wait: one of them is in a retry topic of the group, and the
+/// later ones are kept in the database behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaitingKeys {
+    /// The consumer group.
+    pub group: String,
+    /// The topic, as its events declare it.
+    pub topic: String,
+    /// Number of keys.
+    pub keys: u64,
+    /// Number of events that are kept in the database until the earlier ones of their keys are
+    /// done.
+    pub kept: u64,
+    /// Time since which the oldest of all these events waits.
+    pub since: SystemTime,
+}
+
+row! {
+    /// An inbox, as stores return it.
+    pub(crate) struct InboxStatsRow {
+        consumer_group: String,
+        handled: i64,
+        oldest_micros: i64,
+        latest_micros: i64,
+    }
+
+    /// Waiting keys, as stores return them.
+    pub(crate) struct WaitingKeysRow {
+        consumer_group: String,
+        topic: String,
+        keys: i64,
+        kept: i64,
+        since_micros: i64,
+    }
+}
+
+impl From<InboxStatsRow> for InboxStats {
+    fn from(row: InboxStatsRow) -> Self {
+        Self {
+            group: row.consumer_group,
+            handled: row.handled.unsigned_abs(),
+            oldest: from_unix_micros(row.oldest_micros).unwrap_or(UNIX_EPOCH),
+            latest: from_unix_micros(row.latest_micros).unwrap_or(UNIX_EPOCH),
+        }
+    }
+}
+
+impl From<WaitingKeysRow> for WaitingKeys {
+    fn from(row: WaitingKeysRow) -> Self {
+        Self {
+            group: row.consumer_group,
+            topic: row.topic,
+            keys: row.keys.unsigned_abs(),
+            kept: row.kept.unsigned_abs(),
+            since: from_unix_micros(row.since_micros).unwrap_or(UNIX_EPOCH),
+        }
+    }
+}
+
 pub(crate) const INSERT: &str =
     "insert into {inbox} (consumer_group, event_id) values ($1, $2) on conflict do nothing";
 pub(crate) const DELETE: &str = "delete from {inbox} where consumer_group = $1 and event_id = $2";
@@ -118,21 +203,54 @@ insert into {key_queue}
 values ($1, $2, $3, $4, $5, $6, $7, 'kept', $8, $9)
 on conflict (consumer_group, topic, key_digest, event_id)
 do update set state = 'kept', headers = excluded.headers, payload = excluded.payload";
+/// The groups are found by one search each, however many events they have handled. `{oldest}` and
+/// `{latest}` make microseconds of times.
+pub(crate) const INBOX_STATS: &str = "\
+with recursive groups as (
+  select min(consumer_group) as consumer_group from {inbox}
+  union all
+  select (select min(i.consumer_group) from {inbox} i where i.consumer_group > g.consumer_group)
+  from groups g where g.consumer_group is not null
+)
+select s.consumer_group, s.handled, {oldest} as oldest_micros, {latest} as latest_micros
+from (
+  select g.consumer_group,
+         (select count(*) from (
+           select 1 from {inbox} i where i.consumer_group = g.consumer_group limit $1) counted) as handled,
+         (select min(i.handled_at) from {inbox} i where i.consumer_group = g.consumer_group) as oldest,
+         (select max(i.handled_at) from {inbox} i where i.consumer_group = g.consumer_group) as latest
+  from groups g where g.consumer_group is not null
+) s
+where s.oldest is not null
+order by s.consumer_group";
+pub(crate) const WAITING_KEYS: &str = "\
+select consumer_group, topic, keys, kept, {since} as since_micros
+from (
+  select consumer_group, topic, count(distinct key_digest) as keys,
+         sum(case when state = 'kept' then 1 else 0 end) as kept, min(since) as since
+  from {key_queue} group by consumer_group, topic
+) w
+order by consumer_group, topic";
+pub(crate) const HANDLED_BEFORE: &str = "\
+select count(*) as counted from (
+  select 1 from {inbox} where consumer_group = $1 and {before} limit $3) counted";
 pub(crate) const QUEUE_HEAD: &str = "\
 select event_id, source_partition, source_offset, state, headers, payload
 from {key_queue} where consumer_group = $1 and topic = $2 and key_digest = $3
 order by place limit 1";
 
 /// A store's `Inbox`. Its module imports that trait, and has the statements `FORGET` and
-/// `FORGET_QUEUED`; `NOW` and `OLD`, for this moment and for a row older than a minute; `millis`,
-/// which converts a duration for them; and `lock`, which locks a key until the transaction ends.
+/// `FORGET_QUEUED`; `NOW` and `OLD`, for this moment and for a row older than a minute; `BEFORE`, for
+/// a row handled longer ago than `$2`; `millis`, which converts a duration for them; `micros`, which
+/// makes the SQL for microseconds of a time; and `lock`, which locks a key until the transaction ends.
 macro_rules! impl_inbox {
     ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
         use $crate::store::error::StoreError;
         use $crate::store::inbox::{
-            DELETE, DEQUEUE, ENQUEUE_BEHIND, ENQUEUE_FAILED, INSERT, MARK_SENT, NEIGHBOURS, PLACE,
-            QUEUE_HEAD, STRANDED,
+            DELETE, DEQUEUE, ENQUEUE_BEHIND, ENQUEUE_FAILED, HANDLED_BEFORE, INBOX_STATS, INSERT,
+            InboxStats, InboxStatsRow, MARK_SENT, NEIGHBOURS, PLACE, QUEUE_HEAD, STRANDED,
+            WAITING_KEYS, WaitingKeys, WaitingKeysRow,
         };
         use $crate::store::{
             GroupKey, Names, QueueHead, QueuePosition, QueuedEvent, StoredMessage, sql,
@@ -245,6 +363,42 @@ macro_rules! impl_inbox {
                 let statement = sql(names.fill(&STRANDED.replace("{old}", OLD)));
                 let rows = sqlx::query(statement).bind(group).fetch_all(connection).await?;
                 rows.iter().map(|row| Ok((row.try_get("topic")?, row.try_get("key")?))).collect()
+            }
+
+            async fn inbox_stats(
+                connection: &mut $connection,
+                names: &Names,
+            ) -> Result<Vec<InboxStats>, StoreError> {
+                let statement = INBOX_STATS.replace("{oldest}", &micros("s.oldest"));
+                let statement = statement.replace("{latest}", &micros("s.latest"));
+                let stats = sqlx::query_as::<_, InboxStatsRow>(sql(names.fill(&statement)));
+                let counted = InboxStats::COUNTED.cast_signed();
+                let rows = stats.bind(counted).fetch_all(connection).await?;
+                Ok(rows.into_iter().map(InboxStats::from).collect())
+            }
+
+            async fn waiting_keys(
+                connection: &mut $connection,
+                names: &Names,
+            ) -> Result<Vec<WaitingKeys>, StoreError> {
+                let statement = WAITING_KEYS.replace("{since}", &micros("w.since"));
+                let waiting = sqlx::query_as::<_, WaitingKeysRow>(sql(names.fill(&statement)));
+                let rows = waiting.fetch_all(connection).await?;
+                Ok(rows.into_iter().map(WaitingKeys::from).collect())
+            }
+
+            async fn handled_before(
+                connection: &mut $connection,
+                names: &Names,
+                group: &str,
+                retention: std::time::Duration,
+            ) -> Result<u64, StoreError> {
+                let statement = HANDLED_BEFORE.replace("{before}", BEFORE);
+                let count = sqlx::query(sql(names.fill(&statement)));
+                let count = count.bind(group).bind(millis(retention));
+                let row =
+                    count.bind(InboxStats::COUNTED.cast_signed()).fetch_one(connection).await?;
+                Ok(row.try_get::<i64, _>("counted")?.unsigned_abs())
             }
 
             async fn queue_head(

@@ -53,7 +53,9 @@ pub(crate) mod sealed {
     use super::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
     use super::doubt::Doubt;
     use super::error::StoreError;
-    use super::inbox::{GroupKey, QueueHead, QueuePosition, QueuedEvent, StoredMessage};
+    use super::inbox::{
+        GroupKey, InboxStats, QueueHead, QueuePosition, QueuedEvent, StoredMessage, WaitingKeys,
+    };
     use super::lanes::LaneStore;
     use super::migrate::Migration;
     use super::names::Names;
@@ -186,6 +188,27 @@ pub(crate) mod sealed {
             names: &Names,
             group: &str,
         ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, StoreError>> + Send;
+
+        /// What each group remembers as handled, by group.
+        fn inbox_stats(
+            connection: &mut Self::Connection,
+            names: &Names,
+        ) -> impl Future<Output = Result<Vec<InboxStats>, StoreError>> + Send;
+
+        /// The keys whose events wait, by group and topic.
+        fn waiting_keys(
+            connection: &mut Self::Connection,
+            names: &Names,
+        ) -> impl Future<Output = Result<Vec<WaitingKeys>, StoreError>> + Send;
+
+        /// Number of events that the group handled longer ago than `retention`, counted up to
+        /// [`InboxStats::COUNTED`].
+        fn handled_before(
+            connection: &mut Self::Connection,
+            names: &Names,
+            group: &str,
+            retention: Duration,
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
         /// The first event in the queue of a key.
         fn queue_head(

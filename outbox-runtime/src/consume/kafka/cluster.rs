@@ -54,7 +54,7 @@ pub(super) struct Missing<'p> {
     pub(super) name: &'p str,
     /// `None`: as many as the brokers give a topic.
     pub(super) partitions: Option<i32>,
-    pub(super) settings: [(&'static str, String); 5],
+    pub(super) settings: Vec<(&'static str, String)>,
 }
 
 /// Why a consumer cannot start.

@@ -176,6 +176,16 @@ pub(super) fn producer(properties: &Properties) -> ClientConfig {
     client
 }
 
+/// The same, with many messages in a request. A batch of several is smaller than what almost every
+/// topic takes; a message that is larger is alone in its batch.
+pub(super) fn producer_of_batches(properties: &Properties) -> ClientConfig {
+    let mut client = producer(properties);
+    client.set("batch.num.messages", "500").set("batch.size", "32768");
+    // What comes while these are under way is the next batch: it waits for no time.
+    client.set("max.in.flight.requests.per.connection", "5");
+    client
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +242,7 @@ mod tests {
             "never silently"
         );
         producer(&with_defaults(&with(&[]))).create_native_config().unwrap();
+        producer_of_batches(&with_defaults(&with(&[]))).create_native_config().unwrap();
     }
 
     #[test]

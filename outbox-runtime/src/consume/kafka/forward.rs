@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::config;
 use super::topics::{dead_letter_topic, retry_topic};
-use crate::consume::forward::{Forward, UNREADABLE, Unsent};
+use crate::consume::forward::{Forward, Place, UNREADABLE, Unsent};
 use crate::consume::message::{Message, PREFIX};
 use crate::error::OutboxError;
 use crate::kafka::{Brokers, Client, Properties, TopicPrefix};
@@ -32,11 +33,24 @@ impl std::fmt::Debug for Forwarder {
 impl Forwarder {
     /// A forwarder; it connects when it is first used.
     pub(super) fn new(properties: &Properties, prefix: TopicPrefix) -> Result<Self, OutboxError> {
+        Self::with(config::producer(properties), properties, prefix)
+    }
+
+    /// A forwarder that sends many messages in a request.
+    pub(super) fn of_batches(properties: &Properties) -> Result<Self, OutboxError> {
+        Self::with(config::producer_of_batches(properties), properties, TopicPrefix::default())
+    }
+
+    fn with(
+        config: ClientConfig,
+        properties: &Properties,
+        prefix: TopicPrefix,
+    ) -> Result<Self, OutboxError> {
         let brokers = Brokers::new(
             properties.brokers(),
             "events that are on their way to a retry topic or to the dead letters wait",
         );
-        let producer = config::producer(properties).create_with_context(brokers.clone());
+        let producer = config.create_with_context(brokers.clone());
         Ok(Self {
             producer: Client::new(producer.map_err(|error| properties.no_client(error))?),
             brokers,
@@ -44,14 +58,14 @@ impl Forwarder {
         })
     }
 
-    /// Sends a message once, and waits until all in-sync replicas have it.
+    /// Sends a message once, and waits until all in-sync replicas have it. Returns where it is.
     pub(super) async fn send_to(
         &self,
         topic: &str,
         partition: Option<i32>,
         message: &Message,
         ours: &[(&str, String)],
-    ) -> Result<(), KafkaError> {
+    ) -> Result<Place, KafkaError> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers.len() + ours.len());
         for (key, value) in message.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)) {
             headers = headers.insert(Header { key, value: value.as_deref() });
@@ -67,9 +81,9 @@ impl Forwarder {
         record.key = message.key.as_deref();
         record.payload = message.payload.as_deref();
         record.partition = partition;
-        self.producer.send(record, QUEUED_WITHIN).await.map_err(|(error, _)| error)?;
+        let sent = self.producer.send(record, QUEUED_WITHIN).await.map_err(|(error, _)| error)?;
         self.brokers.answered();
-        Ok(())
+        Ok(Place { partition: sent.partition, offset: sent.offset })
     }
 }
 
@@ -91,7 +105,7 @@ impl Forward for Forwarder {
         to: &str,
         message: &Message,
         ours: &[(&'static str, String)],
-    ) -> Result<(), Unsent> {
+    ) -> Result<Place, Unsent> {
         self.send_to(to, None, message, ours).await.map_err(|error| {
             let code = error.rdkafka_error_code();
             Unsent {
@@ -104,7 +118,7 @@ impl Forward for Forwarder {
     }
 }
 
-fn is_too_large(error: &KafkaError) -> bool {
+pub(super) fn is_too_large(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),

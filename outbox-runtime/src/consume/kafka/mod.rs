@@ -7,6 +7,8 @@ mod cluster;
 mod config;
 mod dead_letters;
 mod forward;
+mod group_topics;
+mod lag;
 mod main_loop;
 mod records;
 mod run;
@@ -19,8 +21,11 @@ use std::future::Future;
 
 pub use builder::ConsumerBuilder;
 pub use dead_letters::{
-    DeadLetter, DeadLetterId, DeadLetters, DeadLettersBuilder, NotADeadLetterId,
+    BulkOptions, DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters,
+    DeadLettersBuilder, NotADeadLetterId, Progress, Resolved, Selection,
 };
+pub use group_topics::{GroupTopics, GroupTopicsBuilder, PlannedTopic, TopicFault, TopicPlan};
+pub use lag::{ConsumerGroups, GroupLag};
 
 use rdkafka::ClientConfig;
 

@@ -30,13 +30,24 @@ pub(super) struct Source {
     pub(super) retention_ms: Option<i64>,
 }
 
-/// What is wrong with a topic that exists.
+/// A setting of a topic that exists and is wrong.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// The topic would lose events.
-    Loses(String),
-    /// Some events would arrive there incomplete.
-    Narrow(String),
+pub(super) struct Fault {
+    /// Whether the topic would lose events. Otherwise some would arrive there incomplete, or be
+    /// deleted early.
+    pub(super) loses: bool,
+    pub(super) setting: &'static str,
+    pub(super) has: String,
+    pub(super) needs: String,
+    /// What it does to events.
+    why: String,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { setting, has, needs, why, .. } = self;
+        write!(f, "`{setting}={has}` {why}: set it to {needs}")
+    }
 }
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
@@ -54,7 +65,7 @@ const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// The settings of a topic that is created. Nothing that events depend on is inherited from the
 /// cluster.
-pub(super) fn of_new(kind: Kind, source: Source) -> [(&'static str, String); 5] {
+pub(super) fn of_new(kind: Kind, source: Source) -> Vec<(&'static str, String)> {
     let limit = source.max_message_bytes.unwrap_or(UNKNOWN_LIMIT).saturating_add(OURS);
     let retention = match (kind, source.retention_ms) {
         // Until an operator decides on them.
@@ -66,7 +77,7 @@ pub(super) fn of_new(kind: Kind, source: Source) -> [(&'static str, String); 5] 
             i64::try_from(kept.saturating_add(delay_ms(kind))).unwrap_or(-1)
         }
     };
-    [
+    vec![
         (MAX_MESSAGE_BYTES, limit.min(i32::MAX as u64).to_string()),
         (RETENTION_MS, retention.to_string()),
         (RETENTION_BYTES, "-1".to_owned()),
@@ -86,34 +97,52 @@ pub(super) fn faults<'f>(
     let number = |name| found(name).and_then(|value| value.parse::<i64>().ok());
     let mut faults = Vec::new();
     if let Some(policy) = found(CLEANUP_POLICY).filter(|policy| policy.contains("compact")) {
-        faults.push(Fault::Loses(format!(
-            "`{CLEANUP_POLICY}={policy}` deletes all events of a key but the last, and refuses those without a key: set it to \
-             `delete`"
-        )));
+        faults.push(Fault {
+            loses: true,
+            setting: CLEANUP_POLICY,
+            has: policy.to_owned(),
+            needs: "delete".to_owned(),
+            why: "deletes all events of a key but the last, and refuses those without a key"
+                .to_owned(),
+        });
     }
     if let Some(kept) = number(RETENTION_MS).and_then(|kept| u64::try_from(kept).ok())
         && let Kind::Retry(_) = kind
         && kept <= delay_ms(kind)
     {
-        faults.push(Fault::Loses(format!(
-            "`{RETENTION_MS}={kept}` deletes events before they are due, which is {} ms after they came: set it to {}",
-            delay_ms(kind),
-            delay_ms(kind).saturating_add(WEEK_MS)
-        )));
+        faults.push(Fault {
+            loses: true,
+            setting: RETENTION_MS,
+            has: kept.to_string(),
+            needs: delay_ms(kind).saturating_add(WEEK_MS).to_string(),
+            why: format!(
+                "deletes events before they are due, which is {} ms after they came",
+                delay_ms(kind)
+            ),
+        });
     }
     if let (Some(has), Some(needs)) = (number(MAX_MESSAGE_BYTES), source.max_message_bytes)
         && u64::try_from(has).is_ok_and(|has| has < needs.saturating_add(OURS))
     {
-        faults.push(Fault::Narrow(format!(
-            "`{MAX_MESSAGE_BYTES}={has}` is less than what its source takes ({needs}), and our headers: an event that is larger \
-             becomes a dead letter without its payload. Set it to {}",
-            needs.saturating_add(OURS)
-        )));
+        faults.push(Fault {
+            loses: false,
+            setting: MAX_MESSAGE_BYTES,
+            has: has.to_string(),
+            needs: needs.saturating_add(OURS).to_string(),
+            why: format!(
+                "is less than what its source takes ({needs}), and our headers, so that an event that is larger becomes a dead \
+                 letter without its payload"
+            ),
+        });
     }
     if let Some(bytes) = number(RETENTION_BYTES).filter(|bytes| *bytes >= 0) {
-        faults.push(Fault::Narrow(format!(
-            "`{RETENTION_BYTES}={bytes}` deletes the oldest events of a partition that is larger than that: set it to -1"
-        )));
+        faults.push(Fault {
+            loses: false,
+            setting: RETENTION_BYTES,
+            has: bytes.to_string(),
+            needs: "-1".to_owned(),
+            why: "deletes the oldest events of a partition that is larger than that".to_owned(),
+        });
     }
     faults
 }
@@ -176,10 +205,19 @@ mod tests {
         let of = |kind, name: &'static str, value: &'static str| {
             faults(kind, source, move |asked| (asked == name).then_some(value))
         };
-        assert!(matches!(&*of(HOUR, CLEANUP_POLICY, "compact,delete"), [Fault::Loses(_)]));
-        assert!(matches!(&*of(HOUR, RETENTION_MS, "3600000"), [Fault::Loses(_)]));
-        assert!(matches!(&*of(HOUR, MAX_MESSAGE_BYTES, "1000000"), [Fault::Narrow(_)]));
-        assert!(matches!(&*of(HOUR, RETENTION_BYTES, "1"), [Fault::Narrow(_)]));
+        for (name, value, loses, needs) in [
+            (CLEANUP_POLICY, "compact,delete", true, "delete"),
+            (RETENTION_MS, "3600000", true, "608400000"),
+            (MAX_MESSAGE_BYTES, "1000000", false, "1065536"),
+            (RETENTION_BYTES, "1", false, "-1"),
+        ] {
+            let found = of(HOUR, name, value);
+            let [fault] = &*found else { panic!("{name}={value}: {found:?}") };
+            assert_eq!((fault.loses, fault.setting, &*fault.needs), (loses, name, needs));
+            let said = fault.to_string();
+            assert!(said.starts_with(&format!("`{name}={value}` ")), "{said}");
+            assert!(said.ends_with(&format!(": set it to {needs}")), "{said}");
+        }
         for (kind, name, value) in [
             (HOUR, RETENTION_MS, "3600001"),
             (HOUR, RETENTION_MS, "-1"),

@@ -211,11 +211,10 @@ impl Plan {
     fn check(&self, cluster: &Cluster) -> Result<(), OutboxError> {
         let mut losing = Vec::new();
         for (topic, fault) in self.faults(cluster) {
-            match fault {
-                Fault::Loses(why) => losing.push(format!("`{topic}`: {why}")),
-                Fault::Narrow(why) => {
-                    tracing::warn!(target: target::CONSUMER, topic, "{why} (`kafka-configs.sh --alter`)")
-                }
+            if fault.loses {
+                losing.push(format!("`{topic}`: {fault}"));
+            } else {
+                tracing::warn!(target: target::CONSUMER, topic, "{fault} (`outbox topics diff`)");
             }
         }
         if losing.is_empty() {

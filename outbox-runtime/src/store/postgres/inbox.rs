@@ -17,8 +17,13 @@ const FORGET_QUEUED: &str = "\
 delete from {key_queue}
 where consumer_group = $1 and since < now() - $2 * interval '1 millisecond' and state <> 'kept'";
 
+const BEFORE: &str = "handled_at < now() - $2 * interval '1 millisecond'";
 const NOW: &str = "now()";
 const OLD: &str = "since < now() - interval '1 minute'";
+
+fn micros(time: &str) -> String {
+    format!("(extract(epoch from {time}) * 1000000)::bigint")
+}
 
 /// At most a hundred years, which Postgres's intervals can hold.
 fn millis(time: Duration) -> f64 {

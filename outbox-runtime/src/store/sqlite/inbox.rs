@@ -16,8 +16,13 @@ const FORGET_QUEUED: &str = "\
 delete from {key_queue}
 where consumer_group = $1 and since < cast(unixepoch('subsec') * 1000 as integer) - $2 and state <> 'kept'";
 
+const BEFORE: &str = "handled_at < cast(unixepoch('subsec') * 1000 as integer) - $2";
 const NOW: &str = "cast(unixepoch('subsec') * 1000 as integer)";
 const OLD: &str = "since < cast(unixepoch('subsec') * 1000 as integer) - 60000";
+
+fn micros(time: &str) -> String {
+    format!("{time} * 1000")
+}
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2)

@@ -129,15 +129,27 @@ impl DeadLetter {
         DeadLetterId { partition: self.partition, offset: self.offset }
     }
 
-    pub(super) fn message(&self) -> Message {
+    pub(super) fn into_message(self) -> Message {
         Message {
             partition: self.partition,
             offset: self.offset,
-            key: self.key.clone(),
-            headers: self.headers.clone(),
-            payload: self.payload.clone(),
+            key: self.key,
+            headers: self.headers,
+            payload: self.payload,
             ..Message::default()
         }
+    }
+
+    /// About what it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        /// What it takes besides its key, headers and payload.
+        const OF_A_LETTER: usize = 1_024;
+        const OF_A_HEADER: usize = 64;
+        let headers = self.headers.iter();
+        let headers = headers
+            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + OF_A_HEADER);
+        let key_and_payload = [&self.key, &self.payload].into_iter().flatten().map(Vec::len);
+        key_and_payload.chain(headers).sum::<usize>() + OF_A_LETTER
     }
 }
 

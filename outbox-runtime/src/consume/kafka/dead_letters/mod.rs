@@ -1,20 +1,30 @@
-//! Dead letters: listed, replayed to their own group, or discarded.
+//! Dead letters: found, read, replayed to their own group, or discarded.
 
+mod bulk;
+mod filter;
 mod letter;
+mod progress;
 mod read;
+mod selection;
+mod stream;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use rdkafka::error::KafkaError;
 
+pub use bulk::{BulkOptions, Resolved};
+pub use filter::DeadLetterFilter;
 pub use letter::{DeadLetter, DeadLetterId, NotADeadLetterId};
+pub use progress::Progress;
+pub use selection::Selection;
+pub use stream::DeadLetterStream;
 
+use bulk::Bulk;
 use letter::{RESOLVED, RESOLVED_OFFSET};
-use read::Reader;
+use read::{Reader, Stopper};
 
 use super::config;
-use super::forward::Forwarder;
+use super::forward::{Forwarder, is_too_large};
 use super::topics::{dead_letter_topic, legal, replay_topic};
 use crate::consume::forward::headers;
 use crate::consume::message::{History, Message};
@@ -35,28 +45,63 @@ use crate::kafka::{KafkaConfig, Properties, TopicPrefix, aside};
 /// What a transaction of Kafka wrote there is listed once that is committed, and never if it is
 /// aborted.
 ///
+/// A million of them are no different from ten: they are found by one reading of their topic, which
+/// keeps a bit for each, and read, replayed or discarded while a few megabytes of them are in
+/// memory.
+///
 /// ```no_run
 /// # async fn example() -> Result<(), outbox::OutboxError> {
-/// use outbox::consume::DeadLetters;
+/// use outbox::consume::{BulkOptions, DeadLetterFilter, DeadLetters};
 ///
 /// let dead_letters = DeadLetters::builder("localhost:9092")
 ///     .topic("order-events")
 ///     .group("inventory")
 ///     .build()?;
-/// for letter in dead_letters.list(100).await? {
-///     println!("{}: {}", letter.error_class, letter.error);
-///     dead_letters.replay(&letter).await?;
+/// let filter = DeadLetterFilter::all().class("transient").error("*warehouse is closed*");
+/// let found = dead_letters.select(filter).await?;
+///
+/// let mut letters = dead_letters.read(&found);
+/// while let Some(letter) = letters.next().await? {
+///     println!("{}: {}", letter.id(), letter.error);
 /// }
+/// let replayed = dead_letters.replay_selected(&found, BulkOptions::new()).await?;
+/// println!("{} of {} replayed", replayed.done, found.len());
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
-    properties: Properties,
+    properties: Arc<Properties>,
     /// Topic of the events, by its name on the brokers.
-    topic: String,
-    group: String,
-    forwarder: Arc<OnceLock<Forwarder>>,
+    topic: Arc<str>,
+    group: Arc<str>,
+    producers: Arc<Producers>,
+}
+
+/// Each is made when it is first needed.
+#[derive(Debug, Default)]
+struct Producers {
+    /// One message in a request.
+    single: OnceLock<Forwarder>,
+    /// Many messages in a request.
+    bulk: OnceLock<Forwarder>,
+}
+
+/// What is done to a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Replay,
+    Discard,
+}
+
+impl Action {
+    /// What was done, as on the topic and in texts.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Replay => "replayed",
+            Self::Discard => "discarded",
+        }
+    }
 }
 
 /// Whose dead letters: those of a [`group`](Self::group), from a [`topic`](Self::topic).
@@ -104,14 +149,19 @@ impl DeadLettersBuilder {
                 "dead letters are those of a topic and of a consumer group: name both, with `.topic(…)` and `.group(…)`",
             ));
         }
-        let topic = TopicPrefix::new(&topic_prefix)?.on_brokers(&topic).into_owned();
+        let topic: Arc<str> = TopicPrefix::new(&topic_prefix)?.on_brokers(&topic).into();
         for name in [dead_letter_topic(&topic, &group), replay_topic(&topic, &group)] {
             legal(&name, "a topic for retries or dead letters")?;
         }
         let properties = kafka.set_by_user().clone();
         properties.client(|_, _| None)?;
         config::try_out(config::connection(&properties).set("group.id", &group), &properties)?;
-        Ok(DeadLetters { properties, topic, group, forwarder: Arc::default() })
+        Ok(DeadLetters {
+            properties: Arc::new(properties),
+            topic,
+            group: group.into(),
+            producers: Arc::default(),
+        })
     }
 }
 
@@ -136,55 +186,73 @@ impl DeadLetters {
         replay_topic(&self.topic, &self.group)
     }
 
-    /// The first `limit` of those that were neither replayed nor discarded, by partition and
-    /// offset. It holds the payloads of no others in memory.
-    ///
-    /// # Errors
-    /// As [`ids`](Self::ids).
-    pub async fn list(&self, limit: u32) -> Result<Vec<DeadLetter>, OutboxError> {
-        let ids = self.ids().await?;
-        self.get(ids.into_iter().take(limit as usize)).await
-    }
-
-    /// Where all of those are that were neither replayed nor discarded, by partition and offset.
-    /// Reads the whole topic, and keeps 16 bytes of each in memory. Empty if there is no such
-    /// topic.
+    /// Finds those that were neither replayed nor discarded, and that the filter means. Reads the
+    /// whole topic once: whether a dead letter is open is said after it. What is given up after
+    /// this has begun is not found. Empty if there is no such topic.
     ///
     /// # Errors
     /// If Kafka does not answer or refuses.
-    pub async fn ids(&self) -> Result<Vec<DeadLetterId>, OutboxError> {
-        let open = self.read(|reader| reader.open()).await?;
-        Ok(open.into_iter().collect())
+    pub async fn select(&self, filter: DeadLetterFilter) -> Result<Selection, OutboxError> {
+        self.select_with(filter, &Progress::new()).await
+    }
+
+    /// Finds dead letters as [`select`](Self::select) does. `progress` counts the messages that
+    /// were read.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    pub async fn select_with(
+        &self,
+        filter: DeadLetterFilter,
+        progress: &Progress,
+    ) -> Result<Selection, OutboxError> {
+        let (properties, group) = (Arc::clone(&self.properties), Arc::clone(&self.group));
+        let (topic, progress) = (self.dead_letter_topic(), progress.clone());
+        let stopper = Stopper::default();
+        let stopped = stopper.flag();
+        let selected = aside("outbox-kafka-dlt", move || {
+            Reader::connect(&properties, topic, &group, stopped)?.select(&filter, &progress)
+        });
+        let selected = selected.await.unwrap_or(Err(KafkaError::Canceled));
+        selected.map_err(|error| self.failed("read", error))
+    }
+
+    /// Reads these dead letters one after the other, also those that were replayed or discarded
+    /// since they were found.
+    #[must_use]
+    pub fn read(&self, selection: &Selection) -> DeadLetterStream {
+        DeadLetterStream::new(self, selection.clone())
+    }
+
+    /// The first `limit` of those that were neither replayed nor discarded, by partition and
+    /// offset. All of them are in memory: for many, [`select`](Self::select) and
+    /// [`read`](Self::read) them.
+    ///
+    /// # Errors
+    /// If Kafka does not answer or refuses.
+    pub async fn list(&self, limit: u32) -> Result<Vec<DeadLetter>, OutboxError> {
+        let found = self.select(DeadLetterFilter::all()).await?;
+        self.read_all(&found.first(limit.into())).await
     }
 
     /// The dead letters at these places, by partition and offset, also those that were replayed or
     /// discarded. Where there is none, it is left out.
     ///
     /// # Errors
-    /// As [`ids`](Self::ids).
+    /// If Kafka does not answer or refuses.
     pub async fn get(
         &self,
         ids: impl IntoIterator<Item = DeadLetterId>,
     ) -> Result<Vec<DeadLetter>, OutboxError> {
-        let ids: BTreeSet<DeadLetterId> = ids.into_iter().collect();
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let messages = self.read(move |reader| reader.get(&ids)).await?;
-        let letters = messages.into_iter().filter(|message| message.header(RESOLVED).is_none());
-        Ok(letters.map(DeadLetter::from).collect())
+        self.read_all(&ids.into_iter().collect()).await
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Reader) -> Result<T, KafkaError> + Send + 'static,
-    ) -> Result<T, OutboxError> {
-        let (properties, group) = (self.properties.clone(), self.group.clone());
-        let topic = self.dead_letter_topic();
-        let read =
-            aside("outbox-kafka-dlt", move || read(&Reader::connect(&properties, topic, &group)?));
-        let result = read.await.unwrap_or(Err(KafkaError::Canceled));
-        result.map_err(|error| self.failed("read", error))
+    async fn read_all(&self, selection: &Selection) -> Result<Vec<DeadLetter>, OutboxError> {
+        let (mut stream, mut letters) = (self.read(selection), Vec::new());
+        while let Some(letter) = stream.next().await? {
+            letters.push(letter);
+        }
+        Ok(letters)
     }
 
     /// Has its group, and no other, handle it again: it is sent to `<topic>.<group>.retry.0`, which
@@ -204,14 +272,7 @@ impl DeadLetters {
                 letter.original_topic, letter.original_partition, letter.original_offset
             )));
         }
-        let message = letter.message();
-        let history =
-            History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
-        let forwarder = self.forwarder()?;
-        let ours = headers(&self.group, history.topic.clone(), &history, None, None);
-        let sent = forwarder.send_to(&self.replay_topic(), None, &message, &ours).await;
-        sent.map_err(|error| self.failed("replay", error))?;
-        self.resolve(forwarder, letter, "replayed").await
+        self.resolve(self.single()?, letter.clone(), Action::Replay).await
     }
 
     /// Discards it for good: it is no longer listed.
@@ -219,39 +280,121 @@ impl DeadLetters {
     /// # Errors
     /// If Kafka does not answer or refuses. It is then still listed.
     pub async fn discard(&self, letter: &DeadLetter) -> Result<(), OutboxError> {
-        self.resolve(self.forwarder()?, letter, "discarded").await
+        self.resolve(self.single()?, letter.clone(), Action::Discard).await
     }
 
-    /// The producer, shared by all letters.
-    fn forwarder(&self) -> Result<&Forwarder, OutboxError> {
-        if let Some(forwarder) = self.forwarder.get() {
-            return Ok(forwarder);
-        }
-        let forwarder = Forwarder::new(&self.properties, TopicPrefix::default())?;
-        Ok(self.forwarder.get_or_init(|| forwarder))
+    /// [Replays](Self::replay) these dead letters, those of one key one after the other. Those
+    /// whose payload was left out are passed over.
+    ///
+    /// It may end at any time, also by a crash of the process. Each is marked on its topic once it
+    /// was replayed, so that [`select`](Self::select) finds those that are left: done again, it
+    /// continues there. At most 1,000, which were replayed and not marked, are then replayed again,
+    /// and handled once. A dead letter that fails again while this runs is not among these.
+    ///
+    /// # Errors
+    /// If Kafka does not answer or refuses. What was replayed until then is marked.
+    pub async fn replay_selected(
+        &self,
+        selection: &Selection,
+        options: BulkOptions,
+    ) -> Result<Resolved, OutboxError> {
+        Bulk::new(self, Action::Replay, options).run(selection).await
+    }
+
+    /// [Discards](Self::discard) these dead letters for good. Done again after it has ended early,
+    /// with what [`select`](Self::select) finds then, it continues.
+    ///
+    /// # Errors
+    /// If Kafka does not answer or refuses. Those that were not discarded are still listed.
+    pub async fn discard_selected(
+        &self,
+        selection: &Selection,
+        options: BulkOptions,
+    ) -> Result<Resolved, OutboxError> {
+        Bulk::new(self, Action::Discard, options).run(selection).await
+    }
+
+    fn single(&self) -> Result<&Forwarder, OutboxError> {
+        made(&self.producers.single, || Forwarder::new(&self.properties, TopicPrefix::default()))
+    }
+
+    fn bulk(&self) -> Result<&Forwarder, OutboxError> {
+        made(&self.producers.bulk, || Forwarder::of_batches(&self.properties))
+    }
+
+    async fn resolve_one_of_many(
+        &self,
+        letter: DeadLetter,
+        action: Action,
+    ) -> Result<(), OutboxError> {
+        self.resolve(self.bulk()?, letter, action).await
     }
 
     async fn resolve(
         &self,
         forwarder: &Forwarder,
-        letter: &DeadLetter,
-        how: &str,
+        letter: DeadLetter,
+        action: Action,
     ) -> Result<(), OutboxError> {
+        let (partition, offset) = (letter.partition, letter.offset);
         let mark = Message { key: letter.key.clone(), ..Message::default() };
-        let ours = [(RESOLVED, how.to_owned()), (RESOLVED_OFFSET, letter.offset.to_string())];
-        let topic = dead_letter_topic(&self.topic, &self.group);
-        let sent = forwarder.send_to(&topic, Some(letter.partition), &mark, &ours).await;
+        if action == Action::Replay {
+            self.send_again(forwarder, letter).await?;
+        }
+        let ours = [(RESOLVED, action.done().to_owned()), (RESOLVED_OFFSET, offset.to_string())];
+        let topic = self.dead_letter_topic();
+        let sent = self.send(forwarder, (&topic, Some(partition)), &mark, &ours).await?;
         sent.map_err(|error| self.failed("mark", error))
     }
 
+    async fn send_again(
+        &self,
+        forwarder: &Forwarder,
+        letter: DeadLetter,
+    ) -> Result<(), OutboxError> {
+        let message = letter.into_message();
+        let history =
+            History { attempts: 0, retry: 0, first_failure: None, due: None, ..message.resumed() };
+        let ours = headers(&self.group, history.topic.clone(), &history, None, None);
+        let sent = self.send(forwarder, (&self.replay_topic(), None), &message, &ours).await?;
+        sent.map_err(|error| self.failed("replay", error))
+    }
+
+    /// Sends a message. One that is refused because it shares a batch with others, and the topic
+    /// takes nothing so large, is sent alone.
+    async fn send(
+        &self,
+        forwarder: &Forwarder,
+        (topic, partition): (&str, Option<i32>),
+        message: &Message,
+        ours: &[(&str, String)],
+    ) -> Result<Result<(), KafkaError>, OutboxError> {
+        let mut sent = forwarder.send_to(topic, partition, message, ours).await;
+        if sent.as_ref().is_err_and(is_too_large) {
+            sent = self.single()?.send_to(topic, partition, message, ours).await;
+        }
+        Ok(sent.map(drop))
+    }
+
     fn failed(&self, what: &str, error: KafkaError) -> OutboxError {
-        let topic = dead_letter_topic(&self.topic, &self.group);
         OutboxError::new(
             ErrorKind::Kafka,
             format!(
-                "cannot {what} the dead letters on `{topic}`: nothing of them is lost. Does a broker answer?"
+                "cannot {what} the dead letters on `{}`: nothing of them is lost. Does a broker answer?",
+                self.dead_letter_topic()
             ),
         )
         .with_source(error)
     }
+}
+
+fn made(
+    producer: &OnceLock<Forwarder>,
+    make: impl FnOnce() -> Result<Forwarder, OutboxError>,
+) -> Result<&Forwarder, OutboxError> {
+    if let Some(made) = producer.get() {
+        return Ok(made);
+    }
+    let new = make()?;
+    Ok(producer.get_or_init(|| new))
 }

@@ -1,7 +1,9 @@
-//! Reading a topic of dead letters, up to its end as it is now.
+//! Reading a topic of dead letters, up to its end as it is when that begins.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -9,20 +11,53 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::letter::{DeadLetterId, RESOLVED, RESOLVED_OFFSET};
+use super::filter::{DeadLetterFilter, Glimpse};
+use super::letter::DeadLetterId;
+use super::progress::Progress;
+use super::selection::{Offsets, Selection};
 use crate::consume::kafka::config;
-use crate::consume::kafka::records::{owned, without_payload};
-use crate::consume::message::Message;
 use crate::kafka::{Brokers, Properties};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Kilobytes that librdkafka fetches ahead.
-const FETCHED_AHEAD: &str = "16384";
+/// Memory for what is fetched ahead, whatever the number of partitions.
+const FETCHING: [(&str, &str); 3] = [
+    ("queued.max.messages.kbytes", "16384"),
+    ("queued.min.messages", "20000"),
+    // Of each broker, one such answer may come on top.
+    ("fetch.max.bytes", "8388608"),
+];
+/// Messages that are read and thrown away rather than passed over: it takes a request to fetch from
+/// another offset.
+const PASSED_OVER_FROM: i64 = 5_000;
 
 /// A consumer that is a member of no group and commits nothing.
 pub(super) struct Reader {
     consumer: BaseConsumer<Brokers>,
     topic: String,
+    /// Whether its result is wanted no more.
+    stopped: Arc<AtomicBool>,
+}
+
+/// Dropped, it has a reader end early, on whatever thread it is.
+#[derive(Debug, Default)]
+pub(super) struct Stopper(Arc<AtomicBool>);
+
+impl Stopper {
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+enum Next<'m> {
+    Message(BorrowedMessage<'m>),
+    /// The end of a partition.
+    End(i32),
 }
 
 impl Reader {
@@ -30,6 +65,7 @@ impl Reader {
         properties: &Properties,
         topic: String,
         group: &str,
+        stopped: Arc<AtomicBool>,
     ) -> Result<Self, KafkaError> {
         let mut config = config::connection(properties);
         // librdkafka requires a group, and this user has a right to this one. Nothing is committed,
@@ -38,47 +74,127 @@ impl Reader {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true")
-            .set("queued.max.messages.kbytes", FETCHED_AHEAD);
+            .set("enable.partition.eof", "true");
+        FETCHING.iter().for_each(|(name, value)| _ = config.set(*name, *value));
         let brokers = Brokers::new(properties.brokers(), "the dead letters cannot be read");
-        Ok(Self { consumer: config.create_with_context(brokers)?, topic })
+        Ok(Self { consumer: config.create_with_context(brokers)?, topic, stopped })
     }
 
-    /// The dead letters that were neither replayed nor discarded.
-    pub(super) fn open(&self) -> Result<BTreeSet<DeadLetterId>, KafkaError> {
-        let all = self.partitions()?.into_iter().map(|partition| (partition, 0..i64::MAX));
-        let mut open = BTreeSet::new();
-        self.read(all.collect(), |message| {
-            let message = without_payload(message);
-            let (partition, offset) = (message.partition, message.offset);
-            match message.parsed(RESOLVED_OFFSET) {
-                Some(offset) => _ = open.remove(&DeadLetterId { partition, offset }),
-                None if message.header(RESOLVED).is_some() => {}
-                None => _ = open.insert(DeadLetterId { partition, offset }),
-            }
-        })?;
-        Ok(open)
-    }
-
-    /// The messages at these places, in their order on the topic. Those that are not there are left
-    /// out.
-    pub(super) fn get(&self, ids: &BTreeSet<DeadLetterId>) -> Result<Vec<Message>, KafkaError> {
-        let existing = self.partitions()?;
-        let mut parts = BTreeMap::<i32, Range<i64>>::new();
-        for DeadLetterId { partition, offset } in ids {
-            if existing.contains(partition) {
-                parts.entry(*partition).or_insert(*offset..0).end = offset.saturating_add(1);
+    /// The dead letters that were neither replayed nor discarded, of those that the filter means.
+    /// Reads the whole topic once, all partitions at the same time.
+    pub(super) fn select(
+        &self,
+        filter: &DeadLetterFilter,
+        progress: &Progress,
+    ) -> Result<Selection, KafkaError> {
+        let mut ends = BTreeMap::new();
+        let mut assignment = TopicPartitionList::new();
+        for partition in self.partitions()? {
+            let (low, high) = self.watermarks(partition)?;
+            if low < high {
+                assignment.add_partition_offset(&self.topic, partition, Offset::Offset(low))?;
+                ends.insert(partition, high);
+                progress.expect(high.abs_diff(low));
             }
         }
-        let mut found = Vec::new();
-        self.read(parts, |message| {
+        self.consumer.assign(&assignment)?;
+        let mut selection = Selection::default();
+        while !ends.is_empty() {
+            let message = match self.next()? {
+                // The last records may be markers of transactions, which no consumer gets.
+                Next::End(partition) => {
+                    ends.remove(&partition);
+                    continue;
+                }
+                Next::Message(message) => message,
+            };
             let id = DeadLetterId { partition: message.partition(), offset: message.offset() };
-            if ids.contains(&id) {
-                found.push(owned(message));
+            let Some(end) = ends.get(&id.partition).copied() else { continue };
+            let seen = Glimpse::of(&message);
+            if let Some(offset) = seen.resolves {
+                selection.remove(DeadLetterId { offset, ..id });
+            } else if !seen.is_mark && id.offset < end && filter.matches(id, &seen) {
+                selection.insert(id);
             }
-        })?;
-        found.sort_by_key(|message: &Message| (message.partition, message.offset));
-        Ok(found)
+            progress.done_more(1);
+            if id.offset + 1 >= end {
+                ends.remove(&id.partition);
+            }
+        }
+        progress.finish();
+        Ok(selection)
+    }
+
+    /// Takes the messages at these places, by partition and offset, until it is told to stop. Those
+    /// that are not there any more are left out.
+    pub(super) fn read(
+        &self,
+        selection: &Selection,
+        mut take: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<(), KafkaError> {
+        let existing = self.partitions()?;
+        for (partition, offsets) in selection.partitions().filter(|(of, _)| existing.contains(of)) {
+            let (low, high) = self.watermarks(partition)?;
+            let mut from = offsets.next(low);
+            while let Some(offset) = from.filter(|offset| *offset < high) {
+                let mut assignment = TopicPartitionList::new();
+                let offset = Offset::Offset(offset);
+                assignment.add_partition_offset(&self.topic, partition, offset)?;
+                self.consumer.assign(&assignment)?;
+                match self.read_on(partition, offsets, high, &mut take)? {
+                    ControlFlow::Break(()) => return Ok(()),
+                    ControlFlow::Continue(next) => from = next,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes messages of the assigned partition. Returns the next wanted offset if it is far away.
+    fn read_on(
+        &self,
+        partition: i32,
+        offsets: &Offsets,
+        high: i64,
+        take: &mut impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<(), Option<i64>>, KafkaError> {
+        loop {
+            let message = match self.next()? {
+                Next::End(ended) if ended == partition => return Ok(ControlFlow::Continue(None)),
+                Next::Message(message) if message.partition() == partition => message,
+                // Of the partition before.
+                Next::End(_) | Next::Message(_) => continue,
+            };
+            let offset = message.offset();
+            if offsets.contains(offset) && take(&message).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            match offsets.next(offset + 1) {
+                Some(next) if next < high && next < offset + PASSED_OVER_FROM => {}
+                next => return Ok(ControlFlow::Continue(next)),
+            }
+        }
+    }
+
+    fn next(&self) -> Result<Next<'_>, KafkaError> {
+        let begun = Instant::now();
+        loop {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(KafkaError::Canceled);
+            }
+            match self.consumer.poll(ANSWER_WITHIN) {
+                Some(Ok(message)) => return Ok(Next::Message(message)),
+                Some(Err(KafkaError::PartitionEOF(partition))) => return Ok(Next::End(partition)),
+                // For example, one of several brokers is away.
+                Some(Err(error)) if begun.elapsed() > ANSWER_WITHIN => return Err(error),
+                Some(Err(_)) => {}
+                None => {
+                    return Err(KafkaError::MessageConsumption(
+                        RDKafkaErrorCode::OperationTimedOut,
+                    ));
+                }
+            }
+        }
     }
 
     /// None if the topic does not exist. All topics are asked for: asking for one may create it.
@@ -87,49 +203,6 @@ impl Reader {
         let found = metadata.topics().iter().find(|found| found.name() == self.topic);
         let partitions = found.into_iter().flat_map(|found| found.partitions());
         Ok(partitions.map(|partition| partition.id()).collect())
-    }
-
-    /// Reads parts of partitions, up to their ends as they are when this begins.
-    fn read(
-        &self,
-        parts: BTreeMap<i32, Range<i64>>,
-        mut take: impl FnMut(&BorrowedMessage<'_>),
-    ) -> Result<(), KafkaError> {
-        let mut assignment = TopicPartitionList::new();
-        let mut ends = BTreeMap::new();
-        for (partition, Range { start, end }) in parts {
-            let (low, high) = self.watermarks(partition)?;
-            let (start, end) = (start.max(low), end.min(high));
-            if start < end {
-                assignment.add_partition_offset(&self.topic, partition, Offset::Offset(start))?;
-                ends.insert(partition, end);
-            }
-        }
-        self.consumer.assign(&assignment)?;
-        let mut last = Instant::now();
-        while !ends.is_empty() {
-            match self.consumer.poll(ANSWER_WITHIN) {
-                Some(Ok(message)) => {
-                    take(&message);
-                    let next = message.offset() + 1;
-                    if ends.get(&message.partition()).is_some_and(|end| next >= *end) {
-                        ends.remove(&message.partition());
-                    }
-                }
-                // The last records may be markers of transactions, which no consumer gets.
-                Some(Err(KafkaError::PartitionEOF(partition))) => _ = ends.remove(&partition),
-                // For example, one of several brokers is away.
-                Some(Err(error)) if last.elapsed() > ANSWER_WITHIN => return Err(error),
-                Some(Err(_)) => continue,
-                None => {
-                    return Err(KafkaError::MessageConsumption(
-                        RDKafkaErrorCode::OperationTimedOut,
-                    ));
-                }
-            }
-            last = Instant::now();
-        }
-        Ok(())
     }
 
     /// The first and the end offset of a partition. A new partition has no leader for a moment.

@@ -9,6 +9,7 @@ mod consume;
 mod drain;
 mod growth;
 mod latency;
+mod letters;
 mod writers;
 
 use std::cell::Cell;
@@ -39,6 +40,7 @@ pub(in crate::commands) enum Measured {
     Disturbances,
     Writers,
     Consumers,
+    Letters,
 }
 
 impl Measured {
@@ -50,6 +52,7 @@ impl Measured {
             Self::Disturbances => latency::measure_disturbed(bench),
             Self::Writers => writers::measure(bench),
             Self::Consumers => consume::measure(bench),
+            Self::Letters => letters::measure(bench),
         }
     }
 }
