@@ -181,8 +181,9 @@ pub mod admin {
 
     #[doc(inline)]
     pub use outbox_runtime::{
-        DiscardedEvent, InboxStats, LANES, Lane, LaneStatus, ParkedEvent, Replay, Status,
-        WaitingKeys,
+        AppliedMigration, Direction, DiscardedEvent, InboxStats, LANES, Lane, LaneStatus, Migrate,
+        MigrationStatus, MigrationStep, ParkedEvent, ParkedFilter, ParkedGroup, ParkedGrouping,
+        Pause, PauseScope, RelayStatus, Replay, Status, WaitingKeys,
     };
 }
 

@@ -70,8 +70,8 @@ async fn large_parked_events_and_many_parked_keys_take_a_bounded_amount_of_memor
     let taken = status("VmHWM").saturating_sub(before);
     assert!(taken < BOUND, "{} MiB for large parked events", taken / MIB);
 
-    let many = "insert into outbox_parked_key (lane, key_digest, released)
-                select n % 16, md5(n::text)::uuid, false from generate_series(1, 400000) n";
+    let many = "insert into outbox_parked_key (lane, key_digest, topic, released)
+                select n % 16, md5(n::text)::uuid, 'order-events', false from generate_series(1, 400000) n";
     outbox.pool().execute(many).await.unwrap();
     let before = resident_now();
     let running = RunningRelay::start(quick(&outbox, publisher.clone()));

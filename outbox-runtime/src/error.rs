@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use outbox_event::CodecError;
 use sqlx::error::DatabaseError;
@@ -73,6 +74,11 @@ pub enum ErrorKind {
     Kafka,
     /// Another relay has taken over the lanes. It publishes the events that this one did not.
     LeaseLost,
+    /// The outbox's tables were to be removed or changed, and hold events that would be lost. Nothing
+    /// was changed.
+    EventsWait,
+    /// An operator has paused what was to be published. The events stay in the outbox.
+    Paused,
     /// A consumer's handler failed.
     Handler,
     /// An event that is parked only behind another one was to be discarded. It is still parked.
@@ -122,6 +128,19 @@ impl OutboxError {
         failed.0.source = error.0.source;
         failed.0.source_is_said = true;
         failed
+    }
+
+    /// The error of a question of an operator's that was not answered in time.
+    pub(crate) fn no_answer(asked: &str, within: Duration) -> Self {
+        let message = format!(
+            "the database did not answer within {within:?} when it was asked for {asked}: no connection of the pool became \
+             free, or the server cannot be reached or is busy. Events stay in the outbox, and asking again does no harm. Is the \
+             address right, and has the pool a connection to spare?"
+        );
+        let mut error =
+            Self::new(ErrorKind::Database, message).with_source(sqlx::Error::PoolTimedOut);
+        error.0.source_is_said = true;
+        error
     }
 
     /// An error of our own statements, which do not match the tables.

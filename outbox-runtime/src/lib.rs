@@ -44,9 +44,13 @@ pub use error::{ErrorKind, OutboxError, is_conflict};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{Relay, RelayBuilder};
-pub use store::OutboxDatabase;
-pub use store::admin::{DiscardedEvent, LaneStatus, ParkedEvent, Replay, Status};
+pub use store::admin::{DiscardedEvent, ParkedEvent, Replay};
 pub use store::inbox::{InboxStats, WaitingKeys};
+pub use store::migrate::{AppliedMigration, Direction, Migrate, MigrationStatus, MigrationStep};
+pub use store::parked_filter::{ParkedFilter, ParkedGroup, ParkedGrouping};
+pub use store::relays::RelayStatus;
+pub use store::status::{LaneStatus, Status};
+pub use store::{OutboxDatabase, Pause, PauseScope};
 pub use transactional::{Outcome, RetryArgument};
 pub use tx::{BeginOutbox, BeginTransaction, Isolation, Lend, OutboxTx, TxOptions};
 

@@ -217,6 +217,12 @@ impl Lane {
         Self(((hash ^ (hash >> 32)) % LANES as u64) as i16)
     }
 
+    /// The lane of this number: 0 to 15. `None`: there is no such lane.
+    #[must_use]
+    pub fn new(number: i16) -> Option<Self> {
+        (0..LANES as i16).contains(&number).then_some(Self(number))
+    }
+
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..LANES as i16).map(Self)
     }
@@ -234,7 +240,7 @@ impl Lane {
     /// A lane from its number in the database. A number that no lane has becomes the first lane, so
     /// that its rows are not lost.
     pub(crate) fn from_number(number: i16) -> Self {
-        if (0..LANES as i16).contains(&number) { Self(number) } else { Self(0) }
+        Self::new(number).unwrap_or(Self(0))
     }
 }
 

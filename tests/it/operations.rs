@@ -17,6 +17,8 @@ on_every_store! {
     the_lanes_of_a_relay_that_died_are_taken_over
     published_events_are_retained_and_can_be_replayed
     the_status_counts_what_is_not_published
+    the_status_says_where_each_relay_is_found
+    a_status_that_cannot_be_read_is_an_error_in_time
     tables_of_another_version_are_named_by_whatever_needs_them
 }
 
@@ -131,6 +133,50 @@ async fn the_status_counts_what_is_not_published<DB: OutboxDatabase>(outbox: Out
     assert_eq!(outbox.status().await.unwrap().backlog, 0);
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     assert_eq!(outbox.status().await.unwrap().backlog, 1);
+}
+
+async fn the_status_says_where_each_relay_is_found<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let before = SystemTime::now() - Duration::from_secs(1);
+    let kafka = MemoryPublisher::new();
+    let stops = RunningRelay::start(quick(&outbox, kafka.clone()));
+    let dies = RunningRelay::start(quick(&outbox, kafka.clone()));
+    lanes_are_held_by(&outbox, &[8, 8]).await;
+    let status = outbox.status().await.unwrap();
+    assert_eq!(status.relays.len(), 2);
+    for relay in &status.relays {
+        assert_eq!(relay.pid, Some(std::process::id()));
+        assert_eq!(relay.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert!(relay.host.as_ref().is_some_and(|host| !host.is_empty()));
+        assert!(
+            relay.started > before
+                && relay.last_sign >= Some(relay.started - Duration::from_secs(1))
+        );
+        assert_eq!((relay.lease, relay.is_drain), (Duration::from_millis(300), false));
+        let held = status.lanes.iter().filter(|lane| lane.owner == Some(relay.id));
+        assert_eq!(relay.lanes, held.map(|lane| lane.lane).collect::<Vec<_>>());
+    }
+    stops.stop().await;
+    lanes_are_held_by(&outbox, &[LANES]).await;
+    assert_eq!(outbox.status().await.unwrap().relays.len(), 1, "one that stops says so");
+    dies.abort().await;
+    let is_dead = async || {
+        let relays = outbox.status().await.unwrap().relays;
+        relays.len() == 1 && !relays[0].is_alive && relays[0].lanes.is_empty()
+    };
+    eventually("the other is told to be dead", is_dead).await;
+}
+
+async fn a_status_that_cannot_be_read_is_an_error_in_time<DB: OutboxDatabase>(outbox: Outbox<DB>) {
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        taken.push(outbox.pool().acquire().await.unwrap());
+    }
+    // The pool alone would wait for 20 s or more.
+    let error = outbox.status_within(Duration::from_millis(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database);
+    assert!(error.to_string().contains("did not answer within 1ms"), "{error}");
+    drop(taken);
+    outbox.status().await.unwrap();
 }
 
 async fn tables_of_another_version_are_named_by_whatever_needs_them<DB: OutboxDatabase>(

@@ -134,12 +134,12 @@ async fn no_event_overtakes_its_key_among_more_parked_keys_than_a_relay_knows<DB
     one_is_parked(&outbox, &kafka).await;
     DB::run(
         &outbox,
-        "insert into outbox_parked_key (lane, key_digest, released)
-         select p.lane, md5(n::text)::uuid, false from outbox_parked p, generate_series(1, 10001) n
+        "insert into outbox_parked_key (lane, key_digest, topic, released)
+         select p.lane, md5(n::text)::uuid, p.topic, false from outbox_parked p, generate_series(1, 10001) n
          where p.attempts > 0",
         "with recursive n(n) as (select 1 union all select n + 1 from n where n < 10001)
-         insert into outbox_parked_key (lane, key_digest, since, released)
-         select p.lane, randomblob(16), p.since, 0 from outbox_parked p, n where p.attempts > 0",
+         insert into outbox_parked_key (lane, key_digest, topic, since, released)
+         select p.lane, randomblob(16), p.topic, p.since, 0 from outbox_parked p, n where p.attempts > 0",
     )
     .await;
     kafka.accept_all();

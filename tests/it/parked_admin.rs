@@ -9,7 +9,7 @@ use crate::support::{
     self, OrderCreated, POSTGRES, by_customer, commit, eventually_some, migrated, next_leaf, order,
     within_a_minute,
 };
-use outbox::admin::{ParkedEvent, Replay};
+use outbox::admin::{ParkedEvent, ParkedFilter, ParkedGrouping, Replay};
 use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, Outbox, OutboxDatabase};
 use sqlx::{Postgres, Sqlite};
@@ -23,6 +23,7 @@ on_every_store! {
     a_discarded_event_is_remembered_until_its_space_is_reclaimed
     events_are_replayed_once_however_often_they_were_before
     a_parked_event_is_not_replayed
+    parked_events_are_found_counted_and_released_by_what_they_have_in_common
 }
 
 fn numbers(parked: &[ParkedEvent]) -> Vec<i64> {
@@ -192,6 +193,69 @@ async fn a_parked_event_is_not_replayed<DB: OutboxDatabase>(outbox: Outbox<DB>) 
     let parked = one_is_parked(&outbox, &kafka).await;
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 2);
     assert_eq!(outbox.replay(Replay::all().ids([parked[0].event.id])).await.unwrap(), 0);
+}
+
+async fn parked_events_are_found_counted_and_released_by_what_they_have_in_common<
+    DB: OutboxDatabase,
+>(
+    outbox: Outbox<DB>,
+) {
+    let kafka = MemoryPublisher::new();
+    kafka.refuse(|event| {
+        let order = order(event);
+        (order.n == 1).then(|| format!("100% too large: {}", order.customer))
+    });
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
+    for n in 1..=2 {
+        commit(&outbox, ["a", "b", "c"].map(|customer| OrderCreated::new(customer, n))).await;
+    }
+    until_parked(&outbox, 6).await;
+    running.stop().await;
+    let of = async |filter: ParkedFilter| {
+        let found = outbox.parked_where(&filter, None, 10).await.unwrap();
+        assert_eq!(outbox.count_parked(&filter).await.unwrap(), found.len() as u64, "{filter:?}");
+        let orders = found.iter().map(|parked| order(&parked.event));
+        let mut orders: Vec<_> = orders.map(|order| (order.customer, order.n)).collect();
+        orders.sort();
+        orders
+    };
+    let all = ParkedFilter::all;
+    let order = |customer: &str, n| (customer.to_owned(), n);
+    assert_eq!(of(all().key("b")).await, [order("b", 1), order("b", 2)]);
+    assert_eq!(of(all().reason("100% TOO large*a")).await, [order("a", 1)]);
+    assert_eq!(of(all().reason("100_*")).await, [], "no character stands for another");
+    assert_eq!(of(all().topic("order-events").name("order.created")).await.len(), 6);
+    assert_eq!(of(all().topic("payments")).await, []);
+    let first = outbox.parked(1).await.unwrap().remove(0);
+    assert_eq!(of(all().ids([first.event.id])).await.len(), 1);
+    assert_eq!(of(all().ids([first.event.id]).name("other")).await, []);
+    assert_eq!(outbox.parked_where(&all(), Some(&first), 10).await.unwrap().len(), 5);
+
+    let groups = async |by| {
+        let groups = outbox.parked_groups(&all(), by).await.unwrap();
+        groups
+            .into_iter()
+            .map(|group| (group.topic, group.key, group.reason, group.events, group.keys))
+            .collect::<Vec<_>>()
+    };
+    let topic = || Some("order-events".to_owned());
+    assert_eq!(groups(ParkedGrouping::Topic).await, [(topic(), None, None, 6, 3)]);
+    let by_reason = groups(ParkedGrouping::Reason).await;
+    assert_eq!(by_reason.len(), 4);
+    assert_eq!(by_reason[0], (None, None, None, 3, 3), "those that only wait");
+    let of_key = |key: &str| (topic(), Some(key.as_bytes().to_vec()), None, 2, 1);
+    assert_eq!(groups(ParkedGrouping::Key).await, ["a", "b", "c"].map(of_key));
+
+    kafka.accept_all();
+    let released = outbox.release_parked_where(&all().reason("*large: b")).await.unwrap();
+    assert_eq!(released, 2, "the whole of the key");
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
+    let left = until_parked(&outbox, 4).await;
+    assert!(left.iter().all(|parked| parked.event.key.as_deref() != Some(b"b")));
+    assert_eq!(outbox.release_parked_where(&all().topic("order-events")).await.unwrap(), 4);
+    until_parked(&outbox, 0).await;
+    running.stop().await;
+    assert!(by_customer(&kafka.published()).values().all(|ns| *ns == [1, 2]));
 }
 
 #[tokio::test]

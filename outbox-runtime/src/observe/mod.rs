@@ -57,7 +57,7 @@ pub use health::Health;
 use tokio::time::Instant;
 
 use crate::record::StoredEvent;
-use crate::store::admin::Status;
+use crate::store::status::Status;
 
 pub(crate) use health::Heartbeat;
 

@@ -2,7 +2,11 @@
 
 mod admin;
 pub(crate) mod core;
+mod deadline;
 mod inbox;
+mod migrating;
+mod parked;
+mod pausing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +18,6 @@ pub use core::DEFAULT_MAX_EVENT_BYTES;
 
 use crate::error::OutboxError;
 use crate::store::OutboxDatabase;
-use crate::store::migrate::script;
 use crate::store::names::Names;
 use crate::store::tx_options::TxOptions;
 use crate::tx::{BeginTransaction, OutboxTx};
@@ -57,24 +60,6 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     #[must_use]
     pub fn pool(&self) -> &Pool<DB> {
         &self.0.pool
-    }
-
-    /// Creates the outbox's tables, or brings them to this version. Does nothing if they are at
-    /// this version. Several processes may call it at once.
-    ///
-    /// # Errors
-    /// If the database refuses, or if the tables are of a newer version than this program. Nothing
-    /// is changed then.
-    pub async fn migrate(&self) -> Result<(), OutboxError> {
-        DB::migrate(&self.0.pool, &self.0.names).await
-    }
-
-    /// The SQL that [`migrate`](Self::migrate) would run on an empty database, for teams who run
-    /// their own migrations: it leaves the tables as `migrate` does, and `migrate` then finds
-    /// nothing to do.
-    #[must_use]
-    pub fn migration_sql(&self) -> String {
-        script(&self.0.names, DB::MIGRATION_TABLE, DB::MIGRATIONS)
     }
 
     /// Begins a transaction. What is emitted on it becomes part of the outbox when it commits.

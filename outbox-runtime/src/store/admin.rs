@@ -8,49 +8,6 @@ use super::row::row;
 use crate::check::from_unix_micros;
 use crate::record::{EventRecord, Lane, StoredEvent};
 
-/// How far the relays of an outbox are.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Number of events that are committed and not saved as published, without parked ones. Each
-    /// lane is counted up to [`Status::COUNTED`]: that number means as many or more.
-    pub backlog: u64,
-    /// Time at which the oldest of them occurred. `None`: there is none.
-    pub oldest_pending: Option<SystemTime>,
-    /// Number of parked events, counted up to [`Status::COUNTED`].
-    pub parked: u64,
-    /// The lanes, in order.
-    pub lanes: Vec<LaneStatus>,
-}
-
-impl Status {
-    /// Number up to which the backlog of a lane, and the parked events of all lanes, are counted.
-    pub const COUNTED: u64 = 10_000;
-
-    pub(crate) fn new(lanes: Vec<LaneStatus>, parked: u64) -> Self {
-        Self {
-            backlog: lanes.iter().map(|lane| lane.backlog).sum(),
-            oldest_pending: lanes.iter().filter_map(|lane| lane.oldest_pending).min(),
-            parked,
-            lanes,
-        }
-    }
-}
-
-/// How far a lane is.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct LaneStatus {
-    /// The lane.
-    pub lane: Lane,
-    /// Id of the relay that holds it, drawn when the relay starts. `None`: no relay holds it.
-    pub owner: Option<Uuid>,
-    /// Number of events that are committed and not saved as published.
-    pub backlog: u64,
-    /// Time at which the first of them occurred. `None`: there is none.
-    pub oldest_pending: Option<SystemTime>,
-}
-
 /// An event that a relay has parked.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -91,14 +48,6 @@ pub struct DiscardedEvent {
 }
 
 row! {
-    /// A lane, as stores return it.
-    pub(crate) struct LaneStatusRow {
-        lane: i16,
-        owner: Option<Uuid>,
-        backlog: i64,
-        oldest_micros: Option<i64>,
-    }
-
     /// The place of a parked event in a page.
     pub(crate) struct PageRow {
         seq: i64,
@@ -124,17 +73,6 @@ row! {
     }
 }
 
-impl From<LaneStatusRow> for LaneStatus {
-    fn from(row: LaneStatusRow) -> Self {
-        Self {
-            lane: Lane::from_number(row.lane),
-            owner: row.owner,
-            backlog: row.backlog.unsigned_abs(),
-            oldest_pending: row.oldest_micros.and_then(from_unix_micros),
-        }
-    }
-}
-
 impl From<DiscardedRow> for DiscardedEvent {
     fn from(row: DiscardedRow) -> Self {
         let DiscardedRow { id, seq, topic, name, reason, at_micros } = row;
@@ -157,7 +95,7 @@ impl ParkedEvent {
 }
 
 /// A time that the database wrote itself.
-fn at(micros: i64) -> SystemTime {
+pub(super) fn at(micros: i64) -> SystemTime {
     from_unix_micros(micros).unwrap_or(UNIX_EPOCH)
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use uuid::Uuid;
 
 use super::parked::{Parking, Released, Retry, RetryResult};
+use super::pause::Pause;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane, StoredEvent};
 
@@ -107,6 +108,8 @@ pub struct Claimed<C> {
     pub share: usize,
     /// Lanes that we did not get, if we asked for all.
     pub elsewhere: Vec<HeldElsewhere>,
+    /// What is paused, read after the lanes were taken.
+    pub pauses: Vec<Pause>,
 }
 
 /// Number of lanes to take for a relay that holds `held`, and should hold `share`.
@@ -208,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::store::OutboxDatabase;
+    use crate::store::migrate::Migrate;
     use crate::store::names::{Names, sql};
 
     const LEASE: Duration = Duration::from_secs(3600);
@@ -218,7 +222,7 @@ mod tests {
         names: Names,
     ) {
         let names = Arc::new(names);
-        DB::migrate(pool, &names).await.unwrap();
+        DB::migrate(pool, &names, DB::MIGRATIONS, Migrate::up()).await.unwrap();
         let [mut one, mut other] = [(); 2].map(|()| DB::open_lanes(pool, &names, LEASE));
         assert_eq!(one.claim(&[], Share::Fair).await.unwrap().taken.len(), 16);
         assert_eq!(other.claim(&[], Share::Fair).await.unwrap().taken.len(), 0);

@@ -16,11 +16,15 @@ pub(crate) mod liveness;
 pub(crate) mod migrate;
 pub(crate) mod names;
 pub(crate) mod parked;
+pub(crate) mod parked_filter;
+pub(crate) mod pause;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+pub(crate) mod relays;
 pub(crate) mod row;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+pub(crate) mod status;
 pub(crate) mod tx_options;
 
 pub use inbox::{GroupKey, QueueHead, QueuePosition, QueuedEvent, StoredMessage};
@@ -30,6 +34,8 @@ pub use lanes::{
 };
 pub(crate) use names::{Names, sql};
 pub use parked::{NextEvent, Parking, Released, Retry, RetryResult};
+pub(crate) use pause::Paused;
+pub use pause::{Pause, PauseScope};
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`,
 /// [`sqlx::Sqlite`] with the feature `sqlite`.
@@ -50,23 +56,28 @@ pub(crate) mod sealed {
     use sqlx::{Pool, SqlStr};
     use uuid::Uuid;
 
-    use super::admin::{DiscardedEvent, ParkedEvent, Replay, Status};
+    use super::admin::{DiscardedEvent, ParkedEvent, Replay};
     use super::doubt::Doubt;
     use super::error::StoreError;
     use super::inbox::{
         GroupKey, InboxStats, QueueHead, QueuePosition, QueuedEvent, StoredMessage, WaitingKeys,
     };
     use super::lanes::LaneStore;
-    use super::migrate::Migration;
+    use super::migrate::{Migrate, Migration, MigrationStatus, MigrationStep};
     use super::names::Names;
     use super::parked::{Discard, Release};
+    use super::parked_filter::{ParkedFilter, ParkedGroup, ParkedGrouping};
+    use super::pause::{Pause, PauseScope};
+    use super::status::Status;
     use super::tx_options::TxOptions;
     use crate::doorbell::Doorbell;
     use crate::error::OutboxError;
     use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 
     /// All that a database offers.
-    pub trait Database: Schema + EventWriter + Inbox + Admin + Wakeup + Inspect {
+    pub trait Database:
+        Schema + EventWriter + Inbox + Admin + Monitor + ParkedAdmin + Pausing + Wakeup + Inspect
+    {
         /// How a relay reads the outbox.
         type LaneStore: LaneStore;
 
@@ -85,11 +96,29 @@ pub(crate) mod sealed {
         /// Whether the database accepts these names.
         fn check_names(names: &Names) -> Result<(), OutboxError>;
 
-        /// Applies the missing migrations. Several processes may call it at once.
+        /// Runs the migrations of `all` that are needed, and returns them. Several processes may
+        /// call it at once.
         fn migrate(
             pool: &Pool<Self>,
             names: &Names,
-        ) -> impl Future<Output = Result<(), OutboxError>> + Send;
+            all: &'static [Migration],
+            which: Migrate,
+        ) -> impl Future<Output = Result<Vec<MigrationStep>, OutboxError>> + Send;
+
+        /// The migrations that [`migrate`](Self::migrate) would run.
+        fn plan_migration(
+            pool: &Pool<Self>,
+            names: &Names,
+            all: &'static [Migration],
+            which: Migrate,
+        ) -> impl Future<Output = Result<Vec<MigrationStep>, OutboxError>> + Send;
+
+        /// Where the tables are, and which migrations they have.
+        fn migrations(
+            pool: &Pool<Self>,
+            names: &Names,
+            all: &'static [Migration],
+        ) -> impl Future<Output = Result<MigrationStatus, OutboxError>> + Send;
 
         /// The names as connections other than those of `pool` must spell them.
         fn located(
@@ -241,22 +270,52 @@ pub(crate) mod sealed {
             retention: Duration,
         ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-        /// How far the relays are.
+        /// Inserts retained events again.
+        fn replay(
+            pool: &Pool<Self>,
+            names: &Names,
+            which: &Replay,
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    }
+
+    /// How far the relays are.
+    pub trait Monitor: sqlx::Database {
+        /// The state of lanes, relays and parked events, at a cost that does not grow with the
+        /// backlog.
         fn status(
             pool: &Pool<Self>,
             names: &Names,
         ) -> impl Future<Output = Result<Status, StoreError>> + Send;
+    }
 
-        /// Parked events by lane, key and number: those after `after`.
+    /// What an operator sees and does of parked events.
+    pub trait ParkedAdmin: sqlx::Database {
+        /// Those that are meant, by lane, key and number: those after `after`.
         fn parked(
             pool: &Pool<Self>,
             names: &Names,
+            filter: &ParkedFilter,
             after: Option<(Lane, KeyDigest, i64)>,
             limit: u32,
         ) -> impl Future<Output = Result<Vec<ParkedEvent>, StoreError>> + Send;
 
-        /// Marks parked keys to be tried again, and calls the relays. Returns how many events the
-        /// keys have.
+        /// Counts those that are meant, by what they have in common: the largest groups.
+        fn parked_groups(
+            pool: &Pool<Self>,
+            names: &Names,
+            filter: &ParkedFilter,
+            by: ParkedGrouping,
+        ) -> impl Future<Output = Result<Vec<ParkedGroup>, StoreError>> + Send;
+
+        /// Number of those that are meant.
+        fn count_parked(
+            pool: &Pool<Self>,
+            names: &Names,
+            filter: &ParkedFilter,
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+        /// Marks parked keys to be tried again, unless their topic is paused, and calls the relays.
+        /// Returns how many events the keys have.
         fn release_parked(
             pool: &Pool<Self>,
             names: &Names,
@@ -278,13 +337,31 @@ pub(crate) mod sealed {
             names: &Names,
             limit: u32,
         ) -> impl Future<Output = Result<Vec<DiscardedEvent>, StoreError>> + Send;
+    }
 
-        /// Inserts retained events again.
-        fn replay(
+    /// What relays are to leave unpublished.
+    pub trait Pausing: sqlx::Database {
+        /// Records a pause in place of an earlier one of the same scope, and calls the relays.
+        fn pause(
             pool: &Pool<Self>,
             names: &Names,
-            which: &Replay,
-        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+            scope: &PauseScope,
+            reason: &str,
+            by: &str,
+        ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+        /// Ends a pause, and calls the relays. Returns `false` if there was none.
+        fn resume(
+            pool: &Pool<Self>,
+            names: &Names,
+            scope: &PauseScope,
+        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+        /// All pauses.
+        fn pauses(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<Vec<Pause>, StoreError>> + Send;
     }
 
     /// What the test kit asks.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::parked_filter::ParkedFilter;
 use super::row::row;
 use crate::record::{EventRecord, KeyDigest, Lane, StoredEvent};
 
@@ -54,14 +55,24 @@ pub(crate) fn parked_by(record: &EventRecord) -> KeyDigest {
     record.key_digest().unwrap_or(KeyDigest(record.id))
 }
 
-/// The keys of these events, each once, with whether the key is released.
-pub(super) fn keys_of(parked: &[Parking]) -> BTreeMap<(Lane, KeyDigest), bool> {
-    let mut keys = BTreeMap::new();
-    for parking in parked {
-        *keys.entry((parking.event.lane, parking.key_digest())).or_insert(false) |=
-            parking.released;
+/// A key that events are parked of.
+pub(super) struct KeyToPark<'p> {
+    pub(super) lane: Lane,
+    pub(super) digest: KeyDigest,
+    pub(super) topic: &'p str,
+    /// Whether it is being tried again.
+    pub(super) released: bool,
+}
+
+/// The keys of these events, each once, in the order in which their rows are locked.
+pub(super) fn keys_of(parked: &[Parking]) -> Vec<KeyToPark<'_>> {
+    let mut keys = BTreeMap::<_, (&str, bool)>::new();
+    for Parking { event, released, .. } in parked {
+        let key = (event.lane, parked_by(&event.record));
+        keys.entry(key).or_insert((&event.record.topic, false)).1 |= released;
     }
-    keys
+    let key = |((lane, digest), (topic, released))| KeyToPark { lane, digest, topic, released };
+    keys.into_iter().map(key).collect()
 }
 
 /// A broker's message as a text of bounded length, without NUL, which Postgres does not accept.
@@ -87,10 +98,8 @@ pub struct Retry {
 /// Which parked keys to try again at once.
 #[derive(Debug, Clone, Copy)]
 pub enum Release<'a> {
-    /// All parked keys.
-    All,
-    /// Those with this key, on every topic.
-    Key(&'a [u8]),
+    /// Those of which some event is meant.
+    Where(&'a ParkedFilter),
     /// The key of this digest, in its lane.
     OnTopic(Lane, KeyDigest),
 }

@@ -63,7 +63,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
     }
 
     fn claimed(&mut self, claimed: Claimed<S::Cursor>) {
-        let Claimed { lost, taken, share, elsewhere } = claimed;
+        let Claimed { lost, taken, share, elsewhere, pauses } = claimed;
         self.elsewhere = elsewhere;
         self.heartbeat.ready();
         self.lost(&lost);
@@ -73,6 +73,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             self.lanes[lease.lane.index()] = Some(HeldLane::new(self.holds, lease, cursor, parked));
             self.releasing.look = true;
         }
+        self.obey(pauses);
         let held = self.held().count();
         if held != before {
             tracing::info!(target: target::RELAY, lanes = held, "relay holds lanes");

@@ -126,7 +126,9 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         let bytes = self.room_for_released()?;
         self.releasing.look = false;
         self.has_read = false;
-        let (held, except) = (self.leases(), self.releasing.in_progress());
+        let unpaused = self.held().filter(|lane| !lane.is_paused());
+        let (held, except) =
+            (unpaused.map(|lane| lane.lease).collect::<Vec<_>>(), self.releasing.in_progress());
         let mut retry = Retry { after: self.settings.retry_parked, keys: 0, bytes, except };
         if due {
             self.releasing.next_retry = now + self.settings.retry_parked;
@@ -194,7 +196,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             self.lanes[*lane].as_ref().is_some_and(|lane| lane.in_backlog)
         };
         let waits_for_others = wanting.iter().all(in_backlog)
-            && wanting.len() * 2 < self.held().count()
+            && wanting.len() * 2 < self.held().filter(|lane| !lane.is_paused()).count()
             && self.held().any(|lane| lane.awaited() > 0);
         if waits_for_others { Vec::new() } else { wanting }
     }

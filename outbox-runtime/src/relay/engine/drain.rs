@@ -34,7 +34,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
                 self.ask(call).await?;
             }
             if self.has_all_lanes() {
-                return Ok(());
+                return self.check_that_nothing_is_paused();
             }
             if !self.elsewhere.is_empty() {
                 return Err(held_elsewhere(&self.elsewhere));
@@ -61,6 +61,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             if let Some(call) = call {
                 self.ask(call).await?;
                 self.check_that_no_lane_is_lost()?;
+                self.check_that_nothing_is_paused()?;
             } else if let Some(sent) = self.sending.join_next().await {
                 self.on_sent(sent);
             } else if let Some(refusal) = self.refusal.take() {

@@ -7,6 +7,7 @@ mod calls;
 mod database;
 mod drain;
 mod parked;
+mod pausing;
 mod releasing;
 mod reports;
 mod run;
@@ -33,7 +34,7 @@ use crate::observe::{self, Heartbeat, target};
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{LANES, Lane};
 use crate::store::{
-    Claimed, HeldElsewhere, KnownParked, LaneBatch, LaneStore, Lease, Progress, Released,
+    Claimed, HeldElsewhere, KnownParked, LaneBatch, LaneStore, Lease, Pause, Progress, Released,
     RetryResult, Saved, Share,
 };
 
@@ -71,6 +72,8 @@ pub(super) struct Engine<S: LaneStore, P> {
     refusal: Option<OutboxError>,
     /// Lanes that others hold, if all were asked for.
     elsewhere: Vec<HeldElsewhere>,
+    /// What is paused, as of the last claim.
+    pauses: Vec<Pause>,
 }
 
 /// A call of the database: it returns the store, and the answer.
@@ -135,6 +138,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             published: 0,
             refusal: None,
             elsewhere: Vec::new(),
+            pauses: Vec::new(),
             settings,
             heartbeat,
         }

@@ -24,7 +24,8 @@ impl LaneStore for Reader {
     async fn claim(&mut self, held: &[Lease], _: Share) -> Result<Claimed<i64>, OutboxError> {
         let lanes = Lane::all().filter(|lane| held.iter().all(|lease| lease.lane != *lane));
         let taken = lanes.map(|lane| (lease(lane), 0, Some(Vec::new()))).collect();
-        Ok(Claimed { lost: Vec::new(), taken, share: LANES, elsewhere: Vec::new() })
+        let (lost, elsewhere, pauses) = Default::default();
+        Ok(Claimed { lost, taken, share: LANES, elsewhere, pauses })
     }
 
     async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
@@ -112,6 +113,7 @@ fn a_lane_that_is_lost_while_its_events_cannot_be_parked_is_not_said_to_resume()
         taken: vec![(lease(lane), 0, Some(Vec::new()))],
         share: LANES,
         elsewhere: Vec::new(),
+        pauses: Vec::new(),
     };
     let saved = |saved| Answer::Saved(vec![progress()], vec![Vec::new()], saved);
     let refused = || {

@@ -6,7 +6,8 @@ mod reports;
 mod retry;
 mod unsaved;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use unsaved::Unsaved;
 use super::memory::Held;
 use super::reading::Bounds;
 use crate::record::StoredEvent;
-use crate::store::{KnownParked, LaneBatch, Lease, Parking, Progress, Rest};
+use crate::store::{KnownParked, LaneBatch, Lease, Parking, Paused, Progress, Rest};
 
 pub(super) use in_flight::InFlightBatch;
 pub(super) use reports::{Rules, Settlement};
@@ -42,6 +43,11 @@ pub(super) struct HeldLane<C> {
     /// Topics that the broker refuses. Their events are parked without an attempt until parked ones
     /// are tried again.
     refused_topics: HashSet<String>,
+    /// Topics that operators have paused, each with what is noted at its events, which are parked
+    /// without an attempt.
+    paused_topics: Arc<BTreeMap<String, String>>,
+    /// Whether operators have paused all of it: nothing is read or sent.
+    paused: bool,
     /// Whether there is more of it than was asked for.
     pub(super) in_backlog: bool,
     /// Count of rings at which the lane was last read to its end. `None`: it was not.
@@ -65,6 +71,8 @@ impl<C: Clone> HeldLane<C> {
             retry: None,
             parked: ParkedKeys::new(parked),
             refused_topics: HashSet::new(),
+            paused_topics: Arc::default(),
+            paused: false,
             in_backlog: false,
             quiet_since: None,
             generation: 0,
@@ -75,7 +83,7 @@ impl<C: Clone> HeldLane<C> {
     /// Number of events to read now. `None`: nothing is to be read. `rings` shows whether there may
     /// be new events.
     pub(super) fn wants(&self, rings: u64, rows: u32) -> Option<u32> {
-        if self.next.is_some() || self.leaving || self.is_quiet(rings) {
+        if self.next.is_some() || self.leaving || self.paused || self.is_quiet(rings) {
             return None;
         }
         match &self.retry {
@@ -127,7 +135,8 @@ impl<C: Clone> HeldLane<C> {
     fn is_blocked(&self, now: Instant) -> bool {
         let retry_blocks =
             |retry: &LaneRetry| retry.not_before() > now || !self.in_flight.is_empty();
-        self.in_flight.has_abandoned()
+        self.paused
+            || self.in_flight.has_abandoned()
             || self.unsaved.is_refused()
             || self.retry.as_ref().is_some_and(retry_blocks)
     }
@@ -155,6 +164,9 @@ impl<C: Clone> HeldLane<C> {
             return Some(error.to_string());
         }
         let topic = &*event.record.topic;
+        if let Some(pause) = self.paused_topics.get(topic) {
+            return Some(pause.clone());
+        }
         self.refused_topics.contains(topic).then(|| format!("the topic `{topic}` is refused"))
     }
 
@@ -225,9 +237,23 @@ impl<C: Clone> HeldLane<C> {
 
     /// Time before which nothing of it is sent. `None`: nothing waits for a retry.
     pub(super) fn not_before(&self) -> Option<Instant> {
-        let waits_for_time =
-            self.next.is_some() && self.awaited() == 0 && !self.unsaved.is_refused();
+        let waits_for_time = self.next.is_some()
+            && self.awaited() == 0
+            && !self.unsaved.is_refused()
+            && !self.paused;
         self.retry.as_ref().filter(|_| waits_for_time).map(LaneRetry::not_before)
+    }
+
+    /// Obeys these pauses, and no others. What was read already is kept, and sent or set aside
+    /// later.
+    pub(super) fn pause(&mut self, paused: &Paused) {
+        self.paused = paused.holds(self.lease.lane);
+        self.paused_topics = Arc::clone(&paused.topics);
+    }
+
+    /// Whether nothing of it is to be sent.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     pub(super) fn try_refused_topics_again(&mut self) {

@@ -9,9 +9,12 @@ mod fragments;
 mod inbox;
 mod inspect;
 mod lanes;
+mod parked;
+mod pause;
 #[cfg(test)]
 mod protocol_model;
 mod reclaim;
 mod schema;
+mod status;
 mod wakeup;
 mod write;

@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use sqlx::{Executor, PgConnection, PgPool, Postgres};
 
-use super::connection;
+use super::{connection, status};
 use crate::error::{ErrorKind, OutboxError};
-use crate::store::migrate::{Migration, apply, missing};
+use crate::store::migrate::{
+    AppliedMigration, AppliedRow, Direction, Migrate, Migration, MigrationStatus, MigrationStep,
+    apply, events_wait, filled, steps,
+};
 use crate::store::names::{Names, sql};
 use crate::store::row::row;
 use crate::store::sealed::Schema;
 
-const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: include_str!("schema_v1.sql") }];
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    up: include_str!("schema_v1.sql"),
+    down: include_str!("schema_v1.down.sql"),
+}];
 
 /// Postgres cuts longer identifiers off, without an error: two outboxes could then share a table.
 const MAX_IDENTIFIER_BYTES: usize = 63;
@@ -36,8 +43,36 @@ impl Schema for Postgres {
         Ok(())
     }
 
-    async fn migrate(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
-        migrate_if_needed(pool, names).await.map_err(OutboxError::migration)
+    async fn migrate(
+        pool: &PgPool,
+        names: &Names,
+        all: &'static [Migration],
+        which: Migrate,
+    ) -> Result<Vec<MigrationStep>, OutboxError> {
+        migrate_if_needed(pool, names, all, which).await.map_err(OutboxError::migration)
+    }
+
+    async fn plan_migration(
+        pool: &PgPool,
+        names: &Names,
+        all: &'static [Migration],
+        which: Migrate,
+    ) -> Result<Vec<MigrationStep>, OutboxError> {
+        let plan = async {
+            let mut tx = connection::begin_reading(pool).await?;
+            let steps = plan(&mut tx, names, all, which).await?;
+            tx.rollback().await?;
+            Ok(steps.1)
+        };
+        plan.await.map_err(OutboxError::migration)
+    }
+
+    async fn migrations(
+        pool: &PgPool,
+        names: &Names,
+        all: &'static [Migration],
+    ) -> Result<MigrationStatus, OutboxError> {
+        migration_status(pool, names, all).await.map_err(OutboxError::migration)
     }
 
     async fn located(pool: &PgPool, names: &Names) -> Result<Arc<Names>, OutboxError> {
@@ -54,34 +89,96 @@ const SETTINGS: &str = "\
 set local client_min_messages = warning; set local standard_conforming_strings = on; \
 set local default_table_access_method = heap; set local check_function_bodies = on";
 
-async fn migrate_if_needed(pool: &PgPool, names: &Names) -> Result<(), OutboxError> {
+async fn migrate_if_needed(
+    pool: &PgPool,
+    names: &Names,
+    all: &'static [Migration],
+    which: Migrate,
+) -> Result<Vec<MigrationStep>, OutboxError> {
     // Without a lock, or a right that a service need not have: usually all tables are there.
     let mut tx = connection::begin_reading(pool).await?;
-    let (names, applied) = applied(&mut tx, names).await?;
+    let (_, steps) = plan(&mut tx, names, all, which).await?;
     tx.rollback().await?;
-    if missing(MIGRATIONS, applied)?.is_empty() {
-        return Ok(());
+    if steps.is_empty() {
+        return Ok(steps);
     }
     let mut tx = connection::begin(pool).await?;
     tx.execute(SETTINGS).await?;
     await_turn(&mut tx).await?;
     // In a new statement, which sees what was committed before our turn came.
-    let (names, applied) = self::applied(&mut tx, &names).await?;
-    let missing = missing(MIGRATIONS, applied)?;
-    if missing.is_empty() {
-        return Ok(tx.rollback().await?);
+    let (names, steps) = plan(&mut tx, names, all, which).await?;
+    if steps.is_empty() {
+        tx.rollback().await?;
+        return Ok(steps);
     }
-    // `create schema if not exists` asks for the right to create one even if it is there.
-    let exists: bool = sqlx::query_scalar("select to_regnamespace($1) is not null")
-        .bind(names.fill("{schema}"))
-        .fetch_one(&mut *tx)
+    if which.direction() == Direction::Down {
+        keep_events_away(&mut tx, &names).await?;
+        if !which.even_if_events_wait {
+            check_that_no_events_wait(&mut tx, &names).await?;
+        }
+    }
+    apply::<Postgres>(&mut tx, &names, &steps).await?;
+    tx.commit().await?;
+    Ok(steps)
+}
+
+/// The steps that are needed, and the names with the schema of the tables.
+async fn plan(
+    connection: &mut PgConnection,
+    names: &Names,
+    all: &'static [Migration],
+    which: Migrate,
+) -> Result<(Names, Vec<MigrationStep>), OutboxError> {
+    let (names, applied) = applied(connection, names).await?;
+    let applied = applied.iter().map(|row| row.version).max().unwrap_or(0);
+    let steps = steps(all, applied, which)?;
+    let mut steps = filled(&names, MIGRATION_TABLE, &steps, which.direction());
+    if let Some(first) = steps.first_mut().filter(|_| applied == 0) {
+        // `create schema if not exists` asks for the right to create one even if it is there.
+        let exists: bool = sqlx::query_scalar("select to_regnamespace($1) is not null")
+            .bind(names.fill("{schema}"))
+            .fetch_one(connection)
+            .await?;
+        if !exists {
+            first.sql.insert_str(0, &names.fill("create schema {schema};\n"));
+        }
+    }
+    Ok((names, steps))
+}
+
+async fn migration_status(
+    pool: &PgPool,
+    names: &Names,
+    all: &'static [Migration],
+) -> Result<MigrationStatus, OutboxError> {
+    let mut tx = connection::begin_reading(pool).await?;
+    let (names, applied) = applied(&mut tx, names).await?;
+    tx.rollback().await?;
+    let applied = applied.into_iter().map(AppliedMigration::from).collect();
+    Ok(MigrationStatus::new(all, applied, names.schema))
+}
+
+/// No event is written between the check that none waits and the end of the tables.
+async fn keep_events_away(tx: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
+    tx.execute("set local lock_timeout = '10s'").await?;
+    let lock = "lock table {event}, {parked}, {key_queue} in access exclusive mode";
+    tx.execute(sql(names.fill(lock))).await?;
+    Ok(())
+}
+
+async fn check_that_no_events_wait(
+    tx: &mut PgConnection,
+    names: &Names,
+) -> Result<(), OutboxError> {
+    let status = status::read(tx, names).await?;
+    let queued: i64 = sqlx::query_scalar(sql(names.fill("select count(*) from {key_queue}")))
+        .fetch_one(tx)
         .await?;
-    if !exists {
-        tx.execute(sql(names.fill("create schema {schema}"))).await?;
+    let parked = status.parked + status.set_aside;
+    if status.backlog == 0 && parked == 0 && queued == 0 {
+        return Ok(());
     }
-    tx.execute(sql(names.fill(MIGRATION_TABLE))).await?;
-    apply::<Postgres>(&mut tx, &names, missing).await?;
-    Ok(tx.commit().await?)
+    Err(events_wait(status.backlog, parked, queued.unsigned_abs()))
 }
 
 /// One migration at a time in a database, until its transaction ends. Not a session lock: those
@@ -117,13 +214,18 @@ row! {
     }
 }
 
-/// The version of the tables, 0 if there are none, and their names with the schema that they are in
-/// or would be created in.
-async fn applied(tx: &mut PgConnection, names: &Names) -> Result<(Names, i32), OutboxError> {
+/// The migrations that the tables have, none if there are no tables, and their names with the
+/// schema that they are in or would be created in.
+async fn applied(
+    tx: &mut PgConnection,
+    names: &Names,
+) -> Result<(Names, Vec<AppliedRow>), OutboxError> {
     const WHERE: &str = "\
 select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
         where c.oid = to_regclass($1)) as found,
        current_schema()::text as current";
+    const APPLIED: &str = "\
+select version, (extract(epoch from applied_at) * 1000000)::bigint as at_micros from {migration} order by version";
     let Located { found, current } =
         sqlx::query_as(WHERE).bind(names.fill("{migration}")).fetch_one(&mut *tx).await?;
     let schema = names.schema.clone().or_else(|| found.clone()).or(current).ok_or_else(|| {
@@ -133,11 +235,9 @@ select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_nam
         )
     })?;
     let names = Names { schema: Some(schema), prefix: names.prefix.clone() };
-    let applied = if found.is_some() {
-        let version = sql(names.fill("select coalesce(max(version), 0) from {migration}"));
-        sqlx::query_scalar(version).fetch_one(&mut *tx).await?
-    } else {
-        0
+    let applied = match found {
+        Some(_) => sqlx::query_as(sql(names.fill(APPLIED))).fetch_all(&mut *tx).await?,
+        None => Vec::new(),
     };
     Ok((names, applied))
 }

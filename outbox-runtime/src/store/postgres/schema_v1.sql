@@ -72,10 +72,14 @@ create table {progress} (
 ) with (autovacuum_enabled = false);
 insert into {progress} (lane) select generate_series(0, 15);
 
--- The living relays, by whose number the lanes are shared.
+-- The living relays, by whose number the lanes are shared, and where an operator finds them.
 create table {relay} (
-  owner  uuid    primary key,
-  shares boolean not null
+  owner      uuid        primary key,
+  shares     boolean     not null,
+  host       text,
+  pid        bigint,
+  version    text,
+  started_at timestamptz not null default clock_timestamp()
 );
 
 -- Their signs of life. The latest counts: a relay holds its lanes until then. Append-only as well.
@@ -86,6 +90,16 @@ create table {heartbeat} (
   lease_millis bigint      not null,
   primary key (owner, id)
 ) with (autovacuum_enabled = false);
+
+-- What operators have paused: relays keep their leases, and send nothing of it.
+create table {pause} (
+  scope     text        not null check (scope in ('all', 'lane', 'topic')),
+  target    text        not null,  -- the lane's number or the topic; empty for all
+  reason    text        not null,
+  paused_by text        not null,
+  since     timestamptz not null default clock_timestamp(),
+  primary key (scope, target)
+);
 
 -- Parked events: what the broker refused, and the later events of its topic and key. They are
 -- copies, so that the leaf of the ring that they came from can be truncated.
@@ -115,6 +129,7 @@ create index {"parked_id"} on {parked} (id);
 create table {parked_key} (
   lane       smallint    not null,
   key_digest uuid        not null,
+  topic      text        not null,
   since      timestamptz not null default now(),  -- when it was parked, or last refused
   released   boolean     not null,
   primary key (lane, key_digest)

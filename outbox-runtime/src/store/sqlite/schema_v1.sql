@@ -25,13 +25,27 @@ create table {lane} (
 insert into {lane} (lane) values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15);
 
 -- The living relays, by whose number the lanes are shared: a relay holds its lanes until
--- `alive_until`, and renews that with the next number.
+-- `alive_until`, and renews that with the next number. The last columns say where it is found.
 create table {relay} (
   owner        blob    primary key,
   shares       integer not null,
   sign         integer not null,
   alive_until  integer not null,  -- milliseconds since 1970
-  lease_millis integer not null
+  lease_millis integer not null,
+  host         text,
+  pid          integer,
+  version      text,
+  started_at   integer not null default (cast(unixepoch('subsec') * 1000 as integer))
+) without rowid;
+
+-- What operators have paused: relays keep their leases, and send nothing of it.
+create table {pause} (
+  scope     text    not null check (scope in ('all', 'lane', 'topic')),
+  target    text    not null,  -- the lane's number or the topic; empty for all
+  reason    text    not null,
+  paused_by text    not null,
+  since     integer not null,  -- milliseconds since 1970
+  primary key (scope, target)
 ) without rowid;
 
 -- Parked events: what the broker refused, and the later events of its topic and key.
@@ -61,6 +75,7 @@ create index {"parked_id"} on {parked} (id);
 create table {parked_key} (
   lane       integer not null,
   key_digest blob    not null,
+  topic      text    not null,
   since      integer not null,  -- when it was parked, or last refused: milliseconds since 1970
   released   integer not null,
   primary key (lane, key_digest)

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::PgLaneStore;
 use super::cursor::PgCursor;
 use crate::store::lanes::{LaneStore, Lease, Progress, Share};
+use crate::store::migrate::Migrate;
 use crate::store::names::{Names, sql};
 use crate::store::sealed::{Database, Schema};
 
@@ -24,7 +25,7 @@ impl Scene {
     async fn new(pool: &PgPool) -> Self {
         let schema = format!("held_{}", Uuid::now_v7().simple());
         let names = Arc::new(Names { schema: Some(schema), ..Names::default() });
-        Postgres::migrate(pool, &names).await.unwrap();
+        Postgres::migrate(pool, &names, Postgres::MIGRATIONS, Migrate::up()).await.unwrap();
         let mut store = Postgres::open_lanes(pool, &names, Duration::from_secs(3600));
         let claimed = store.claim(&[], Share::All).await.unwrap();
         let saved = |(lease, cursor, _)| Progress { lease, cursor, parked: Vec::new() };

@@ -25,7 +25,7 @@ use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share, lan
 use crate::store::liveness::Peers;
 use crate::store::names::Names;
 use crate::store::postgres::fragments::fill;
-use crate::store::postgres::wakeup;
+use crate::store::postgres::{pause, wakeup};
 use crate::store::row::row;
 
 /// Gives a sign of life, and returns which lanes are still ours. These are locked: a relay that
@@ -33,7 +33,7 @@ use crate::store::row::row;
 /// has locked counts as lost, so that the others need not wait for it.
 const RENEW_LEASES: &str = "\
 with registered as (
-  insert into {relay} (owner, shares) values ($1, $5) on conflict (owner) do nothing),
+  insert into {relay} (owner, shares, host, pid, version) values ($1, $5, $6, $7, $8) on conflict (owner) do nothing),
 alive as (
   insert into {heartbeat} (owner, alive_until, lease_millis)
   values ($1, clock_timestamp() + $2::bigint * interval '1 millisecond', $2)),
@@ -167,6 +167,9 @@ impl PgLaneStore {
             .bind(&lanes)
             .bind(&epochs)
             .bind(fair)
+            .bind(&self.process.host)
+            .bind(self.process.pid)
+            .bind(self.process.version)
             .fetch_one(&mut *connection)
             .await?;
         if usize::try_from(lanes) != Ok(LANES) {
@@ -176,7 +179,8 @@ impl PgLaneStore {
         let peers = self.liveness.of(signs.fetch_all(&mut *connection).await?, Instant::now());
         let lost = missing_of(held, &ours);
         let share = peers.share(share);
-        let mut claimed = Claimed { lost, taken: Vec::new(), share, elsewhere: Vec::new() };
+        let mut claimed =
+            Claimed { lost, taken: Vec::new(), share, elsewhere: Vec::new(), pauses: Vec::new() };
         let dead = Dead::of(&peers);
         let wanted = lanes_to_take(share, ours.len(), usize::try_from(owned).unwrap_or(0));
         if wanted > 0 {
@@ -193,6 +197,8 @@ impl PgLaneStore {
         if !fair && ours.len() + claimed.taken.len() < LANES {
             claimed.elsewhere = elsewhere(connection, &self.names, self.owner).await?;
         }
+        // After the lanes were taken: nothing of them is sent that was paused before.
+        claimed.pauses = pause::pauses(connection, &self.names).await?;
         Ok(claimed)
     }
 

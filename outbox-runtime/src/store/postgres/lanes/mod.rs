@@ -30,12 +30,12 @@ use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progre
 use crate::store::liveness::Liveness;
 use crate::store::names::{Names, sql};
 use crate::store::parked::{Released, Retry, RetryResult};
+use crate::store::relays::RelayProcess;
 use crate::store::sealed::{Database, Schema as _};
 
 use cursor::PgCursor;
 use floors::FloorIndex;
 pub(super) use floors::{BLOCK_BITS, LEAVES};
-pub(super) use park::KeyRow;
 use session::{Session, through_a_pooler};
 
 /// The read side of a Postgres outbox: one connection, separate from the user's pool. A business
@@ -56,6 +56,7 @@ pub struct PgLaneStore {
     names: Arc<Names>,
     /// This relay's id in the lane table's `owner`.
     owner: Uuid,
+    process: RelayProcess,
     lease: Duration,
     liveness: Liveness,
 }
@@ -72,6 +73,7 @@ impl Database for Postgres {
             floors: FloorIndex::default(),
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
+            process: RelayProcess::this(),
             lease,
             liveness: Liveness::default(),
         }

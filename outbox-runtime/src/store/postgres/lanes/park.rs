@@ -1,7 +1,7 @@
 //! Parked events: copies, written in one transaction with the cursor that passes over them.
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, SqlStr, Transaction};
 use uuid::Uuid;
 
 use super::cursor::PgCursor;
@@ -33,8 +33,8 @@ from {event} e
 where e.lane = p.lane and e.seq = p.seq and p.seq = any ($1)";
 
 const PARK_KEYS: &str = "\
-insert into {parked_key} as k (lane, key_digest, released)
-select * from unnest($1::smallint[], $2::uuid[], $3::boolean[])
+insert into {parked_key} as k (lane, key_digest, topic, released)
+select * from unnest($1::smallint[], $2::uuid[], $3::text[], $4::boolean[])
 on conflict (lane, key_digest) do update set released = true where excluded.released and not k.released";
 
 /// One more than a relay holds in memory.
@@ -51,6 +51,11 @@ select exists (select from {parked_key} where lane = $1) as any_key,
              cross join lateral (select key_digest from {parked_key}
                                  where lane = $1 and key_digest = asked.key_digest limit 1) k) as parked";
 
+/// Whether the topic of a parked key `k` is not paused. What is parked of a paused one is not tried,
+/// and does not hold up the others.
+const UNPAUSED: &str =
+    "not exists (select from {pause} p where p.scope = 'topic' and p.target = k.topic)";
+
 /// The keys that were refused the longest ago. A time in the future comes from a clock that was set
 /// back since. A key that is being released elsewhere at this moment is skipped.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
@@ -58,12 +63,14 @@ with due as (
   select l.lane, longest.key_digest
   from unnest($1::smallint[]) as l (lane)
   cross join lateral (
-    (select key_digest, since from {parked_key}
-     where lane = l.lane and not released and since <= clock_timestamp() - $2 * interval '1 millisecond'
-     order by since limit $3)
+    (select k.key_digest, k.since from {parked_key} k
+     where k.lane = l.lane and not k.released and k.since <= clock_timestamp() - $2 * interval '1 millisecond'
+       and {unpaused}
+     order by k.since limit $3)
     union all
-    (select key_digest, since from {parked_key}
-     where lane = l.lane and not released and since > clock_timestamp() order by since limit $3)) longest
+    (select k.key_digest, k.since from {parked_key} k
+     where k.lane = l.lane and not k.released and k.since > clock_timestamp() and {unpaused}
+     order by k.since limit $3)) longest
   order by longest.since limit $3),
 free as (
   select k.lane, k.key_digest from due join {parked_key} k on k.lane = due.lane and k.key_digest = due.key_digest
@@ -76,8 +83,9 @@ from (
   select l.lane, released.key_digest, released.since
   from unnest($1::smallint[]) as l (lane)
   cross join lateral (
-    select key_digest, since from {parked_key}
-    where lane = l.lane and released and key_digest <> all ($2) order by since limit $3) released
+    select k.key_digest, k.since from {parked_key} k
+    where k.lane = l.lane and k.released and k.key_digest <> all ($2) and {unpaused}
+    order by k.since limit $3) released
   order by released.since limit $3) k
 left join lateral (
   select seq, bytes from {parked} where lane = k.lane and key_digest = k.key_digest order by seq limit $4) e on true
@@ -98,7 +106,7 @@ and not exists (select from {parked} where lane = $1 and key_digest = $2)";
 
 row! {
     /// A key that events are parked of.
-    pub(in crate::store::postgres) struct KeyRow {
+    struct KeyRow {
         lane: i16,
         key_digest: Uuid,
     }
@@ -175,9 +183,10 @@ pub(super) async fn park(
         .await?;
     let keys = keys_of(parked);
     sqlx::query(fill(names, PARK_KEYS))
-        .bind(keys.keys().map(|(lane, _)| lane.number()).collect::<Vec<_>>())
-        .bind(keys.keys().map(|(_, key)| key.0).collect::<Vec<_>>())
-        .bind(keys.into_values().collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.lane.number()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.digest.0).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.topic).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.released).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     let unreadable: Vec<i64> = parked
@@ -191,6 +200,10 @@ pub(super) async fn park(
     Ok(())
 }
 
+fn unpaused(names: &Names, statement: &str) -> SqlStr {
+    fill(names, &statement.replace("{unpaused}", UNPAUSED))
+}
+
 pub(super) async fn released(
     connection: &mut PgConnection,
     names: &Names,
@@ -199,14 +212,14 @@ pub(super) async fn released(
 ) -> Result<Vec<Released>, OutboxError> {
     let lanes: Vec<i16> = held.iter().map(|lease| lease.lane.number()).collect();
     if retry.keys > 0 {
-        sqlx::query(fill(names, RELEASE_THE_LONGEST_PARKED))
+        sqlx::query(unpaused(names, RELEASE_THE_LONGEST_PARKED))
             .bind(&lanes)
             .bind(retry.after.as_millis() as f64)
             .bind(i64::from(retry.keys))
             .execute(&mut *connection)
             .await?;
     }
-    let candidates: Vec<CandidateRow> = sqlx::query_as(fill(names, RELEASED))
+    let candidates: Vec<CandidateRow> = sqlx::query_as(unpaused(names, RELEASED))
         .bind(&lanes)
         .bind(retry.except.iter().map(|key| key.0).collect::<Vec<_>>())
         .bind(i64::from(KEYS))

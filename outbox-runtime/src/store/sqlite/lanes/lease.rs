@@ -15,9 +15,11 @@ use crate::store::liveness::Sign;
 use crate::store::names::{Names, sql};
 use crate::store::row::row;
 use crate::store::sqlite::clock::{millis, unix_millis};
+use crate::store::sqlite::pause;
 
 const SAY_ALIVE: &str = "\
-insert into {relay} (owner, shares, sign, alive_until, lease_millis) values ($1, $2, 1, $3, $4)
+insert into {relay} (owner, shares, sign, alive_until, lease_millis, host, pid, version, started_at)
+values ($1, $2, 1, $3, $4, $5, $6, $7, $8)
 on conflict (owner) do update set sign = sign + 1, alive_until = excluded.alive_until";
 
 const SIGNS: &str = "\
@@ -83,6 +85,10 @@ impl SqliteLaneStore {
             .bind(fair)
             .bind(now.saturating_add(millis(self.lease)))
             .bind(millis(self.lease))
+            .bind(&self.process.host)
+            .bind(self.process.pid)
+            .bind(self.process.version)
+            .bind(now)
             .execute(&mut *connection)
             .await?;
         let signs = self.signs(&mut connection, now).await?;
@@ -109,7 +115,9 @@ impl SqliteLaneStore {
         if !fair && ours.len() + taken.len() < LANES {
             elsewhere = self.elsewhere(&rows, &peers.dead, now);
         }
-        Ok(Claimed { lost, taken, share, elsewhere })
+        // After the lanes were taken: nothing of them is sent that was paused before.
+        let pauses = pause::pauses(&mut connection, &self.names).await?;
+        Ok(Claimed { lost, taken, share, elsewhere, pauses })
     }
 
     /// The lanes that other relays hold.

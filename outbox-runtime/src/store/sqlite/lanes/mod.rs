@@ -17,6 +17,7 @@ use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progre
 use crate::store::liveness::Liveness;
 use crate::store::names::Names;
 use crate::store::parked::{Released, Retry, RetryResult};
+use crate::store::relays::RelayProcess;
 use crate::store::sealed::Database;
 
 /// The read side of a SQLite outbox.
@@ -26,6 +27,7 @@ pub struct SqliteLaneStore {
     pool: SqlitePool,
     names: Arc<Names>,
     owner: Uuid,
+    process: RelayProcess,
     lease: Duration,
     liveness: Liveness,
 }
@@ -38,6 +40,7 @@ impl Database for Sqlite {
             pool: pool.clone(),
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
+            process: RelayProcess::this(),
             lease,
             liveness: Liveness::default(),
         }

@@ -1,6 +1,6 @@
 //! Parked events: copies, written in one transaction with the cursor that passes over them.
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, SqlStr, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::SqliteLaneStore;
@@ -30,21 +30,28 @@ set (id, topic, key, name, version, content_type, headers, payload, occurred_at,
 where seq = $1";
 
 const PARK_KEY: &str = "\
-insert into {parked_key} (lane, key_digest, since, released) values ($1, $2, $3, $4)
+insert into {parked_key} (lane, key_digest, topic, since, released) values ($1, $2, $3, $4, $5)
 on conflict (lane, key_digest) do update set released = 1 where excluded.released";
+
+/// Whether the topic of a parked key `k` is not paused. What is parked of a paused one is not tried,
+/// and does not hold up the others.
+const UNPAUSED: &str =
+    "not exists (select 1 from {pause} p where p.scope = 'topic' and p.target = k.topic)";
 
 /// The keys that were refused the longest ago. A time in the future comes from a clock that was set
 /// back since.
 const RELEASE_THE_LONGEST_PARKED: &str = "\
 update {parked_key} set released = 1
 where lane = $1 and key_digest in (
-  select key_digest from {parked_key}
-  where lane = $1 and released = 0 and (since <= $2 or since > $3) order by since limit $4)";
+  select k.key_digest from {parked_key} k
+  where k.lane = $1 and k.released = 0 and (k.since <= $2 or k.since > $3) and {unpaused}
+  order by k.since limit $4)";
 
 const RELEASED: &str = "\
 select $1 as lane, k.key_digest, e.seq, e.bytes
 from (
-  select key_digest, since from {parked_key} where lane = $1 and released = 1 order by since limit $2) k
+  select k.key_digest, k.since from {parked_key} k where k.lane = $1 and k.released = 1 and {unpaused}
+  order by k.since limit $2) k
 left join {parked} e on e.lane = $1 and e.key_digest = k.key_digest and e.seq in (
   select seq from {parked} where lane = $1 and key_digest = k.key_digest order by seq limit $3)
 order by k.since, k.key_digest, e.seq";
@@ -111,16 +118,21 @@ pub(super) async fn park(
                 .await?;
         }
     }
-    for ((lane, key), released) in keys_of(parked) {
+    for key in keys_of(parked) {
         sqlx::query(sql(names.fill(PARK_KEY)))
-            .bind(lane.number())
-            .bind(key.0)
+            .bind(key.lane.number())
+            .bind(key.digest.0)
+            .bind(key.topic)
             .bind(unix_millis())
-            .bind(released)
+            .bind(key.released)
             .execute(&mut *connection)
             .await?;
     }
     Ok(())
+}
+
+fn unpaused(names: &Names, statement: &str) -> SqlStr {
+    sql(names.fill(&statement.replace("{unpaused}", UNPAUSED)))
 }
 
 impl SqliteLaneStore {
@@ -164,7 +176,7 @@ impl SqliteLaneStore {
         for lease in held {
             if retry.keys > 0 {
                 let now = unix_millis();
-                sqlx::query(sql(self.names.fill(RELEASE_THE_LONGEST_PARKED)))
+                sqlx::query(unpaused(&self.names, RELEASE_THE_LONGEST_PARKED))
                     .bind(lease.lane.number())
                     .bind(now - millis(retry.after))
                     .bind(now)
@@ -195,7 +207,7 @@ impl SqliteLaneStore {
         lane: Lane,
         except: &[KeyDigest],
     ) -> Result<Vec<Candidate>, StoreError> {
-        let rows: Vec<CandidateRow> = sqlx::query_as(sql(self.names.fill(RELEASED)))
+        let rows: Vec<CandidateRow> = sqlx::query_as(unpaused(&self.names, RELEASED))
             .bind(lane.number())
             .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
             .bind(OF_A_KEY)

@@ -1,0 +1,86 @@
+//! How far the relays are.
+
+use sqlx::{PgConnection, PgPool, Postgres};
+
+use super::fragments::fill;
+use super::{connection, pause};
+use crate::store::error::StoreError;
+use crate::store::names::Names;
+use crate::store::relays::RelayRow;
+use crate::store::sealed::Monitor;
+use crate::store::status::{LaneRow, Status, SummaryRow};
+
+/// By the two ways in which a window's rows are found (see `window.rs`).
+const LANES: &str = "\
+select lanes.lane,
+       case when (select h.alive_until from {heartbeat} h where h.owner = lanes.owner order by h.id desc limit 1)
+                 > clock_timestamp()
+       then lanes.owner end as owner, p.counted, p.first_seq, p.last_seq,
+       (extract(epoch from p.oldest) * 1000000)::bigint as oldest_micros
+from {lane} lanes
+left join {cursors} l on l.lane = lanes.lane
+cross join lateral (
+  select count(*) as counted, min(seq) filter (where main) as first_seq, max(seq) filter (where main) as last_seq,
+         min(occurred_at) filter (where occurred_at >= '0001-01-01' and occurred_at < '10000-01-01') as oldest
+  from (
+    (select e.seq, e.occurred_at, true as main from {event} e
+     where e.lane = lanes.lane and e.seq > coalesce(greatest(l.last_seq, l.prev_floor), 0) order by e.seq limit $1)
+    union all
+    (select e.seq, e.occurred_at, false as main from {unfinished} cross join lateral (
+       select e.seq, e.occurred_at from {event} e
+       where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane
+         and e.seq > l.last_seq and e.seq <= l.prev_floor
+       order by e.xid limit $1) e)
+    limit $1) pending) p
+order by lanes.lane";
+
+const RELAYS: &str = "\
+select r.owner, r.host, r.pid, r.version, r.shares, (extract(epoch from r.started_at) * 1000000)::bigint as started_micros,
+       (extract(epoch from h.alive_until) * 1000000)::bigint as alive_until_micros,
+       coalesce(h.lease_millis, 0) as lease_millis, coalesce(h.alive_until > clock_timestamp(), false) as is_alive
+from {relay} r
+left join lateral (
+  select h.* from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) h on true
+order by r.started_at, r.owner";
+
+/// A leaf that was truncated has no bytes: none of its rows is looked for.
+const SUMMARY: &str = "\
+select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
+       coalesce((select s.last_value from {sequence}), 0) as last,
+       p.parked, p.set_aside, (extract(epoch from p.oldest) * 1000000)::bigint as oldest_parked_micros,
+       (select count(*) from pg_catalog.pg_inherits
+        where inhparent = {'event'}::regclass and pg_catalog.pg_relation_size(inhrelid) = 0) as leaves_free
+from (
+  select count(*) filter (where not is_paused) as parked, count(*) filter (where is_paused) as set_aside,
+         min(occurred_at) filter (where not is_paused and occurred_at >= '0001-01-01' and occurred_at < '10000-01-01')
+           as oldest
+  from (
+    select e.occurred_at, exists (select from {pause} where scope = 'topic' and target = e.topic) as is_paused
+    from {parked} e order by e.seq limit $1) counted) p";
+
+impl Monitor for Postgres {
+    async fn status(pool: &PgPool, names: &Names) -> Result<Status, StoreError> {
+        let mut tx = connection::begin_reading(pool).await?;
+        let status = read(&mut tx, names).await?;
+        tx.rollback().await?;
+        Ok(status)
+    }
+}
+
+pub(super) async fn read(
+    connection: &mut PgConnection,
+    names: &Names,
+) -> Result<Status, sqlx::Error> {
+    let lanes: Vec<LaneRow> = sqlx::query_as(fill(names, LANES))
+        .bind(i64::try_from(Status::COUNTED_OF_LANE).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await?;
+    let relays: Vec<RelayRow> =
+        sqlx::query_as(fill(names, RELAYS)).fetch_all(&mut *connection).await?;
+    let pauses = pause::pauses(connection, names).await?;
+    let summary: SummaryRow = sqlx::query_as(fill(names, SUMMARY))
+        .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+        .fetch_one(connection)
+        .await?;
+    Ok(Status::new(&lanes, relays, pauses, &summary))
+}

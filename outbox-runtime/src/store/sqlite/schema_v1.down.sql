@@ -1,0 +1,10 @@
+drop table {event};
+drop table {lane};
+drop table {relay};
+drop table {pause};
+drop table {parked};
+drop table {parked_key};
+drop table {discarded};
+drop table {sequence_mark};
+drop table {inbox};
+drop table {key_queue};
