@@ -11,6 +11,7 @@ use sqlx::error::DatabaseError;
 use crate::store::databases::{fault_of, fault_of_database};
 use crate::store::fault::Fault;
 use crate::store::names::are_named_in;
+use crate::store::tls;
 use crate::user_code::causes;
 
 /// What went wrong, what it means for your events, and what to do next. All three are in its
@@ -74,8 +75,8 @@ pub enum ErrorKind {
     Kafka,
     /// Another relay has taken over the lanes. It publishes the events that this one did not.
     LeaseLost,
-    /// The outbox's tables were to be removed or changed, and hold events that would be lost. Nothing
-    /// was changed.
+    /// The outbox's tables were to be removed or changed, and hold events that would be lost.
+    /// Nothing was changed.
     EventsWait,
     /// An operator has paused what was to be published. The events stay in the outbox.
     Paused,
@@ -249,7 +250,9 @@ fn without_an_answer(error: &sqlx::Error) -> &'static str {
              holds one; a body or a handler that asks the pool for another while it holds its own should use its `tx`, or \
              the pool needs two for each (`max_connections`)"
         }
-        _ => "the database could not be asked; the transaction is rolled back with its events",
+        error => tls::trouble(error).unwrap_or(
+            "the database could not be asked; the transaction is rolled back with its events",
+        ),
     }
 }
 
@@ -297,12 +300,12 @@ pub(crate) fn faults(error: &(dyn Error + 'static)) -> impl Iterator<Item = Faul
 }
 
 /// Whether a conflict with a concurrent transaction led to `error`: a serialization failure or a
-/// deadlock in Postgres, a lock held too long in SQLite. It is looked for in the error, which may be
-/// of any type, and in its `source()`s.
+/// deadlock in Postgres, a lock held too long in SQLite. It is looked for in the error, which may
+/// be of any type, and in its `source()`s.
 ///
 /// Nothing of such a transaction is kept, so all of it may run again, from its beginning. `retry =
-/// N` of `#[transactional_outbox]` does that; this is for a loop of your own, and for tests. Give it
-/// an `anyhow::Error` or a boxed error as `&*error`.
+/// N` of `#[transactional_outbox]` does that; this is for a loop of your own, and for tests. Give
+/// it an `anyhow::Error` or a boxed error as `&*error`.
 ///
 /// ```
 /// # use std::error::Error;

@@ -32,6 +32,7 @@ mod error;
 mod fetch;
 mod java;
 mod net;
+mod openssl;
 mod paths;
 mod process;
 mod procfs;

@@ -164,7 +164,7 @@ pub(crate) fn is_installed(program: &str) -> bool {
 }
 
 /// The directories with the shared libraries of a system.
-fn library_directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn library_directories(root: &Path) -> impl Iterator<Item = PathBuf> {
     let directories = ["usr/lib", "lib"].map(|lib| root.join(lib));
     directories.into_iter().flat_map(|lib| {
         let triplets = fs::read_dir(&lib).into_iter().flatten().flatten().map(|entry| entry.path());

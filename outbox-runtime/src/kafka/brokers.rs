@@ -1,83 +1,212 @@
-//! Log lines about the brokers: one for each change, not one for each attempt.
+//! Log lines about the brokers, one for each change and not one for each attempt, and what they
+//! mean for those who wait for an answer.
 
 use crate::observe::target;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
 
-const ANSWER: u8 = 0;
-const AWAY: u8 = 1;
-const REFUSE: u8 = 2;
+use super::{Properties, Trouble, aside};
 
-/// The brokers as they were last logged. It is librdkafka's context for clients that need no other
-/// one: rdkafka's own context logs an error for every attempt to connect.
-#[derive(Debug, Clone)]
+/// Time after which the same trouble is logged again, if brokers have answered in between: of
+/// several brokers, one may always refuse.
+const LOGGED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// The brokers as they were last heard of. It is librdkafka's context for clients that need no
+/// other one: rdkafka's own context logs an error for every attempt to connect.
+#[derive(Clone)]
 pub(crate) struct Brokers(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    addresses: String,
+    properties: Properties,
     /// What it means for the events when no broker answers, in the words of the log.
     meaning: &'static str,
-    last: AtomicU8,
+    /// Whether `heard` is anything but an answer.
+    troubled: AtomicBool,
+    heard: Mutex<Heard>,
+}
+
+#[derive(Default)]
+struct Heard {
+    away: bool,
+    refusal: Option<Refusal>,
+    /// Whether the log waits for the line that they answer again.
+    told: bool,
+    logged: Vec<(Trouble, Instant)>,
+}
+
+/// What a broker refused, in librdkafka's words.
+#[derive(Clone)]
+struct Refusal {
+    trouble: Trouble,
+    reason: String,
+    /// Cause and remedy, once they are found.
+    words: Option<(String, String)>,
 }
 
 impl Brokers {
-    pub(crate) fn new(addresses: &str, meaning: &'static str) -> Self {
+    pub(crate) fn new(properties: &Properties, meaning: &'static str) -> Self {
         Self(Arc::new(Inner {
-            addresses: addresses.to_owned(),
+            properties: properties.clone(),
             meaning,
-            last: AtomicU8::new(ANSWER),
+            troubled: AtomicBool::new(false),
+            heard: Mutex::default(),
         }))
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records an error of the client itself.
     pub(crate) fn failed(&self, error: &KafkaError, reason: &str) {
-        use RDKafkaErrorCode as Code;
-        let (brokers, meaning) = (&*self.0.addresses, self.0.meaning);
-        match error.rdkafka_error_code() {
-            Some(Code::AllBrokersDown) if self.changes(ANSWER, AWAY) => {
-                tracing::warn!(
-                    target: target::KAFKA,
-                    brokers,
-                    reason,
-                    "no Kafka broker answers: {meaning}. Is the address right?"
-                );
-            }
-            Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL)
-                if self.changes(ANSWER, REFUSE) || self.changes(AWAY, REFUSE) =>
-            {
-                tracing::error!(
-                    target: target::KAFKA,
-                    brokers,
-                    reason,
-                    "Kafka refuses the credentials or the certificate: {meaning}"
-                );
-            }
-            _ => tracing::debug!(target: target::LIBRDKAFKA, %error, reason),
+        let code = error.rdkafka_error_code();
+        if let Some(trouble) = Trouble::of(code, reason) {
+            self.refused(Refusal { trouble, reason: reason.to_owned(), words: None });
+        } else if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.away(reason);
         }
+        tracing::debug!(target: target::LIBRDKAFKA, %error, reason);
+    }
+
+    fn away(&self, reason: &str) {
+        let mut heard = self.heard();
+        // After a refusal it is no news.
+        if heard.away || heard.refusal.is_some() {
+            return;
+        }
+        (heard.away, heard.told) = (true, true);
+        self.0.troubled.store(true, Ordering::Relaxed);
+        drop(heard);
+        let (brokers, meaning) = (self.0.properties.brokers(), self.0.meaning);
+        tracing::warn!(
+            target: target::KAFKA,
+            brokers,
+            reason,
+            "no Kafka broker answers: {meaning}. Is the address right?"
+        );
+    }
+
+    fn refused(&self, refusal: Refusal) {
+        let mut heard = self.heard();
+        self.0.troubled.store(true, Ordering::Relaxed);
+        // librdkafka repeats itself.
+        if heard.refusal.as_ref().is_none_or(|last| last.trouble != refusal.trouble) {
+            heard.refusal = Some(refusal.clone());
+        }
+        let is_old = |(trouble, when): &(Trouble, Instant)| {
+            *trouble == refusal.trouble && when.elapsed() < LOGGED_AGAIN_AFTER
+        };
+        // While nothing answers, each is logged once.
+        let same = heard.logged.iter().any(|(trouble, _)| *trouble == refusal.trouble);
+        if heard.logged.iter().any(is_old) || same && heard.told {
+            return;
+        }
+        heard.logged.retain(|(trouble, _)| *trouble != refusal.trouble);
+        heard.logged.push((refusal.trouble, Instant::now()));
+        heard.told = true;
+        drop(heard);
+        let this = self.clone();
+        if refusal.trouble != Trouble::BrokerCertificate {
+            return this.log(&refusal);
+        }
+        // To find out why takes a connection, and this may be a thread of the runtime.
+        drop(aside("outbox-kafka-tls", move || this.log(&refusal)));
+    }
+
+    fn log(&self, refusal: &Refusal) {
+        let Inner { properties, meaning, .. } = &*self.0;
+        let (cause, remedy) = refusal.in_words(properties);
+        tracing::error!(
+            target: target::KAFKA,
+            brokers = properties.brokers(),
+            reason = refusal.reason,
+            "{cause}: {meaning}. {remedy}"
+        );
+    }
+
+    /// What a broker refused, and what to do about it; `None` if they answer, or are away. It may
+    /// block for some seconds when it is first asked.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let mut refusal = self.heard().refusal.clone()?;
+        let words = refusal.in_words(&self.0.properties);
+        let said = format!("{} ({}). {}", words.0, refusal.reason, words.1);
+        refusal.words = Some(words);
+        if let Some(last) = self.heard().refusal.as_mut() {
+            *last = refusal;
+        }
+        Some(said)
+    }
+
+    /// Has a client that failed say why brokers refuse it, if they do, before the error is handed
+    /// on: a client of this kind tells only when it is polled.
+    pub(crate) fn heard_by(&self, client: &BaseConsumer<Self>, error: KafkaError) -> KafkaError {
+        while client.poll(Duration::ZERO).is_some() {}
+        let _ = self.refusal();
+        error
     }
 
     /// Records that a broker answered.
     pub(crate) fn answered(&self) {
-        let last = &self.0.last;
-        if last.load(Ordering::Relaxed) != ANSWER && last.swap(ANSWER, Ordering::Relaxed) != ANSWER
-        {
-            tracing::info!(target: target::KAFKA, brokers = &*self.0.addresses, "Kafka answers again");
+        let troubled = &self.0.troubled;
+        if !troubled.load(Ordering::Relaxed) || !troubled.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut heard = self.heard();
+        (heard.away, heard.refusal) = (false, None);
+        if std::mem::take(&mut heard.told) {
+            let brokers = self.0.properties.brokers();
+            tracing::info!(target: target::KAFKA, brokers, "Kafka answers again");
         }
     }
 
-    fn changes(&self, from: u8, to: u8) -> bool {
-        self.0.last.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// A token for OAUTHBEARER, which librdkafka has asked for.
+    pub(crate) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
+        match self.0.properties.tokens() {
+            Some(tokens) => tokens.current(),
+            // Then librdkafka makes its own: see `Properties::client`.
+            None => Err("nothing says where tokens come from".into()),
+        }
+    }
+}
+
+impl Refusal {
+    /// The cause, and what to do about it.
+    fn in_words(&self, properties: &Properties) -> (String, String) {
+        if let Some(words) = &self.words {
+            return words.clone();
+        }
+        #[cfg(feature = "kafka-ssl")]
+        if self.trouble == Trouble::BrokerCertificate
+            && let Some(found) = super::certificate::found(&self.reason, properties)
+        {
+            return found;
+        }
+        let _ = properties;
+        (self.trouble.cause().to_owned(), self.trouble.remedy().to_owned())
+    }
+}
+
+impl fmt::Debug for Brokers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Brokers").field(&self.0.properties).finish()
     }
 }
 
 impl ClientContext for Brokers {
+    /// If tokens come from elsewhere, librdkafka's own callback runs after ours has failed.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
@@ -85,9 +214,19 @@ impl ClientContext for Brokers {
     fn error(&self, error: KafkaError, reason: &str) {
         self.failed(&error, reason);
     }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.token()
+    }
 }
 
 impl ConsumerContext for Brokers {}
+
+impl ProducerContext for Brokers {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
 
 /// librdkafka's own log. It repeats itself, so it has a target of its own.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {

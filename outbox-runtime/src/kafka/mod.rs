@@ -1,14 +1,21 @@
 //! How Kafka is reached: [`KafkaConfig`], for the publisher, the consumer and the dead letters.
 
 mod brokers;
+#[cfg(feature = "kafka-ssl")]
+mod certificate;
 mod closing;
 mod config;
 mod properties;
+mod source;
+mod token;
 mod topic_prefix;
+mod trouble;
 
 pub use config::KafkaConfig;
+pub use token::{AccessToken, NotAJwt};
 
 pub(crate) use brokers::{Brokers, log};
 pub(crate) use closing::{Client, aside};
 pub(crate) use properties::Properties;
 pub(crate) use topic_prefix::{LONGEST_NAME, TopicPrefix, is_legal_topic};
+pub(crate) use trouble::Trouble;

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use super::token::Tokens;
 use crate::error::OutboxError;
 
 const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
@@ -31,13 +33,18 @@ const ALIASES: &[(&str, &str)] = &[
 const SHOWN: &[&str] =
     &[BOOTSTRAP_SERVERS, "client.id", "group.id", "sasl.mechanisms", "security.protocol"];
 
-/// Properties by name. Each has one spelling, and the value that was set last.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Properties(BTreeMap<String, String>);
+/// Properties by name, and what cannot be said by one. Each name has one spelling, and the value
+/// that was set last.
+#[derive(Clone)]
+pub(crate) struct Properties {
+    by_name: BTreeMap<String, String>,
+    /// Where tokens for OAUTHBEARER come from.
+    tokens: Option<Arc<Tokens>>,
+}
 
 impl Properties {
     pub(crate) fn new(bootstrap_servers: impl Into<String>) -> Self {
-        let mut properties = Self(BTreeMap::new());
+        let mut properties = Self { by_name: BTreeMap::new(), tokens: None };
         properties.set(BOOTSTRAP_SERVERS, bootstrap_servers);
         properties
     }
@@ -49,21 +56,29 @@ impl Properties {
     ) -> Self {
         let mut all = self.clone();
         for (name, value) in defaults {
-            all.0.entry(one_name((*name).to_owned())).or_insert_with(|| (*value).to_owned());
+            all.by_name.entry(one_name((*name).to_owned())).or_insert_with(|| (*value).to_owned());
         }
         all
     }
 
     pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(one_name(name.into()), value.into());
+        self.by_name.insert(one_name(name.into()), value.into());
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.by_name.get(name).map(String::as_str)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
+        self.by_name.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    pub(crate) fn set_tokens(&mut self, tokens: Tokens) {
+        self.tokens = Some(Arc::new(tokens));
+    }
+
+    pub(crate) fn tokens(&self) -> Option<&Arc<Tokens>> {
+        self.tokens.as_ref()
     }
 
     pub(crate) fn brokers(&self) -> &str {
@@ -81,6 +96,9 @@ impl Properties {
                 "no Kafka brokers given: name at least one as `host:port` (is KAFKA_BROKERS set?)",
             ));
         }
+        if let Some(why) = self.lacks_tokens() {
+            return Err(OutboxError::config(why));
+        }
         let mut client = ClientConfig::new();
         for (name, value) in self.iter() {
             if let Some(why) = refusal(name, value) {
@@ -92,6 +110,19 @@ impl Properties {
             client.set(name, value);
         }
         Ok(client)
+    }
+
+    /// Whether nothing says where tokens come from. librdkafka would wait for one, without a word.
+    fn lacks_tokens(&self) -> Option<&'static str> {
+        let is =
+            |name, value| self.get(name).is_some_and(|set| set.trim().eq_ignore_ascii_case(value));
+        let comes = self.tokens.is_some()
+            || is("sasl.oauthbearer.method", "oidc")
+            || is("enable.sasl.oauthbearer.unsecure.jwt", "true");
+        (is("sasl.mechanisms", "OAUTHBEARER") && !comes).then_some(
+            "`sasl.mechanisms=OAUTHBEARER` takes tokens, and nothing says where they come from: nothing was started. Set \
+             `KafkaConfig::access_token` or `token_file` (for the command, OUTBOX_KAFKA_TOKEN_FILE)",
+        )
     }
 
     /// The error of a client that could not be created: librdkafka's message, without the values in
@@ -239,6 +270,19 @@ mod tests {
             assert!(told.contains(feature), "{words}: {told}");
         }
         assert_eq!(remedy("No such configuration property: \"linger\""), "");
+    }
+
+    #[test]
+    fn oauthbearer_without_a_source_of_tokens_is_refused() {
+        let mut properties = Properties::new("localhost:9092");
+        properties.set("sasl.mechanism", "OAuthBearer");
+        let error = properties.client(|_, _| None).unwrap_err().to_string();
+        assert!(error.contains("OAUTHBEARER") && error.contains("access_token"), "{error}");
+        properties.set("sasl.oauthbearer.method", "oidc");
+        properties.client(|_, _| None).unwrap();
+        properties.set("sasl.oauthbearer.method", "default");
+        properties.set_tokens(Tokens::new(|| Err("none".into())));
+        properties.client(|_, _| None).unwrap();
     }
 
     #[test]

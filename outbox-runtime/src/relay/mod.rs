@@ -83,11 +83,11 @@ impl<DB: OutboxDatabase, P: Publisher, R: LaneStore> Relay<DB, P, R> {
     /// out.
     ///
     /// # Errors
-    /// At the start: the outbox's tables are missing or too new, the database refuses the
-    /// credentials. At any time: a transaction pooler is in between, or the database's transaction
-    /// ids started over. A relay that has worked once waits for everything else, also for new
-    /// credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and for the end
-    /// of a failover, and logs (by `tracing`) when that begins and when it ends.
+    /// At the start: the outbox's tables are missing or too new, TLS fails, the database refuses
+    /// the credentials. At any time: a transaction pooler is in between, or the database's
+    /// transaction ids started over. A relay that has worked once waits for everything else, also
+    /// for new credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and for
+    /// the end of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
         let Self { outbox, publisher, reader, settings, heartbeat } = self;
         let helpers = || helpers(&outbox, settings.clone());

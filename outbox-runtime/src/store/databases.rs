@@ -3,6 +3,7 @@
 use sqlx::error::DatabaseError;
 
 use super::fault::Fault;
+use super::tls;
 
 /// The text of each database's schema.
 pub(crate) const SCHEMAS: &[&str] = &[
@@ -16,8 +17,8 @@ pub(crate) const SCHEMAS: &[&str] = &[
 pub(crate) fn fault_of(error: &sqlx::Error) -> Fault {
     match error {
         sqlx::Error::Database(error) => fault_of_database(&**error),
+        error if tls::trouble(error).is_some() => Fault::Tls,
         sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed

@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Denied,
     /// The server does not accept the credentials, or has no such database.
     LoginRefused,
+    /// TLS with the server fails: its certificate, or ours, is not accepted.
+    Tls,
     /// The session does not know a statement that was prepared in it: a transaction pooler gave the
     /// statement to another session.
     OtherSession,
@@ -38,8 +40,14 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Whether the options by which the pool connects are wrong: at a start, waiting would not
+    /// change it.
+    pub(crate) fn is_of_connecting(self) -> bool {
+        matches!(self, Self::LoginRefused | Self::Tls)
+    }
+
     /// Whether nothing can be said about the statement, because the database did not get to it.
     pub(crate) fn is_unavailable(self) -> bool {
-        matches!(self, Self::SessionEnded | Self::Unavailable)
+        matches!(self, Self::SessionEnded | Self::Unavailable | Self::Tls)
     }
 }

@@ -25,6 +25,7 @@ pub(crate) mod row;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub(crate) mod status;
+pub(crate) mod tls;
 pub(crate) mod tx_options;
 
 pub use inbox::{GroupKey, QueueHead, QueuePosition, QueuedEvent, StoredMessage};

@@ -10,10 +10,10 @@ use std::thread;
 use clap::Args;
 
 use super::{TESTED_FEATURES, test};
-use crate::Error;
 use crate::paths::workspace_root;
 use crate::servers::{PgVersion, fetch_all};
 use crate::tools::Tool;
+use crate::{Error, openssl};
 
 #[derive(Debug, Args)]
 pub(super) struct Fuzz {
@@ -99,6 +99,7 @@ fn run_test(test: &str, environment: &[(&str, Option<String>)]) -> Result<ExitCo
     ] {
         let mut command = Command::new(&cargo);
         command.args(arguments).current_dir(workspace_root()).stdin(Stdio::null());
+        command.envs(openssl::environment());
         for (name, value) in environment {
             command.envs(value.iter().map(|value| (name, value)));
         }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::Error;
+use crate::{Error, openssl};
 
 /// Runs the tests and benchmarks of outbox against real servers.
 #[derive(Debug, Parser)]
@@ -23,13 +23,13 @@ struct Arguments {
 
 const SERVERS: &str = "\
 The servers' programs are fetched once into target/servers, before anything else is done: by Maven,
-and what the machine lacks for that (Java 17, Maven, xz, PgBouncer) from Debian's packages, without
-root. A C compiler, make and tar must be there. `test` fetches nothing beforehand if all three
+and what the machine lacks for that (Java 17, Maven, xz, PgBouncer, the headers of OpenSSL) from
+Debian's packages, without root. A C compiler, make and tar must be there. `test` fetches nothing beforehand if all three
 variables are set.";
 
-/// Features that the tests are built with: all that do not need OpenSSL. To build that takes
-/// minutes, and modules of perl that a fresh machine may not have.
-const TESTED_FEATURES: &str = "outbox/postgres,outbox/sqlite,outbox/kafka,outbox/metrics";
+/// Features that the tests are built with: all. [`openssl::environment`] saves building OpenSSL.
+const TESTED_FEATURES: &str = "outbox/postgres,outbox/sqlite,outbox/tls,outbox/kafka,outbox/kafka-ssl-vendored,outbox/zstd,\
+                               outbox/metrics";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -57,6 +57,11 @@ enum Command {
     Up,
     /// Stop the servers of `up`; their data stays for the next `up`
     Down,
+    /// Print what has cargo link an OpenSSL that is there, instead of compiling one: eval "$(cargo
+    /// xtask openssl)"
+    ///
+    /// That of the machine, or else Debian's, which is fetched without root.
+    Openssl,
     /// Measure what the README claims, side by side with others
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -99,6 +104,7 @@ fn execute(command: Command) -> Result<ExitCode, Error> {
         Command::Guide => guide::run(),
         Command::Up => up::up(),
         Command::Down => up::down(),
+        Command::Openssl => Ok(openssl::print()),
         Command::Bench(bench) => bench.run(),
     }
 }

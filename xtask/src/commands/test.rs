@@ -17,12 +17,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::TESTED_FEATURES;
 use super::summary::Summary;
-use crate::Error;
 use crate::net::wait_for;
 use crate::paths::{self, ScratchDir};
 use crate::process::Watchdog;
 use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, fetch_all};
 use crate::tools::Tool;
+use crate::{Error, openssl};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
@@ -167,6 +167,7 @@ fn remove_data(dir: &Path) {
 fn build_examples(cargo: &str) -> Result<(), Error> {
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--workspace", "--features", TESTED_FEATURES, "--examples"]);
+    build.envs(openssl::environment());
     let built = build.current_dir(paths::workspace_root()).stdin(Stdio::null()).status();
     if built.map_err(|error| Error::spawn(cargo, error))?.success() {
         return Ok(());
@@ -185,6 +186,7 @@ fn cargo_test(
         // All failures of a run are reported, not only those of the first binary that has any.
         .args(["test", "--workspace", "--features", TESTED_FEATURES, "--no-fail-fast"])
         .args(arguments)
+        .envs(openssl::environment())
         .envs(servers.environment.iter().map(|(name, value)| (name, value)))
         .env(THREADS, given(THREADS).unwrap_or_else(threads))
         .current_dir(paths::workspace_root())

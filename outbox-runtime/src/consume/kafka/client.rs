@@ -1,18 +1,19 @@
 //! librdkafka's callbacks.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tokio::sync::Notify;
 
-use crate::kafka;
+use crate::kafka::{self, Brokers};
 use crate::observe::target;
 
 /// A topic and a partition of it.
@@ -22,11 +23,8 @@ pub(super) type TopicPartition = (String, i32);
 /// not name the partition.
 const LOGGED_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
-#[derive(Default)]
 pub(super) struct Context {
-    /// Whether the last log line said that the brokers are away: one line for each change, not for
-    /// each attempt.
-    away: AtomicBool,
+    brokers: Brokers,
     /// When each error was last logged.
     logged: Mutex<HashMap<Option<i32>, Instant>>,
     /// Partitions that went to another member and were not yet seen by the loop. Rebalances happen
@@ -38,6 +36,11 @@ pub(super) struct Context {
 }
 
 impl Context {
+    pub(super) fn new(brokers: Brokers) -> Self {
+        let (logged, revoked, rebalanced, assigned) = Default::default();
+        Self { brokers, logged, revoked, rebalanced, assigned }
+    }
+
     pub(super) fn take_revoked(&self) -> Vec<TopicPartition> {
         std::mem::take(&mut *self.revoked.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -52,16 +55,15 @@ impl Context {
     }
 
     pub(super) fn received(&self) {
-        if self.away.swap(false, Ordering::Relaxed) {
-            tracing::info!(target: target::CONSUMER, "a Kafka broker answers again: the consumer continues");
-        }
+        self.brokers.answered();
     }
 
     pub(super) fn receive_failed(&self, error: &KafkaError) {
         use RDKafkaErrorCode as Code;
         let code = error.rdkafka_error_code();
         match code {
-            Some(Code::AllBrokersDown) => return self.brokers_are_away(&error.to_string()),
+            // `error` has logged them, with their reason.
+            Some(Code::AllBrokersDown | Code::Authentication | Code::SSL) => return,
             // An event for users who set `enable.partition.eof`, not an error.
             Some(Code::PartitionEOF) => return,
             _ if !self.is_news(code) => return,
@@ -91,16 +93,6 @@ impl Context {
         }
         is_news
     }
-
-    fn brokers_are_away(&self, reason: &str) {
-        if !self.away.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                target: target::CONSUMER,
-                reason,
-                "no Kafka broker answers: the consumer waits. Is the address right?"
-            );
-        }
-    }
 }
 
 /// What is wrong and what to do, if waiting does not help.
@@ -128,7 +120,6 @@ fn remedy(code: Option<RDKafkaErrorCode>) -> Option<&'static str> {
         Code::MessageSizeTooLarge => {
             "A batch is larger than `receive.message.max.bytes`: raise that"
         }
-        Code::Authentication => "The brokers do not take this user's credentials",
         Code::InconsistentGroupProtocol => {
             "The other members of the group have another `partition.assignment.strategy`: stop them all, or set the same"
         }
@@ -137,16 +128,19 @@ fn remedy(code: Option<RDKafkaErrorCode>) -> Option<&'static str> {
 }
 
 impl ClientContext for Context {
+    /// As of [`Brokers`].
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         kafka::log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.brokers_are_away(reason);
-        } else {
-            tracing::debug!(target: target::LIBRDKAFKA, %error, reason);
-        }
+        self.brokers.failed(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.brokers.token()
     }
 }
 

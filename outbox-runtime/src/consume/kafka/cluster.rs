@@ -9,6 +9,7 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{Producer as _, ThreadedProducer};
 
 use super::config;
 use super::topic_settings::Source;
@@ -63,26 +64,44 @@ pub(super) enum Unprepared {
     ForGood(OutboxError),
 }
 
-pub(super) struct Admin(Arc<Client<AdminClient<Brokers>>>);
+pub(super) struct Admin {
+    admin: Client<AdminClient<Brokers>>,
+    /// The client of rdkafka for administrators learns neither why brokers refuse it nor of a token
+    /// for OAUTHBEARER. So what must be known is asked over this one.
+    asking: Arc<Client<ThreadedProducer<Brokers>>>,
+    brokers: Brokers,
+    has_tokens: bool,
+}
 
 impl Admin {
     pub(super) fn new(properties: &Properties, brokers: Brokers) -> Result<Self, OutboxError> {
-        let admin = config::connection(properties).create_with_context(brokers);
-        let admin = admin.map_err(|error| properties.no_client(error))?;
-        Ok(Self(Arc::new(Client::new(admin))))
+        let config = config::connection(properties);
+        let refused = |error| properties.no_client(error);
+        let admin = config.create_with_context(brokers.clone()).map_err(refused)?;
+        let asking = config.create_with_context(brokers.clone()).map_err(refused)?;
+        Ok(Self {
+            admin: Client::new(admin),
+            asking: Arc::new(Client::new(asking)),
+            brokers,
+            has_tokens: properties.tokens().is_some(),
+        })
     }
 
-    /// All topics, with their numbers of partitions.
-    pub(super) async fn partitions(&self) -> Result<BTreeMap<String, i32>, KafkaError> {
-        let admin = Arc::clone(&self.0);
+    /// All topics that this user may describe, with their numbers of partitions.
+    pub(super) async fn partitions(&self) -> Result<BTreeMap<String, i32>, Unprepared> {
+        let (asking, brokers) = (Arc::clone(&self.asking), self.brokers.clone());
         let asked = aside("outbox-kafka-topics", move || {
-            let metadata = admin.inner().fetch_metadata(None, ANSWER_WITHIN)?;
+            let metadata = match asking.client().fetch_metadata(None, ANSWER_WITHIN) {
+                Ok(metadata) => metadata,
+                Err(error) => return Err(unanswered(error, &brokers)),
+            };
+            brokers.answered();
             let topics = metadata.topics().iter();
             Ok(topics
                 .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
                 .collect())
         });
-        asked.await.unwrap_or(Err(KafkaError::Canceled))
+        asked.await.unwrap_or(Err(Unprepared::NoAnswer(KafkaError::Canceled)))
     }
 
     /// The settings of topics. Those that may not be read are left out.
@@ -90,14 +109,15 @@ impl Admin {
         &self,
         topics: &[&str],
     ) -> Result<HashMap<String, HashMap<String, String>>, KafkaError> {
-        if topics.is_empty() {
+        // Without a token, no broker would answer the client for administrators.
+        if topics.is_empty() || self.has_tokens {
             return Ok(HashMap::new());
         }
         let asked: Vec<_> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let options = AdminOptions::new().request_timeout(Some(SETTINGS_WITHIN));
-        let mut described = self.0.describe_configs(&asked, &options).await;
+        let mut described = self.admin.describe_configs(&asked, &options).await;
         if described.as_ref().is_err_and(is_timeout) {
-            described = self.0.describe_configs(&asked, &options).await;
+            described = self.admin.describe_configs(&asked, &options).await;
         }
         let described = match described {
             Ok(described) => described,
@@ -129,6 +149,10 @@ impl Admin {
 
     /// Creates topics, with as many replicas as the brokers give a topic.
     pub(super) async fn create(&self, missing: &[Missing<'_>]) -> Result<(), Unprepared> {
+        if self.has_tokens {
+            let why = "this program creates none where it uses OAUTHBEARER";
+            return Err(Unprepared::ForGood(absent(missing, why)));
+        }
         let new = missing.iter().map(|Missing { name, partitions, settings }| {
             let new = NewTopic::new(name, partitions.unwrap_or(-1), TopicReplication::Fixed(-1));
             settings.iter().fold(new, |new, (name, value)| new.set(name, value))
@@ -136,7 +160,7 @@ impl Admin {
         let options = AdminOptions::new()
             .operation_timeout(Some(ANSWER_WITHIN))
             .request_timeout(Some(ANSWER_WITHIN));
-        let results = self.0.create_topics(&new.collect::<Vec<_>>(), &options).await;
+        let results = self.admin.create_topics(&new.collect::<Vec<_>>(), &options).await;
         let refused: Vec<_> = results
             .map_err(Unprepared::NoAnswer)?
             .into_iter()
@@ -153,7 +177,12 @@ impl Admin {
         }
         let why: Vec<String> =
             refused.iter().map(|(name, code)| format!("{name}: {code}")).collect();
-        let why = format!("Kafka refused to create them ({})", why.join("; "));
+        let right = if refused.iter().any(|(_, code)| is_about_rights(*code)) {
+            ", which takes the right to Create"
+        } else {
+            ""
+        };
+        let why = format!("Kafka refused to create them{right} ({})", why.join("; "));
         Err(Unprepared::ForGood(absent(missing, &why)))
     }
 }
@@ -185,6 +214,18 @@ fn is_no_answer(error: &KafkaError) -> bool {
     )
 }
 
+/// What it means that brokers do not answer a new client.
+fn unanswered(error: KafkaError, brokers: &Brokers) -> Unprepared {
+    let Some(refusal) = brokers.refusal() else { return Unprepared::NoAnswer(error) };
+    let what = format!("{refusal}. Nothing was consumed, and nothing was changed");
+    Unprepared::ForGood(OutboxError::new(ErrorKind::Kafka, what))
+}
+
+fn is_about_rights(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)
+}
+
 /// Whether waiting would not change the error.
 fn is_for_good(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -208,9 +249,9 @@ pub(super) fn absent(missing: &[Missing<'_>], why: &str) -> OutboxError {
     OutboxError::new(
         ErrorKind::Config,
         format!(
-            "topics for retries and dead letters are missing, and {why}: {}. Nothing was consumed. Create them \
-             (`kafka-topics.sh --create --topic NAME`), with as many partitions as their topic, and a `max.message.bytes` of 65536 \
-             more",
+            "topics for retries and dead letters are missing, or this user may not describe them, and {why}: {}. Nothing was \
+             consumed. Create them (`kafka-topics.sh --create --topic NAME`), with as many partitions as their topic, and a \
+             `max.message.bytes` of 65536 more; the rights that a consumer needs are in docs/guide/securing.md",
             names.join(", ")
         ),
     )

@@ -47,7 +47,7 @@ impl Forwarder {
         prefix: TopicPrefix,
     ) -> Result<Self, OutboxError> {
         let brokers = Brokers::new(
-            properties.brokers(),
+            properties,
             "events that are on their way to a retry topic or to the dead letters wait",
         );
         let producer = config.create_with_context(brokers.clone());

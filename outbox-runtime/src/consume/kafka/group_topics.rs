@@ -176,7 +176,7 @@ impl GroupTopics {
     /// If Kafka does not answer.
     pub async fn plan(&self) -> Result<TopicPlan, OutboxError> {
         let admin = self.admin()?;
-        let partitions = admin.partitions().await.map_err(no_answer)?;
+        let partitions = admin.partitions().await.map_err(refused)?;
         let mut cluster = Cluster { partitions, ..Cluster::default() };
         let ours = self.ours_on(&cluster);
         let existing: Vec<&str> =
@@ -216,14 +216,11 @@ impl GroupTopics {
         if missing.is_empty() {
             return Ok(());
         }
-        self.admin()?.create(&missing).await.map_err(|unprepared| match unprepared {
-            Unprepared::NoAnswer(error) => no_answer(error),
-            Unprepared::ForGood(error) => error,
-        })
+        self.admin()?.create(&missing).await.map_err(refused)
     }
 
     fn admin(&self) -> Result<Admin, OutboxError> {
-        let brokers = Brokers::new(self.properties.brokers(), "topics cannot be looked at");
+        let brokers = Brokers::new(&self.properties, "topics cannot be looked at");
         Admin::new(&self.properties, brokers)
     }
 
@@ -266,6 +263,13 @@ impl GroupTopics {
             })
         };
         ours.iter().flat_map(of_topic).collect()
+    }
+}
+
+fn refused(unprepared: Unprepared) -> OutboxError {
+    match unprepared {
+        Unprepared::NoAnswer(error) => no_answer(error),
+        Unprepared::ForGood(error) => error,
     }
 }
 

@@ -91,20 +91,29 @@ impl ConsumerGroups {
         let properties = self.kafka.set_by_user().clone();
         properties.client(|_, _| None)?;
         let asked = self.clone();
-        let lag = aside("outbox-kafka-lag", move || asked.measure(&properties));
+        let brokers = Brokers::new(&properties, "the lag of consumers is not known");
+        let heard = brokers.clone();
+        let lag = aside("outbox-kafka-lag", move || asked.measure(&properties, &brokers));
         lag.await.unwrap_or(Err(KafkaError::Canceled)).map_err(|error| {
+            let why = heard.refusal().unwrap_or_else(|| {
+                "Does a broker answer, and may this user describe the groups and their topics?"
+                    .to_owned()
+            });
             OutboxError::new(
                 ErrorKind::Kafka,
-                "cannot say how far the consumer groups are. Nothing was changed. Does a broker answer, and may this user \
-                 describe the groups and their topics?",
+                format!("cannot say how far the consumer groups are. Nothing was changed. {why}"),
             )
             .with_source(error)
         })
     }
 
-    fn measure(&self, properties: &Properties) -> Result<Vec<GroupLag>, KafkaError> {
-        let any = client(properties, "outbox")?;
-        let partitions = partitions(&any)?;
+    fn measure(
+        &self,
+        properties: &Properties,
+        brokers: &Brokers,
+    ) -> Result<Vec<GroupLag>, KafkaError> {
+        let any = client(properties, brokers, "outbox")?;
+        let partitions = partitions(&any).map_err(|error| brokers.heard_by(&any, error))?;
         // Without the right to see groups, their names come from the topics alone.
         let known = any.fetch_group_list(None, ANSWER_WITHIN).ok();
         let known = known.as_ref().map(|list| list.groups()).unwrap_or_default();
@@ -116,7 +125,7 @@ impl ConsumerGroups {
             if topics.is_empty() || self.group.as_ref().is_some_and(|only| *only != group) {
                 continue;
             }
-            let client = client(properties, &group)?;
+            let client = client(properties, brokers, &group)?;
             for (topic, retry_topics) in topics {
                 let own = behind(&client, &topic, &partitions)?;
                 let mut in_retry_topics = 0;
@@ -137,7 +146,11 @@ impl ConsumerGroups {
     }
 }
 
-fn client(properties: &Properties, group: &str) -> Result<BaseConsumer<Brokers>, KafkaError> {
+fn client(
+    properties: &Properties,
+    brokers: &Brokers,
+    group: &str,
+) -> Result<BaseConsumer<Brokers>, KafkaError> {
     let mut config = config::connection(properties);
     config
         .set("group.id", group)
@@ -145,8 +158,10 @@ fn client(properties: &Properties, group: &str) -> Result<BaseConsumer<Brokers>,
         .set("auto.offset.reset", "earliest")
         .set("isolation.level", "read_committed");
     FETCHING.iter().for_each(|(name, value)| _ = config.set(*name, *value));
-    let brokers = Brokers::new(properties.brokers(), "the lag of consumers is not known");
-    config.create_with_context(brokers)
+    let client: BaseConsumer<Brokers> = config.create_with_context(brokers.clone())?;
+    // A client that is not polled gets no token for OAUTHBEARER.
+    let _ = client.poll(Duration::ZERO);
+    Ok(client)
 }
 
 /// All topics, with their numbers of partitions.

@@ -141,7 +141,8 @@ impl<DB: OutboxDatabase> Consumer<DB> {
     ///
     /// # Errors
     /// If a topic for retries or dead letters is missing and cannot be created, if the inbox's
-    /// table is missing, or if the database refuses the login at the start. Nothing is skipped.
+    /// table is missing, or if, at the start, the database refuses the login, TLS with it fails, or
+    /// the brokers refuse the credentials or the certificate. Nothing is skipped.
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()> + Send,

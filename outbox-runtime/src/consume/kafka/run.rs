@@ -18,7 +18,7 @@ use super::{Consumer, config};
 use crate::consume::maintenance::maintain;
 use crate::consume::worker::{Consumed, GroupWorker, WorkerSettings};
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Client, Properties};
+use crate::kafka::{Brokers, Client, Properties};
 use crate::observe::target;
 use crate::store::OutboxDatabase;
 
@@ -68,8 +68,9 @@ fn subscribed(
     properties: &Properties,
     topics: &[&str],
 ) -> Result<Client<StreamConsumer<Context>>, OutboxError> {
+    let context = Context::new(Brokers::new(properties, "the consumer waits"));
     let client: Client<StreamConsumer<Context>> = Client::new(
-        StreamConsumer::from_config_and_context(config, Context::default())
+        StreamConsumer::from_config_and_context(config, context)
             .map_err(|error| properties.no_client(error))?,
     );
     client.subscribe(topics).map_err(|error| {

@@ -16,7 +16,6 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::Properties;
 use crate::observe::target;
 use crate::store::OutboxDatabase;
-use crate::store::fault::Fault;
 use crate::user_code::Guarded;
 
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -57,8 +56,8 @@ pub(super) async fn topics_found(
 /// Waits until the database has answered for the tables that a consumer writes to.
 ///
 /// # Errors
-/// If one is missing, or the database refuses the login. Later, credentials may be rotated, and a
-/// refusal is waited for.
+/// If one is missing, or the database refuses the login, or TLS with it fails. Later, credentials
+/// may be rotated, and a refusal is waited for.
 pub(super) async fn tables_found<DB: OutboxDatabase, F: Send + Sync>(
     worker: Arc<GroupWorker<DB, F>>,
 ) -> Result<(), OutboxError> {
@@ -67,8 +66,7 @@ pub(super) async fn tables_found<DB: OutboxDatabase, F: Send + Sync>(
         match Guarded::new(Box::pin(look_for_tables(&worker))).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error))
-                if error.kind() == ErrorKind::NotMigrated
-                    || error.fault() == Fault::LoginRefused =>
+                if error.kind() == ErrorKind::NotMigrated || error.fault().is_of_connecting() =>
             {
                 return Err(error);
             }

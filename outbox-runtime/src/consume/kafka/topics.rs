@@ -129,9 +129,9 @@ impl Plan {
     ) -> Result<(), Unprepared> {
         let brokers = self
             .brokers
-            .get_or_insert_with(|| Brokers::new(properties.brokers(), "the consumer waits"));
+            .get_or_insert_with(|| Brokers::new(properties, "the consumer does not start"));
         let admin = Admin::new(properties, brokers.clone()).map_err(Unprepared::ForGood)?;
-        let partitions = admin.partitions().await.map_err(Unprepared::NoAnswer)?;
+        let partitions = admin.partitions().await?;
         let mut cluster = Cluster { partitions, ..Cluster::default() };
         self.note_sources(&cluster);
         let settings = admin.settings(&self.existing(&cluster)).await;
@@ -191,7 +191,8 @@ impl Plan {
                 target: target::CONSUMER,
                 group = self.group,
                 topic,
-                "the topic does not exist (yet): the consumer waits for it, and looks every second. Is its name right?"
+                "the topic does not exist (yet), or this user may not describe it: the consumer waits for it, and looks every second. Is \
+                 its name right?"
             );
         }
         self.awaited = awaited;

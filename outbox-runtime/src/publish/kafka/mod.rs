@@ -127,7 +127,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 impl KafkaPublisher {
     fn from_config(config: ProducerConfig) -> Result<Self, OutboxError> {
         let meaning = "events stay in the outbox, and the relay keeps trying";
-        let brokers = Brokers::new(config.properties.brokers(), meaning);
+        let brokers = Brokers::new(&config.properties, meaning);
         let (stalls, main, alone) = Default::default();
         let publisher = Self { config, brokers, stalls, main, alone };
         // Errors that librdkafka finds in the settings are reported now.

@@ -26,6 +26,8 @@ enum Trouble {
     ReadOnly,
     /// The server refuses the credentials, or has no such database.
     Refused,
+    /// The certificate of the server, or ours, is not accepted.
+    Tls,
     NoTables,
 }
 
@@ -81,15 +83,16 @@ impl Trouble {
         match error.fault() {
             _ if error.kind() == ErrorKind::NotMigrated => Self::NoTables,
             Fault::LoginRefused => Self::Refused,
+            Fault::Tls => Self::Tls,
             Fault::ReadOnly => Self::ReadOnly,
             _ => Self::Away,
         }
     }
 
-    /// A wrong password, a database that does not exist, missing tables: at the start, waiting
-    /// would not change them.
+    /// A wrong password, a database that does not exist, a certificate that is not accepted,
+    /// missing tables: at the start, waiting would not change them.
     fn ends_a_start(self) -> bool {
-        matches!(self, Self::Refused | Self::NoTables)
+        matches!(self, Self::Refused | Self::Tls | Self::NoTables)
     }
 
     fn what_it_means(self) -> &'static str {
@@ -104,6 +107,9 @@ impl Trouble {
             Self::Refused => {
                 "the relay cannot use the database, which refuses its credentials: nothing is lost, it tries again, with \
                  those that the pool has then (`Pool::set_connect_options`)"
+            }
+            Self::Tls => {
+                "the relay cannot use the database, with which TLS fails: nothing is lost, it tries again until it does not"
             }
             Self::NoTables => {
                 "the relay cannot use the database, in which its tables are no more: it tries again until they are back"

@@ -10,7 +10,7 @@ mod stream;
 
 use std::sync::{Arc, OnceLock};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 pub use bulk::{BulkOptions, Resolved};
 pub use filter::DeadLetterFilter;
@@ -29,7 +29,7 @@ use super::topics::{dead_letter_topic, legal, replay_topic};
 use crate::consume::forward::headers;
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{KafkaConfig, Properties, TopicPrefix, aside};
+use crate::kafka::{Brokers, KafkaConfig, Properties, TopicPrefix, aside};
 
 /// The dead letters of a topic and a consumer group.
 ///
@@ -72,6 +72,8 @@ use crate::kafka::{KafkaConfig, Properties, TopicPrefix, aside};
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     properties: Arc<Properties>,
+    /// As the last reader has heard of them.
+    brokers: Brokers,
     /// Topic of the events, by its name on the brokers.
     topic: Arc<str>,
     group: Arc<str>,
@@ -157,6 +159,7 @@ impl DeadLettersBuilder {
         properties.client(|_, _| None)?;
         config::try_out(config::connection(&properties).set("group.id", &group), &properties)?;
         Ok(DeadLetters {
+            brokers: Brokers::new(&properties, "the dead letters cannot be read"),
             properties: Arc::new(properties),
             topic,
             group: group.into(),
@@ -209,9 +212,10 @@ impl DeadLetters {
         let (properties, group) = (Arc::clone(&self.properties), Arc::clone(&self.group));
         let (topic, progress) = (self.dead_letter_topic(), progress.clone());
         let stopper = Stopper::default();
-        let stopped = stopper.flag();
+        let (brokers, stopped) = (self.brokers.clone(), stopper.flag());
         let selected = aside("outbox-kafka-dlt", move || {
-            Reader::connect(&properties, topic, &group, stopped)?.select(&filter, &progress)
+            let reader = Reader::connect(&properties, brokers, (topic, &group), stopped)?;
+            reader.select(&filter, &progress)
         });
         let selected = selected.await.unwrap_or(Err(KafkaError::Canceled));
         selected.map_err(|error| self.failed("read", error))
@@ -377,12 +381,12 @@ impl DeadLetters {
     }
 
     fn failed(&self, what: &str, error: KafkaError) -> OutboxError {
+        let why = self.brokers.refusal().or_else(|| rights(&error).map(str::to_owned));
+        let why = why.unwrap_or_else(|| "does a broker answer?".to_owned());
+        let topic = self.dead_letter_topic();
         OutboxError::new(
             ErrorKind::Kafka,
-            format!(
-                "cannot {what} the dead letters on `{}`: nothing of them is lost. Does a broker answer?",
-                self.dead_letter_topic()
-            ),
+            format!("cannot {what} the dead letters on `{topic}`: nothing of them is lost; {why}"),
         )
         .with_source(error)
     }
@@ -397,4 +401,19 @@ fn made(
     }
     let new = make()?;
     Ok(producer.get_or_init(|| new))
+}
+
+/// What this user may not do.
+fn rights(error: &KafkaError) -> Option<&'static str> {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code()? {
+        Code::TopicAuthorizationFailed => Some(
+            "this user may not read or write a topic of theirs (`kafka-acls.sh --add …`: docs/guide/securing.md has the rights of an \
+             operator)",
+        ),
+        Code::GroupAuthorizationFailed => Some(
+            "this user may not use the group (`kafka-acls.sh --add --operation Read --group …`, see docs/guide/securing.md)",
+        ),
+        _ => None,
+    }
 }

@@ -33,6 +33,7 @@ const PASSED_OVER_FROM: i64 = 5_000;
 /// A consumer that is a member of no group and commits nothing.
 pub(super) struct Reader {
     consumer: BaseConsumer<Brokers>,
+    brokers: Brokers,
     topic: String,
     /// Whether its result is wanted no more.
     stopped: Arc<AtomicBool>,
@@ -63,8 +64,8 @@ enum Next<'m> {
 impl Reader {
     pub(super) fn connect(
         properties: &Properties,
-        topic: String,
-        group: &str,
+        brokers: Brokers,
+        (topic, group): (String, &str),
         stopped: Arc<AtomicBool>,
     ) -> Result<Self, KafkaError> {
         let mut config = config::connection(properties);
@@ -76,8 +77,10 @@ impl Reader {
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true");
         FETCHING.iter().for_each(|(name, value)| _ = config.set(*name, *value));
-        let brokers = Brokers::new(properties.brokers(), "the dead letters cannot be read");
-        Ok(Self { consumer: config.create_with_context(brokers)?, topic, stopped })
+        let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers.clone())?;
+        // A client that is not polled gets no token for OAUTHBEARER.
+        let _ = consumer.poll(Duration::ZERO);
+        Ok(Self { consumer, brokers, topic, stopped })
     }
 
     /// The dead letters that were neither replayed nor discarded, of those that the filter means.
@@ -199,7 +202,9 @@ impl Reader {
 
     /// None if the topic does not exist. All topics are asked for: asking for one may create it.
     fn partitions(&self) -> Result<BTreeSet<i32>, KafkaError> {
-        let metadata = self.consumer.fetch_metadata(None, ANSWER_WITHIN)?;
+        let metadata = self.consumer.fetch_metadata(None, ANSWER_WITHIN);
+        let metadata = metadata.map_err(|error| self.brokers.heard_by(&self.consumer, error))?;
+        self.brokers.answered();
         let found = metadata.topics().iter().find(|found| found.name() == self.topic);
         let partitions = found.into_iter().flat_map(|found| found.partitions());
         Ok(partitions.map(|partition| partition.id()).collect())

@@ -41,8 +41,9 @@ impl DeadLetterStream {
         let (sender, more) = mpsc::channel(AHEAD);
         let (properties, group) = (of.properties.clone(), of.group.clone());
         let (topic, stopped) = (of.dead_letter_topic(), stopper.flag());
+        let brokers = of.brokers.clone();
         drop(aside("outbox-kafka-dlt", move || {
-            let reader = Reader::connect(&properties, topic, &group, stopped);
+            let reader = Reader::connect(&properties, brokers, (topic, &group), stopped);
             let result = reader.and_then(|reader| hand_over(&reader, &selection, &sender));
             let _ = sender.blocking_send(result.map(|()| VecDeque::new()));
         }));
