@@ -2,7 +2,6 @@
 //! after its process was killed is in `outbox-cli/tests/dead_letters_killed.rs`.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::time::{Duration, UNIX_EPOCH};
 
 use outbox::consume::{
@@ -167,7 +166,7 @@ async fn what_was_resolved_is_found_no_more_and_only_what_was_meant_is_replayed(
     assert!(dead_letters.select(all().class("permanent")).await.unwrap().is_empty());
 
     let transient = dead_letters.select(all().class("transient")).await.unwrap();
-    let rate = BulkOptions::new().rate(NonZeroU32::new(1_000_000).unwrap());
+    let rate = BulkOptions::new().rate(1e6);
     let replayed = dead_letters.replay_selected(&transient, rate).await.unwrap();
     assert_eq!(replayed.done, 420);
     let left = dead_letters.select(all()).await.unwrap();

@@ -1,7 +1,6 @@
 //! What is done to many dead letters: they are replayed, or discarded.
 
 use std::collections::HashSet;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -20,13 +19,15 @@ const UNDER_WAY: usize = 1_000;
 const BYTES_UNDER_WAY: usize = 16 << 20;
 /// Time that may be caught up with when dead letters were not ready at theirs.
 const CAUGHT_UP: Duration = Duration::from_millis(50);
+/// Pause of the lowest rate.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Places that are returned of those that were left out.
 const PLACES: usize = 100;
 
 /// How many dead letters are replayed or discarded.
 #[derive(Debug, Clone, Default)]
 pub struct BulkOptions {
-    rate: Option<NonZeroU32>,
+    rate: Option<f64>,
     progress: Progress,
 }
 
@@ -37,10 +38,10 @@ impl BulkOptions {
         Self::default()
     }
 
-    /// Most dead letters in a second. Default: as many as Kafka takes. Handlers that are slow, or
-    /// that call others, want a rate.
+    /// Most dead letters in a second, more than 0. Default: as many as Kafka takes. Handlers that
+    /// are slow, or that call others, want a rate.
     #[must_use]
-    pub fn rate(mut self, per_second: NonZeroU32) -> Self {
+    pub fn rate(mut self, per_second: f64) -> Self {
         self.rate = Some(per_second);
         self
     }
@@ -98,9 +99,10 @@ impl<'a> Bulk<'a> {
     }
 
     pub(super) async fn run(mut self, selection: &Selection) -> Result<Resolved, OutboxError> {
+        let pace = Pace::new(self.options.rate)?;
         self.options.progress.expect(selection.len());
         let mut letters = self.of.read(selection);
-        let mut result = self.begin_all(&mut letters).await;
+        let mut result = self.begin_all(&mut letters, pace).await;
         // What was sent is marked, whatever happened to others.
         while !self.running.is_empty() {
             let ended = self.one_ends().await;
@@ -113,8 +115,11 @@ impl<'a> Bulk<'a> {
         Ok(self.resolved)
     }
 
-    async fn begin_all(&mut self, letters: &mut DeadLetterStream) -> Result<(), OutboxError> {
-        let mut pace = Pace::new(self.options.rate);
+    async fn begin_all(
+        &mut self,
+        letters: &mut DeadLetterStream,
+        mut pace: Pace,
+    ) -> Result<(), OutboxError> {
         while let Some(letter) = letters.next().await? {
             if self.action == Action::Replay && letter.payload_left_out.is_some() {
                 self.leave_out(&letter);
@@ -168,7 +173,7 @@ impl<'a> Bulk<'a> {
         }
         result?;
         self.resolved.done += 1;
-        self.options.progress.done_more(1);
+        self.options.progress.add(1);
         Ok(())
     }
 
@@ -177,7 +182,7 @@ impl<'a> Bulk<'a> {
         if self.resolved.places_left_out.len() < PLACES {
             self.resolved.places_left_out.push(letter.id());
         }
-        self.options.progress.done_more(1);
+        self.options.progress.add(1);
     }
 
     fn stopped(&self, selection: &Selection, error: OutboxError) -> OutboxError {
@@ -202,9 +207,19 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: Option<NonZeroU32>) -> Self {
-        let every = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.get());
-        Self { every, next: None }
+    fn new(rate: Option<f64>) -> Result<Self, OutboxError> {
+        let every = match rate {
+            None => Duration::ZERO,
+            Some(rate) if rate > 0.0 && !rate.is_nan() => {
+                Duration::try_from_secs_f64(1.0 / rate).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE)
+            }
+            Some(rate) => {
+                return Err(OutboxError::config(format!(
+                    "{rate} dead letters in a second is no rate: it must be more than 0. Nothing was done"
+                )));
+            }
+        };
+        Ok(Self { every, next: None })
     }
 
     async fn wait(&mut self) {
@@ -237,16 +252,27 @@ mod tests {
 
     #[test]
     fn a_rate_is_kept_however_high_it_is() {
-        for rate in [1, 50, 30_000] {
-            let mut pace = Pace::new(NonZeroU32::new(rate));
-            let seconds = time_of(&mut pace, Instant::now(), rate * 2 + 1).as_secs_f64();
-            assert!((1.99..=2.01).contains(&seconds), "{rate}/s: twice that took {seconds} s");
+        for (rate, count) in [(0.01, 1), (1.0, 2), (50.0, 100), (30_000.0, 60_000)] {
+            let mut pace = Pace::new(Some(rate)).unwrap();
+            let seconds = time_of(&mut pace, Instant::now(), count + 1).as_secs_f64();
+            let expected = f64::from(count) / rate;
+            assert!((0.99..=1.01).contains(&(seconds / expected)), "{rate}/s: {seconds} s");
         }
     }
 
     #[test]
+    fn what_is_no_rate_is_refused_and_the_lowest_one_has_a_pause() {
+        for wrong in [0.0, -1.0, f64::NAN] {
+            let error = Pace::new(Some(wrong)).map(|pace| pace.every).unwrap_err();
+            assert!(error.to_string().contains("Nothing was done"), "{error}");
+        }
+        assert_eq!(Pace::new(Some(1e-300)).unwrap().every, LONGEST_PAUSE);
+        assert_eq!(Pace::new(Some(f64::INFINITY)).unwrap().every, Duration::ZERO);
+    }
+
+    #[test]
     fn what_was_not_ready_in_time_does_not_come_all_at_once() {
-        let mut pace = Pace::new(NonZeroU32::new(100));
+        let mut pace = Pace::new(Some(100.0)).unwrap();
         let begun = Instant::now();
         assert_eq!(time_of(&mut pace, begun, 1), Duration::ZERO);
         let later = time_of(&mut pace, begun + Duration::from_secs(60), 101);

@@ -21,6 +21,19 @@ impl Progress {
         Self::default()
     }
 
+    /// Nothing done yet, of this many.
+    #[must_use]
+    pub fn of(total: u64) -> Self {
+        let progress = Self::new();
+        progress.expect(total);
+        progress
+    }
+
+    /// Counts more as done.
+    pub fn add(&self, more: u64) {
+        self.0.done.fetch_add(more, Ordering::Relaxed);
+    }
+
     /// Number of messages or dead letters that are done.
     #[must_use]
     pub fn done(&self) -> u64 {
@@ -35,10 +48,6 @@ impl Progress {
 
     pub(super) fn expect(&self, more: u64) {
         self.0.total.fetch_add(more, Ordering::Relaxed);
-    }
-
-    pub(super) fn done_more(&self, more: u64) {
-        self.0.done.fetch_add(more, Ordering::Relaxed);
     }
 
     /// Offsets without a message, as those of transactions, count as done.

@@ -119,7 +119,7 @@ impl Reader {
             } else if !seen.is_mark && id.offset < end && filter.matches(id, &seen) {
                 selection.insert(id);
             }
-            progress.done_more(1);
+            progress.add(1);
             if id.offset + 1 >= end {
                 ends.remove(&id.partition);
             }
