@@ -38,6 +38,11 @@ pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
     Ok(ports)
 }
 
+/// Whether no program listens on a port.
+pub(crate) fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
 /// Random enough to keep apart processes which choose at the same time.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0)

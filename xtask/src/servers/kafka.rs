@@ -63,7 +63,17 @@ impl Kafka {
     /// A program is missing, the download fails, or the server does not start; the message has the
     /// end of its log.
     pub fn start(dir: &Path, options: KafkaOptions) -> Result<Self, Error> {
-        let [port, controller_port] = net::free_ports()?;
+        Self::start_on(None, dir, options)
+    }
+
+    /// Starts it on a port of the caller's choice.
+    pub(crate) fn start_on(
+        port: Option<u16>,
+        dir: &Path,
+        options: KafkaOptions,
+    ) -> Result<Self, Error> {
+        let [free, controller_port] = net::free_ports()?;
+        let port = port.unwrap_or(free);
         let node = Node {
             role: first_node(port, controller_port),
             port,

@@ -101,11 +101,22 @@ impl Postgres {
     /// A program is missing, the download fails, or the server does not start; the message has the
     /// end of its log.
     pub fn start(version: PgVersion, dir: &Path, options: PgOptions) -> Result<Self, Error> {
+        Self::start_on(None, version, dir, options)
+    }
+
+    /// Starts it on a port of the caller's choice.
+    pub(crate) fn start_on(
+        port: Option<u16>,
+        version: PgVersion,
+        dir: &Path,
+        options: PgOptions,
+    ) -> Result<Self, Error> {
         let fetched = fetch(version)?;
         create_dir_all(dir)?;
         let user = User::instead_of_root()?;
         let Place { home, parent, elsewhere } = Place::find(user, fetched, dir)?;
-        let [port] = net::free_ports()?;
+        let [free] = net::free_ports()?;
+        let port = port.unwrap_or(free);
         let mut server = Self {
             version,
             options,
