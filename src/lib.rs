@@ -118,7 +118,9 @@ pub use outbox_runtime::kafka;
 pub use outbox_runtime::{ErrorKind, OutboxError, is_conflict, observe, testing};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc(inline)]
-pub use outbox_runtime::{Outbox, OutboxBuilder, OutboxDatabase, OutboxTx, Relay, RelayBuilder};
+pub use outbox_runtime::{
+    MemoryBudget, Outbox, OutboxBuilder, OutboxDatabase, OutboxTx, Relay, RelayBuilder,
+};
 
 /// What the macros expand to. Not for you: it changes without notice.
 #[doc(hidden)]

@@ -43,7 +43,7 @@ pub use outbox_event::{
 pub use error::{ErrorKind, OutboxError, is_conflict};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
-pub use relay::{Relay, RelayBuilder};
+pub use relay::{MemoryBudget, Relay, RelayBuilder};
 pub use store::admin::{DiscardedEvent, ParkedEvent, Replay};
 pub use store::inbox::{InboxStats, WaitingKeys};
 pub use store::migrate::{AppliedMigration, Direction, Migrate, MigrationStatus, MigrationStep};

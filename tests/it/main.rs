@@ -9,6 +9,7 @@ mod support;
 
 mod cancellation;
 mod commits;
+mod compatible_servers;
 mod consume;
 mod consume_db;
 mod consume_dead_letters;
@@ -51,6 +52,7 @@ mod reclaiming;
 mod shutdown;
 mod sizes;
 mod store_conformance;
+mod tenants;
 mod testkit;
 mod testkit_handlers;
 mod tombstones;

@@ -15,7 +15,7 @@ use crate::support::{self, eventually, kafka, migrated};
 use outbox::codec::Json;
 use outbox::event::EventDescriptor;
 use outbox::kafka::KafkaConfig;
-use outbox::{DomainEvent, Outbox};
+use outbox::{DomainEvent, MemoryBudget, Outbox};
 use rdkafka::Message as _;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -261,9 +261,15 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
         [Sized::new(stuck, format!("s{key}"), n, 10), Sized::new(free, format!("f{key}"), n, 10)]
     });
     commit(&outbox, of_both).await;
-    let publisher = kafka_publisher_of(&brokers);
-    let relay = new_relay(&outbox, publisher).retry_parked(Duration::from_secs(1));
-    let relay = RunningRelay::start(relay);
+    let (publisher, budget) = (kafka_publisher_of(&brokers), MemoryBudget::new(1024 * 1024));
+    let relay = new_relay(&outbox, publisher.clone()).retry_parked(Duration::from_secs(1));
+    let relay = RunningRelay::start(relay.shared_memory(&budget));
+    // Another tenant of the process, on the same producer.
+    let (pool, _directory_of_another) = support::sqlite(4).await;
+    let another = migrated(Outbox::new(pool)).await;
+    let of_another = topic(&brokers, 3, &[]).await;
+    let relay_of_another =
+        RunningRelay::start(new_relay(&another, publisher).shared_memory(&budget));
 
     log.until_it_says(&[
         "WARN",
@@ -272,6 +278,14 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
         "min.insync.replicas",
     ])
     .await;
+    commit(&another, (1..=500).map(|n| Sized::new(of_another, (n % 10).to_string(), n, 10))).await;
+    until_settled(&another).await;
+    assert_eq!(another.status().await.unwrap().parked, 0);
+    let of_another = first_occurrences(&brokers, of_another.topic).await;
+    assert_eq!(of_another.values().map(Vec::len).sum::<usize>(), 500);
+    assert!(of_another.values().all(|numbers| numbers.is_sorted()), "{of_another:?}");
+    relay_of_another.stop().await;
+
     until_settled(&outbox).await;
     let in_order = |keys: &BTreeMap<String, Vec<usize>>| {
         assert_eq!(keys.len(), 50);

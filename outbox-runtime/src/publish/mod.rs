@@ -6,6 +6,7 @@ pub mod kafka;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::error::OutboxError;
 use crate::record::{Lane, StoredEvent};
@@ -51,6 +52,13 @@ pub trait Publisher: Send + Sync + 'static {
     ///   any other;
     /// - when the future is dropped, what is still queued is not sent if that can be avoided.
     fn publish(&self, batch: Batch<'_>) -> impl Future<Output = Vec<DeliveryReport>> + Send;
+}
+
+/// For relays that share a publisher: those of several outboxes in a process.
+impl<P: Publisher> Publisher for Arc<P> {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
+        (**self).publish(batch).await
+    }
 }
 
 /// Events of one lane that a relay gives to a [`Publisher`] at once.

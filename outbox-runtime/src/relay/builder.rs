@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Relay;
+use super::memory::{Memory, MemoryBudget};
 use super::settings::Settings;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
@@ -90,7 +91,15 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
     /// twice the largest event.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
-        self.settings.memory = bytes.max(1024 * 1024);
+        self.settings.memory = MemoryBudget::new(bytes);
+        self
+    }
+
+    /// The same for this relay and the others that are built with `budget`, in place of
+    /// [`memory`](Self::memory). Default: each relay has a budget of its own.
+    #[must_use]
+    pub fn shared_memory(mut self, budget: &MemoryBudget) -> Self {
+        self.settings.memory = budget.clone();
         self
     }
 
@@ -149,6 +158,7 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
         let Self { outbox, publisher, settings } = self;
         let longest_turn = within(settings.lease * 3, SHORTEST_TURN_LIMIT, LONGEST_TURN_LIMIT);
         let heartbeat = Heartbeat::new(longest_turn);
-        Relay { outbox, publisher, reader, settings, heartbeat }
+        let memory = Memory::new(&settings.memory);
+        Relay { outbox, publisher, reader, settings, memory, heartbeat }
     }
 }

@@ -15,8 +15,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 pub use builder::RelayBuilder;
+pub use memory::MemoryBudget;
 
-use engine::Engine;
+use engine::{Engine, Parts};
+use memory::Memory;
 use settings::Settings;
 
 use crate::error::OutboxError;
@@ -65,6 +67,7 @@ pub struct Relay<DB: OutboxDatabase, P, R = <DB as sealed::Database>::LaneStore>
     publisher: P,
     reader: R,
     settings: Settings,
+    memory: Memory,
     heartbeat: Heartbeat,
 }
 
@@ -89,9 +92,10 @@ impl<DB: OutboxDatabase, P: Publisher, R: LaneStore> Relay<DB, P, R> {
     /// for new credentials ([`Pool::set_connect_options`](sqlx::Pool::set_connect_options)) and for
     /// the end of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
-        let Self { outbox, publisher, reader, settings, heartbeat } = self;
+        let Self { outbox, publisher, reader, settings, memory, heartbeat } = self;
         let helpers = || helpers(&outbox, settings.clone());
-        let engine = Engine::new(reader, publisher, settings.clone(), heartbeat, Share::Fair);
+        let parts = Parts { reader, publisher, memory, heartbeat };
+        let engine = Engine::new(parts, settings.clone(), Share::Fair);
         // On the heap: its 20 KB would be part of the future of each caller.
         let result = Box::pin(engine.run(&outbox.core().doorbell, helpers, shutdown)).await;
         if let Err(error) = &result {
@@ -109,8 +113,9 @@ impl<DB: OutboxDatabase, P: Publisher, R: LaneStore> Relay<DB, P, R> {
     /// another relay holds lanes: the error names that relay, the lanes, and until when it holds
     /// them.
     pub async fn drain(self) -> Result<u64, OutboxError> {
-        let Self { publisher, reader, settings, heartbeat, .. } = self;
-        Box::pin(Engine::new(reader, publisher, settings, heartbeat, Share::All).drain()).await
+        let Self { publisher, reader, settings, memory, heartbeat, .. } = self;
+        let parts = Parts { reader, publisher, memory, heartbeat };
+        Box::pin(Engine::new(parts, settings, Share::All).drain()).await
     }
 }
 

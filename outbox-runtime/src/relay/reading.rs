@@ -161,12 +161,16 @@ impl Learnt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::memory::MemoryBudget;
 
     const MIB: u64 = 1024 * 1024;
     const LEASE: Duration = Duration::from_secs(8);
 
     fn reading() -> (Reading, Memory) {
-        (Reading::new(Bounds { rows: 1_500, bytes: MIB }, 64 * MIB), Memory::new(64 * MIB))
+        (
+            Reading::new(Bounds { rows: 1_500, bytes: MIB }, 64 * MIB),
+            Memory::new(&MemoryBudget::new(64 * MIB)),
+        )
     }
 
     fn all() -> Vec<(usize, u32)> {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use super::memory::MemoryBudget;
+
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) poll_interval: Duration,
     pub(super) lease: Duration,
     pub(super) batch_rows: u32,
     pub(super) batch_bytes: u64,
-    pub(super) memory: u64,
+    pub(super) memory: MemoryBudget,
     pub(super) drain_timeout: Duration,
     pub(super) park_after: u32,
     pub(super) retry_parked: Duration,
@@ -22,7 +24,7 @@ impl Default for Settings {
             lease: Duration::from_secs(5),
             batch_rows: 1_500,
             batch_bytes: 1024 * 1024,
-            memory: 64 * 1024 * 1024,
+            memory: MemoryBudget::new(64 * 1024 * 1024),
             drain_timeout: Duration::from_secs(10),
             park_after: 5,
             retry_parked: Duration::from_secs(30),

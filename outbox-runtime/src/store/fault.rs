@@ -9,6 +9,8 @@ pub(crate) enum Fault {
     /// There is no such column, function or type: the tables are of another version than the
     /// statement.
     MissingColumn,
+    /// The server says that it does not support what the statement asks for.
+    Unsupported,
     /// A conflict with a concurrent transaction. The same transaction may succeed when it runs
     /// again.
     Conflict,

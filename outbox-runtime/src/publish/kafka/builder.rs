@@ -1,9 +1,12 @@
 //! The settings of a publisher.
 
+use std::sync::Arc;
+
 use super::KafkaPublisher;
 use super::config::ProducerConfig;
+use super::{Deployment, Producers};
 use crate::error::OutboxError;
-use crate::kafka::KafkaConfig;
+use crate::kafka::{KafkaConfig, TopicPrefix};
 
 /// The settings of a [`KafkaPublisher`].
 #[derive(Debug)]
@@ -77,6 +80,9 @@ impl KafkaPublisherBuilder {
     /// a property or its value, or if a property would break a guarantee: the error says which.
     pub fn build(self) -> Result<KafkaPublisher, OutboxError> {
         let Self { source, topic_prefix, kafka } = self;
-        KafkaPublisher::from_config(ProducerConfig::checked(&kafka, source, &topic_prefix)?)
+        let deployment =
+            Deployment { source: source.into(), prefix: TopicPrefix::new(&topic_prefix)? };
+        let producers = Producers::start(ProducerConfig::checked(&kafka)?)?;
+        Ok(KafkaPublisher { producers: Arc::new(producers), deployment })
     }
 }

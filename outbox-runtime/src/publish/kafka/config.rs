@@ -4,7 +4,7 @@
 use rdkafka::ClientConfig;
 
 use crate::error::OutboxError;
-use crate::kafka::{KafkaConfig, Properties, TopicPrefix};
+use crate::kafka::{KafkaConfig, Properties};
 
 /// Ours, in librdkafka's names. All may be overridden but those in [`refusal`].
 const DEFAULTS: &[(&str, &str)] = &[
@@ -19,6 +19,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
+    // Relays bound what they send by its bytes. librdkafka's 100,000 are fewer than the relays of
+    // many tenants send, of which one whose topic takes nothing would then hold up the others.
+    ("queue.buffering.max.messages", "10000000"),
     // Time for which a broker waits for replicas before it answers with an error. Until then it
     // answers nothing else on the connection: with librdkafka's 30 s, one partition holds up all
     // others of its broker.
@@ -39,25 +42,18 @@ const STATISTICS: &str = "statistics.interval.ms";
 const EVERY_SECOND: &str = "1000";
 
 pub(super) struct ProducerConfig {
-    pub(super) source: String,
-    pub(super) prefix: TopicPrefix,
     pub(super) properties: Properties,
     pub(super) client: ClientConfig,
 }
 
 impl ProducerConfig {
-    pub(super) fn checked(
-        kafka: &KafkaConfig,
-        source: String,
-        topic_prefix: &str,
-    ) -> Result<Self, OutboxError> {
-        let prefix = TopicPrefix::new(topic_prefix)?;
+    pub(super) fn checked(kafka: &KafkaConfig) -> Result<Self, OutboxError> {
         let properties = kafka.set_by_user().or(DEFAULTS);
         let mut client = properties.client(refusal)?;
         // Only this publisher reads them. With rarer ones, a partition that has just acknowledged
         // would look stalled.
         client.set(STATISTICS, EVERY_SECOND);
-        Ok(Self { source, prefix, properties, client })
+        Ok(Self { properties, client })
     }
 }
 

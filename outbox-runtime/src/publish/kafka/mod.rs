@@ -22,7 +22,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::OutboxError;
-use crate::kafka::Brokers;
+use crate::kafka::{Brokers, TopicPrefix};
 use crate::observe::target;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::producer::Producer;
@@ -61,11 +61,49 @@ use crate::record::StoredEvent;
 /// | `partitioner` | `murmur2_random`; `random` and `consistent_random`, which spreads events with an empty key, are refused |
 /// | `compression.type` | `lz4` |
 /// | `linger.ms` | `2` |
+/// | `queue.buffering.max.messages` | `10000000`: the relays' memory is the bound |
 /// | `request.timeout.ms` | `5000` |
 /// | `topic.metadata.propagation.max.ms` | `5000` |
 /// | `topic.metadata.refresh.interval.ms` | `10000` |
 /// | `reconnect.backoff.max.ms` | `2000` |
+///
+/// # Several relays
+/// A clone shares the producers, and so their connections, threads and buffers: give one to the
+/// relay of each outbox in a process, for example of each tenant. Each may have a source and a topic
+/// prefix of its own:
+///
+/// ```no_run
+/// # fn example(
+/// #     shop: outbox::Outbox<sqlx::Postgres>, office: outbox::Outbox<sqlx::Postgres>,
+/// # ) -> Result<(), outbox::OutboxError> {
+/// use outbox::Relay;
+/// use outbox::publish::kafka::KafkaPublisher;
+///
+/// let kafka = KafkaPublisher::new("localhost:9092")?;
+/// let relay = Relay::new(shop, kafka.clone().with_source("/tenants/shop"));
+/// let other = Relay::new(office, kafka.with_topic_prefix("office-")?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// If the future of one relay's `run` is dropped before its end, the producer forgets all that it
+/// has not sent. The other relays send theirs again, and some of it may arrive twice.
+#[derive(Clone)]
 pub struct KafkaPublisher {
+    producers: Arc<Producers>,
+    deployment: Deployment,
+}
+
+/// What a publisher adds to the events of its outbox.
+#[derive(Clone)]
+struct Deployment {
+    /// The `ce_source` of the events.
+    source: Arc<str>,
+    prefix: TopicPrefix,
+}
+
+/// The producers, which any number of publishers share.
+struct Producers {
     config: ProducerConfig,
     brokers: Brokers,
     /// The topics that take nothing.
@@ -125,27 +163,49 @@ impl Current {
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl KafkaPublisher {
-    fn from_config(config: ProducerConfig) -> Result<Self, OutboxError> {
+    /// This publisher with another [source](KafkaPublisherBuilder::source). It shares the producers
+    /// of those that it was cloned from.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<String>) -> Self {
+        self.deployment.source = source.into().into();
+        self
+    }
+
+    /// This publisher with another [topic prefix](KafkaPublisherBuilder::topic_prefix). It shares
+    /// the producers of those that it was cloned from.
+    ///
+    /// # Errors
+    /// If no topic can begin with the prefix.
+    pub fn with_topic_prefix(mut self, prefix: impl Into<String>) -> Result<Self, OutboxError> {
+        self.deployment.prefix = TopicPrefix::new(&prefix.into())?;
+        Ok(self)
+    }
+}
+
+impl Producers {
+    fn start(config: ProducerConfig) -> Result<Self, OutboxError> {
         let meaning = "events stay in the outbox, and the relay keeps trying";
         let brokers = Brokers::new(&config.properties, meaning);
         let (stalls, main, alone) = Default::default();
-        let publisher = Self { config, brokers, stalls, main, alone };
+        let producers = Self { config, brokers, stalls, main, alone };
         // Errors that librdkafka finds in the settings are reported now.
-        publisher.main.get(|| publisher.start_main())?;
-        Ok(publisher)
+        producers.main()?;
+        Ok(producers)
     }
 
-    fn start_main(&self) -> Result<Producer, OutboxError> {
-        self.start(&self.config.client)
+    fn main(&self) -> Result<Arc<Producer>, OutboxError> {
+        self.main.get(|| self.new_producer(&self.config.client))
     }
 
-    fn start_alone(&self) -> Result<Producer, OutboxError> {
-        let mut config = self.config.client.clone();
-        config.set("batch.num.messages", "1").set("linger.ms", "0");
-        self.start(&config)
+    fn alone(&self) -> Result<Arc<Producer>, OutboxError> {
+        self.alone.get(|| {
+            let mut config = self.config.client.clone();
+            config.set("batch.num.messages", "1").set("linger.ms", "0");
+            self.new_producer(&config)
+        })
     }
 
-    fn start(&self, config: &ClientConfig) -> Result<Producer, OutboxError> {
+    fn new_producer(&self, config: &ClientConfig) -> Result<Producer, OutboxError> {
         Producer::start(config, self.brokers.clone(), Arc::clone(&self.stalls))
             .map_err(|error| self.config.properties.no_client(error))
     }
@@ -163,19 +223,19 @@ impl Publisher for KafkaPublisher {
 impl KafkaPublisher {
     /// By its name on the brokers.
     fn topic_of<'e>(&self, event: &'e StoredEvent) -> Cow<'e, str> {
-        self.config.prefix.on_brokers(&event.record.topic)
+        self.deployment.prefix.on_brokers(&event.record.topic)
     }
 
     async fn publish_together(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
-        let now = Instant::now();
+        let (stalls, now) = (&*self.producers.stalls, Instant::now());
         let refused = events.iter().enumerate().find_map(|(place, event)| {
-            Some((place, errors::stalled(&self.topic_of(event), &self.stalls, now)?))
+            Some((place, errors::stalled(&self.topic_of(event), stalls, now)?))
         });
         let to_send = refused.as_ref().map_or(events, |(place, _)| &events[..*place]);
         let mut reports = Vec::with_capacity(events.len());
         if !to_send.is_empty() {
-            match self.main.get(|| self.start_main()) {
-                Ok(producer) => reports = producer.publish(to_send, &self.config).await,
+            match self.producers.main() {
+                Ok(producer) => reports = producer.publish(to_send, &self.deployment).await,
                 Err(error) => reports.push(DeliveryReport::Refused(error)),
             }
         }
@@ -187,15 +247,16 @@ impl KafkaPublisher {
     }
 
     async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
-        let (topic, now) = (self.topic_of(event), Instant::now());
-        if let Some(refused) = errors::stalled(&topic, &self.stalls, now)
-            && !self.stalls.may_try(&topic, now)
+        let (topic, stalls, now) = (self.topic_of(event), &self.producers.stalls, Instant::now());
+        if let Some(refused) = errors::stalled(&topic, stalls, now)
+            && !stalls.may_try(&topic, now)
         {
             return refused;
         }
-        match self.alone.get(|| self.start_alone()) {
+        match self.producers.alone() {
             Ok(producer) => {
-                let mut reports = producer.publish(std::slice::from_ref(event), &self.config).await;
+                let event = std::slice::from_ref(event);
+                let mut reports = producer.publish(event, &self.deployment).await;
                 reports.pop().unwrap_or(DeliveryReport::NotSent)
             }
             Err(error) => DeliveryReport::Refused(error),
@@ -206,8 +267,9 @@ impl KafkaPublisher {
 impl std::fmt::Debug for KafkaPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KafkaPublisher")
-            .field("brokers", &self.config.properties.brokers())
-            .field("topic_prefix", &self.config.prefix)
+            .field("brokers", &self.producers.config.properties.brokers())
+            .field("source", &self.deployment.source)
+            .field("topic_prefix", &self.deployment.prefix)
             .finish_non_exhaustive()
     }
 }

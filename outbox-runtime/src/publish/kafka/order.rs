@@ -9,6 +9,7 @@
 //! with the broker at a time. That costs one more round trip for the first events of a key, and
 //! none later.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
@@ -16,7 +17,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::reports::Ack;
-use crate::record::{EventRecord, StoredEvent};
+use crate::kafka::TopicPrefix;
+use crate::record::EventRecord;
 
 /// Time after an acknowledgement during which a partition is believed to know the producer. A
 /// broker forgets a producer after `producer.id.expiration.ms` without a record, and when the topic
@@ -39,9 +41,18 @@ struct Topic {
     acknowledged: HashMap<i32, Instant>,
 }
 
+/// An event, and where it goes.
+pub(super) struct Addressed<'e> {
+    pub(super) record: &'e EventRecord,
+    /// The topic's name on the brokers. Publishers with other prefixes share the producer.
+    pub(super) topic: Cow<'e, str>,
+    /// `None` for an event without a key, which has no order to keep.
+    key: Option<Key>,
+}
+
 /// The hashes of an event's key.
 #[derive(Clone, Copy)]
-pub(super) struct Key {
+struct Key {
     /// That of the topic and the key.
     key: u64,
     /// That of these and the partition that the event names.
@@ -49,23 +60,27 @@ pub(super) struct Key {
 }
 
 impl Established {
-    /// The hashes of an event's key, for the other methods. `None` for an event without a key,
-    /// which has no order to keep.
-    pub(super) fn key(&self, record: &EventRecord) -> Option<Key> {
-        let hash = |partition| {
-            record.key.as_ref().map(|key| self.hasher.hash_one((&*record.topic, key, partition)))
-        };
-        let key = hash(None)?;
-        let with_partition = if record.partition.is_some() { hash(record.partition)? } else { key };
-        Some(Key { key, with_partition })
+    /// What the other methods need of an event.
+    pub(super) fn addressed<'e>(
+        &self,
+        record: &'e EventRecord,
+        prefix: &TopicPrefix,
+    ) -> Addressed<'e> {
+        let topic = prefix.on_brokers(&record.topic);
+        let key = record.key.as_deref().map(|key| {
+            let hash = |partition: Option<i32>| self.hasher.hash_one((&*topic, key, partition));
+            let key = hash(None);
+            let named = record.partition.is_some();
+            Key { key, with_partition: if named { hash(record.partition) } else { key } }
+        });
+        Addressed { record, topic, key }
     }
 
     /// Splits events, given by their indexes, into those that can be sent now and those that must
     /// wait until an earlier one of their key is acknowledged. At least one can be sent.
     pub(super) fn part(
         &self,
-        events: &[StoredEvent],
-        keys: &[Option<Key>],
+        events: &[Addressed<'_>],
         places: Vec<usize>,
     ) -> (Vec<usize>, Vec<usize>) {
         let now = Instant::now();
@@ -75,8 +90,8 @@ impl Established {
         let mut chosen = HashMap::<_, _, AsTheyAre>::default();
         let mut held = HashSet::<_, AsTheyAre>::default();
         places.into_iter().partition(|place| {
-            let record = &events[*place].record;
-            let Some(Key { key, with_partition }) = keys[*place] else { return true };
+            let Addressed { record, topic, key } = &events[*place];
+            let Some(Key { key, with_partition }) = *key else { return true };
             if held.contains(&key) {
                 return false;
             }
@@ -89,7 +104,7 @@ impl Established {
                 // one.
                 Entry::Occupied(before) if *before.get() != record.partition => false,
                 Entry::Occupied(_) => {
-                    topics.get(&*record.topic).is_some_and(|topic| topic.knows(with_partition, now))
+                    topics.get(&**topic).is_some_and(|topic| topic.knows(with_partition, now))
                 }
             };
             if !now {
@@ -100,20 +115,16 @@ impl Established {
     }
 
     /// Records acknowledgements.
-    pub(super) fn note<'a>(
-        &self,
-        acknowledged: impl Iterator<Item = (&'a StoredEvent, Option<Key>, Ack)>,
-    ) {
+    pub(super) fn note<'a>(&self, acknowledged: impl Iterator<Item = (&'a Addressed<'a>, Ack)>) {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        for (event, key, ack) in acknowledged {
-            let name = &event.record.topic;
+        for (Addressed { topic: name, key, .. }, ack) in acknowledged {
             let topic = match topics.get_mut(&**name) {
                 Some(topic) => topic,
                 None => topics.entry(name.to_string()).or_default(),
             };
             let last = topic.acknowledged.entry(ack.partition).or_insert(ack.at);
             *last = ack.at.max(*last);
-            if let Some(Key { with_partition, .. }) = key {
+            if let Some(Key { with_partition, .. }) = *key {
                 if topic.keys.len() >= MOST_KEYS && !topic.keys.contains_key(&with_partition) {
                     topic.keys.clear();
                 }
@@ -157,31 +168,26 @@ impl Hasher for AsItIs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Lane;
 
-    fn event(key: Option<&str>) -> StoredEvent {
-        let record = EventRecord::of_key(key);
-        StoredEvent {
-            lane: Lane::of(record.key.as_deref(), record.id),
-            seq: 1,
-            record,
-            unreadable: None,
-        }
+    fn to<'e>(
+        established: &Established,
+        events: &'e [EventRecord],
+        prefix: &TopicPrefix,
+    ) -> Vec<Addressed<'e>> {
+        events.iter().map(|event| established.addressed(event, prefix)).collect()
     }
 
     #[test]
     fn a_second_event_of_a_key_waits_until_its_partition_has_acknowledged_and_again_after_a_silence()
      {
         let established = Established::default();
-        let events = [Some("a"), Some("b"), Some("a"), None, None, Some("b")].map(event);
+        let keys = [Some("a"), Some("b"), Some("a"), None, None, Some("b")];
+        let (events, none) = (keys.map(EventRecord::of_key), TopicPrefix::default());
         let all = || (0..events.len()).collect::<Vec<_>>();
-        let keys = |established: &Established| {
-            events.iter().map(|event| established.key(&event.record)).collect::<Vec<_>>()
-        };
-        let part = |established: &Established| established.part(&events, &keys(established), all());
+        let part =
+            |established: &Established| established.part(&to(established, &events, &none), all());
         let note = |established: &Established, i: usize, ack| {
-            let key = established.key(&events[i].record);
-            established.note([(&events[i], key, ack)].into_iter());
+            established.note([(&established.addressed(&events[i], &none), ack)].into_iter());
         };
         assert_eq!(part(&established), (vec![0, 1, 3, 4], vec![2, 5]));
         let ack = |at| Ack { partition: 3, at };
@@ -193,5 +199,16 @@ mod tests {
         let silent = Established::default();
         note(&silent, 0, ack(long_ago));
         assert_eq!(part(&silent), (vec![0, 1, 3, 4], vec![2, 5]));
+    }
+    #[test]
+    fn a_topic_of_another_prefix_is_another_topic() {
+        let (established, events) =
+            (Established::default(), ["a", "a"].map(|key| EventRecord::of_key(Some(key))));
+        let prefixes = ["shop-", "office-"].map(|prefix| TopicPrefix::new(prefix).unwrap());
+        let ack = Ack { partition: 3, at: Instant::now() };
+        established.note([(&established.addressed(&events[0], &prefixes[0]), ack)].into_iter());
+        let part = |prefix| established.part(&to(&established, &events, prefix), vec![0, 1]);
+        assert_eq!(part(&prefixes[0]), (vec![0, 1], vec![]));
+        assert_eq!(part(&prefixes[1]), (vec![0], vec![1]), "nothing of it was acknowledged");
     }
 }

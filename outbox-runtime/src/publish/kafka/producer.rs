@@ -15,13 +15,12 @@ use rdkafka::producer::{
 };
 use rdkafka::{ClientConfig, Message as _, Statistics};
 
-use super::config::ProducerConfig;
-use super::order::Established;
+use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
 use super::stalls::{Progress, Stalls};
 use crate::kafka::{self, Brokers, LONGEST_NAME, aside};
 use crate::publish::headers::message_headers;
-use crate::record::{EventRecord, StoredEvent};
+use crate::record::EventRecord;
 
 pub(super) struct Producer {
     /// The client; taken when this is dropped.
@@ -79,19 +78,18 @@ impl Producer {
     /// sending: brokers delete old records by it, and refuse records of the future.
     pub(super) async fn send(
         self: &Arc<Self>,
-        event: &StoredEvent,
+        event: &Addressed<'_>,
         slot: usize,
-        config: &ProducerConfig,
+        source: &str,
     ) -> Result<(), KafkaError> {
         let Some(client) = &self.client else { return Err(KafkaError::Canceled) };
-        let record = &event.record;
-        let topic = config.prefix.on_brokers(&record.topic);
+        let Addressed { record, topic, .. } = event;
         if topic.len() > LONGEST_NAME {
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::InvalidTopic));
         }
-        let headers = kafka_headers(record, &config.source);
+        let headers = kafka_headers(record, source);
         let mut message: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(&topic, slot).headers(headers);
+            BaseRecord::with_opaque_to(topic, slot).headers(headers);
         message.key = record.key.as_deref();
         message.payload = record.payload.as_deref();
         message.partition = record.partition;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::config::ProducerConfig;
+use super::Deployment;
 use super::errors::Refused;
+use super::order::Addressed;
 use super::producer::Producer;
 use super::reports::{Ack, Outcome};
 use crate::publish::DeliveryReport;
@@ -23,17 +24,18 @@ impl Producer {
     pub(super) async fn publish(
         self: &Arc<Self>,
         events: &[StoredEvent],
-        config: &ProducerConfig,
+        deployment: &Deployment,
     ) -> Vec<DeliveryReport> {
         let sending = Sending::begin(self, events.len());
-        let keys: Vec<_> = events.iter().map(|event| self.established.key(&event.record)).collect();
+        let addressed = |event| self.established.addressed(event, &deployment.prefix);
+        let events: Vec<_> = events.iter().map(|event| addressed(&event.record)).collect();
         let mut waiting: Vec<usize> = (0..events.len()).collect();
         while !waiting.is_empty() {
-            let (now, later) = self.established.part(events, &keys, waiting);
-            let sent = self.send_all(events, &now, &sending, config).await;
+            let (now, later) = self.established.part(&events, waiting);
+            let sent = self.send_all(&events, &now, &sending, &deployment.source).await;
             let delivered = sending.reported().await;
             let acknowledged = sending.acknowledged().into_iter();
-            self.established.note(acknowledged.map(|(i, ack)| (&events[i], keys[i], ack)));
+            self.established.note(acknowledged.map(|(i, ack)| (&events[i], ack)));
             if !sent || !delivered {
                 break;
             }
@@ -41,15 +43,15 @@ impl Producer {
         }
         let outcomes = sending.finish();
         let fatal = self.fatal_error().map(|(code, _)| code);
-        let reports = outcomes.into_iter().zip(events).map(|(outcome, event)| {
-            let topic = config.prefix.on_brokers(&event.record.topic);
+        let reports = outcomes.into_iter().zip(&events).map(|(outcome, event)| {
+            let Addressed { record, topic, .. } = event;
             match outcome {
                 Some(Ok(ack)) => {
-                    self.stalls.delivered(&topic, ack.partition);
+                    self.stalls.delivered(topic, ack.partition);
                     DeliveryReport::Delivered
                 }
                 Some(Err(error)) => {
-                    let refused = Refused { event: &event.record, topic: &topic };
+                    let refused = Refused { event: record, topic };
                     refused.report(error, fatal, &self.stalls)
                 }
                 None => DeliveryReport::NotSent,
@@ -61,17 +63,17 @@ impl Producer {
     /// Returns `false` if an event could not be sent; those behind it were not sent either.
     async fn send_all(
         self: &Arc<Self>,
-        events: &[StoredEvent],
+        events: &[Addressed<'_>],
         places: &[usize],
         sending: &Sending<'_>,
-        config: &ProducerConfig,
+        source: &str,
     ) -> bool {
         for (sent, place) in places.iter().enumerate() {
             if sent % SENDS_PER_YIELD == SENDS_PER_YIELD - 1 {
                 tokio::task::yield_now().await;
             }
             let slot = sending.open(*place);
-            if let Err(error) = self.send(&events[*place], slot, config).await {
+            if let Err(error) = self.send(&events[*place], slot, source).await {
                 self.reports.set(slot, Err(error));
                 return false;
             }

@@ -55,7 +55,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
                 failpoint("after-save");
                 self.saved(progress.into_iter().zip(held).collect(), saved);
             }
-            Answer::Released(released) => self.send_released(released),
+            Answer::Released(released, _reserved) => self.send_released(released),
             Answer::Settled(lease, settled, left) => self.settled(lease, settled, left),
             Answer::NotSettled(lease, settled, error) => self.not_settled(lease, settled, &error),
             Answer::GaveBack => failpoint("after-giving-lanes"),

@@ -11,6 +11,7 @@ use crate::error::OutboxError;
 use crate::publish::Publisher;
 use crate::record::{KeyDigest, LANES};
 use crate::relay::lane::HeldLane;
+use crate::relay::memory::Held;
 use crate::store::{KnownParked, LaneBatch, LaneRead, LaneStore, Lease, Retry, Share};
 
 /// Longest time between two claims. A relay that joins or leaves may be unable to call the others;
@@ -124,6 +125,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             return None;
         }
         let bytes = self.room_for_released()?;
+        let reserved = self.memory.reserve(bytes, true).unwrap_or_default();
         self.releasing.look = false;
         self.has_read = false;
         let unpaused = self.held().filter(|lane| !lane.is_paused());
@@ -137,7 +139,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         }
         self.call(move |mut store| async move {
             let released = store.released(&held, retry).await;
-            (store, released.map(Answer::Released))
+            (store, released.map(|released| Answer::Released(released, reserved)))
         })
     }
 
@@ -146,10 +148,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             return None;
         }
         self.poll_if_due(now);
-        let asks = self.reading.plan(self.lanes_to_read(), &self.memory);
-        if asks.is_empty() {
-            return None;
-        }
+        let (asks, reserved) = self.plan_read()?;
         let reads = self.reads_of(&asks);
         self.is_reading = true;
         self.has_read = true;
@@ -159,6 +158,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             rings: self.rings,
             begun: now,
             parked: [const { None }; LANES],
+            _reserved: reserved,
         };
         let asks_parked = self.of_each_lane(|lane| lane.parked.asks());
         self.call(move |mut store| async move {
@@ -170,6 +170,22 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             let read = read.await;
             (store, read)
         })
+    }
+
+    /// What to read now, and the memory for it. `None`: nothing.
+    fn plan_read(&self) -> Option<(Vec<Ask>, Held)> {
+        let wanting = self.lanes_to_read();
+        loop {
+            let asks = self.reading.plan(wanting.clone(), &self.memory);
+            let bytes = asks.iter().map(|ask| ask.bytes).sum();
+            if asks.is_empty() {
+                return None;
+            }
+            // Otherwise a relay that shares the budget has taken the room at this moment.
+            if let Some(reserved) = self.memory.reserve(bytes, asks.len() == 1) {
+                return Some((asks, reserved));
+            }
+        }
     }
 
     fn poll_if_due(&mut self, now: Instant) {

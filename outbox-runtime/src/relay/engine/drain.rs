@@ -69,7 +69,11 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             } else if self.held().all(|lane| lane.is_quiet(self.rings)) {
                 return Ok(());
             } else {
-                sleep_until(self.next_due(false)).await;
+                let due = self.next_due(false);
+                tokio::select! {
+                    () = self.memory.room_again() => {}
+                    () = sleep_until(due) => {}
+                }
             }
         }
     }

@@ -76,6 +76,14 @@ pub(super) struct Engine<S: LaneStore, P> {
     pauses: Vec<Pause>,
 }
 
+/// What an engine works with.
+pub(super) struct Parts<S, P> {
+    pub(super) reader: S,
+    pub(super) publisher: P,
+    pub(super) memory: Memory,
+    pub(super) heartbeat: Heartbeat,
+}
+
 /// A call of the database: it returns the store, and the answer.
 type Call<S> = Pin<Box<dyn Future<Output = Answered<S>> + Send>>;
 type Answered<S> = (S, Result<Answer<<S as LaneStore>::Cursor>, OutboxError>);
@@ -84,7 +92,8 @@ enum Answer<C> {
     Claimed(Claimed<C>),
     Read(Vec<LaneBatch<C>>, Box<Asked>),
     Saved(Vec<Progress<C>>, Vec<Vec<Held>>, Saved),
-    Released(Vec<Released>),
+    /// With the memory that was reserved for them.
+    Released(Vec<Released>, Held),
     Settled(Lease, RetryResult, Option<bool>),
     NotSettled(Lease, RetryResult, OutboxError),
     GaveBack,
@@ -98,6 +107,8 @@ struct Asked {
     begun: Instant,
     /// For lanes with too many parked keys to hold in memory: which keys of the batch are parked.
     parked: [Option<KnownParked>; LANES],
+    /// Memory that is reserved for what comes.
+    _reserved: Held,
 }
 
 /// What was sent.
@@ -107,26 +118,21 @@ enum Sent<C> {
 }
 
 impl<S: LaneStore, P: Publisher> Engine<S, P> {
-    pub(super) fn new(
-        store: S,
-        publisher: P,
-        settings: Settings,
-        heartbeat: Heartbeat,
-        share: Share,
-    ) -> Self {
+    pub(super) fn new(parts: Parts<S, P>, settings: Settings, share: Share) -> Self {
+        let Parts { reader, publisher, memory, heartbeat } = parts;
         let bounds = Bounds { rows: settings.batch_rows, bytes: settings.batch_bytes };
         let now = Instant::now();
         Self {
             publisher: Arc::new(publisher),
             share,
-            store: Some(store),
+            store: Some(reader),
             database: Database::new(),
             lanes: [const { None }; LANES],
             holds: 0,
             abandoned: [0; LANES],
             sending: JoinSet::new(),
-            memory: Memory::new(settings.memory),
-            reading: Reading::new(bounds, settings.memory),
+            reading: Reading::new(bounds, memory.most()),
+            memory,
             is_reading: false,
             has_read: false,
             rings: 0,

@@ -100,6 +100,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             Some(sent) = self.sending.join_next(), if !self.sending.is_empty() => Event::Sent(sent),
             () = doorbell.rung_for_lanes(), if !self.stopping => Event::RungForLanes,
             () = doorbell.rung_here(), if !self.stopping => Event::RungForEvents,
+            () = self.memory.room_again() => Event::Due,
             () = sleep_until(due) => Event::Due,
         }
     }

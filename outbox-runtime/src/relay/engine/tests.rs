@@ -82,7 +82,9 @@ fn event(seq: i64, key: &str) -> StoredEvent {
 
 fn engine(reader: Reader, kafka: &MemoryPublisher) -> Engine<Reader, MemoryPublisher> {
     let heartbeat = Heartbeat::new(Duration::from_secs(5));
-    Engine::new(reader, kafka.clone(), Settings::default(), heartbeat, Share::All)
+    let settings = Settings::default();
+    let (publisher, memory) = (kafka.clone(), Memory::new(&settings.memory));
+    Engine::new(Parts { reader, publisher, memory, heartbeat }, settings, Share::All)
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ pub(crate) fn of(error: &PgDatabaseError) -> Fault {
         "25006" => Fault::ReadOnly,
         // feature_not_supported: a standby refuses so to begin a transaction that is to write.
         "0A000" if error.message().contains("recovery") => Fault::ReadOnly,
+        "0A000" => Fault::Unsupported,
         // in_failed_sql_transaction
         "25P02" => Fault::Aborted,
         // insufficient_privilege

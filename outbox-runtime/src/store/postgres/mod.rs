@@ -15,6 +15,7 @@ mod pause;
 mod protocol_model;
 mod reclaim;
 mod schema;
+mod server;
 mod status;
 mod wakeup;
 mod write;

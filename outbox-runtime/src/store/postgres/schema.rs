@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Executor, PgConnection, PgPool, Postgres};
 
-use super::{connection, status};
+use super::{connection, server, status};
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::migrate::{
     AppliedMigration, AppliedRow, Direction, Migrate, Migration, MigrationStatus, MigrationStep,
@@ -49,7 +49,16 @@ impl Schema for Postgres {
         all: &'static [Migration],
         which: Migrate,
     ) -> Result<Vec<MigrationStep>, OutboxError> {
-        migrate_if_needed(pool, names, all, which).await.map_err(OutboxError::migration)
+        match migrate_if_needed(pool, names, all, which).await {
+            // A server that is not Postgres may refuse any statement.
+            Err(error) => {
+                if let Some(sqlx::Error::Database(_)) = error.as_sqlx_error() {
+                    server::refuse_if_unsupported(pool).await?;
+                }
+                Err(OutboxError::migration(error))
+            }
+            migrated => migrated,
+        }
     }
 
     async fn plan_migration(
@@ -101,6 +110,9 @@ async fn migrate_if_needed(
     tx.rollback().await?;
     if steps.is_empty() {
         return Ok(steps);
+    }
+    if which.direction() == Direction::Up {
+        server::refuse_if_unsupported(pool).await?;
     }
     let mut tx = connection::begin(pool).await?;
     tx.execute(SETTINGS).await?;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
+use super::server;
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{KeyDigest, Lane};
 use crate::store::error::StoreError;
@@ -47,6 +48,8 @@ pub struct PgLaneStore {
     pool: PgPool,
     /// Whether `names` already has the schema.
     located: bool,
+    /// Whether the server was found to be one on which reading can rest.
+    supported: bool,
     /// `None` during a call, and after one that failed.
     connection: Option<PgConnection>,
     /// Id of the server's process at its other end: always the same, unless a transaction pooler is
@@ -68,6 +71,7 @@ impl Database for Postgres {
         PgLaneStore {
             pool: pool.clone(),
             located: false,
+            supported: false,
             connection: None,
             backend: 0,
             floors: FloorIndex::default(),
@@ -93,9 +97,12 @@ impl PgLaneStore {
         }
         let connect = async {
             let mut connection = connection::connect(&self.pool).await?;
+            let mut another = connection::connect(&self.pool).await?;
+            if !self.supported {
+                server::check(&mut connection, &mut another).await?;
+            }
             let backend = backend(&mut connection).await?;
             // Checked before anything is left in a session that is not ours alone.
-            let mut another = connection::connect(&self.pool).await?;
             if self::backend(&mut another).await? == backend
                 || self::backend(&mut connection).await? != backend
             {
@@ -107,6 +114,7 @@ impl PgLaneStore {
         };
         let (connection, backend) = in_time(CONNECT_TIMEOUT, connect).await?;
         self.backend = backend;
+        self.supported = true;
         Ok(connection)
     }
 
