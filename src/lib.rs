@@ -183,9 +183,10 @@ pub mod admin {
 
     #[doc(inline)]
     pub use outbox_runtime::{
-        AppliedMigration, Direction, DiscardedEvent, InboxStats, LANES, Lane, LaneStatus, Migrate,
-        MigrationStatus, MigrationStep, ParkedEvent, ParkedFilter, ParkedGroup, ParkedGrouping,
-        Pause, PauseScope, RelayStatus, Replay, Status, WaitingKeys,
+        AppliedMigration, Direction, DiscardedEvent, EventCopy, EventFilter, EventState,
+        FoundEvent, GroupEvent, GroupState, InboxStats, LANES, Lane, LaneStatus, ListedEvent,
+        Migrate, MigrationStatus, MigrationStep, ParkedEvent, ParkedFilter, ParkedGroup,
+        ParkedGrouping, Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status, WaitingKeys,
     };
 }
 

@@ -44,7 +44,10 @@ pub use error::{ErrorKind, OutboxError, is_conflict};
 pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{MemoryBudget, Relay, RelayBuilder};
-pub use store::admin::{DiscardedEvent, ParkedEvent, Replay};
+pub use store::admin::{DiscardedEvent, ParkedEvent, Replay, ReplayPlan};
+pub use store::events::{
+    EventCopy, EventFilter, EventState, FoundEvent, GroupEvent, GroupState, ListedEvent,
+};
 pub use store::inbox::{InboxStats, WaitingKeys};
 pub use store::migrate::{AppliedMigration, Direction, Migrate, MigrationStatus, MigrationStep};
 pub use store::parked_filter::{ParkedFilter, ParkedGroup, ParkedGrouping};

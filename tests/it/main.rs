@@ -23,6 +23,7 @@ mod dead_letters;
 mod deployments;
 mod emit_limits;
 mod enums;
+mod events;
 mod examples;
 mod faults;
 mod handlers;

@@ -9,7 +9,7 @@ use crate::support::consumers::{
 use crate::support::relays::{RunningRelay, new_relay, until_parked_count};
 use crate::support::topics::create_topic;
 use crate::support::{self, OrderCreated, POSTGRES, commit, eventually, within_a_minute};
-use outbox::admin::Replay;
+use outbox::admin::{EventFilter, PauseScope, Replay};
 use outbox::consume::{EventContext, HandlerOptions, LaterEvents, handler_fn};
 use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
 use outbox::{Outbox, OutboxError, OutboxTx};
@@ -84,6 +84,14 @@ async fn operates(outbox: Outbox<Postgres>, admin: PgPool) -> Result<(), OutboxE
     outbox.parked(10).await?;
     outbox.release_all_parked().await?;
     outbox.discard_parked(Uuid::now_v7()).await?;
+    outbox.migration_status().await?;
+    outbox.pause(&PauseScope::All, "a test", "test").await?;
+    outbox.resume(&PauseScope::Topic("orders".to_owned())).await?;
+    outbox.resume(&PauseScope::All).await?;
+    outbox.find_event(Uuid::now_v7()).await?;
+    outbox.groups_of_event(Uuid::now_v7()).await?;
+    outbox.list_events(&EventFilter::all(), None, 10).await?;
+    outbox.plan_replay(&Replay::all()).await?;
     outbox.replay(Replay::all()).await.map(drop)
 }
 

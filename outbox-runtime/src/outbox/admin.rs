@@ -7,7 +7,7 @@ use super::deadline::{ANSWER_WITHIN, in_time};
 use crate::durations::{LONGEST_KEEPING, within};
 use crate::error::OutboxError;
 use crate::store::OutboxDatabase;
-use crate::store::admin::Replay;
+use crate::store::admin::{Replay, ReplayPlan};
 use crate::store::status::Status;
 use crate::store::tx_options::TxOptions;
 
@@ -84,6 +84,46 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// If the database refuses, or its tables are missing.
     pub async fn replay(&self, which: Replay) -> Result<u64, OutboxError> {
         let replayed = DB::replay(self.pool(), &self.core().names, &which).await?;
+        self.ring();
+        Ok(replayed)
+    }
+
+    /// Chooses what a [`replay`](Self::replay) would publish again, and publishes nothing: for a
+    /// preview, or for a replay at a rate, a part at a time by
+    /// [`replay_next`](Self::replay_next).
+    ///
+    /// # Errors
+    /// If there are more than [`ReplayPlan::MOST`] events. If the database refuses, or its tables
+    /// are missing.
+    pub async fn plan_replay(&self, which: &Replay) -> Result<ReplayPlan, OutboxError> {
+        let core = self.core();
+        let rows = DB::to_replay(&core.pool, &core.names, which, ReplayPlan::MOST + 1).await?;
+        if rows.len() > ReplayPlan::MOST as usize {
+            return Err(OutboxError::config(format!(
+                "more than {} events would be replayed, and none was. Narrow them down by topic, key, name or time, or replay \
+                 all of them in one transaction by `outbox.replay(…)`",
+                ReplayPlan::MOST
+            )));
+        }
+        Ok(ReplayPlan::new(rows))
+    }
+
+    /// Publishes the next events of a plan again, at most `most` (and never more than 10,000), in
+    /// one transaction. Returns their number, without those that were parked or reclaimed
+    /// meanwhile; the plan then is past them.
+    ///
+    /// # Errors
+    /// If the database refuses, or its tables are missing. The plan is where it was.
+    pub async fn replay_next(&self, plan: &mut ReplayPlan, most: u32) -> Result<u64, OutboxError> {
+        const AT_ONCE: u32 = 10_000;
+        let core = self.core();
+        let rows = plan.next(most.min(AT_ONCE) as usize);
+        let passed = rows.len();
+        if passed == 0 {
+            return Ok(0);
+        }
+        let replayed = DB::replay_rows(&core.pool, &core.names, rows).await?;
+        plan.passed(passed);
         self.ring();
         Ok(replayed)
     }

@@ -3,6 +3,7 @@
 mod admin;
 pub(crate) mod core;
 mod deadline;
+mod events;
 mod inbox;
 mod migrating;
 mod parked;

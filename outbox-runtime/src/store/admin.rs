@@ -104,6 +104,9 @@ pub(super) fn at(micros: i64) -> SystemTime {
 pub struct Replay {
     pub(crate) ids: Option<Vec<Uuid>>,
     pub(crate) topic: Option<String>,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) name: Option<String>,
+    pub(crate) after: i64,
     pub(crate) from: Option<SystemTime>,
     pub(crate) until: Option<SystemTime>,
 }
@@ -114,6 +117,11 @@ impl Replay {
     #[must_use]
     pub fn all() -> Self {
         Self::default()
+    }
+
+    /// The lane of all events that it means. `None`: they may be in any.
+    pub(crate) fn lane(&self) -> Option<i16> {
+        self.key.as_ref().map(|key| Lane::of(Some(key), Uuid::nil()).number())
     }
 
     /// Only these, even if they were [discarded](crate::Outbox::discard_parked).
@@ -130,6 +138,28 @@ impl Replay {
         self
     }
 
+    /// Only those with this key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Only those with this name on the wire.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Only those with numbers above this one: [`ReplayPlan::position`] of a replay that was
+    /// interrupted.
+    #[must_use]
+    pub fn after(mut self, seq: i64) -> Self {
+        self.after = seq;
+        self
+    }
+
     /// Only those that occurred then or later.
     #[must_use]
     pub fn occurred_from(mut self, from: SystemTime) -> Self {
@@ -142,5 +172,53 @@ impl Replay {
     pub fn occurred_before(mut self, until: SystemTime) -> Self {
         self.until = Some(until);
         self
+    }
+}
+
+/// The events of a replay that is made a part at a time.
+#[derive(Debug, Clone)]
+pub struct ReplayPlan {
+    rows: std::vec::IntoIter<(Lane, i64)>,
+    position: i64,
+}
+
+impl ReplayPlan {
+    /// Most events of a plan. It holds 16 bytes of each.
+    pub const MOST: u32 = 1_000_000;
+
+    pub(crate) fn new(rows: Vec<(Lane, i64)>) -> Self {
+        Self { rows: rows.into_iter(), position: 0 }
+    }
+
+    /// Number of events that are left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether no event is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() == 0
+    }
+
+    /// Number in the outbox's sequence of the last event that was replayed; 0 before the first. A
+    /// replay that was interrupted continues [after](Replay::after) it.
+    #[must_use]
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// The next rows.
+    pub(crate) fn next(&self, most: usize) -> &[(Lane, i64)] {
+        let rows = self.rows.as_slice();
+        &rows[..most.min(rows.len())]
+    }
+
+    /// Records that so many of the next rows are replayed.
+    pub(crate) fn passed(&mut self, rows: usize) {
+        if let Some((_, seq)) = rows.checked_sub(1).and_then(|last| self.rows.nth(last)) {
+            self.position = seq;
+        }
     }
 }

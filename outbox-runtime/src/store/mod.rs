@@ -8,6 +8,7 @@ pub(crate) mod begun;
 pub(crate) mod databases;
 pub(crate) mod doubt;
 pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod fault;
 mod headers;
 pub(crate) mod inbox;
@@ -60,6 +61,7 @@ pub(crate) mod sealed {
     use super::admin::{DiscardedEvent, ParkedEvent, Replay};
     use super::doubt::Doubt;
     use super::error::StoreError;
+    use super::events::{EventCopy, EventFilter, GroupEvent, ListedEvent};
     use super::inbox::{
         GroupKey, InboxStats, QueueHead, QueuePosition, QueuedEvent, StoredMessage, WaitingKeys,
     };
@@ -77,7 +79,16 @@ pub(crate) mod sealed {
 
     /// All that a database offers.
     pub trait Database:
-        Schema + EventWriter + Inbox + Admin + Monitor + ParkedAdmin + Pausing + Wakeup + Inspect
+        Schema
+        + EventWriter
+        + Inbox
+        + Admin
+        + Lookup
+        + Monitor
+        + ParkedAdmin
+        + Pausing
+        + Wakeup
+        + Inspect
     {
         /// How a relay reads the outbox.
         type LaneStore: LaneStore;
@@ -271,12 +282,61 @@ pub(crate) mod sealed {
             retention: Duration,
         ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-        /// Inserts retained events again.
+        /// Inserts retained events again, all in one transaction.
         fn replay(
             pool: &Pool<Self>,
             names: &Names,
             which: &Replay,
         ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+        /// The rows that [`replay`](Self::replay) would insert again, by their numbers, at most
+        /// `limit`.
+        fn to_replay(
+            pool: &Pool<Self>,
+            names: &Names,
+            which: &Replay,
+            limit: u32,
+        ) -> impl Future<Output = Result<Vec<(Lane, i64)>, StoreError>> + Send;
+
+        /// Inserts these rows again, unless they are parked or gone, and returns how many it did.
+        fn replay_rows(
+            pool: &Pool<Self>,
+            names: &Names,
+            rows: &[(Lane, i64)],
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    }
+
+    /// Where an event is.
+    pub trait Lookup: sqlx::Database {
+        /// The newest events that are meant, with numbers below `before`.
+        fn list_events(
+            pool: &Pool<Self>,
+            names: &Names,
+            filter: &EventFilter,
+            before: Option<i64>,
+            limit: u32,
+        ) -> impl Future<Output = Result<Vec<ListedEvent>, StoreError>> + Send;
+
+        /// The rows of an event in order, and what the last of them has.
+        fn copies(
+            pool: &Pool<Self>,
+            names: &Names,
+            id: Uuid,
+        ) -> impl Future<Output = Result<(Vec<EventCopy>, Option<StoredEvent>), StoreError>> + Send;
+
+        /// When the event was given up.
+        fn discarded_as(
+            pool: &Pool<Self>,
+            names: &Names,
+            id: Uuid,
+        ) -> impl Future<Output = Result<Vec<DiscardedEvent>, StoreError>> + Send;
+
+        /// What consumer groups know of an event.
+        fn groups_of(
+            pool: &Pool<Self>,
+            names: &Names,
+            id: Uuid,
+        ) -> impl Future<Output = Result<Vec<GroupEvent>, StoreError>> + Send;
     }
 
     /// How far the relays are.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgPool, Postgres};
+use sqlx::{PgPool, Postgres, SqlStr};
 
 use super::fragments::fill;
 use super::{connection, reclaim};
+use crate::record::Lane;
 use crate::store::admin::Replay;
 use crate::store::begun::Begun;
 use crate::store::error::StoreError;
@@ -15,26 +16,33 @@ use crate::store::sealed::Admin;
 use crate::store::tx_options::{Isolation, TxOptions};
 
 /// If an event is retained several times, because it was replayed before, the first copy.
-const REPLAY: &str = "\
-with once as (
-  select distinct on (e.id) e.lane, e.seq
-  from {event} e join {cursors} l on l.lane = e.lane
-  where pg_visible_in_snapshot(e.xid, l.prev)
-    and ($1::uuid[] is null or e.id = any ($1)) and ($2::text is null or e.topic = $2)
-    and ($3::timestamptz is null or e.occurred_at >= $3) and ($4::timestamptz is null or e.occurred_at < $4)
-    and not exists (select from {parked} p where p.id = e.id)
-    and ($1 is not null or not exists (select from {discarded} d where d.id = e.id))
-  order by e.id, e.seq),
+const ONCE: &str = "\
+select distinct on (e.id) e.lane, e.seq
+from {event} e join {cursors} l on l.lane = e.lane
+where pg_visible_in_snapshot(e.xid, l.prev)
+  and ($1::uuid[] is null or e.id = any ($1)) and ($2::text is null or e.topic = $2)
+  and ($3::timestamptz is null or e.occurred_at >= $3) and ($4::timestamptz is null or e.occurred_at < $4)
+  and ($5::bytea is null or e.key = $5) and ($6::smallint is null or e.lane = $6)
+  and ($7::text is null or e.name = $7) and ($8::bigint = 0 or e.seq > $8)
+  and not exists (select from {parked} p where p.id = e.id)
+  and ($1 is not null or not exists (select from {discarded} d where d.id = e.id))
+order by e.id, e.seq";
+
+/// Copies the rows `once`. The new ones are above all others, so they are not found again.
+const COPY: &str = "\
 replayed as (
   insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
                        kafka_partition)
   select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
          e.kafka_partition
   from once join {event} e on e.lane = once.lane and e.seq = once.seq
+  where not exists (select from {parked} p where p.id = e.id)
   order by e.seq
   returning id),
 taken_back as (delete from {discarded} d using replayed where d.id = replayed.id)
 select count(*) from replayed";
+
+const TO_REPLAY: &str = "select once.lane, once.seq from ({once}) once order by once.seq limit $9";
 
 const OTHERS_IF_UNUSED: &str = "\
 select n.nspname || '.' || left(e.relname, -length('event'))
@@ -69,18 +77,69 @@ impl Admin for Postgres {
     }
 
     async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, StoreError> {
-        // Copying all retained events takes longer than other statements.
-        const WITHIN: Duration = Duration::from_secs(600);
-        let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
-        let mut tx = Begun::on(pool, Some(connection::begin_statement(options))).await?;
-        let replayed: i64 = sqlx::query_scalar(fill(names, REPLAY))
+        let mut tx = Begun::on(pool, Some(begin_of_replay())).await?;
+        let statement = format!("with once as ({ONCE}), {COPY}");
+        let replayed = sqlx::query_scalar(fill(names, &statement))
             .bind(which.ids.as_deref())
             .bind(which.topic.as_deref())
             .bind(which.from.map(OffsetDateTime::from))
             .bind(which.until.map(OffsetDateTime::from))
+            .bind(which.key.as_deref())
+            .bind(which.lane())
+            .bind(which.name.as_deref())
+            .bind(which.after);
+        let replayed: i64 = replayed.fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(replayed.unsigned_abs())
+    }
+
+    async fn to_replay(
+        pool: &PgPool,
+        names: &Names,
+        which: &Replay,
+        limit: u32,
+    ) -> Result<Vec<(Lane, i64)>, StoreError> {
+        let mut tx = Begun::on(pool, Some(begin_of_replay())).await?;
+        let rows: Vec<(i16, i64)> = sqlx::query_as(fill(names, &TO_REPLAY.replace("{once}", ONCE)))
+            .bind(which.ids.as_deref())
+            .bind(which.topic.as_deref())
+            .bind(which.from.map(OffsetDateTime::from))
+            .bind(which.until.map(OffsetDateTime::from))
+            .bind(which.key.as_deref())
+            .bind(which.lane())
+            .bind(which.name.as_deref())
+            .bind(which.after)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.rollback().await?;
+        Ok(rows.into_iter().map(|(lane, seq)| (Lane::from_number(lane), seq)).collect())
+    }
+
+    async fn replay_rows(
+        pool: &PgPool,
+        names: &Names,
+        rows: &[(Lane, i64)],
+    ) -> Result<u64, StoreError> {
+        let (lanes, seqs): (Vec<i16>, Vec<i64>) =
+            rows.iter().map(|(lane, seq)| (lane.number(), *seq)).unzip();
+        let statement = format!(
+            "with once as (select * from unnest($1::smallint[], $2::bigint[]) as once (lane, seq)), {COPY}"
+        );
+        let mut tx = connection::begin(pool).await?;
+        let replayed: i64 = sqlx::query_scalar(fill(names, &statement))
+            .bind(lanes)
+            .bind(seqs)
             .fetch_one(&mut *tx)
             .await?;
         tx.commit().await?;
         Ok(replayed.unsigned_abs())
     }
+}
+
+/// Reading or copying all retained events takes longer than other statements.
+fn begin_of_replay() -> SqlStr {
+    const WITHIN: Duration = Duration::from_secs(600);
+    let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
+    connection::begin_statement(options)
 }

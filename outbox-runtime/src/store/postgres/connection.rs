@@ -202,6 +202,13 @@ pub(super) async fn begin_reading(pool: &PgPool) -> Result<Begun<Postgres>, sqlx
     Begun::on(pool, Some(sql(statement))).await
 }
 
+/// Begins a transaction that reads whole tables.
+pub(super) async fn begin_scanning(pool: &PgPool) -> Result<Begun<Postgres>, sqlx::Error> {
+    let statement =
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; {}", limited(STATEMENT_TIMEOUT));
+    Begun::on(pool, Some(sql(statement))).await
+}
+
 /// The planner's part of [`SETTINGS`], for one transaction on another connection.
 pub(super) const BY_INDEX: &str = "\
 set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off; \

@@ -4,6 +4,7 @@ mod admin;
 mod compact;
 mod connection;
 mod event_row;
+mod events;
 pub(super) mod fault;
 mod fragments;
 mod inbox;

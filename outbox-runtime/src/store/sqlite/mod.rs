@@ -4,6 +4,7 @@
 mod admin;
 mod clock;
 mod event_row;
+mod events;
 pub(super) mod fault;
 mod inbox;
 mod inspect;
