@@ -1,107 +1,116 @@
-//! Command-line arguments.
+//! The options that all commands have, and how the arguments are parsed.
+//!
+//! An option counts before a variable of the environment, and that before the file: see
+//! `settings.rs`. The options of a single command, too, may come from a variable or the file: those
+//! that its arguments declare with `env`. `OUTBOX_RELAY_LEASE` is `lease` in the table `[relay]`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use outbox::OutboxError;
-use outbox::consume::{self, DeadLetterId};
-use outbox::kafka::KafkaConfig;
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-/// Operates an outbox and its consumers.
+use crate::commands::Command;
+use crate::failure::Failure;
+use crate::file::{self, File};
+use crate::output::{Color, Format};
+use crate::settings::Settings;
+use crate::values;
+
+/// Operates a transactional outbox: its tables, relays, parked events and dead letters
+///
+/// The exit code is 0 for success, 1 if something failed, 2 for wrong arguments, 3 if a condition
+/// that was asked about is true, 69 if the database or Kafka does not answer, and 78 if a setting is
+/// wrong.
 #[derive(Debug, Parser)]
-#[command(name = "outbox", version)]
+#[command(name = "outbox", version, max_term_width = 100)]
 pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
     #[command(subcommand)]
     pub command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// What a consumer group gave up: list, show, replay or discard it
-    #[command(subcommand)]
-    DeadLetters(DeadLetters),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DeadLetters {
-    /// List those that were neither replayed nor discarded, oldest first in each partition
-    List {
-        #[command(flatten)]
-        target: Target,
-        /// Everything that is known of each, as one JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print everything that is known of some: the error, headers and payload
-    Show {
-        #[command(flatten)]
-        target: Target,
-        /// Where they are, as `list` prints it
-        #[arg(required = true, value_name = "PARTITION:OFFSET")]
-        ids: Vec<DeadLetterId>,
-    },
-    /// Have the group handle some again, and no other group
-    ///
-    /// They go to the topic `<prefix><topic>.<group>.retry.0`, which the group's consumers read, in
-    /// the order given here. Each is tried as often as a new event, and handled once. They have no
-    /// order with the later events of their keys, which may be handled already.
-    Replay {
-        #[command(flatten)]
-        target: Target,
-        #[command(flatten)]
-        which: Which,
-    },
-    /// Give some up for good
-    ///
-    /// They are no longer listed, and are deleted when Kafka's retention ends.
-    Discard {
-        #[command(flatten)]
-        target: Target,
-        #[command(flatten)]
-        which: Which,
-        /// Needed with `--all`
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-/// Whose dead letters.
+/// Options of all commands. Their values are taken from `Settings`, which knows the variables and
+/// the file as well.
 #[derive(Debug, Args)]
-pub struct Target {
-    /// The brokers, as HOST:PORT, separated by commas
-    #[arg(long, env = "KAFKA_BROKERS", value_parser = NonEmptyStringValueParser::new())]
-    pub brokers: String,
-    /// The topic of the events themselves, without the deployment's prefix
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub topic: String,
-    /// The deployment's topic prefix, if it has one
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub topic_prefix: String,
-    /// The consumer group that gave them up
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub group: String,
-    /// A property of librdkafka that says how to reach the brokers, such as
-    /// `security.protocol=ssl`; several are allowed
-    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = PropertyParser)]
+#[command(next_help_heading = "Options of all commands")]
+pub struct Global {
+    /// The database of the outbox: postgres://… or sqlite:… [env: OUTBOX_DATABASE_URL, DATABASE_URL,
+    /// PGHOST and the other variables of libpq]
+    ///
+    /// A password does not belong here, where every user of the machine can see it: put it into a
+    /// variable, into ~/.pgpass, or the URL into a file that OUTBOX_DATABASE_URL_FILE names.
+    #[arg(short = 'D', long, global = true, value_name = "URL")]
+    pub database_url: Option<Secret>,
+    /// Schema of the outbox's tables (Postgres) [default: that of the search_path] [env:
+    /// OUTBOX_SCHEMA]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub schema: Option<String>,
+    /// What the names of the outbox's tables begin with [default: outbox_] [env:
+    /// OUTBOX_TABLE_PREFIX]
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub table_prefix: Option<String>,
+    /// The Kafka brokers, as HOST:PORT, separated by commas [env: OUTBOX_BROKERS, KAFKA_BROKERS]
+    #[arg(short, long, global = true, value_name = "BROKERS")]
+    pub brokers: Option<String>,
+    /// What the names of this deployment's topics begin with on the brokers [env:
+    /// OUTBOX_TOPIC_PREFIX]
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub topic_prefix: Option<String>,
+    /// A property of librdkafka, such as security.protocol=ssl; several are allowed
+    #[arg(short = 'X', long = "property", global = true, value_name = "NAME=VALUE", value_parser = PropertyParser)]
     pub properties: Vec<Property>,
+    /// A file with properties of librdkafka, one NAME=VALUE a line [env: OUTBOX_KAFKA_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kafka_config: Option<PathBuf>,
+    /// The file with settings [default: outbox.toml in this folder, if there is one] [env:
+    /// OUTBOX_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How data is printed [default: table] [env: OUTBOX_OUTPUT]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub output: Option<Format>,
+    /// Whether output is coloured: auto, always or never [default: auto] [env: OUTBOX_COLOR]
+    #[arg(long, global = true, value_enum, value_name = "WHEN", hide_possible_values = true)]
+    pub color: Option<Color>,
+    /// Longest time to wait for one answer of the database [default: 10s] [env:
+    /// OUTBOX_STATEMENT_TIMEOUT]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = values::positive_duration)]
+    pub statement_timeout: Option<Duration>,
+    /// How log lines are written to stderr: text or json [default: text] [env: OUTBOX_LOG_FORMAT]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    pub log_format: Option<LogFormat>,
+    /// Logs more; twice, all
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Logs less; twice, nothing
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
 }
 
-/// Which of the dead letters.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct Which {
-    /// Where they are, as `list` prints it
-    #[arg(value_name = "PARTITION:OFFSET")]
-    pub ids: Vec<DeadLetterId>,
-    /// All that are listed when it begins
-    #[arg(long)]
-    pub all: bool,
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
-/// Its value may be secret: no `Debug` shows it.
+/// A text that no `Debug` shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+/// A property of librdkafka. Its value may be secret: no `Debug` shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Property {
     pub name: String,
@@ -112,28 +121,55 @@ pub struct Property {
 #[derive(Clone)]
 struct PropertyParser;
 
-impl Cli {
-    /// Parses the arguments, the first of which is the program's name.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(arguments)?;
-        let Command::DeadLetters(command) = &cli.command;
-        if let DeadLetters::Discard { which: Which { all: true, .. }, yes: false, .. } = command {
-            return Err(Self::command().error(
-                ErrorKind::MissingRequiredArgument,
-                "`discard --all` gives up every dead letter of the group for good: add `--yes` if that is what you want. \
-                 Nothing was discarded",
-            ));
+/// Parses the arguments, the first of which is the program's name. Ends the process for `--help`
+/// and for arguments that are wrong.
+pub fn parse(arguments: Vec<OsString>) -> Result<(Cli, Settings), Failure> {
+    let env = |name: &str| std::env::var_os(name);
+    let file = File::find(file::named_in(&arguments), &env)?;
+    match parsed(arguments, file.as_ref())? {
+        Ok(cli) => {
+            let settings = Settings::new(&cli.global, &env, file.as_ref())?;
+            Ok((cli, settings))
         }
-        Ok(cli)
+        Err(error) => error.exit(),
     }
 }
 
-impl Target {
-    pub fn dead_letters(&self) -> Result<consume::DeadLetters, OutboxError> {
-        let properties = self.properties.iter().map(|property| (&property.name, &property.value));
-        let kafka = KafkaConfig::new(&self.brokers).properties(properties);
-        let dead_letters = consume::DeadLetters::builder(kafka).topic(&self.topic);
-        dead_letters.topic_prefix(&self.topic_prefix).group(&self.group).build()
+/// The inner result is what clap has to say.
+fn parsed(
+    arguments: Vec<OsString>,
+    file: Option<&File>,
+) -> Result<Result<Cli, clap::Error>, Failure> {
+    let command = match file {
+        None => Cli::command(),
+        Some(file) => file.as_defaults_of(Cli::command())?,
+    };
+    let matches = command.try_get_matches_from(arguments);
+    Ok(matches.and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        cli.command
+            .check()
+            .map_err(|what| Cli::command().error(ErrorKind::MissingRequiredArgument, what))?;
+        Ok(cli)
+    }))
+}
+
+/// What the tests of commands parse: `words` without the name of the program.
+#[cfg(test)]
+pub fn parsed_words(words: &[&str]) -> Result<Cli, clap::Error> {
+    let words = std::iter::once("outbox").chain(words.iter().copied()).map(OsString::from);
+    parsed(words.collect(), None).expect("no file, so no error of it")
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
@@ -170,90 +206,36 @@ impl TypedValueParser for PropertyParser {
 mod tests {
     use super::*;
 
-    const TARGET: [&str; 6] =
-        ["--brokers", "localhost:9092", "--topic", "orders", "--group", "inventory"];
-
-    fn parsed(command: &str, more: &[&str]) -> Result<DeadLetters, clap::Error> {
-        let words = ["outbox", "dead-letters", command]
-            .into_iter()
-            .chain(TARGET)
-            .chain(more.iter().copied());
-        let Command::DeadLetters(command) = Cli::parse(words.map(OsString::from))?.command;
-        Ok(command)
-    }
-
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_value_of_a_property_may_have_an_equals_sign_and_is_never_shown() {
-        let list = parsed("list", &["--property", "sasl.password=hunter2=b"]).unwrap();
-        assert!(!format!("{list:?}").contains("hunter2"), "{list:?}");
-        let DeadLetters::List { target, .. } = list else { panic!("another command") };
-        let property = &target.properties[0];
+    fn an_option_of_all_commands_may_stand_before_or_after_the_command() {
+        for words in [["-o", "json", "status"], ["status", "-o", "json"]] {
+            assert_eq!(parsed_words(&words).unwrap().global.output, Some(Format::Json));
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let cli = parsed_words(&[
+            "-D",
+            "postgres://me:hunter2@db/orders",
+            "-X",
+            "sasl.password=hunter2=b",
+            "status",
+        ]);
+        let cli = cli.unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"), "{cli:?}");
+        let property = &cli.global.properties[0];
         assert_eq!((&*property.name, &*property.value), ("sasl.password", "hunter2=b"));
         for wrong in ["sasl.password:hunter2", "=hunter2"] {
-            let error = parsed("list", &["--property", wrong]).unwrap_err();
+            let error = parsed_words(&["status", "-X", wrong]).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("NAME=VALUE"), "{error}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
-    }
-
-    #[test]
-    fn every_command_says_whose_dead_letters_it_is_about() {
-        let DeadLetters::List { target, json } = parsed("list", &["--json"]).unwrap() else {
-            panic!("another command")
-        };
-        assert_eq!(
-            (&*target.brokers, &*target.topic, &*target.group, json),
-            ("localhost:9092", "orders", "inventory", true)
-        );
-        assert_eq!(target.dead_letters().unwrap().dead_letter_topic(), "orders.inventory.dlt");
-        let DeadLetters::List { target, .. } =
-            parsed("list", &["--topic-prefix", "staging-"]).unwrap()
-        else {
-            panic!("another command")
-        };
-        let dead_letters = target.dead_letters().unwrap();
-        assert_eq!(dead_letters.dead_letter_topic(), "staging-orders.inventory.dlt");
-        let properties = ["--property", "client.id=me", "--property", "security.protocol=ssl"];
-        let DeadLetters::Show { target, ids } =
-            parsed("show", &[&properties[..], &["0:1", "2:3"]].concat()).unwrap()
-        else {
-            panic!("another command")
-        };
-        assert_eq!(target.properties.len(), 2);
-        assert_eq!(
-            ids,
-            [DeadLetterId { partition: 0, offset: 1 }, DeadLetterId { partition: 2, offset: 3 }]
-        );
-    }
-
-    #[test]
-    fn what_is_changed_is_said_by_place_or_by_all_and_not_by_both() {
-        assert!(parsed("replay", &["0:1"]).is_ok() && parsed("replay", &["--all"]).is_ok());
-        for (command, more) in [
-            ("show", &[][..]),
-            ("show", &["--all"]),
-            ("replay", &[]),
-            ("replay", &["--all", "0:1"]),
-            ("replay", &["0"]),
-            ("discard", &[]),
-            ("discard", &["--all", "--yes", "0:1"]),
-        ] {
-            assert_eq!(parsed(command, more).unwrap_err().exit_code(), 2, "{command} {more:?}");
-        }
-    }
-
-    #[test]
-    fn all_are_discarded_only_on_an_explicit_yes() {
-        assert!(parsed("discard", &["--all", "--yes"]).is_ok());
-        assert!(parsed("discard", &["0:1"]).is_ok());
-        let error = parsed("discard", &["--all"]).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("add `--yes`"), "{error}");
     }
 }

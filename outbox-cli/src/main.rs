@@ -1,35 +1,42 @@
 //! The command `outbox`, for those who operate an outbox and its consumers.
 //!
-//! Exit codes: 0 for success, 1 if something failed, 2 for wrong arguments.
+//! Data goes to stdout, everything else to stderr. The exit codes are in `failure.rs`.
 
 #![forbid(unsafe_code)]
+// Of what the commands share, not everything is used yet.
+#![allow(dead_code)]
 
 mod args;
-mod dead_letters;
+mod commands;
+mod confirm;
+mod connect;
+mod context;
+mod failure;
+mod file;
+mod logs;
+mod output;
+mod settings;
+mod text;
+mod times;
+mod values;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use args::{Cli, Command};
+use context::Context;
+use failure::Failure;
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> ExitCode {
-    let cli = match Cli::parse(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
-    };
-    let Command::DeadLetters(command) = cli.command;
-    let Err(failure) = dead_letters::run(&command, &mut io::stdout()).await else {
-        return ExitCode::SUCCESS;
-    };
-    // The reader has closed the pipe: `outbox dead-letters list … | head`.
-    if failure
-        .downcast_ref()
-        .is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe)
-    {
-        return ExitCode::SUCCESS;
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.told(),
     }
-    // If stderr is closed, there is still the exit code.
-    let _ = writeln!(io::stderr(), "error: {failure}");
-    ExitCode::FAILURE
+}
+
+async fn run() -> Result<(), Failure> {
+    let (cli, settings) = args::parse(std::env::args_os().collect())?;
+    let context = Context::new(&cli.global, settings);
+    logs::install(&context, cli.command.log_level());
+    // On the heap: the futures of all commands would be one large one.
+    Box::pin(cli.command.run(&context)).await
 }

@@ -115,7 +115,7 @@ impl Scene {
     }
 
     fn listed_places(&self) -> Vec<String> {
-        let listed = self.prints("list", &["--json"]);
+        let listed = self.prints("list", &["-o", "json"]);
         let letters =
             listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         letters.map(|letter| letter["place"].as_str().unwrap().to_owned()).collect()
@@ -171,7 +171,7 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
     assert_eq!((lines[2][0], lines[3][0], lines[3][2]), ("0:1", "1:0", "0xff1b"));
     assert_eq!(lines.len(), 4);
 
-    let listed = scene.prints("list", &["--json"]);
+    let listed = scene.prints("list", &["-o", "json"]);
     let letter: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
     assert_eq!((&letter["key"], &letter["event_id"]), (&"alice".into(), &id.into()));
     assert_eq!(letter["payload"], "{\"item\":\"apples\"}");

@@ -166,6 +166,17 @@ impl OutboxError {
         let source = self.0.source.as_deref()?;
         source.downcast_ref().or_else(|| source.downcast_ref::<Self>()?.as_sqlx_error())
     }
+
+    /// Whether the database or Kafka did not answer, so that the same may succeed later without any
+    /// change. An answer that refuses is not meant.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        if self.0.source.as_deref().is_some_and(|source| crate::kafka::is_no_answer(source)) {
+            return true;
+        }
+        self.fault().is_unavailable()
+    }
 }
 
 impl OutboxError {

@@ -10,6 +10,7 @@ mod source;
 mod token;
 mod topic_prefix;
 mod trouble;
+mod unreachable;
 
 pub use config::KafkaConfig;
 pub use token::{AccessToken, NotAJwt};
@@ -19,3 +20,4 @@ pub(crate) use closing::{Client, aside};
 pub(crate) use properties::Properties;
 pub(crate) use topic_prefix::{LONGEST_NAME, TopicPrefix, is_legal_topic};
 pub(crate) use trouble::Trouble;
+pub(crate) use unreachable::is_no_answer;

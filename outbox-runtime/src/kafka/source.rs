@@ -87,10 +87,20 @@ impl KafkaConfig {
     /// # Errors
     /// If a file cannot be read, a line of it is no property, or a value is not UTF-8.
     pub fn from_env() -> Result<Self, OutboxError> {
-        Self::from_variables(env::vars_os())
+        Self::new("").with_env()
     }
 
-    pub(super) fn from_variables(
+    /// These, and what the variables of the process's environment say, which counts where both have
+    /// a property: see [`from_env`](Self::from_env).
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn with_env(self) -> Result<Self, OutboxError> {
+        self.with_variables(env::vars_os())
+    }
+
+    fn with_variables(
+        self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, OutboxError> {
         let ours = variables.into_iter().filter_map(|(name, value)| {
@@ -113,7 +123,10 @@ impl KafkaConfig {
             let found = variables.iter().find(|(name, _)| name == wanted);
             found.map(|(_, value)| value.as_str())
         };
-        let mut config = Self::new(value_of(BROKERS).unwrap_or_default());
+        let mut config = self;
+        if let Some(brokers) = value_of(BROKERS) {
+            config = config.property(BOOTSTRAP_SERVERS, brokers);
+        }
         if let Some(path) = value_of(CONFIG) {
             config = config.properties_file(path)?;
         }
@@ -209,7 +222,7 @@ mod tests {
 
     fn from(variables: &[(&str, &str)]) -> Result<KafkaConfig, OutboxError> {
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        KafkaConfig::from_variables(variables)
+        KafkaConfig::new("").with_variables(variables)
     }
 
     fn get<'c>(config: &'c KafkaConfig, name: &str) -> Option<&'c str> {

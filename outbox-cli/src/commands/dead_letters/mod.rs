@@ -3,30 +3,118 @@
 mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
 use outbox::consume::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetters};
 
-use crate::args::{DeadLetters as Command, Target, Which};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::Format;
 
-type Failure = Box<dyn Error>;
+/// What a consumer group gave up: list, show, replay or discard it
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List those that were neither replayed nor discarded, oldest first in each partition
+    List {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print everything that is known of some: the error, headers and payload
+    Show {
+        #[command(flatten)]
+        target: Target,
+        /// Where they are, as `list` prints it
+        #[arg(required = true, value_name = "PARTITION:OFFSET")]
+        ids: Vec<DeadLetterId>,
+    },
+    /// Have the group handle some again, and no other group
+    ///
+    /// They go to the topic `<prefix><topic>.<group>.retry.0`, which the group's consumers read, in
+    /// the order given here. Each is tried as often as a new event, and handled once. They have no
+    /// order with the later events of their keys, which may be handled already.
+    Replay {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Give some up for good
+    ///
+    /// They are no longer listed, and are deleted when Kafka's retention ends.
+    Discard {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        which: Which,
+        /// Needed with `--all`
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Whose dead letters.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The topic of the events themselves, without the deployment's prefix
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub topic: String,
+    /// The consumer group that gave them up
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub group: String,
+}
+
+/// Which of the dead letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Which {
+    /// Where they are, as `list` prints it
+    #[arg(value_name = "PARTITION:OFFSET")]
+    pub ids: Vec<DeadLetterId>,
+    /// All that are listed when it begins
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl Command {
+    /// What clap cannot check by itself.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Discard { which: Which { all: true, .. }, yes: false, .. } => Err(
+                "`discard --all` gives up every dead letter of the group for good: add `--yes` if that is what you want. \
+                 Nothing was discarded"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Target {
+    fn dead_letters(&self, context: &Context) -> Result<DeadLetters, Failure> {
+        let dead_letters = DeadLetters::builder(context.kafka()?).topic(&self.topic);
+        Ok(dead_letters.topic_prefix(context.topic_prefix()).group(&self.group).build()?)
+    }
+}
 
 /// Dead letters that are in memory at a time.
 const PAGE: usize = 200;
 
-pub async fn run(command: &Command, out: &mut impl Write) -> Result<(), Failure> {
+pub async fn run(command: &Command, context: &Context) -> Result<(), Failure> {
+    let out = &mut io::stdout();
     match command {
-        Command::List { target, json } => list(target, *json, out).await,
-        Command::Show { target, ids } => show(target, ids, out).await,
-        Command::Replay { target, which } => replay(target, which, out).await,
-        Command::Discard { target, which, .. } => discard(target, which, out).await,
+        Command::List { target } => list(target, context, out).await,
+        Command::Show { target, ids } => show(target, ids, context, out).await,
+        Command::Replay { target, which } => replay(target, which, context, out).await,
+        Command::Discard { target, which, .. } => discard(target, which, context, out).await,
     }
 }
 
-async fn list(target: &Target, json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let dead_letters = target.dead_letters()?;
+async fn list(target: &Target, context: &Context, out: &mut impl Write) -> Result<(), Failure> {
+    let json = context.output.format == Format::Json;
+    let dead_letters = target.dead_letters(context)?;
     let ids = open(&dead_letters).await?;
     if ids.is_empty() && !json {
         say_there_are_none(&dead_letters);
@@ -48,10 +136,15 @@ async fn list(target: &Target, json: bool, out: &mut impl Write) -> Result<(), F
     Ok(())
 }
 
-async fn show(target: &Target, ids: &[DeadLetterId], out: &mut impl Write) -> Result<(), Failure> {
-    let dead_letters = target.dead_letters()?;
+async fn show(
+    target: &Target,
+    ids: &[DeadLetterId],
+    context: &Context,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let dead_letters = target.dead_letters(context)?;
     let ids = chosen(ids, open(&dead_letters).await?)
-        .map_err(|unknown| unknown_ids(target, &dead_letters, "shown", &unknown))?;
+        .map_err(|unknown| unknown_ids(target, context, &dead_letters, "shown", &unknown))?;
     let mut letters = Letters::new(&dead_letters, &ids);
     for (i, id) in ids.iter().enumerate() {
         let gap = if i == 0 { "" } else { "\n" };
@@ -61,13 +154,18 @@ async fn show(target: &Target, ids: &[DeadLetterId], out: &mut impl Write) -> Re
     Ok(())
 }
 
-async fn replay(target: &Target, which: &Which, out: &mut impl Write) -> Result<(), Failure> {
+async fn replay(
+    target: &Target,
+    which: &Which,
+    context: &Context,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     const REPLAY: Action = Action {
         done: "replayed",
         in_doubt: "may have been replayed too: it is listed still, and replayed again it is handled once",
     };
-    let dead_letters = target.dead_letters()?;
-    let ids = ids_of(which, target, &dead_letters, &REPLAY).await?;
+    let dead_letters = target.dead_letters(context)?;
+    let ids = ids_of(which, target, context, &dead_letters, &REPLAY).await?;
     let mut letters = Letters::new(&dead_letters, &ids);
     let act = async |id| Ok::<_, Failure>(dead_letters.replay(&letters.get(id).await?).await?);
     each(&ids, &REPLAY, out, act).await?;
@@ -78,13 +176,18 @@ async fn replay(target: &Target, which: &Which, out: &mut impl Write) -> Result<
     Ok(())
 }
 
-async fn discard(target: &Target, which: &Which, out: &mut impl Write) -> Result<(), Failure> {
+async fn discard(
+    target: &Target,
+    which: &Which,
+    context: &Context,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     const DISCARD: Action = Action {
         done: "discarded",
         in_doubt: "may have been discarded too: if it is listed still, discard it again",
     };
-    let dead_letters = target.dead_letters()?;
-    let ids = ids_of(which, target, &dead_letters, &DISCARD).await?;
+    let dead_letters = target.dead_letters(context)?;
+    let ids = ids_of(which, target, context, &dead_letters, &DISCARD).await?;
     let mut letters = Letters::new(&dead_letters, &ids);
     let act = async |id| Ok::<_, Failure>(dead_letters.discard(&letters.get(id).await?).await?);
     each(&ids, &DISCARD, out, act).await
@@ -114,7 +217,7 @@ impl<'a> Letters<'a> {
             self.page = letters.into_iter().map(|letter| (letter.id(), letter)).collect();
             self.ids = rest;
         }
-        let gone = || "Kafka has deleted it from its topic in the meantime".into();
+        let gone = || Failure::failed("Kafka has deleted it from its topic in the meantime");
         self.page.remove(&id).ok_or_else(gone)
     }
 }
@@ -122,6 +225,7 @@ impl<'a> Letters<'a> {
 async fn ids_of(
     which: &Which,
     target: &Target,
+    context: &Context,
     dead_letters: &DeadLetters,
     action: &Action,
 ) -> Result<Vec<DeadLetterId>, Failure> {
@@ -133,7 +237,7 @@ async fn ids_of(
         return Ok(listed);
     }
     chosen(&which.ids, listed)
-        .map_err(|unknown| unknown_ids(target, dead_letters, action.done, &unknown))
+        .map_err(|unknown| unknown_ids(target, context, dead_letters, action.done, &unknown))
 }
 
 /// These, in their order, each once; or those of them that are not listed.
@@ -152,21 +256,21 @@ fn chosen(
 
 fn unknown_ids(
     target: &Target,
+    context: &Context,
     dead_letters: &DeadLetters,
     done: &str,
     unknown: &[DeadLetterId],
 ) -> Failure {
     let (topic, ids) = (dead_letters.dead_letter_topic(), joined(unknown));
-    let prefix = match &*target.topic_prefix {
+    let prefix = match context.topic_prefix() {
         "" => String::new(),
         prefix => format!(" --topic-prefix {prefix}"),
     };
-    format!(
+    Failure::failed(format!(
         "there is no dead letter at {ids} on `{topic}`, and nothing was {done}. It may have been replayed or discarded \
          before: `outbox dead-letters list --topic {}{prefix} --group {}` lists what there is",
         target.topic, target.group
-    )
-    .into()
+    ))
 }
 
 /// What is done to dead letters.
@@ -188,10 +292,9 @@ async fn each<E: Display>(
     for (i, id) in ids.iter().enumerate() {
         if let Err(error) = act(*id).await {
             let (before, after) = (joined(&ids[..i]), joined(&ids[i + 1..]));
-            return Err(format!(
+            return Err(Failure::failed(format!(
                 "{id} was not {done}: {error}\n{done}: {before}\nin doubt: {id} {in_doubt}\nnot {done}: {after}"
-            )
-            .into());
+            )));
         }
         say(out, format_args!("{done} {id}"));
     }

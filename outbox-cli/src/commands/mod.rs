@@ -1,0 +1,50 @@
+//! The commands: a file for each, with its arguments and a function `run`.
+//!
+//! A command returns a [`Failure`] for anything but success, prints data by `context.output`, and
+//! takes the outbox and Kafka from `context`. Those that ask for something to be confirmed have
+//! [`Confirm`](crate::confirm::Confirm) among their arguments. An option that may also come from a
+//! variable or the file is declared with `env = "OUTBOX_<COMMAND>_<OPTION>"`.
+
+mod completions;
+mod dead_letters;
+mod man;
+mod status;
+
+use clap::Subcommand;
+use tracing::level_filters::LevelFilter;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Status(status::Args),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+impl Command {
+    pub async fn run(&self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Status(args) => status::run(args, context).await,
+            Self::DeadLetters(command) => dead_letters::run(command, context).await,
+            Self::Completions(args) => completions::run(args),
+            Self::Man(args) => man::run(args),
+        }
+    }
+
+    /// What of the arguments clap cannot check by itself.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::DeadLetters(command) => command.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The log lines that it writes without `-v` and `-q`.
+    pub fn log_level(&self) -> LevelFilter {
+        LevelFilter::WARN
+    }
+}

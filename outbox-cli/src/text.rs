@@ -1,0 +1,66 @@
+//! What others wrote, as text for a terminal: no byte of it arrives there as a control sequence.
+
+use std::fmt::Write as _;
+
+/// What stands for a value that is not there.
+pub const ABSENT: &str = "-";
+
+/// Line ends and other control characters are written out.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// At most so many characters, the last one of which says that there were more.
+pub fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// As it is if it is UTF-8, otherwise its bytes.
+pub fn readable(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("0x{}", hex(bytes)),
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// A key in a table.
+pub fn key(key: Option<&[u8]>) -> String {
+    const LONGEST: usize = 40;
+    key.map_or_else(|| ABSENT.to_owned(), |key| shortened(&one_line(&readable(key)), LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_text_is_shown_as_its_bytes() {
+        assert_eq!(readable("αβ".as_bytes()), "αβ");
+        assert_eq!(readable(&[0xff, 0x00, 0x1b]), "0xff001b");
+    }
+
+    #[test]
+    fn no_control_sequence_reaches_the_terminal() {
+        assert_eq!(one_line("a\x1b[31mred\r\n\u{9b}b"), "a\\u{1b}[31mred\\r\\n\\u{9b}b");
+    }
+
+    #[test]
+    fn long_cells_are_cut_between_characters() {
+        assert_eq!(shortened("éé", 2), "éé");
+        assert_eq!(shortened("ééé", 2), "éé…");
+    }
+}
