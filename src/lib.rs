@@ -224,7 +224,8 @@ pub mod consume {
         BulkOptions, Consumed, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter,
         DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder,
         GroupLag, GroupTopics, GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress,
-        Resolved, Selection, TopicFault, TopicPlan, Undecodable, UnknownEvents,
+        Resolved, Selection, TopicFault, TopicPlace, TopicPlaces, TopicPlan, TopicSearch,
+        Undecodable, UnknownEvents,
     };
     #[doc(inline)]
     pub use outbox_runtime::consume::{

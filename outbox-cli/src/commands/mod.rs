@@ -7,6 +7,7 @@
 
 mod completions;
 mod dead_letters;
+mod events;
 mod man;
 mod status;
 
@@ -21,6 +22,8 @@ pub enum Command {
     Status(status::Args),
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    #[command(subcommand)]
+    Events(events::Command),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -30,6 +33,7 @@ impl Command {
         match self {
             Self::Status(args) => status::run(args, context).await,
             Self::DeadLetters(command) => dead_letters::run(command, context).await,
+            Self::Events(command) => events::run(command, context).await,
             Self::Completions(args) => completions::run(args),
             Self::Man(args) => man::run(args),
         }
@@ -39,6 +43,7 @@ impl Command {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::DeadLetters(command) => command.check(),
+            Self::Events(command) => command.check(),
             _ => Ok(()),
         }
     }

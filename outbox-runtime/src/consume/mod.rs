@@ -52,7 +52,7 @@ pub use kafka::{
     BulkOptions, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter, DeadLetterFilter,
     DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder, GroupLag, GroupTopics,
     GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress, Resolved, Selection, TopicFault,
-    TopicPlan,
+    TopicPlace, TopicPlaces, TopicPlan, TopicSearch,
 };
 pub use options::{ForeignId, HandlerOptions};
 #[cfg(feature = "kafka")]

@@ -195,7 +195,7 @@ pub struct GroupEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GroupState {
-    /// Its changes are committed, or it is a dead letter.
+    /// Its changes are committed.
     Handled,
     /// It failed, and is in a retry topic or about to be sent there.
     InRetryTopic,

@@ -9,6 +9,7 @@ mod dead_letters;
 mod forward;
 mod group_topics;
 mod lag;
+mod locate;
 mod main_loop;
 mod records;
 mod run;
@@ -26,6 +27,7 @@ pub use dead_letters::{
 };
 pub use group_topics::{GroupTopics, GroupTopicsBuilder, PlannedTopic, TopicFault, TopicPlan};
 pub use lag::{ConsumerGroups, GroupLag};
+pub use locate::{TopicPlace, TopicPlaces, TopicSearch};
 
 use rdkafka::ClientConfig;
 
