@@ -6,6 +6,7 @@
 #![doc = "[idempotency]: idempotency"]
 #![doc = "[production]: production"]
 #![doc = "[postgres]: postgres"]
+#![doc = "[tracing]: mod@tracing"]
 #![doc = "[coming-from-spring]: coming_from_spring"]
 #![doc = "[mistakes]: mistakes"]
 #![doc = ""]
@@ -27,9 +28,11 @@ macro_rules! pages {
         #[doc = "[idempotency]: idempotency"]
         #[doc = "[production]: production"]
         #[doc = "[postgres]: postgres"]
+        #[doc = "[tracing]: mod@tracing"]
         #[doc = "[coming-from-spring]: coming_from_spring"]
         #[doc = "[mistakes]: mistakes"]
         #[doc = "[observe]: crate::observe"]
+        #[doc = "[trace]: crate::trace"]
         #[doc = "[readme]: crate"]
         #[doc = ""]
         #[doc = include_str!(concat!("../docs/guide/", $file))]
@@ -50,6 +53,7 @@ pages! {
     idempotency: "idempotency.md",
     production: "production.md",
     postgres: "postgres.md",
+    tracing: "tracing.md",
     coming_from_spring: "coming-from-spring.md",
     #[cfg(not(doctest))]
     mistakes: "mistakes.md",

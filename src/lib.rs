@@ -115,7 +115,7 @@ pub use outbox_runtime::consume::Classify;
 pub use outbox_runtime::kafka;
 #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
 #[doc(inline)]
-pub use outbox_runtime::{ErrorKind, OutboxError, is_conflict, observe, testing};
+pub use outbox_runtime::{ErrorKind, OutboxError, is_conflict, observe, testing, trace};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc(inline)]
 pub use outbox_runtime::{

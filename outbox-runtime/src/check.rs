@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use outbox_event::__private::topic_problem;
 
 use crate::error::{ErrorKind, OutboxError};
-use crate::record::{CE_PREFIX, CONTENT_TYPE, EventRecord, OUTBOX_PREFIX, TRACEPARENT};
+use crate::record::{
+    BAGGAGE, CE_PREFIX, CONTENT_TYPE, EventRecord, OUTBOX_PREFIX, TRACEPARENT, TRACESTATE,
+};
 
 /// RFC 3339, which `ce_time` is written in, has the years 0 to 9999: seconds before and after 1970.
 const FIRST_YEAR: Duration = Duration::from_secs(62_167_219_200);
@@ -94,10 +96,15 @@ fn header_problem(name: &str) -> Option<&'static str> {
     let lowercase = name.to_ascii_lowercase();
     let reserved = [CE_PREFIX, OUTBOX_PREFIX].iter().any(|prefix| lowercase.starts_with(prefix))
         || lowercase == CONTENT_TYPE
-        || (lowercase == TRACEPARENT && name != TRACEPARENT);
+        || ([TRACEPARENT, TRACESTATE, BAGGAGE].contains(&&*lowercase) && name != lowercase);
     reserved.then_some(
         "whose name is reserved: the relay and consumers write `ce_*`, `outbox-*` and `content-type`",
     )
+}
+
+/// Whether a header of this name may be added to an event.
+pub(crate) fn is_header_name(name: &str) -> bool {
+    name.len() <= LONGEST_NAME && header_problem(name).is_none()
 }
 
 fn is_in_calendar(at: SystemTime) -> bool {

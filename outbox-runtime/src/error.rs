@@ -91,6 +91,12 @@ impl OutboxError {
         Self(Box::new(Inner { kind, message: message.into(), source: None, source_is_said: false }))
     }
 
+    /// What it was made of, whose own words are part of its message.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self

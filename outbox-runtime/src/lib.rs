@@ -30,6 +30,7 @@ mod relay;
 mod store;
 pub mod testing;
 
+pub mod trace;
 mod transactional;
 mod tx;
 mod user_code;

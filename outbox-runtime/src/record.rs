@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 use crate::error::{ErrorKind, OutboxError};
 
-/// The header that carries the W3C trace context.
+/// The headers of a W3C trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACESTATE: &str = "tracestate";
+pub(crate) const BAGGAGE: &str = "baggage";
 
 /// The headers of the CloudEvents Kafka binding that a consumer reads.
 pub(crate) const CE_ID: &str = "ce_id";
@@ -17,7 +19,9 @@ pub(crate) const CE_TYPE: &str = "ce_type";
 pub(crate) const CE_TIME: &str = "ce_time";
 /// Prefix of all of them.
 pub(crate) const CE_PREFIX: &str = "ce_";
-/// Prefix of the headers that consumers add.
+/// Header of an event that is published again because an operator asked for it.
+pub(crate) const REPLAYED: &str = "outbox-replayed";
+/// Prefix of the headers that relays and consumers add.
 pub(crate) const OUTBOX_PREFIX: &str = "outbox-";
 /// The media type of the payload.
 pub(crate) const CONTENT_TYPE: &str = "content-type";
@@ -40,7 +44,7 @@ pub struct EventRecord {
     pub version: u32,
     /// The media type of the payload.
     pub content_type: Cow<'static, str>,
-    /// The event's own headers, and `traceparent` if there was a trace.
+    /// The event's own headers, and those of its [trace](crate::trace) if there was one.
     pub headers: Headers,
     /// The payload, as the codec wrote it. `None`: a tombstone, which deletes the key of a
     /// compacted topic.
@@ -134,8 +138,16 @@ impl EventRecord {
 
 /// The bytes of a header, and those that Kafka adds: the lengths of its name and value, up to 5
 /// bytes each.
-fn header_size(name: &str, value: &str) -> usize {
+pub(crate) fn header_size(name: &str, value: &str) -> usize {
     name.len() + value.len() + 10
+}
+
+/// A key for the log and for spans: text as far as it is text, and cut if it is long.
+pub(crate) fn readable_key(key: &[u8]) -> String {
+    const LONGEST: usize = 100;
+    let (shown, rest) = key.split_at(key.len().min(LONGEST));
+    let text = String::from_utf8_lossy(shown).escape_debug().to_string();
+    if rest.is_empty() { text } else { format!("{text}… ({} bytes)", key.len()) }
 }
 
 #[cfg(test)]

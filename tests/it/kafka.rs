@@ -42,14 +42,13 @@ async fn drain(outbox: &Outbox<Postgres>) -> Result<u64, OutboxError> {
 #[tokio::test]
 async fn an_event_arrives_with_its_key_and_the_headers_of_cloudevents() {
     event_on_topic!(Created, "kafka-headers");
-    let outbox = Outbox::builder(support::postgres(POSTGRES, 4).await)
-        .trace_context(|| {
-            Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned())
-        })
-        .build()
-        .unwrap();
-    outbox.migrate().await.unwrap();
+    let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
     let mut tx = outbox.begin().await.unwrap();
+    tx.set_trace_context(|name| match name {
+        "traceparent" => Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        "tracestate" => Some("vendor=1"),
+        _ => None,
+    });
     let id = tx.emit(Created::new("customer \0 1", 7)).unwrap();
     tx.commit().await.unwrap();
     let publisher = KafkaPublisher::builder(kafka()).source("/orders").build().unwrap();
@@ -73,6 +72,7 @@ async fn an_event_arrives_with_its_key_and_the_headers_of_cloudevents() {
         ("content-type", "application/json"),
         ("x-tenant", "acme"),
         ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "vendor=1"),
     ] {
         assert_eq!(header(message, name), Some(value), "{name}");
     }

@@ -57,6 +57,7 @@ mod tenants;
 mod testkit;
 mod testkit_handlers;
 mod tombstones;
+mod traces;
 mod transaction_options;
 mod transactional;
 mod window_fuzz;

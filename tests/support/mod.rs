@@ -12,6 +12,7 @@ pub mod random;
 pub mod relays;
 pub mod throttle;
 pub mod topics;
+pub mod traces;
 pub mod wait;
 pub mod writers;
 

@@ -1,8 +1,9 @@
 //! Names of headers: Kafka takes any bytes. But some names are reserved, and a name should survive
 //! every tool between here and the consumer.
 
-/// Names written by the relay itself: by the CloudEvents Kafka binding and by W3C Trace Context.
-const RESERVED: [&str; 2] = ["content-type", "traceparent"];
+/// Names written by the outbox itself: by the CloudEvents Kafka binding, by W3C Trace Context and by
+/// W3C Baggage.
+const RESERVED: [&str; 4] = ["content-type", "traceparent", "tracestate", "baggage"];
 const RESERVED_PREFIXES: [&str; 2] = ["ce_", "outbox-"];
 
 /// What is wrong with `name`, and the way out.
@@ -21,8 +22,8 @@ pub(super) fn check(name: &str) -> Result<(), String> {
         || RESERVED_PREFIXES.iter().any(|prefix| lowercase.starts_with(prefix));
     if reserved {
         return Err(format!(
-            "the header `{name}` is reserved: outbox writes `ce_*`, `outbox-*`, `content-type` and \
-             `traceparent` itself\n\
+            "the header `{name}` is reserved: outbox writes `ce_*`, `outbox-*`, `content-type`, \
+             `traceparent`, `tracestate` and `baggage` itself\n\
              help: choose another name, such as `header = \"x-{}\"`",
             lowercase.trim_start_matches("ce_").trim_start_matches("outbox-").replace('_', "-")
         ));
@@ -36,7 +37,15 @@ mod tests {
 
     #[test]
     fn reserved_names_are_refused_whatever_their_case() {
-        for reserved in ["ce_id", "CE_Type", "Content-Type", "TraceParent", "outbox-attempt"] {
+        for reserved in [
+            "ce_id",
+            "CE_Type",
+            "Content-Type",
+            "TraceParent",
+            "tracestate",
+            "Baggage",
+            "outbox-attempt",
+        ] {
             assert!(check(reserved).is_err(), "{reserved}");
         }
         for free in ["tenant", "x-tenant", "X-Tenant", "cent", "outbox", "content_type"] {

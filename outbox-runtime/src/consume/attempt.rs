@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::class::{ErrorClass, is_cut_off, is_database_away, is_pool_exhausted};
@@ -13,10 +14,12 @@ use super::erased::{Decoded, HandlerFailure};
 use super::message::History;
 use super::options::HandlerOptions;
 use super::route::{Incoming, Route, Routes};
+use super::spans;
 use crate::error::{ErrorKind, OutboxError, is_conflict};
 use crate::outbox::Outbox;
-use crate::record::{CE_TYPE, TRACEPARENT};
+use crate::record::{BAGGAGE, CE_TYPE};
 use crate::store::{GroupKey, OutboxDatabase, QueuePosition, QueuedEvent};
+use crate::trace::Relation;
 use crate::tx::{OutboxTx, TxOptions};
 use crate::user_code::{Guarded, UserError, caught};
 
@@ -25,6 +28,8 @@ pub(crate) struct Group<DB: OutboxDatabase> {
     pub(crate) outbox: Outbox<DB>,
     pub(crate) name: Arc<str>,
     pub(crate) routes: Routes<DB>,
+    /// What the span that emitted an event is to that of its first delivery.
+    pub(crate) first_delivery: Relation,
 }
 
 /// The result of an attempt that did not fail.
@@ -61,11 +66,7 @@ pub(crate) enum Failure {
     /// The database is away: nothing is known of the event.
     DatabaseAway(OutboxError),
     /// Something ended the attempt that may not be the event's fault.
-    Interrupted {
-        #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "a test tries once"))]
-        by: Interruption,
-        error: String,
-    },
+    Interrupted { by: Interruption, error: String },
     /// The handler failed, or its commit.
     Handler { class: ErrorClass, error: String },
     /// No attempt would succeed: the message cannot be read as an event that its handler takes.
@@ -105,9 +106,21 @@ const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`
                                      use its `tx`, or the pool's `max_connections` be twice the consumer's `concurrency`)";
 
 impl<DB: OutboxDatabase> Group<DB> {
-    /// Handles a message once, in one transaction. Every wait for the database is bounded, since a
-    /// connection may die silently. A transaction that is abandoned is dropped with its connection.
+    /// Handles a message once, in one transaction, and in a span if tracing is on.
     pub(crate) async fn attempt(
+        &self,
+        incoming: &Incoming<'_, DB>,
+        ending: Ending,
+    ) -> Result<Attempted, Failure> {
+        let span = spans::process(self, incoming);
+        let attempted = self.attempt_in_span(incoming, ending).instrument(span.clone()).await;
+        spans::ended(&span, &attempted);
+        attempted
+    }
+
+    /// Every wait for the database is bounded, since a connection may die silently. A transaction
+    /// that is abandoned is dropped with its connection.
+    async fn attempt_in_span(
         &self,
         incoming: &Incoming<'_, DB>,
         ending: Ending,
@@ -337,7 +350,9 @@ async fn run<DB: OutboxDatabase>(
     context: &EventContext,
     limit: Duration,
 ) -> Result<(), HandlerFailure> {
-    tx.set_traceparent(context.headers.get(TRACEPARENT).map(str::to_owned));
+    // For events that the handler emits, if no span is known. Baggage goes on only if the outbox has
+    // a propagation for it.
+    tx.set_trace_context(|name| context.headers.get(name).filter(|_| name != BAGGAGE));
     match timeout(limit, Guarded::new(event.handle(tx, context))).await {
         Ok(Ok(handled)) => handled,
         Ok(Err(said)) => Err(transient(format!("the handler panicked: {said}"))),

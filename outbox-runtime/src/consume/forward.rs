@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::message::{History, Message};
+use crate::record::{CE_PREFIX, CONTENT_TYPE, TRACEPARENT, TRACESTATE};
 
 pub(super) const ORIGINAL_TOPIC: &str = "outbox-original-topic";
 const ORIGINAL_PARTITION: &str = "outbox-original-partition";
@@ -161,8 +162,8 @@ pub(super) fn without_payload(message: &Message) -> Message {
     const LONGEST_KEY: usize = 16_384;
     const MOST_HEADERS: usize = 32;
     let is_kept = |(name, value): &&(String, Option<Vec<u8>>)| {
-        let says_which =
-            name.starts_with("ce_") || ["content-type", "traceparent"].contains(&&**name);
+        let says_which = name.starts_with(CE_PREFIX)
+            || [CONTENT_TYPE, TRACEPARENT, TRACESTATE].contains(&&**name);
         says_which && name.len() + value.as_ref().map_or(0, Vec::len) <= LONGEST_HEADER
     };
     // A foreign producer may have sent any number of headers.

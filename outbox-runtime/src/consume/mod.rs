@@ -38,6 +38,7 @@ pub(crate) mod route;
 mod sending;
 #[cfg(feature = "kafka")]
 mod settle;
+mod spans;
 #[cfg(feature = "kafka")]
 mod worker;
 

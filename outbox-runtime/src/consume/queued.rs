@@ -12,10 +12,11 @@ use super::forward::headers;
 use super::message::{Message, PREFIX};
 use super::policy::{AWAY_PAUSES, CONFLICT_PAUSES};
 use super::route::Incoming;
-use super::worker::{GroupWorker, Unsettled, log_event, readable};
+use super::worker::{GroupWorker, Unsettled, log_event};
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
+use crate::record::readable_key;
 use crate::store::{GroupKey, OutboxDatabase, QueueHead, QueuedEvent, StoredMessage};
 
 /// Time-outs of a statement on the queue of a key, in the database and on our side. It may wait for
@@ -239,6 +240,6 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
 
 fn log_unread(of: &GroupKey<'_>, error: &OutboxError) {
     let GroupKey { group, topic, key } = *of;
-    let key = readable(key);
+    let key = readable_key(key);
     tracing::error!(target: target::CONSUMER, group, topic, key, %error, "the queued events of a key could not be read: they stay queued, and are read again");
 }

@@ -59,7 +59,6 @@ impl<DB: OutboxDatabase> Incoming<'_, DB> {
     }
 
     /// Name of its handler, if it has one.
-    #[cfg(feature = "kafka")]
     pub(crate) fn handler_name(&self) -> Option<&str> {
         match &self.route {
             Route::Handler(handler, _) => Some(handler.name()),

@@ -170,7 +170,7 @@ macro_rules! log_event {
                 .message
                 .key
                 .as_deref()
-                .map(|key| tracing::field::display($crate::consume::worker::readable(key))),
+                .map(|key| tracing::field::display($crate::record::readable_key(key))),
             topic = incoming.history.topic,
             partition = incoming.history.partition,
             offset = incoming.history.offset,
@@ -180,11 +180,3 @@ macro_rules! log_event {
 }
 
 pub(super) use log_event;
-
-/// A key for the log: text as far as it is text, and cut if it is long.
-pub(super) fn readable(key: &[u8]) -> String {
-    const LONGEST: usize = 100;
-    let (shown, rest) = key.split_at(key.len().min(LONGEST));
-    let text = String::from_utf8_lossy(shown).escape_debug().to_string();
-    if rest.is_empty() { text } else { format!("{text}… ({} bytes)", key.len()) }
-}

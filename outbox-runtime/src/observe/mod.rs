@@ -15,6 +15,7 @@
 //! | `outbox::kafka` | connections to Kafka, of both sides |
 //! | `outbox::store` | the outbox's tables: migrations, wake-ups, parked events that were discarded |
 //! | `outbox::tx` | transactions: conflicts and what is run again |
+//! | `outbox::trace` | the spans of [traces](crate::trace), at the level `info` |
 //! | `librdkafka` | what librdkafka itself says, at the level `debug`; it repeats itself |
 //!
 //! A line about an event has the field `handler`: the path of its handler's function or type.
@@ -67,6 +68,7 @@ pub(crate) mod target {
     pub(crate) const RELAY: &str = "outbox::relay";
     pub(crate) const STORE: &str = "outbox::store";
     pub(crate) const TX: &str = "outbox::tx";
+    pub(crate) const TRACE: &str = "outbox::trace";
 
     #[cfg(feature = "kafka")]
     pub(crate) use kafka::*;

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use crate::doorbell::Doorbell;
 use crate::store::OutboxDatabase;
 use crate::store::names::Names;
+use crate::trace::Tracing;
 
 /// Default of [`OutboxBuilder::max_event_bytes`](crate::OutboxBuilder::max_event_bytes), in bytes
 /// of payload, key and headers together. librdkafka's own limit is 1,000,000 bytes
@@ -21,8 +22,8 @@ pub(crate) struct Core<DB: OutboxDatabase> {
     pub(crate) doorbell: Arc<Doorbell>,
     /// Largest event that `emit` takes, in bytes of payload, key and headers.
     pub(crate) max_event_bytes: usize,
-    /// Source of the current `traceparent`. `None`: a transaction has only its own.
-    pub(crate) trace_context: Option<fn() -> Option<String>>,
+    /// How trace contexts go with events.
+    pub(crate) tracing: Tracing,
     /// `None`: relays of other processes are not woken.
     notifier: Option<Notifier>,
 }
@@ -45,7 +46,7 @@ impl<DB: OutboxDatabase> Core<DB> {
         pool: Pool<DB>,
         names: Names,
         max_event_bytes: usize,
-        trace_context: Option<fn() -> Option<String>>,
+        tracing: Tracing,
         notify: bool,
     ) -> Self {
         names.note_use();
@@ -54,7 +55,7 @@ impl<DB: OutboxDatabase> Core<DB> {
             names: Arc::new(names),
             doorbell: Arc::default(),
             max_event_bytes,
-            trace_context,
+            tracing,
             notifier: notify.then(Notifier::default),
         }
     }

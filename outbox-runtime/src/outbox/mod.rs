@@ -21,6 +21,7 @@ use crate::error::OutboxError;
 use crate::store::OutboxDatabase;
 use crate::store::names::Names;
 use crate::store::tx_options::TxOptions;
+use crate::trace::{Propagation, Tracing};
 use crate::tx::{BeginTransaction, OutboxTx};
 
 /// The handle of an outbox: a pool, where its tables are, and the doorbell of the relay. Cheap to
@@ -42,7 +43,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// An outbox in the tables `outbox_…` of the pool's database, with all settings at their
     /// defaults.
     pub fn new(pool: Pool<DB>) -> Self {
-        let core = Core::new(pool, Names::default(), DEFAULT_MAX_EVENT_BYTES, None, true);
+        let core =
+            Core::new(pool, Names::default(), DEFAULT_MAX_EVENT_BYTES, Tracing::default(), true);
         Self(Arc::new(core))
     }
 
@@ -52,7 +54,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             pool,
             names: Names::default(),
             max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
-            trace_context: None,
+            tracing: Tracing::default(),
             notify: true,
         }
     }
@@ -185,7 +187,7 @@ pub struct OutboxBuilder<DB: OutboxDatabase> {
     pool: Pool<DB>,
     names: Names,
     max_event_bytes: usize,
-    trace_context: Option<fn() -> Option<String>>,
+    tracing: Tracing,
     notify: bool,
 }
 
@@ -216,11 +218,14 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
         self
     }
 
-    /// Function from which `emit` gets the W3C `traceparent` of the current trace. Default: none;
-    /// events that a handler emits then continue the trace of the event it handles.
+    /// How the trace of the current span goes with the events that are emitted in it, through the
+    /// outbox and Kafka to their handlers: an implementation is in the package
+    /// `outbox-opentelemetry`. The relays and consumers that are made with this outbox then make
+    /// the spans of [`trace`](crate::trace). Default: none; there are no spans, and what a handler
+    /// emits has the trace context of the event that it handles.
     #[must_use]
-    pub fn trace_context(mut self, current_traceparent: fn() -> Option<String>) -> Self {
-        self.trace_context = Some(current_traceparent);
+    pub fn propagation(mut self, propagation: impl Propagation) -> Self {
+        self.tracing = Tracing::by(propagation);
         self
     }
 
@@ -239,7 +244,7 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
     /// # Errors
     /// If the database would not accept the schema or the prefix.
     pub fn build(self) -> Result<Outbox<DB>, OutboxError> {
-        let Self { pool, names, max_event_bytes, trace_context, notify } = self;
+        let Self { pool, names, max_event_bytes, tracing, notify } = self;
         let has_nul = |name: &str| name.contains('\0');
         if has_nul(&names.prefix)
             || names.schema.as_deref().is_some_and(|s| s.is_empty() || has_nul(s))
@@ -249,6 +254,6 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
             ));
         }
         DB::check_names(&names)?;
-        Ok(Outbox(Arc::new(Core::new(pool, names, max_event_bytes, trace_context, notify))))
+        Ok(Outbox(Arc::new(Core::new(pool, names, max_event_bytes, tracing, notify))))
     }
 }

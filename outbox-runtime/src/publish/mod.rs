@@ -3,6 +3,7 @@
 pub(crate) mod headers;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub(crate) mod spans;
 
 use std::fmt;
 use std::future::Future;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use crate::error::OutboxError;
 use crate::record::{Lane, StoredEvent};
+use crate::trace::{Propagation, Tracing};
 
 /// Where a relay publishes: `KafkaPublisher` in production (feature `kafka`),
 /// [`MemoryPublisher`](crate::testing::MemoryPublisher) in tests.
@@ -81,6 +83,16 @@ pub struct Batch<'a> {
     /// Place in the lane that is reached when all of `events` are delivered. `None`: they are
     /// parked events that are tried again, and the lane is read past them already.
     pub progress: Option<Position<'a>>,
+    pub(crate) tracing: &'a Tracing,
+}
+
+impl<'a> Batch<'a> {
+    /// How the trace contexts of its events are read, for a publisher that makes spans of its own.
+    /// `None`: the outbox has no [`propagation`](crate::OutboxBuilder::propagation).
+    #[must_use]
+    pub fn propagation(&self) -> Option<&'a dyn Propagation> {
+        self.tracing.propagation()
+    }
 }
 
 /// A position in a lane, between two events.

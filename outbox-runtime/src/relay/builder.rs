@@ -42,7 +42,8 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
 
 impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
     pub(super) fn new(outbox: Outbox<DB>, publisher: P) -> Self {
-        Self { outbox, publisher, settings: Settings::default() }
+        let tracing = outbox.core().tracing.clone();
+        Self { outbox, publisher, settings: Settings { tracing, ..Settings::default() } }
     }
 
     /// Longest wait for a ring of the doorbell before the relay looks for events. Default: 250 ms;

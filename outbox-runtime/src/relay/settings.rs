@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::memory::MemoryBudget;
+use crate::trace::Tracing;
 
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -15,6 +16,8 @@ pub(super) struct Settings {
     pub(super) park_after: u32,
     pub(super) retry_parked: Duration,
     pub(super) retention: Duration,
+    /// That of the outbox.
+    pub(super) tracing: Tracing,
 }
 
 impl Default for Settings {
@@ -29,6 +32,7 @@ impl Default for Settings {
             park_after: 5,
             retry_parked: Duration::from_secs(30),
             retention: Duration::ZERO,
+            tracing: Tracing::default(),
         }
     }
 }

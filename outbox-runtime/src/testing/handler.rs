@@ -13,6 +13,7 @@ use crate::consume::{ErrorClass, EventHandler, EventOf, Handler};
 use crate::error::OutboxError;
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
+use crate::trace::Relation;
 
 /// Delivers messages to handlers as a consumer does: each in a transaction with the inbox, once for
 /// each id. What the handler changed is in the database to look at, and what it emitted is
@@ -89,7 +90,8 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
         let named = vec![handler.options().group];
         let name = name_of(None, &named)?;
         let routes = Routes::new(vec![Box::new(Handler::new(handler))])?;
-        Ok(Self { group: Group { outbox, name, routes }, chosen: None, named })
+        let first_delivery = Relation::default();
+        Ok(Self { group: Group { outbox, name, routes, first_delivery }, chosen: None, named })
     }
 
     /// The consumer group, by which the inbox remembers. As that of a consumer, it replaces the one
@@ -114,9 +116,9 @@ impl<DB: OutboxDatabase> HandlerTest<DB> {
     {
         self.named.push(handler.options().group);
         let name = name_of(self.chosen.as_deref(), &self.named)?;
-        let Group { outbox, routes, .. } = self.group;
+        let Group { outbox, routes, first_delivery, .. } = self.group;
         let routes = routes.with(Box::new(Handler::new(handler)))?;
-        Ok(Self { group: Group { outbox, name, routes }, ..self })
+        Ok(Self { group: Group { outbox, name, routes, first_delivery }, ..self })
     }
 
     /// Delivers a message: one attempt.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::error::{ErrorKind, OutboxError};
+use crate::publish::spans::SendSpans;
 use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::EventRecord;
 
@@ -92,6 +93,7 @@ impl MemoryPublisher {
 
 impl Publisher for MemoryPublisher {
     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
+        let spans = SendSpans::open(&batch, "memory", Into::into);
         let mut state = self.0.state();
         let mut reports = Vec::with_capacity(batch.events.len());
         for event in batch.events {
@@ -103,6 +105,7 @@ impl Publisher for MemoryPublisher {
         drop(state);
         self.0.changed.notify_waiters();
         reports.resize_with(batch.events.len(), || DeliveryReport::NotSent);
+        spans.close(&reports, |_| None);
         reports
     }
 }

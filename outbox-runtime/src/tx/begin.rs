@@ -14,6 +14,7 @@ use crate::store::begun::begin_on_pool;
 use crate::store::doubt::Doubt;
 use crate::store::names::Names;
 use crate::store::tx_options::TxOptions;
+use crate::trace::Tracing;
 
 impl<DB: OutboxDatabase> OutboxTx<'static, DB> {
     /// A transaction of its own, on a connection of the outbox's pool.
@@ -128,7 +129,9 @@ impl<DB: OutboxDatabase> BeginTransaction for Pool<DB> {
         &self,
         options: TxOptions,
     ) -> Result<OutboxTx<'static, DB>, OutboxError> {
-        let core = Core::new(self.clone(), Names::default(), DEFAULT_MAX_EVENT_BYTES, None, false);
+        let tracing = Tracing::default();
+        let core =
+            Core::new(self.clone(), Names::default(), DEFAULT_MAX_EVENT_BYTES, tracing, false);
         OutboxTx::begin(Arc::new(core), options).await
     }
 }

@@ -21,9 +21,10 @@ pub use begin::{BeginOutbox, BeginTransaction, Lend};
 use crate::check::check;
 use crate::error::OutboxError;
 use crate::outbox::core::Core;
-use crate::record::{EventRecord, TRACEPARENT};
+use crate::record::EventRecord;
 use crate::store::OutboxDatabase;
 use crate::store::doubt::Doubt;
+use crate::trace::TraceContext;
 
 /// A database transaction with a buffer of events, which [`commit`](Self::commit) inserts just
 /// before it commits.
@@ -41,7 +42,8 @@ pub struct OutboxTx<'c, DB: OutboxDatabase> {
     enclosing: Enclosing<'c>,
     core: Arc<Core<DB>>,
     events: Vec<EventRecord>,
-    traceparent: Option<String>,
+    /// Trace context of events that are emitted outside of any span.
+    trace: TraceContext,
     /// Whether there is something to roll back.
     open: bool,
     /// Number of transactions and savepoints open on the connection, as sqlx counts them, this one
@@ -83,7 +85,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             enclosing,
             core,
             events: Vec::new(),
-            traceparent: None,
+            trace: TraceContext::default(),
             open: true,
             depth,
             doubt: Doubt::default(),
@@ -114,9 +116,10 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         &mut self,
         events: impl IntoIterator<Item = E>,
     ) -> Result<Vec<Uuid>, OutboxError> {
+        let trace = self.current_trace();
         let records: Vec<_> = events
             .into_iter()
-            .map(|event| self.completed(EventRecord::from_event(&event)?))
+            .map(|event| self.completed(EventRecord::from_event(&event)?, &trace))
             .collect::<Result<_, _>>()?;
         let ids = records.iter().map(|record| record.id).collect();
         self.events.extend(records);
@@ -162,21 +165,27 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     /// # Errors
     /// As [`emit`](Self::emit).
     pub fn emit_record(&mut self, record: EventRecord) -> Result<Uuid, OutboxError> {
-        let record = self.completed(record)?;
+        let record = self.completed(record, &self.current_trace())?;
         let id = record.id;
         self.events.push(record);
         Ok(id)
     }
 
     /// The record with its trace context, if every database and broker accepts it.
-    fn completed(&self, mut record: EventRecord) -> Result<EventRecord, OutboxError> {
-        let traceparent = self.core.trace_context.and_then(|current| current());
-        // A malformed one is ignored, as W3C Trace Context requires.
-        let traceparent =
-            traceparent.or_else(|| self.traceparent.clone()).filter(|text| is_traceparent(text));
-        record.headers.insert(TRACEPARENT, &traceparent);
+    fn completed(
+        &self,
+        mut record: EventRecord,
+        trace: &TraceContext,
+    ) -> Result<EventRecord, OutboxError> {
         check(&record, self.core.max_event_bytes)?;
+        trace.add_to(&mut record, self.core.max_event_bytes);
         Ok(record)
+    }
+
+    /// The context of the current span, or else the one that was set.
+    fn current_trace(&self) -> TraceContext {
+        let current = self.core.tracing.current();
+        if current.is_empty() { self.trace.clone() } else { current }
     }
 
     /// Number of events that the commit will insert.
@@ -185,10 +194,20 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self.events.len()
     }
 
-    /// Sets the W3C `traceparent` of events emitted from now on, unless
-    /// [`trace_context`](crate::OutboxBuilder::trace_context) knows one.
-    pub fn set_traceparent(&mut self, traceparent: Option<String>) {
-        self.traceparent = traceparent;
+    /// Sets the W3C trace context of events emitted from now on: the headers `traceparent`,
+    /// `tracestate` and `baggage`, as far as `get` knows them. For services without spans of their
+    /// own. The context of the current span, if the outbox has a
+    /// [`propagation`](crate::OutboxBuilder::propagation) that finds one, comes first.
+    ///
+    /// ```
+    /// # fn example(
+    /// #     tx: &mut outbox::OutboxTx<'_, sqlx::Sqlite>, headers: outbox::event::Headers,
+    /// # ) {
+    /// tx.set_trace_context(|name| headers.get(name));
+    /// # }
+    /// ```
+    pub fn set_trace_context<'h>(&mut self, get: impl Fn(&str) -> Option<&'h str>) {
+        self.trace = TraceContext::of(get);
     }
 
     /// Begins a savepoint. Its commit makes its changes and its events part of this transaction. If
@@ -213,7 +232,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
             Enclosing::OutboxTx(&mut self.events, &mut self.doubt),
             Arc::clone(&self.core),
         );
-        savepoint.traceparent.clone_from(&self.traceparent);
+        savepoint.trace.clone_from(&self.trace);
         savepoint.conflict.clone_from(&self.conflict);
         Ok(savepoint)
     }
@@ -316,10 +335,4 @@ impl<DB: OutboxDatabase> fmt::Debug for OutboxTx<'_, DB> {
             .field("pending_events", &self.events.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Whether it may be a `traceparent`. It may come from other services. Version 00 has 55
-/// characters, and later versions may have more.
-fn is_traceparent(text: &str) -> bool {
-    (55..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

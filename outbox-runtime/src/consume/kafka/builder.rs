@@ -19,6 +19,7 @@ use crate::kafka::{KafkaConfig, TopicPrefix};
 use crate::observe::Heartbeat;
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
+use crate::trace::Relation;
 
 /// A main loop that turns less often is stuck: it waits for nothing but what happens next.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
@@ -149,6 +150,17 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         self
     }
 
+    /// What the span that emitted an event is to the span `process {topic}` of its first delivery,
+    /// if the outbox has a [`propagation`](crate::OutboxBuilder::propagation). Default: its parent,
+    /// so that one trace shows a request and all that its events lead to. With
+    /// [`Relation::Link`], each handling is a trace of its own. That of a later delivery is linked
+    /// in any case: see [`trace`](crate::trace).
+    #[must_use]
+    pub fn first_delivery(mut self, relation: Relation) -> Self {
+        self.settings.first_delivery = relation;
+        self
+    }
+
     /// How long handled ids are kept. Default: 15 days; at least an hour, at most 100 years. Must
     /// exceed the longest time after which a message can come again: `retention.ms` + `segment.ms`
     /// (with Kafka's defaults, 14 days on a quiet topic), and any replay. An event that comes again
@@ -178,7 +190,12 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         let plan = Plan::new(&routes, &name, &prefix)?;
         config::try_out(&client, &properties)?;
         Ok(Consumer {
-            group: Group { outbox: self.outbox, name: name.into(), routes },
+            group: Group {
+                outbox: self.outbox,
+                name: name.into(),
+                routes,
+                first_delivery: self.settings.first_delivery,
+            },
             plan,
             kafka: self.kafka,
             properties,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::consume::policy::{Undecodable, UnknownEvents};
+use crate::trace::Relation;
 
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -15,6 +16,7 @@ pub(super) struct Settings {
     pub(super) unknown_events: UnknownEvents,
     pub(super) create_topics: bool,
     pub(super) inbox_retention: Duration,
+    pub(super) first_delivery: Relation,
 }
 
 impl Default for Settings {
@@ -28,6 +30,7 @@ impl Default for Settings {
             unknown_events: UnknownEvents::Skip,
             create_topics: true,
             inbox_retention: Duration::from_secs(15 * 24 * 60 * 60),
+            first_delivery: Relation::default(),
         }
     }
 }

@@ -86,6 +86,12 @@ pub(super) fn stalled(topic: &str, stalls: &Stalls, now: Instant) -> Option<Deli
     )))
 }
 
+/// The name of Kafka's code in the error of a report. `None`: there is none.
+pub(super) fn error_type(error: &OutboxError) -> Option<String> {
+    let code = error.cause()?.downcast_ref::<KafkaError>()?.rdkafka_error_code()?;
+    Some(format!("{code:?}"))
+}
+
 /// Whether an event failed only because another one did, or because a producer ended.
 fn is_aftermath(code: Code) -> bool {
     matches!(

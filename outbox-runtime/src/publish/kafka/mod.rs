@@ -27,6 +27,7 @@ use crate::observe::target;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::producer::Producer;
 use crate::publish::kafka::stalls::Stalls;
+use crate::publish::spans::SendSpans;
 use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 
@@ -213,10 +214,14 @@ impl Producers {
 
 impl Publisher for KafkaPublisher {
     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
-        match batch.events {
+        let prefix = &self.deployment.prefix;
+        let spans = SendSpans::open(&batch, "kafka", |topic| prefix.on_brokers(topic));
+        let reports = match batch.events {
             [event] if batch.alone => vec![self.publish_alone(event).await],
             events => self.publish_together(events).await,
-        }
+        };
+        spans.close(&reports, errors::error_type);
+        reports
     }
 }
 

@@ -185,8 +185,9 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             observe::batch(events);
             tracing::debug!(target: target::RELAY, lane = number, events, "batch sent");
             let publisher = Arc::clone(&self.publisher);
+            let tracing = self.settings.tracing.clone();
             self.sending.spawn(async move {
-                let reports = match batch.batch() {
+                let reports = match batch.batch(&tracing) {
                     batch if batch.events.is_empty() => Vec::new(),
                     batch => publisher.publish(batch).await,
                 };

@@ -13,6 +13,7 @@ use crate::observe::target;
 use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
 use crate::store::{LaneStore, Lease, NextEvent, Released, RetryResult, Share};
+use crate::trace::Tracing;
 
 impl<S: LaneStore, P: Publisher> Engine<S, P> {
     /// Bytes of parked events that may be sent in addition. `None`: no further key may be sent.
@@ -32,9 +33,11 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             }
             held.parked.set_released(*key, true);
             let (lease, publisher) = (held.lease, Arc::clone(&self.publisher));
+            let tracing = self.settings.tracing.clone();
             let bytes_held = self.memory.hold(events);
             self.sending.spawn(async move {
-                let reports = publish_in_order(&*publisher, lease, &released.events).await;
+                let reports =
+                    publish_in_order(&*publisher, lease, &released.events, &tracing).await;
                 Sent::Parked(lease, released, reports, bytes_held)
             });
         }
@@ -109,12 +112,13 @@ async fn publish_in_order<P: Publisher>(
     publisher: &P,
     lease: Lease,
     events: &[StoredEvent],
+    tracing: &Tracing,
 ) -> Vec<DeliveryReport> {
     let mut reports = Vec::with_capacity(events.len());
     for event in events {
         let report = match event.refused_unread() {
             Some(error) => DeliveryReport::EventRefused(error),
-            None => publish_alone(publisher, lease, event).await,
+            None => publish_alone(publisher, lease, event, tracing).await,
         };
         let is_delivered = report.is_delivered();
         reports.push(report);
@@ -130,10 +134,11 @@ async fn publish_alone<P: Publisher>(
     publisher: &P,
     lease: Lease,
     event: &StoredEvent,
+    tracing: &Tracing,
 ) -> DeliveryReport {
     let Lease { lane, epoch } = lease;
     let events = std::slice::from_ref(event);
-    let batch = Batch { events, lane, epoch, alone: true, progress: None };
+    let batch = Batch { events, lane, epoch, alone: true, progress: None, tracing };
     publisher.publish(batch).await.pop().unwrap_or(DeliveryReport::NotSent)
 }
 

@@ -11,7 +11,7 @@ use crate::failpoint::failpoint;
 use crate::observe;
 use crate::observe::target;
 use crate::publish::{DeliveryReport, Publisher};
-use crate::record::{EventRecord, LANES, Lane, StoredEvent};
+use crate::record::{EventRecord, LANES, Lane, StoredEvent, readable_key};
 use crate::relay::lane::{InFlightBatch, Resumed, Rules, Settlement};
 use crate::store::{LaneStore, Share};
 
@@ -155,15 +155,7 @@ pub(super) struct Told<'a> {
 impl<'a> Told<'a> {
     pub(super) fn of(event: &'a StoredEvent) -> Self {
         let EventRecord { id, name, topic, key, .. } = &event.record;
-        let key = key.as_deref().map_or_else(|| "(none)".to_owned(), shortened);
+        let key = key.as_deref().map_or_else(|| "(none)".to_owned(), readable_key);
         Self { event_id: *id, name, topic, key, seq: event.seq }
     }
-}
-
-/// A key as text. Bytes that are not UTF-8 are replaced, and a long key is cut.
-fn shortened(key: &[u8]) -> String {
-    const MOST_BYTES: usize = 100;
-    let text = String::from_utf8_lossy(&key[..key.len().min(MOST_BYTES)]);
-    let end = if key.len() > MOST_BYTES { "…" } else { "" };
-    format!("{}{end}", text.escape_debug())
 }

@@ -14,6 +14,7 @@ use crate::record::{StoredEvent, fnv1a};
 use crate::relay::memory::Held;
 use crate::relay::reading::Bounds;
 use crate::store::{LaneBatch, Lease, Parking};
+use crate::trace::Tracing;
 
 /// Most batches of a lane that are with the publisher.
 const MOST_BATCHES: usize = 8;
@@ -86,13 +87,14 @@ impl<C> NextBatch<C> {
 
 impl<C: fmt::Display + Send + Sync> InFlightBatch<C> {
     /// What the publisher gets of it.
-    pub(in crate::relay) fn batch(&self) -> Batch<'_> {
+    pub(in crate::relay) fn batch<'a>(&'a self, tracing: &'a Tracing) -> Batch<'a> {
         Batch {
             events: &self.events,
             lane: self.lease.lane,
             epoch: self.lease.epoch,
             alone: self.alone && self.events.len() == 1,
             progress: Some(Position(&self.end)),
+            tracing,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::error::{ErrorKind, OutboxError};
 use crate::publish::DeliveryReport;
 use crate::record::{EventRecord, Lane};
+use crate::trace;
 
 /// A cursor is the number of the last event before it.
 type OneLane = HeldLane<i64>;
@@ -121,7 +122,7 @@ fn a_refused_event_is_tried_alone_and_parked_and_later_ones_of_its_key_wait_behi
     let (now, mut lane) = (Instant::now(), lane());
     read(&mut lane, [event(1, "a"), event(2, "b"), event(3, "a")]);
     let batch = sent(&mut lane, now).unwrap();
-    assert!(!batch.batch().alone);
+    assert!(!batch.batch(&trace::OFF).alone);
     // The refusal of the second may have cost the first one its answer.
     let reports =
         vec![DeliveryReport::NotSent, refused(DeliveryReport::Refused), DeliveryReport::NotSent];
@@ -131,7 +132,7 @@ fn a_refused_event_is_tried_alone_and_parked_and_later_ones_of_its_key_wait_behi
 
     read(&mut lane, [event(1, "a")]);
     let batch = sent(&mut lane, later(now)).unwrap();
-    assert!(batch.batch().alone);
+    assert!(batch.batch(&trace::OFF).alone);
     let reports = delivered(&batch);
     let settlements = lane.on_reports(batch, reports, &rules(2, now));
     assert!(matches!(settlements[..], [Settlement::Delivered(None)]), "{settlements:?}");
@@ -161,7 +162,7 @@ fn an_event_at_fault_is_parked_at_once() {
     for alone in [false, true] {
         read(&mut lane, [event(1, "a")]);
         let batch = sent(&mut lane, later(now)).unwrap();
-        assert_eq!(batch.batch().alone, alone);
+        assert_eq!(batch.batch(&trace::OFF).alone, alone);
         let reports = vec![refused(DeliveryReport::EventRefused)];
         lane.on_reports(batch, reports, &rules(5, now));
     }

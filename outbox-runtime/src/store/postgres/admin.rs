@@ -29,12 +29,20 @@ where pg_visible_in_snapshot(e.xid, l.prev)
 order by e.id, e.seq";
 
 /// Copies the rows `once`. The new ones are above all others, so they are not found again.
+/// Each is marked by a header, once: consumers then know that it does not come for the first time.
+/// That is done on the text, since `jsonb` does not take all characters that `json` does. `chr(123)`
+/// and `chr(125)` are braces, which would name an object of ours here.
 const COPY: &str = "\
 replayed as (
   insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at,
                        kafka_partition)
-  select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
-         e.kafka_partition
+  select e.lane, e.id, e.topic, e.key, e.name, e.version, e.content_type,
+         case when left(e.headers::text, 18) = chr(123) || '\"outbox-replayed\"' then e.headers
+              when e.headers::text = chr(123) || chr(125) then (chr(123) || '\"outbox-replayed\":\"1\"' || chr(125))::json
+              when left(e.headers::text, 2) = chr(123) || '\"'
+                then (chr(123) || '\"outbox-replayed\":\"1\",' || substr(e.headers::text, 2))::json
+              else e.headers end,
+         e.payload, e.occurred_at, e.kafka_partition
   from once join {event} e on e.lane = once.lane and e.seq = once.seq
   where not exists (select from {parked} p where p.id = e.id)
   order by e.seq

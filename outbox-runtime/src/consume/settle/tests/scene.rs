@@ -19,6 +19,7 @@ use crate::consume::worker::WorkerSettings;
 use crate::consume::{EventContext, EventHandler, Handler, HandlerOptions, LaterEvents};
 use crate::outbox::Outbox;
 use crate::record::{CE_ID, CE_TYPE, CE_VERSION};
+use crate::trace::Relation;
 use crate::tx::OutboxTx;
 
 pub(super) const TRANSIENT: Result<(), Refused> = Err(Refused(ErrorClass::Transient));
@@ -206,7 +207,8 @@ impl Scene {
             unknown_events,
             inbox_retention: Duration::from_secs(3_600),
         };
-        let group = Group { outbox, name: "group".into(), routes };
+        let group =
+            Group { outbox, name: "group".into(), routes, first_delivery: Relation::default() };
         let (topics, (stop, stopping)) = (Topics::default(), watch::channel(false));
         let worker = GroupWorker::new(group, topics.clone(), settings, stopping);
         Self { worker, handler, topics, stop }
