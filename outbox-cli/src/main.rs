@@ -15,6 +15,7 @@ mod failure;
 mod file;
 mod logs;
 mod output;
+mod progress;
 mod settings;
 mod text;
 mod times;

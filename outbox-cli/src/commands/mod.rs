@@ -6,10 +6,13 @@
 //! variable or the file is declared with `env = "OUTBOX_<COMMAND>_<OPTION>"`.
 
 mod completions;
+mod consumers;
 mod dead_letters;
 mod events;
+mod inbox;
 mod man;
 mod status;
+mod topics;
 
 use clap::Subcommand;
 use tracing::level_filters::LevelFilter;
@@ -24,6 +27,12 @@ pub enum Command {
     DeadLetters(dead_letters::Command),
     #[command(subcommand)]
     Events(events::Command),
+    #[command(subcommand)]
+    Consumers(consumers::Command),
+    #[command(subcommand)]
+    Inbox(inbox::Command),
+    #[command(subcommand)]
+    Topics(topics::Command),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -34,6 +43,9 @@ impl Command {
             Self::Status(args) => status::run(args, context).await,
             Self::DeadLetters(command) => dead_letters::run(command, context).await,
             Self::Events(command) => events::run(command, context).await,
+            Self::Consumers(command) => consumers::run(command, context).await,
+            Self::Inbox(command) => inbox::run(command, context).await,
+            Self::Topics(command) => topics::run(command, context).await,
             Self::Completions(args) => completions::run(args),
             Self::Man(args) => man::run(args),
         }
