@@ -5,6 +5,8 @@
 #![doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
 #![doc = "[idempotency]: idempotency"]
 #![doc = "[production]: production"]
+#![doc = "[operating]: operating"]
+#![doc = "[scaling]: scaling"]
 #![doc = "[postgres]: postgres"]
 #![doc = "[tracing]: mod@tracing"]
 #![doc = "[coming-from-spring]: coming_from_spring"]
@@ -27,6 +29,8 @@ macro_rules! pages {
         #[doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
         #[doc = "[idempotency]: idempotency"]
         #[doc = "[production]: production"]
+        #[doc = "[operating]: operating"]
+        #[doc = "[scaling]: scaling"]
         #[doc = "[postgres]: postgres"]
         #[doc = "[tracing]: mod@tracing"]
         #[doc = "[coming-from-spring]: coming_from_spring"]
@@ -52,6 +56,8 @@ pages! {
     errors_retries_dead_letters: "errors-retries-dead-letters.md",
     idempotency: "idempotency.md",
     production: "production.md",
+    operating: "operating.md",
+    scaling: "scaling.md",
     postgres: "postgres.md",
     tracing: "tracing.md",
     coming_from_spring: "coming-from-spring.md",

@@ -191,6 +191,8 @@ async fn another_cluster_stops_the_relay_with_the_way_out(disguise: &'static str
     assert_eq!(run_error(relay).await.to_string(), error.to_string());
     let message = error.to_string();
     let remedy = message.split('`').nth(1).expect("the statements to run, in backquotes");
+    let page = include_str!("../../docs/guide/operating.md");
+    assert!(remedy.split("; ").all(|statement| page.contains(statement)), "{remedy}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(remedy)).execute(outbox.pool()).await.unwrap();
     assert_eq!(drained(&outbox).await, events([("a", 1), ("a", 2)]));
 }

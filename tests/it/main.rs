@@ -10,6 +10,7 @@ mod support;
 mod cancellation;
 mod commits;
 mod compatible_servers;
+mod connections;
 mod consume;
 mod consume_db;
 mod consume_dead_letters;

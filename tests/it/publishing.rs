@@ -249,7 +249,7 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
     let (first, options) = (scratch.path().join("first"), KafkaOptions::default());
     let kafka = Kafka::start(&first, options).unwrap();
     let brokers = kafka.brokers().to_owned();
-    let free = topic(&brokers, 3, &[]).await;
+    let (free, of_another) = (topic(&brokers, 3, &[]).await, topic(&brokers, 3, &[]).await);
     let mut second = kafka.start_second(&scratch.path().join("second"), options).unwrap();
     let stuck = kind(name());
     create_replicated(&brokers, stuck.topic).await;
@@ -267,7 +267,6 @@ async fn a_topic_without_enough_replicas_in_sync_is_told_of_and_the_events_of_ot
     // Another tenant of the process, on the same producer.
     let (pool, _directory_of_another) = support::sqlite(4).await;
     let another = migrated(Outbox::new(pool)).await;
-    let of_another = topic(&brokers, 3, &[]).await;
     let relay_of_another =
         RunningRelay::start(new_relay(&another, publisher).shared_memory(&budget));
 

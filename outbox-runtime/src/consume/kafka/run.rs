@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::client::Context;
 use super::forward::Forwarder;
 use super::main_loop::MainLoop;
-use super::startup::topics_found;
+use super::startup::{tell_of_a_small_pool, topics_found};
 use super::{Consumer, config};
 use crate::consume::maintenance::maintain;
 use crate::consume::worker::{Consumed, GroupWorker, WorkerSettings};
@@ -39,6 +39,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
     let topics = plan.subscribed();
     let client = subscribed(&client, &properties, &topics)?;
     tracing::info!(target: target::CONSUMER, group = &*group.name, ?topics, "consumer started");
+    tell_of_a_small_pool(group.outbox.pool(), settings.concurrency);
 
     let (stop, stopping) = watch::channel(false);
     let in_worker = WorkerSettings {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Pool;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -22,6 +23,19 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 /// Time after which the database ends a statement that looks for the tables, and after which its
 /// answer is not waited for.
 const LIMITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(15));
+
+/// Warns of a pool in which handlers wait for each other. A file has no connections to wait for.
+pub(super) fn tell_of_a_small_pool<DB: OutboxDatabase>(pool: &Pool<DB>, concurrency: usize) {
+    let connections = pool.options().get_max_connections();
+    if DB::CAN_GO_SILENT && (connections as usize) < concurrency {
+        tracing::warn!(
+            target: target::CONSUMER,
+            connections,
+            concurrency,
+            "the consumer's pool has fewer connections than it runs handlers at the same time: they wait for each other, and              fail when none becomes free within the pool's `acquire_timeout`. Raise the pool's `max_connections`, or lower              the consumer's `concurrency`"
+        );
+    }
+}
 
 /// Waits until the topics for retries and dead letters are there. `false`: the shutdown came first.
 pub(super) async fn topics_found(
