@@ -86,7 +86,7 @@ row! {
 
 impl Status {
     /// Number up to which the pending events of a lane are counted.
-    pub const COUNTED_OF_LANE: u64 = 200;
+    pub const COUNTED_OF_LANE: u64 = 64;
     /// Number up to which parked events are counted.
     pub const COUNTED: u64 = 10_000;
 

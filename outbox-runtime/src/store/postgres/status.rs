@@ -84,3 +84,56 @@ pub(super) async fn read(
         .await?;
     Ok(Status::new(&lanes, relays, pauses, &summary))
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Executor};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::migrate::Migrate;
+    use crate::store::sealed::Schema as _;
+
+    /// The status, and the blocks that it touches.
+    async fn status_and_cost(pool: &PgPool, names: &Names) -> (Status, i64) {
+        const BLOCKS: &str = "\
+select coalesce(sum(pg_stat_get_xact_blocks_fetched(oid)), 0)::bigint from pg_class where relnamespace = $1::regnamespace";
+        let mut tx = connection::begin_reading(pool).await.unwrap();
+        let mut blocks = Vec::new();
+        let mut status = None;
+        for _ in 0..2 {
+            let fetched = sqlx::query_scalar::<_, i64>(BLOCKS).bind(names.fill("{schema}"));
+            blocks.push(fetched.fetch_one(&mut *tx).await.unwrap());
+            status = Some(read(&mut tx, names).await.unwrap());
+        }
+        tx.rollback().await.unwrap();
+        (status.unwrap(), blocks[1] - blocks[0])
+    }
+
+    #[tokio::test]
+    async fn a_status_costs_the_same_however_many_events_are_pending() {
+        let url = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
+        let pool = PgPool::connect(&url).await.unwrap();
+        let schema = format!("status_{}", Uuid::now_v7().simple());
+        let names = Names { schema: Some(schema), ..Names::default() };
+        Postgres::migrate(&pool, &names, Postgres::MIGRATIONS, Migrate::up()).await.unwrap();
+        let emit = async |events: u32| {
+            let insert = names.fill(
+                "insert into {event} (lane, id, topic, name, version, content_type, headers, occurred_at)
+                 select n % 16, gen_random_uuid(), 'orders', 'order.placed', 1, 'application/json', '[]', now()
+                 from generate_series(1, $1) n",
+            );
+            let insert = sqlx::query(AssertSqlSafe(insert)).bind(i64::from(events));
+            insert.execute(&pool).await.unwrap();
+        };
+        emit(3_200).await;
+        let (_, at_first) = status_and_cost(&pool, &names).await;
+        emit(60_000).await;
+        let (status, later) = status_and_cost(&pool, &names).await;
+        pool.execute(AssertSqlSafe(names.fill("drop schema {schema} cascade"))).await.unwrap();
+        assert!(later <= at_first * 2, "{at_first} blocks at first, {later} later");
+        assert!(status.backlog_is_estimate);
+        assert!(status.backlog.abs_diff(63_200) < 3_200, "{} events", status.backlog);
+    }
+}
