@@ -19,6 +19,18 @@ pub enum Part {
         /// How many events.
         events: u64,
     },
+    /// Makes a backlog whose events have a trace each, one of a hundred recorded. Answers `()`.
+    FillTraced {
+        /// How many events.
+        events: u64,
+    },
+    /// Publishes that backlog from its beginning. Answers [`Drained`].
+    DrainTraced {
+        /// What becomes of the traces.
+        tracing: Tracing,
+        /// How many events it has.
+        events: u64,
+    },
     /// Publishes the backlog from its beginning. Answers [`Drained`].
     Drain {
         /// Who publishes it.
@@ -119,6 +131,17 @@ pub enum Contender {
     Debezium,
     /// Another outbox for Rust.
     Peer,
+}
+
+/// What a relay makes of the traces of its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tracing {
+    /// Nothing: its outbox has no propagation.
+    Off,
+    /// Nothing, although it has one: no layer of the program takes spans.
+    Unheard,
+    /// Spans, of which those in recorded traces are exported, and one of a hundred others.
+    Sampled,
 }
 
 /// How many events are committed.

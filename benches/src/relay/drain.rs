@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
-use outbox::{Outbox, Relay};
+use outbox::{Outbox, OutboxTx, Relay};
 use outbox_bench_report::{Drained, Tenths};
 use sqlx::{Executor, Postgres};
 
@@ -16,11 +16,15 @@ const IN_ONE_TRANSACTION: u64 = 10_000;
 
 /// Prepares a backlog of `events` events.
 pub(crate) async fn fill_outbox(events: u64) -> Result<(), Failure> {
-    filled(events).await?;
+    filled(events, |_, _| {}).await?;
     Ok(())
 }
 
-async fn filled(events: u64) -> Result<Outbox<Postgres>, Failure> {
+/// The outbox with its backlog. `before`: called before each event is emitted, with its number.
+pub(crate) async fn filled(
+    events: u64,
+    before: impl Fn(&mut OutboxTx<'_, Postgres>, u64),
+) -> Result<Outbox<Postgres>, Failure> {
     let outbox = outbox(2).await?;
     let tables =
         "drop publication if exists debezium; drop schema public cascade; create schema public";
@@ -29,6 +33,7 @@ async fn filled(events: u64) -> Result<Outbox<Postgres>, Failure> {
     for first in (0..events).step_by(IN_ONE_TRANSACTION as usize) {
         let mut tx = outbox.begin().await?;
         for n in first..events.min(first + IN_ONE_TRANSACTION) {
+            before(&mut tx, n);
             tx.emit(OrderCreated::new(n % 10_000, n))?;
         }
         tx.commit().await?;
@@ -40,7 +45,7 @@ async fn filled(events: u64) -> Result<Outbox<Postgres>, Failure> {
 
 /// Prepares a backlog of `events` events, and the same in the table of the bare loop.
 pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
-    let outbox = filled(events).await?;
+    let outbox = filled(events, |_, _| {}).await?;
     outbox
         .pool()
         .execute(
@@ -71,7 +76,10 @@ pub(crate) async fn rewind(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
 
 /// The relay from the beginning of the backlog.
 pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
-    let outbox = outbox(2).await?;
+    drain_from(outbox(2).await?, events).await
+}
+
+pub(crate) async fn drain_from(outbox: Outbox<Postgres>, events: u64) -> Result<Drained, Failure> {
     rewind(&outbox).await?;
     let times =
         Arc::new(Times { tenth: events / 10, delivered: AtomicU64::new(0), at: Mutex::default() });

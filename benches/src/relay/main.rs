@@ -10,6 +10,7 @@ mod latency;
 mod letters;
 mod raw;
 mod topic;
+mod traces;
 mod writers;
 
 use std::error::Error;
@@ -69,6 +70,8 @@ async fn main() -> Result<(), Failure> {
     match Part::of_arguments(std::env::args())? {
         Part::Fill { events } => print(&drain::fill(events).await?),
         Part::FillOutbox { events } => print(&drain::fill_outbox(events).await?),
+        Part::FillTraced { events } => print(&traces::fill(events).await?),
+        Part::DrainTraced { tracing, events } => print(&traces::drain(tracing, events).await?),
         Part::Drain { contender, events } => print(&drained_by(contender, events).await?),
         Part::DrainByRelays { relays, events } => print(&fleet::drain(relays, events).await?),
         Part::Relay => print(&fleet::run().await?),

@@ -198,8 +198,17 @@ impl Verdict {
 }
 
 /// The order in which the figures are shown.
-const FIGURES: [&str; 7] =
-    ["drain", "growth", "latency", "writers", "scale-out", "disturbances", "consumers"];
+const FIGURES: [&str; 9] = [
+    "drain",
+    "growth",
+    "latency",
+    "writers",
+    "scale-out",
+    "disturbances",
+    "consumers",
+    "letters",
+    "traces",
+];
 
 fn results() -> PathBuf {
     workspace_root().join("benches/results/relay")

@@ -10,6 +10,7 @@ mod drain;
 mod growth;
 mod latency;
 mod letters;
+mod traces;
 mod writers;
 
 use std::cell::Cell;
@@ -41,6 +42,7 @@ pub(in crate::commands) enum Measured {
     Writers,
     Consumers,
     Letters,
+    Traces,
 }
 
 impl Measured {
@@ -53,6 +55,7 @@ impl Measured {
             Self::Writers => writers::measure(bench),
             Self::Consumers => consume::measure(bench),
             Self::Letters => letters::measure(bench),
+            Self::Traces => traces::measure(bench),
         }
     }
 }
