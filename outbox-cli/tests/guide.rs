@@ -1,0 +1,24 @@
+//! The command understands what the guide tells operators to type.
+
+use std::process::Command;
+
+const PAGES: [&str; 2] =
+    [include_str!("../../docs/guide/operating.md"), include_str!("../../docs/guide/scaling.md")];
+
+/// The lines of the blocks of shell that call the command, without its name.
+fn calls(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("outbox "))
+}
+
+#[test]
+fn every_call_of_the_guide_is_understood() {
+    let mut understood = 0;
+    for call in PAGES.into_iter().flat_map(calls) {
+        let mut outbox = Command::new(env!("CARGO_BIN_EXE_outbox"));
+        let said = outbox.args(call.split_whitespace()).arg("--help").output().expect("a program");
+        assert!(said.status.success(), "outbox {call}: {}", String::from_utf8_lossy(&said.stderr));
+        understood += 1;
+    }
+    assert!(understood > 5, "the pages have calls");
+}
