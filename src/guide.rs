@@ -9,6 +9,7 @@
 #![doc = "[scaling]: scaling"]
 #![doc = "[postgres]: postgres"]
 #![doc = "[tracing]: mod@tracing"]
+#![doc = "[securing]: securing"]
 #![doc = "[coming-from-spring]: coming_from_spring"]
 #![doc = "[mistakes]: mistakes"]
 #![doc = ""]
@@ -33,6 +34,7 @@ macro_rules! pages {
         #[doc = "[scaling]: scaling"]
         #[doc = "[postgres]: postgres"]
         #[doc = "[tracing]: mod@tracing"]
+        #[doc = "[securing]: securing"]
         #[doc = "[coming-from-spring]: coming_from_spring"]
         #[doc = "[mistakes]: mistakes"]
         #[doc = "[observe]: crate::observe"]
@@ -60,6 +62,7 @@ pages! {
     scaling: "scaling.md",
     postgres: "postgres.md",
     tracing: "tracing.md",
+    securing: "securing.md",
     coming_from_spring: "coming-from-spring.md",
     #[cfg(not(doctest))]
     mistakes: "mistakes.md",

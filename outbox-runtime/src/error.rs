@@ -119,6 +119,9 @@ impl OutboxError {
     /// An error of `migrate`: the database's message, and what it means for the tables.
     pub(crate) fn migration(error: Self) -> Self {
         let Some(sqlx::Error::Database(cause)) = error.as_sqlx_error() else { return error };
+        if error.fault().is_of_connecting() {
+            return error;
+        }
         let code = cause.code().unwrap_or_default();
         let meaning = if error.fault() == Fault::Denied {
             "Migrate once as their owner, by `outbox.migrate()` or what `Outbox::migration_sql()` prints; a role that only \

@@ -191,6 +191,16 @@ impl RunningConsumer {
         within_a_minute(self.task).await.unwrap().unwrap()
     }
 
+    /// Whether it has ended, without a shutdown.
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// How it ended, without a shutdown.
+    pub async fn ended(self) -> Result<Consumed, OutboxError> {
+        within_a_minute(self.task).await.unwrap()
+    }
+
     /// A crash: nothing is finished, and the group does not hear of it.
     pub async fn abort(self) {
         self.task.abort();

@@ -10,6 +10,7 @@ pub mod processes;
 pub mod proxy;
 pub mod random;
 pub mod relays;
+pub mod secured;
 pub mod throttle;
 pub mod topics;
 pub mod traces;
@@ -157,9 +158,9 @@ pub async fn postgres_again(pool: &PgPool, setting: &'static str, value: &'stati
     PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("the same database")
 }
 
-/// As [`postgres`], reached through a task of the current thread, which cannot run while a future of
-/// that thread is polled. So each answer of the server is one that must be waited for, however fast
-/// the server is.
+/// As [`postgres`], reached through a task of the current thread, which cannot run while a future
+/// of that thread is polled. So each answer of the server is one that must be waited for, however
+/// fast the server is.
 pub async fn postgres_that_is_waited_for(variable: &str, connections: u32) -> PgPool {
     let direct = postgres(variable, 1).await;
     let server = (*direct.connect_options()).clone();

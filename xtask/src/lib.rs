@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod certificates;
 pub mod commands;
 mod debian;
 mod error;
@@ -39,5 +40,6 @@ mod procfs;
 pub mod servers;
 mod tools;
 
+pub use certificates::{Certificates, Identity};
 pub use error::Error;
 pub use paths::ScratchDir;

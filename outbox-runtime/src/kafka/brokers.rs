@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 
 use super::{Properties, Trouble, aside};
@@ -21,6 +22,11 @@ use super::{Properties, Trouble, aside};
 /// Time after which the same trouble is logged again, if brokers have answered in between: of
 /// several brokers, one may always refuse.
 const LOGGED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Time for which a client that was refused is heard.
+const LISTENED_FOR: Duration = Duration::from_millis(50);
+/// Time-outs of the two questions for topics: after the first one, a refusal is known.
+const ANSWER_WITHIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(9)];
 
 /// The brokers as they were last heard of. It is librdkafka's context for clients that need no
 /// other one: rdkafka's own context logs an error for every attempt to connect.
@@ -77,6 +83,18 @@ impl Brokers {
             self.away(reason);
         }
         tracing::debug!(target: target::LIBRDKAFKA, %error, reason);
+    }
+
+    /// Passes on a line of librdkafka's own log. That a port speaks another protocol than the
+    /// client is said there alone.
+    pub(crate) fn logged(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: target::LIBRDKAFKA, ?level, facility, "{message}");
+        let code = Some(RDKafkaErrorCode::BrokerTransportFailure);
+        if facility == "FAIL"
+            && let Some(trouble @ Trouble::Listener) = Trouble::of(code, message)
+        {
+            self.refused(Refusal { trouble, reason: message.to_owned(), words: None });
+        }
     }
 
     fn away(&self, reason: &str) {
@@ -148,12 +166,44 @@ impl Brokers {
         Some(said)
     }
 
+    /// Polls a client that tells only then why it is refused.
+    pub(crate) fn listen(client: &BaseConsumer<Self>) {
+        while client.poll(LISTENED_FOR).is_some() {}
+    }
+
     /// Has a client that failed say why brokers refuse it, if they do, before the error is handed
-    /// on: a client of this kind tells only when it is polled.
+    /// on.
     pub(crate) fn heard_by(&self, client: &BaseConsumer<Self>, error: KafkaError) -> KafkaError {
-        while client.poll(Duration::ZERO).is_some() {}
+        Self::listen(client);
         let _ = self.refusal();
         error
+    }
+
+    /// Whether waiting would not change what they refuse.
+    pub(crate) fn refuses_for_good(&self) -> bool {
+        self.heard().refusal.as_ref().is_some_and(|refusal| refusal.trouble.is_certain())
+    }
+
+    /// What the cluster says of its topics. It ends early if the brokers refuse this client, and
+    /// [`refusal`](Self::refusal) then says why. `listen` polls a client that tells only then.
+    pub(crate) fn metadata(
+        &self,
+        ask: impl Fn(Duration) -> KafkaResult<Metadata>,
+        listen: impl Fn(),
+    ) -> KafkaResult<Metadata> {
+        let mut asked = Err(KafkaError::Canceled);
+        for within in ANSWER_WITHIN {
+            asked = ask(within);
+            if asked.is_ok() {
+                self.answered();
+                break;
+            }
+            listen();
+            if self.refusal().is_some() && self.refuses_for_good() {
+                break;
+            }
+        }
+        asked
     }
 
     /// Records that a broker answered.
@@ -208,7 +258,7 @@ impl ClientContext for Brokers {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
+        self.logged(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -226,9 +276,4 @@ impl ProducerContext for Brokers {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
-}
-
-/// librdkafka's own log. It repeats itself, so it has a target of its own.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    tracing::debug!(target: target::LIBRDKAFKA, ?level, facility, "{message}");
 }

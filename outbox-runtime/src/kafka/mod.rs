@@ -15,9 +15,9 @@ mod unreachable;
 pub use config::KafkaConfig;
 pub use token::{AccessToken, NotAJwt};
 
-pub(crate) use brokers::{Brokers, log};
+pub(crate) use brokers::Brokers;
 pub(crate) use closing::{Client, aside};
-pub(crate) use properties::Properties;
+pub(crate) use properties::{Properties, new_client_config};
 pub(crate) use topic_prefix::{LONGEST_NAME, TopicPrefix, is_legal_topic};
 pub(crate) use trouble::Trouble;
 pub(crate) use unreachable::is_no_answer;

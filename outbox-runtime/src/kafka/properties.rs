@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use super::token::Tokens;
@@ -99,7 +100,7 @@ impl Properties {
         if let Some(why) = self.lacks_tokens() {
             return Err(OutboxError::config(why));
         }
-        let mut client = ClientConfig::new();
+        let mut client = new_client_config();
         for (name, value) in self.iter() {
             if let Some(why) = refusal(name, value) {
                 let value = if SHOWN.contains(&name) { format!("={value}") } else { String::new() };
@@ -158,6 +159,13 @@ impl fmt::Debug for Properties {
         let shown = |(name, value)| (shown(name), if SHOWN.contains(&name) { value } else { "…" });
         f.debug_map().entries(self.iter().map(shown)).finish()
     }
+}
+
+/// A configuration whose client logs what [`Brokers`](super::Brokers) reads there.
+pub(crate) fn new_client_config() -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set_log_level(RDKafkaLogLevel::Info);
+    client
 }
 
 fn one_name(name: String) -> String {

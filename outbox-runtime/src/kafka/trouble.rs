@@ -64,11 +64,20 @@ impl Trouble {
                 Some(Self::NoTls)
             }
             Code::SSL => Some(Self::Handshake),
-            Code::BrokerTransportFailure if says(&["security.protocol", "sasl listener"]) => {
+            // Before the broker has answered anything.
+            Code::BrokerTransportFailure
+                if says(&["disconnected"]) && says(&["in state apiversion_query"]) =>
+            {
                 Some(Self::Listener)
             }
             _ => None,
         }
+    }
+
+    /// Whether it is certain that waiting does not help. A broker that stops closes connections,
+    /// too.
+    pub(crate) fn is_certain(self) -> bool {
+        !matches!(self, Self::NoTls | Self::Listener)
     }
 
     /// What is wrong.
@@ -87,7 +96,9 @@ impl Trouble {
                  that the broker does not trust"
             }
             Self::Handshake => "the broker and this client do not agree on TLS",
-            Self::NoTls => "this client speaks TLS, and the broker's port does not",
+            Self::NoTls => {
+                "the broker closes the connection at once: this client speaks TLS, and the port does not, perhaps"
+            }
             Self::Listener => {
                 "the broker closes the connection at once: its port expects TLS or SASL, perhaps, and `security.protocol` says \
                  otherwise"
@@ -173,8 +184,7 @@ mod tests {
             (Code::SSL, "SSL handshake failed: error:0A000102", Some(Trouble::Handshake)),
             (
                 Code::BrokerTransportFailure,
-                "a:9093/bootstrap: Disconnected: requesting ApiVersion: might be caused by incorrect security.protocol \
-                 configuration (connecting to a SSL listener?)",
+                "a:9093/bootstrap: Disconnected (after 3ms in state APIVERSION_QUERY)",
                 Some(Trouble::Listener),
             ),
             (Code::BrokerTransportFailure, "a:9092/1: Connect failed: Connection refused", None),

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use super::unprivileged::{User, open_to_all};
 use super::{Traces, wait_until_ready};
+use crate::certificates::{Certificates, Identity};
 use crate::fetch::{Artifact, Goal, dist, fetched};
 use crate::paths::{ScratchDir, create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
@@ -65,6 +66,9 @@ pub struct PgOptions {
     pub logical: bool,
     /// Whether [`Postgres::set_clock`] sets the server's clock. Default: `false`.
     pub clock: bool,
+    /// Whether it takes connections with TLS, too. To the databases `by_password` and
+    /// `by_certificate` it takes no others, and asks for what their names say. Default: `false`.
+    pub tls: bool,
 }
 
 /// A running Postgres which trusts every connection from this machine.
@@ -86,6 +90,7 @@ pub struct Postgres {
     port: u16,
     url: String,
     daemon: Option<Daemon>,
+    certificates: Option<Certificates>,
     elsewhere: Option<ScratchDir>,
 }
 
@@ -127,9 +132,13 @@ impl Postgres {
             port,
             url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
             daemon: None,
+            certificates: None,
             elsewhere,
         };
         server.init(&parent)?;
+        if options.tls {
+            server.certificates = Some(server.make_certificates(&parent)?);
+        }
         server.run()?;
         Ok(server)
     }
@@ -148,6 +157,17 @@ impl Postgres {
     /// The server's log.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// The authority of a server with [`PgOptions::tls`].
+    ///
+    /// # Errors
+    ///
+    /// The server has none.
+    pub fn certificates(&self) -> Result<&Certificates, Error> {
+        self.certificates
+            .as_ref()
+            .ok_or_else(|| Error::new("this Postgres has no `PgOptions::tls`"))
     }
 
     /// Whether the server accepts a session now.
@@ -234,6 +254,31 @@ impl Postgres {
         Ok(())
     }
 
+    fn make_certificates(&self, parent: &Path) -> Result<Certificates, Error> {
+        let made = Certificates::make(&parent.join("tls"))?;
+        if let Some(user) = self.user {
+            user.own(&made.server().key)?;
+        }
+        let rules = parent.join("tls/pg_hba.conf");
+        fs::write(&rules, RULES)
+            .map_err(|error| Error::io(format_args!("write {}", rules.display()), error))?;
+        Ok(made)
+    }
+
+    /// The settings of TLS.
+    fn tls(certificates: &Certificates) -> [String; 5] {
+        let Identity { certificate, key } = certificates.server();
+        let file = |name, path: PathBuf| format!("{name}={}", path.display());
+        let authority = certificates.authority();
+        [
+            "ssl=on".to_owned(),
+            file("ssl_cert_file", certificate),
+            file("ssl_key_file", key),
+            file("hba_file", authority.with_file_name("pg_hba.conf")),
+            file("ssl_ca_file", authority),
+        ]
+    }
+
     fn shut_down(&mut self, signal: Signal, bound: Duration) {
         if let Some(mut daemon) = self.daemon.take()
             && !daemon.end_with(signal, bound)
@@ -280,6 +325,9 @@ impl Postgres {
         ] {
             postgres.args(["-c", setting]);
         }
+        for setting in self.certificates.iter().flat_map(Self::tls) {
+            postgres.args(["-c", &setting]);
+        }
         if self.options.clock {
             self.preload_clock(&mut postgres)?;
         }
@@ -322,6 +370,14 @@ impl fmt::Debug for Postgres {
 }
 
 const STOP_BOUND: Duration = Duration::from_secs(20);
+
+/// Who may connect to a server with TLS, and how.
+const RULES: &str = "\
+hostssl by_password all 127.0.0.1/32 scram-sha-256
+hostssl by_certificate all 127.0.0.1/32 cert
+hostnossl by_password,by_certificate all 127.0.0.1/32 reject
+host all all 127.0.0.1/32 trust
+";
 
 const INITDB_ARGUMENTS: [&str; 6] = [
     "--username=postgres",

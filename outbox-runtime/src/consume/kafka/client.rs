@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance}
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use tokio::sync::Notify;
 
-use crate::kafka::{self, Brokers};
+use crate::kafka::Brokers;
 use crate::observe::target;
 
 /// A topic and a partition of it.
@@ -132,7 +132,7 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log(level, facility, message);
+        self.brokers.logged(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

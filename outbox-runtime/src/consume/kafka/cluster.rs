@@ -91,11 +91,9 @@ impl Admin {
     pub(super) async fn partitions(&self) -> Result<BTreeMap<String, i32>, Unprepared> {
         let (asking, brokers) = (Arc::clone(&self.asking), self.brokers.clone());
         let asked = aside("outbox-kafka-topics", move || {
-            let metadata = match asking.client().fetch_metadata(None, ANSWER_WITHIN) {
-                Ok(metadata) => metadata,
-                Err(error) => return Err(unanswered(error, &brokers)),
-            };
-            brokers.answered();
+            let ask = |within| asking.client().fetch_metadata(None, within);
+            let metadata = brokers.metadata(ask, || ());
+            let metadata = metadata.map_err(|error| unanswered(error, &brokers))?;
             let topics = metadata.topics().iter();
             Ok(topics
                 .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
@@ -216,7 +214,8 @@ fn is_no_answer(error: &KafkaError) -> bool {
 
 /// What it means that brokers do not answer a new client.
 fn unanswered(error: KafkaError, brokers: &Brokers) -> Unprepared {
-    let Some(refusal) = brokers.refusal() else { return Unprepared::NoAnswer(error) };
+    let refusal = brokers.refusal().filter(|_| brokers.refuses_for_good());
+    let Some(refusal) = refusal else { return Unprepared::NoAnswer(error) };
     let what = format!("{refusal}. Nothing was consumed, and nothing was changed");
     Unprepared::ForGood(OutboxError::new(ErrorKind::Kafka, what))
 }

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 use crate::error::OutboxError;
-use crate::kafka::{Client, KafkaConfig, Properties};
+use crate::kafka::{Client, KafkaConfig, Properties, new_client_config};
 
 const METADATA_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
 
@@ -159,7 +159,7 @@ pub(super) fn refresh_metadata_often(client: &mut ClientConfig, kafka: &KafkaCon
 
 /// For a client that reaches the same brokers.
 pub(super) fn connection(properties: &Properties) -> ClientConfig {
-    let mut client = ClientConfig::new();
+    let mut client = new_client_config();
     for (name, value) in
         properties.iter().filter(|(name, _)| OF_CONNECTIONS.iter().any(|of| name.starts_with(of)))
     {

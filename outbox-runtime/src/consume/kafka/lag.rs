@@ -113,7 +113,7 @@ impl ConsumerGroups {
         brokers: &Brokers,
     ) -> Result<Vec<GroupLag>, KafkaError> {
         let any = client(properties, brokers, "outbox")?;
-        let partitions = partitions(&any).map_err(|error| brokers.heard_by(&any, error))?;
+        let partitions = partitions(&any, brokers)?;
         // Without the right to see groups, their names come from the topics alone.
         let known = any.fetch_group_list(None, ANSWER_WITHIN).ok();
         let known = known.as_ref().map(|list| list.groups()).unwrap_or_default();
@@ -165,8 +165,12 @@ fn client(
 }
 
 /// All topics, with their numbers of partitions.
-fn partitions(client: &BaseConsumer<Brokers>) -> Result<BTreeMap<String, i32>, KafkaError> {
-    let metadata = client.fetch_metadata(None, ANSWER_WITHIN)?;
+fn partitions(
+    client: &BaseConsumer<Brokers>,
+    brokers: &Brokers,
+) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let ask = |within| client.fetch_metadata(None, within);
+    let metadata = brokers.metadata(ask, || Brokers::listen(client))?;
     let topics = metadata.topics().iter();
     Ok(topics.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect())
 }

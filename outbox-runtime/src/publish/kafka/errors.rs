@@ -132,8 +132,8 @@ fn refused_topic(Refused { event, topic }: Refused<'_>, code: Code) -> Option<St
 fn refused_user(Refused { topic, .. }: Refused<'_>, code: Code) -> Option<String> {
     match code {
         Code::TopicAuthorizationFailed => Some(format!(
-            "this user may not write to the topic `{topic}` (it needs the operations WRITE and DESCRIBE on it). Grant them \
-             (`kafka-acls.sh --add --producer --topic {topic} --allow-principal User:NAME`), and the relay continues without \
+            "this user may not write to the topic `{topic}` (it needs the operation WRITE on it). Grant it \
+             (`kafka-acls.sh --add --operation Write --topic {topic} --allow-principal User:NAME`), and the relay continues without \
              help"
         )),
         Code::ClusterAuthorizationFailed => Some(

@@ -18,7 +18,7 @@ use rdkafka::{ClientConfig, Message as _, Statistics};
 use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
 use super::stalls::{Progress, Stalls};
-use crate::kafka::{self, Brokers, LONGEST_NAME, aside};
+use crate::kafka::{Brokers, LONGEST_NAME, aside};
 use crate::publish::headers::message_headers;
 use crate::record::EventRecord;
 
@@ -177,7 +177,7 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log(level, facility, message);
+        self.brokers.logged(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -19,6 +19,8 @@ use crate::consume::kafka::config;
 use crate::kafka::{Brokers, Properties};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Time in which a broker says that a topic may not be seen.
+const FORBIDDEN_WITHIN: Duration = Duration::from_secs(2);
 /// Memory for what is fetched ahead, whatever the number of partitions.
 const FETCHING: [(&str, &str); 3] = [
     ("queued.max.messages.kbytes", "16384"),
@@ -188,6 +190,8 @@ impl Reader {
             match self.consumer.poll(ANSWER_WITHIN) {
                 Some(Ok(message)) => return Ok(Next::Message(message)),
                 Some(Err(KafkaError::PartitionEOF(partition))) => return Ok(Next::End(partition)),
+                // Waiting does not change it.
+                Some(Err(error)) if is_forbidden(&error) => return Err(error),
                 // For example, one of several brokers is away.
                 Some(Err(error)) if begun.elapsed() > ANSWER_WITHIN => return Err(error),
                 Some(Err(_)) => {}
@@ -201,13 +205,23 @@ impl Reader {
     }
 
     /// None if the topic does not exist. All topics are asked for: asking for one may create it.
+    ///
+    /// # Errors
+    /// If this user may not describe it: that is no topic without dead letters.
     fn partitions(&self) -> Result<BTreeSet<i32>, KafkaError> {
-        let metadata = self.consumer.fetch_metadata(None, ANSWER_WITHIN);
-        let metadata = metadata.map_err(|error| self.brokers.heard_by(&self.consumer, error))?;
-        self.brokers.answered();
+        let ask = |within| self.consumer.fetch_metadata(None, within);
+        let listen = || Brokers::listen(&self.consumer);
+        let metadata = self.brokers.metadata(ask, listen)?;
         let found = metadata.topics().iter().find(|found| found.name() == self.topic);
         let partitions = found.into_iter().flat_map(|found| found.partitions());
-        Ok(partitions.map(|partition| partition.id()).collect())
+        let partitions: BTreeSet<i32> = partitions.map(|partition| partition.id()).collect();
+        if partitions.is_empty()
+            && let Err(error) = self.consumer.fetch_watermarks(&self.topic, 0, FORBIDDEN_WITHIN)
+            && is_forbidden(&error)
+        {
+            return Err(error);
+        }
+        Ok(partitions)
     }
 
     /// The first and the end offset of a partition. A new partition has no leader for a moment.
@@ -222,6 +236,10 @@ impl Reader {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+fn is_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
 }
 
 fn has_no_leader(error: &KafkaError) -> bool {

@@ -1,13 +1,20 @@
 //! Kafka: one node that is both broker and controller.
 
+mod acl;
+mod properties;
+mod protocol;
+mod secured;
+
 use std::fmt;
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+
+pub use acl::{Acl, Operation, Resource};
+pub use secured::Secured;
 
 use super::{Traces, wait_until_ready};
 use crate::fetch::{Artifact, Goal, dist};
@@ -15,6 +22,8 @@ use crate::paths::{create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
 use crate::tools::Tool;
 use crate::{Error, net};
+use properties::{LOG_PROPERTIES, first_node, second_node, server_properties};
+use protocol::has_live_broker;
 
 /// How a Kafka runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +32,14 @@ pub struct KafkaOptions {
     pub auto_create_topics: bool,
     /// The number of partitions of a topic created without one. Default: 6.
     pub partitions: u16,
+    /// Whether it has listeners with TLS and SASL too, and asks for rights there: see [`Secured`].
+    /// Default: `false`.
+    pub secured: bool,
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { auto_create_topics: true, partitions: 6 }
+        Self { auto_create_topics: true, partitions: 6, secured: false }
     }
 }
 
@@ -40,6 +52,7 @@ pub struct Kafka {
     log: PathBuf,
     node: Node,
     brokers: String,
+    secured: Option<Secured>,
     daemon: Option<Daemon>,
 }
 
@@ -100,17 +113,19 @@ impl Kafka {
     fn start_node(dir: &Path, node: Node, options: KafkaOptions) -> Result<Self, Error> {
         let libs = fetch()?;
         create_dir_all(dir)?;
+        let secured = options.secured.then(|| Secured::make(&dir.join("tls"))).transpose()?;
         let mut server = Self {
             libs,
             dir: dir.to_owned(),
             log: dir.join("kafka.log"),
             brokers: format!("127.0.0.1:{}", node.port),
             node,
+            secured,
             daemon: None,
         };
         let data = dir.join("data");
         for (file, text) in [
-            (server.properties(), server_properties(&data, &server.node.role, options)),
+            (server.properties(), server.text(&data, options)),
             (server.log_properties(), LOG_PROPERTIES.to_owned()),
         ] {
             fs::write(&file, text)
@@ -119,6 +134,32 @@ impl Kafka {
         server.format(&data)?;
         server.run()?;
         Ok(server)
+    }
+
+    fn text(&self, data: &Path, options: KafkaOptions) -> String {
+        let text = server_properties(data, &self.node.role, options);
+        match &self.secured {
+            Some(secured) => text + &secured.properties(self.node.port, self.node.controller_port),
+            None => text,
+        }
+    }
+
+    /// The listeners of a server with [`KafkaOptions::secured`].
+    ///
+    /// # Errors
+    ///
+    /// The server has none.
+    pub fn secured(&self) -> Result<&Secured, Error> {
+        self.secured.as_ref().ok_or_else(|| Error::new("this Kafka has no `KafkaOptions::secured`"))
+    }
+
+    /// Grants rights, and waits until the server knows them.
+    ///
+    /// # Errors
+    ///
+    /// The server does not answer, or refuses.
+    pub fn allow(&self, acls: &[Acl]) -> Result<(), Error> {
+        acl::create(self.node.port, acls)
     }
 
     /// Where to connect: `127.0.0.1:PORT`, the same after every restart.
@@ -215,6 +256,9 @@ impl Kafka {
             "--config",
         ]);
         tool.arg(self.properties());
+        if self.secured.is_some() {
+            tool.args(secured::USERS_AT_FORMAT);
+        }
         run(tool, "format the data directory of Kafka")?;
         fs::write(&formatted, "")
             .map_err(|error| Error::io(format_args!("write {}", formatted.display()), error))
@@ -267,117 +311,14 @@ pub(super) fn fetch() -> Result<PathBuf, Error> {
     dist(&format!("kafka-{RELEASE}"), &artifacts, Goal::CopyJars, |fetched| Ok(fetched.to_owned()))
 }
 
-/// Everything that happens regularly is INFO; what explains a failure is not. The server's standard
-/// output is its log file.
-const LOG_PROPERTIES: &str = "\
-rootLogger.level = WARN
-rootLogger.appenderRef.out.ref = out
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d %p %c{1}: %m%n
-";
-
-fn first_node(port: u16, controller_port: u16) -> String {
-    format!(
-        "\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}"
-    )
-}
-
-fn second_node(port: u16, controller_port: u16) -> String {
-    format!(
-        "\
-process.roles=broker
-node.id=2
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}"
-    )
-}
-
-fn server_properties(data: &Path, node: &str, options: KafkaOptions) -> String {
-    let KafkaOptions { auto_create_topics, partitions } = options;
-    // The backslash is the only character of a path that means something else in a property file.
-    let data = data.display().to_string().replace('\\', "\\\\");
-    format!(
-        "\
-{node}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-log.dirs={data}
-auto.create.topics.enable={auto_create_topics}
-num.partitions={partitions}
-# One node can hold one copy.
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-# Few files instead of fifty each: a first consumer and a first transaction wait for them.
-offsets.topic.num.partitions=4
-transaction.state.log.num.partitions=4
-# The first consumer of a group gets its partitions at once.
-group.initial.rebalance.delay.ms=0
-# After a kill the controller refuses the node until the session of its former life is over, by default 9 s.
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=500
-"
-    )
-}
-
 /// 22 characters of URL-safe base64, which include the hexadecimal digits: 16 bytes.
 fn cluster_id() -> String {
     format!("{:016x}{:05x}A", net::random(), net::random() & 0xf_ffff)
 }
 
-/// Asks for metadata without topics. Returns whether it lists a broker. A broker that is starting
-/// is not listed until its controller lets it lead partitions.
-fn has_live_broker(port: u16) -> std::io::Result<bool> {
-    const METADATA: i16 = 3;
-    const VERSION: i16 = 4;
-    const CORRELATION: i32 = 1;
-
-    let mut request = Vec::new();
-    request.extend(METADATA.to_be_bytes());
-    request.extend(VERSION.to_be_bytes());
-    request.extend(CORRELATION.to_be_bytes());
-    // No client id.
-    request.extend((-1_i16).to_be_bytes());
-    // No topics, and none to create.
-    request.extend(0_i32.to_be_bytes());
-    request.push(0);
-
-    let mut stream = net::connect(port)?;
-    let length = u32::try_from(request.len()).unwrap_or(u32::MAX);
-    stream.write_all(&[&length.to_be_bytes(), request.as_slice()].concat())?;
-    // Length, correlation, throttle time, number of brokers.
-    let mut response = [0; 16];
-    stream.read_exact(&mut response)?;
-    let [.., a, b, c, d] = response;
-    Ok(i32::from_be_bytes([a, b, c, d]) > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_options_reach_the_property_file() {
-        let options = KafkaOptions { auto_create_topics: false, partitions: 3 };
-        let text = server_properties(Path::new("some dir/data"), &first_node(1111, 2222), options);
-        let has = |line| text.lines().any(|other| other == line);
-
-        assert!(has("listeners=PLAINTEXT://127.0.0.1:1111,CONTROLLER://127.0.0.1:2222"));
-        assert!(has("controller.quorum.voters=1@127.0.0.1:2222"));
-        assert!(has("log.dirs=some dir/data"));
-        assert!(has("auto.create.topics.enable=false"));
-        assert!(has("num.partitions=3"));
-    }
 
     #[test]
     fn a_cluster_id_has_the_length_of_sixteen_bytes_in_base64() {
