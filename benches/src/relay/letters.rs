@@ -102,6 +102,7 @@ fn count_by_consumer(letters: u64) -> Result<u64, Failure> {
         .set("bootstrap.servers", brokers()?)
         .set("group.id", Uuid::now_v7().to_string())
         .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
         .create()?;
     let mut assignment = rdkafka::TopicPartitionList::new();
     for partition in 0..6 {

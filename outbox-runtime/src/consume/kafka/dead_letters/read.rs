@@ -195,6 +195,8 @@ impl Reader {
                 // For example, one of several brokers is away.
                 Some(Err(error)) if begun.elapsed() > ANSWER_WITHIN => return Err(error),
                 Some(Err(_)) => {}
+                // It has taken something else than a message.
+                None if begun.elapsed() < ANSWER_WITHIN => {}
                 None => {
                     return Err(KafkaError::MessageConsumption(
                         RDKafkaErrorCode::OperationTimedOut,
