@@ -75,6 +75,14 @@ pub fn unconnected(settings: &Settings, connections: u32) -> Result<AnyOutbox, F
     }
 }
 
+/// An outbox that is never connected: for what needs the names of the tables only.
+pub fn offline(settings: &Settings, sqlite: bool) -> Result<AnyOutbox, Failure> {
+    if sqlite {
+        return self::sqlite(SqliteConnectOptions::new(), settings, 1);
+    }
+    postgres(PgConnectOptions::new_without_pgpass(), settings, 1)
+}
+
 fn is_postgres(url: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
 }

@@ -17,6 +17,7 @@ mod logs;
 mod output;
 mod progress;
 mod settings;
+mod signals;
 mod text;
 mod times;
 mod values;

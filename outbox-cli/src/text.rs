@@ -37,6 +37,16 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// As programs get it: a text, or what is not UTF-8 in hexadecimal digits. Of a field `key`, the
+/// second one is `key_hex`.
+pub fn text_or_hex(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
+    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => (None, None),
+        Some((_, Ok(text))) => (Some(text.to_owned()), None),
+        Some((bytes, Err(_))) => (None, Some(hex(bytes))),
+    }
+}
+
 /// A key in a table.
 pub fn key(key: Option<&[u8]>) -> String {
     const LONGEST: usize = 40;

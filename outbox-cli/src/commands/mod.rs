@@ -11,6 +11,9 @@ mod dead_letters;
 mod events;
 mod inbox;
 mod man;
+mod migrate;
+mod parked;
+mod relay;
 mod status;
 mod topics;
 
@@ -22,7 +25,13 @@ use crate::failure::Failure;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[command(subcommand)]
+    Migrate(migrate::Command),
+    #[command(subcommand)]
+    Relay(relay::Command),
     Status(status::Args),
+    #[command(subcommand)]
+    Parked(parked::Command),
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
     #[command(subcommand)]
@@ -40,7 +49,10 @@ pub enum Command {
 impl Command {
     pub async fn run(&self, context: &Context) -> Result<(), Failure> {
         match self {
+            Self::Migrate(command) => migrate::run(command, context).await,
+            Self::Relay(command) => relay::run(command, context).await,
             Self::Status(args) => status::run(args, context).await,
+            Self::Parked(command) => parked::run(command, context).await,
             Self::DeadLetters(command) => dead_letters::run(command, context).await,
             Self::Events(command) => events::run(command, context).await,
             Self::Consumers(command) => consumers::run(command, context).await,
@@ -62,6 +74,9 @@ impl Command {
 
     /// The log lines that it writes without `-v` and `-q`.
     pub fn log_level(&self) -> LevelFilter {
-        LevelFilter::WARN
+        match self {
+            Self::Relay(relay::Command::Run(_)) => LevelFilter::INFO,
+            _ => LevelFilter::WARN,
+        }
     }
 }
