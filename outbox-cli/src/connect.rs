@@ -6,7 +6,7 @@ use outbox::kafka::KafkaConfig;
 use outbox::{Outbox, OutboxDatabase, OutboxError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Pool, Postgres, Sqlite};
+use sqlx::{ConnectOptions as _, Connection as _, Pool, Postgres, Sqlite};
 use tokio::time::timeout;
 use tracing::log::LevelFilter;
 
@@ -39,7 +39,7 @@ macro_rules! with_outbox {
 }
 pub(crate) use with_outbox;
 
-/// The outbox, with one connection open, so that a database which does not answer is found here.
+/// The outbox. A database that does not answer, or refuses, is found here.
 pub async fn outbox(settings: &Settings) -> Result<AnyOutbox, Failure> {
     let outbox = unconnected(settings, CONNECTIONS)?;
     let within = settings.statement_timeout.value;
@@ -141,9 +141,9 @@ async fn connected<DB: OutboxDatabase>(
     within: Duration,
     settings: &Settings,
 ) -> Result<(), Failure> {
-    let acquired = timeout(within, pool.acquire()).await;
-    let error = match acquired {
-        Ok(Ok(_)) => return Ok(()),
+    // Not by the pool: that one tries again until its time is up, and then does not say why.
+    let error = match timeout(within, pool.connect_options().connect()).await {
+        Ok(Ok(connection)) => return Ok(drop(connection.close().await)),
         Ok(Err(error)) => error,
         Err(_) => sqlx::Error::PoolTimedOut,
     };

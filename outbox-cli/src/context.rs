@@ -25,7 +25,7 @@ impl Context {
         Self { settings, output, verbosity }
     }
 
-    /// The outbox, over a pool with a few connections, one of which is open.
+    /// The outbox, over a pool with a few connections. The database has answered.
     pub async fn outbox(&self) -> Result<AnyOutbox, Failure> {
         connect::outbox(&self.settings).await
     }

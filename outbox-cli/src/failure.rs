@@ -82,6 +82,12 @@ impl From<OutboxError> for Failure {
             ErrorKind::Config | ErrorKind::NotMigrated => Exit::Configuration,
             _ => Exit::Failed,
         };
+        if error.kind() == ErrorKind::NotMigrated {
+            return Self::new(
+                exit,
+                format!("{error}. This command does it by `outbox migrate up`"),
+            );
+        }
         Self::new(exit, error)
     }
 }
