@@ -7,6 +7,7 @@
 #![doc = "[production]: production"]
 #![doc = "[operating]: operating"]
 #![doc = "[scaling]: scaling"]
+#![doc = "[observing]: observing"]
 #![doc = "[postgres]: postgres"]
 #![doc = "[tracing]: mod@tracing"]
 #![doc = "[securing]: securing"]
@@ -32,6 +33,7 @@ macro_rules! pages {
         #[doc = "[production]: production"]
         #[doc = "[operating]: operating"]
         #[doc = "[scaling]: scaling"]
+        #[doc = "[observing]: observing"]
         #[doc = "[postgres]: postgres"]
         #[doc = "[tracing]: mod@tracing"]
         #[doc = "[securing]: securing"]
@@ -60,6 +62,7 @@ pages! {
     production: "production.md",
     operating: "operating.md",
     scaling: "scaling.md",
+    observing: "observing.md",
     postgres: "postgres.md",
     tracing: "tracing.md",
     securing: "securing.md",

@@ -185,8 +185,9 @@ pub mod admin {
     pub use outbox_runtime::{
         AppliedMigration, Direction, DiscardedEvent, EventCopy, EventFilter, EventState,
         FoundEvent, GroupEvent, GroupState, InboxStats, LANES, Lane, LaneStatus, ListedEvent,
-        Migrate, MigrationStatus, MigrationStep, ParkedEvent, ParkedFilter, ParkedGroup,
-        ParkedGrouping, Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status, WaitingKeys,
+        Migrate, MigrationStatus, MigrationStep, OutboxGauges, ParkedEvent, ParkedFilter,
+        ParkedGroup, ParkedGrouping, Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status,
+        WaitingKeys,
     };
 }
 

@@ -42,7 +42,7 @@ pub use outbox_event::{
 };
 
 pub use error::{ErrorKind, OutboxError, is_conflict};
-pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder};
+pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder, OutboxGauges};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{MemoryBudget, Relay, RelayBuilder};
 pub use store::admin::{DiscardedEvent, ParkedEvent, Replay, ReplayPlan};

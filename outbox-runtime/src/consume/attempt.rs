@@ -16,6 +16,8 @@ use super::options::HandlerOptions;
 use super::route::{Incoming, Route, Routes};
 use super::spans;
 use crate::error::{ErrorKind, OutboxError, is_conflict};
+#[cfg(feature = "kafka")]
+use crate::observe::Meter;
 use crate::outbox::Outbox;
 use crate::record::{BAGGAGE, CE_TYPE};
 use crate::store::{GroupKey, OutboxDatabase, QueuePosition, QueuedEvent};
@@ -106,6 +108,12 @@ const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`
                                      use its `tx`, or the pool's `max_connections` be twice the consumer's `concurrency`)";
 
 impl<DB: OutboxDatabase> Group<DB> {
+    /// Where its metrics are reported.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn meter(&self) -> Meter {
+        self.outbox.core().meter.of_group(&self.name)
+    }
+
     /// Handles a message once, in one transaction, and in a span if tracing is on.
     pub(crate) async fn attempt(
         &self,

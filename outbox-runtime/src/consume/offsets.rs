@@ -25,6 +25,8 @@ pub(super) struct Partition {
 struct InHand {
     ticket: u64,
     offset: i64,
+    /// Time at which it was written, in milliseconds since 1970.
+    written: Option<i64>,
     done: bool,
 }
 
@@ -56,7 +58,7 @@ impl Partition {
     /// Takes a message in hand. If offsets have gone back, messages below the new one stay in hand.
     /// Those at or above it are still handled, since the log no longer has them; but their offsets
     /// say nothing about the log as it is now.
-    pub(super) fn begin(&mut self, offset: i64) -> Begun {
+    pub(super) fn begin(&mut self, offset: i64, written: Option<i64>) -> Begun {
         let went_back = self.last_offset.is_some_and(|last| last >= offset);
         if went_back {
             self.in_hand.retain(|of| of.offset < offset);
@@ -64,9 +66,14 @@ impl Partition {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.last_offset = Some(offset);
-        self.in_hand.push_back(InHand { ticket, offset, done: false });
+        self.in_hand.push_back(InHand { ticket, offset, written, done: false });
         let first = self.in_hand.front().map_or(offset, |first| first.offset);
         Begun { ticket, went_back_to: went_back.then_some(first) }
+    }
+
+    /// Time at which the oldest message that is not done was written, in milliseconds since 1970.
+    pub(super) fn oldest(&self) -> Option<i64> {
+        self.in_hand.iter().find(|message| !message.done)?.written
     }
 
     /// Marks a message as done. Returns the last offset before the first one that is not done, if
@@ -92,7 +99,7 @@ mod tests {
     use super::*;
 
     fn begun(partition: &mut Partition, offset: i64) -> u64 {
-        let begun = partition.begin(offset);
+        let begun = partition.begin(offset, Some(offset * 10));
         assert_eq!(begun.went_back_to, None);
         begun.ticket
     }
@@ -103,9 +110,12 @@ mod tests {
         let [three, four, seven, eight] = [3, 4, 7, 8].map(|offset| begun(&mut partition, offset));
         assert_eq!(partition.done(four), None);
         assert_eq!(partition.done(eight), None);
+        assert_eq!(partition.oldest(), Some(30));
         assert_eq!(partition.done(three), Some(4));
         assert_eq!(partition.done(three), None, "once");
+        assert_eq!(partition.oldest(), Some(70));
         assert_eq!(partition.done(seven), Some(8), "over the gap");
+        assert_eq!(partition.oldest(), None);
         assert_eq!(partition.len(), 0);
     }
 
@@ -113,7 +123,7 @@ mod tests {
     fn when_offsets_go_back_what_is_below_stays_in_hand_and_the_rest_says_nothing_any_more() {
         let mut partition = Partition::new(1);
         let [seventy, ninety, last] = [70, 90, 99].map(|offset| begun(&mut partition, offset));
-        let Begun { ticket: eighty, went_back_to } = partition.begin(80);
+        let Begun { ticket: eighty, went_back_to } = partition.begin(80, None);
         assert_eq!(went_back_to, Some(70), "the first that is not done");
         let new_ninety = begun(&mut partition, 90);
         assert_eq!(partition.done(eighty), None, "70 is not done");
@@ -128,7 +138,7 @@ mod tests {
         let mut partition = Partition::new(1);
         let ticket = begun(&mut partition, 5);
         assert_eq!(partition.done(ticket), Some(5));
-        assert_eq!(partition.begin(0).went_back_to, Some(0));
-        assert_eq!(partition.begin(1).went_back_to, None);
+        assert_eq!(partition.begin(0, None).went_back_to, Some(0));
+        assert_eq!(partition.begin(1, None).went_back_to, None);
     }
 }

@@ -85,6 +85,31 @@ pub(crate) enum Settled {
     Skipped,
 }
 
+impl Settled {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Handled,
+        Self::Duplicate,
+        Self::PassedOver,
+        Self::InRetryTopic,
+        Self::Queued,
+        Self::DeadLetter,
+        Self::Skipped,
+    ];
+
+    /// The value of the label `result` in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Handled => "handled",
+            Self::Duplicate => "duplicate",
+            Self::PassedOver => "passed_over",
+            Self::InRetryTopic => "retry_topic",
+            Self::Queued => "queued",
+            Self::DeadLetter => "dead_letter",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
 /// What to do with an event after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {

@@ -11,6 +11,8 @@ use super::message::{History, Message};
 use super::options::HandlerOptions;
 use super::retry_schedule::LaterEvents;
 use crate::error::OutboxError;
+#[cfg(feature = "kafka")]
+use crate::observe::HandledEvent;
 use crate::record::CE_TYPE;
 use crate::store::OutboxDatabase;
 
@@ -55,6 +57,17 @@ impl<DB: OutboxDatabase> Incoming<'_, DB> {
         match &self.route {
             Route::Handler(handler, _) => *handler.options(),
             Route::NoHandler | Route::NotAnEvent => HandlerOptions::new(),
+        }
+    }
+
+    /// What it is called in metrics.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn in_metrics(&self) -> HandledEvent<'_> {
+        match &self.route {
+            Route::Handler(_, named) => HandledEvent { topic: named.topic, name: Some(named.name) },
+            Route::NoHandler | Route::NotAnEvent => {
+                HandledEvent { topic: &self.history.topic, name: None }
+            }
         }
     }
 
@@ -136,6 +149,12 @@ impl<DB: OutboxDatabase> Routes<DB> {
             .into_iter()
             .flat_map(|of| of.names.values().flat_map(BTreeMap::values).copied());
         named.map(|i| self.handlers[i].options())
+    }
+
+    /// The topics and names of all events that have a handler.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn events(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.topics.iter().flat_map(|(topic, of)| of.names.keys().map(|name| (*topic, *name)))
     }
 
     fn take_tombstones(&self, of_topic: &OfTopic) -> bool {

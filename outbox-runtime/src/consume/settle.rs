@@ -14,7 +14,6 @@ use super::route::Incoming;
 use super::sending::Sent;
 use super::worker::{GroupWorker, Unsettled, log_event};
 use crate::backoff::{Backoff, jittered};
-use crate::observe;
 use crate::store::{GroupKey, OutboxDatabase};
 use crate::user_code::{Guarded, text_of};
 
@@ -137,6 +136,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
             match step {
                 Step::Done(settled) => return self.done(&incoming, settled, later, &error).await,
                 Step::Enqueue if self.enqueue(&incoming).await? => {
+                    self.meter.handled(incoming.in_metrics(), Settled::Queued.as_str());
                     return Ok(Settled::Queued.into());
                 }
                 // The earlier ones are settled by now.
@@ -159,7 +159,10 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
             slot = self.slots.acquire() => slot,
             () = self.stopped() => return Err(Unsettled::Stopped),
         };
-        let attempted = observe::handling(self.group.attempt(incoming, Ending::Commit)).await;
+        let attempted = {
+            let attempt = self.group.attempt(incoming, Ending::Commit);
+            self.meter.handling(incoming.in_metrics(), attempt).await
+        };
         drop(slot);
         match &attempted {
             Err(Failure::DatabaseAway(error)) => self.database_is_away(error),
@@ -188,7 +191,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         let history = &mut incoming.history;
         history.attempts = history.attempts.saturating_add(1);
         history.first_failure.get_or_insert_with(SystemTime::now);
-        observe::handler_failed(class);
+        self.meter.handler_failed(incoming.in_metrics(), class);
         log_event!(
             warn,
             self,
@@ -233,7 +236,6 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         let later = match settled {
             Settled::Duplicate => {
                 log_event!(debug, self, incoming, "event skipped: handled before");
-                observe::duplicate_suppressed();
                 self.dequeue(incoming).await?
             }
             Settled::Skipped => {
@@ -252,6 +254,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
             }
             _ => later,
         };
+        self.meter.handled(incoming.in_metrics(), settled.as_str());
         Ok(Settlement { settled, later })
     }
 
@@ -293,7 +296,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
             return self.give_up(incoming, failure).await;
         }
         self.note_sent(incoming).await?;
-        observe::sent_to_retry_topic();
+        self.meter.handled(incoming.in_metrics(), Settled::InRetryTopic.as_str());
         log_event!(
             info,
             self,
@@ -317,7 +320,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         let place = self.send_dead_letter(&topic, incoming, ours).await?;
         // The later events of its key are handled, now that it is kept.
         let later = self.dequeue(incoming).await?;
-        observe::dead_letter();
+        self.meter.handled(incoming.in_metrics(), Settled::DeadLetter.as_str());
         log_event!(
             error,
             self,

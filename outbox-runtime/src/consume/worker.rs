@@ -14,7 +14,7 @@ use super::attempt::Group;
 use super::forward::Unwritten;
 use super::policy::{Settled, Undecodable, UnknownEvents};
 use crate::error::{ErrorKind, OutboxError};
-use crate::observe::target;
+use crate::observe::{Meter, target};
 use crate::store::OutboxDatabase;
 
 /// What a consumer did from its start to its end.
@@ -54,6 +54,8 @@ pub(crate) struct GroupWorker<DB: OutboxDatabase, F> {
     /// Whether the last log line said that the database is away.
     database_away: AtomicBool,
     consumed: Mutex<Consumed>,
+    /// Where its metrics are reported.
+    pub(crate) meter: Meter,
 }
 
 /// What the user has asked for.
@@ -84,8 +86,10 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
         settings: WorkerSettings,
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let meter = group.meter();
         Self {
             group,
+            meter,
             forward,
             settings,
             slots: Semaphore::new(settings.concurrency),
@@ -139,6 +143,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     /// Logs that the database is away, once.
     pub(super) fn database_is_away(&self, error: &OutboxError) {
         if !self.database_away.swap(true, Ordering::Relaxed) {
+            self.meter.database_up(false);
             let group = &*self.group.name;
             if error.kind() == ErrorKind::NotMigrated {
                 tracing::error!(target: target::CONSUMER, group, %error, "a table is missing: the consumer waits for it");
@@ -151,6 +156,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
     /// Logs that the database answers again, once.
     pub(super) fn database_answers(&self) {
         if self.database_away.swap(false, Ordering::Relaxed) {
+            self.meter.database_up(true);
             tracing::info!(target: target::CONSUMER, group = &*self.group.name, "the consumer can use the database again");
         }
     }

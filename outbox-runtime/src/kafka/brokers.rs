@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::Statistics;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -256,6 +257,9 @@ impl fmt::Debug for Brokers {
 impl ClientContext for Brokers {
     /// If tokens come from elsewhere, librdkafka's own callback runs after ours has failed.
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    /// rdkafka would log them.
+    fn stats(&self, _: Statistics) {}
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.logged(level, facility, message);

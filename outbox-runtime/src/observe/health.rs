@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::meter::Meter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -51,6 +52,7 @@ struct State {
     last_turn: AtomicU64,
     /// Longest time from one turn to the next. A loop that takes longer is stuck.
     longest_turn: Duration,
+    meter: Meter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,17 +127,23 @@ pub(crate) struct Heartbeat(Health);
 
 impl Heartbeat {
     /// Health of a loop that must turn at least once in `longest_turn`.
-    pub(crate) fn new(longest_turn: Duration) -> Self {
+    pub(crate) fn new(longest_turn: Duration, meter: Meter) -> Self {
         Self(Health(Arc::new(State {
             phase: watch::Sender::new(Phase::Built),
             built: Instant::now(),
             last_turn: AtomicU64::new(0),
             longest_turn,
+            meter,
         })))
     }
 
     pub(crate) fn health(&self) -> Health {
         self.0.clone()
+    }
+
+    /// Where the loop reports its metrics.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.0.0.meter
     }
 
     /// Reports a turn of the loop, and returns when the next is due at the latest.
@@ -146,9 +154,14 @@ impl Heartbeat {
     }
 
     fn turn_at(&self, now: Instant) {
-        let State { phase, built, last_turn, .. } = &*self.0.0;
+        let State { phase, built, last_turn, meter, .. } = &*self.0.0;
         let since = now.saturating_duration_since(*built).as_millis();
-        last_turn.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        let before = last_turn.swap(since, Ordering::Relaxed);
+        // It turns thousands of times a second.
+        if since / 1_000 != before / 1_000 || *phase.borrow() == Phase::Built {
+            meter.turned();
+        }
         if *phase.borrow() == Phase::Built {
             phase.send_replace(Phase::Started);
         }
@@ -188,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_loop_that_is_stuck_is_not_live_until_it_turns_again() {
-        let heartbeat = Heartbeat::new(5 * SECOND);
+        let heartbeat = Heartbeat::new(5 * SECOND, Meter::default());
         let (health, begun) = (heartbeat.health(), Instant::now());
         let year = 365 * 24 * 3600 * SECOND;
         assert!(health.is_live_at(begun + year), "it was not started yet");
@@ -204,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_loop_to_be_ready_learns_of_its_end_too() {
-        let heartbeat = Heartbeat::new(SECOND);
+        let heartbeat = Heartbeat::new(SECOND, Meter::default());
         let health = heartbeat.health();
         heartbeat.turn();
         assert!(!health.is_ready());
@@ -217,7 +230,7 @@ mod tests {
         drop(heartbeat);
         assert!(!health.is_ready() && !health.is_live() && !health.ready().await);
 
-        let never = Heartbeat::new(SECOND);
+        let never = Heartbeat::new(SECOND, Meter::default());
         let health = never.health();
         let waits = tokio::spawn(async move { health.ready().await });
         tokio::task::yield_now().await;
@@ -227,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_blocks_its_thread_is_not_live() {
-        let heartbeat = Heartbeat::new(Duration::from_millis(10));
+        let heartbeat = Heartbeat::new(Duration::from_millis(10), Meter::default());
         let blocks = async { std::thread::sleep(Duration::from_millis(100)) };
         heartbeat.turning(blocks).await;
         assert!(!heartbeat.health().is_live());

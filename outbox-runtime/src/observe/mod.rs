@@ -26,41 +26,37 @@
 //!
 //! # Metrics
 //!
-//! They have no topics in their labels. They go to the exporter that the program installs.
+//! They go to the recorder that the program installs. Install it before outboxes, relays and
+//! consumers are built: these report zeros at once, so that a counter is there before the first
+//! event. [`describe`] gives it the table below as help and units, [`BUCKETS`] the bounds of the
+//! histograms, and [`METRICS`] is the table as data. The label `outbox` is
+//! [`OutboxBuilder::name`](crate::OutboxBuilder::name). Of topics and events, the first 500 have
+//! labels of their own, and all others are `(others)`.
 //!
-//! | metric | kind | unit | |
-//! |---|---|---|---|
-//! | `outbox_published_total` | counter | events | acknowledged by the broker |
-//! | `outbox_retried_total` | counter | batches | not acknowledged as a whole, and sent again |
-//! | `outbox_parked_total` | counter | events | refused too often, and set aside |
-//! | `outbox_reclaimed_total` | counter | events | published, and no longer stored |
-//! | `outbox_duplicates_suppressed_total` | counter | events | delivered to a consumer that had handled them |
-//! | `outbox_handler_failures_total` | counter | attempts | failed, by the label `class`: `transient` or `permanent` |
-//! | `outbox_to_retry_topics_total` | counter | events | sent to a retry topic |
-//! | `outbox_dead_letters_total` | counter | events | given up by a consumer |
-//! | `outbox_handling_seconds` | histogram | seconds | one attempt of a handler, with its transaction |
-//! | `outbox_batch_events` | histogram | events | in one batch of a lane |
-//! | `outbox_delivery_seconds` | histogram | seconds | from the sending of a batch to its last acknowledgement |
-//! | `outbox_publish_lag_seconds` | histogram | seconds | from `occurred_at` to the acknowledgement, of a batch's first event |
-//! | `outbox_bytes_held` | gauge | bytes | of events in this relay's memory; see [`RelayBuilder::memory`](crate::RelayBuilder::memory) |
-//! | `outbox_lanes_held` | gauge | lanes | held by this relay |
-//! | `outbox_backlog` | gauge | events | committed, and not saved as published; see [`Status::backlog`](crate::Status::backlog) |
-//! | `outbox_parked` | gauge | events | set aside now; see [`Status::parked`](crate::Status::parked) |
-//! | `outbox_oldest_pending_seconds` | gauge | seconds | age of the oldest event that is not saved as published |
+//! [`Outbox::gauges`](crate::Outbox::gauges) sets what is reported by relays and exporters, in a
+//! process without a relay.
+//!
+#![doc = include_str!("metrics.md")]
 
+#[cfg(feature = "kafka")]
+mod consumer;
+mod gauges;
 mod health;
-
 #[cfg(feature = "metrics")]
-use std::time::SystemTime;
+mod labels;
+mod meter;
+mod table;
 
 pub use health::Health;
+#[cfg(feature = "metrics")]
+pub use table::describe;
+pub use table::{BUCKETS, METRICS, Metric, MetricKind, MetricSource, MetricUnit};
 
-use tokio::time::Instant;
-
-use crate::record::StoredEvent;
-use crate::store::status::Status;
-
+#[cfg(feature = "kafka")]
+pub(crate) use consumer::{HandledEvent, is_connected, publisher_broker_up};
+pub(crate) use gauges::Gauges;
 pub(crate) use health::Heartbeat;
+pub(crate) use meter::Meter;
 
 /// The targets of log lines. Each line names one: the path of the module that writes it, which is
 /// the default, would change with the layout of the code.
@@ -80,107 +76,6 @@ pub(crate) mod target {
         pub(crate) const LIBRDKAFKA: &str = "librdkafka";
         pub(crate) const PUBLISHER: &str = "outbox::publisher";
     }
-}
-
-pub(crate) fn delivered(events: &[StoredEvent], sent: Instant) {
-    #[cfg(feature = "metrics")]
-    if let Some(first) = events.first() {
-        metrics::counter!("outbox_published_total").increment(events.len() as u64);
-        metrics::histogram!("outbox_delivery_seconds").record(sent.elapsed().as_secs_f64());
-        let lag = SystemTime::now().duration_since(first.record.occurred_at).unwrap_or_default();
-        metrics::histogram!("outbox_publish_lag_seconds").record(lag.as_secs_f64());
-    }
-    let _ = (events, sent);
-}
-
-pub(crate) fn batch(events: usize) {
-    #[cfg(feature = "metrics")]
-    if events > 0 {
-        metrics::histogram!("outbox_batch_events").record(events as f64);
-    }
-    let _ = events;
-}
-
-pub(crate) fn retried() {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("outbox_retried_total").increment(1);
-}
-
-pub(crate) fn parked() {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("outbox_parked_total").increment(1);
-}
-
-pub(crate) fn reclaimed(events: u64) {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("outbox_reclaimed_total").increment(events);
-    let _ = events;
-}
-
-#[cfg(feature = "kafka")]
-pub(crate) fn duplicate_suppressed() {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("outbox_duplicates_suppressed_total").increment(1);
-}
-
-/// Measures the time of an attempt.
-#[cfg(feature = "kafka")]
-pub(crate) async fn handling<T>(attempt: impl Future<Output = T>) -> T {
-    #[cfg(feature = "metrics")]
-    let begun = Instant::now();
-    let attempted = attempt.await;
-    #[cfg(feature = "metrics")]
-    metrics::histogram!("outbox_handling_seconds").record(begun.elapsed().as_secs_f64());
-    attempted
-}
-
-#[cfg(feature = "kafka")]
-pub(crate) fn handler_failed(class: crate::consume::ErrorClass) {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("outbox_handler_failures_total", "class" => class.as_str()).increment(1);
-    let _ = class;
-}
-
-#[cfg(feature = "kafka")]
-pub(crate) fn sent_to_retry_topic() {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("outbox_to_retry_topics_total").increment(1);
-}
-
-#[cfg(feature = "kafka")]
-pub(crate) fn dead_letter() {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("outbox_dead_letters_total").increment(1);
-}
-
-pub(crate) fn lanes_held(lanes: usize) {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("outbox_lanes_held").set(lanes as f64);
-    let _ = lanes;
-}
-
-pub(crate) fn held(bytes: u64) {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("outbox_bytes_held").increment(bytes as f64);
-    let _ = bytes;
-}
-
-pub(crate) fn no_longer_held(bytes: u64) {
-    #[cfg(feature = "metrics")]
-    metrics::gauge!("outbox_bytes_held").decrement(bytes as f64);
-    let _ = bytes;
-}
-
-pub(crate) fn status(status: &Status) {
-    #[cfg(feature = "metrics")]
-    {
-        metrics::gauge!("outbox_backlog").set(status.backlog as f64);
-        metrics::gauge!("outbox_parked").set(status.parked as f64);
-        let age =
-            status.oldest_pending.and_then(|oldest| SystemTime::now().duration_since(oldest).ok());
-        metrics::gauge!("outbox_oldest_pending_seconds").set(age.unwrap_or_default().as_secs_f64());
-    }
-    let _ = status;
 }
 
 #[cfg(test)]

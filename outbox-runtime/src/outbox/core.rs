@@ -6,6 +6,7 @@ use sqlx::Pool;
 use tokio::task::JoinHandle;
 
 use crate::doorbell::Doorbell;
+use crate::observe::Meter;
 use crate::store::OutboxDatabase;
 use crate::store::names::Names;
 use crate::trace::Tracing;
@@ -24,6 +25,8 @@ pub(crate) struct Core<DB: OutboxDatabase> {
     pub(crate) max_event_bytes: usize,
     /// How trace contexts go with events.
     pub(crate) tracing: Tracing,
+    /// Where its metrics are reported.
+    pub(crate) meter: Meter,
     /// `None`: relays of other processes are not woken.
     notifier: Option<Notifier>,
 }
@@ -50,13 +53,23 @@ impl<DB: OutboxDatabase> Core<DB> {
         notify: bool,
     ) -> Self {
         names.note_use();
+        let meter = Meter::of_outbox(&names.in_metrics());
         Self {
             pool,
+            meter,
             names: Arc::new(names),
             doorbell: Arc::default(),
             max_event_bytes,
             tracing,
             notifier: notify.then(Notifier::default),
+        }
+    }
+
+    /// The same, with a name of its own in metrics.
+    pub(crate) fn named(self, name: Option<&str>) -> Self {
+        match name {
+            Some(name) => Self { meter: Meter::of_outbox(name), ..self },
+            None => self,
         }
     }
 

@@ -4,6 +4,7 @@ mod admin;
 pub(crate) mod core;
 mod deadline;
 mod events;
+mod gauges;
 mod inbox;
 mod migrating;
 mod parked;
@@ -16,6 +17,8 @@ use sqlx::Pool;
 
 use core::Core;
 pub use core::DEFAULT_MAX_EVENT_BYTES;
+pub use gauges::OutboxGauges;
+pub(crate) use gauges::parked_topics;
 
 use crate::error::OutboxError;
 use crate::store::OutboxDatabase;
@@ -45,6 +48,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     pub fn new(pool: Pool<DB>) -> Self {
         let core =
             Core::new(pool, Names::default(), DEFAULT_MAX_EVENT_BYTES, Tracing::default(), true);
+        core.meter.register_service();
         Self(Arc::new(core))
     }
 
@@ -56,6 +60,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             max_event_bytes: DEFAULT_MAX_EVENT_BYTES,
             tracing: Tracing::default(),
             notify: true,
+            name: None,
         }
     }
 
@@ -189,6 +194,7 @@ pub struct OutboxBuilder<DB: OutboxDatabase> {
     max_event_bytes: usize,
     tracing: Tracing,
     notify: bool,
+    name: Option<String>,
 }
 
 impl<DB: OutboxDatabase> OutboxBuilder<DB> {
@@ -239,12 +245,21 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
         self
     }
 
+    /// What it is called in metrics, by their label `outbox`. Default: the schema, if one is set,
+    /// and the table prefix, as in `sales.outbox`. Two outboxes of a process with the same name are
+    /// one in the metrics: give outboxes that differ only in their databases a name each.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// The outbox.
     ///
     /// # Errors
     /// If the database would not accept the schema or the prefix.
     pub fn build(self) -> Result<Outbox<DB>, OutboxError> {
-        let Self { pool, names, max_event_bytes, tracing, notify } = self;
+        let Self { pool, names, max_event_bytes, tracing, notify, name } = self;
         let has_nul = |name: &str| name.contains('\0');
         if has_nul(&names.prefix)
             || names.schema.as_deref().is_some_and(|s| s.is_empty() || has_nul(s))
@@ -254,6 +269,9 @@ impl<DB: OutboxDatabase> OutboxBuilder<DB> {
             ));
         }
         DB::check_names(&names)?;
-        Ok(Outbox(Arc::new(Core::new(pool, names, max_event_bytes, tracing, notify))))
+        let core = Core::new(pool, names, max_event_bytes, tracing, notify);
+        let core = core.named(name.as_deref());
+        core.meter.register_service();
+        Ok(Outbox(Arc::new(core)))
     }
 }

@@ -158,8 +158,10 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
     pub(super) fn reading_by<R>(self, reader: R) -> Relay<DB, P, R> {
         let Self { outbox, publisher, settings } = self;
         let longest_turn = within(settings.lease * 3, SHORTEST_TURN_LIMIT, LONGEST_TURN_LIMIT);
-        let heartbeat = Heartbeat::new(longest_turn);
-        let memory = Memory::new(&settings.memory);
+        let meter = outbox.core().meter.clone();
+        meter.register_relay();
+        let memory = Memory::new(&settings.memory, meter.clone());
+        let heartbeat = Heartbeat::new(longest_turn, meter);
         Relay { outbox, publisher, reader, settings, memory, heartbeat }
     }
 }

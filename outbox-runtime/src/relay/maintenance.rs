@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::settings::Settings;
-use crate::observe;
-use crate::observe::target;
-use crate::outbox::Outbox;
+use crate::error::OutboxError;
+use crate::observe::{Gauges, target};
+use crate::outbox::{Outbox, parked_topics};
 use crate::store::{Names, OutboxDatabase};
 
 /// Time between two rounds.
@@ -20,6 +20,8 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
     let mut located = None;
     let mut tick = interval_at(Instant::now() + MAINTENANCE_INTERVAL, MAINTENANCE_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let meter = &outbox.core().meter;
+    let mut gauges = Gauges::new(meter.clone());
     let (mut failing, mut looked_for_others) = (false, false);
     loop {
         tick.tick().await;
@@ -42,7 +44,7 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
             Ok(events) => {
                 failing = false;
                 if events > 0 {
-                    observe::reclaimed(events);
+                    meter.reclaimed(events);
                     tracing::info!(target: target::RELAY, events, "space of published events reclaimed");
                 }
             }
@@ -57,13 +59,21 @@ pub(super) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>, settings: Settin
             }
             Err(error) => tracing::debug!(target: target::RELAY, %error, "still nothing reclaimed"),
         }
-        match DB::status(&pool, &names).await {
-            Ok(status) => observe::status(&status),
-            Err(error) => {
-                tracing::debug!(target: target::RELAY, %error, "the gauges were not read")
-            }
+        if let Err(error) = set::<DB>(&mut gauges, &pool, &names).await {
+            gauges.not_read();
+            tracing::debug!(target: target::RELAY, %error, "the gauges were not read");
         }
     }
+}
+
+async fn set<DB: OutboxDatabase>(
+    gauges: &mut Gauges,
+    pool: &sqlx::Pool<DB>,
+    names: &Names,
+) -> Result<(), OutboxError> {
+    let status = DB::status(pool, names).await?;
+    gauges.set(&status, &parked_topics::<DB>(&status, pool, names).await?);
+    Ok(())
 }
 
 /// Warns of a mistyped schema or prefix, with which a relay holds all lanes, publishes nothing, and

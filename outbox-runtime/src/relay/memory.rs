@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use tokio::sync::watch;
 
-use crate::observe;
+use crate::observe::Meter;
 use crate::record::StoredEvent;
 
 /// Each event counts twice: the publisher has a copy of its own until it is acknowledged.
@@ -112,6 +112,7 @@ struct Part {
     used: AtomicU64,
     /// Whether it had no room when it was asked last.
     is_full: AtomicBool,
+    meter: Meter,
 }
 
 impl Drop for Part {
@@ -122,12 +123,12 @@ impl Drop for Part {
 
 impl Memory {
     /// The part of one more relay.
-    pub(super) fn new(budget: &MemoryBudget) -> Self {
+    pub(super) fn new(budget: &MemoryBudget, meter: Meter) -> Self {
         let budget = Arc::clone(&budget.0);
         budget.relays.fetch_add(1, SeqCst);
         let given_back = budget.given_back.subscribe();
         let (used, is_full) = Default::default();
-        Self { part: Arc::new(Part { budget, used, is_full }), given_back }
+        Self { part: Arc::new(Part { budget, used, is_full, meter }), given_back }
     }
 
     /// The most bytes that the relay may hold if it is the only one that holds any.
@@ -170,7 +171,7 @@ impl Memory {
         let bytes = events.into_iter().map(bytes).sum();
         self.part.used.fetch_add(bytes, SeqCst);
         self.part.budget.used.fetch_add(bytes, SeqCst);
-        observe::held(bytes);
+        self.part.meter.held(bytes);
         Held { bytes, are_events: true, part: Some(Arc::clone(&self.part)) }
     }
 
@@ -205,11 +206,11 @@ pub(super) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let Some(Part { budget, used, .. }) = self.part.as_deref() else { return };
+        let Some(Part { budget, used, meter, .. }) = self.part.as_deref() else { return };
         used.fetch_sub(self.bytes, SeqCst);
         budget.used.fetch_sub(self.bytes, SeqCst);
         if self.are_events {
-            observe::no_longer_held(self.bytes);
+            meter.no_longer_held(self.bytes);
         }
         if budget.is_awaited.swap(false, SeqCst) {
             budget.given_back.send_replace(());
@@ -245,9 +246,9 @@ mod tests {
     #[test]
     fn a_relay_alone_has_the_whole_budget_and_one_of_several_half_and_its_share() {
         let budget = MemoryBudget::new(64 * MIB);
-        let first = Memory::new(&budget);
+        let first = Memory::new(&budget, Meter::default());
         assert_eq!((first.room(), first.most()), (32 * MIB, 64 * MIB), "each event counts twice");
-        let second = Memory::new(&budget);
+        let second = Memory::new(&budget, Meter::default());
         assert_eq!((first.room(), first.most()), (16 * MIB, 32 * MIB));
         drop(second);
         assert_eq!(first.room(), 32 * MIB);
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn relays_that_hold_all_they_can_leave_every_other_one_its_share_and_keep_within_the_budget() {
         let budget = MemoryBudget::new(64 * MIB);
-        let relays: Vec<_> = (0..20).map(|_| Memory::new(&budget)).collect();
+        let relays: Vec<_> = (0..20).map(|_| Memory::new(&budget, Meter::default())).collect();
         let mut held: Vec<_> = relays[..19].iter().map(fill).collect();
         assert!(relays[..19].iter().all(|relay| relay.room() == 0));
         let share = 64 * MIB / 2 / 20;
@@ -270,7 +271,8 @@ mod tests {
     #[test]
     fn two_relays_that_read_at_once_do_not_both_get_the_same_room() {
         let budget = MemoryBudget::new(64 * MIB);
-        let (first, second) = (Memory::new(&budget), Memory::new(&budget));
+        let (first, second) =
+            (Memory::new(&budget, Meter::default()), Memory::new(&budget, Meter::default()));
         let room = first.room();
         let reserved = first.reserve(room, false).unwrap();
         assert!(second.reserve(room, false).is_none(), "it is taken");
@@ -283,7 +285,7 @@ mod tests {
     #[test]
     fn a_relay_that_holds_nothing_may_read_an_event_of_any_size() {
         let budget = MemoryBudget::new(MIB);
-        let relays: Vec<_> = (0..1_000).map(|_| Memory::new(&budget)).collect();
+        let relays: Vec<_> = (0..1_000).map(|_| Memory::new(&budget, Meter::default())).collect();
         let held = relays[0].hold([&event(4 * MIB)]);
         assert_eq!(relays[0].room(), 0);
         assert!(relays[1].room() > 0);
@@ -294,7 +296,8 @@ mod tests {
     #[tokio::test]
     async fn a_relay_without_room_is_woken_when_another_one_gives_bytes_back() {
         let budget = MemoryBudget::new(64 * MIB);
-        let (first, mut second) = (Memory::new(&budget), Memory::new(&budget));
+        let (first, mut second) =
+            (Memory::new(&budget, Meter::default()), Memory::new(&budget, Meter::default()));
         let held_by_first = fill(&first);
         let held_by_second = fill(&second);
         assert_eq!(second.room(), 0);

@@ -161,6 +161,7 @@ impl Learnt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Meter;
     use crate::relay::memory::MemoryBudget;
 
     const MIB: u64 = 1024 * 1024;
@@ -169,7 +170,7 @@ mod tests {
     fn reading() -> (Reading, Memory) {
         (
             Reading::new(Bounds { rows: 1_500, bytes: MIB }, 64 * MIB),
-            Memory::new(&MemoryBudget::new(64 * MIB)),
+            Memory::new(&MemoryBudget::new(64 * MIB), Meter::default()),
         )
     }
 

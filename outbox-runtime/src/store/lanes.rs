@@ -104,6 +104,8 @@ pub struct Claimed<C> {
     pub lost: Vec<Lane>,
     /// Lanes that are ours now: the lease, the saved cursor, and the keys that have parked events.
     pub taken: Vec<(Lease, C, KnownParked)>,
+    /// Number of them that another relay held, which died.
+    pub taken_over: usize,
     /// Number of lanes that we should hold.
     pub share: usize,
     /// Lanes that we did not get, if we asked for all.

@@ -71,7 +71,7 @@ pub(crate) mod sealed {
     use super::parked::{Discard, Release};
     use super::parked_filter::{ParkedFilter, ParkedGroup, ParkedGrouping};
     use super::pause::{Pause, PauseScope};
-    use super::status::Status;
+    use super::status::{ParkedTopic, Status};
     use super::tx_options::TxOptions;
     use crate::doorbell::Doorbell;
     use crate::error::OutboxError;
@@ -347,6 +347,13 @@ pub(crate) mod sealed {
             pool: &Pool<Self>,
             names: &Names,
         ) -> impl Future<Output = Result<Status, StoreError>> + Send;
+
+        /// The topics with most parked events, paused ones included. At most
+        /// [`Status::COUNTED`] events are counted.
+        fn parked_topics(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<Vec<ParkedTopic>, StoreError>> + Send;
     }
 
     /// What an operator sees and does of parked events.

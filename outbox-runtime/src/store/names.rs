@@ -38,6 +38,16 @@ impl Names {
         self.qualified("")
     }
 
+    /// What metrics call this outbox unless it has a name of its own.
+    pub(crate) fn in_metrics(&self) -> String {
+        let prefix = self.prefix.trim_end_matches('_');
+        match &self.schema {
+            Some(schema) if prefix.is_empty() => schema.clone(),
+            Some(schema) => format!("{schema}.{prefix}"),
+            None => prefix.to_owned(),
+        }
+    }
+
     /// Fills a template: `{event}` becomes the table's qualified name, `{'seq'}` that name as a
     /// string literal, `{"event_lane_seq"}` the local name.
     pub(crate) fn fill(&self, template: &str) -> String {

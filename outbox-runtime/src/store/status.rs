@@ -59,7 +59,26 @@ pub struct LaneStatus {
     pub oldest_pending: Option<SystemTime>,
 }
 
+/// The parked events of a topic.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParkedTopic {
+    pub(crate) topic: String,
+    pub(crate) events: u64,
+    /// Time at which the oldest of them occurred.
+    pub(crate) oldest: Option<SystemTime>,
+}
+
+/// Most topics whose parked events are told apart.
+pub(crate) const PARKED_TOPICS: i64 = 50;
+
 row! {
+    /// The parked events of a topic, as stores return them.
+    pub(crate) struct ParkedTopicRow {
+        topic: String,
+        events: i64,
+        oldest_micros: Option<i64>,
+    }
+
     /// A lane, as stores return it.
     pub(crate) struct LaneRow {
         lane: i16,
@@ -81,6 +100,14 @@ row! {
         oldest_parked_micros: Option<i64>,
         set_aside: i64,
         leaves_free: Option<i64>,
+    }
+}
+
+impl From<ParkedTopicRow> for ParkedTopic {
+    fn from(row: ParkedTopicRow) -> Self {
+        let ParkedTopicRow { topic, events, oldest_micros } = row;
+        let oldest = oldest_micros.and_then(from_unix_micros);
+        Self { topic, events: events.unsigned_abs(), oldest }
     }
 }
 

@@ -24,18 +24,20 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
                 if DB::asks_before_commit(self.doubt, has_events) {
                     DB::ensure_not_aborted(&mut self).await?;
                 }
-                self.insert_events().await?;
+                let events = self.insert_events().await?;
                 self.end().await.map_err(commit_failed)?;
                 if has_events {
                     self.core.ring();
+                    self.core.meter.emitted(&events);
                 }
             }
             Enclosing::SqlxTransaction => {
                 if DB::asks_before_commit(self.doubt, !self.events.is_empty()) {
                     DB::ensure_not_aborted(&mut self).await?;
                 }
-                self.insert_events().await?;
+                let events = self.insert_events().await?;
                 self.end().await?;
+                self.core.meter.emitted(&events);
             }
             Enclosing::OutboxTx(..) => {
                 self.end().await?;
@@ -55,16 +57,14 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
         Ok(())
     }
 
-    async fn insert_events(&mut self) -> Result<(), OutboxError> {
-        if self.events.is_empty() {
-            return Ok(());
-        }
+    /// Returns the events that were inserted.
+    async fn insert_events(&mut self) -> Result<Vec<EventRecord>, OutboxError> {
         let events = std::mem::take(&mut self.events);
         let core = Arc::clone(&self.core);
         for events in in_parts(&events) {
             DB::insert_events(self, &core.names, events).await?;
         }
-        Ok(())
+        Ok(events)
     }
 }
 

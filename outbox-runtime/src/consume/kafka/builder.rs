@@ -11,12 +11,12 @@ use crate::consume::attempt::Group;
 use crate::consume::erased::{AnyHandler, EventOf, Handler};
 use crate::consume::group_name::group_name;
 use crate::consume::handler::EventHandler;
-use crate::consume::policy::{Undecodable, UnknownEvents};
+use crate::consume::policy::{Settled, Undecodable, UnknownEvents};
 use crate::consume::route::Routes;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
 use crate::error::OutboxError;
 use crate::kafka::{KafkaConfig, TopicPrefix};
-use crate::observe::Heartbeat;
+use crate::observe::{Heartbeat, Meter};
 use crate::outbox::Outbox;
 use crate::store::OutboxDatabase;
 use crate::trace::Relation;
@@ -189,22 +189,26 @@ impl<DB: OutboxDatabase> ConsumerBuilder<DB> {
         let routes = Routes::new(self.handlers)?;
         let plan = Plan::new(&routes, &name, &prefix)?;
         config::try_out(&client, &properties)?;
+        let first_delivery = self.settings.first_delivery;
+        let group = Group { outbox: self.outbox, name: name.into(), routes, first_delivery };
+        let meter = group.meter();
+        register(&group, &meter);
         Ok(Consumer {
-            group: Group {
-                outbox: self.outbox,
-                name: name.into(),
-                routes,
-                first_delivery: self.settings.first_delivery,
-            },
+            group,
             plan,
             kafka: self.kafka,
             properties,
             prefix,
             client,
             settings: self.settings,
-            heartbeat: Heartbeat::new(LONGEST_TURN),
+            heartbeat: Heartbeat::new(LONGEST_TURN, meter),
         })
     }
+}
+
+/// Has a consumer appear in the metrics with zeros.
+pub(super) fn register<DB: OutboxDatabase>(group: &Group<DB>, meter: &Meter) {
+    meter.register_consumer(group.routes.events(), &Settled::ALL.map(Settled::as_str));
 }
 
 impl<DB: OutboxDatabase> std::fmt::Debug for ConsumerBuilder<DB> {

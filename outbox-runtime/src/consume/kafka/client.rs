@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::statistics::{Partition, Topic};
+use rdkafka::{Statistics, TopicPartitionList};
 use tokio::sync::Notify;
 
 use crate::kafka::Brokers;
-use crate::observe::target;
+use crate::observe::{Meter, is_connected, target};
 
 /// A topic and a partition of it.
 pub(super) type TopicPartition = (String, i32);
@@ -25,6 +26,9 @@ const LOGGED_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 pub(super) struct Context {
     brokers: Brokers,
+    meter: Meter,
+    /// Number of messages of each topic, by its name on the brokers, that are not done.
+    lags: Mutex<HashMap<String, u64>>,
     /// When each error was last logged.
     logged: Mutex<HashMap<Option<i32>, Instant>>,
     /// Partitions that went to another member and were not yet seen by the loop. Rebalances happen
@@ -36,9 +40,15 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(brokers: Brokers) -> Self {
-        let (logged, revoked, rebalanced, assigned) = Default::default();
-        Self { brokers, logged, revoked, rebalanced, assigned }
+    pub(super) fn new(brokers: Brokers, meter: Meter) -> Self {
+        let (lags, logged, revoked, rebalanced, assigned) = Default::default();
+        Self { brokers, meter, lags, logged, revoked, rebalanced, assigned }
+    }
+
+    /// Number of messages of a topic that are not done, of the partitions of this member.
+    pub(super) fn lag(&self, topic: &str) -> u64 {
+        let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.get(topic).copied().unwrap_or_default()
     }
 
     pub(super) fn take_revoked(&self) -> Vec<TopicPartition> {
@@ -127,9 +137,30 @@ fn remedy(code: Option<RDKafkaErrorCode>) -> Option<&'static str> {
     })
 }
 
+/// Number of messages of a partition that are not done, if it is this member's.
+fn lag(partition: &Partition) -> u64 {
+    if matches!(&*partition.fetch_state, "none" | "stopping" | "stopped") {
+        return 0;
+    }
+    // Up to the first open transaction: what comes after it is not delivered.
+    let known = |offsets: [i64; 2]| offsets.into_iter().find(|offset| *offset >= 0);
+    let end = known([partition.ls_offset, partition.hi_offset]).unwrap_or(0);
+    // A group without a committed offset begins with the first message.
+    let done = known([partition.stored_offset, partition.committed_offset]);
+    let done = done.unwrap_or(0).max(partition.lo_offset);
+    u64::try_from(end.saturating_sub(done)).unwrap_or(0)
+}
+
 impl ClientContext for Context {
     /// As of [`Brokers`].
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn stats(&self, statistics: Statistics) {
+        self.meter.consumer_broker_up(is_connected(&statistics));
+        let lag = |topic: &Topic| topic.partitions.values().map(lag).sum();
+        let lags = statistics.topics.values().map(|topic| (topic.topic.clone(), lag(topic)));
+        *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags.collect();
+    }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.brokers.logged(level, facility, message);

@@ -35,6 +35,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "16384"),
     // Of each broker, one such answer may come on top.
     ("fetch.max.bytes", "16777216"),
+    // For the metrics of lag.
+    #[cfg(feature = "metrics")]
+    ("statistics.interval.ms", "5000"),
 ];
 
 /// Said by the brokers where they assign the partitions (`group.protocol=consumer`).

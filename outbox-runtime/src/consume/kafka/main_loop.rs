@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
@@ -40,6 +40,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// longer pause, those would be logged for minutes after the broker is back, and nothing would be
 /// received.
 const PAUSE_AFTER_AN_ERROR: Duration = Duration::from_millis(10);
+/// Time between two reports of how far each topic is.
+const REPORTED_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct MainLoop<DB: OutboxDatabase> {
     consumer: Client<StreamConsumer<Context>>,
@@ -107,8 +109,13 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
         let mut not_before = Instant::now();
         let mut tables = pin!(tables_found(Arc::clone(&self.worker)));
         let mut has_tables = false;
+        let mut report_at = Instant::now();
         loop {
-            let turn_by = heartbeat.turn();
+            let turn_by = heartbeat.turn().min(report_at);
+            if report_at <= Instant::now() {
+                self.report();
+                report_at = Instant::now() + REPORTED_EVERY;
+            }
             if has_tables && self.consumer.context().is_assigned() {
                 heartbeat.ready();
             }
@@ -120,6 +127,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
                 found = tables.as_mut(), if !has_tables => {
                     found?;
                     has_tables = true;
+                    self.worker.meter.database_up(true);
                 }
                 Some(done) = self.jobs.join_next_with_id(), if !self.jobs.is_empty() => ended = Some(done),
                 message = receive(&self.consumer, not_before) => {
@@ -148,6 +156,20 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
         }
     }
 
+    /// Reports how far each topic is. Not of retry topics, whose messages are meant to wait.
+    fn report(&self) {
+        for (on_brokers, declared) in self.plan.own_topics() {
+            let of_topic = self.partitions.iter().filter(|((topic, _), _)| topic == on_brokers);
+            let oldest = of_topic.filter_map(|(_, partition)| partition.oldest()).min();
+            let oldest = oldest.and_then(|millis| u64::try_from(millis).ok());
+            let oldest = oldest.and_then(|millis| {
+                SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+            });
+            self.worker.meter.oldest_of_topic(declared, oldest);
+            self.worker.meter.topic_lag(declared, self.consumer.context().lag(on_brokers));
+        }
+    }
+
     fn not_received(&self, error: KafkaError) -> Result<(), OutboxError> {
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             let dead =
@@ -165,7 +187,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             *next_generation += 1;
             Partition::new(*next_generation)
         });
-        let Begun { ticket, went_back_to } = partition.begin(message.offset);
+        let Begun { ticket, went_back_to } = partition.begin(message.offset, message.timestamp);
         let held = Held::new(&message, &partition.bytes, &self.bytes);
         let generation = partition.generation;
         if let Some(first) = went_back_to {

@@ -118,6 +118,7 @@ use crate::store::OutboxDatabase;
 /// | `queued.min.messages` | `1000` |
 /// | `queued.max.messages.kbytes` | `16384` |
 /// | `fetch.max.bytes` | `16777216` |
+/// | `statistics.interval.ms` | `5000` with the feature `metrics`, of which `outbox_consumer_lag` is made |
 pub struct Consumer<DB: OutboxDatabase> {
     group: Group<DB>,
     plan: Plan,

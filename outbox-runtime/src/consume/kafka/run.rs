@@ -10,6 +10,7 @@ use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::builder::register;
 use super::client::Context;
 use super::forward::Forwarder;
 use super::main_loop::MainLoop;
@@ -19,7 +20,7 @@ use crate::consume::maintenance::maintain;
 use crate::consume::worker::{Consumed, GroupWorker, WorkerSettings};
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, Client, Properties};
-use crate::observe::target;
+use crate::observe::{Meter, target};
 use crate::store::OutboxDatabase;
 
 pub(super) async fn run<DB: OutboxDatabase>(
@@ -28,6 +29,9 @@ pub(super) async fn run<DB: OutboxDatabase>(
 ) -> Result<Consumed, OutboxError> {
     let Consumer { group, mut plan, kafka, properties, prefix, mut client, settings, heartbeat } =
         consumer;
+    // A recorder that was installed since the consumer was built does not know it yet.
+    register(&group, heartbeat.meter());
+    heartbeat.meter().database_up(false);
     let mut shutdown = pin!(shutdown);
     let found = topics_found(&mut plan, &properties, settings.create_topics, shutdown.as_mut());
     if !heartbeat.turning(found).await? {
@@ -37,7 +41,7 @@ pub(super) async fn run<DB: OutboxDatabase>(
         config::refresh_metadata_often(&mut client, &kafka);
     }
     let topics = plan.subscribed();
-    let client = subscribed(&client, &properties, &topics)?;
+    let client = subscribed(&client, &properties, &topics, heartbeat.meter())?;
     tracing::info!(target: target::CONSUMER, group = &*group.name, ?topics, "consumer started");
     tell_of_a_small_pool(group.outbox.pool(), settings.concurrency);
 
@@ -68,8 +72,9 @@ fn subscribed(
     config: &ClientConfig,
     properties: &Properties,
     topics: &[&str],
+    meter: &Meter,
 ) -> Result<Client<StreamConsumer<Context>>, OutboxError> {
-    let context = Context::new(Brokers::new(properties, "the consumer waits"));
+    let context = Context::new(Brokers::new(properties, "the consumer waits"), meter.clone());
     let client: Client<StreamConsumer<Context>> = Client::new(
         StreamConsumer::from_config_and_context(config, context)
             .map_err(|error| properties.no_client(error))?,

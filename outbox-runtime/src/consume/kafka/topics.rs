@@ -89,6 +89,11 @@ impl Plan {
         self.own.keys().chain(retries).chain(self.former.keys()).map(String::as_str).collect()
     }
 
+    /// The topics of its events: their names on the brokers, and as declared.
+    pub(super) fn own_topics(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.own.iter().map(|(on_brokers, declared)| (on_brokers.as_str(), *declared))
+    }
+
     /// Sources that did not exist when topics were last listed.
     pub(super) fn awaited(&self) -> &[String] {
         &self.awaited

@@ -19,6 +19,7 @@ use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
 use super::stalls::{Progress, Stalls};
 use crate::kafka::{Brokers, LONGEST_NAME, aside};
+use crate::observe::{is_connected, publisher_broker_up};
 use crate::publish::headers::message_headers;
 use crate::record::EventRecord;
 
@@ -189,6 +190,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        publisher_broker_up(is_connected(&statistics));
         self.progress.take_in(&statistics, Instant::now());
     }
 }

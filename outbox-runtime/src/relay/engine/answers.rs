@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Answer, Answered, Asked, Engine};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
-use crate::observe::{self, target};
+use crate::observe::target;
 use crate::publish::Publisher;
 use crate::record::{LANES, Lane};
 use crate::relay::lane::HeldLane;
@@ -63,10 +63,11 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
     }
 
     fn claimed(&mut self, claimed: Claimed<S::Cursor>) {
-        let Claimed { lost, taken, share, elsewhere, pauses } = claimed;
+        let Claimed { lost, taken, taken_over, share, elsewhere, pauses } = claimed;
         self.elsewhere = elsewhere;
         self.heartbeat.ready();
         self.lost(&lost);
+        self.meter.lanes_taken_over(taken_over);
         let before = self.held().count();
         for (lease, cursor, parked) in taken {
             self.holds += 1;
@@ -78,7 +79,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         if held != before {
             tracing::info!(target: target::RELAY, lanes = held, "relay holds lanes");
         }
-        observe::lanes_held(held);
+        self.meter.lanes_held(held);
         let to_keep = if self.share == Share::All { LANES } else { share };
         for lane in self.held_mut().rev().take(held.saturating_sub(to_keep)) {
             lane.leaving = true;
@@ -171,6 +172,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             return;
         }
         lost.iter().for_each(|lane| self.forget(*lane));
+        self.meter.leases_lost(lost.len());
         self.next_claim = Instant::now();
         tracing::warn!(
             target: target::RELAY,

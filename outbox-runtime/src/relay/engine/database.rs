@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::error::{ErrorKind, OutboxError};
-use crate::observe::target;
+use crate::observe::{Meter, target};
 use crate::store::fault::Fault;
 
 pub(super) struct Database {
+    meter: Meter,
     backoff: Backoff,
     /// Time of the next attempt, since the last one failed.
     back_at: Option<Instant>,
@@ -32,8 +33,9 @@ enum Trouble {
 }
 
 impl Database {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(meter: Meter) -> Self {
         Self {
+            meter,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             back_at: None,
             trouble: None,
@@ -53,6 +55,9 @@ impl Database {
 
     pub(super) fn answered(&mut self) {
         self.backoff.reset();
+        if !self.has_answered || self.back_at.is_some() {
+            self.meter.database_up(true);
+        }
         self.has_answered = true;
         self.trouble = None;
         if self.back_at.take().is_some() {
@@ -66,6 +71,7 @@ impl Database {
     /// If the relay ends by it. A relay that has worked waits for everything that can change:
     /// credentials are rotated, a failover ends, tables are restored.
     pub(super) fn failed(&mut self, error: OutboxError, now: Instant) -> Result<(), OutboxError> {
+        self.meter.database_up(false);
         let trouble = Trouble::of(&error);
         if error.kind() == ErrorKind::Config || !self.has_answered && trouble.ends_a_start() {
             return Err(error);
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn wrong_settings_end_a_relay_and_missing_tables_only_one_that_never_worked() {
-        let (now, mut database) = (Instant::now(), Database::new());
+        let (now, mut database) = (Instant::now(), Database::new(Meter::default()));
         let error = |kind| OutboxError::new(kind, "no");
         assert!(database.failed(error(ErrorKind::NotMigrated), now).is_err());
         assert!(database.failed(error(ErrorKind::Database), now).is_ok(), "it may only be away");

@@ -30,7 +30,7 @@ use super::memory::{Held, Memory};
 use super::reading::{Ask, Bounds, Reading};
 use super::settings::Settings;
 use crate::error::OutboxError;
-use crate::observe::{self, Heartbeat, target};
+use crate::observe::{Heartbeat, Meter, target};
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{LANES, Lane};
 use crate::store::{
@@ -44,6 +44,7 @@ pub(super) struct Engine<S: LaneStore, P> {
     publisher: Arc<P>,
     settings: Settings,
     heartbeat: Heartbeat,
+    meter: Meter,
     share: Share,
     /// The store; `None` while a call of the database has it.
     store: Option<S>,
@@ -122,11 +123,15 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         let Parts { reader, publisher, memory, heartbeat } = parts;
         let bounds = Bounds { rows: settings.batch_rows, bytes: settings.batch_bytes };
         let now = Instant::now();
+        let meter = heartbeat.meter().clone();
+        // A recorder that was installed since the relay was built does not know it yet.
+        meter.register_relay();
+        meter.database_up(false);
         Self {
             publisher: Arc::new(publisher),
             share,
             store: Some(reader),
-            database: Database::new(),
+            database: Database::new(meter.clone()),
             lanes: [const { None }; LANES],
             holds: 0,
             abandoned: [0; LANES],
@@ -147,6 +152,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             pauses: Vec::new(),
             settings,
             heartbeat,
+            meter,
         }
     }
 
@@ -182,7 +188,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             let Some(lane) = lane.as_mut().filter(|_| abandoned == 0) else { continue };
             let Some(batch) = lane.next_batch(now, most) else { continue };
             let (number, events) = (lane.lease.lane.number(), batch.events.len());
-            observe::batch(events);
+            self.meter.batch(events);
             tracing::debug!(target: target::RELAY, lane = number, events, "batch sent");
             let publisher = Arc::clone(&self.publisher);
             let tracing = self.settings.tracing.clone();

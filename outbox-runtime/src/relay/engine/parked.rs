@@ -8,7 +8,6 @@ use super::reports::Told;
 use super::{Engine, Sent};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
-use crate::observe;
 use crate::observe::target;
 use crate::publish::{Batch, DeliveryReport, Publisher};
 use crate::record::StoredEvent;
@@ -52,7 +51,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         let Released { lane, key, events } = released;
         let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
         self.published += delivered as u64;
-        observe::delivered(&events[..delivered], Instant::now());
+        self.meter.delivered(&events[..delivered], Instant::now());
         if delivered > 0 {
             failpoint("after-parked-delivery");
         }

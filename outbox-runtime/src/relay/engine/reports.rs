@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use super::{Engine, Sent};
 use crate::failpoint::failpoint;
-use crate::observe;
-use crate::observe::target;
+use crate::observe::{Meter, target};
 use crate::publish::{DeliveryReport, Publisher};
 use crate::record::{EventRecord, LANES, Lane, StoredEvent, readable_key};
 use crate::relay::lane::{InFlightBatch, Resumed, Rules, Settlement};
@@ -46,7 +45,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         let index = batch.lease.lane.index();
         let delivered = reports.iter().take_while(|report| report.is_delivered()).count();
         self.published += delivered as u64;
-        observe::delivered(&batch.events[..delivered], batch.sent);
+        self.meter.delivered(&batch.events[..delivered], batch.sent);
         if delivered > 0 {
             failpoint("after-delivery");
         }
@@ -68,7 +67,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         }
         let number = lane.lease.lane.number();
         for settlement in settlements {
-            tell(number, &settlement);
+            tell(&self.meter, number, &settlement);
             // A drain ends with it.
             if let Some(refusal) = settlement.refusal() {
                 self.refusal = Some(refusal);
@@ -78,7 +77,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
 }
 
 /// Logs and counts what became of a batch.
-fn tell(lane: i16, settlement: &Settlement) {
+fn tell(meter: &Meter, lane: i16, settlement: &Settlement) {
     match settlement {
         Settlement::Delivered(None) => {}
         Settlement::Delivered(Some(Resumed::AfterRefusal)) => {
@@ -88,11 +87,11 @@ fn tell(lane: i16, settlement: &Settlement) {
             tracing::debug!(target: target::RELAY, lane, "lane resumed after an interruption");
         }
         Settlement::Interrupted => {
-            observe::retried();
+            meter.retried();
             tracing::debug!(target: target::RELAY, lane, "batch interrupted; what was not delivered is sent again");
         }
         Settlement::Refused { event, report } => {
-            observe::retried();
+            meter.retried();
             let Told { event_id, name, topic, key, seq } = Told::of(event);
             tracing::warn!(
                 target: target::RELAY,
@@ -101,11 +100,11 @@ fn tell(lane: i16, settlement: &Settlement) {
             );
         }
         Settlement::RefusedAlone { event, report, attempt } => {
-            observe::retried();
+            meter.retried();
             tell_refused(lane, event, report, *attempt);
         }
         Settlement::Parked { event, report, attempt } => {
-            observe::parked();
+            meter.parked(event);
             let Told { event_id, name, topic, key, seq } = Told::of(event);
             tracing::error!(
                 target: target::RELAY,
@@ -115,7 +114,7 @@ fn tell(lane: i16, settlement: &Settlement) {
             );
         }
         Settlement::Unreadable(event, error) => {
-            observe::parked();
+            meter.parked(event);
             let Told { event_id, topic, seq, .. } = Told::of(event);
             tracing::error!(
                 target: target::RELAY,

@@ -151,6 +151,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             saved = store.save(&progress).await;
         }
         store.release(&held, true).await?;
+        self.meter.lanes_held(0);
         saved?.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 }

@@ -25,7 +25,7 @@ impl LaneStore for Reader {
         let lanes = Lane::all().filter(|lane| held.iter().all(|lease| lease.lane != *lane));
         let taken = lanes.map(|lane| (lease(lane), 0, Some(Vec::new()))).collect();
         let (lost, elsewhere, pauses) = Default::default();
-        Ok(Claimed { lost, taken, share: LANES, elsewhere, pauses })
+        Ok(Claimed { lost, taken, taken_over: 0, share: LANES, elsewhere, pauses })
     }
 
     async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
@@ -81,9 +81,9 @@ fn event(seq: i64, key: &str) -> StoredEvent {
 }
 
 fn engine(reader: Reader, kafka: &MemoryPublisher) -> Engine<Reader, MemoryPublisher> {
-    let heartbeat = Heartbeat::new(Duration::from_secs(5));
+    let heartbeat = Heartbeat::new(Duration::from_secs(5), Meter::default());
     let settings = Settings::default();
-    let (publisher, memory) = (kafka.clone(), Memory::new(&settings.memory));
+    let (publisher, memory) = (kafka.clone(), Memory::new(&settings.memory, Meter::default()));
     Engine::new(Parts { reader, publisher, memory, heartbeat }, settings, Share::All)
 }
 
@@ -113,6 +113,7 @@ fn a_lane_that_is_lost_while_its_events_cannot_be_parked_is_not_said_to_resume()
     let claimed = || Claimed {
         lost: Vec::new(),
         taken: vec![(lease(lane), 0, Some(Vec::new()))],
+        taken_over: 0,
         share: LANES,
         elsewhere: Vec::new(),
         pauses: Vec::new(),

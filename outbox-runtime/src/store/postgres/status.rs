@@ -8,7 +8,9 @@ use crate::store::error::StoreError;
 use crate::store::names::Names;
 use crate::store::relays::RelayRow;
 use crate::store::sealed::Monitor;
-use crate::store::status::{LaneRow, Status, SummaryRow};
+use crate::store::status::{
+    LaneRow, PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow,
+};
 
 /// By the two ways in which a window's rows are found (see `window.rs`).
 const LANES: &str = "\
@@ -58,12 +60,31 @@ from (
     select e.occurred_at, exists (select from {pause} where scope = 'topic' and target = e.topic) as is_paused
     from {parked} e order by e.seq limit $1) counted) p";
 
+/// In the order of an index, so that no more rows than these are read.
+const PARKED_BY_TOPIC: &str = "\
+select topic, count(*) as events,
+       (extract(epoch from min(occurred_at) filter (where occurred_at >= '0001-01-01' and occurred_at < '10000-01-01'))
+        * 1000000)::bigint as oldest_micros
+from (select topic, occurred_at from {parked} order by seq limit $1) counted
+group by topic order by events desc, topic limit $2";
+
 impl Monitor for Postgres {
     async fn status(pool: &PgPool, names: &Names) -> Result<Status, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
         let status = read(&mut tx, names).await?;
         tx.rollback().await?;
         Ok(status)
+    }
+
+    async fn parked_topics(pool: &PgPool, names: &Names) -> Result<Vec<ParkedTopic>, StoreError> {
+        let mut tx = connection::begin_reading(pool).await?;
+        let parked: Vec<ParkedTopicRow> = sqlx::query_as(fill(names, PARKED_BY_TOPIC))
+            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+            .bind(PARKED_TOPICS)
+            .fetch_all(&mut *tx)
+            .await?;
+        tx.rollback().await?;
+        Ok(parked.into_iter().map(ParkedTopic::from).collect())
     }
 }
 

@@ -10,7 +10,9 @@ use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
 use crate::store::relays::RelayRow;
 use crate::store::sealed::Monitor;
-use crate::store::status::{LaneRow, Status, SummaryRow};
+use crate::store::status::{
+    LaneRow, PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow,
+};
 
 const LANES: &str = "\
 select l.lane, (select r.owner from {relay} r where r.owner = l.owner and r.alive_until > $2) as owner,
@@ -36,12 +38,29 @@ from (
   select e.occurred_at, exists (select 1 from {pause} where scope = 'topic' and target = e.topic) as is_paused
   from {parked} e order by e.seq limit $1)";
 
+const PARKED_BY_TOPIC: &str = "\
+select topic, count(*) as events, min(occurred_at) as oldest_micros
+from (select topic, occurred_at from {parked} order by seq limit $1)
+group by topic order by events desc, topic limit $2";
+
 impl Monitor for Sqlite {
     async fn status(pool: &SqlitePool, names: &Names) -> Result<Status, StoreError> {
         let mut tx = pool.begin().await?;
         let status = read(&mut tx, names).await?;
         tx.rollback().await?;
         Ok(status)
+    }
+
+    async fn parked_topics(
+        pool: &SqlitePool,
+        names: &Names,
+    ) -> Result<Vec<ParkedTopic>, StoreError> {
+        let parked: Vec<ParkedTopicRow> = sqlx::query_as(sql(names.fill(PARKED_BY_TOPIC)))
+            .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
+            .bind(PARKED_TOPICS)
+            .fetch_all(pool)
+            .await?;
+        Ok(parked.into_iter().map(ParkedTopic::from).collect())
     }
 }
 

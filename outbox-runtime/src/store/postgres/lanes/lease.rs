@@ -72,7 +72,7 @@ const FREE: &str = "\
      and dead.id = coalesce((select h.id from {heartbeat} h where h.owner = l.owner order by h.id desc limit 1), 0)))";
 
 const LOCK_FREE_LANES: &str = "\
-select l.lane from {lane} l
+select l.lane, l.owner is not null and l.owner <> $1 as of_another from {lane} l
 where {free} and l.lane <> all ($4::smallint[])
   and (l.sysid is null or l.sysid = (select system_identifier from pg_control_system()))
 order by l.owner is distinct from $1, l.lane
@@ -123,6 +123,13 @@ row! {
         owned: i64,
         /// Whether this relay had given a sign of life before.
         known: bool,
+    }
+
+    /// A lane that may be taken.
+    struct FreeRow {
+        lane: i16,
+        /// Whether another relay held it to its end.
+        of_another: bool,
     }
 
     /// A lane that was taken.
@@ -179,12 +186,14 @@ impl PgLaneStore {
         let peers = self.liveness.of(signs.fetch_all(&mut *connection).await?, Instant::now());
         let lost = missing_of(held, &ours);
         let share = peers.share(share);
+        let (taken, taken_over, held_elsewhere, pauses) = Default::default();
         let mut claimed =
-            Claimed { lost, taken: Vec::new(), share, elsewhere: Vec::new(), pauses: Vec::new() };
+            Claimed { lost, taken, taken_over, share, elsewhere: held_elsewhere, pauses };
         let dead = Dead::of(&peers);
         let wanted = lanes_to_take(share, ours.len(), usize::try_from(owned).unwrap_or(0));
         if wanted > 0 {
-            claimed.taken = self.take(connection, &dead, &ours, wanted).await?;
+            (claimed.taken, claimed.taken_over) =
+                self.take(connection, &dead, &ours, wanted).await?;
         }
         if !dead.owners.is_empty() {
             let remove = sqlx::query(fill(&self.names, REMOVE_DEAD)).bind(&dead.owners);
@@ -202,18 +211,19 @@ impl PgLaneStore {
         Ok(claimed)
     }
 
-    /// Takes up to `wanted` free lanes, first those that this relay has forgotten.
+    /// Takes up to `wanted` free lanes, first those that this relay has forgotten. Returns how many
+    /// of them a dead relay held, too.
     async fn take(
         &self,
         connection: &mut PgConnection,
         dead: &Dead,
         ours: &[i16],
         wanted: usize,
-    ) -> Result<Vec<(Lease, PgCursor, KnownParked)>, OutboxError> {
+    ) -> Result<(Vec<(Lease, PgCursor, KnownParked)>, usize), OutboxError> {
         let mut tx =
             connection.begin_with("begin isolation level read committed read write").await?;
-        let free: Vec<i16> =
-            sqlx::query_scalar(fill(&self.names, &LOCK_FREE_LANES.replace("{free}", FREE)))
+        let free: Vec<FreeRow> =
+            sqlx::query_as(fill(&self.names, &LOCK_FREE_LANES.replace("{free}", FREE)))
                 .bind(self.owner)
                 .bind(&dead.owners)
                 .bind(&dead.numbers)
@@ -225,8 +235,15 @@ impl PgLaneStore {
             let query = sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER));
             let is_another_cluster: bool = query.fetch_one(&mut *tx).await?;
             tx.rollback().await?;
-            return if is_another_cluster { Err(of_another_cluster()) } else { Ok(Vec::new()) };
+            return if is_another_cluster {
+                Err(of_another_cluster())
+            } else {
+                Ok(Default::default())
+            };
         }
+        let of_others: Vec<i16> =
+            free.iter().filter(|row| row.of_another).map(|row| row.lane).collect();
+        let free: Vec<i16> = free.into_iter().map(|row| row.lane).collect();
         let leases: Vec<LeaseRow> =
             sqlx::query_as(fill(&self.names, &TAKE_LANES.replace("{free}", FREE)))
                 .bind(self.owner)
@@ -241,7 +258,8 @@ impl PgLaneStore {
             failpoint("after-taking-lanes");
             park::keys(connection, &self.names, &mut taken).await?;
         }
-        Ok(taken)
+        let taken_over = leases.iter().filter(|lease| of_others.contains(&lease.lane)).count();
+        Ok((taken, taken_over))
     }
 
     pub(super) async fn release_over(

@@ -103,9 +103,9 @@ impl SqliteLaneStore {
         let share = peers.share(share);
         let owned = rows.iter().filter(|row| row.owner == Some(self.owner)).count();
         let wanted = lanes_to_take(share, ours.len(), owned);
-        let mut taken = Vec::new();
+        let (mut taken, mut taken_over) = (Vec::new(), 0);
         if wanted > 0 && rows.iter().any(is_free) {
-            taken = self.take(&mut connection, &peers.dead, &ours, wanted).await?;
+            (taken, taken_over) = self.take(&mut connection, &peers.dead, &ours, wanted).await?;
         }
         for sign in &peers.dead {
             let remove = sqlx::query(sql(self.names.fill(REMOVE_DEAD))).bind(sign.owner).bind(now);
@@ -117,7 +117,7 @@ impl SqliteLaneStore {
         }
         // After the lanes were taken: nothing of them is sent that was paused before.
         let pauses = pause::pauses(&mut connection, &self.names).await?;
-        Ok(Claimed { lost, taken, share, elsewhere, pauses })
+        Ok(Claimed { lost, taken, taken_over, share, elsewhere, pauses })
     }
 
     /// The lanes that other relays hold.
@@ -132,14 +132,14 @@ impl SqliteLaneStore {
     }
 
     /// Takes up to `wanted` free lanes, first those that this relay has forgotten. `dead`: the last
-    /// signs of life of dead relays.
+    /// signs of life of dead relays. Returns how many of them one of those held, too.
     async fn take(
         &self,
         connection: &mut SqliteConnection,
         dead: &[Sign],
         ours: &[Lane],
         wanted: usize,
-    ) -> Result<Vec<(Lease, i64, KnownParked)>, StoreError> {
+    ) -> Result<(Vec<(Lease, i64, KnownParked)>, usize), StoreError> {
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
         // Only relays that have given no sign of life since.
         let signs = self.signs(&mut tx, unix_millis()).await?;
@@ -150,8 +150,11 @@ impl SqliteLaneStore {
         let mut rows = self.lane_rows(&mut tx).await?;
         rows.retain(|row| !row.is_one_of(ours) && row.holder(self.owner, &dead).is_none());
         rows.sort_by_key(|row| row.owner != Some(self.owner));
+        rows.truncate(wanted);
+        let of_another = |row: &&LaneRow| row.owner.is_some_and(|owner| owner != self.owner);
+        let taken_over = rows.iter().filter(of_another).count();
         let mut taken = Vec::new();
-        for LaneRow { lane, epoch, last_seq, .. } in rows.into_iter().take(wanted) {
+        for LaneRow { lane, epoch, last_seq, .. } in rows {
             sqlx::query(sql(self.names.fill(TAKE_LANE)))
                 .bind(self.owner)
                 .bind(lane)
@@ -163,7 +166,7 @@ impl SqliteLaneStore {
         }
         tx.commit().await?;
         failpoint("after-taking-lanes");
-        Ok(taken)
+        Ok((taken, taken_over))
     }
 
     async fn lane_rows(
