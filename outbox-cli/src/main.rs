@@ -13,6 +13,7 @@ mod connect;
 mod context;
 mod failure;
 mod file;
+mod http;
 mod logs;
 mod output;
 mod progress;

@@ -41,6 +41,7 @@ mod macros;
 mod metrics;
 mod migrations;
 mod mistakes;
+mod monitoring;
 mod operations;
 mod parked;
 mod parked_admin;

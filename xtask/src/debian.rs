@@ -16,15 +16,7 @@ use crate::tools::is_installed;
 ///
 /// Scripts of the packages do not run. The caller does what is needed of them.
 pub(crate) fn unpack(package: &str, work: &Path, root: &Path) -> Result<(), Error> {
-    if !is_installed("apt-get") {
-        return Err(Error::new("there is no `apt-get`"));
-    }
-    for dir in ["apt/lists/partial", "apt/cache/archives/partial", "debs"] {
-        create_dir_all(&work.join(dir))?;
-    }
-    create_dir_all(root)?;
-    eprintln!("fetching {package} and what it needs with apt-get, once for this target directory");
-    run(apt(work, &["update"]), "fetch the lists of Debian's packages")?;
+    update(package, work)?;
     let simulated = run(
         apt(work, &["install", "--simulate", "--no-install-recommends", package]),
         "find what the package needs",
@@ -34,8 +26,30 @@ pub(crate) fn unpack(package: &str, work: &Path, root: &Path) -> Result<(), Erro
         // Debian thinks that it is installed, but its program is missing.
         packages.push(package.to_owned());
     }
+    unpack_these(&packages, work, root)
+}
+
+/// As [`unpack`], without what it needs: for a program that is linked statically.
+pub(crate) fn unpack_alone(package: &str, work: &Path, root: &Path) -> Result<(), Error> {
+    update(package, work)?;
+    unpack_these(&[package.to_owned()], work, root)
+}
+
+fn update(package: &str, work: &Path) -> Result<(), Error> {
+    if !is_installed("apt-get") {
+        return Err(Error::new("there is no `apt-get`"));
+    }
+    for dir in ["apt/lists/partial", "apt/cache/archives/partial", "debs"] {
+        create_dir_all(&work.join(dir))?;
+    }
+    eprintln!("fetching {package} and what it needs with apt-get, once for this target directory");
+    run(apt(work, &["update"]), "fetch the lists of Debian's packages").map(drop)
+}
+
+fn unpack_these(packages: &[String], work: &Path, root: &Path) -> Result<(), Error> {
+    create_dir_all(root)?;
     let mut download = apt(work, &["download"]);
-    download.args(&packages).current_dir(work.join("debs"));
+    download.args(packages).current_dir(work.join("debs"));
     run(download, "download Debian packages")?;
     let archives = fs::read_dir(work.join("debs"))
         .map_err(|error| Error::io("list the downloaded packages", error))?

@@ -43,3 +43,4 @@ mod tools;
 pub use certificates::{Certificates, Identity};
 pub use error::Error;
 pub use paths::ScratchDir;
+pub use tools::promtool;

@@ -21,6 +21,8 @@ pub(crate) enum Tool {
     PgBouncer,
     /// Sets the clock of one process by a preloaded library.
     FakeTime,
+    /// Checks alert rules of Prometheus and tests them.
+    Promtool,
 }
 
 impl Tool {
@@ -34,6 +36,7 @@ impl Tool {
             Self::Xz => "xz",
             Self::PgBouncer => "pgbouncer",
             Self::FakeTime => "faketime",
+            Self::Promtool => "promtool",
         }
     }
 
@@ -45,6 +48,7 @@ impl Tool {
             Self::Xz => "xz-utils",
             Self::PgBouncer => "pgbouncer",
             Self::FakeTime => "faketime",
+            Self::Promtool => "prometheus",
         }
     }
 
@@ -106,7 +110,11 @@ impl Tool {
     fn fetched(self) -> Result<PathBuf, Error> {
         fetch_once(&format!("debian-{}", self.program()), |partial| {
             let root = partial.join("root");
-            debian::unpack(self.package(), partial, &root).map_err(|error| self.absent(error))?;
+            let unpacked = match self {
+                Self::Promtool => debian::unpack_alone(self.package(), partial, &root),
+                _ => debian::unpack(self.package(), partial, &root),
+            };
+            unpacked.map_err(|error| self.absent(error))?;
             if self == Self::Java {
                 java::trust(&root)?;
             }
@@ -123,6 +131,7 @@ impl Tool {
                 vec![root.join("usr/sbin/pgbouncer"), root.join("usr/bin/pgbouncer")]
             }
             Self::FakeTime => vec![root.join("usr/bin/faketime")],
+            Self::Promtool => vec![root.join("usr/bin/promtool")],
         };
         candidates.into_iter().find(|path| path.is_file())
     }
@@ -135,6 +144,15 @@ impl Tool {
             self.package()
         ))
     }
+}
+
+/// A command that runs `promtool`, which checks alert rules of Prometheus and tests them.
+///
+/// # Errors
+///
+/// The machine does not have it, and it cannot be fetched.
+pub fn promtool() -> Result<Command, Error> {
+    Tool::Promtool.command()
 }
 
 /// The library that [`Tool::FakeTime`] preloads.

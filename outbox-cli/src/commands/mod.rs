@@ -9,6 +9,7 @@ mod completions;
 mod consumers;
 mod dead_letters;
 mod events;
+mod exporter;
 mod inbox;
 mod man;
 mod migrate;
@@ -42,6 +43,7 @@ pub enum Command {
     Inbox(inbox::Command),
     #[command(subcommand)]
     Topics(topics::Command),
+    Exporter(exporter::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -58,6 +60,7 @@ impl Command {
             Self::Consumers(command) => consumers::run(command, context).await,
             Self::Inbox(command) => inbox::run(command, context).await,
             Self::Topics(command) => topics::run(command, context).await,
+            Self::Exporter(args) => exporter::run(args, context).await,
             Self::Completions(args) => completions::run(args),
             Self::Man(args) => man::run(args),
         }
@@ -75,7 +78,8 @@ impl Command {
     /// The log lines that it writes without `-v` and `-q`.
     pub fn log_level(&self) -> LevelFilter {
         match self {
-            Self::Relay(relay::Command::Run(_)) => LevelFilter::INFO,
+            // Those that run for long.
+            Self::Relay(relay::Command::Run(_)) | Self::Exporter(_) => LevelFilter::INFO,
             _ => LevelFilter::WARN,
         }
     }

@@ -99,7 +99,7 @@ table! {
     OLDEST_PENDING Outbox Gauge "outbox_oldest_pending_seconds" Seconds ["outbox"]
         "Age of the oldest event that is not saved as published, without parked ones. It grows on while the database cannot be asked."
     BACKLOG Outbox Gauge "outbox_backlog" Events ["outbox"]
-        "Events that are committed and not saved as published, without parked ones. Beyond 200 of a lane, an estimate."
+        "Events that are committed and not saved as published, without parked ones. Of a lane with many, an estimate."
     PARKED Outbox Gauge "outbox_parked" Events ["outbox" "topic"]
         "Events that are set aside now, because they or an earlier one of their key were refused. Counted up to 10,000."
     OLDEST_PARKED Outbox Gauge "outbox_oldest_parked_seconds" Seconds ["outbox" "topic"]

@@ -1,0 +1,78 @@
+//! `outbox exporter`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use outbox::OutboxDatabase;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::connect::{self, with_outbox};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::http::{Metrics, Server};
+use crate::signals::asked_to_end;
+use crate::values;
+
+/// Connections to the database: it asks one thing after the other.
+const CONNECTIONS: u32 = 1;
+
+/// Reports how far the relays are as metrics for Prometheus, until it is interrupted
+///
+/// Relays report the same, but only while one runs: what the alerts on waiting events are made of
+/// should come from here. It waits while the database is away, and reports that it is.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where it answers /metrics, /livez and /readyz
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "OUTBOX_EXPORTER_HTTP",
+        default_value = "0.0.0.0:9464"
+    )]
+    pub http: SocketAddr,
+    /// Time between two looks into the database
+    #[arg(long, value_name = "DURATION", env = "OUTBOX_EXPORTER_EVERY", default_value = "5s", value_parser = values::positive_duration)]
+    pub every: Duration,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let metrics = Metrics::install()?;
+    with_outbox!(connect::unconnected(&context.settings, CONNECTIONS)?, outbox => {
+        export(args, metrics, &outbox).await
+    })
+}
+
+async fn export<DB: OutboxDatabase>(
+    args: &Args,
+    metrics: Metrics,
+    outbox: &outbox::Outbox<DB>,
+) -> Result<(), Failure> {
+    let mut gauges = outbox.gauges();
+    let _server = Server::start(args.http, metrics, None).await?;
+    let mut tick = interval(args.every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ended = std::pin::pin!(asked_to_end());
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = ended.as_mut() => return Ok(()),
+            _ = tick.tick() => {}
+        }
+        let set = tokio::select! {
+            () = ended.as_mut() => return Ok(()),
+            set = gauges.set() => set,
+        };
+        match set {
+            Ok(_) if failing => {
+                failing = false;
+                tracing::info!("the outbox can be read again");
+            }
+            Ok(_) => {}
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(%error, "the outbox cannot be read: it is tried again, and `outbox_database_up` is 0");
+            }
+            Err(error) => tracing::debug!(%error, "the outbox still cannot be read"),
+        }
+    }
+}
