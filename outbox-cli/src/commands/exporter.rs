@@ -10,7 +10,7 @@ use crate::connect::{self, with_outbox};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::http::{Metrics, Server};
-use crate::signals::asked_to_end;
+use crate::signals::Stop;
 use crate::values;
 
 /// Connections to the database: it asks one thing after the other.
@@ -36,9 +36,10 @@ pub struct Args {
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let stop = Stop::listen()?;
     let metrics = Metrics::install()?;
     with_outbox!(connect::unconnected(&context.settings, CONNECTIONS)?, outbox => {
-        export(args, metrics, &outbox).await
+        export(args, metrics, &outbox, stop).await
     })
 }
 
@@ -46,20 +47,20 @@ async fn export<DB: OutboxDatabase>(
     args: &Args,
     metrics: Metrics,
     outbox: &outbox::Outbox<DB>,
+    stop: Stop,
 ) -> Result<(), Failure> {
     let mut gauges = outbox.gauges();
     let _server = Server::start(args.http, metrics, None).await?;
     let mut tick = interval(args.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut ended = std::pin::pin!(asked_to_end());
     let mut failing = false;
     loop {
         tokio::select! {
-            () = ended.as_mut() => return Ok(()),
+            () = stop.asked() => return Ok(()),
             _ = tick.tick() => {}
         }
         let set = tokio::select! {
-            () = ended.as_mut() => return Ok(()),
+            () = stop.asked() => return Ok(()),
             set = gauges.set() => set,
         };
         match set {

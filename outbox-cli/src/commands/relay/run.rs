@@ -1,5 +1,6 @@
 //! `outbox relay run`: a complete relay process.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use outbox::kafka::KafkaConfig;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::connect::{self, with_outbox};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::http::{Metrics, Server};
 use crate::signals::Stop;
 use crate::values;
 
@@ -60,10 +62,21 @@ pub struct Args {
     /// The `ce_source` of the events: a URI reference that names the service [default: /outbox]
     #[arg(long, env = "OUTBOX_RELAY_SOURCE", hide_env_values = true, value_name = "URI")]
     source: Option<String>,
+    /// Where it answers /livez, /readyz and /metrics, such as 0.0.0.0:9464 [default: nowhere]
+    #[arg(
+        long,
+        env = "OUTBOX_RELAY_HTTP",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        conflicts_with = "once"
+    )]
+    http: Option<SocketAddr>,
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let stop = Stop::listen()?;
+    // Before anything is built that reports them.
+    let metrics = args.http.map(|_| Metrics::install()).transpose()?;
     let kafka = context.kafka()?;
     let outbox = if args.once {
         context.outbox().await?
@@ -71,20 +84,29 @@ pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         // A relay waits for its database, however long that takes to come.
         connect::unconnected(&context.settings, CONNECTIONS)?
     };
-    with_outbox!(outbox, outbox => relayed(args, context, outbox, kafka, stop).await)
+    with_outbox!(outbox, outbox => {
+        let relay = args.relay(context, outbox.clone(), kafka)?;
+        // From now on, so that a relay that waits for its database is live, and not ready.
+        let mut server = None;
+        if let (Some(address), Some(metrics)) = (args.http, metrics) {
+            server = Some(Server::start(address, metrics, Some(relay.health())).await?);
+        }
+        let relayed = relayed(args, context, &outbox, relay, stop).await;
+        drop(server);
+        relayed
+    })
 }
 
 async fn relayed<DB: OutboxDatabase>(
     args: &Args,
     context: &Context,
-    outbox: Outbox<DB>,
-    kafka: KafkaConfig,
+    outbox: &Outbox<DB>,
+    relay: Relay<DB, KafkaPublisher>,
     stop: Stop,
 ) -> Result<(), Failure> {
-    let relay = args.relay(context, outbox.clone(), kafka)?;
     if args.migrate {
         tokio::select! {
-            migrated = migrated(&outbox, args.once) => migrated?,
+            migrated = migrated(outbox, args.once) => migrated?,
             () = stop.asked() => return Ok(()),
         }
     }
