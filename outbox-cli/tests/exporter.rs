@@ -1,20 +1,34 @@
-//! `outbox exporter`, scraped as Prometheus does it.
+//! `outbox exporter` and `outbox relay run --http`, scraped as Prometheus does it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-struct Exporter {
+use outbox::{DomainEvent, Outbox};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use sqlx::sqlite::SqliteConnectOptions;
+
+#[derive(serde::Serialize, DomainEvent)]
+#[event(topic = "scraped", name = "noted", keyless)]
+struct Noted {}
+
+struct Scraped {
     child: Child,
     address: String,
 }
 
-impl Exporter {
+impl Scraped {
     /// An exporter of an SQLite file, on a free port, once it listens.
-    fn start(database: &str) -> Self {
+    fn exporter(database: &str) -> Self {
+        Self::start(&["exporter", "--every", "50ms", "--database-url", database])
+    }
+
+    fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_outbox"))
-            .args(["exporter", "--http", "127.0.0.1:0", "--every", "50ms", "--log-format", "json"])
-            .args(["--database-url", database])
+            .args(arguments)
+            .args(["--http", "127.0.0.1:0", "--log-format", "json"])
             .env_clear()
             .stderr(Stdio::piped())
             .spawn()
@@ -58,7 +72,7 @@ impl Exporter {
     }
 }
 
-impl Drop for Exporter {
+impl Drop for Scraped {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -70,14 +84,14 @@ async fn an_exporter_reports_what_waits_without_a_relay_and_that_its_database_is
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("shop.db");
     let url = format!("sqlite:{}?mode=rwc", file.display());
-    let exporter = Exporter::start(&format!("sqlite:{}", file.display()));
+    let exporter = Scraped::exporter(&format!("sqlite:{}", file.display()));
     assert_eq!(exporter.get("/livez"), ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
     assert_eq!(exporter.get("/readyz").0, "HTTP/1.1 200 OK");
     assert_eq!(exporter.get("/other").0, "HTTP/1.1 404 Not Found");
     exporter.until_reported("outbox_database_up{outbox=\"outbox\"} 0");
 
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    outbox::Outbox::new(pool).migrate().await.unwrap();
+    Outbox::new(pool).migrate().await.unwrap();
     let metrics = exporter.until_reported("outbox_database_up{outbox=\"outbox\"} 1");
     for line in [
         "# HELP outbox_lanes_owned Lanes that a living relay holds, of 16. Nothing publishes the events of the others.",
@@ -90,4 +104,47 @@ async fn an_exporter_reports_what_waits_without_a_relay_and_that_its_database_is
     ] {
         assert!(metrics.lines().any(|reported| reported == line), "{line}\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_relay_is_ready_and_reports_what_it_publishes() {
+    let brokers = std::env::var("KAFKA_BROKERS").expect(
+        "KAFKA_BROKERS is not set, and this test needs a real Kafka: run `cargo xtask test`",
+    );
+    let prefix = format!("{}-", uuid::Uuid::now_v7());
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let topic = format!("{prefix}scraped");
+    let topic = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+    admin.create_topics([&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let outbox = Outbox::new(sqlx::SqlitePool::connect_with(options).await.unwrap());
+    outbox.migrate().await.unwrap();
+
+    let url = format!("sqlite:{}", path.display());
+    let relay = ["relay", "run", "--database-url", &url, "--brokers", &brokers];
+    let relay = Scraped::start(&[&relay[..], &["--topic-prefix", &prefix]].concat());
+    let metrics = relay.until_reported("outbox_lanes_held{outbox=\"outbox\"} 16");
+    assert_eq!(relay.get("/livez").0, "HTTP/1.1 200 OK");
+    assert_eq!(relay.get("/readyz").0, "HTTP/1.1 200 OK");
+    for line in [
+        "# TYPE outbox_published_total counter",
+        "outbox_published_total{outbox=\"outbox\"} 0",
+        "outbox_take_overs_total{outbox=\"outbox\"} 0",
+        "outbox_leases_lost_total{outbox=\"outbox\"} 0",
+        "outbox_database_up{outbox=\"outbox\"} 1",
+    ] {
+        assert!(metrics.lines().any(|reported| reported == line), "{line}\n{metrics}");
+    }
+
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(Noted {}).unwrap();
+    tx.commit().await.unwrap();
+    let published = "outbox_published_total{outbox=\"outbox\",topic=\"scraped\",event=\"noted\"} 1";
+    let metrics = relay.until_reported(published);
+    let bucket = "outbox_delivery_seconds_bucket{outbox=\"outbox\",le=\"+Inf\"} 1";
+    assert!(metrics.lines().any(|reported| reported == bucket), "{metrics}");
+    relay.until_reported("outbox_broker_up{client=\"publisher\"} 1");
 }
