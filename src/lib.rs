@@ -183,11 +183,11 @@ pub mod admin {
 
     #[doc(inline)]
     pub use outbox_runtime::{
-        AppliedMigration, Direction, DiscardedEvent, EventCopy, EventFilter, EventState,
-        FoundEvent, GroupEvent, GroupState, InboxStats, LANES, Lane, LaneStatus, ListedEvent,
-        Migrate, MigrationStatus, MigrationStep, OutboxGauges, ParkedEvent, ParkedFilter,
-        ParkedGroup, ParkedGrouping, Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status,
-        WaitingKeys,
+        AppliedMigration, Connections, Diagnosis, Direction, DiscardedEvent, EventCopy,
+        EventFilter, EventState, FoundEvent, GroupEvent, GroupState, InboxStats, LANES,
+        LackingRight, Lane, LaneStatus, ListedEvent, Migrate, MigrationStatus, MigrationStep,
+        OpenTransaction, OutboxGauges, ParkedEvent, ParkedFilter, ParkedGroup, ParkedGrouping,
+        Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status, WaitingKeys,
     };
 }
 
@@ -222,11 +222,11 @@ pub mod consume {
     #[cfg(feature = "kafka")]
     #[doc(inline)]
     pub use outbox_runtime::consume::{
-        BulkOptions, Consumed, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter,
-        DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder,
-        GroupLag, GroupTopics, GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress,
-        Resolved, Selection, TopicFault, TopicPlace, TopicPlaces, TopicPlan, TopicSearch,
-        Undecodable, UnknownEvents,
+        BulkOptions, ClusterDescription, Consumed, Consumer, ConsumerBuilder, ConsumerGroups,
+        DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters,
+        DeadLettersBuilder, GroupLag, GroupTopics, GroupTopicsBuilder, NotADeadLetterId,
+        PlannedTopic, Progress, Resolved, Selection, TopicDescription, TopicFault, TopicPlace,
+        TopicPlaces, TopicPlan, TopicSearch, Undecodable, UnknownEvents,
     };
     #[doc(inline)]
     pub use outbox_runtime::consume::{

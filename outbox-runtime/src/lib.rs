@@ -46,6 +46,7 @@ pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder, OutboxGauges};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{MemoryBudget, Relay, RelayBuilder};
 pub use store::admin::{DiscardedEvent, ParkedEvent, Replay, ReplayPlan};
+pub use store::diagnosis::{Connections, Diagnosis, LackingRight, OpenTransaction};
 pub use store::events::{
     EventCopy, EventFilter, EventState, FoundEvent, GroupEvent, GroupState, ListedEvent,
 };

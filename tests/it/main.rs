@@ -22,6 +22,7 @@ mod consumer_groups;
 mod crash;
 mod dead_letters;
 mod deployments;
+mod diagnosis;
 mod emit_limits;
 mod enums;
 mod events;

@@ -50,10 +50,10 @@ pub use handler::{
 };
 #[cfg(feature = "kafka")]
 pub use kafka::{
-    BulkOptions, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter, DeadLetterFilter,
-    DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder, GroupLag, GroupTopics,
-    GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress, Resolved, Selection, TopicFault,
-    TopicPlace, TopicPlaces, TopicPlan, TopicSearch,
+    BulkOptions, ClusterDescription, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter,
+    DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder, GroupLag,
+    GroupTopics, GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress, Resolved, Selection,
+    TopicDescription, TopicFault, TopicPlace, TopicPlaces, TopicPlan, TopicSearch,
 };
 pub use options::{ForeignId, HandlerOptions};
 #[cfg(feature = "kafka")]

@@ -8,6 +8,7 @@ use crate::durations::{LONGEST_KEEPING, within};
 use crate::error::OutboxError;
 use crate::store::OutboxDatabase;
 use crate::store::admin::{Replay, ReplayPlan};
+use crate::store::diagnosis::Diagnosis;
 use crate::store::status::Status;
 use crate::store::tx_options::TxOptions;
 
@@ -30,6 +31,16 @@ impl<DB: OutboxDatabase> Outbox<DB> {
         // On the heap: several kilobytes would be part of the future of each caller.
         let status = Box::pin(DB::status(self.pool(), &self.core().names));
         in_time("the status", within, status).await
+    }
+
+    /// Facts on the database that an operator should know: its limits, what this user may do, what
+    /// holds it back. `outbox doctor` judges them.
+    ///
+    /// # Errors
+    /// If the database refuses, or does not answer within 5 s. That its tables are missing is none.
+    pub async fn diagnose(&self) -> Result<Diagnosis, OutboxError> {
+        let diagnosis = Box::pin(DB::diagnose(self.pool(), &self.core().names));
+        in_time("the diagnosis", ANSWER_WITHIN, diagnosis).await
     }
 
     /// Forgets what the consumer group `group` handled longer ago than `retention`. Running

@@ -6,6 +6,7 @@
 pub(crate) mod admin;
 pub(crate) mod begun;
 pub(crate) mod databases;
+pub(crate) mod diagnosis;
 pub(crate) mod doubt;
 pub(crate) mod error;
 pub(crate) mod events;
@@ -59,6 +60,7 @@ pub(crate) mod sealed {
     use uuid::Uuid;
 
     use super::admin::{DiscardedEvent, ParkedEvent, Replay};
+    use super::diagnosis::Diagnosis;
     use super::doubt::Doubt;
     use super::error::StoreError;
     use super::events::{EventCopy, EventFilter, GroupEvent, ListedEvent};
@@ -85,6 +87,7 @@ pub(crate) mod sealed {
         + Admin
         + Lookup
         + Monitor
+        + Diagnose
         + ParkedAdmin
         + Pausing
         + Wakeup
@@ -354,6 +357,15 @@ pub(crate) mod sealed {
             pool: &Pool<Self>,
             names: &Names,
         ) -> impl Future<Output = Result<Vec<ParkedTopic>, StoreError>> + Send;
+    }
+
+    /// What a server and its settings mean for an outbox.
+    pub trait Diagnose: sqlx::Database {
+        /// Facts on the server, and on the tables if there are any. It changes nothing.
+        fn diagnose(
+            pool: &Pool<Self>,
+            names: &Names,
+        ) -> impl Future<Output = Result<Diagnosis, StoreError>> + Send;
     }
 
     /// What an operator sees and does of parked events.

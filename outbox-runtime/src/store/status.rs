@@ -25,6 +25,9 @@ pub struct Status {
     pub backlog_is_estimate: bool,
     /// Time at which the oldest of them occurred. `None`: there is none.
     pub oldest_pending: Option<SystemTime>,
+    /// Number that the last event drew: it grows by one for each event that is emitted or replayed,
+    /// also in transactions that roll back.
+    pub last_number: u64,
     /// Number of parked events, counted up to [`Status::COUNTED`]: that number means as many or
     /// more. Without those that are set aside because their topic is paused.
     pub parked: u64,
@@ -131,6 +134,7 @@ impl Status {
             backlog: backlogs.iter().sum(),
             backlog_is_estimate: backlogs.iter().any(|backlog| *backlog > Self::COUNTED_OF_LANE),
             oldest_pending: lanes.iter().filter_map(|lane| lane.oldest_pending).min(),
+            last_number: summary.last.max(0).unsigned_abs(),
             parked: summary.parked.unsigned_abs(),
             oldest_parked: summary.oldest_parked_micros.and_then(from_unix_micros),
             set_aside: summary.set_aside.unsigned_abs(),

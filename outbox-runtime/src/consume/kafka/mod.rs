@@ -6,6 +6,7 @@ mod client;
 mod cluster;
 mod config;
 mod dead_letters;
+mod described;
 mod forward;
 mod group_topics;
 mod lag;
@@ -25,6 +26,7 @@ pub use dead_letters::{
     BulkOptions, DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters,
     DeadLettersBuilder, NotADeadLetterId, Progress, Resolved, Selection,
 };
+pub use described::{ClusterDescription, TopicDescription};
 pub use group_topics::{GroupTopics, GroupTopicsBuilder, PlannedTopic, TopicFault, TopicPlan};
 pub use lag::{ConsumerGroups, GroupLag};
 pub use locate::{TopicPlace, TopicPlaces, TopicSearch};

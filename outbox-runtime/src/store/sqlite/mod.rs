@@ -3,6 +3,7 @@
 
 mod admin;
 mod clock;
+mod diagnosis;
 mod event_row;
 mod events;
 pub(super) mod fault;

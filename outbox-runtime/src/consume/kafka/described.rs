@@ -1,0 +1,117 @@
+//! What a cluster says of itself and of some topics, for an operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{Producer as _, ThreadedProducer};
+
+use super::cluster::{ANSWER_WITHIN, Admin};
+use super::config;
+use crate::error::{ErrorKind, OutboxError};
+use crate::kafka::{Brokers, Client, KafkaConfig, Properties, aside};
+
+/// What a Kafka cluster says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterDescription {
+    /// Number of brokers that are up.
+    pub brokers: usize,
+    /// All topics that this user may describe, by name.
+    pub topics: BTreeMap<String, TopicDescription>,
+}
+
+/// What a Kafka cluster says of a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicDescription {
+    /// Number of partitions.
+    pub partitions: usize,
+    /// Smallest number of replicas that a partition has.
+    pub replicas: usize,
+    /// Smallest number of replicas of a partition that are in sync.
+    pub in_sync: usize,
+    /// Number of partitions without a leader: nothing can be written to them.
+    pub leaderless: usize,
+    /// Whether this user may describe it. Without that, the numbers above say nothing.
+    pub may_describe: bool,
+    /// Its settings by name, if they were asked for and this user may read them.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl ClusterDescription {
+    /// Asks the brokers: for all topics, and for the settings of those that `wanted` says. It
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// If the configuration is refused, or no broker answers within 10 s.
+    pub async fn ask(
+        kafka: impl Into<KafkaConfig>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Self, OutboxError> {
+        let kafka = kafka.into();
+        let properties = kafka.set_by_user().clone();
+        properties.client(|_, _| None)?;
+        let brokers = Brokers::new(&properties, "the state of the cluster is not known");
+        let mut described = metadata(&properties, &brokers).await?;
+        let names: Vec<&str> =
+            described.topics.keys().map(String::as_str).filter(|topic| wanted(topic)).collect();
+        let settings = Admin::new(&properties, brokers.clone())?.settings(&names).await;
+        // They are useful, not required: without them less is known.
+        for (topic, settings) in settings.unwrap_or_default() {
+            if let Some(topic) = described.topics.get_mut(&topic) {
+                topic.settings = settings.into_iter().collect();
+            }
+        }
+        Ok(described)
+    }
+}
+
+async fn metadata(
+    properties: &Properties,
+    brokers: &Brokers,
+) -> Result<ClusterDescription, OutboxError> {
+    let client: ThreadedProducer<Brokers> = config::connection(properties)
+        .create_with_context(brokers.clone())
+        .map_err(|error| properties.no_client(error))?;
+    let client = Client::new(client);
+    let asked = aside("outbox-kafka-cluster", move || {
+        let metadata = client.client().fetch_metadata(None, ANSWER_WITHIN)?;
+        Ok(ClusterDescription {
+            brokers: metadata
+                .brokers()
+                .iter()
+                .map(|broker| broker.id())
+                .collect::<BTreeSet<_>>()
+                .len(),
+            topics: metadata.topics().iter().map(topic).collect(),
+        })
+    });
+    asked.await.unwrap_or(Err(KafkaError::Canceled)).map_err(|error| {
+        let why = brokers
+            .refusal()
+            .unwrap_or_else(|| "Is one of the brokers up, and are the addresses right?".to_owned());
+        OutboxError::new(
+            ErrorKind::Kafka,
+            format!("no broker said what topics there are. Nothing was changed. {why}"),
+        )
+        .with_source(error)
+    })
+}
+
+fn topic(topic: &rdkafka::metadata::MetadataTopic) -> (String, TopicDescription) {
+    let partitions = topic.partitions();
+    let smallest = |count: fn(&rdkafka::metadata::MetadataPartition) -> usize| {
+        partitions.iter().map(count).min().unwrap_or(0)
+    };
+    let denied = topic.error().map(RDKafkaErrorCode::from)
+        == Some(RDKafkaErrorCode::TopicAuthorizationFailed);
+    let description = TopicDescription {
+        partitions: partitions.len(),
+        replicas: smallest(|partition| partition.replicas().len()),
+        in_sync: smallest(|partition| partition.isr().len()),
+        leaderless: partitions.iter().filter(|partition| partition.leader() < 0).count(),
+        may_describe: !denied,
+        settings: BTreeMap::new(),
+    };
+    (topic.name().to_owned(), description)
+}

@@ -1,0 +1,158 @@
+//! What a server and its settings mean for an outbox.
+
+use std::fmt::Write as _;
+
+use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _};
+
+use super::connection;
+use super::fragments::fill;
+use super::lanes::LEAVES;
+use crate::store::diagnosis::{Diagnosis, LackingRight, LackingRow, ServerRow, TransactionRow};
+use crate::store::error::StoreError;
+use crate::store::names::{Names, sql};
+use crate::store::sealed::Diagnose;
+
+/// `transaction_read_only` would be that of this transaction.
+const SERVER: &str = "\
+select 'PostgreSQL ' || current_setting('server_version') as server, current_user::text as user_name,
+       (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
+       pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as is_read_only,
+       current_setting('fsync')::boolean as reach_disk,
+       (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend') as open,
+       current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint as most,
+       pg_notification_queue_usage() as notify_queue";
+
+/// Of this database and others: each holds back what may be removed, and what a relay may skip.
+const LONGEST: &str = "\
+select pid::bigint as pid, coalesce(application_name, '') as application, coalesce(state, '') as state,
+       (extract(epoch from clock_timestamp() - xact_start) * 1000000)::bigint as age_micros
+from pg_catalog.pg_stat_activity
+where xact_start is not null and pid <> pg_backend_pid() and backend_type = 'client backend'
+order by xact_start limit 1";
+
+const OF_ANOTHER_CLUSTER: &str = "\
+select exists (select from {lane} where sysid <> (select system_identifier from pg_catalog.pg_control_system()))";
+
+/// The latest of each lane, by the index on lane and number.
+const TOPICS: &str = "\
+select distinct latest.topic
+from generate_series(0, 15) lane
+cross join lateral (select e.topic from {event} e where e.lane = lane order by e.seq desc limit 64) latest
+order by 1 limit 1000";
+
+/// What docs/guide/postgres.md grants: who, on what, and what.
+const RIGHTS: &[(&str, &str, &[&str])] = &[
+    ("emitter", "migration", &["SELECT"]),
+    ("emitter", "event", &["INSERT"]),
+    ("consumer", "inbox", &["SELECT", "INSERT", "DELETE"]),
+    ("consumer", "key_queue", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("relay", "migration", &["SELECT"]),
+    ("relay", "event", &["SELECT"]),
+    ("relay", "lane", &["SELECT", "INSERT", "UPDATE"]),
+    ("relay", "progress", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("relay", "heartbeat", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("relay", "sequence_mark", &["SELECT", "INSERT", "TRUNCATE"]),
+    ("relay", "relay", &["SELECT", "INSERT", "DELETE"]),
+    ("relay", "pause", &["SELECT"]),
+    ("relay", "parked", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("relay", "parked_key", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("relay", "discarded", &["SELECT", "DELETE"]),
+    ("operator", "event", &["SELECT", "INSERT"]),
+    ("operator", "lane", &["SELECT"]),
+    ("operator", "progress", &["SELECT"]),
+    ("operator", "relay", &["SELECT"]),
+    ("operator", "heartbeat", &["SELECT"]),
+    ("operator", "parked", &["SELECT", "UPDATE", "DELETE"]),
+    ("operator", "parked_key", &["SELECT", "UPDATE"]),
+    ("operator", "discarded", &["SELECT", "INSERT", "DELETE"]),
+    ("operator", "pause", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+];
+
+/// Who draws numbers from the sequence.
+const OF_SEQUENCE: [&str; 3] = ["emitter", "relay", "operator"];
+
+impl Diagnose for Postgres {
+    async fn diagnose(pool: &PgPool, names: &Names) -> Result<Diagnosis, StoreError> {
+        let is_pooled = is_pooled(pool).await?;
+        let mut tx = connection::begin_reading(pool).await?;
+        let server: ServerRow = sqlx::query_as(SERVER).fetch_one(&mut *tx).await?;
+        let longest: Option<TransactionRow> =
+            sqlx::query_as(LONGEST).fetch_optional(&mut *tx).await?;
+        let mut diagnosis = Diagnosis::of_server(server, longest, is_pooled);
+        let has_tables = fill(names, "select to_regclass({'event'}) is not null");
+        if sqlx::query_scalar(has_tables).fetch_one(&mut *tx).await? {
+            of_tables(&mut tx, names, &mut diagnosis).await?;
+        }
+        tx.rollback().await?;
+        Ok(diagnosis)
+    }
+}
+
+async fn of_tables(
+    connection: &mut PgConnection,
+    names: &Names,
+    diagnosis: &mut Diagnosis,
+) -> Result<(), sqlx::Error> {
+    let lacking: Vec<LackingRow> =
+        sqlx::query_as(fill(names, &lacking_rights())).fetch_all(&mut *connection).await?;
+    diagnosis.lacking_rights = lacking.into_iter().map(LackingRight::from).collect();
+    let may_read = |table: &str| {
+        let table = names.qualified(table);
+        !diagnosis
+            .lacking_rights
+            .iter()
+            .any(|lacking| lacking.right == "SELECT" && lacking.object == table)
+    };
+    let (lanes, events) = (may_read("lane"), may_read("event"));
+    if lanes {
+        let asked = sqlx::query_scalar(fill(names, OF_ANOTHER_CLUSTER));
+        diagnosis.is_of_another_cluster = asked.fetch_one(&mut *connection).await?;
+    }
+    if events {
+        let asked = sqlx::query_scalar(fill(names, TOPICS));
+        diagnosis.topics = asked.fetch_all(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// A statement that returns the rights that the user lacks.
+fn lacking_rights() -> String {
+    let mut rows = String::new();
+    let mut row = |who: &str, kind: &str, object: &str, privilege: &str| {
+        let comma = if rows.is_empty() { "" } else { ", " };
+        _ = write!(rows, "{comma}('{who}', '{kind}', {{'{object}'}}, '{privilege}')");
+    };
+    for (who, table, privileges) in RIGHTS {
+        privileges.iter().for_each(|privilege| row(who, "table", table, privilege));
+    }
+    for leaf in 0..LEAVES {
+        for privilege in ["SELECT", "TRUNCATE"] {
+            row("relay", "table", &format!("event_{leaf}"), privilege);
+        }
+    }
+    for who in OF_SEQUENCE {
+        row(who, "sequence", "seq", "USAGE");
+    }
+    format!(
+        "select who, privilege, object from (values {rows}) as needed (who, kind, object, privilege) \
+         where not case kind when 'table' then has_table_privilege(object, privilege) \
+         else has_sequence_privilege(object, privilege) end order by who, object, privilege"
+    )
+}
+
+/// Over a transaction pooler, two idle connections share a session of the server. Asked in the
+/// simple protocol, which every pooler passes on.
+async fn is_pooled(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let mut pids = Vec::new();
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let mut connection = connection::connect(pool).await?;
+        let row = connection.fetch_one(sql("select pg_backend_pid() as pid")).await?;
+        pids.push(row.try_get::<i32, _>("pid")?);
+        connections.push(connection);
+    }
+    for connection in connections {
+        sqlx::Connection::close(connection).await?;
+    }
+    Ok(pids[0] == pids[1])
+}
