@@ -59,6 +59,11 @@ impl Failure {
         Self::new(Exit::Configuration, message)
     }
 
+    /// Whether the database or Kafka did not answer.
+    pub fn is_unreachable(&self) -> bool {
+        self.exit == Some(Exit::Unreachable)
+    }
+
     /// Says it on stderr, and returns the exit code.
     pub fn told(self) -> ExitCode {
         let Some(exit) = self.exit else { return ExitCode::SUCCESS };

@@ -8,6 +8,7 @@
 mod completions;
 mod consumers;
 mod dead_letters;
+mod doctor;
 mod events;
 mod exporter;
 mod inbox;
@@ -44,6 +45,7 @@ pub enum Command {
     #[command(subcommand)]
     Topics(topics::Command),
     Exporter(exporter::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -61,6 +63,7 @@ impl Command {
             Self::Inbox(command) => inbox::run(command, context).await,
             Self::Topics(command) => topics::run(command, context).await,
             Self::Exporter(args) => exporter::run(args, context).await,
+            Self::Doctor(args) => doctor::run(args, context).await,
             Self::Completions(args) => completions::run(args),
             Self::Man(args) => man::run(args),
         }
