@@ -17,7 +17,7 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, Client, Properties, aside};
 use crate::observe::target;
 
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Time-out of a request for the settings of topics. They are useful but not required: the request
 /// is made twice at most.
 const SETTINGS_WITHIN: Duration = Duration::from_secs(3);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 
-use super::cluster::{ANSWER_WITHIN, Admin};
+use super::cluster::Admin;
 use super::config;
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, Client, KafkaConfig, Properties, aside};
@@ -73,9 +73,10 @@ async fn metadata(
     let client: ThreadedProducer<Brokers> = config::connection(properties)
         .create_with_context(brokers.clone())
         .map_err(|error| properties.no_client(error))?;
-    let client = Client::new(client);
+    let (client, heard) = (Client::new(client), brokers.clone());
     let asked = aside("outbox-kafka-cluster", move || {
-        let metadata = client.client().fetch_metadata(None, ANSWER_WITHIN)?;
+        let ask = |within| client.client().fetch_metadata(None, within);
+        let metadata = heard.metadata(ask, || ())?;
         Ok(ClusterDescription {
             brokers: metadata
                 .brokers()
