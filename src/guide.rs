@@ -6,6 +6,7 @@
 #![doc = "[idempotency]: idempotency"]
 #![doc = "[production]: production"]
 #![doc = "[operating]: operating"]
+#![doc = "[command]: command"]
 #![doc = "[scaling]: scaling"]
 #![doc = "[observing]: observing"]
 #![doc = "[postgres]: postgres"]
@@ -32,6 +33,7 @@ macro_rules! pages {
         #[doc = "[idempotency]: idempotency"]
         #[doc = "[production]: production"]
         #[doc = "[operating]: operating"]
+        #[doc = "[command]: command"]
         #[doc = "[scaling]: scaling"]
         #[doc = "[observing]: observing"]
         #[doc = "[postgres]: postgres"]
@@ -61,6 +63,7 @@ pages! {
     idempotency: "idempotency.md",
     production: "production.md",
     operating: "operating.md",
+    command: "command.md",
     scaling: "scaling.md",
     observing: "observing.md",
     postgres: "postgres.md",

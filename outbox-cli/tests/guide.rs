@@ -2,8 +2,11 @@
 
 use std::process::Command;
 
-const PAGES: [&str; 2] =
-    [include_str!("../../docs/guide/operating.md"), include_str!("../../docs/guide/scaling.md")];
+const PAGES: [&str; 3] = [
+    include_str!("../../docs/guide/command.md"),
+    include_str!("../../docs/guide/operating.md"),
+    include_str!("../../docs/guide/scaling.md"),
+];
 
 /// The lines of the blocks of shell that call the command, without its name.
 fn calls(page: &str) -> impl Iterator<Item = &str> {

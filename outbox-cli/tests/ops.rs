@@ -32,7 +32,7 @@ fn the_command_takes_the_arguments_in_the_files_of_ops() {
     for path in &found {
         let text = fs::read_to_string(path).unwrap();
         let mut all = text.lines().filter_map(arguments).collect::<Vec<_>>();
-        // Other programs have arguments, too.
+        // Other programs have arguments as well.
         all.retain(|args| ["relay", "exporter", "migrate"].contains(&args[0].as_str()));
         commands.extend(all.into_iter().map(|args| (path.clone(), args)));
     }

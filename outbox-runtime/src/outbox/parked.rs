@@ -164,7 +164,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
             Discard::Waits(head) => Err(OutboxError::new(
                 ErrorKind::NotAtFault,
                 format!(
-                    "event {id} was not discarded: it was not refused, but waits behind event {head} of its topic and key.                      Discard that one, or this one by `discard_parked_even_if_it_waits`"
+                    "event {id} was not discarded: it was not refused, but waits behind event {head} of its topic and key. \
+                     Discard that one, or this one by `discard_parked_even_if_it_waits`"
                 ),
             )),
             Discard::Done => {

@@ -12,8 +12,10 @@ const AREA: Area = Area::Topics;
 
 /// What the brokers mean for events.
 pub fn brokers(cluster: &ClusterDescription) -> Finding {
-    let found =
-        format!("{} brokers answer, with TLS and authentication as configured", cluster.brokers);
+    let found = match cluster.brokers {
+        1 => "one broker answers, with the security that is configured".to_owned(),
+        brokers => format!("{brokers} brokers answer, with the security that is configured"),
+    };
     if cluster.brokers >= 3 {
         return Finding::ok(Area::Kafka, "brokers", found);
     }

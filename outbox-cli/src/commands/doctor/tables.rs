@@ -111,7 +111,7 @@ fn lanes(status: &Status) -> Finding {
     let alive = status.relays.iter().filter(|relay| relay.is_alive).count();
     let unowned = status.lanes.iter().filter(|lane| lane.owner.is_none()).count();
     let found =
-        format!("{alive} relays are alive, {unowned} of {} lanes have none", status.lanes.len());
+        format!("relays alive: {alive}; lanes without one: {unowned} of {}", status.lanes.len());
     if unowned == 0 {
         return Finding::ok(AREA, "relays", found);
     }

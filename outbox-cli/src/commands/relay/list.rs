@@ -26,9 +26,9 @@ pub async fn health(context: &Context) -> Result<(), Failure> {
     let held = status.lanes.iter().filter(|lane| lane.owner.is_some()).count();
     let lanes = status.lanes.len();
     let report = Health { healthy: alive > 0 && held == lanes, alive, lanes_held: held, lanes };
-    context.output.one(&report, || {
-        format!("{alive} relays are alive, and {held} of {lanes} lanes are held")
-    })?;
+    context
+        .output
+        .one(&report, || format!("relays alive: {alive}; lanes held: {held} of {lanes}"))?;
     if report.healthy {
         return Ok(());
     }

@@ -32,7 +32,9 @@ pub(super) fn tell_of_a_small_pool<DB: OutboxDatabase>(pool: &Pool<DB>, concurre
             target: target::CONSUMER,
             connections,
             concurrency,
-            "the consumer's pool has fewer connections than it runs handlers at the same time: they wait for each other, and              fail when none becomes free within the pool's `acquire_timeout`. Raise the pool's `max_connections`, or lower              the consumer's `concurrency`"
+            "the consumer's pool has fewer connections than it runs handlers at the same time: they wait for each other, and \
+             fail when none becomes free within the pool's `acquire_timeout`. Raise the pool's `max_connections`, or lower \
+             the consumer's `concurrency`"
         );
     }
 }
