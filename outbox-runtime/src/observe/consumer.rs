@@ -14,6 +14,7 @@ use crate::consume::ErrorClass;
 
 /// An event in labels.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code))]
 pub(crate) struct HandledEvent<'e> {
     pub(crate) topic: &'e str,
     /// Name of an event that has a handler. `None`: it has none, and its name may be anything.

@@ -25,6 +25,7 @@ pub enum EventState {
 }
 
 impl EventState {
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(crate) fn stored(self) -> &'static str {
         match self {
             Self::Pending => "pending",
