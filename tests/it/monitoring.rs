@@ -59,7 +59,7 @@ fn the_dashboard_is_the_one_that_the_table_of_metrics_gives() {
 
 /// Rows of the dashboard, with the metrics of which source they have.
 const ROWS: [(&str, MetricSource); 5] = [
-    ("Outboxes: what their tables say", MetricSource::Outbox),
+    ("Outboxes: what their tables say", MetricSource::Tables),
     ("Services", MetricSource::Service),
     ("Relays", MetricSource::Relay),
     ("Consumers", MetricSource::Consumer),
@@ -142,7 +142,7 @@ fn query(metric: &Metric) -> (String, Vec<&'static str>) {
             format!("time() - min by ({by}) ({})", series(""))
         }
         // All report the same.
-        (_, MetricSource::Outbox) => format!("max by ({by}) ({})", series("")),
+        (_, MetricSource::Tables) => format!("max by ({by}) ({})", series("")),
         // The worst.
         _ if metric.unit == MetricUnit::Truth => format!("min by ({by}) ({})", series("")),
         _ if metric.unit == MetricUnit::Seconds => format!("max by ({by}) ({})", series("")),

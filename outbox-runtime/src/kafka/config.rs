@@ -22,7 +22,7 @@ use super::token::{AccessToken, Tokens};
 ///     .property("security.protocol", "sasl_plaintext")
 ///     .property("sasl.mechanisms", "PLAIN")
 ///     .property("sasl.username", "orders")
-///     .property("sasl.password", std::env::var("KAFKA_PASSWORD").unwrap_or_default());
+///     .property("sasl.password", std::env::var("KAFKA_PASSWORD").unwrap_or("secret".to_owned()));
 ///
 /// // What only one client should have is set on a clone.
 /// let publisher = KafkaPublisher::new(kafka.clone().property("linger.ms", "5"))?;

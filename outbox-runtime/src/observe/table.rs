@@ -55,7 +55,7 @@ pub enum MetricSource {
     /// Each process that has an outbox.
     Service,
     /// Each relay and each exporter: what the tables of an outbox say. All of them report the same.
-    Outbox,
+    Tables,
     /// Each relay, of itself.
     Relay,
     /// Each consumer, of itself.
@@ -96,17 +96,17 @@ table! {
     BUILD_INFO Service Gauge "outbox_build_info" Truth ["version"]
         "Always 1. The label has the version of outbox."
 
-    OLDEST_PENDING Outbox Gauge "outbox_oldest_pending_seconds" Seconds ["outbox"]
+    OLDEST_PENDING Tables Gauge "outbox_oldest_pending_seconds" Seconds ["outbox"]
         "Age of the oldest event that is not saved as published, without parked ones. It grows on while the database cannot be asked."
-    BACKLOG Outbox Gauge "outbox_backlog" Events ["outbox"]
+    BACKLOG Tables Gauge "outbox_backlog" Events ["outbox"]
         "Events that are committed and not saved as published, without parked ones. Of a lane with many, an estimate."
-    PARKED Outbox Gauge "outbox_parked" Events ["outbox" "topic"]
+    PARKED Tables Gauge "outbox_parked" Events ["outbox" "topic"]
         "Events that are set aside now, because they or an earlier one of their key were refused. Counted up to 10,000."
-    OLDEST_PARKED Outbox Gauge "outbox_oldest_parked_seconds" Seconds ["outbox" "topic"]
+    OLDEST_PARKED Tables Gauge "outbox_oldest_parked_seconds" Seconds ["outbox" "topic"]
         "Age of the oldest event that is set aside now."
-    LANES_OWNED Outbox Gauge "outbox_lanes_owned" Lanes ["outbox"]
+    LANES_OWNED Tables Gauge "outbox_lanes_owned" Lanes ["outbox"]
         "Lanes that a living relay holds, of 16. Nothing publishes the events of the others."
-    LEAVES_FREE Outbox Gauge "outbox_ring_leaves_free" Leaves ["outbox"]
+    LEAVES_FREE Tables Gauge "outbox_ring_leaves_free" Leaves ["outbox"]
         "Empty leaves of the table of events, of 16 (Postgres). With 2 or fewer, events are not kept for their retention; without any, the table grows."
 
     PUBLISHED Relay Counter "outbox_published_total" Events ["outbox" "topic" "event"]
@@ -228,7 +228,7 @@ mod tests {
         for source in METRICS.iter().map(|metric| metric.source).collect::<BTreeSet<_>>() {
             let reported_by = match source {
                 MetricSource::Service => "by each process",
-                MetricSource::Outbox => "by relays and exporters",
+                MetricSource::Tables => "by relays and exporters",
                 MetricSource::Relay => "by each relay",
                 MetricSource::Consumer => "by each consumer",
                 MetricSource::Loop => "by each relay and consumer",
