@@ -106,8 +106,8 @@ async fn a_wrong_broker_address_is_said_once_and_the_events_wait() {
     commit(&outbox, 1).await;
     let log = Log::of_this_program();
     let only_here = "127.0.0.1:9";
-    let relay = new_relay(&outbox, kafka_publisher_of(only_here))
-        .drain_timeout(Duration::from_millis(200));
+    let relay =
+        new_relay(&outbox, kafka_publisher_of(only_here)).drain_timeout(Duration::from_millis(200));
     let relay = RunningRelay::start(relay);
     let words = ["no Kafka broker answers", only_here];
     log.until_it_says(&words).await;

@@ -60,7 +60,12 @@ impl Certificates {
 
     /// The certificate of the authority that has signed all others.
     pub fn authority(&self) -> PathBuf {
-        self.dir.join("authority.pem")
+        Self::authority_in(&self.dir)
+    }
+
+    /// The same, of those that were made in `dir`.
+    pub(crate) fn authority_in(dir: &Path) -> PathBuf {
+        dir.join("authority.pem")
     }
 
     /// The certificate of an authority that has signed none of them.

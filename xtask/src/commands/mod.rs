@@ -54,7 +54,7 @@ enum Command {
     /// tests if DATABASE_URL and KAFKA_BROKERS are set
     Guide,
     /// Start a Postgres and a Kafka that stay: eval "$(cargo xtask up)"
-    Up,
+    Up(up::Up),
     /// Stop the servers of `up`; their data stays for the next `up`
     Down,
     /// Print what has cargo link an OpenSSL that is there, instead of compiling one: eval "$(cargo
@@ -102,7 +102,7 @@ fn execute(command: Command) -> Result<ExitCode, Error> {
         Command::Soak(soak) => soak.run(),
         Command::Stress(CargoTest { arguments }) => fuzz::stress(&arguments),
         Command::Guide => guide::run(),
-        Command::Up => up::up(),
+        Command::Up(up) => up.run(),
         Command::Down => up::down(),
         Command::Openssl => Ok(openssl::print()),
         Command::Bench(bench) => bench.run(),

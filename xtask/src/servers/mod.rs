@@ -5,6 +5,7 @@ mod connect;
 mod kafka;
 mod pgbouncer;
 mod postgres;
+mod session;
 mod unprivileged;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use super::postgres::opens_session;
+use super::session::opens_session;
 use super::unprivileged::{User, open_to_all};
 use super::{Postgres, wait_until_ready};
 use crate::paths::{ScratchDir, create_dir_all};

@@ -3,7 +3,6 @@
 use std::env;
 use std::fmt;
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::session::{execute, opens_session};
 use super::unprivileged::{User, open_to_all};
 use super::{Traces, wait_until_ready};
 use crate::certificates::{Certificates, Identity};
@@ -168,6 +168,16 @@ impl Postgres {
         self.certificates
             .as_ref()
             .ok_or_else(|| Error::new("this Postgres has no `PgOptions::tls`"))
+    }
+
+    /// Creates a user and its database, unless they exist.
+    ///
+    /// # Errors
+    ///
+    /// The server does not answer, or refuses.
+    pub(crate) fn create(&self, user: &str, password: &str, database: &str) -> Result<(), Error> {
+        execute(self.port, &format!("create role {user} login password '{password}'"))?;
+        execute(self.port, &format!("create database {database} owner {user}"))
     }
 
     /// Whether the server accepts a session now.
@@ -475,32 +485,5 @@ impl Place {
         };
         let parent = if reaches_dir { dir.to_owned() } else { place.to_owned() };
         Ok(Self { home, parent, elsewhere: Some(elsewhere) })
-    }
-}
-
-/// Opens a session as far as `ReadyForQuery`, and closes it. A server that is starting up or
-/// recovering accepts the connection but answers with an error.
-pub(super) fn opens_session(port: u16) -> std::io::Result<bool> {
-    const PROTOCOL_3_0: i32 = 196_608;
-    const PARAMETERS: &[u8] = b"user\0postgres\0database\0postgres\0\0";
-
-    let mut stream = net::connect(port)?;
-    let length = i32::try_from(8 + PARAMETERS.len()).unwrap_or(i32::MAX);
-    let startup = [&length.to_be_bytes(), &PROTOCOL_3_0.to_be_bytes(), PARAMETERS].concat();
-    stream.write_all(&startup)?;
-    loop {
-        let mut header = [0; 5];
-        stream.read_exact(&mut header)?;
-        let [kind, length @ ..] = header;
-        let body = u64::from(u32::from_be_bytes(length).saturating_sub(4));
-        std::io::copy(&mut Read::by_ref(&mut stream).take(body), &mut std::io::sink())?;
-        match kind {
-            b'Z' => {
-                stream.write_all(&[b'X', 0, 0, 0, 4])?;
-                return Ok(true);
-            }
-            b'E' => return Ok(false),
-            _ => {}
-        }
     }
 }

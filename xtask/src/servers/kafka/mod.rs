@@ -79,21 +79,22 @@ impl Kafka {
         Self::start_on(None, dir, options)
     }
 
-    /// Starts it on a port of the caller's choice.
+    /// Starts it on a port of the caller's choice: that of the listener with SASL, if it has one.
     pub(crate) fn start_on(
-        port: Option<u16>,
+        chosen: Option<u16>,
         dir: &Path,
         options: KafkaOptions,
     ) -> Result<Self, Error> {
         let [free, controller_port] = net::free_ports()?;
-        let port = port.unwrap_or(free);
+        let (plain, sasl) = if options.secured { (None, chosen) } else { (chosen, None) };
+        let port = plain.unwrap_or(free);
         let node = Node {
             role: first_node(port, controller_port),
             port,
             controller_port,
             cluster_id: cluster_id(),
         };
-        Self::start_node(dir, node, options)
+        Self::start_node(dir, node, sasl, options)
     }
 
     /// Starts a second broker of this server's cluster, so that a topic can have two replicas.
@@ -107,13 +108,18 @@ impl Kafka {
         let Node { controller_port, cluster_id, .. } = self.node.clone();
         let node =
             Node { role: second_node(port, controller_port), port, controller_port, cluster_id };
-        Self::start_node(dir, node, options)
+        Self::start_node(dir, node, None, options)
     }
 
-    fn start_node(dir: &Path, node: Node, options: KafkaOptions) -> Result<Self, Error> {
+    fn start_node(
+        dir: &Path,
+        node: Node,
+        sasl: Option<u16>,
+        options: KafkaOptions,
+    ) -> Result<Self, Error> {
         let libs = fetch()?;
         create_dir_all(dir)?;
-        let secured = options.secured.then(|| Secured::make(&dir.join("tls"))).transpose()?;
+        let secured = options.secured.then(|| Secured::make(dir, sasl)).transpose()?;
         let mut server = Self {
             libs,
             dir: dir.to_owned(),

@@ -1,7 +1,7 @@
 //! Listeners with TLS and SASL, and rights for those who come over them.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::certificates::Certificates;
 use crate::{Error, net};
@@ -17,9 +17,6 @@ pub struct Secured {
     expired: u16,
 }
 
-/// The password of the user `admin`, by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
-const PASSWORD: &str = "admin-secret";
-
 /// Arguments of Kafka's tool that formats its data directory.
 pub(super) const USERS_AT_FORMAT: [&str; 4] = [
     "--add-scram",
@@ -29,10 +26,20 @@ pub(super) const USERS_AT_FORMAT: [&str; 4] = [
 ];
 
 impl Secured {
-    pub(super) fn make(dir: &Path) -> Result<Self, Error> {
-        let certificates = Certificates::make(dir)?;
-        let [tls, sasl, expired] = net::free_ports()?;
-        Ok(Self { certificates, tls, sasl, expired })
+    /// A user who may do everything.
+    pub(crate) const USER: &str = "admin";
+    /// The user's password, by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
+    pub(crate) const PASSWORD: &str = "admin-secret";
+
+    /// The certificate of the authority of a server with its files in `dir`.
+    pub(crate) fn authority(dir: &Path) -> PathBuf {
+        Certificates::authority_in(&certificates_dir(dir))
+    }
+
+    pub(super) fn make(dir: &Path, sasl: Option<u16>) -> Result<Self, Error> {
+        let certificates = Certificates::make(&certificates_dir(dir))?;
+        let [tls, free, expired] = net::free_ports()?;
+        Ok(Self { certificates, tls, sasl: sasl.unwrap_or(free), expired })
     }
 
     /// The authority that has signed the server's certificate, and signs those of clients.
@@ -59,7 +66,7 @@ impl Secured {
 
     /// The password of the user `admin`.
     pub fn password(&self) -> &'static str {
-        PASSWORD
+        Self::PASSWORD
     }
 
     /// The lines of the property file, which count before those that are already there.
@@ -77,6 +84,7 @@ impl Secured {
         .map(|path| path.display().to_string());
         let sasl = "listener.name.sasl";
         let module = "org.apache.kafka.common.security";
+        let password = Self::PASSWORD;
         format!(
             "\
 listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
@@ -90,7 +98,7 @@ listener.name.tls.ssl.client.auth=required
 listener.name.expired.ssl.keystore.type=PEM
 listener.name.expired.ssl.keystore.location={expired_store}
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
-{sasl}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_admin=\"{PASSWORD}\";
+{sasl}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_admin=\"{password}\";
 {sasl}.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginModule required;
 {sasl}.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;
 {sasl}.oauthbearer.sasl.jaas.config={module}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
@@ -99,6 +107,10 @@ super.users=User:ANONYMOUS;User:admin;User:CN=admin
 "
         )
     }
+}
+
+fn certificates_dir(dir: &Path) -> PathBuf {
+    dir.join("tls")
 }
 
 fn address(port: u16) -> String {
