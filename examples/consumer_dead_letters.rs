@@ -47,8 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
     let outbox = Outbox::new(pool);
     outbox.migrate().await?;
-    let brokers = std::env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names a broker");
-    let kafka = KafkaConfig::new(brokers);
+    let kafka = KafkaConfig::from_env()?;
     let prefix = format!("{}-", uuid::Uuid::now_v7()); // topics of this run alone
 
     let mut tx = outbox.begin().await?;

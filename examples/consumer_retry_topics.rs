@@ -55,8 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let outbox = Outbox::new(pool.clone());
     outbox.migrate().await?;
     pool.execute("create table reserved (customer text, number integer)").await?;
-    let brokers = std::env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names a broker");
-    let kafka = KafkaConfig::new(brokers);
+    let kafka = KafkaConfig::from_env()?;
     let prefix = format!("{}-", uuid::Uuid::now_v7()); // topics of this run alone
 
     let mut tx = outbox.begin().await?;

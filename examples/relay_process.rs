@@ -14,6 +14,7 @@ use std::error::Error;
 use std::process::Command;
 use std::time::Duration;
 
+use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, Outbox, Relay};
 use serde::Serialize;
@@ -29,8 +30,7 @@ struct OrderPlaced {
 /// The whole program of a relay. It does not create the tables, which belong to the service.
 async fn relay(database: &str) -> Result<(), Box<dyn Error>> {
     let outbox = Outbox::new(SqlitePool::connect(database).await?);
-    let brokers = std::env::var("KAFKA_BROKERS").expect("KAFKA_BROKERS names a broker");
-    Relay::new(outbox, KafkaPublisher::new(brokers)?)
+    Relay::new(outbox, KafkaPublisher::new(KafkaConfig::from_env()?)?)
         .run(async { _ = tokio::signal::ctrl_c().await })
         .await?;
     Ok(())

@@ -53,7 +53,8 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     };
     // Lazily: `migrate` is the first to need a connection, and its error says what to look for.
     let pool = PgPoolOptions::new()
-        .max_connections(5)
+        // As many as the consumer runs handlers at a time.
+        .max_connections(8)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy(&setting("DATABASE_URL")?)?;
     // Tables with a prefix of their own, as if they were in another database. Of them, only the
@@ -71,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
-    let kafka = KafkaConfig::new(setting("KAFKA_BROKERS")?)
+    let kafka = KafkaConfig::from_env()?
         .property("allow.auto.create.topics", "true")
         // Time for which the partitions of a killed instance wait for another one. librdkafka's
         // default is 45 s.

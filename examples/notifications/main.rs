@@ -115,8 +115,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
-    let kafka =
-        KafkaConfig::new(setting("KAFKA_BROKERS")?).property("allow.auto.create.topics", "true");
+    let kafka = KafkaConfig::from_env()?.property("allow.auto.create.topics", "true");
     let consumer = Consumer::builder(outbox, kafka).handler(confirm(MailClient)).build()?;
     let consumed = consumer
         .run(async {

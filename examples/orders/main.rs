@@ -19,6 +19,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Outbox, Relay};
 use service::{Order, OrderError, OrderService, PlaceOrder};
@@ -67,7 +68,7 @@ async fn main() -> Result<(), Failure> {
     let relay = async {
         if relays {
             let publisher =
-                KafkaPublisher::builder(setting("KAFKA_BROKERS")?).source("/orders").build()?;
+                KafkaPublisher::builder(KafkaConfig::from_env()?).source("/orders").build()?;
             Relay::new(outbox.clone(), publisher).run(stopped(stop.clone())).await?;
         }
         Ok::<_, Failure>(())

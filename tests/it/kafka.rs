@@ -12,6 +12,7 @@ use crate::support::relays::{
 };
 use crate::support::topics::{admin, create_topic, read_topic};
 use crate::support::{self, POSTGRES, eventually, kafka, migrated, relays};
+use outbox::admin::{ParkedFilter, ParkedGrouping};
 use outbox::consume::{EventContext, EventHandler, handler_fn};
 use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
@@ -236,6 +237,23 @@ async fn an_event_too_large_for_its_topic_waits_with_its_lane_and_nothing_overta
     let all: BTreeSet<_> =
         read_topic("kafka-too-large").await.iter().map(|m| m.key().unwrap().to_vec()).collect();
     assert_eq!(all.len() as i64, small + 1, "and all the small ones");
+}
+
+/// Whoever looks at a thousand parked events wants to know what is wrong, not with which of them.
+#[tokio::test]
+async fn what_kafka_refuses_for_the_same_reason_is_one_group() {
+    event_on_topic!(Created, "kafka-one-reason");
+    create_topic("kafka-one-reason", 1, &[("max.message.bytes", "10")]).await;
+    let outbox = new_outbox().await;
+    commit(&outbox, [Created::new("short", 1), Created::new("a longer one", 20)]).await;
+    let relay = RunningRelay::start(new_relay(&outbox, kafka_publisher_of(kafka())));
+    let all = ParkedFilter::all();
+    let parked = async || outbox.count_parked(&all).await.unwrap();
+    eventually("both are parked", async || parked().await == 2).await;
+    relay.stop().await;
+
+    let groups = outbox.parked_groups(&all, ParkedGrouping::Reason).await.unwrap();
+    assert_eq!(groups.iter().map(|group| group.events).collect::<Vec<_>>(), [2], "{groups:?}");
 }
 
 /// The first delivery of each number of a customer, in order.

@@ -39,14 +39,16 @@ enum Validity {
 const HOST: &str = "127.0.0.1";
 
 impl Certificates {
-    /// Makes an authority in `dir`, another one that has signed nothing, and certificates for
-    /// servers on 127.0.0.1.
+    /// Makes an authority in `dir`, unless one is there, another one that has signed nothing, and
+    /// certificates for servers on 127.0.0.1.
     pub(crate) fn make(dir: &Path) -> Result<Self, Error> {
         create_dir_all(dir)?;
-        let (certificate, issuer) = authority("outbox test authority")?;
+        let key = authority_key(&dir.join("authority.key"))?;
+        let (certificate, issuer) = authority("outbox test authority", key)?;
         let made = Self { dir: dir.to_owned(), issuer };
         write(&made.authority(), &certificate)?;
-        write(&made.other_authority(), &authority("another authority")?.0)?;
+        let key = KeyPair::generate().map_err(unmade)?;
+        write(&made.other_authority(), &authority("another authority", key)?.0)?;
         let usage = ExtendedKeyUsagePurpose::ServerAuth;
         for (name, validity) in [("server", Validity::Now), ("expired-server", Validity::Over)] {
             let Identity { certificate, key } =
@@ -129,21 +131,28 @@ impl Certificates {
         let certificate = params.signed_by(&key, &self.issuer).map_err(unmade)?;
         let identity = self.identity(name);
         write(&identity.certificate, &certificate.pem())?;
-        write(&identity.key, &key.serialize_pem())?;
-        // Postgres reads no key that others may read.
-        fs::set_permissions(&identity.key, fs::Permissions::from_mode(0o600))
-            .map_err(|error| Error::io(format_args!("close {}", identity.key.display()), error))?;
+        write_key(&identity.key, &key)?;
         Ok(identity)
     }
 }
 
-fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>), Error> {
+/// The key that an authority in this place had, or a new one. With its key and its name, a new
+/// authority is the same one to whoever trusts it: clients outlive a restart of their server.
+fn authority_key(path: &Path) -> Result<KeyPair, Error> {
+    if path.exists() {
+        return KeyPair::from_pem(&read(path)?).map_err(unmade);
+    }
+    let key = KeyPair::generate().map_err(unmade)?;
+    write_key(path, &key)?;
+    Ok(key)
+}
+
+fn authority(name: &str, key: KeyPair) -> Result<(String, Issuer<'static, KeyPair>), Error> {
     let mut params = CertificateParams::new(Vec::new()).map_err(unmade)?;
     params.distinguished_name = Default::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().map_err(unmade)?;
     let certificate = params.self_signed(&key).map_err(unmade)?;
     Ok((certificate.pem(), Issuer::new(params, key)))
 }
@@ -155,6 +164,13 @@ fn unmade(error: rcgen::Error) -> Error {
 fn write(path: &Path, text: &str) -> Result<(), Error> {
     fs::write(path, text)
         .map_err(|error| Error::io(format_args!("write {}", path.display()), error))
+}
+
+/// Postgres reads no key that others may read.
+fn write_key(path: &Path, key: &KeyPair) -> Result<(), Error> {
+    write(path, &key.serialize_pem())?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|error| Error::io(format_args!("close {}", path.display()), error))
 }
 
 fn read(path: &Path) -> Result<String, Error> {

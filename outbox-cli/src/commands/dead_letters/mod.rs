@@ -93,7 +93,7 @@ async fn list(
 /// On stderr, so that a program that reads the list reads an empty one.
 fn say_there_are_none(dead_letters: &DeadLetters, context: &Context) {
     context.output.say(format_args!(
-        "no such dead letters on `{}`, or no such topic: are --topic, --topic-prefix and --group what they should be?",
+        "no such dead letters on `{}`, if there is such a topic. If you expected some, check --topic, --topic-prefix and --group",
         dead_letters.dead_letter_topic()
     ));
 }

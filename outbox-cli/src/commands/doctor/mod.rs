@@ -16,6 +16,7 @@ use crate::connect::with_outbox;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Row;
+use crate::settings::Source;
 use finding::{Area, Finding, Verdict};
 
 /// Examine the database, the tables, Kafka and the topics: what is wrong, and what to do
@@ -149,6 +150,7 @@ fn shown(args: &Args, context: &Context, report: &Report) -> Result<(), Failure>
             .settings
             .shown()
             .into_iter()
+            .chain(kafka_variables())
             .map(|(setting, value, source)| Used { setting, value, source: source.to_string() })
             .collect();
         context.output.say(context.output.table(&used));
@@ -156,7 +158,9 @@ fn shown(args: &Args, context: &Context, report: &Report) -> Result<(), Failure>
     context.output.list(report.findings.iter().cloned())?;
     let count = |verdict| report.findings.iter().filter(|found| found.verdict == verdict).count();
     let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
-    let verdict = format!("{failed} checks failed, {warned} warnings");
+    let plural = |n| if n == 1 { "" } else { "s" };
+    let verdict =
+        format!("{failed} check{} failed, {warned} warning{}", plural(failed), plural(warned));
     if report.unreachable {
         return Err(Failure::unreachable(verdict));
     }
@@ -164,4 +168,14 @@ fn shown(args: &Args, context: &Context, report: &Report) -> Result<(), Failure>
         return Err(Failure::failed(verdict));
     }
     Ok(())
+}
+
+/// The properties of Kafka's clients that the environment has. Whatever they are, they may be
+/// secret.
+fn kafka_variables() -> impl Iterator<Item = (String, String, Source)> {
+    let ours = |name: &String| name.starts_with("OUTBOX_KAFKA_");
+    let mut names: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(ours).collect();
+    names.sort_unstable();
+    names.into_iter().map(|name| ("kafka".to_owned(), "…".to_owned(), Source::Variable(name)))
 }

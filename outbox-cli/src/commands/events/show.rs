@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, requires = "key")]
     topic: Option<String>,
     /// Look for its dead letter of this consumer group, besides the groups that this database
-    /// knows; several are allowed
+    /// knows, and say if it has not handled it; several are allowed
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
 }
@@ -49,7 +49,7 @@ async fn shown<DB: OutboxDatabase>(
 ) -> Result<(), Failure> {
     let found = outbox.find_event(args.id(outbox).await?).await?;
     let mut report = Report::new(&found);
-    report.groups(&outbox.groups_of_event(found.id).await?);
+    report.groups(&outbox.groups_of_event(found.id).await?, &args.groups);
     let groups = args.groups_of(outbox, &report).await?;
     let mut failed = None;
     if let Some(event) = found.event.as_ref().filter(|_| names_brokers(context)) {

@@ -55,6 +55,7 @@ impl Refused<'_> {
         }
     }
 
+    /// Without what is this event's own, its id or its size: what is parked is grouped by it.
     fn refusal(self, error: KafkaError) -> OutboxError {
         let what = error.rdkafka_error_code().and_then(|code| {
             refused_topic(self, code)
@@ -63,8 +64,8 @@ impl Refused<'_> {
         });
         let what = what.unwrap_or_else(|| {
             format!(
-                "event {} could not be delivered to the topic `{}`; the relay tries again",
-                self.event.id, self.topic
+                "the event could not be delivered to the topic `{}`; the relay tries again",
+                self.topic
             )
         });
         OutboxError::new(
@@ -109,10 +110,9 @@ fn is_aftermath(code: Code) -> bool {
 
 /// What is wrong with the topic, and its remedy.
 fn refused_topic(Refused { event, topic }: Refused<'_>, code: Code) -> Option<String> {
-    let id = event.id;
     Some(match code {
         Code::UnknownPartition if let Some(partition) = event.partition => format!(
-            "event {id} is for partition {partition} of the topic `{topic}`, which has none of that number. Add partitions \
+            "the event is for partition {partition} of the topic `{topic}`, which has none of that number. Add partitions \
              (`kafka-topics.sh --alter --topic {topic} --partitions N`), and the relay continues without help"
         ),
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => format!(
@@ -148,30 +148,26 @@ fn refused_user(Refused { topic, .. }: Refused<'_>, code: Code) -> Option<String
 
 /// What is wrong with the event, in the eyes of the broker or of its topic, and the remedy.
 fn refused_event(Refused { event, topic }: Refused<'_>, code: Code) -> Option<String> {
-    let id = event.id;
     Some(match code {
         Code::MessageSizeTooLarge | Code::InvalidMessageSize => format!(
-            "event {id} with its {} bytes is larger than the topic `{topic}` (`max.message.bytes`) or the producer \
-             (`message.max.bytes`) accepts. Raise the limit, and the relay continues without help; lower \
-             `max_event_bytes` of the outbox, and `emit` refuses such an event",
-            event.size()
+            "the event is larger than the topic `{topic}` (`max.message.bytes`) or the producer (`message.max.bytes`) accepts. \
+             Raise the limit, and the relay continues without help; lower `max_event_bytes` of the outbox, and `emit` refuses \
+             such an event"
         ),
-        Code::QueueFull => format!(
-            "event {id} with its {} bytes is larger than the producer's whole queue (`queue.buffering.max.kbytes`). Raise \
-             the limit",
-            event.size()
-        ),
+        Code::QueueFull => {
+            "the event is larger than the producer's whole queue (`queue.buffering.max.kbytes`). Raise the limit".to_owned()
+        }
         Code::InvalidRecord if event.key.is_none() => format!(
-            "the topic `{topic}` refused event {id}, which has no key: a compacted topic (`cleanup.policy=compact`) takes \
+            "the topic `{topic}` refused the event, which has no key: a compacted topic (`cleanup.policy=compact`) takes \
              none without. Give the event a key (`#[event(key)]`), or set the topic's `cleanup.policy` to `delete`, and the \
              relay continues without help"
         ),
         Code::InvalidRecord => format!(
-            "the broker finds the record of event {id} invalid for the topic `{topic}`. Its own log says why, as do the \
+            "the broker finds the record of the event invalid for the topic `{topic}`. Its own log says why, as do the \
              topic's settings (`cleanup.policy`, validation of schemas)"
         ),
         Code::InvalidTimestamp => format!(
-            "the broker finds the time of sending of event {id} too far from its own for the topic `{topic}` \
+            "the broker finds the time of sending of the event too far from its own for the topic `{topic}` \
              (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`). Set the clocks of this machine and of \
              the brokers, and the relay continues without help"
         ),
@@ -180,7 +176,7 @@ fn refused_event(Refused { event, topic }: Refused<'_>, code: Code) -> Option<St
              such as `lz4`"
         ),
         Code::PolicyViolation => {
-            format!("a policy of the broker forbids event {id} on the topic `{topic}`")
+            format!("a policy of the broker forbids the event on the topic `{topic}`")
         }
         _ => return None,
     })

@@ -108,9 +108,9 @@ fn tell(meter: &Meter, lane: i16, settlement: &Settlement) {
             let Told { event_id, name, topic, key, seq } = Told::of(event);
             tracing::error!(
                 target: target::RELAY,
-                lane, seq, %event_id, name, topic, key, attempts = attempt, error = %report,
+                lane, seq, %event_id, name, topic, key, bytes = event.record.size(), attempts = attempt, error = %report,
                 "event parked, and the later events of its topic and key with it; the other keys continue. It is tried \
-                 again from time to time, and at once by `outbox.release_parked(…)`; `outbox.discard_parked(…)` gives it up"
+                 again from time to time, and at once by `outbox parked release`; `outbox parked discard` gives it up"
             );
         }
         Settlement::Unreadable(event, error) => {

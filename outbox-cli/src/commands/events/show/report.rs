@@ -23,6 +23,8 @@ pub struct Report {
     /// Absent if Kafka was not asked.
     pub places: Option<Places>,
     groups: Vec<Group>,
+    /// Those that were asked for, and that the tables say nothing of.
+    not_handled: Vec<String>,
     pub dead_letters: Vec<DeadLetterPlace>,
 }
 
@@ -153,11 +155,13 @@ impl Report {
             discarded: discarded.collect(),
             places: None,
             groups: Vec::new(),
+            not_handled: Vec::new(),
             dead_letters: Vec::new(),
         }
     }
 
-    pub fn groups(&mut self, groups: &[GroupEvent]) {
+    /// What the tables know of the groups, and which of them were asked for.
+    pub fn groups(&mut self, groups: &[GroupEvent], asked: &[String]) {
         let group = |group: &GroupEvent| Group {
             group: group.group.clone(),
             state: match group.state {
@@ -169,6 +173,8 @@ impl Report {
             since: times::exact(group.since),
         };
         self.groups = groups.iter().map(group).collect();
+        let unknown = asked.iter().filter(|asked| groups.iter().all(|of| of.group != **asked));
+        self.not_handled = unknown.cloned().collect();
     }
 
     pub fn knows_groups(&self) -> bool {
@@ -208,6 +214,11 @@ impl Report {
             let since = group.since.as_deref().unwrap_or(ABSENT);
             lines.add("group", &format!("{}: {}, since {since}", group.group, group.state));
         }
+        for group in &self.not_handled {
+            let tables =
+                "has not handled it, as far as these tables know; a consumer may have its own";
+            lines.add("group", &format!("{group}: {tables}"));
+        }
         for letter in &self.dead_letters {
             let DeadLetterPlace { group, topic, place } = letter;
             lines.add("dead letter", &format!("{place} on {topic}, of the group {group}"));
@@ -217,7 +228,11 @@ impl Report {
 
     fn kafka(&self, lines: &mut Lines) {
         let Some(Places { topic, messages, searched, is_complete }) = &self.places else {
-            lines.add("on Kafka", "not asked, since no brokers were named");
+            let why = match &self.event {
+                Some(_) => "not asked, since no brokers were named",
+                None => "not asked, since without its row nothing says on which topic it is",
+            };
+            lines.add("on Kafka", why);
             return;
         };
         for Message { partition, offset, .. } in messages {
