@@ -128,7 +128,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<(Cli, Settings), Failure> {
     let file = File::find(file::named_in(&arguments), &env)?;
     match parsed(arguments, file.as_ref())? {
         Ok(cli) => {
-            let settings = Settings::new(&cli.global, &env, file.as_ref())?;
+            let mut settings = Settings::new(&cli.global, &env, file.as_ref())?;
+            settings.collector = cli.command.collector().cloned();
             Ok((cli, settings))
         }
         Err(error) => error.exit(),

@@ -13,6 +13,7 @@ use tracing::log::LevelFilter;
 use crate::args::Property;
 use crate::failure::Failure;
 use crate::settings::{Database, Settings, Source};
+use crate::spans;
 
 /// Most connections of a command: one that works, and one for what it asks meanwhile.
 const CONNECTIONS: u32 = 2;
@@ -133,7 +134,7 @@ fn built<DB: OutboxDatabase>(pool: Pool<DB>, settings: &Settings) -> Result<Outb
     if let Some(schema) = &settings.schema {
         builder = builder.schema(&schema.value);
     }
-    Ok(builder.build()?)
+    Ok(spans::propagating(builder, settings).build()?)
 }
 
 async fn connected<DB: OutboxDatabase>(

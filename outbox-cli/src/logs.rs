@@ -10,6 +10,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::args::LogFormat;
 use crate::context::Context;
+use crate::spans::SpanLayer;
 
 /// The levels, from none to all.
 const LEVELS: [LevelFilter; 6] = [
@@ -23,12 +24,16 @@ const LEVELS: [LevelFilter; 6] = [
 
 /// Writes log lines from now on: those of `level`, or more or less by `-v` and `-q`. If `RUST_LOG`
 /// is set, it decides.
-pub fn install(context: &Context, level: LevelFilter) {
+///
+/// Spans go to `spans` alone: each layer has its own filter.
+pub fn install(context: &Context, level: LevelFilter, spans: SpanLayer) {
     let level = shifted(level, context.verbosity);
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::new(directives),
-        // librdkafka repeats itself.
-        _ => EnvFilter::new(format!("{level},librdkafka=off,sqlx=warn,rdkafka=off")),
+        // librdkafka repeats itself. The spans of the outbox would precede each line.
+        _ => EnvFilter::new(format!(
+            "{level},librdkafka=off,sqlx=warn,rdkafka=off,outbox::trace=off"
+        )),
     };
     let lines = fmt::layer().with_writer(io::stderr);
     let lines = match context.settings.log_format.value {
@@ -39,7 +44,8 @@ pub fn install(context: &Context, level: LevelFilter) {
         }
     };
     // Nothing else of this process can have installed one.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let lines = lines.with_filter(filter);
+    let _ = tracing_subscriber::registry().with(spans).with(lines).try_init();
 }
 
 fn shifted(level: LevelFilter, by: i16) -> LevelFilter {

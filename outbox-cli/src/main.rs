@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod settings;
 mod signals;
+mod spans;
 mod text;
 mod times;
 mod values;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use context::Context;
 use failure::Failure;
+use spans::Spans;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -39,7 +41,10 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Failure> {
     let (cli, settings) = args::parse(std::env::args_os().collect())?;
     let context = Context::new(&cli.global, settings);
-    logs::install(&context, cli.command.log_level());
+    let spans = Spans::start(&context.settings)?;
+    logs::install(&context, cli.command.log_level(), spans.layer());
     // On the heap: the futures of all commands would be one large one.
-    Box::pin(cli.command.run(&context)).await
+    let ran = Box::pin(cli.command.run(&context)).await;
+    spans.finish().await;
+    ran
 }

@@ -92,6 +92,8 @@ pub struct Settings {
     pub color: Setting<Color>,
     pub statement_timeout: Setting<Duration>,
     pub log_format: Setting<LogFormat>,
+    /// Where spans are sent. Only `relay run` has it, as `--otlp`.
+    pub collector: Option<Secret>,
 }
 
 /// Where settings are looked for besides the options.
@@ -129,6 +131,7 @@ impl Settings {
             log_format: sources
                 .parsed(global.log_format, LOG_FORMAT, one_of)?
                 .unwrap_or(by_default(LogFormat::Text)),
+            collector: None,
         })
     }
 

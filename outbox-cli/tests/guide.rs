@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-const PAGES: [&str; 3] = [
+const PAGES: [&str; 4] = [
     include_str!("../../docs/guide/command.md"),
     include_str!("../../docs/guide/operating.md"),
     include_str!("../../docs/guide/scaling.md"),
+    include_str!("../../docs/guide/tracing.md"),
 ];
 
 /// The lines of the blocks of shell that call the command, without its name.

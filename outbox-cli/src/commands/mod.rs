@@ -22,6 +22,7 @@ mod topics;
 use clap::Subcommand;
 use tracing::level_filters::LevelFilter;
 
+use crate::args::Secret;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -75,6 +76,14 @@ impl Command {
             Self::DeadLetters(command) => command.check(),
             Self::Events(command) => command.check(),
             _ => Ok(()),
+        }
+    }
+
+    /// Where it sends spans.
+    pub fn collector(&self) -> Option<&Secret> {
+        match self {
+            Self::Relay(command) => command.collector(),
+            _ => None,
         }
     }
 

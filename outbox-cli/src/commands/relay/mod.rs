@@ -6,6 +6,7 @@ mod run;
 
 use clap::Subcommand;
 
+use crate::args::Secret;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -27,6 +28,16 @@ pub enum Command {
     Pause(pausing::Pause),
     /// Have them continue where they were
     Resume(pausing::Scope),
+}
+
+impl Command {
+    /// Where it sends spans.
+    pub fn collector(&self) -> Option<&Secret> {
+        match self {
+            Self::Run(args) => args.collector(),
+            _ => None,
+        }
+    }
 }
 
 pub async fn run(command: &Command, context: &Context) -> Result<(), Failure> {

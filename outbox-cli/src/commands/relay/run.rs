@@ -8,6 +8,7 @@ use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Outbox, OutboxDatabase, Relay};
 use serde::Serialize;
 
+use crate::args::Secret;
 use crate::connect::{self, with_outbox};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -71,6 +72,21 @@ pub struct Args {
         conflicts_with = "once"
     )]
     http: Option<SocketAddr>,
+    /// Sends its spans to a collector of OpenTelemetry, such as http://localhost:4318 [default: as
+    /// the variables OTEL_EXPORTER_OTLP_… say]
+    ///
+    /// By HTTP and protobuf. Headers, timeout, certificates, sampler and the name of the service
+    /// are as the other variables OTEL_… say. A collector that is away does not hold the relay up:
+    /// spans are given up.
+    #[arg(
+        long,
+        env = "OUTBOX_RELAY_OTLP",
+        hide_env_values = true,
+        value_name = "URL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    otlp: Option<Secret>,
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
@@ -149,6 +165,11 @@ async fn migrated<DB: OutboxDatabase>(outbox: &Outbox<DB>, once: bool) -> Result
 }
 
 impl Args {
+    /// Where spans are sent. In the file and in a variable, `false` and an empty text are nowhere.
+    pub fn collector(&self) -> Option<&Secret> {
+        self.otlp.as_ref().filter(|collector| !["", "false"].contains(&&*collector.0))
+    }
+
     fn relay<DB: OutboxDatabase>(
         &self,
         context: &Context,
