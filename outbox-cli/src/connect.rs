@@ -167,8 +167,14 @@ async fn connected<DB: OutboxDatabase>(
             "the database ({shown}) does not answer: {words}. Nothing was done"
         ))
     } else {
+        let remedy = match database {
+            Some(Database::Url(url)) if url.0.starts_with("sqlite:") => {
+                "Correct the path; a file that is not there is created with `?mode=rwc` behind it"
+            }
+            _ => "Correct the URL, the user or the password",
+        };
         Failure::configuration(format!(
-            "the database ({shown}) cannot be used: {words}. Nothing was done. Correct the URL, the user or the password"
+            "the database ({shown}) cannot be used: {words}. Nothing was done. {remedy}"
         ))
     })
 }

@@ -14,6 +14,12 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
+/// `1 event`, `2 events`.
+pub fn counted(number: impl Into<u64>, what: &str) -> String {
+    let number = number.into();
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// At most so many characters, the last one of which says that there were more.
 pub fn shortened(text: &str, longest: usize) -> String {
     match text.char_indices().nth(longest) {

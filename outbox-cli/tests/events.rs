@@ -183,7 +183,7 @@ async fn a_replay_is_previewed_confirmed_and_kept_to_its_rate() {
     assert_eq!(preview[0], serde_json::json!({"chosen": 2, "replayed": 0, "dry_run": true}));
     assert_eq!(scene.json(&["list", "--state", "pending"]), Vec::<Value>::new());
     let printed = scene.printed(&["replay", "--all", "--rate", "1000/s", "--yes"]);
-    assert_eq!(printed, "3 of 3 events are published again\n");
+    assert_eq!(printed, "published again: 3 of 3 events\n");
     let again = scene.json(&["list", "--state", "pending"]);
     let ids: Vec<String> = ids.iter().rev().map(ToString::to_string).collect();
     assert_eq!(texts(&again, "id"), ids, "in their order");

@@ -1,5 +1,6 @@
 //! `outbox parked`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -13,7 +14,7 @@ use crate::connect::with_outbox;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Row;
-use crate::text::{self, ABSENT, one_line, shortened, text_or_hex};
+use crate::text::{self, ABSENT, counted, one_line, shortened, text_or_hex};
 use crate::times;
 
 /// Events that are in memory at a time.
@@ -203,9 +204,12 @@ async fn release<DB: OutboxDatabase>(
     let report = Released { events, done: !args.dry_run };
     context.output.one(&report, || {
         if args.dry_run {
-            format!("{events} events would be released, with the others of their topics and keys")
+            format!(
+                "{} would be released, with the others of the same topic and key",
+                counted(events, "event")
+            )
         } else {
-            format!("released {events} events")
+            format!("released {}", counted(events, "event"))
         }
     })
 }
@@ -385,7 +389,7 @@ struct Details {
     #[serde(flatten)]
     event: EventRow,
     content_type: String,
-    headers: Vec<(String, String)>,
+    headers: BTreeMap<String, String>,
     payload: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_hex: Option<String>,
@@ -404,7 +408,7 @@ impl Details {
     }
 }
 
-fn headers(parked: &ParkedEvent) -> Vec<(String, String)> {
+fn headers(parked: &ParkedEvent) -> BTreeMap<String, String> {
     let headers = parked.event.headers.iter();
     headers.map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }

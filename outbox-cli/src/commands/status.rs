@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Row;
 use crate::signals::Stop;
-use crate::text::{ABSENT, one_line};
+use crate::text::{ABSENT, counted, one_line};
 use crate::{times, values};
 
 /// What a terminal does: clear the screen, and begin at its top.
@@ -75,7 +75,7 @@ impl Args {
             ));
         }
         if self.fail_if_parked && report.parked > 0 {
-            is_true.push(format!("{} events are parked", report.parked));
+            is_true.push(format!("parked: {}", counted(report.parked, "event")));
         }
         if is_true.is_empty() { Ok(()) } else { Err(Failure::condition(is_true.join("; "))) }
     }

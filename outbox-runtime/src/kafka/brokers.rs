@@ -40,6 +40,8 @@ struct Inner {
     meaning: &'static str,
     /// Whether `heard` is anything but an answer.
     troubled: AtomicBool,
+    /// Whether they have ever answered.
+    worked: AtomicBool,
     heard: Mutex<Heard>,
 }
 
@@ -67,6 +69,7 @@ impl Brokers {
             properties: properties.clone(),
             meaning,
             troubled: AtomicBool::new(false),
+            worked: AtomicBool::new(false),
             heard: Mutex::default(),
         }))
     }
@@ -117,6 +120,10 @@ impl Brokers {
     }
 
     fn refused(&self, refusal: Refusal) {
+        // The settings were right before: it is a broker that stops, and closes its connections.
+        if !refusal.trouble.is_certain() && self.0.worked.load(Ordering::Relaxed) {
+            return self.away(&refusal.reason);
+        }
         let mut heard = self.heard();
         self.0.troubled.store(true, Ordering::Relaxed);
         // librdkafka repeats itself.
@@ -209,7 +216,11 @@ impl Brokers {
 
     /// Records that a broker answered.
     pub(crate) fn answered(&self) {
-        let troubled = &self.0.troubled;
+        let Inner { troubled, worked, .. } = &*self.0;
+        // Most of the time it is: a write would take the cache line from others.
+        if !worked.load(Ordering::Relaxed) {
+            worked.store(true, Ordering::Relaxed);
+        }
         if !troubled.load(Ordering::Relaxed) || !troubled.swap(false, Ordering::Relaxed) {
             return;
         }
@@ -280,4 +291,26 @@ impl ProducerContext for Brokers {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_stops_is_not_taken_for_a_port_of_another_protocol() {
+        let brokers =
+            Brokers::new(&Properties::new("localhost:9092"), "events stay where they are");
+        let closes = || {
+            let error = KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure);
+            brokers.failed(&error, "Disconnected (after 1ms in state APIVERSION_QUERY)");
+        };
+
+        closes();
+        assert!(brokers.refusal().is_some_and(|said| said.contains("security.protocol")));
+        brokers.answered();
+        closes();
+        assert_eq!(brokers.refusal(), None);
+        assert!(brokers.heard().away);
+    }
 }

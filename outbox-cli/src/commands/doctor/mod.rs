@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Row;
 use crate::settings::Source;
+use crate::text::counted;
 use finding::{Area, Finding, Verdict};
 
 /// Examine the database, the tables, Kafka and the topics: what is wrong, and what to do
@@ -156,11 +157,10 @@ fn shown(args: &Args, context: &Context, report: &Report) -> Result<(), Failure>
         context.output.say(context.output.table(&used));
     }
     context.output.list(report.findings.iter().cloned())?;
-    let count = |verdict| report.findings.iter().filter(|found| found.verdict == verdict).count();
+    let count =
+        |verdict| report.findings.iter().filter(|found| found.verdict == verdict).count() as u64;
     let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
-    let plural = |n| if n == 1 { "" } else { "s" };
-    let verdict =
-        format!("{failed} check{} failed, {warned} warning{}", plural(failed), plural(warned));
+    let verdict = format!("{} failed, {}", counted(failed, "check"), counted(warned, "warning"));
     if report.unreachable {
         return Err(Failure::unreachable(verdict));
     }

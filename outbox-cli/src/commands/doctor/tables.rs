@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use outbox::admin::{Diagnosis, LackingRight, MigrationStatus, Status};
 
 use super::finding::{Area, Finding};
+use crate::text::counted;
 use crate::times;
 
 const AREA: Area = Area::Schema;
@@ -134,8 +135,8 @@ fn parked(status: &Status) -> Finding {
         AREA,
         "parked",
         format!(
-            "{} events are parked: Kafka refuses them, or an earlier one of their key",
-            status.parked
+            "{} parked: Kafka refuses them, or an earlier one of their key",
+            counted(status.parked, "event")
         ),
         "`outbox parked list` says why",
     )

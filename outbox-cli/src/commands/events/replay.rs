@@ -11,6 +11,7 @@ use crate::confirm::Confirm;
 use crate::connect::with_outbox;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::text::counted;
 use crate::{times, values};
 
 /// Publish retained events again, with their ids
@@ -82,8 +83,8 @@ async fn replayed<DB: OutboxDatabase>(
     let replayed = if does { Replaying { args, context, outbox }.all(&mut plan).await? } else { 0 };
     let report = Report { chosen, replayed, dry_run: !does };
     context.output.one(&report, || match does {
-        true => format!("{replayed} of {chosen} events are published again"),
-        false => format!("{chosen} events would be published again"),
+        true => format!("published again: {replayed} of {}", counted(chosen, "event")),
+        false => format!("{} would be published again", counted(chosen, "event")),
     })
 }
 
@@ -147,7 +148,8 @@ impl<DB: OutboxDatabase> Replaying<'_, DB> {
 
     fn interrupted(&self, plan: &ReplayPlan, replayed: u64) -> Failure {
         Failure::failed(format!(
-            "interrupted: {replayed} events are published again, {} are left. To continue: the same with `--after {}`",
+            "interrupted after {}; {} left. To continue: the same with `--after {}`",
+            counted(replayed, "event"),
             plan.len(),
             plan.position()
         ))

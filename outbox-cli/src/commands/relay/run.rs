@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::http::{Metrics, Server};
 use crate::signals::Stop;
+use crate::text::counted;
 use crate::values;
 
 /// Connections of the relay's pool: for its start and its maintenance. It reads and publishes over
@@ -129,7 +130,9 @@ async fn relayed<DB: OutboxDatabase>(
     if args.once {
         let published = relay.drain().await?;
         let report = Once { published };
-        return context.output.one(&report, || format!("published {published} events"));
+        return context
+            .output
+            .one(&report, || format!("published {}", counted(published, "event")));
     }
     tracing::info!(
         database = context.settings.database.as_ref().map(|database| database.value.to_string()),

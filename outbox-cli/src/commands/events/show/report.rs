@@ -278,7 +278,8 @@ impl Parked {
         match (&self.waits_behind, &self.reason) {
             (Some(head), _) => format!("since {since}, behind event {head}"),
             (None, Some(reason)) => {
-                format!("since {since}, after {} attempts: {reason}", self.attempts)
+                let attempts = text::counted(self.attempts, "attempt");
+                format!("since {since}, after {attempts}: {reason}")
             }
             (None, None) => format!("since {since}"),
         }
