@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 /// `250ms`, `10s`, `1h 30m`, `7d`; `0` is zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -32,6 +33,13 @@ pub fn time(text: &str) -> Result<SystemTime, String> {
             .to_owned()
     })?;
     SystemTime::now().checked_sub(ago).ok_or_else(|| "that is too long ago".to_owned())
+}
+
+/// The id of an event.
+pub fn event_id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| {
+        "an event's id is a UUID, as the header ce_id and the log have it; `outbox events list --key` finds it".to_owned()
+    })
 }
 
 /// A rate: `500/s`, `30/m`, or `500`, which is for each second.

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Row;
 use crate::text::{self, ABSENT, counted, one_line, shortened, text_or_hex};
-use crate::times;
+use crate::{times, values};
 
 /// Events that are in memory at a time.
 const PAGE: u32 = 500;
@@ -39,7 +39,7 @@ pub enum Command {
     /// Print everything that is known of some: the reason, headers and payload
     Show {
         /// Their ids
-        #[arg(required = true, value_name = "ID")]
+        #[arg(value_parser = values::event_id, required = true, value_name = "ID")]
         ids: Vec<Uuid>,
     },
     /// Have a relay try some again at once, in order
@@ -52,7 +52,7 @@ pub enum Command {
     /// The events behind a discarded one continue when they are tried again.
     Discard {
         /// Their ids
-        #[arg(required = true, value_name = "ID")]
+        #[arg(value_parser = values::event_id, required = true, value_name = "ID")]
         ids: Vec<Uuid>,
         /// Discards also those that were not refused, but wait behind another one
         #[arg(long)]
@@ -83,7 +83,7 @@ pub struct Filter {
 #[group(id = "which", required = true, multiple = true)]
 pub struct Which {
     /// Their ids
-    #[arg(value_name = "ID", group = "which", conflicts_with = "all")]
+    #[arg(value_parser = values::event_id, value_name = "ID", group = "which", conflicts_with = "all")]
     ids: Vec<Uuid>,
     /// Those on this topic, as the events declare it
     #[arg(long, group = "which", conflicts_with = "all")]

@@ -116,7 +116,7 @@ pub struct Filter {
     #[arg(long)]
     pub key: Vec<String>,
     /// Id of the event
-    #[arg(long, value_name = "UUID")]
+    #[arg(value_parser = values::event_id, long, value_name = "UUID")]
     pub event_id: Vec<Uuid>,
     /// Last failed then or later: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 5m
     #[arg(long, value_name = "TIME", value_parser = values::time)]

@@ -22,7 +22,7 @@ use crate::{times, values};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Their ids
-    #[arg(value_name = "ID")]
+    #[arg(value_parser = values::event_id, value_name = "ID")]
     ids: Vec<Uuid>,
     /// All that are retained
     #[arg(long, conflicts_with_all = ["ids", "topic", "name", "key", "since", "until"])]

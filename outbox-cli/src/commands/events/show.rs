@@ -15,6 +15,7 @@ use report::{DeadLetterPlace, Places, Report};
 use crate::connect::with_outbox;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::values;
 
 /// Where is my event?
 ///
@@ -24,7 +25,7 @@ use crate::failure::Failure;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Its id, as the header ce_id and the log have it
-    #[arg(value_name = "ID", required_unless_present = "key")]
+    #[arg(value_parser = values::event_id, value_name = "ID", required_unless_present = "key")]
     id: Option<Uuid>,
     /// The newest event with this key: faster than by the id, which no index has
     #[arg(long, conflicts_with = "id")]
