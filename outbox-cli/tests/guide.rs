@@ -2,17 +2,20 @@
 
 use std::process::Command;
 
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 6] = [
+    include_str!("../README.md"),
     include_str!("../../docs/guide/command.md"),
     include_str!("../../docs/guide/operating.md"),
     include_str!("../../docs/guide/scaling.md"),
+    include_str!("../../docs/guide/securing.md"),
     include_str!("../../docs/guide/tracing.md"),
 ];
 
-/// The lines of the blocks of shell that call the command, without its name.
+/// The lines of the blocks of shell that call the command, without its name and their comments.
 fn calls(page: &str) -> impl Iterator<Item = &str> {
     let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("outbox "))
+    let lines = blocks.flat_map(str::lines).filter_map(|line| line.split(" # ").next());
+    lines.filter_map(|line| line.trim().strip_prefix("outbox "))
 }
 
 #[test]
