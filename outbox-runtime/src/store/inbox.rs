@@ -243,6 +243,8 @@ order by place limit 1";
 /// `FORGET_QUEUED`; `NOW` and `OLD`, for this moment and for a row older than a minute; `BEFORE`, for
 /// a row handled longer ago than `$2`; `millis`, which converts a duration for them; `micros`, which
 /// makes the SQL for microseconds of a time; and `lock`, which locks a key until the transaction ends.
+///
+/// What operators ask is not `persistent`, for the reason in `postgres/unnamed.rs`.
 macro_rules! impl_inbox {
     ($database:ty, $connection:ty) => {
         use sqlx::Row as _;
@@ -275,9 +277,9 @@ macro_rules! impl_inbox {
                 retention: std::time::Duration,
                 most: u32,
             ) -> Result<u64, StoreError> {
-                let queued = sqlx::query(sql(names.fill(FORGET_QUEUED)));
+                let queued = sqlx::query(sql(names.fill(FORGET_QUEUED))).persistent(false);
                 queued.bind(group).bind(millis(retention)).execute(&mut *connection).await?;
-                let handled = sqlx::query(sql(names.fill(FORGET)));
+                let handled = sqlx::query(sql(names.fill(FORGET))).persistent(false);
                 let handled = handled.bind(group).bind(millis(retention)).bind(i64::from(most));
                 Ok(handled.execute(connection).await?.rows_affected())
             }
@@ -371,7 +373,8 @@ macro_rules! impl_inbox {
             ) -> Result<Vec<InboxStats>, StoreError> {
                 let statement = INBOX_STATS.replace("{oldest}", &micros("s.oldest"));
                 let statement = statement.replace("{latest}", &micros("s.latest"));
-                let stats = sqlx::query_as::<_, InboxStatsRow>(sql(names.fill(&statement)));
+                let stats = sqlx::query_as::<_, InboxStatsRow>(sql(names.fill(&statement)))
+                    .persistent(false);
                 let counted = InboxStats::COUNTED.cast_signed();
                 let rows = stats.bind(counted).fetch_all(connection).await?;
                 Ok(rows.into_iter().map(InboxStats::from).collect())
@@ -382,7 +385,8 @@ macro_rules! impl_inbox {
                 names: &Names,
             ) -> Result<Vec<WaitingKeys>, StoreError> {
                 let statement = WAITING_KEYS.replace("{since}", &micros("w.since"));
-                let waiting = sqlx::query_as::<_, WaitingKeysRow>(sql(names.fill(&statement)));
+                let waiting = sqlx::query_as::<_, WaitingKeysRow>(sql(names.fill(&statement)))
+                    .persistent(false);
                 let rows = waiting.fetch_all(connection).await?;
                 Ok(rows.into_iter().map(WaitingKeys::from).collect())
             }
@@ -394,7 +398,7 @@ macro_rules! impl_inbox {
                 retention: std::time::Duration,
             ) -> Result<u64, StoreError> {
                 let statement = HANDLED_BEFORE.replace("{before}", BEFORE);
-                let count = sqlx::query(sql(names.fill(&statement)));
+                let count = sqlx::query(sql(names.fill(&statement))).persistent(false);
                 let count = count.bind(group).bind(millis(retention));
                 let row =
                     count.bind(InboxStats::COUNTED.cast_signed()).fetch_one(connection).await?;

@@ -33,6 +33,21 @@ impl PgBouncer {
     /// It is not installed and cannot be fetched, or does not start; the message has the end of its
     /// log.
     pub fn start(dir: &Path, postgres: &Postgres) -> Result<Self, Error> {
+        let resets = "server_reset_query = DEALLOCATE ALL\nserver_reset_query_always = 1\n";
+        Self::with_settings(dir, postgres, resets)
+    }
+
+    /// The same, as PgBouncer is by default: the statements that one client has prepared stay in
+    /// the session that the next one gets.
+    ///
+    /// # Errors
+    ///
+    /// As [`PgBouncer::start`].
+    pub fn start_keeping_statements(dir: &Path, postgres: &Postgres) -> Result<Self, Error> {
+        Self::with_settings(dir, postgres, "")
+    }
+
+    fn with_settings(dir: &Path, postgres: &Postgres, more: &str) -> Result<Self, Error> {
         create_dir_all(dir)?;
         let [port] = net::free_ports()?;
         let settings = ScratchDir::in_dir(&std::env::temp_dir(), "xtask-pgbouncer")?;
@@ -41,8 +56,7 @@ impl PgBouncer {
             "[databases]\n* = host=127.0.0.1 port={} user=postgres\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
              pool_mode = transaction\ndefault_pool_size = 8\nmax_client_conn = 200\nserver_round_robin = 1\n\
-             server_reset_query = DEALLOCATE ALL\nserver_reset_query_always = 1\n\
-             ignore_startup_parameters = extra_float_digits,options\n",
+             {more}ignore_startup_parameters = extra_float_digits,options\n",
             postgres.port()
         );
         fs::write(&file, text)

@@ -27,8 +27,10 @@ pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
         findings.push(Finding::warn(
             AREA,
             "pooler",
-            "two connections share a session: a transaction pooler is in between. A relay stops there; services that only emit may use it",
-            "give relays the address of Postgres itself, or of a pool with pool_mode=session",
+            "a transaction pooler is between this command and Postgres. A relay stops there, for it needs a session of its own. \
+             Services and consumers may use it, and so do the other commands",
+            "give relays the address of Postgres itself, or of a pool with pool_mode=session. The guide's page `production` has the \
+             settings of services",
         ));
     }
     findings.extend(diagnosis.connections.map(connections));

@@ -6,7 +6,7 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgPool, Postgres, SqlStr};
 
 use super::fragments::fill;
-use super::{connection, reclaim};
+use super::{connection, reclaim, unnamed};
 use crate::record::Lane;
 use crate::store::admin::Replay;
 use crate::store::begun::Begun;
@@ -79,7 +79,8 @@ impl Admin for Postgres {
 
     async fn others_if_unused(pool: &PgPool, names: &Names) -> Result<Vec<String>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
-        let others = sqlx::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
+        let others =
+            unnamed::query_scalar(fill(names, OTHERS_IF_UNUSED)).fetch_all(&mut *tx).await?;
         tx.rollback().await?;
         Ok(others)
     }
@@ -87,7 +88,7 @@ impl Admin for Postgres {
     async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, StoreError> {
         let mut tx = Begun::on(pool, Some(begin_of_replay())).await?;
         let statement = format!("with once as ({ONCE}), {COPY}");
-        let replayed = sqlx::query_scalar(fill(names, &statement))
+        let replayed = unnamed::query_scalar(fill(names, &statement))
             .bind(which.ids.as_deref())
             .bind(which.topic.as_deref())
             .bind(which.from.map(OffsetDateTime::from))
@@ -108,18 +109,19 @@ impl Admin for Postgres {
         limit: u32,
     ) -> Result<Vec<(Lane, i64)>, StoreError> {
         let mut tx = Begun::on(pool, Some(begin_of_replay())).await?;
-        let rows: Vec<(i16, i64)> = sqlx::query_as(fill(names, &TO_REPLAY.replace("{once}", ONCE)))
-            .bind(which.ids.as_deref())
-            .bind(which.topic.as_deref())
-            .bind(which.from.map(OffsetDateTime::from))
-            .bind(which.until.map(OffsetDateTime::from))
-            .bind(which.key.as_deref())
-            .bind(which.lane())
-            .bind(which.name.as_deref())
-            .bind(which.after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?;
+        let rows: Vec<(i16, i64)> =
+            unnamed::query_as(fill(names, &TO_REPLAY.replace("{once}", ONCE)))
+                .bind(which.ids.as_deref())
+                .bind(which.topic.as_deref())
+                .bind(which.from.map(OffsetDateTime::from))
+                .bind(which.until.map(OffsetDateTime::from))
+                .bind(which.key.as_deref())
+                .bind(which.lane())
+                .bind(which.name.as_deref())
+                .bind(which.after)
+                .bind(i64::from(limit))
+                .fetch_all(&mut *tx)
+                .await?;
         tx.rollback().await?;
         Ok(rows.into_iter().map(|(lane, seq)| (Lane::from_number(lane), seq)).collect())
     }
@@ -135,7 +137,7 @@ impl Admin for Postgres {
             "with once as (select * from unnest($1::smallint[], $2::bigint[]) as once (lane, seq)), {COPY}"
         );
         let mut tx = connection::begin(pool).await?;
-        let replayed: i64 = sqlx::query_scalar(fill(names, &statement))
+        let replayed: i64 = unnamed::query_scalar(fill(names, &statement))
             .bind(lanes)
             .bind(seqs)
             .fetch_one(&mut *tx)

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _};
 
-use super::connection;
 use super::fragments::fill;
 use super::lanes::LEAVES;
+use super::{connection, unnamed};
 use crate::store::diagnosis::{Diagnosis, LackingRight, LackingRow, ServerRow, TransactionRow};
 use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
@@ -75,12 +75,12 @@ impl Diagnose for Postgres {
     async fn diagnose(pool: &PgPool, names: &Names) -> Result<Diagnosis, StoreError> {
         let is_pooled = is_pooled(pool).await?;
         let mut tx = connection::begin_reading(pool).await?;
-        let server: ServerRow = sqlx::query_as(SERVER).fetch_one(&mut *tx).await?;
+        let server: ServerRow = unnamed::query_as(SERVER).fetch_one(&mut *tx).await?;
         let longest: Option<TransactionRow> =
-            sqlx::query_as(LONGEST).fetch_optional(&mut *tx).await?;
+            unnamed::query_as(LONGEST).fetch_optional(&mut *tx).await?;
         let mut diagnosis = Diagnosis::of_server(server, longest, is_pooled);
         let has_tables = fill(names, "select to_regclass({'event'}) is not null");
-        if sqlx::query_scalar(has_tables).fetch_one(&mut *tx).await? {
+        if unnamed::query_scalar(has_tables).fetch_one(&mut *tx).await? {
             of_tables(&mut tx, names, &mut diagnosis).await?;
         }
         tx.rollback().await?;
@@ -94,7 +94,7 @@ async fn of_tables(
     diagnosis: &mut Diagnosis,
 ) -> Result<(), sqlx::Error> {
     let lacking: Vec<LackingRow> =
-        sqlx::query_as(fill(names, &lacking_rights())).fetch_all(&mut *connection).await?;
+        unnamed::query_as(fill(names, &lacking_rights())).fetch_all(&mut *connection).await?;
     diagnosis.lacking_rights = lacking.into_iter().map(LackingRight::from).collect();
     let may_read = |table: &str| {
         let table = names.qualified(table);
@@ -105,11 +105,11 @@ async fn of_tables(
     };
     let (lanes, events) = (may_read("lane"), may_read("event"));
     if lanes {
-        let asked = sqlx::query_scalar(fill(names, OF_ANOTHER_CLUSTER));
+        let asked = unnamed::query_scalar(fill(names, OF_ANOTHER_CLUSTER));
         diagnosis.is_of_another_cluster = asked.fetch_one(&mut *connection).await?;
     }
     if events {
-        let asked = sqlx::query_scalar(fill(names, TOPICS));
+        let asked = unnamed::query_scalar(fill(names, TOPICS));
         diagnosis.topics = asked.fetch_all(&mut *connection).await?;
     }
     Ok(())
@@ -140,19 +140,21 @@ fn lacking_rights() -> String {
     )
 }
 
-/// Over a transaction pooler, two idle connections share a session of the server. Asked in the
-/// simple protocol, which every pooler passes on.
+/// Over a transaction pooler, two idle connections share a session of the server, or one of them
+/// has another session at its next statement: which of the two depends on how the pooler chooses.
 async fn is_pooled(pool: &PgPool) -> Result<bool, sqlx::Error> {
-    let mut pids = Vec::new();
-    let mut connections = Vec::new();
-    for _ in 0..2 {
-        let mut connection = connection::connect(pool).await?;
-        let row = connection.fetch_one(sql("select pg_backend_pid() as pid")).await?;
-        pids.push(row.try_get::<i32, _>("pid")?);
-        connections.push(connection);
-    }
-    for connection in connections {
+    let mut one = connection::connect(pool).await?;
+    let mut other = connection::connect(pool).await?;
+    let first = session_of(&mut one).await?;
+    let is_shared = session_of(&mut other).await? == first;
+    let is_another = session_of(&mut one).await? != first;
+    for connection in [one, other] {
         sqlx::Connection::close(connection).await?;
     }
-    Ok(pids[0] == pids[1])
+    Ok(is_shared || is_another)
+}
+
+/// In the simple protocol, which every pooler passes on.
+async fn session_of(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    connection.fetch_one(sql("select pg_backend_pid() as pid")).await?.try_get("pid")
 }

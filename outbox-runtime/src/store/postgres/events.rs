@@ -4,9 +4,9 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgPool, Postgres};
 use uuid::Uuid;
 
-use super::connection;
 use super::event_row::stored_events;
 use super::fragments::fill;
+use super::{connection, unnamed};
 use crate::record::StoredEvent;
 use crate::store::admin::{DiscardedEvent, DiscardedRow};
 use crate::store::error::StoreError;
@@ -127,7 +127,7 @@ impl Lookup for Postgres {
         };
         let mut tx = connection::begin_reading(pool).await?;
         let rows: Vec<EventRow> =
-            sqlx::query_as(fill(names, &filled(&LIST.replace("{rows}", rows))))
+            unnamed::query_as(fill(names, &filled(&LIST.replace("{rows}", rows))))
                 .bind(filter.topic.as_deref())
                 .bind(filter.key.as_deref())
                 .bind(filter.name.as_deref())
@@ -149,7 +149,7 @@ impl Lookup for Postgres {
         id: Uuid,
     ) -> Result<(Vec<EventCopy>, Option<StoredEvent>), StoreError> {
         let mut tx = connection::begin_scanning(pool).await?;
-        let copies: Vec<CopyRow> = sqlx::query_as(fill(names, &filled(COPIES)))
+        let copies: Vec<CopyRow> = unnamed::query_as(fill(names, &filled(COPIES)))
             .bind(id)
             .bind(MOST_COPIES)
             .fetch_all(&mut *tx)
@@ -157,7 +157,7 @@ impl Lookup for Postgres {
         let mut event = None;
         if let Some(last) = copies.last() {
             let select = "select {columns} from {event} e where e.lane = $1 and e.seq = $2";
-            let rows = sqlx::query(fill(names, select)).bind(last.lane).bind(last.seq);
+            let rows = unnamed::query(fill(names, select)).bind(last.lane).bind(last.seq);
             event = stored_events(&rows.fetch_all(&mut *tx).await?)?.pop();
         }
         tx.rollback().await?;
@@ -170,7 +170,7 @@ impl Lookup for Postgres {
         id: Uuid,
     ) -> Result<Vec<DiscardedEvent>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
-        let discarded = sqlx::query_as(fill(names, GIVEN_UP)).bind(id).bind(MOST_COPIES);
+        let discarded = unnamed::query_as(fill(names, GIVEN_UP)).bind(id).bind(MOST_COPIES);
         let rows: Vec<DiscardedRow> = discarded.fetch_all(&mut *tx).await?;
         tx.rollback().await?;
         Ok(rows.into_iter().map(DiscardedEvent::from).collect())
@@ -183,7 +183,7 @@ impl Lookup for Postgres {
     ) -> Result<Vec<GroupEvent>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
         let groups: Vec<GroupRow> =
-            sqlx::query_as(fill(names, GROUPS)).bind(id).fetch_all(&mut *tx).await?;
+            unnamed::query_as(fill(names, GROUPS)).bind(id).fetch_all(&mut *tx).await?;
         tx.rollback().await?;
         Ok(groups.into_iter().map(GroupEvent::from).collect())
     }

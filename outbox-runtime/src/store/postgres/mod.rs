@@ -19,5 +19,6 @@ mod reclaim;
 mod schema;
 mod server;
 mod status;
+mod unnamed;
 mod wakeup;
 mod write;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::event_row::stored_events;
 use super::fragments::fill;
-use super::{connection, wakeup};
+use super::{connection, unnamed, wakeup};
 use crate::record::{KeyDigest, Lane};
 use crate::store::admin::{DiscardedEvent, DiscardedRow, PageRow, ParkedEvent, RefusalRow};
 use crate::store::error::StoreError;
@@ -121,7 +121,7 @@ impl ParkedAdmin for Postgres {
         let found: Vec<PageRow> = rows_of(&found)?;
         let found = &found[..page(found.iter().map(|row| row.bytes.unsigned_abs()))];
         let seqs: Vec<i64> = found.iter().map(|row| row.seq).collect();
-        let rows = sqlx::query(fill(names, PARKED)).bind(&seqs).fetch_all(&mut *tx).await?;
+        let rows = unnamed::query(fill(names, PARKED)).bind(&seqs).fetch_all(&mut *tx).await?;
         tx.rollback().await?;
         let heads: BTreeMap<i64, Option<Uuid>> =
             found.iter().map(|row| (row.seq, row.waits_behind)).collect();
@@ -183,7 +183,7 @@ impl ParkedAdmin for Postgres {
     ) -> Result<Discard, StoreError> {
         let mut tx = connection::begin(pool).await?;
         tx.execute(connection::BY_INDEX).await?;
-        let found = sqlx::query_scalar(fill(names, TO_DISCARD)).bind(id);
+        let found = unnamed::query_scalar(fill(names, TO_DISCARD)).bind(id);
         let refused = match found.fetch_optional(&mut *tx).await? {
             None => Some(Discard::NotParked),
             Some(Some(head)) if !insist => Some(Discard::Waits(head)),
@@ -193,7 +193,7 @@ impl ParkedAdmin for Postgres {
             tx.rollback().await?;
             return Ok(refused);
         }
-        sqlx::query(fill(names, DISCARD)).bind(id).execute(&mut *tx).await?;
+        unnamed::query(fill(names, DISCARD)).bind(id).execute(&mut *tx).await?;
         tx.commit().await?;
         wakeup::call_relays(pool, &connection::located(pool, names).await?).await?;
         Ok(Discard::Done)
@@ -208,7 +208,8 @@ impl ParkedAdmin for Postgres {
 select id, seq, topic, name, reason, (extract(epoch from at) * 1000000)::bigint as at_micros
 from {discarded} order by at desc, seq desc limit $1";
         let mut tx = connection::begin_reading(pool).await?;
-        let query = sqlx::query_as(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
+        let query =
+            unnamed::query_as(fill(names, DISCARDED)).bind(i64::from(limit.min(PAGE_EVENTS)));
         let rows: Vec<DiscardedRow> = query.fetch_all(&mut *tx).await?;
         tx.rollback().await?;
         Ok(rows.into_iter().map(DiscardedEvent::from).collect())
@@ -223,7 +224,7 @@ async fn release_on_topic(
 ) -> Result<u64, StoreError> {
     let mut tx = connection::begin(pool).await?;
     tx.execute(connection::BY_INDEX).await?;
-    let release = sqlx::query_scalar(statement(names, RELEASE_ON_TOPIC));
+    let release = unnamed::query_scalar(statement(names, RELEASE_ON_TOPIC));
     let released: i64 = release.bind(lane.number()).bind(key.0).fetch_one(&mut *tx).await?;
     tx.commit().await?;
     Ok(released.unsigned_abs())
@@ -274,7 +275,7 @@ fn statement(names: &Names, statement: &str) -> SqlStr {
 
 /// A statement whose first parameters are those of [`MATCHES`].
 fn filtered<'q>(statement: SqlStr, filter: &'q ParkedFilter) -> Query<'q, Postgres, PgArguments> {
-    sqlx::query(statement)
+    unnamed::query(statement)
         .bind(filter.ids.as_deref())
         .bind(filter.topic.as_deref())
         .bind(filter.key.as_deref())

@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::fragments::fill;
-use super::{connection, wakeup};
+use super::{connection, unnamed, wakeup};
 use crate::store::error::StoreError;
 use crate::store::names::Names;
 use crate::store::pause::{MOST_PAUSES, Pause, PauseRow, PauseScope, too_many_pauses};
@@ -33,7 +33,7 @@ impl Pausing for Postgres {
     ) -> Result<(), StoreError> {
         let (kind, target) = scope.stored();
         let mut tx = connection::begin(pool).await?;
-        let added = sqlx::query(fill(names, ADD_PAUSE))
+        let added = unnamed::query(fill(names, ADD_PAUSE))
             .bind(kind)
             .bind(target)
             .bind(reason)
@@ -51,7 +51,7 @@ impl Pausing for Postgres {
     async fn resume(pool: &PgPool, names: &Names, scope: &PauseScope) -> Result<bool, StoreError> {
         let (kind, target) = scope.stored();
         let mut tx = connection::begin(pool).await?;
-        let removed = sqlx::query(fill(names, REMOVE_PAUSE))
+        let removed = unnamed::query(fill(names, REMOVE_PAUSE))
             .bind(kind)
             .bind(target)
             .execute(&mut *tx)
@@ -73,6 +73,7 @@ pub(super) async fn pauses(
     connection: &mut PgConnection,
     names: &Names,
 ) -> Result<Vec<Pause>, sqlx::Error> {
-    let pauses: Vec<PauseRow> = sqlx::query_as(fill(names, PAUSES)).fetch_all(connection).await?;
+    let pauses: Vec<PauseRow> =
+        unnamed::query_as(fill(names, PAUSES)).fetch_all(connection).await?;
     Ok(pauses.into_iter().map(Pause::from).collect())
 }

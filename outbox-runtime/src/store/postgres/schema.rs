@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Executor, PgConnection, PgPool, Postgres};
 
-use super::{connection, server, status};
+use super::{connection, server, status, unnamed};
 use crate::error::{ErrorKind, OutboxError};
 use crate::store::migrate::{
     AppliedMigration, AppliedRow, Direction, Migrate, Migration, MigrationStatus, MigrationStep,
@@ -147,7 +147,7 @@ async fn plan(
     let mut steps = filled(&names, MIGRATION_TABLE, &steps, which.direction());
     if let Some(first) = steps.first_mut().filter(|_| applied == 0) {
         // `create schema if not exists` asks for the right to create one even if it is there.
-        let exists: bool = sqlx::query_scalar("select to_regnamespace($1) is not null")
+        let exists: bool = unnamed::query_scalar("select to_regnamespace($1) is not null")
             .bind(names.fill("{schema}"))
             .fetch_one(connection)
             .await?;
@@ -183,7 +183,7 @@ async fn check_that_no_events_wait(
     names: &Names,
 ) -> Result<(), OutboxError> {
     let status = status::read(tx, names).await?;
-    let queued: i64 = sqlx::query_scalar(sql(names.fill("select count(*) from {key_queue}")))
+    let queued: i64 = unnamed::query_scalar(sql(names.fill("select count(*) from {key_queue}")))
         .fetch_one(tx)
         .await?;
     let parked = status.parked + status.set_aside;
@@ -200,7 +200,7 @@ async fn await_turn(tx: &mut PgConnection) -> Result<(), OutboxError> {
     const OUR_TURN: &str =
         "select pg_try_advisory_xact_lock(hashtextextended('outbox migrate', 0))";
     let turn = async {
-        while !sqlx::query_scalar::<_, bool>(OUR_TURN).fetch_one(&mut *tx).await? {
+        while !unnamed::query_scalar::<bool>(OUR_TURN).fetch_one(&mut *tx).await? {
             tokio::time::sleep(TURN_PAUSE).await;
         }
         Ok(())
@@ -239,7 +239,7 @@ select (select n.nspname::text from pg_catalog.pg_class c join pg_catalog.pg_nam
     const APPLIED: &str = "\
 select version, (extract(epoch from applied_at) * 1000000)::bigint as at_micros from {migration} order by version";
     let Located { found, current } =
-        sqlx::query_as(WHERE).bind(names.fill("{migration}")).fetch_one(&mut *tx).await?;
+        unnamed::query_as(WHERE).bind(names.fill("{migration}")).fetch_one(&mut *tx).await?;
     let schema = names.schema.clone().or_else(|| found.clone()).or(current).ok_or_else(|| {
         OutboxError::config(
             "the outbox's tables have no schema to be in: none of those in the connection's `search_path` exists. Nothing \
@@ -248,7 +248,7 @@ select version, (extract(epoch from applied_at) * 1000000)::bigint as at_micros 
     })?;
     let names = Names { schema: Some(schema), prefix: names.prefix.clone() };
     let applied = match found {
-        Some(_) => sqlx::query_as(sql(names.fill(APPLIED))).fetch_all(&mut *tx).await?,
+        Some(_) => unnamed::query_as(sql(names.fill(APPLIED))).fetch_all(&mut *tx).await?,
         None => Vec::new(),
     };
     Ok((names, applied))

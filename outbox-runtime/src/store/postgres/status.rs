@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::fragments::fill;
-use super::{connection, pause};
+use super::{connection, pause, unnamed};
 use crate::store::error::StoreError;
 use crate::store::names::Names;
 use crate::store::relays::RelayRow;
@@ -78,7 +78,7 @@ impl Monitor for Postgres {
 
     async fn parked_topics(pool: &PgPool, names: &Names) -> Result<Vec<ParkedTopic>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
-        let parked: Vec<ParkedTopicRow> = sqlx::query_as(fill(names, PARKED_BY_TOPIC))
+        let parked: Vec<ParkedTopicRow> = unnamed::query_as(fill(names, PARKED_BY_TOPIC))
             .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
             .bind(PARKED_TOPICS)
             .fetch_all(&mut *tx)
@@ -92,14 +92,14 @@ pub(super) async fn read(
     connection: &mut PgConnection,
     names: &Names,
 ) -> Result<Status, sqlx::Error> {
-    let lanes: Vec<LaneRow> = sqlx::query_as(fill(names, LANES))
+    let lanes: Vec<LaneRow> = unnamed::query_as(fill(names, LANES))
         .bind(i64::try_from(Status::COUNTED_OF_LANE).unwrap_or(i64::MAX))
         .fetch_all(&mut *connection)
         .await?;
     let relays: Vec<RelayRow> =
-        sqlx::query_as(fill(names, RELAYS)).fetch_all(&mut *connection).await?;
+        unnamed::query_as(fill(names, RELAYS)).fetch_all(&mut *connection).await?;
     let pauses = pause::pauses(connection, names).await?;
-    let summary: SummaryRow = sqlx::query_as(fill(names, SUMMARY))
+    let summary: SummaryRow = unnamed::query_as(fill(names, SUMMARY))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
         .fetch_one(connection)
         .await?;
@@ -123,7 +123,7 @@ select coalesce(sum(pg_stat_get_xact_blocks_fetched(oid)), 0)::bigint from pg_cl
         let mut blocks = Vec::new();
         let mut status = None;
         for _ in 0..2 {
-            let fetched = sqlx::query_scalar::<_, i64>(BLOCKS).bind(names.fill("{schema}"));
+            let fetched = unnamed::query_scalar::<i64>(BLOCKS).bind(names.fill("{schema}"));
             blocks.push(fetched.fetch_one(&mut *tx).await.unwrap());
             status = Some(read(&mut tx, names).await.unwrap());
         }
