@@ -167,7 +167,24 @@ async fn what_the_database_knows_is_shown_even_if_kafka_is_away() {
     let output = scene.run(&["show", &ids[0].to_string(), "--brokers", "127.0.0.1:1"]);
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains(": pending"), "{shown}");
+    assert!(shown.contains("on Kafka     not known: "), "{shown}");
+    assert!(!shown.contains("not asked"), "{shown}");
     assert_eq!(output.status.code(), Some(69), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_shown_though_its_topic_is_empty_or_missing() {
+    let (scene, ids) = Scene::new(&["ann"]).await;
+    let (brokers, id) = (kafka(), ids[0].to_string());
+    let missing = format!("cli-{}-", Uuid::now_v7().simple());
+    // Nothing waits in the other outbox: its topic is created, and stays empty.
+    let empty = Scene::new(&[]).await.0.published().await;
+    for prefix in [&missing, &empty] {
+        let on_kafka = ["--brokers", &brokers, "--topic-prefix", prefix];
+        let shown = scene.printed(&[&["show", &id][..], &on_kafka].concat());
+        let nowhere = format!("not found on {prefix}orders among 0 messages\n");
+        assert!(shown.contains(&nowhere), "{shown}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,7 @@ async fn shown<DB: OutboxDatabase>(
     if let Some(event) = found.event.as_ref().filter(|_| names_brokers(context)) {
         // What the database knows is shown even if Kafka is away.
         failed = ask_kafka(context, event, &groups, &mut report).await.err();
+        report.kafka_error = failed.as_ref().map(Failure::to_string);
     }
     if is_nowhere(&found, &report) {
         return Err(failed.unwrap_or_else(|| {

@@ -149,8 +149,16 @@ impl Wanted {
         within: Duration,
     ) -> Result<TopicPlaces, KafkaError> {
         let consumer = consumer(properties, brokers)?;
-        let mut ends = self.ends(&consumer).map_err(|error| brokers.heard_by(&consumer, error))?;
-        let begins = self.begins(&consumer, &mut ends)?;
+        self.search(&consumer, within).map_err(|error| brokers.heard_by(&consumer, error))
+    }
+
+    fn search(
+        &self,
+        consumer: &BaseConsumer<Brokers>,
+        within: Duration,
+    ) -> Result<TopicPlaces, KafkaError> {
+        let mut ends = self.ends(consumer)?;
+        let begins = self.begins(consumer, &mut ends)?;
         let mut found = TopicPlaces {
             topic: self.topic.clone(),
             places: Vec::new(),
@@ -159,7 +167,7 @@ impl Wanted {
         };
         if !ends.is_empty() {
             consumer.assign(&begins)?;
-            self.read(&consumer, ends, Instant::now() + within, &mut found)?;
+            self.read(consumer, ends, Instant::now() + within, &mut found)?;
         }
         found.places.sort_by_key(|place| (place.partition, place.offset));
         Ok(found)
@@ -191,11 +199,15 @@ impl Wanted {
         consumer: &BaseConsumer<Brokers>,
         ends: &mut BTreeMap<i32, i64>,
     ) -> Result<TopicPartitionList, KafkaError> {
+        let mut begins = TopicPartitionList::new();
+        // librdkafka refuses a question about no partition.
+        if ends.is_empty() {
+            return Ok(begins);
+        }
         let mut times = TopicPartitionList::new();
         for partition in ends.keys() {
             times.add_partition_offset(&self.topic, *partition, Offset::Offset(self.since))?;
         }
-        let mut begins = TopicPartitionList::new();
         for found in consumer.offsets_for_times(times, ANSWER_WITHIN)?.elements() {
             match found.offset() {
                 Offset::Offset(offset) if offset >= 0 => {

@@ -20,8 +20,11 @@ pub struct Report {
     relay: Option<Relay>,
     parked: Vec<Parked>,
     discarded: Vec<Discarded>,
-    /// Absent if Kafka was not asked.
+    /// Absent if Kafka was not asked, or did not say.
     pub places: Option<Places>,
+    /// Why Kafka did not say where the event is, or whether it is a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka_error: Option<String>,
     groups: Vec<Group>,
     /// Those that were asked for, and that the tables say nothing of.
     not_handled: Vec<String>,
@@ -154,6 +157,7 @@ impl Report {
             parked: parked.collect(),
             discarded: discarded.collect(),
             places: None,
+            kafka_error: None,
             groups: Vec::new(),
             not_handled: Vec::new(),
             dead_letters: Vec::new(),
@@ -227,12 +231,17 @@ impl Report {
     }
 
     fn kafka(&self, lines: &mut Lines) {
+        if let Some(error) = &self.kafka_error {
+            lines.add("on Kafka", &format!("not known: {error}"));
+        }
         let Some(Places { topic, messages, searched, is_complete }) = &self.places else {
-            let why = match &self.event {
-                Some(_) => "not asked, since no brokers were named",
-                None => "not asked, since without its row nothing says on which topic it is",
-            };
-            lines.add("on Kafka", why);
+            if self.kafka_error.is_none() {
+                let why = match &self.event {
+                    Some(_) => "not asked, since no brokers were named",
+                    None => "not asked, since without its row nothing says on which topic it is",
+                };
+                lines.add("on Kafka", why);
+            }
             return;
         };
         for Message { partition, offset, .. } in messages {
