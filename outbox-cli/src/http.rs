@@ -51,7 +51,6 @@ impl Metrics {
 
 /// The server. It ends when this is dropped.
 pub struct Server {
-    address: SocketAddr,
     _tasks: JoinSet<()>,
 }
 
@@ -74,12 +73,7 @@ impl Server {
         tasks.spawn(keep_up(metrics.clone()));
         tasks.spawn(serve(listener, router(metrics, health)));
         tracing::info!(%address, "answers /livez, /readyz and /metrics");
-        Ok(Self { address, _tasks: tasks })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self { _tasks: tasks })
     }
 }
 

@@ -3,8 +3,6 @@
 //! Data goes to stdout, everything else to stderr. The exit codes are in `failure.rs`.
 
 #![forbid(unsafe_code)]
-// Of what the commands share, not everything is used yet.
-#![allow(dead_code)]
 
 mod args;
 mod commands;
