@@ -1,6 +1,7 @@
 //! Several outboxes in one process, each with a relay, on one publisher and one budget of memory:
 //! tenants with a schema or a database each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,8 @@ use crate::support::{
     self, HeldPublisher, OTHER_POSTGRES, OrderCreated, POSTGRES, by_customer, commit, eventually,
     migrated, within_a_minute,
 };
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use outbox::observe::METRICS;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, MemoryBudget, Outbox, OutboxDatabase};
@@ -127,6 +130,62 @@ async fn tenants_with_a_schema_or_a_database_each_publish_by_one_publisher_in_or
         assert_eq!(header(message, "ce_source"), Some(&*source));
     }
     assert_all_in_order(&numbers(&read_topic(PREFIXED).await), "office", 100);
+}
+
+/// On one thread, whose recorder hears all that the relays tell.
+#[tokio::test]
+async fn the_metrics_of_tenants_are_told_apart_by_the_label_outbox() {
+    let recorder = DebuggingRecorder::new();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let pool = support::postgres(POSTGRES, 4).await;
+    let named = Outbox::builder(support::postgres(POSTGRES, 4).await).name("bank");
+    let bank = migrated(named.build().unwrap()).await;
+    let tenants = [
+        ("shop.outbox", in_schema(&pool, "shop").await, 2),
+        ("mill.outbox", in_schema(&pool, "mill").await, 3),
+        ("bank", bank, 4),
+    ];
+    let kafka = MemoryPublisher::new();
+    let relays: Vec<_> = tenants
+        .iter()
+        .map(|(_, outbox, _)| RunningRelay::start(new_relay(outbox, kafka.clone())))
+        .collect();
+    for (name, outbox, count) in &tenants {
+        commit(outbox, (0..*count).map(|n| OrderCreated::new(*name, n))).await;
+    }
+    for (_, outbox, _) in &tenants {
+        until_published(outbox).await;
+    }
+    for relay in relays {
+        relay.stop().await;
+    }
+
+    let mut series: BTreeMap<_, BTreeMap<String, f64>> = BTreeMap::new();
+    for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
+        let (name, labels) = (key.key().name(), key.key().labels());
+        let metric = METRICS.iter().find(|metric| metric.name == name).expect(name);
+        let labels: BTreeMap<_, _> = labels.map(|label| (label.key(), label.value())).collect();
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(value) => value.0,
+            DebugValue::Histogram(values) => values.len() as f64,
+        };
+        if metric.labels.contains(&"outbox") {
+            let of_metric = series.entry(name.to_owned()).or_default();
+            *of_metric.entry(labels["outbox"].to_owned()).or_default() += value;
+        }
+    }
+    for (name, _, count) in &tenants {
+        for metric in ["outbox_emitted_total", "outbox_published_total"] {
+            assert_eq!(series[metric][*name], *count as f64, "{metric} {name}: {series:#?}");
+        }
+        assert_eq!(series["outbox_database_up"][*name], 1.0, "{name}: {series:#?}");
+    }
+    // Each metric of a relay is told by all three of them, and by no other name.
+    for (metric, of_metric) in &series {
+        let outboxes: Vec<_> = of_metric.keys().map(String::as_str).collect();
+        assert_eq!(outboxes, ["bank", "mill.outbox", "shop.outbox"], "{metric}");
+    }
 }
 
 event_on_topic!(Dropped, "tenants-dropped");
