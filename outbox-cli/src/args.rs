@@ -1,7 +1,7 @@
 //! The options that all commands have, and how the arguments are parsed.
 //!
 //! An option counts before a variable of the environment, and that before the file: see
-//! `settings.rs`. The options of a single command, too, may come from a variable or the file: those
+//! `settings`. The options of a single command, too, may come from a variable or the file: those
 //! that its arguments declare with `env`. `OUTBOX_RELAY_LEASE` is `lease` in the table `[relay]`.
 
 use std::ffi::{OsStr, OsString};

@@ -22,7 +22,7 @@ use clap::{Arg, Command};
 use toml::{Table, Value};
 
 use crate::failure::Failure;
-use crate::settings::GLOBAL;
+use crate::settings::names::GLOBAL;
 
 const NAME: &str = "outbox.toml";
 const VARIABLE: &str = "OUTBOX_CONFIG";

