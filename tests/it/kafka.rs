@@ -43,6 +43,7 @@ async fn drain(outbox: &Outbox<Postgres>) -> Result<u64, OutboxError> {
 #[tokio::test]
 async fn an_event_arrives_with_its_key_and_the_headers_of_cloudevents() {
     event_on_topic!(Created, "kafka-headers");
+    create_topic("kafka-headers", 1, &[]).await;
     let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
     let mut tx = outbox.begin().await.unwrap();
     tx.set_trace_context(|name| match name {

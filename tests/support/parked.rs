@@ -1,5 +1,7 @@
 //! Orders of which one is refused, and parked with the later ones of its key.
 
+use std::time::Duration;
+
 use outbox::admin::ParkedEvent;
 use outbox::testing::MemoryPublisher;
 use outbox::{Outbox, OutboxDatabase};
@@ -19,13 +21,14 @@ pub fn refuse_order(kafka: &MemoryPublisher, n: i64) {
 }
 
 /// Commits orders 1 to 5 of the customer "poisoned", the third of which is refused. Three are
-/// parked then.
+/// parked then, and nothing is reclaimed.
 pub async fn one_is_parked<DB: OutboxDatabase>(
     outbox: &Outbox<DB>,
     kafka: &MemoryPublisher,
 ) -> Vec<ParkedEvent> {
     refuse_order(kafka, 3);
-    let running = RunningRelay::start(quick(outbox, kafka.clone()));
+    let relay = quick(outbox, kafka.clone()).retention(Duration::from_secs(3600));
+    let running = RunningRelay::start(relay);
     for n in 1..=5 {
         commit(outbox, [OrderCreated::new("poisoned", n)]).await;
     }
