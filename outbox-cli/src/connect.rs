@@ -44,9 +44,10 @@ pub(crate) use with_outbox;
 pub async fn outbox(settings: &Settings) -> Result<AnyOutbox, Failure> {
     let outbox = unconnected(settings, CONNECTIONS)?;
     let within = settings.statement_timeout.value;
+    let shown = shown_database(settings);
     match &outbox {
-        AnyOutbox::Postgres(outbox) => connected(outbox.pool(), within, settings).await?,
-        AnyOutbox::Sqlite(outbox) => connected(outbox.pool(), within, settings).await?,
+        AnyOutbox::Postgres(outbox) => answers(outbox.pool(), within, &shown).await?,
+        AnyOutbox::Sqlite(outbox) => answers(outbox.pool(), within, &shown).await?,
     }
     Ok(outbox)
 }
@@ -137,10 +138,17 @@ fn built<DB: OutboxDatabase>(pool: Pool<DB>, settings: &Settings) -> Result<Outb
     Ok(spans::propagating(builder, settings).build()?)
 }
 
-async fn connected<DB: OutboxDatabase>(
+/// What the database is called where people see it: without its password.
+pub fn shown_database(settings: &Settings) -> String {
+    settings.database.as_ref().map_or_else(String::new, |database| database.value.to_string())
+}
+
+/// Whether the database takes a connection, and if not, why. `shown`: what it is called in the
+/// failure.
+pub async fn answers<DB: OutboxDatabase>(
     pool: &Pool<DB>,
     within: Duration,
-    settings: &Settings,
+    shown: &str,
 ) -> Result<(), Failure> {
     // Not by the pool: that one tries again until its time is up, and then does not say why.
     let error = match timeout(within, pool.connect_options().connect()).await {
@@ -152,8 +160,6 @@ async fn connected<DB: OutboxDatabase>(
         Ok(Err(error)) => error,
         Err(_) => sqlx::Error::PoolTimedOut,
     };
-    let database = settings.database.as_ref().map(|database| &database.value);
-    let shown = database.map_or_else(String::new, ToString::to_string);
     if matches!(error, sqlx::Error::PoolTimedOut) {
         return Err(Failure::unreachable(format!(
             "the database ({shown}) did not answer within {}. Nothing was done. Is it up, and is the address right?",
@@ -167,11 +173,10 @@ async fn connected<DB: OutboxDatabase>(
             "the database ({shown}) does not answer: {words}. Nothing was done"
         ))
     } else {
-        let remedy = match database {
-            Some(Database::Url(url)) if url.0.starts_with("sqlite:") => {
-                "Correct the path; a file that is not there is created with `?mode=rwc` behind it"
-            }
-            _ => "Correct the URL, the user or the password",
+        let remedy = if shown.starts_with("sqlite:") {
+            "Correct the path; a file that is not there is created with `?mode=rwc` behind it"
+        } else {
+            "Correct the URL, the user or the password"
         };
         Failure::configuration(format!(
             "the database ({shown}) cannot be used: {words}. Nothing was done. {remedy}"

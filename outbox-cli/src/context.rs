@@ -35,6 +35,16 @@ impl Context {
         connect::kafka(&self.settings)
     }
 
+    /// Whether anything says where Kafka is: a command that can do without it asks it only then.
+    pub fn names_brokers(&self) -> bool {
+        let settings = &self.settings;
+        let of_file = settings.kafka_of_file.iter().map(|property| &property.value);
+        let mut properties = of_file.chain(&settings.properties);
+        settings.brokers.is_some()
+            || settings.kafka_config.is_some()
+            || properties.any(|property| property.name == "bootstrap.servers")
+    }
+
     /// What the names of this deployment's topics begin with on the brokers.
     pub fn topic_prefix(&self) -> &str {
         &self.settings.topic_prefix.value

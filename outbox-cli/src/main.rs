@@ -22,6 +22,7 @@ mod text;
 mod times;
 mod values;
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use context::Context;
@@ -40,7 +41,10 @@ async fn run() -> Result<(), Failure> {
     let (cli, settings) = args::parse(std::env::args_os().collect())?;
     let context = Context::new(&cli.global, settings);
     let spans = Spans::start(&context.settings)?;
-    logs::install(&context, cli.command.log_level(), spans.layer());
+    // Lines would be written over what it draws. Where stderr is a file, they go there.
+    if !cli.command.draws() || !io::stderr().is_terminal() {
+        logs::install(&context, cli.command.log_level(), spans.layer());
+    }
     // On the heap: the futures of all commands would be one large one.
     let ran = Box::pin(cli.command.run(&context)).await;
     spans.finish().await;

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 /// What stands for a value that is not there.
 pub const ABSENT: &str = "-";
 
-/// Line ends and other control characters are written out.
+/// Line ends and other control characters are written out, and what turns the direction of writing:
+/// a name would look like another one.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() || turns(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line
 }
@@ -18,6 +19,11 @@ pub fn one_line(text: &str) -> String {
 pub fn counted(number: impl Into<u64>, what: &str) -> String {
     let number = number.into();
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Whether it separates lines, or orders what follows from right to left or back.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// At most so many characters, the last one of which says that there were more.
@@ -72,6 +78,7 @@ mod tests {
     #[test]
     fn no_control_sequence_reaches_the_terminal() {
         assert_eq!(one_line("a\x1b[31mred\r\n\u{9b}b"), "a\\u{1b}[31mred\\r\\n\\u{9b}b");
+        assert_eq!(one_line("\u{202e}srebmun\u{2028}"), "\\u{202e}srebmun\\u{2028}");
     }
 
     #[test]

@@ -51,6 +51,8 @@ fn each_outcome_has_its_exit_code() {
         (1, dir, &["-D", FILE, "parked", "show", unknown]),
         (2, dir, &["-D", FILE, "status", "--fail-if-parkd"]),
         (2, dir, &["-D", FILE, "migrate", "down"]),
+        // Its output is no terminal.
+        (2, dir, &["-D", FILE, "top"]),
         (2, dir, &["-D", FILE, "parked", "release"]),
         (3, dir, &["-D", FILE, "relay", "health"]),
         (3, empty, &["-D", FILE, "migrate", "status", "--fail-if-pending"]),

@@ -17,6 +17,7 @@ mod migrate;
 mod parked;
 mod relay;
 mod status;
+mod top;
 mod topics;
 
 use clap::Subcommand;
@@ -33,6 +34,7 @@ pub enum Command {
     #[command(subcommand)]
     Relay(relay::Command),
     Status(status::Args),
+    Top(top::Args),
     #[command(subcommand)]
     Parked(parked::Command),
     #[command(subcommand)]
@@ -57,6 +59,7 @@ impl Command {
             Self::Migrate(command) => migrate::run(command, context).await,
             Self::Relay(command) => relay::run(command, context).await,
             Self::Status(args) => status::run(args, context).await,
+            Self::Top(args) => top::run(args, context).await,
             Self::Parked(command) => parked::run(command, context).await,
             Self::DeadLetters(command) => dead_letters::run(command, context).await,
             Self::Events(command) => events::run(command, context).await,
@@ -85,6 +88,11 @@ impl Command {
             Self::Relay(command) => command.collector(),
             _ => None,
         }
+    }
+
+    /// Whether it has the whole terminal for itself.
+    pub fn draws(&self) -> bool {
+        matches!(self, Self::Top(_))
     }
 
     /// The log lines that it writes without `-v` and `-q`.

@@ -53,7 +53,7 @@ async fn shown<DB: OutboxDatabase>(
     report.groups(&outbox.groups_of_event(found.id).await?, &args.groups);
     let groups = args.groups_of(outbox, &report).await?;
     let mut failed = None;
-    if let Some(event) = found.event.as_ref().filter(|_| names_brokers(context)) {
+    if let Some(event) = found.event.as_ref().filter(|_| context.names_brokers()) {
         // What the database knows is shown even if Kafka is away.
         failed = ask_kafka(context, event, &groups, &mut report).await.err();
         report.kafka_error = failed.as_ref().map(Failure::to_string);
@@ -68,11 +68,6 @@ async fn shown<DB: OutboxDatabase>(
     }
     context.output.one(&report, || report.text())?;
     failed.map_or(Ok(()), Err)
-}
-
-fn names_brokers(context: &Context) -> bool {
-    let settings = &context.settings;
-    settings.brokers.is_some() || settings.kafka_config.is_some()
 }
 
 fn is_nowhere(found: &FoundEvent, report: &Report) -> bool {

@@ -51,4 +51,4 @@ pub async fn run(command: &Command, context: &Context) -> Result<(), Failure> {
 }
 
 pub use list::RelayRow;
-pub use pausing::PauseRow;
+pub use pausing::{PauseRow, user};

@@ -113,7 +113,7 @@ fn parts(scope: &PauseScope) -> (&'static str, Option<i16>, Option<String>) {
 }
 
 /// The user of this machine, as its environment says.
-fn user() -> String {
+pub fn user() -> String {
     let variables = ["USER", "LOGNAME", "USERNAME"];
     let mut named = variables.iter().filter_map(|name| std::env::var(name).ok());
     named.find(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())

@@ -60,13 +60,14 @@ pub struct ConsumerGroups {
     kafka: KafkaConfig,
     group: Option<String>,
     topic: Option<String>,
+    prefix: String,
 }
 
 impl ConsumerGroups {
     /// All groups that have a dead-letter topic, `<topic>.<group>.dlt`, of topics with any prefix.
     /// `kafka` may be `"host:port,host:port"`.
     pub fn new(kafka: impl Into<KafkaConfig>) -> Self {
-        Self { kafka: kafka.into(), group: None, topic: None }
+        Self { kafka: kafka.into(), group: None, topic: None, prefix: String::new() }
     }
 
     /// Only this group.
@@ -80,6 +81,14 @@ impl ConsumerGroups {
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topic = Some(topic.into());
+        self
+    }
+
+    /// Only topics of events that begin with this on the brokers: on a cluster that deployments
+    /// share, those of one. Each group that is left out saves its requests.
+    #[must_use]
+    pub fn topic_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
         self
     }
 
@@ -121,7 +130,10 @@ impl ConsumerGroups {
             known.iter().map(|group| (group.name(), group.members().len() as u32)).collect();
         let mut lags = Vec::new();
         for (group, mut topics) in groups(&partitions, &members) {
-            topics.retain(|topic, _| self.topic.as_ref().is_none_or(|only| only == topic));
+            topics.retain(|topic, _| {
+                topic.starts_with(&self.prefix)
+                    && self.topic.as_ref().is_none_or(|only| only == topic)
+            });
             if topics.is_empty() || self.group.as_ref().is_some_and(|only| *only != group) {
                 continue;
             }
