@@ -111,6 +111,11 @@ pub enum Part {
         /// Whether their space is reclaimed first.
         reclaim: bool,
     },
+    /// Looks at the state of the outbox, as operators and exporters do. Answers [`Watched`].
+    Watch {
+        /// How often.
+        looks: u32,
+    },
     /// Watches a relay that has nothing to publish. Answers [`Idled`].
     Idle {
         /// For how long.
@@ -300,6 +305,15 @@ pub struct Sizes {
     pub mib: f64,
     /// Their dead rows.
     pub dead: i64,
+}
+
+/// What it costs the database to say how an outbox is, in milliseconds of processor time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Watched {
+    /// For a person: `Outbox::status`.
+    pub status_ms: f64,
+    /// For Prometheus: `Outbox::gauges`.
+    pub gauges_ms: f64,
 }
 
 /// What a relay without work costs its database.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Outbox, Relay};
-use outbox_bench_report::{DrainedByRelays, Idled, Part, Relayed, Sizes};
+use outbox_bench_report::{DrainedByRelays, Idled, Part, Relayed, Sizes, Watched};
 use sqlx::{Postgres, Row as _};
 
 use crate::topic::Ends;
@@ -71,6 +71,28 @@ pub(crate) async fn sizes(reclaim: bool) -> Result<Sizes, Failure> {
     Ok(Sizes { mib: row.try_get("mib")?, dead: row.try_get("dead")? })
 }
 
+/// The processor time at the database of looks at the state of the outbox.
+pub(crate) async fn watch(looks: u32) -> Result<Watched, Failure> {
+    // One session: it has what the looks cost.
+    let outbox = outbox(1).await?;
+    let session: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(outbox.pool()).await?;
+    // The first one reads the catalog.
+    outbox.status().await?;
+    let begin = processor_nanos(&session);
+    for _ in 0..looks {
+        outbox.status().await?;
+    }
+    let between = processor_nanos(&session);
+    let mut gauges = outbox.gauges();
+    for _ in 0..looks {
+        gauges.set().await?;
+    }
+    let end = processor_nanos(&session);
+    let ms = |nanos: f64| nanos / 1e6 / f64::from(looks);
+    Ok(Watched { status_ms: ms(between - begin), gauges_ms: ms(end - between) })
+}
+
 /// A relay with nothing to do, and a short poll interval: the processor time of its session at the
 /// database, and how much write-ahead log and how many transaction ids it uses.
 pub(crate) async fn idle(seconds: u64) -> Result<Idled, Failure> {
@@ -117,20 +139,19 @@ impl Idle {
         )
         .fetch_one(outbox.pool())
         .await?;
-        let nanos = |pid: &i32| {
-            let stat =
-                std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-            stat.split_whitespace()
-                .next()
-                .and_then(|nanos| nanos.parse::<f64>().ok())
-                .unwrap_or(f64::NAN)
-        };
         let sessions: Vec<i32> = row.try_get("sessions")?;
         Ok(Self {
             wal: row.try_get("wal")?,
             xids: row.try_get("xids")?,
             transactions: row.try_get("transactions")?,
-            nanos: sessions.iter().map(nanos).sum(),
+            nanos: sessions.iter().map(processor_nanos).sum(),
         })
     }
+}
+
+/// Processor time of a process so far. NaN: this machine does not say.
+fn processor_nanos(pid: &i32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse::<f64>().ok());
+    nanos.unwrap_or(f64::NAN)
 }

@@ -94,6 +94,7 @@ async fn main() -> Result<(), Failure> {
         Part::FillDebezium { events } => print(&debezium::fill(events).await?),
         Part::Wait { topic, until } => print(&topic::wait(&topic, until).await?),
         Part::Size { reclaim } => print(&fleet::sizes(reclaim).await?),
+        Part::Watch { looks } => print(&fleet::watch(looks).await?),
         Part::Idle { seconds } => print(&fleet::idle(seconds).await?),
     }?;
     Ok(())

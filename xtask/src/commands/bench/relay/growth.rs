@@ -1,6 +1,6 @@
 //! Whether it matters how much there is.
 
-use outbox_bench_report::{Contender, Drained, Idled, Part, Sizes};
+use outbox_bench_report::{Contender, Drained, Idled, Part, Sizes, Watched};
 
 use super::{AT_LEAST, AT_MOST, Bench, Figure};
 use crate::Error;
@@ -12,6 +12,7 @@ const LARGEST: u64 = 10_000_000;
 const SMALLEST_WITH_TENTHS: u64 = 1_000_000;
 const ROUNDS: usize = 2;
 const IDLE_SECONDS: u64 = 10;
+const LOOKS: u32 = 50;
 
 const RATE: &str = "events/s";
 const FIRST_TENTH: &str = "of the first tenth";
@@ -21,6 +22,8 @@ const DISK_BEFORE: &str = "disk before, MiB";
 const DISK_DRAINED: &str = "after draining";
 const DISK_RECLAIMED: &str = "after reclaiming";
 const DEAD_ROWS: &str = "dead rows after draining";
+const STATUS: &str = "`outbox status`, CPU ms";
+const EXPORTER: &str = "a look of the exporter";
 const IDLE_LOOK: &str = "an idle look, CPU ms";
 const IDLE_WAL: &str = "bytes of WAL while idle";
 const IDLE_XIDS: &str = "transaction ids while idle";
@@ -30,7 +33,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         "growth",
         "Growth of the backlog",
         &format!(
-            "{ROUNDS} drains of each backlog. The first tenth is timed from its first report. Then the relay idles for \
+            "{ROUNDS} drains of each backlog. Before them, the state of the outbox is asked for {LOOKS} times, as `outbox status` and \
+             `outbox exporter` do: what that costs, in milliseconds of processor time of the database. The first tenth is timed from its first report. Then the relay idles for \
              {IDLE_SECONDS} s with all of it retained, and looks for news every 5 ms: what a look costs, in milliseconds of \
              its session's processor time. Then everything is reclaimed."
         ),
@@ -44,6 +48,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             DISK_DRAINED,
             DISK_RECLAIMED,
             DEAD_ROWS,
+            STATUS,
+            EXPORTER,
             IDLE_LOOK,
             IDLE_WAL,
             IDLE_XIDS,
@@ -53,12 +59,26 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         bench.run::<()>(&Part::FillOutbox { events })?;
         let before: Sizes = bench.run(&Part::Size { reclaim: false })?;
         figure.push(name, &[(DISK_BEFORE, before.mib)]);
+        watch(bench, &mut figure, events, name)?;
         for _ in 0..ROUNDS {
             drain(bench, &mut figure, events, name)?;
         }
         retain(bench, &mut figure, events, name)?;
     }
     Ok(vec![figure])
+}
+
+/// With all of it pending.
+fn watch(bench: &Bench, figure: &mut Figure, events: u64, name: &str) -> Result<(), Error> {
+    let Watched { status_ms, gauges_ms } = bench.run(&Part::Watch { looks: LOOKS })?;
+    figure.push(name, &[(STATUS, status_ms), (EXPORTER, gauges_ms)]);
+    if events == LARGEST {
+        let what = "status with 10 million pending, CPU ms of the database";
+        figure.ratio(what, status_ms, AT_MOST(5.0));
+        let what = "the exporter with 10 million pending, CPU ms of the database";
+        figure.ratio(what, gauges_ms, AT_MOST(5.0));
+    }
+    Ok(())
 }
 
 fn drain(bench: &Bench, figure: &mut Figure, events: u64, name: &str) -> Result<(), Error> {
