@@ -1,5 +1,5 @@
 //! What must hold for windows and cursors: asserted by the running code in debug builds, and by the
-//! model in every state (`protocol_model.rs`).
+//! model in every state (`protocol_model/lanes.rs`).
 
 /// The number and the transaction id that were drawn when a snapshot was taken.
 pub(in crate::store::postgres) type Drawn = (i64, u64);
