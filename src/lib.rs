@@ -184,10 +184,11 @@ pub mod admin {
     #[doc(inline)]
     pub use outbox_runtime::{
         AppliedMigration, Connections, Diagnosis, Direction, DiscardedEvent, EventCopy,
-        EventFilter, EventState, FoundEvent, GroupEvent, GroupState, InboxStats, LANES,
+        EventFilter, EventState, EventTail, FoundEvent, GroupEvent, GroupState, InboxStats, LANES,
         LackingRight, Lane, LaneStatus, ListedEvent, Migrate, MigrationStatus, MigrationStep,
         OpenTransaction, OutboxGauges, ParkedEvent, ParkedFilter, ParkedGroup, ParkedGrouping,
-        Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status, WaitingKeys,
+        Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status, TailLook, TailedEvent,
+        WaitingKeys,
     };
 }
 
@@ -225,8 +226,9 @@ pub mod consume {
         BulkOptions, ClusterDescription, Consumed, Consumer, ConsumerBuilder, ConsumerGroups,
         DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters,
         DeadLettersBuilder, GroupLag, GroupTopics, GroupTopicsBuilder, NotADeadLetterId,
-        PlannedTopic, Progress, Resolved, Selection, TopicDescription, TopicFault, TopicPlace,
-        TopicPlaces, TopicPlan, TopicSearch, Undecodable, UnknownEvents,
+        PlannedTopic, Progress, Resolved, Selection, TailedItem, TailedMessage, TemporaryTopic,
+        TopicDescription, TopicFault, TopicPlace, TopicPlaces, TopicPlan, TopicSearch, TopicTail,
+        TopicTailBuilder, Undecodable, UnknownEvents,
     };
     #[doc(inline)]
     pub use outbox_runtime::consume::{

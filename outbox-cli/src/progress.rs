@@ -12,6 +12,15 @@ const REDRAWN_EVERY: Duration = Duration::from_millis(100);
 
 /// Waits for something, and shows how far it is: on stderr if that is a terminal, and nowhere else.
 pub async fn shown<T>(what: &'static str, progress: &Progress, done: impl Future<Output = T>) -> T {
+    counted(what, || (progress.done(), progress.total()), done).await
+}
+
+/// The same, by what `count` returns: how much is done, and of how much.
+pub async fn counted<T>(
+    what: &'static str,
+    count: impl Fn() -> (u64, u64),
+    done: impl Future<Output = T>,
+) -> T {
     let mut done = pin!(done);
     let bar = bar(what);
     let mut tick = tokio::time::interval(REDRAWN_EVERY);
@@ -19,8 +28,9 @@ pub async fn shown<T>(what: &'static str, progress: &Progress, done: impl Future
         tokio::select! {
             done = &mut done => break done,
             _ = tick.tick() => {
-                bar.set_length(progress.total());
-                bar.set_position(progress.done());
+                let (now, of) = count();
+                bar.set_length(of);
+                bar.set_position(now);
             }
         }
     };

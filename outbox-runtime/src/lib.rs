@@ -42,7 +42,9 @@ pub use outbox_event::{
 };
 
 pub use error::{ErrorKind, OutboxError, is_conflict};
-pub use outbox::{DEFAULT_MAX_EVENT_BYTES, Outbox, OutboxBuilder, OutboxGauges};
+pub use outbox::{
+    DEFAULT_MAX_EVENT_BYTES, EventTail, Outbox, OutboxBuilder, OutboxGauges, TailLook,
+};
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{MemoryBudget, Relay, RelayBuilder};
 pub use store::admin::{DiscardedEvent, ParkedEvent, Replay, ReplayPlan};
@@ -55,6 +57,7 @@ pub use store::migrate::{AppliedMigration, Direction, Migrate, MigrationStatus, 
 pub use store::parked_filter::{ParkedFilter, ParkedGroup, ParkedGrouping};
 pub use store::relays::RelayStatus;
 pub use store::status::{LaneStatus, Status};
+pub use store::tail::TailedEvent;
 pub use store::{OutboxDatabase, Pause, PauseScope};
 pub use transactional::{Outcome, RetryArgument};
 pub use tx::{BeginOutbox, BeginTransaction, Isolation, Lend, OutboxTx, TxOptions};

@@ -39,6 +39,7 @@ pub struct ListArgs {
 #[derive(Debug, Serialize)]
 struct GroupRow {
     group: String,
+    /// As events declare it, and as `--topic` takes it.
     topic: String,
     /// `null`: this user may not ask for it.
     members: Option<u32>,
@@ -111,7 +112,7 @@ async fn waiting(context: &Context) -> Result<Waiting, Failure> {
 impl GroupRow {
     fn new(lag: GroupLag, prefix: &str, waiting: Option<&Waiting>) -> Self {
         let declared = lag.topic.strip_prefix(prefix).unwrap_or(&lag.topic).to_owned();
-        let keys = waiting.map(|waiting| waiting.get(&(lag.group.clone(), declared)));
+        let keys = waiting.map(|waiting| waiting.get(&(lag.group.clone(), declared.clone())));
         let count = |of: fn(&WaitingKeys) -> u64| keys.map(|keys| keys.map_or(0, of));
         Self {
             waiting_keys: count(|keys| keys.keys),
@@ -121,7 +122,7 @@ impl GroupRow {
                 .oldest
                 .map(|oldest: SystemTime| times::age(oldest).as_secs_f64()),
             group: lag.group,
-            topic: lag.topic,
+            topic: declared,
             members: lag.members,
             lag: lag.lag,
             in_retry_topics: lag.in_retry_topics,

@@ -5,6 +5,7 @@
 //! [`Confirm`](crate::confirm::Confirm) among their arguments. An option that may also come from a
 //! variable or the file is declared with `env = "OUTBOX_<COMMAND>_<OPTION>"`.
 
+mod bench;
 mod completions;
 mod consumers;
 mod dead_letters;
@@ -17,6 +18,7 @@ mod migrate;
 mod parked;
 mod relay;
 mod status;
+mod tail;
 mod top;
 mod topics;
 
@@ -35,6 +37,7 @@ pub enum Command {
     Relay(relay::Command),
     Status(status::Args),
     Top(top::Args),
+    Tail(tail::Args),
     #[command(subcommand)]
     Parked(parked::Command),
     #[command(subcommand)]
@@ -49,6 +52,7 @@ pub enum Command {
     Topics(topics::Command),
     Exporter(exporter::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -60,6 +64,7 @@ impl Command {
             Self::Relay(command) => relay::run(command, context).await,
             Self::Status(args) => status::run(args, context).await,
             Self::Top(args) => top::run(args, context).await,
+            Self::Tail(args) => tail::run(args, context).await,
             Self::Parked(command) => parked::run(command, context).await,
             Self::DeadLetters(command) => dead_letters::run(command, context).await,
             Self::Events(command) => events::run(command, context).await,
@@ -68,6 +73,7 @@ impl Command {
             Self::Topics(command) => topics::run(command, context).await,
             Self::Exporter(args) => exporter::run(args, context).await,
             Self::Doctor(args) => doctor::run(args, context).await,
+            Self::Bench(args) => bench::run(args, context).await,
             Self::Completions(args) => completions::run(args),
             Self::Man(args) => man::run(args),
         }
@@ -78,6 +84,7 @@ impl Command {
         match self {
             Self::DeadLetters(command) => command.check(),
             Self::Events(command) => command.check(),
+            Self::Tail(args) => args.check(),
             _ => Ok(()),
         }
     }
@@ -99,7 +106,9 @@ impl Command {
     pub fn log_level(&self) -> LevelFilter {
         match self {
             // Those that run for long.
-            Self::Relay(relay::Command::Run(_)) | Self::Exporter(_) => LevelFilter::INFO,
+            Self::Relay(relay::Command::Run(_)) | Self::Exporter(_) | Self::Tail(_) => {
+                LevelFilter::INFO
+            }
             _ => LevelFilter::WARN,
         }
     }

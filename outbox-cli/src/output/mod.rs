@@ -3,6 +3,7 @@
 //! JSON and YAML are an interface: a field is never renamed or removed within a version. They have
 //! one object for each row, times in RFC 3339, and durations in seconds.
 
+mod lines;
 mod yaml;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -11,6 +12,8 @@ use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Table};
 use serde::Serialize;
+
+pub use lines::Lines;
 
 use crate::failure::Failure;
 
@@ -127,15 +130,10 @@ impl Output {
     }
 
     fn empty_table<R: Row>(self) -> Table {
-        let mut table = Table::new();
-        table.load_style(NOTHING);
         let wide = if self.format == Format::Wide { R::WIDE } else { &[] };
+        let mut table = Table::new();
         table.set_header(R::COLUMNS.iter().chain(wide));
-        let last = R::COLUMNS.len() + wide.len();
-        for (i, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, if i + 1 == last { 0 } else { 2 }));
-        }
-        table
+        unframed(table)
     }
 
     fn cells<R: Row>(self, row: &R) -> Vec<Cell> {
@@ -178,6 +176,16 @@ impl<R: Row> List<R> {
     }
 }
 
+/// Without lines around the cells that it has, and with two spaces between its columns.
+fn unframed(mut table: Table) -> Table {
+    table.load_style(NOTHING);
+    let last = table.column_count();
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if i + 1 == last { 0 } else { 2 }));
+    }
+    table
+}
+
 /// Without spaces at the ends of lines.
 fn rendered(table: &Table) -> String {
     let mut text = String::new();
@@ -189,8 +197,26 @@ fn rendered(table: &Table) -> String {
 }
 
 fn json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value)
-        .map_err(|error| Failure::failed(format!("cannot print as JSON: {error}")))
+    let json = serde_json::to_string(value)
+        .map_err(|error| Failure::failed(format!("cannot print as JSON: {error}")))?;
+    Ok(without_controls(json))
+}
+
+/// JSON may have the control characters from U+007F on as they are, and a terminal obeys those of
+/// them that begin a sequence. They can only be in strings.
+fn without_controls(json: String) -> String {
+    if !json.contains(char::is_control) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if c.is_control() {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -215,6 +241,14 @@ mod tests {
 
     const EVENTS: [Event; 2] =
         [Event { id: 1, key: "東京", note: "" }, Event { id: 12_345, key: "é", note: "late" }];
+
+    #[test]
+    fn no_control_character_reaches_a_terminal_in_json() {
+        let text = "a\u{9b}31m\u{7f}\u{1b}é";
+        let printed = json(&text).unwrap();
+        assert_eq!(printed, r#""a\u009b31m\u007f\u001bé""#);
+        assert_eq!(serde_json::from_str::<String>(&printed).unwrap(), text);
+    }
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them_on_the_terminal() {

@@ -72,7 +72,11 @@ fn key(name: &str) -> String {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && !WORDS.contains(&name)
         && name != "null";
-    if plain { name.to_owned() } else { serde_json::Value::from(name).to_string() }
+    if plain { name.to_owned() } else { quoted(name) }
+}
+
+fn quoted(text: &str) -> String {
+    super::without_controls(serde_json::Value::from(text).to_string())
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -107,7 +111,7 @@ impl<'de> Visitor<'de> for Nodes {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Scalar(serde_json::Value::from(value).to_string()))
+        Ok(Node::Scalar(quoted(value)))
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
@@ -142,6 +146,7 @@ mod tests {
             document(json).unwrap(),
             "---\nid: \"no\"\nb:\n  - 1\n  -\n    c: null\n    d: []\na: {}\n\"x-tenant\": \"a\\nb\"\n\"on\": 1.5\n"
         );
+        assert_eq!(document("\"a\u{9b}\"").unwrap(), "---\n\"a\\u009b\"\n");
         assert_eq!(document("\"a\"").unwrap(), "---\n\"a\"\n");
     }
 }

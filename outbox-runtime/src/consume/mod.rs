@@ -53,7 +53,8 @@ pub use kafka::{
     BulkOptions, ClusterDescription, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter,
     DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder, GroupLag,
     GroupTopics, GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress, Resolved, Selection,
-    TopicDescription, TopicFault, TopicPlace, TopicPlaces, TopicPlan, TopicSearch,
+    TailedItem, TailedMessage, TemporaryTopic, TopicDescription, TopicFault, TopicPlace,
+    TopicPlaces, TopicPlan, TopicSearch, TopicTail, TopicTailBuilder,
 };
 pub use options::{ForeignId, HandlerOptions};
 #[cfg(feature = "kafka")]

@@ -9,6 +9,7 @@ mod inbox;
 mod migrating;
 mod parked;
 mod pausing;
+mod tail;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use core::Core;
 pub use core::DEFAULT_MAX_EVENT_BYTES;
 pub use gauges::OutboxGauges;
 pub(crate) use gauges::parked_topics;
+pub use tail::{EventTail, TailLook};
 
 use crate::error::OutboxError;
 use crate::store::OutboxDatabase;

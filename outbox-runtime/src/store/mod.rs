@@ -27,6 +27,7 @@ pub(crate) mod row;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 pub(crate) mod status;
+pub(crate) mod tail;
 pub(crate) mod tls;
 pub(crate) mod tx_options;
 
@@ -54,7 +55,7 @@ pub(crate) mod sealed {
     use std::future::Future;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use sqlx::{Pool, SqlStr};
     use uuid::Uuid;
@@ -74,6 +75,7 @@ pub(crate) mod sealed {
     use super::parked_filter::{ParkedFilter, ParkedGroup, ParkedGrouping};
     use super::pause::{Pause, PauseScope};
     use super::status::{ParkedTopic, Status};
+    use super::tail::{Moment, TailFilter, TailPage, TailWindow};
     use super::tx_options::TxOptions;
     use crate::doorbell::Doorbell;
     use crate::error::OutboxError;
@@ -86,6 +88,7 @@ pub(crate) mod sealed {
         + Inbox
         + Admin
         + Lookup
+        + Tail
         + Monitor
         + Diagnose
         + ParkedAdmin
@@ -340,6 +343,40 @@ pub(crate) mod sealed {
             names: &Names,
             id: Uuid,
         ) -> impl Future<Output = Result<Vec<GroupEvent>, StoreError>> + Send;
+    }
+
+    /// Events as they are committed. Each function is a short transaction of its own.
+    pub trait Tail: sqlx::Database {
+        /// What is visible now. `before`: the last moment, if there was one.
+        fn moment(
+            pool: &Pool<Self>,
+            names: &Names,
+            before: Option<&Moment>,
+        ) -> impl Future<Output = Result<Moment, StoreError>> + Send;
+
+        /// A moment before all events that occurred at that time or later.
+        fn before_all_since(
+            pool: &Pool<Self>,
+            names: &Names,
+            since: SystemTime,
+        ) -> impl Future<Output = Result<Moment, StoreError>> + Send;
+
+        /// The next events of a window, in the order of their numbers.
+        fn page(
+            pool: &Pool<Self>,
+            names: &Names,
+            filter: &TailFilter,
+            window: &TailWindow,
+        ) -> impl Future<Output = Result<TailPage, StoreError>> + Send;
+
+        /// Number of events that are left in a window. At most [`COUNTED`](super::tail::COUNTED)
+        /// are counted.
+        fn count(
+            pool: &Pool<Self>,
+            names: &Names,
+            filter: &TailFilter,
+            window: &TailWindow,
+        ) -> impl Future<Output = Result<u64, StoreError>> + Send;
     }
 
     /// How far the relays are.

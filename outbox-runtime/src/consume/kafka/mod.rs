@@ -16,6 +16,8 @@ mod records;
 mod run;
 mod settings;
 mod startup;
+mod tail;
+mod temporary_topic;
 mod topic_settings;
 mod topics;
 
@@ -30,6 +32,8 @@ pub use described::{ClusterDescription, TopicDescription};
 pub use group_topics::{GroupTopics, GroupTopicsBuilder, PlannedTopic, TopicFault, TopicPlan};
 pub use lag::{ConsumerGroups, GroupLag};
 pub use locate::{TopicPlace, TopicPlaces, TopicSearch};
+pub use tail::{TailedItem, TailedMessage, TopicTail, TopicTailBuilder};
+pub use temporary_topic::TemporaryTopic;
 
 use rdkafka::ClientConfig;
 

@@ -28,7 +28,7 @@ select e.* from (
 ) e order by e.seq desc limit $8";
 
 /// What a list has of a row `e`.
-const LISTED: &str = "\
+pub(super) const LISTED: &str = "\
 e.seq, e.lane, e.id, e.topic, substr(e.key, 1, $9) as key, e.name, e.version,
        case when e.occurred_at >= '0001-01-01' and e.occurred_at < '10000-01-01'
        then (extract(epoch from e.occurred_at) * 1000000)::bigint end as occurred_micros,

@@ -19,6 +19,7 @@ mod reclaim;
 mod schema;
 mod server;
 mod status;
+mod tail;
 mod unnamed;
 mod wakeup;
 mod write;

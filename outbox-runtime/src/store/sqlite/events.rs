@@ -16,7 +16,7 @@ use crate::store::names::{Names, sql};
 use crate::store::sealed::Lookup;
 
 /// What a list has of a row `e`.
-const LISTED: &str = "\
+pub(super) const LISTED: &str = "\
 e.seq, e.lane, e.id, e.topic, substr(e.key, 1, $9) as key, e.name, e.version, e.occurred_at as occurred_micros,
        coalesce(length(e.payload), 0) + coalesce(length(e.key), 0) + length(cast(e.headers as blob)) + length(e.topic)
        + length(e.name) + length(e.content_type) as bytes";

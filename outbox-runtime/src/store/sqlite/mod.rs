@@ -15,5 +15,6 @@ mod pause;
 mod reclaim;
 mod schema;
 mod status;
+mod tail;
 mod wakeup;
 mod write;
