@@ -70,7 +70,7 @@ fn is_group(line: &str) -> bool {
 fn shows_what_there_is(top: &mut Terminal, scene: &Scene) {
     // Each relay has a line and some of the lanes, and no lane is without one.
     let relays: Vec<String> =
-        scene.relays.iter().map(|relay| format!(":{} ", relay.id())).collect();
+        scene.relays.iter().map(|relay| format!(":{} ", relay.pid())).collect();
     top.until("two relays that share the lanes", |shown| {
         let lines =
             relays.iter().filter_map(|relay| shown.lines().find(|line| line.contains(relay)));

@@ -60,7 +60,7 @@ pub struct Scene {
     pub schema: String,
     /// Of its topics.
     pub prefix: String,
-    pub relays: Vec<Child>,
+    pub relays: Vec<RelayProcess>,
     stop: Arc<Notify>,
     consumer: JoinHandle<()>,
     emitting: JoinHandle<()>,
@@ -91,23 +91,35 @@ impl Scene {
         self.emitting.abort();
         self.stop.notify_one();
         self.consumer.await.unwrap();
-        for mut relay in self.relays {
-            relay.kill().unwrap();
-            relay.wait().unwrap();
-        }
     }
 }
 
-fn relay(schema: &str, prefix: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_outbox"))
+/// Killed when it is dropped: a test that fails leaves none behind.
+pub struct RelayProcess(Child);
+
+impl RelayProcess {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for RelayProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn relay(schema: &str, prefix: &str) -> RelayProcess {
+    let relay = Command::new(env!("CARGO_BIN_EXE_outbox"))
         .args(["relay", "run", "--schema", schema, "--topic-prefix", prefix, "--lease", "3s"])
         .env_clear()
         .env("OUTBOX_DATABASE_URL", server("DATABASE_URL"))
         .env("OUTBOX_BROKERS", server("KAFKA_BROKERS"))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .spawn();
+    RelayProcess(relay.unwrap())
 }
 
 async fn create_topic(name: &str) {

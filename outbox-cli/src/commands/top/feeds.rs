@@ -23,7 +23,7 @@ const PARKED_EVERY: Duration = Duration::from_secs(2);
 /// Shortest pause between two questions after consumer groups: each asks every partition.
 const GROUPS_EVERY: Duration = Duration::from_secs(10);
 /// Shortest pause between two counts of dead letters: each reads their topics.
-const DEAD_LETTERS_EVERY: Duration = Duration::from_secs(30);
+const DEAD_LETTERS_EVERY: Duration = Duration::from_secs(10);
 /// Of what takes long, a pause is so many times as long: it costs a hundredth of the time at most.
 const PAUSES: u32 = 100;
 /// Most groups whose dead letters are counted.
