@@ -83,6 +83,7 @@ fn shows_what_there_is(top: &mut Terminal, scene: &Scene) {
     top.until("the dead letter", |shown| number(shown, "dead letters") == Some(1));
     top.until("a rate", |shown| number(shown, "in") > Some(0) && number(shown, "out") > Some(0));
     top.until("the group", |shown| shown.lines().any(is_group));
+    assert!(!top.text().contains("mail"), "a group of another deployment:\n{}", top.text());
 }
 
 async fn pauses_and_resumes(top: &mut Terminal, scene: &Scene, screens: &mut Vec<vt100::Screen>) {

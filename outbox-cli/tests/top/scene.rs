@@ -71,6 +71,9 @@ impl Scene {
         let (outbox, schema) = new_schema().await;
         let prefix = format!("{schema}-");
         create_topic(&format!("{prefix}orders")).await;
+        // Of another deployment on the same brokers.
+        create_topic(&format!("other-{prefix}orders")).await;
+        create_topic(&format!("other-{prefix}orders.mail.dlt")).await;
         let relays = (0..2).map(|_| relay(&schema, &prefix)).collect();
         let kafka = KafkaConfig::new(server("KAFKA_BROKERS"));
         let consumer = Consumer::builder(outbox.clone(), &kafka).topic_prefix(&prefix);
