@@ -8,297 +8,38 @@
 #[macro_use]
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+#[path = "soak/checks.rs"]
+mod checks;
+#[path = "soak/groups.rs"]
+mod groups;
+#[path = "soak/members.rs"]
+mod members;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use outbox::codec::Decode;
-use outbox::consume::{
-    Consumer, ConsumerBuilder, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents,
-};
-use outbox::kafka::KafkaConfig;
-use outbox::{DomainEvent, Outbox, OutboxTx};
-use rdkafka::ClientConfig;
-use rdkafka::Message as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::OwnedMessage;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{Executor, PgPool, Postgres};
-use support::consumers::{Numbered, Refused, header, new_consumer_of};
+use checks::{assert_no_offset_ran_ahead, assert_settled, open_in};
+use groups::{GROUPS, Garbage, Ordered, PARTITIONS, Paid};
+use members::{Members, consume_until_told, last_lines, pool};
+use outbox::Outbox;
+use sqlx::Executor;
 use support::migrated;
 use support::random::{Random, seed};
 use support::relays::{RunningRelay, kafka_publisher_of, new_relay};
-use support::topics::{create_topic_of, read_topic_of};
+use support::topics::create_topic_of;
 use support::wait::try_within;
-use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres as Server};
 
 const PROCESSES: usize = 4;
 const CUSTOMERS: u64 = 60;
-const PARTITIONS: i32 = 6;
 /// Interval between kills, exits and crashes.
 const MISHAP_EVERY: Duration = Duration::from_millis(1_500);
 /// Longest time until everything that is left is done.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
-
-event_on_topic!(Ordered, "soak-orders");
-event_on_topic!(Paid, "soak-payments");
-
-/// Group, its topics, and whether it promises the order of each key.
-const GROUPS: [(&str, &[&str], bool); 3] = [
-    ("stock", &[Ordered::TOPIC, Paid::TOPIC], true),
-    ("mail", &[Ordered::TOPIC], true),
-    ("stats", &[Ordered::TOPIC, Paid::TOPIC], false),
-];
-
-const RUNGS: &[Duration] =
-    &[Duration::from_millis(300), Duration::from_millis(600), Duration::from_secs(1)];
-/// As the names of retry topics have them.
-const RUNG_NAMES: [&str; 3] = ["300ms", "600ms", "1s"];
-
-fn options(group: &str) -> HandlerOptions {
-    let quick =
-        HandlerOptions::new().backoff(Duration::from_millis(20), Duration::from_millis(200));
-    match group {
-        "mail" => quick.retry_topics(RUNGS, LaterEvents::Wait),
-        "stats" => quick.retry_topics(RUNGS, LaterEvents::Overtake),
-        _ => quick,
-    }
-}
-
-/// Fails one attempt in twenty, and every attempt of one event in a hundred.
-struct Effect<E> {
-    group: &'static str,
-    event: std::marker::PhantomData<fn(E)>,
-}
-
-impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Effect<E> {
-    type Event = E;
-    type Error = Refused;
-
-    fn options(&self) -> HandlerOptions {
-        options(self.group).group(self.group)
-    }
-
-    fn classify(&self, error: &Refused) -> ErrorClass {
-        error.0
-    }
-
-    async fn handle(
-        &self,
-        tx: &mut OutboxTx<'_, Postgres>,
-        event: E,
-        context: &EventContext,
-    ) -> Result<(), Refused> {
-        let (customer, n) = event.number();
-        sqlx::query(
-            "insert into effect (consumer, topic, customer, n, id) values ($1, $2, $3, $4, $5)",
-        )
-        .bind(self.group)
-        .bind(&context.topic)
-        .bind(customer)
-        .bind(n)
-        .bind(context.id)
-        .execute(tx)
-        .await
-        .map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
-        if Random::new(context.id.as_u64_pair().1, 1).chance(1) {
-            return Err(Refused(ErrorClass::Permanent, "never"));
-        }
-        if Random::new(Uuid::now_v7().as_u64_pair().1, 2).chance(5) {
-            return Err(Refused(ErrorClass::Transient, "not now"));
-        }
-        Ok(())
-    }
-}
-
-fn consumer(
-    outbox: &Outbox<Postgres>,
-    brokers: &str,
-    group: &'static str,
-    topics: &[&str],
-) -> Consumer<Postgres> {
-    fn add<E>(consumer: ConsumerBuilder<Postgres>, group: &'static str) -> ConsumerBuilder<Postgres>
-    where
-        E: DomainEvent + Numbered + Send + 'static,
-        E::Codec: Decode<E>,
-    {
-        consumer.handler(Effect::<E> { group, event: std::marker::PhantomData })
-    }
-    let kafka = KafkaConfig::new(brokers)
-        .property("session.timeout.ms", "6000")
-        .property("auto.commit.interval.ms", "200");
-    let mut consumer = new_consumer_of(outbox, kafka).max_in_flight(200);
-    if topics.contains(&Ordered::TOPIC) {
-        consumer = add::<Ordered>(consumer, group);
-    }
-    if topics.contains(&Paid::TOPIC) {
-        consumer = add::<Paid>(consumer, group);
-    }
-    consumer.build().unwrap()
-}
-
-/// What a process of consumers does: all groups, until a signal stops it.
-async fn consume_until_told() {
-    tracing_subscriber::fmt().with_ansi(false).with_env_filter("warn,outbox=info").init();
-    let outbox = Outbox::new(pool(&std::env::var("DATABASE_URL").unwrap()).await);
-    let brokers = std::env::var("KAFKA_BROKERS").unwrap();
-    let mut told =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut running = tokio::task::JoinSet::new();
-    for (group, topics, _) in GROUPS {
-        let mut stopped = stopped.clone();
-        running.spawn(consumer(&outbox, &brokers, group, topics).run(async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        }));
-    }
-    tokio::select! {
-        _ = told.recv() => {}
-        ended = running.join_next() => panic!("a consumer has ended by itself: {ended:?}"),
-    }
-    stop.send_replace(true);
-    while let Some(ended) = running.join_next().await {
-        ended.unwrap().unwrap();
-    }
-}
-
-async fn pool(url: &str) -> PgPool {
-    let pool = PgPoolOptions::new().max_connections(30).acquire_timeout(Duration::from_secs(30));
-    pool.connect(url).await.unwrap()
-}
-
-struct Members {
-    command: Box<dyn Fn(usize) -> Command>,
-    children: Vec<Option<Child>>,
-}
-
-impl Members {
-    fn start(&mut self, member: usize) {
-        self.children[member] = Some((self.command)(member).spawn().unwrap());
-    }
-
-    fn kill(&mut self, member: usize) {
-        if let Some(mut child) = self.children[member].take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// None ends but by our doing.
-    fn assert_alive(&mut self, logs: &Path) {
-        for (member, child) in self.children.iter_mut().enumerate() {
-            if let Some(status) = child.as_mut().and_then(|child| child.try_wait().unwrap()) {
-                panic!("member {member} ended by itself, {status}: {}", last_lines(logs, member));
-            }
-        }
-    }
-
-    fn tell(&mut self, member: usize) -> Option<Child> {
-        let child = self.children[member].take()?;
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-        assert!(told.success());
-        Some(child)
-    }
-}
-
-impl Drop for Members {
-    fn drop(&mut self) {
-        (0..self.children.len()).for_each(|member| self.kill(member));
-    }
-}
-
-fn last_lines(logs: &Path, member: usize) -> String {
-    let log = std::fs::read_to_string(logs.join(format!("member-{member}.log"))).unwrap();
-    let last: Vec<&str> = log.lines().rev().take(30).collect();
-    format!("member {member}, its last lines first:\n{}", last.join("\n"))
-}
-
-/// Everything of a topic by its ids: the group's dead letters for example.
-async fn on(brokers: &str, topic: String) -> Vec<OwnedMessage> {
-    read_topic_of(brokers.to_owned(), topic.leak()).await
-}
-
-fn id(message: &OwnedMessage) -> String {
-    header(message, "ce_id").unwrap_or_default().to_owned()
-}
-
-/// The offset that a group committed, for each partition.
-fn committed(brokers: &str, group: &str, topic: &str) -> Vec<i64> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", group)
-        .create()
-        .unwrap();
-    let mut list = rdkafka::TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition(topic, partition);
-    }
-    // A broker that has just come back takes its time to know.
-    let end = Instant::now() + Duration::from_secs(60);
-    let committed = loop {
-        match consumer.committed_offsets(list.clone(), Duration::from_secs(30)) {
-            Ok(committed) => break committed,
-            Err(error) => assert!(Instant::now() < end, "{error}"),
-        }
-    };
-    committed.elements().iter().map(|of| of.offset().to_raw().unwrap_or(-1)).collect()
-}
-
-/// The ids that a group has dealt with: its effects, its dead letters, and what waits in its retry
-/// topics.
-async fn dealt_with(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> BTreeSet<String> {
-    let ids: Vec<Uuid> =
-        sqlx::query_scalar("select id from effect where consumer = $1 and topic = $2")
-            .bind(group)
-            .bind(topic)
-            .fetch_all(pool)
-            .await
-            .unwrap();
-    let mut ids: BTreeSet<String> = ids.iter().map(Uuid::to_string).collect();
-    let rungs: &[&str] = if group == "stock" { &[] } else { &RUNG_NAMES };
-    let topics = rungs
-        .iter()
-        .map(|delay| format!("{topic}.{group}.retry.{delay}"))
-        .chain([format!("{topic}.{group}.dlt")]);
-    for topic in topics {
-        ids.extend(on(brokers, topic).await.iter().map(id));
-    }
-    ids
-}
-
-/// Checks that no offset is ahead of what was handled. No consumer may run meanwhile.
-async fn assert_no_offset_ran_ahead(pool: &PgPool, brokers: &str) {
-    for (group, topics, _) in GROUPS {
-        for topic in topics {
-            let committed = committed(brokers, group, topic);
-            let dealt_with = dealt_with(pool, brokers, group, topic).await;
-            let kept: Vec<(i32, i64)> = sqlx::query_as(
-                "select source_partition, source_offset from outbox_key_queue where consumer_group = $1 and topic = $2",
-            )
-            .bind(group)
-            .bind(topic)
-            .fetch_all(pool)
-            .await
-            .unwrap();
-            for message in on(brokers, (*topic).to_owned()).await {
-                if message.offset() < committed[message.partition() as usize] {
-                    assert!(
-                        dealt_with.contains(&id(&message))
-                            || kept.contains(&(message.partition(), message.offset())),
-                        "{group} has passed {topic}/{}/{} by, and nothing came of it",
-                        message.partition(),
-                        message.offset()
-                    );
-                }
-            }
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
@@ -315,7 +56,7 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers().to_owned();
     for topic in [Ordered::TOPIC, Paid::TOPIC] {
-        create_topic_of(&brokers, topic, 6, &[]).await;
+        create_topic_of(&brokers, topic, PARTITIONS, &[]).await;
     }
     let pool = pool(postgres.url()).await;
     let outbox = migrated(Outbox::new(pool.clone())).await;
@@ -486,79 +227,4 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
         written.load(Ordering::SeqCst),
         totals.join("; ")
     );
-}
-
-/// An event in its headers only.
-#[derive(serde::Serialize, DomainEvent)]
-#[event(topic = "soak-orders", name = "order.created", version = 3, duplicate)]
-struct Garbage {
-    #[event(key)]
-    #[serde(skip)]
-    customer: String,
-}
-
-/// How many events of a topic are neither an effect of the group nor among its dead letters.
-async fn open_in(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> i64 {
-    let all: BTreeSet<String> = on(brokers, topic.to_owned()).await.iter().map(id).collect();
-    let dead: BTreeSet<String> =
-        on(brokers, format!("{topic}.{group}.dlt")).await.iter().map(id).collect();
-    let effects: i64 =
-        sqlx::query_scalar("select count(*) from effect where consumer = $1 and topic = $2")
-            .bind(group)
-            .bind(topic)
-            .fetch_one(pool)
-            .await
-            .unwrap();
-    all.len() as i64 - dead.len() as i64 - effects
-}
-
-/// Counts what came of a topic in a group, and fails if anything was lost, done twice, or done out
-/// of order.
-async fn assert_settled(
-    pool: &PgPool,
-    brokers: &str,
-    group: &str,
-    topic: &str,
-    ordered: bool,
-) -> (usize, usize) {
-    let published: BTreeSet<String> = on(brokers, topic.to_owned()).await.iter().map(id).collect();
-    let letters = on(brokers, format!("{topic}.{group}.dlt")).await;
-    let dead: BTreeSet<String> = letters.iter().map(id).collect();
-    let effects: Vec<(Uuid, String, i64)> = sqlx::query_as(
-        "select id, customer, n from effect where consumer = $1 and topic = $2 order by place",
-    )
-    .bind(group)
-    .bind(topic)
-    .fetch_all(pool)
-    .await
-    .unwrap();
-    let done: BTreeSet<String> = effects.iter().map(|(id, ..)| id.to_string()).collect();
-    assert_eq!(done.len(), effects.len(), "{group} {topic}: no effect twice");
-    assert!(done.is_disjoint(&dead), "{group} {topic}: an effect, or a dead letter");
-    let all: BTreeSet<String> = done.union(&dead).cloned().collect();
-    assert_eq!(all, published, "{group} {topic}: every event");
-    for letter in &letters {
-        for name in [
-            "outbox-original-topic",
-            "outbox-original-partition",
-            "outbox-original-offset",
-            "outbox-original-timestamp",
-            "outbox-group",
-            "outbox-attempts",
-            "outbox-error-class",
-            "outbox-error",
-            "outbox-first-failure",
-            "outbox-last-failure",
-        ] {
-            assert!(header(letter, name).is_some(), "a dead letter of {group} without {name}");
-        }
-    }
-    if ordered {
-        let mut last = BTreeMap::new();
-        for (_, customer, n) in &effects {
-            let before = last.insert(customer, *n).unwrap_or(0);
-            assert!(before < *n, "{group} {topic}: {customer} was handled {before}, {n}");
-        }
-    }
-    (effects.len(), dead.len())
 }

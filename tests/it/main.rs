@@ -64,6 +64,7 @@ mod testkit;
 mod testkit_handlers;
 mod tombstones;
 mod traces;
+mod transaction_errors;
 mod transaction_options;
 mod transactional;
 mod window_fuzz;

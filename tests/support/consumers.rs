@@ -29,7 +29,7 @@ macro_rules! event_on_topic {
     ($event:ident, $topic:literal) => {
         #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, outbox::DomainEvent)]
         #[event(topic = $topic, name = "order.created", version = 3)]
-        struct $event {
+        pub(crate) struct $event {
             #[event(key)]
             customer: String,
             #[event(header = "x-tenant")]
@@ -39,9 +39,9 @@ macro_rules! event_on_topic {
 
         #[allow(dead_code)]
         impl $event {
-            const TOPIC: &'static str = $topic;
+            pub(crate) const TOPIC: &'static str = $topic;
 
-            fn new(customer: impl Into<String>, n: i64) -> Self {
+            pub(crate) fn new(customer: impl Into<String>, n: i64) -> Self {
                 Self { customer: customer.into(), tenant: "acme".to_owned(), n }
             }
         }
