@@ -215,6 +215,7 @@ pub mod consume {
     //! | [`HandlerOptions`], [`Classify`] | how often and when a failed event is tried again |
     //! | `Consumer` (feature `kafka`) | runs handlers on topics |
     //! | `DeadLetters` (feature `kafka`) | what was given up: listed, replayed, discarded |
+    //! | `OpenDeadLetters` (feature `kafka`) | how many of them are open, as a metric |
     //! | `ConsumerGroups` (feature `kafka`) | how far the groups of a cluster are |
     //! | [`testing::HandlerTest`](crate::testing::HandlerTest) | runs handlers in a test, without Kafka |
 
@@ -226,9 +227,9 @@ pub mod consume {
         BulkOptions, ClusterDescription, Consumed, Consumer, ConsumerBuilder, ConsumerGroups,
         DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters,
         DeadLettersBuilder, GroupLag, GroupTopics, GroupTopicsBuilder, NotADeadLetterId,
-        PlannedTopic, Progress, Resolved, Selection, TailedItem, TailedMessage, TemporaryTopic,
-        TopicDescription, TopicFault, TopicPlace, TopicPlaces, TopicPlan, TopicSearch, TopicTail,
-        TopicTailBuilder, Undecodable, UnknownEvents,
+        OpenDeadLetters, OpenOfGroup, PlannedTopic, Progress, Resolved, Selection, TailedItem,
+        TailedMessage, TemporaryTopic, TopicDescription, TopicFault, TopicPlace, TopicPlaces,
+        TopicPlan, TopicSearch, TopicTail, TopicTailBuilder, Undecodable, UnknownEvents,
     };
     #[doc(inline)]
     pub use outbox_runtime::consume::{

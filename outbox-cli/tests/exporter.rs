@@ -3,11 +3,14 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use outbox::consume::DeadLetters;
 use outbox::{DomainEvent, Outbox};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::sqlite::SqliteConnectOptions;
 
 #[derive(serde::Serialize, DomainEvent)]
@@ -104,6 +107,53 @@ async fn an_exporter_reports_what_waits_without_a_relay_and_that_its_database_is
     ] {
         assert!(metrics.lines().any(|reported| reported == line), "{line}\n{metrics}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exporter_that_knows_brokers_counts_the_open_dead_letters_of_each_group() {
+    let brokers = std::env::var("KAFKA_BROKERS").expect(
+        "KAFKA_BROKERS is not set, and this test needs a real Kafka: run `cargo xtask test`",
+    );
+    let prefix = format!("{}-", uuid::Uuid::now_v7());
+    let client = ClientConfig::new().set("bootstrap.servers", &brokers).clone();
+    let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
+    let [events, mail, idle] =
+        ["orders", "orders.mail.dlt", "orders.idle.dlt"].map(|name| format!("{prefix}{name}"));
+    let topics =
+        [&events, &mail, &idle].map(|name| NewTopic::new(name, 2, TopicReplication::Fixed(1)));
+    for created in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
+        created.unwrap();
+    }
+    let producer: FutureProducer = client.create().unwrap();
+    let give_up = async |partition| {
+        let letter = FutureRecord::<str, str>::to(&mail).payload("{}").partition(partition);
+        producer.send(letter, Duration::from_secs(60)).await.unwrap();
+    };
+    give_up(0).await;
+    give_up(1).await;
+
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}?mode=rwc", directory.path().join("shop.db").display());
+    let exporter = ["exporter", "--database-url", &url, "--brokers", &brokers];
+    let counted = ["--topic-prefix", &prefix, "--dead-letters-every", "50ms"];
+    let exporter = Scraped::start(&[&exporter[..], &counted].concat());
+    let line = |group: &str, open: u64| {
+        format!("outbox_dead_letters_open{{group=\"{group}\",topic=\"orders\"}} {open}")
+    };
+    let metrics = exporter.until_reported(&line("mail", 2));
+    assert!(!metrics.contains("orders.mail"), "{metrics}");
+    exporter.until_reported(&line("idle", 0));
+
+    let letters = DeadLetters::builder(&*brokers).topic("orders").topic_prefix(&prefix);
+    let letters = letters.group("mail").build().unwrap();
+    let first = letters.list(1).await.unwrap().remove(0);
+    letters.discard(&first).await.unwrap();
+    exporter.until_reported(&line("mail", 1));
+    give_up(0).await;
+    exporter.until_reported(&line("mail", 2));
+    // One that is gone is not reported as it was.
+    admin.delete_topics(&[&mail], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    exporter.until_reported(&line("mail", 0));
 }
 
 #[tokio::test]

@@ -58,11 +58,12 @@ fn the_dashboard_is_the_one_that_the_table_of_metrics_gives() {
 }
 
 /// Rows of the dashboard, with the metrics of which source they have.
-const ROWS: [(&str, MetricSource); 5] = [
+const ROWS: [(&str, MetricSource); 6] = [
     ("Outboxes: what their tables say", MetricSource::Tables),
     ("Services", MetricSource::Service),
     ("Relays", MetricSource::Relay),
     ("Consumers", MetricSource::Consumer),
+    ("Dead letters: what the brokers have", MetricSource::Brokers),
     ("Database, brokers and loops", MetricSource::Loop),
 ];
 
@@ -142,7 +143,9 @@ fn query(metric: &Metric) -> (String, Vec<&'static str>) {
             format!("time() - min by ({by}) ({})", series(""))
         }
         // All report the same.
-        (_, MetricSource::Tables) => format!("max by ({by}) ({})", series("")),
+        (_, MetricSource::Tables | MetricSource::Brokers) => {
+            format!("max by ({by}) ({})", series(""))
+        }
         // The worst.
         _ if metric.unit == MetricUnit::Truth => format!("min by ({by}) ({})", series("")),
         _ if metric.unit == MetricUnit::Seconds => format!("max by ({by}) ({})", series("")),

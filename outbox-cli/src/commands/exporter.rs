@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use outbox::OutboxDatabase;
-use tokio::time::{MissedTickBehavior, interval};
+use outbox::consume::OpenDeadLetters;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::connect::{self, with_outbox};
 use crate::context::Context;
@@ -15,11 +17,14 @@ use crate::values;
 
 /// Connections to the database: it asks one thing after the other.
 const CONNECTIONS: u32 = 1;
+/// Longest time of one count of the dead letters. The next one continues where it ended.
+const COUNTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Reports how far the relays are as metrics for Prometheus, until it is interrupted
 ///
 /// Relays report the same, but only while one runs: what the alerts on waiting events are made of
-/// should come from here. It waits while the database is away, and reports that it is.
+/// should come from here. It waits while the database is away, and reports that it is. If brokers
+/// are named, it reports how many dead letters are open as well.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where it answers /metrics, /livez and /readyz
@@ -33,11 +38,20 @@ pub struct Args {
     /// Time between two looks into the database
     #[arg(long, value_name = "DURATION", env = "OUTBOX_EXPORTER_EVERY", default_value = "5s", value_parser = values::positive_duration)]
     pub every: Duration,
+    /// Time between two counts of the dead letters
+    #[arg(long, value_name = "DURATION", env = "OUTBOX_EXPORTER_DEAD_LETTERS_EVERY", default_value = "60s", value_parser = values::positive_duration)]
+    pub dead_letters_every: Duration,
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let stop = Stop::listen()?;
     let metrics = Metrics::install()?;
+    // It ends when this is dropped.
+    let mut counting = JoinSet::new();
+    if context.names_brokers() {
+        let open = OpenDeadLetters::new(context.kafka()?).topic_prefix(context.topic_prefix());
+        counting.spawn(count_dead_letters(open, args.dead_letters_every));
+    }
     with_outbox!(connect::unconnected(&context.settings, CONNECTIONS)?, outbox => {
         export(args, metrics, &outbox, stop).await
     })
@@ -75,5 +89,29 @@ async fn export<DB: OutboxDatabase>(
             }
             Err(error) => tracing::debug!(%error, "the outbox still cannot be read"),
         }
+    }
+}
+
+async fn count_dead_letters(mut open: OpenDeadLetters, every: Duration) {
+    let mut tick = interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tick.tick().await;
+        let failed = match timeout(COUNTED_WITHIN, open.count()).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("it took longer than {COUNTED_WITHIN:?}")),
+        };
+        let fails = failed.is_some();
+        match failed {
+            None if failing => tracing::info!("the dead letters are counted again"),
+            Some(error) if !failing => {
+                tracing::warn!(error, "the dead letters are not all counted: it is tried again");
+            }
+            None => {}
+            Some(error) => tracing::debug!(error, "the dead letters are still not all counted"),
+        }
+        failing = fails;
     }
 }

@@ -52,9 +52,9 @@ pub use handler::{
 pub use kafka::{
     BulkOptions, ClusterDescription, Consumer, ConsumerBuilder, ConsumerGroups, DeadLetter,
     DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters, DeadLettersBuilder, GroupLag,
-    GroupTopics, GroupTopicsBuilder, NotADeadLetterId, PlannedTopic, Progress, Resolved, Selection,
-    TailedItem, TailedMessage, TemporaryTopic, TopicDescription, TopicFault, TopicPlace,
-    TopicPlaces, TopicPlan, TopicSearch, TopicTail, TopicTailBuilder,
+    GroupTopics, GroupTopicsBuilder, NotADeadLetterId, OpenDeadLetters, OpenOfGroup, PlannedTopic,
+    Progress, Resolved, Selection, TailedItem, TailedMessage, TemporaryTopic, TopicDescription,
+    TopicFault, TopicPlace, TopicPlaces, TopicPlan, TopicSearch, TopicTail, TopicTailBuilder,
 };
 pub use options::{ForeignId, HandlerOptions};
 #[cfg(feature = "kafka")]

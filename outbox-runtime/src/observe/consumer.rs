@@ -128,6 +128,16 @@ pub(crate) fn publisher_broker_up(up: bool) {
     let _ = up;
 }
 
+/// Open dead letters of a group. They are of no outbox: the group's inbox may be anywhere.
+pub(crate) fn dead_letters_open(group: &str, topic: &str, open: u64) {
+    #[cfg(feature = "metrics")]
+    {
+        let labels = [("group", group.to_owned()), ("topic", topic.to_owned())];
+        metrics::gauge!(name::DEAD_LETTERS_OPEN, &labels).set(open as f64);
+    }
+    let _ = (group, topic, open);
+}
+
 /// Whether librdkafka is connected to a broker, by its statistics.
 pub(crate) fn is_connected(statistics: &rdkafka::Statistics) -> bool {
     // `UPDATE`: connected, and asking for metadata.

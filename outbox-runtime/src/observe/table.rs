@@ -60,6 +60,8 @@ pub enum MetricSource {
     Relay,
     /// Each consumer, of itself.
     Consumer,
+    /// Each exporter that knows brokers: what they have. All of them report the same.
+    Brokers,
     /// Each relay and each consumer, of itself.
     Loop,
 }
@@ -142,6 +144,9 @@ table! {
         "Messages that are on this member's partitions of a topic and not done: the sum over the members is the group's."
     CONSUMER_OLDEST Consumer Gauge "outbox_consumer_oldest_seconds" Seconds ["outbox" "group" "topic"]
         "Age of the oldest message of a topic that this member has received and not done."
+
+    DEAD_LETTERS_OPEN Brokers Gauge "outbox_dead_letters_open" Events ["group" "topic"]
+        "Dead letters that are on the group's dead-letter topic and were neither replayed nor discarded, when they were last counted."
 
     DATABASE_UP Loop Gauge "outbox_database_up" Truth ["outbox" "group"]
         "Whether the database answered when it was last asked."
@@ -231,6 +236,7 @@ mod tests {
                 MetricSource::Tables => "by relays and exporters",
                 MetricSource::Relay => "by each relay",
                 MetricSource::Consumer => "by each consumer",
+                MetricSource::Brokers => "by exporters that know brokers",
                 MetricSource::Loop => "by each relay and consumer",
             };
             let _ = writeln!(text, "| **{reported_by}** | | | | |");

@@ -122,14 +122,10 @@ impl ConsumerGroups {
         brokers: &Brokers,
     ) -> Result<Vec<GroupLag>, KafkaError> {
         let any = client(properties, brokers, "outbox")?;
-        let partitions = partitions(&any, brokers)?;
-        // Without the right to see groups, their names come from the topics alone.
-        let known = any.fetch_group_list(None, ANSWER_WITHIN).ok();
-        let known = known.as_ref().map(|list| list.groups()).unwrap_or_default();
-        let members: BTreeMap<&str, u32> =
-            known.iter().map(|group| (group.name(), group.members().len() as u32)).collect();
+        let cluster = Cluster::ask(&any, brokers)?;
+        let Cluster { partitions, members } = &cluster;
         let mut lags = Vec::new();
-        for (group, mut topics) in groups(&partitions, &members) {
+        for (group, mut topics) in cluster.groups() {
             topics.retain(|topic, _| {
                 topic.starts_with(&self.prefix)
                     && self.topic.as_ref().is_none_or(|only| only == topic)
@@ -139,13 +135,13 @@ impl ConsumerGroups {
             }
             let client = client(properties, brokers, &group)?;
             for (topic, retry_topics) in topics {
-                let own = behind(&client, &topic, &partitions)?;
+                let own = behind(&client, &topic, partitions)?;
                 let mut in_retry_topics = 0;
                 for retry in retry_topics {
-                    in_retry_topics += behind_in_all(&behind(&client, &retry, &partitions)?);
+                    in_retry_topics += behind_in_all(&behind(&client, &retry, partitions)?);
                 }
                 lags.push(GroupLag {
-                    members: members.get(&*group).copied(),
+                    members: members.get(&group).copied(),
                     lag: behind_in_all(&own),
                     oldest: oldest(&client, &topic, &own)?,
                     in_retry_topics,
@@ -158,7 +154,46 @@ impl ConsumerGroups {
     }
 }
 
-fn client(
+/// What the brokers say of topics and groups.
+pub(super) struct Cluster {
+    /// All topics, with their numbers of partitions.
+    partitions: BTreeMap<String, i32>,
+    /// The groups, with their numbers of members. Empty without the right to see them: their names
+    /// then come from the topics alone.
+    members: BTreeMap<String, u32>,
+}
+
+impl Cluster {
+    pub(super) fn ask(
+        client: &BaseConsumer<Brokers>,
+        brokers: &Brokers,
+    ) -> Result<Self, KafkaError> {
+        let partitions = partitions(client, brokers)?;
+        let known = client.fetch_group_list(None, ANSWER_WITHIN).ok();
+        let known = known.as_ref().map(|list| list.groups()).unwrap_or_default();
+        let members =
+            known.iter().map(|of| (of.name().to_owned(), of.members().len() as u32)).collect();
+        Ok(Self { partitions, members })
+    }
+
+    /// The groups that have a dead-letter topic, and their topics.
+    pub(super) fn groups(&self) -> Groups {
+        groups(&self.partitions, &self.members)
+    }
+
+    /// First offset and end of each partition of a topic.
+    pub(super) fn bounds(
+        &self,
+        client: &BaseConsumer<Brokers>,
+        topic: &str,
+    ) -> Result<BTreeMap<i32, (i64, i64)>, KafkaError> {
+        let (first, ends) = bounds(client, topic, &self.partitions)?;
+        let first = |partition| first.get(partition).copied().unwrap_or_default();
+        Ok(ends.iter().map(|(partition, end)| (*partition, (first(partition), *end))).collect())
+    }
+}
+
+pub(super) fn client(
     properties: &Properties,
     brokers: &Brokers,
     group: &str,
@@ -188,10 +223,10 @@ fn partitions(
 }
 
 /// The topics of each group, and the retry topics of each.
-type Groups = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+pub(super) type Groups = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 /// Finds them by their dead-letter topics. `members`: the groups that the cluster has.
-fn groups(topics: &BTreeMap<String, i32>, members: &BTreeMap<&str, u32>) -> Groups {
+fn groups(topics: &BTreeMap<String, i32>, members: &BTreeMap<String, u32>) -> Groups {
     let mut groups = Groups::new();
     for stem in topics.keys().filter_map(|name| name.strip_suffix(".dlt")) {
         let Some((topic, group)) = split(stem, topics, members) else { continue };
@@ -209,12 +244,12 @@ fn groups(topics: &BTreeMap<String, i32>, members: &BTreeMap<&str, u32>) -> Grou
 fn split<'s>(
     stem: &'s str,
     topics: &BTreeMap<String, i32>,
-    members: &BTreeMap<&str, u32>,
+    members: &BTreeMap<String, u32>,
 ) -> Option<(&'s str, &'s str)> {
     let dots = stem.match_indices('.');
     let parts = dots.map(|(at, _)| (&stem[..at], &stem[at + 1..]));
     let of_topics = parts.filter(|(topic, group)| topics.contains_key(*topic) && !group.is_empty());
-    of_topics.max_by_key(|(topic, group)| (members.contains_key(group), topic.len()))
+    of_topics.max_by_key(|(topic, group)| (members.contains_key(*group), topic.len()))
 }
 
 /// By partition with messages behind the group's offset: that offset, and their number.
@@ -229,17 +264,9 @@ fn behind(
     topic: &str,
     topics: &BTreeMap<String, i32>,
 ) -> Result<Behind, KafkaError> {
-    let count = topics.get(topic).copied().unwrap_or_default();
-    let at = |offset| {
-        let mut list = TopicPartitionList::new();
-        for partition in 0..count {
-            list.add_partition_offset(topic, partition, offset)?;
-        }
-        Ok::<_, KafkaError>(list)
-    };
-    let first = offsets(&client.offsets_for_times(at(Offset::Beginning)?, ANSWER_WITHIN)?);
-    let ends = offsets(&client.offsets_for_times(at(Offset::End)?, ANSWER_WITHIN)?);
-    let committed = offsets(&client.committed_offsets(at(Offset::Invalid)?, ANSWER_WITHIN)?);
+    let (first, ends) = bounds(client, topic, topics)?;
+    let asked = at(topic, topics, Offset::Invalid)?;
+    let committed = offsets(&client.committed_offsets(asked, ANSWER_WITHIN)?);
     let behind = ends.iter().map(|(partition, end)| {
         let first = first.get(partition).copied().unwrap_or_default();
         // A group without an offset begins with the first message.
@@ -249,7 +276,33 @@ fn behind(
     Ok(behind.filter(|(_, (_, count))| *count > 0).collect())
 }
 
-fn offsets(list: &TopicPartitionList) -> BTreeMap<i32, i64> {
+/// By partition.
+type Offsets = BTreeMap<i32, i64>;
+
+/// The first offsets of a topic, and its ends.
+fn bounds(
+    client: &BaseConsumer<Brokers>,
+    topic: &str,
+    topics: &BTreeMap<String, i32>,
+) -> Result<(Offsets, Offsets), KafkaError> {
+    let ask = |offset| client.offsets_for_times(at(topic, topics, offset)?, ANSWER_WITHIN);
+    Ok((offsets(&ask(Offset::Beginning)?), offsets(&ask(Offset::End)?)))
+}
+
+/// Each partition of a topic, with this offset.
+fn at(
+    topic: &str,
+    topics: &BTreeMap<String, i32>,
+    offset: Offset,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for partition in 0..topics.get(topic).copied().unwrap_or_default() {
+        list.add_partition_offset(topic, partition, offset)?;
+    }
+    Ok(list)
+}
+
+fn offsets(list: &TopicPartitionList) -> Offsets {
     let elements = list.elements();
     let known = elements.iter().filter_map(|of| match of.offset() {
         Offset::Offset(offset) if of.error().is_ok() => Some((of.partition(), offset)),
@@ -313,7 +366,7 @@ mod tests {
         ];
         let topics = topics.map(|name| (name.to_owned(), 1)).into();
         let found = |members: &[&'static str]| {
-            let members = members.iter().map(|group| (*group, 1)).collect();
+            let members = members.iter().map(|group| ((*group).to_owned(), 1)).collect();
             let groups = groups(&topics, &members);
             let flat = groups.into_iter().flat_map(|(group, topics)| {
                 topics

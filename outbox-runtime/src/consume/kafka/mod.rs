@@ -26,7 +26,8 @@ use std::future::Future;
 pub use builder::ConsumerBuilder;
 pub use dead_letters::{
     BulkOptions, DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStream, DeadLetters,
-    DeadLettersBuilder, NotADeadLetterId, Progress, Resolved, Selection,
+    DeadLettersBuilder, NotADeadLetterId, OpenDeadLetters, OpenOfGroup, Progress, Resolved,
+    Selection,
 };
 pub use described::{ClusterDescription, TopicDescription};
 pub use group_topics::{GroupTopics, GroupTopicsBuilder, PlannedTopic, TopicFault, TopicPlan};

@@ -3,6 +3,7 @@
 mod bulk;
 mod filter;
 mod letter;
+mod open;
 mod progress;
 mod read;
 mod selection;
@@ -15,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub use bulk::{BulkOptions, Resolved};
 pub use filter::DeadLetterFilter;
 pub use letter::{DeadLetter, DeadLetterId, NotADeadLetterId};
+pub use open::{OpenDeadLetters, OpenOfGroup};
 pub use progress::Progress;
 pub use selection::Selection;
 pub use stream::DeadLetterStream;
