@@ -28,7 +28,10 @@ impl Drop for Screen {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing any more.
         let _ = self.0.show_cursor();
-        let _ = ratatui::try_restore();
+        // A panic has done it, before its message. Twice, the message would be written over.
+        if !std::thread::panicking() {
+            let _ = ratatui::try_restore();
+        }
     }
 }
 
@@ -56,6 +59,7 @@ mod tests {
         let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
         command.args(["--nocapture", "a_panic_leaves_the_terminal_as_it_was_and_is_told_there"]);
         command.env(PANICS, "1");
+        command.env("RUST_BACKTRACE", "0");
         let mut program = pty.slave.spawn_command(command).unwrap();
         let mut reader = pty.master.try_clone_reader().unwrap();
         let read = std::thread::spawn(move || {
