@@ -1,5 +1,5 @@
 //! A figure: what contenders did, side by side. It is kept as JSON with all samples, and shown as a
-//! table and as bars.
+//! table and as a picture.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::measure::Samples;
+use super::picture;
 use crate::Error;
 use crate::paths::{create_dir_all, workspace_root};
 
@@ -21,8 +22,14 @@ pub(super) struct Figure {
     pub(super) about: String,
     /// What it was measured on: machine, versions, settings.
     pub(super) setting: String,
-    /// In the order in which they are shown. The first is drawn as bars.
+    /// In the order in which they are shown.
     pub(super) columns: Vec<String>,
+    /// Those of the picture, which have one unit. The first one, if there are none.
+    #[serde(default)]
+    drawn: Vec<String>,
+    /// The unit of what is drawn, if the columns do not name it.
+    #[serde(default)]
+    pub(super) unit: Option<String>,
     pub(super) rows: Vec<Row>,
     pub(super) verdicts: Vec<Verdict>,
 }
@@ -62,6 +69,8 @@ impl Figure {
             about: about.to_owned(),
             setting: setting.to_owned(),
             columns: columns.iter().map(|&column| column.to_owned()).collect(),
+            drawn: Vec::new(),
+            unit: None,
             rows: Vec::new(),
             verdicts: Vec::new(),
         }
@@ -115,44 +124,15 @@ impl Figure {
         page
     }
 
-    /// Bars of the first column's medians, with lines from the least to the most.
-    fn svg(&self) -> String {
-        const LEFT: f64 = 260.0;
-        const WIDTH: f64 = 420.0;
-        let drawn = |row: &Row| row.samples(&self.columns[0]);
-        let greatest = self.rows.iter().map(|row| drawn(row).spread().1);
-        let most = greatest.fold(f64::MIN_POSITIVE, f64::max);
-        let height = 50 + 28 * self.rows.len();
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 {height}\" font-family=\"sans-serif\" \
-             font-size=\"13\">\n<rect width=\"800\" height=\"{height}\" fill=\"white\"/>\n\
-             <text x=\"10\" y=\"22\" font-weight=\"bold\">{}: {}</text>\n",
-            self.title, self.columns[0]
-        );
-        for (n, row) in self.rows.iter().enumerate() {
-            let (median, (least, greatest)) = (drawn(row).median(), drawn(row).spread());
-            if median.is_nan() {
-                continue;
-            }
-            let (top, x) = (40 + 28 * n, |value: f64| LEFT + WIDTH * value / most);
-            let _ = writeln!(
-                svg,
-                "<text x=\"{:.0}\" y=\"{}\" text-anchor=\"end\">{}</text>\
-                 <rect x=\"{LEFT}\" y=\"{top}\" width=\"{:.1}\" height=\"18\" fill=\"#4a7ab5\"/>\
-                 <path d=\"M{:.1} {}H{:.1}\" stroke=\"#222\"/><text x=\"{:.0}\" y=\"{}\">{}</text>",
-                LEFT - 8.0,
-                top + 14,
-                row.name,
-                x(median) - LEFT,
-                x(least),
-                top + 9,
-                x(greatest),
-                x(greatest) + 8.0,
-                top + 14,
-                number(median)
-            );
-        }
-        svg + "</svg>\n"
+    /// The columns of the picture, and their unit.
+    pub(super) fn draws(&mut self, columns: &[&str], unit: &str) {
+        self.drawn = columns.iter().map(|&column| column.to_owned()).collect();
+        self.unit = Some(unit.to_owned());
+    }
+
+    /// The columns of the picture: the first one, unless it is said.
+    pub(super) fn drawn(&self) -> &[String] {
+        if self.drawn.is_empty() { &self.columns[..1] } else { &self.drawn }
     }
 
     /// Writes its files, and the pages that are made of all figures.
@@ -162,12 +142,8 @@ impl Figure {
         let json =
             serde_json::to_string_pretty(self).map_err(|error| Error::new(error.to_string()))?;
         write(dir.join(format!("{}.json", self.name)), &(json + "\n"))?;
-        write(dir.join(format!("{}.svg", self.name)), &self.svg())?;
         print!("{}", self.markdown());
-        let figures = all()?;
-        write(workspace_root().join("benches/results/relay.md"), &page(&figures))?;
-        let readme = read(workspace_root().join("README.md"))?;
-        write(workspace_root().join("README.md"), &with_verdicts(&readme, &figures)?)
+        show()
     }
 }
 
@@ -228,6 +204,26 @@ fn all() -> Result<Vec<Figure>, Error> {
         .collect()
 }
 
+/// Writes the pictures and the pages that are made of the figures' samples.
+pub(super) fn show() -> Result<(), Error> {
+    for (path, text) in made(&all()?)? {
+        write(path, &text)?;
+    }
+    Ok(())
+}
+
+/// What is made of the figures, and where it is.
+fn made(figures: &[Figure]) -> Result<Vec<(PathBuf, String)>, Error> {
+    let picture =
+        |figure: &Figure| (results().join(format!("{}.svg", figure.name)), picture::svg(figure));
+    let mut made: Vec<_> = figures.iter().map(picture).collect();
+    made.push((workspace_root().join("benches/results/relay.md"), page(figures)));
+    let readme = workspace_root().join("README.md");
+    let text = with_verdicts(&read(readme.clone())?, figures)?;
+    made.push((readme, text));
+    Ok(made)
+}
+
 fn page(figures: &[Figure]) -> String {
     let figures: String = figures.iter().map(Figure::markdown).collect();
     format!(
@@ -237,6 +233,9 @@ fn page(figures: &[Figure]) -> String {
     )
 }
 
+/// The figures whose pictures are in the README.
+const IN_README: [&str; 2] = ["drain", "latency"];
+
 const BEGIN: &str = "<!-- written by `cargo xtask bench relay` -->\n";
 const END: &str = "<!-- end -->\n";
 
@@ -245,7 +244,11 @@ fn with_verdicts(readme: &str, figures: &[Figure]) -> Result<String, Error> {
     let missing = || Error::new("README.md has no place for the figures");
     let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
     let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    let mut table = "| measured side by side | median (least to most) |\n|---|---|\n".to_owned();
+    let drawn = figures.iter().filter(|figure| IN_README.contains(&&*figure.name));
+    let mut table: String = drawn
+        .map(|figure| format!("![{}](benches/results/relay/{}.svg)\n\n", figure.title, figure.name))
+        .collect();
+    table += "| measured side by side | median (least to most) |\n|---|---|\n";
     for verdict in figures.iter().flat_map(|figure| &figure.verdicts) {
         let _ = writeln!(table, "| {} | {} |", verdict.what, verdict.shown());
     }
@@ -263,7 +266,7 @@ fn shown(samples: &Samples) -> String {
     }
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => {
             let mut digits = format!("{value:.0}");
@@ -303,13 +306,10 @@ mod tests {
 
     #[test]
     fn the_pages_show_what_was_measured() {
-        let figures = all().unwrap();
-        let readme = read(workspace_root().join("README.md")).unwrap();
-        assert_eq!(readme, with_verdicts(&readme, &figures).unwrap());
-        assert_eq!(
-            read(workspace_root().join("benches/results/relay.md")).unwrap(),
-            page(&figures)
-        );
+        for (path, text) in made(&all().unwrap()).unwrap() {
+            let place = path.display().to_string();
+            assert!(read(path).unwrap() == text, "{place}: run `cargo xtask bench show`");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod crates;
 mod figure;
 mod macros;
 mod measure;
+mod picture;
 mod relay;
 
 use std::env;
@@ -25,6 +26,8 @@ pub(super) enum Bench {
         #[arg(value_name = "FIGURE", value_enum)]
         figures: Vec<relay::Measured>,
     },
+    /// Make the pictures and pages anew of the samples that `relay` has kept
+    Show,
 }
 
 impl Bench {
@@ -32,6 +35,7 @@ impl Bench {
         match self {
             Self::Macros => macros::run(),
             Self::Relay { figures } => relay::run(&figures),
+            Self::Show => figure::show(),
         }
         .map(|()| ExitCode::SUCCESS)
     }

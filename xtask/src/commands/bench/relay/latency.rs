@@ -35,6 +35,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         &Bench::setting(),
         &[P50, P99, P999, RATE, LOST, READ],
     );
+    figure.draws(&[P50, P99, P999], "ms");
     bench.run::<()>(&Part::Fill { events: 0 })?;
     for (rate, called) in RATES {
         for round in 0..ROUNDS {
@@ -125,6 +126,7 @@ pub(super) fn measure_disturbed(bench: &Bench) -> Result<Vec<Figure>, Error> {
         &Bench::setting(),
         &[P99, P50, P999, RATE, LOST, WRITE],
     );
+    figure.draws(&[P50, P99, P999], "ms");
     for _ in 0..DISTURBED_ROUNDS {
         let mut undisturbed = None;
         for (disturbance, name) in DISTURBANCES {
