@@ -223,13 +223,13 @@ pub struct Drained {
     pub tenths: Option<Tenths>,
 }
 
-/// How fast the ends of a backlog were published, in events a second.
+/// How fast parts of a backlog were published, in events a second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tenths {
-    /// The first tenth, from its first report.
-    pub first: f64,
-    /// The last tenth, to the last report.
-    pub last: f64,
+    /// The second tenth.
+    pub second: f64,
+    /// The ninth tenth.
+    pub ninth: f64,
 }
 
 /// A backlog that several relays published.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::raw::{Delivered, Event, Producer, producer, send, wait};
+use crate::tenths::Times;
 use crate::{Failure, outbox, peak_mib};
 
 const ROWS: i64 = 20_000;
@@ -99,13 +100,17 @@ pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
         }
     });
     let mut saving = pool.acquire().await?.detach();
+    let times = Times::of(events);
     let (mut sent, mut unsaved) = (0, None::<(u64, i64)>);
+    let mut noted = 0;
     let watched = Arc::clone(&delivered);
     while let Some(batch) = read_batches.recv().await {
         publish(&producer, &delivered, &batch).await?;
         // The batch before is delivered by now, or soon.
         if let Some((count, seq)) = unsaved {
             wait(&watched, count).await?;
+            times.note(count - noted);
+            noted = count;
             save(&mut saving, seq).await?;
         }
         sent += batch.len() as u64;
@@ -120,5 +125,5 @@ pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
     if sent != events {
         return Err(format!("{sent} events of {events} were published").into());
     }
-    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: None })
+    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: times.tenths() })
 }

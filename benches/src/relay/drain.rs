@@ -1,15 +1,15 @@
 //! A backlog, and the relay that publishes it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::{Outbox, OutboxTx, Relay};
-use outbox_bench_report::{Drained, Tenths};
+use outbox_bench_report::Drained;
 use sqlx::{Executor, Postgres};
 
+use crate::tenths::Times;
 use crate::{Failure, OrderCreated, brokers, outbox, peak_mib};
 
 const IN_ONE_TRANSACTION: u64 = 10_000;
@@ -81,8 +81,7 @@ pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
 
 pub(crate) async fn drain_from(outbox: Outbox<Postgres>, events: u64) -> Result<Drained, Failure> {
     rewind(&outbox).await?;
-    let times =
-        Arc::new(Times { tenth: events / 10, delivered: AtomicU64::new(0), at: Mutex::default() });
+    let times = Arc::new(Times::of(events));
     let publisher = Timed { kafka: KafkaPublisher::new(brokers()?)?, times: Arc::clone(&times) };
     let relay = Relay::new(outbox, publisher);
     let begin = Instant::now();
@@ -91,46 +90,7 @@ pub(crate) async fn drain_from(outbox: Outbox<Postgres>, events: u64) -> Result<
     if published != events {
         return Err(format!("{published} events of {events} were published").into());
     }
-    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: Some(times.tenths()?) })
-}
-
-/// When each tenth of the events was delivered.
-struct Times {
-    tenth: u64,
-    delivered: AtomicU64,
-    at: Mutex<Vec<Reported>>,
-}
-
-/// How many events had been delivered at a time.
-struct Reported {
-    events: u64,
-    at: Instant,
-}
-
-impl Times {
-    fn note(&self, delivered: usize) {
-        let before = self.delivered.fetch_add(delivered as u64, Ordering::Relaxed);
-        let now = before + delivered as u64;
-        if before == 0 || before / self.tenth.max(1) != now / self.tenth.max(1) {
-            let reported = Reported { events: now, at: Instant::now() };
-            self.at.lock().unwrap_or_else(PoisonError::into_inner).push(reported);
-        }
-    }
-
-    /// From the first report to the end of the first tenth, and from the end of the ninth to the
-    /// last report.
-    fn tenths(&self) -> Result<Tenths, Failure> {
-        let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        let rate = |from: &Reported, to: &Reported| {
-            (to.events - from.events) as f64 / (to.at - from.at).as_secs_f64()
-        };
-        match at.as_slice() {
-            [first, tenth, .., ninth, last] => {
-                Ok(Tenths { first: rate(first, tenth), last: rate(ninth, last) })
-            }
-            _ => Err("too few events for tenths".into()),
-        }
-    }
+    Ok(Drained { seconds, peak_mib: peak_mib(), tenths: times.tenths() })
 }
 
 struct Timed {
@@ -141,7 +101,7 @@ struct Timed {
 impl Publisher for Timed {
     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
         let reports = self.kafka.publish(batch).await;
-        self.times.note(reports.len());
+        self.times.note(reports.len() as u64);
         reports
     }
 }

@@ -9,6 +9,7 @@ mod fleet;
 mod latency;
 mod letters;
 mod raw;
+mod tenths;
 mod topic;
 mod traces;
 mod writers;
