@@ -128,18 +128,21 @@ impl<DB: OutboxDatabase> EventHandler<DB> for Calls {
 async fn a_handler_that_calls_another_service_is_found_to_call_it_twice<DB: OutboxDatabase>(
     outbox: Outbox<DB>,
 ) {
+    // Enough that one is killed behind its call: where an attempt can be killed depends on how fast
+    // the database answers.
+    let all = 8 * 6;
     for by_id in [false, true] {
         let called = Arc::<Mutex<Called>>::default();
         let calls = Calls { by_id, called: Arc::clone(&called) };
         let handlers = HandlerTest::new(outbox.clone(), calls).unwrap();
-        let handled = handlers.disturbed(messages(3, 3), Seed::from(11)).check(async |handled| {
+        let handled = handlers.disturbed(messages(8, 6), Seed::from(11)).check(async |handled| {
             // It may have been called for one that is not handled yet.
             let times = called.lock().unwrap().times;
-            assert!((handled.events.len()..=9).contains(&times), "{times} calls");
+            assert!((handled.events.len()..=all).contains(&times), "{times} calls");
         });
         let handled = handled.await;
         if by_id {
-            assert_eq!(handled.unwrap().events.len(), 9);
+            assert_eq!(handled.unwrap().events.len(), all);
         } else {
             says(handled, &["the check failed", "have it recognise the event by `context.id`"]);
         }

@@ -13,6 +13,7 @@ use super::{Out, PAYLOAD_BYTES, TailedItem, TailedMessage, Unwanted, Wanted};
 use crate::consume::kafka::config;
 use crate::consume::kafka::records::without_payload;
 use crate::kafka::{Brokers, Properties, TopicPrefix};
+use crate::observe::target;
 use crate::record::CE_ID;
 
 /// Time-out of one request.
@@ -131,7 +132,7 @@ impl Reader {
         {
             return Err(error);
         }
-        tracing::debug!(target: crate::observe::target::KAFKA, %error, "a topic cannot be followed now: it is tried again");
+        tracing::debug!(target: target::KAFKA, %error, "a topic cannot be followed now: it is tried again");
         Ok(())
     }
 
