@@ -229,6 +229,11 @@ impl Lane {
         Self(((hash ^ (hash >> 32)) % LANES as u64) as i16)
     }
 
+    /// The lane of all events with this key.
+    pub(crate) fn of_key(key: &[u8]) -> Self {
+        Self::of(Some(key), Uuid::nil())
+    }
+
     /// The lane of this number: 0 to 15. `None`: there is no such lane.
     #[must_use]
     pub fn new(number: i16) -> Option<Self> {

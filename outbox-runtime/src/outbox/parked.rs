@@ -105,7 +105,7 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// # Errors
     /// If the database refuses, or its tables are missing.
     pub async fn release_parked_on(&self, topic: &str, key: &[u8]) -> Result<u64, OutboxError> {
-        let lane = Lane::of(Some(key), Uuid::nil());
+        let lane = Lane::of_key(key);
         self.release(Release::OnTopic(lane, KeyDigest::of(topic, key))).await
     }
 

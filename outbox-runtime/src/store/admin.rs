@@ -121,7 +121,7 @@ impl Replay {
 
     /// The lane of all events that it means. `None`: they may be in any.
     pub(crate) fn lane(&self) -> Option<i16> {
-        self.key.as_ref().map(|key| Lane::of(Some(key), Uuid::nil()).number())
+        self.key.as_deref().map(|key| Lane::of_key(key).number())
     }
 
     /// Only these, even if they were [discarded](crate::Outbox::discard_parked).

@@ -61,7 +61,7 @@ pub struct TailFilter {
 
 impl TailFilter {
     pub(crate) fn lane(&self) -> Option<i16> {
-        self.key.as_ref().map(|key| Lane::of(Some(key), Uuid::nil()).number())
+        self.key.as_deref().map(|key| Lane::of_key(key).number())
     }
 
     /// Largest payload to read, in bytes. Negative: none.

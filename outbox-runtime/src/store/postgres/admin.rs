@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgPool, Postgres, SqlStr};
+use sqlx::{FromRow as _, PgPool, Postgres, Row as _, SqlStr};
 
 use super::fragments::fill;
 use super::{connection, reclaim, unnamed};
@@ -88,16 +90,8 @@ impl Admin for Postgres {
     async fn replay(pool: &PgPool, names: &Names, which: &Replay) -> Result<u64, StoreError> {
         let mut tx = Begun::on(pool, Some(begin_of_replay())).await?;
         let statement = format!("with once as ({ONCE}), {COPY}");
-        let replayed = unnamed::query_scalar(fill(names, &statement))
-            .bind(which.ids.as_deref())
-            .bind(which.topic.as_deref())
-            .bind(which.from.map(OffsetDateTime::from))
-            .bind(which.until.map(OffsetDateTime::from))
-            .bind(which.key.as_deref())
-            .bind(which.lane())
-            .bind(which.name.as_deref())
-            .bind(which.after);
-        let replayed: i64 = replayed.fetch_one(&mut *tx).await?;
+        let replayed = meaning(fill(names, &statement), which).fetch_one(&mut *tx).await?;
+        let replayed: i64 = replayed.try_get(0)?;
         tx.commit().await?;
         Ok(replayed.unsigned_abs())
     }
@@ -109,21 +103,14 @@ impl Admin for Postgres {
         limit: u32,
     ) -> Result<Vec<(Lane, i64)>, StoreError> {
         let mut tx = Begun::on(pool, Some(begin_of_replay())).await?;
-        let rows: Vec<(i16, i64)> =
-            unnamed::query_as(fill(names, &TO_REPLAY.replace("{once}", ONCE)))
-                .bind(which.ids.as_deref())
-                .bind(which.topic.as_deref())
-                .bind(which.from.map(OffsetDateTime::from))
-                .bind(which.until.map(OffsetDateTime::from))
-                .bind(which.key.as_deref())
-                .bind(which.lane())
-                .bind(which.name.as_deref())
-                .bind(which.after)
-                .bind(i64::from(limit))
-                .fetch_all(&mut *tx)
-                .await?;
+        let statement = fill(names, &TO_REPLAY.replace("{once}", ONCE));
+        let rows = meaning(statement, which).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
         tx.rollback().await?;
-        Ok(rows.into_iter().map(|(lane, seq)| (Lane::from_number(lane), seq)).collect())
+        let place = |row| {
+            let (lane, seq) = <(i16, i64)>::from_row(row)?;
+            Ok((Lane::from_number(lane), seq))
+        };
+        rows.iter().map(place).collect()
     }
 
     async fn replay_rows(
@@ -145,6 +132,19 @@ impl Admin for Postgres {
         tx.commit().await?;
         Ok(replayed.unsigned_abs())
     }
+}
+
+/// A statement whose first parameters are those of [`ONCE`].
+fn meaning<'q>(statement: SqlStr, which: &'q Replay) -> Query<'q, Postgres, PgArguments> {
+    unnamed::query(statement)
+        .bind(which.ids.as_deref())
+        .bind(which.topic.as_deref())
+        .bind(which.from.map(OffsetDateTime::from))
+        .bind(which.until.map(OffsetDateTime::from))
+        .bind(which.key.as_deref())
+        .bind(which.lane())
+        .bind(which.name.as_deref())
+        .bind(which.after)
 }
 
 /// Reading or copying all retained events takes longer than other statements.
