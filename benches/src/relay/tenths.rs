@@ -24,7 +24,7 @@ impl Times {
         Self { tenth: (events / 10).max(1), noted: Mutex::default() }
     }
 
-    /// So many more events have been delivered.
+    /// Counts events that have just been delivered.
     pub(crate) fn note(&self, delivered: u64) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let before = noted.delivered;

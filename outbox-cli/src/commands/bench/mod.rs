@@ -136,7 +136,7 @@ impl Args {
         let topic = if self.without_kafka { "" } else { ", and a topic of that name in Kafka" };
         let what = format!(
             "this writes {} events of {} bytes into the database ({database}), in tables of its own called `{name}…`{topic}. They \
-             are removed at the end. Whoever else uses these servers has less of them meanwhile",
+             are removed at the end. Meanwhile it slows down others who use these servers",
             self.events, self.size
         );
         if !io::stdin().is_terminal() {

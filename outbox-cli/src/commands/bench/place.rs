@@ -8,7 +8,7 @@ pub(super) trait Place: OutboxDatabase {
     /// The name of the database's kind.
     const DATABASE: &'static str;
 
-    /// The tables of an outbox, which are nobody else's.
+    /// The tables of an outbox that only the benchmark uses.
     fn create(
         pool: &Pool<Self>,
         name: &str,

@@ -45,7 +45,7 @@ pub struct Args {
     /// First what is there already since a time, or how long ago, such as 5m
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     since: Option<SystemTime>,
-    /// Ends after so many events
+    /// Ends after this number of events
     #[arg(short = 'n', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// How payloads are shown
