@@ -29,6 +29,7 @@
 mod certificates;
 pub mod commands;
 mod debian;
+mod disk;
 mod error;
 mod fetch;
 mod java;

@@ -22,7 +22,7 @@ use crate::paths::{self, ScratchDir};
 use crate::process::Watchdog;
 use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, fetch_all};
 use crate::tools::Tool;
-use crate::{Error, openssl};
+use crate::{Error, disk, openssl};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
@@ -32,11 +32,11 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();
 
-    let servers = Servers::start(scratch.path());
-    let outcome = match (&servers, interrupt.received()) {
-        (_, Some(signal)) => Ok(Outcome { code: 128 + signal, summary: None }),
+    let mut servers = Servers::start(scratch.path());
+    let outcome = match (&mut servers, interrupt.received()) {
+        (_, Some(signal)) => Ok(Outcome { code: 128 + signal, ..Outcome::default() }),
         (Ok(servers), None) => cargo_test(arguments, servers, &interrupt),
-        (Err(_), None) => Ok(Outcome { code: 1, summary: None }),
+        (Err(_), None) => Ok(Outcome { code: 1, ..Outcome::default() }),
     };
     // In any case, and before the summary.
     let started = servers.map(|servers| servers.stop());
@@ -48,9 +48,12 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         scratch.leave();
     }
     started?;
-    let Outcome { code, summary } = outcome?;
+    let Outcome { code, summary, broken } = outcome?;
     if let Some(summary) = summary {
         print!("{}", summary.failures());
+        if let Some(broken) = broken {
+            println!("the tests were stopped, and the last failures have this cause: {broken}");
+        }
         println!("{summary}, in {} s", begin.elapsed().as_secs());
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
@@ -60,9 +63,12 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
 const MAIN: PgVersion = PgVersion::V15;
 const ALTERNATIVE: PgVersion = PgVersion::V18;
 
+#[derive(Default)]
 struct Outcome {
     code: i32,
     summary: Option<Summary>,
+    /// Why the tests could not go on.
+    broken: Option<Error>,
 }
 
 /// The servers of one run: the environment that names them, and those which were started for it.
@@ -117,6 +123,15 @@ impl Servers {
             postgres: main.into_iter().chain(alternative).collect(),
             kafka,
         })
+    }
+
+    /// # Errors
+    ///
+    /// One has ended by itself, or the disk is full: no test that fails from now on says anything.
+    fn can_go_on(&mut self) -> Result<(), Error> {
+        self.postgres.iter_mut().try_for_each(Postgres::still_runs)?;
+        self.kafka.as_mut().map_or(Ok(()), Kafka::still_runs)?;
+        disk::has_room_to_go_on(&paths::workspace_root())
     }
 
     /// How many there were.
@@ -177,7 +192,7 @@ fn build_examples(cargo: &str) -> Result<(), Error> {
 
 fn cargo_test(
     arguments: &[String],
-    servers: &Servers,
+    servers: &mut Servers,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -201,16 +216,17 @@ fn cargo_test(
     let watchdog = Watchdog::guard(&format!("-{}", child.id()), "KILL")?;
     let summary = child.stdout.take().map(pass_on_and_sum);
 
-    let status = wait(&mut child, interrupt);
+    let end = wait(&mut child, interrupt, || servers.can_go_on());
     // Ends what a test left running in the group, which may hold an end of the pipe.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
     watchdog.dismiss();
-    let status = status.map_err(|error| Error::io("wait for cargo", error))?;
+    let (status, broken) = end.map_err(|error| Error::io("wait for cargo", error))?;
     let summary =
         summary.and_then(|sum| sum.recv_timeout(Duration::from_secs(10)).ok()).unwrap_or_default();
 
     let code = match (interrupt.received(), status.code()) {
         (Some(signal), _) => 128 + signal,
+        (None, _) if broken.is_some() => 1,
         (None, Some(0)) if !summary.ran_any() => {
             eprintln!(
                 "error: no test was executed, which proves nothing: check the filter in `{}`",
@@ -221,7 +237,7 @@ fn cargo_test(
         (None, Some(code)) => code,
         (None, None) => 128 + status.signal().unwrap_or(0),
     };
-    Ok(Outcome { code, summary: Some(summary) })
+    Ok(Outcome { code, summary: Some(summary), broken })
 }
 
 /// How many tests of a program run at the same time.
@@ -234,14 +250,21 @@ fn threads() -> String {
     (2 * cores).min(16).to_string()
 }
 
-/// Waits for cargo, and passes on the signal that this process gets.
-fn wait(child: &mut Child, interrupt: &Interrupt) -> io::Result<ExitStatus> {
+/// Waits for cargo, and ends it when this process gets a signal, which is passed on, or when the
+/// tests can't go on: for the reason returned.
+fn wait(
+    child: &mut Child,
+    interrupt: &Interrupt,
+    mut can_go_on: impl FnMut() -> Result<(), Error>,
+) -> io::Result<(ExitStatus, Option<Error>)> {
     let group = Pid::from_child(child);
-    while interrupt.received().is_none() {
+    let mut broken = None;
+    while interrupt.received().is_none() && broken.is_none() {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok((status, None));
         }
         thread::sleep(Duration::from_millis(50));
+        broken = can_go_on().err();
     }
     eprintln!("stopping the tests and the servers");
     let _ = kill_process_group(group, Signal::INT);
@@ -249,7 +272,7 @@ fn wait(child: &mut Child, interrupt: &Interrupt) -> io::Result<ExitStatus> {
     if ended.is_none() {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    ended.unwrap_or_else(|| child.wait())
+    ended.unwrap_or_else(|| child.wait()).map(|status| (status, broken))
 }
 
 /// Copies cargo's output to ours as it comes; the sum follows at its end.

@@ -8,7 +8,7 @@ mod postgres;
 mod session;
 mod unprivileged;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -18,17 +18,18 @@ pub use pgbouncer::PgBouncer;
 pub use postgres::{PgOptions, PgVersion, Postgres};
 pub(crate) use unprivileged::User;
 
-use crate::Error;
 use crate::net::wait_for;
+use crate::paths::{create_dir_all, servers_dir};
 use crate::process::Daemon;
 use crate::tools::{Tool, is_installed};
+use crate::{Error, disk};
 
 /// Fetches what a command needs, before it begins: Postgres in these versions, Kafka, and these
 /// programs.
 ///
 /// # Errors
 ///
-/// All that is missing is in one message.
+/// All that is missing is in one message, room on the disk included.
 pub(crate) fn fetch_all(versions: &[PgVersion], tools: &[Tool]) -> Result<(), Error> {
     const NOT_FETCHED: [(&str, &str); 4] =
         [("cc", "build-essential"), ("make", "build-essential"), ("tar", "tar"), ("sh", "dash")];
@@ -45,6 +46,8 @@ pub(crate) fn fetch_all(versions: &[PgVersion], tools: &[Tool]) -> Result<(), Er
     tools.iter().for_each(|tool| note(tool.command().map(drop)));
     versions.iter().for_each(|version| note(postgres::fetch(*version).map(drop)));
     note(kafka::fetch().map(drop));
+    let dir = servers_dir();
+    note(create_dir_all(&dir).and_then(|()| disk::has_room_to_begin(&dir)));
     if missing.is_empty() {
         return Ok(());
     }
@@ -80,6 +83,14 @@ fn wait_until_ready(
         answers().then_some(Ok(()))
     })
     .unwrap_or(Err(NotReady::Silent))
+}
+
+/// A server that was killed on purpose has no daemon.
+fn still_runs(daemon: Option<&mut Daemon>, what: &str, log: &Path) -> Result<(), Error> {
+    match daemon.and_then(Daemon::ended) {
+        Some(status) => Err(Error::server(format_args!("{what} ended by itself ({status})"), log)),
+        None => Ok(()),
+    }
 }
 
 impl std::fmt::Display for NotReady {

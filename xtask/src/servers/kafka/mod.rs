@@ -16,7 +16,7 @@ use rustix::process::Signal;
 pub use acl::{Acl, Operation, Resource};
 pub use secured::Secured;
 
-use super::{Traces, wait_until_ready};
+use super::{Traces, still_runs, wait_until_ready};
 use crate::fetch::{Artifact, Goal, dist};
 use crate::paths::{create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
@@ -186,6 +186,13 @@ impl Kafka {
     /// Whether the server answers now and can lead partitions.
     pub fn answers(&self) -> bool {
         has_live_broker(self.node.port).unwrap_or(false)
+    }
+
+    /// # Errors
+    ///
+    /// The server has ended by itself; the message has the end of its log.
+    pub(crate) fn still_runs(&mut self) -> Result<(), Error> {
+        still_runs(self.daemon.as_mut(), "Kafka", &self.log)
     }
 
     /// A crash: SIGKILL to the server, which has ended when this returns.

@@ -18,7 +18,7 @@ pub(super) use version::fetch;
 
 use super::session::{execute, opens_session};
 use super::unprivileged::User;
-use super::{Traces, wait_until_ready};
+use super::{Traces, still_runs, wait_until_ready};
 use crate::certificates::{Certificates, Identity};
 use crate::paths::{ScratchDir, create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
@@ -155,6 +155,13 @@ impl Postgres {
     /// Whether the server accepts a session now.
     pub fn answers(&self) -> bool {
         opens_session(self.port).unwrap_or(false)
+    }
+
+    /// # Errors
+    ///
+    /// The server has ended by itself; the message has the end of its log.
+    pub(crate) fn still_runs(&mut self) -> Result<(), Error> {
+        still_runs(self.daemon.as_mut(), &format!("Postgres {}", self.version), &self.log)
     }
 
     /// A crash: SIGKILL to the server and all its processes, which have ended when this returns.
