@@ -33,12 +33,18 @@ const DEFAULTS: &[(&str, &str)] = &[
     // What is fetched ahead of a partition is thrown away when it is paused.
     ("queued.min.messages", "1000"),
     ("queued.max.messages.kbytes", "16384"),
+    QUEUE_BACKOFF,
     // Of each broker, one such answer may come on top.
     ("fetch.max.bytes", "16777216"),
     // For the metrics of lag.
     #[cfg(feature = "metrics")]
     ("statistics.interval.ms", "5000"),
 ];
+
+/// How long, in milliseconds, a partition is not fetched from once as much of it waits as may.
+/// librdkafka's own second is longer than a consumer takes for all that waits, so that it would be
+/// idle for most of its time.
+pub(super) const QUEUE_BACKOFF: (&str, &str) = ("fetch.queue.backoff.ms", "10");
 
 /// Said by the brokers where they assign the partitions (`group.protocol=consumer`).
 const OF_THE_CLASSIC_PROTOCOL: [&str; 2] = ["partition.assignment.strategy", "session.timeout.ms"];

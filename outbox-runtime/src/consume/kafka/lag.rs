@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::config;
+use super::reading;
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, KafkaConfig, Properties, aside};
 
@@ -198,17 +198,9 @@ pub(super) fn client(
     brokers: &Brokers,
     group: &str,
 ) -> Result<BaseConsumer<Brokers>, KafkaError> {
-    let mut config = config::connection(properties);
-    config
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed");
+    let mut config = reading::config(properties, group);
     FETCHING.iter().for_each(|(name, value)| _ = config.set(*name, *value));
-    let client: BaseConsumer<Brokers> = config.create_with_context(brokers.clone())?;
-    // A client that is not polled gets no token for OAUTHBEARER.
-    let _ = client.poll(Duration::ZERO);
-    Ok(client)
+    reading::client(&config, brokers)
 }
 
 /// All topics, with their numbers of partitions.

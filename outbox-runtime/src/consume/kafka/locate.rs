@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use super::config;
+use super::reading;
 use super::records::without_payload;
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Brokers, KafkaConfig, Properties, TopicPrefix, aside};
@@ -18,13 +18,6 @@ use crate::record::{CE_ID, EventRecord};
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Time after which a search ends by default.
 const SEARCH_WITHIN: Duration = Duration::from_secs(30);
-/// Memory for what is fetched ahead, whatever the number of partitions.
-const FETCHING: [(&str, &str); 3] = [
-    ("queued.max.messages.kbytes", "16384"),
-    ("queued.min.messages", "20000"),
-    // Of each broker, one such answer may come on top.
-    ("fetch.max.bytes", "8388608"),
-];
 
 /// A search for events on their topics. It joins no group and commits nothing.
 ///
@@ -266,16 +259,6 @@ fn consumer(
     properties: &Properties,
     brokers: &Brokers,
 ) -> Result<BaseConsumer<Brokers>, KafkaError> {
-    let mut config = config::connection(properties);
-    // librdkafka requires a group.
-    config
-        .set("group.id", "outbox")
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true");
-    FETCHING.iter().for_each(|(name, value)| _ = config.set(*name, *value));
-    let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers.clone())?;
-    // A client that is not polled gets no token for OAUTHBEARER.
-    let _ = consumer.poll(Duration::ZERO);
-    Ok(consumer)
+    let mut config = reading::config(properties, "outbox");
+    reading::client(config.set("enable.partition.eof", "true"), brokers)
 }

@@ -12,6 +12,7 @@ mod group_topics;
 mod lag;
 mod locate;
 mod main_loop;
+mod reading;
 mod records;
 mod run;
 mod settings;
@@ -124,6 +125,7 @@ use crate::store::OutboxDatabase;
 /// | `allow.auto.create.topics` | `false` |
 /// | `queued.min.messages` | `1000` |
 /// | `queued.max.messages.kbytes` | `16384` |
+/// | `fetch.queue.backoff.ms` | `10`: librdkafka's second is longer than fast handlers take for what is fetched ahead |
 /// | `fetch.max.bytes` | `16777216` |
 /// | `statistics.interval.ms` | `5000` with the feature `metrics`, of which `outbox_consumer_lag` is made |
 pub struct Consumer<DB: OutboxDatabase> {

@@ -15,19 +15,12 @@ use super::filter::{DeadLetterFilter, Glimpse};
 use super::letter::DeadLetterId;
 use super::progress::Progress;
 use super::selection::{Offsets, Selection};
-use crate::consume::kafka::config;
+use crate::consume::kafka::reading;
 use crate::kafka::{Brokers, Properties};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Time in which a broker says that a topic may not be seen.
 const FORBIDDEN_WITHIN: Duration = Duration::from_secs(2);
-/// Memory for what is fetched ahead, whatever the number of partitions.
-const FETCHING: [(&str, &str); 3] = [
-    ("queued.max.messages.kbytes", "16384"),
-    ("queued.min.messages", "20000"),
-    // Of each broker, one such answer may come on top.
-    ("fetch.max.bytes", "8388608"),
-];
 /// Messages that are read and thrown away rather than passed over: it takes a request to fetch from
 /// another offset.
 const PASSED_OVER_FROM: i64 = 5_000;
@@ -70,18 +63,9 @@ impl Reader {
         (topic, group): (String, &str),
         stopped: Arc<AtomicBool>,
     ) -> Result<Self, KafkaError> {
-        let mut config = config::connection(properties);
-        // librdkafka requires a group, and this user has a right to this one. Nothing is committed,
-        // and no group is joined.
-        config
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("enable.partition.eof", "true");
-        FETCHING.iter().for_each(|(name, value)| _ = config.set(*name, *value));
-        let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers.clone())?;
-        // A client that is not polled gets no token for OAUTHBEARER.
-        let _ = consumer.poll(Duration::ZERO);
+        // This user has a right to this group.
+        let mut config = reading::config(properties, group);
+        let consumer = reading::client(config.set("enable.partition.eof", "true"), &brokers)?;
         Ok(Self { consumer, brokers, topic, stopped })
     }
 

@@ -10,7 +10,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::{Out, PAYLOAD_BYTES, TailedItem, TailedMessage, Unwanted, Wanted};
-use crate::consume::kafka::config;
+use crate::consume::kafka::reading;
 use crate::consume::kafka::records::without_payload;
 use crate::kafka::{Brokers, Properties, TopicPrefix};
 use crate::observe::target;
@@ -24,13 +24,6 @@ const FORBIDDEN_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
 /// Time after which it looks for new partitions, and for topics that were missing.
 const LOOKED_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(1)];
-/// Memory for what is fetched ahead, whatever the number of partitions.
-const FETCHING: [(&str, &str); 3] = [
-    ("queued.max.messages.kbytes", "16384"),
-    ("queued.min.messages", "5000"),
-    // Of each broker, one such answer may come on top.
-    ("fetch.max.bytes", "8388608"),
-];
 
 /// A topic by its name on the brokers, and a partition.
 type TopicPartition = (String, i32);
@@ -65,16 +58,7 @@ impl Reader {
         prefix: TopicPrefix,
         wanted: Wanted,
     ) -> Result<Self, KafkaError> {
-        let mut config = config::connection(properties);
-        // librdkafka requires a group. None is joined, and nothing is committed.
-        config
-            .set("group.id", "outbox")
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest");
-        FETCHING.iter().for_each(|(name, value)| _ = config.set(*name, *value));
-        let consumer: BaseConsumer<Brokers> = config.create_with_context(brokers.clone())?;
-        // A client that is not polled gets no token for OAUTHBEARER.
-        let _ = consumer.poll(Duration::ZERO);
+        let consumer = reading::client(&reading::config(properties, "outbox"), &brokers)?;
         let topic = |declared: &String| Topic {
             on_brokers: prefix.on_brokers(declared).into_owned(),
             declared: declared.clone(),
