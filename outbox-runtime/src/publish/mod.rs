@@ -4,6 +4,9 @@ pub(crate) mod headers;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub(crate) mod spans;
+// The relay does not publish in transactions yet.
+#[allow(dead_code)]
+pub(crate) mod transactions;
 
 use std::fmt;
 use std::future::Future;
