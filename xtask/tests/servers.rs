@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
+use xtask::servers::{Kafka, KafkaCluster, KafkaOptions, PgOptions, PgVersion, Postgres};
 use xtask::{Error, ScratchDir};
 
 fn is_open(port: u16) -> bool {
@@ -75,6 +75,56 @@ fn kafka_survives_kills_and_ends_when_dropped() -> Result<(), Error> {
 
     drop(kafka);
     assert!(!is_open(port));
+    Ok(())
+}
+
+/// Asks until the answer is `Some`.
+fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within 90 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_cluster_goes_on_without_the_node_that_coordinates_transactions() -> Result<(), Error> {
+    const ID: &str = "orders-0";
+    const TOPIC: &str = "__transaction_state";
+    let dir = ScratchDir::new("cluster")?;
+    let options = KafkaOptions { proxied: true, ..KafkaOptions::default() };
+    let mut cluster = KafkaCluster::start(dir.path(), options)?;
+    let mut ports: Vec<u16> = cluster.nodes().iter().map(Kafka::port).collect();
+    for node in cluster.nodes() {
+        ports.push(node.proxied()?.server);
+        assert!(is_open(node.proxied()?.server));
+        assert!(!is_open(node.proxied()?.proxy), "it is free for a proxy");
+    }
+
+    let first = eventually("there is a coordinator", || cluster.coordinator(ID).unwrap());
+    let partition = |cluster: &KafkaCluster, number| cluster.partition(TOPIC, number).unwrap();
+    let led = (0..).map_while(|number| partition(&cluster, number)).collect::<Vec<_>>();
+    let of_first = led.iter().position(|partition| partition.leader == Some(first));
+    let number = i32::try_from(of_first.expect("it leads its part of the topic")).unwrap();
+    assert!(led.iter().all(|partition| partition.replicas.len() == 3), "{led:?}");
+    eventually("all copies are complete", || cluster.is_in_sync().unwrap().then_some(()));
+
+    cluster.kill(first);
+    let second = eventually("there is another coordinator", || {
+        cluster.coordinator(ID).unwrap().filter(|node| *node != first)
+    });
+    let taken = partition(&cluster, number).unwrap();
+    assert_eq!(taken.in_sync.len(), 2, "{taken:?}");
+    assert!(cluster.nodes()[second].answers());
+    assert!(!cluster.is_in_sync()?);
+
+    cluster.restart(first)?;
+    eventually("all copies are complete again", || cluster.is_in_sync().unwrap().then_some(()));
+    drop(cluster);
+    assert!(!ports.into_iter().any(is_open));
     Ok(())
 }
 

@@ -13,7 +13,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM};
-pub use kafka::{Acl, Kafka, KafkaOptions, Operation, Resource, Secured};
+pub use kafka::{
+    Acl, Kafka, KafkaCluster, KafkaOptions, Operation, Partition, Proxied, Resource, Secured,
+};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PgOptions, PgVersion, Postgres};
 pub(crate) use unprivileged::User;

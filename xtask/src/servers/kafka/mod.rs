@@ -1,7 +1,9 @@
-//! Kafka: one node that is both broker and controller.
+//! Kafka: one node that is both broker and controller, or a cluster of three of them.
 
 mod acl;
-mod properties;
+mod cluster;
+mod metadata;
+mod node;
 mod protocol;
 mod secured;
 
@@ -14,6 +16,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 pub use acl::{Acl, Operation, Resource};
+pub use cluster::KafkaCluster;
+pub use metadata::Partition;
 pub use secured::Secured;
 
 use super::{Traces, still_runs, wait_until_ready};
@@ -22,8 +26,8 @@ use crate::paths::{create_dir_all, remove_dir_all};
 use crate::process::{Daemon, run};
 use crate::tools::Tool;
 use crate::{Error, net};
-use properties::{LOG_PROPERTIES, first_node, second_node, server_properties};
-use protocol::has_live_broker;
+use metadata::lists_broker;
+use node::{LOG_PROPERTIES, Listener, Node};
 
 /// How a Kafka runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +39,28 @@ pub struct KafkaOptions {
     /// Whether it has listeners with TLS and SASL too, and asks for rights there: see [`Secured`].
     /// Default: `false`.
     pub secured: bool,
+    /// Whether it has one more listener, for clients behind a proxy: see [`Proxied`]. Default:
+    /// `false`.
+    pub proxied: bool,
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { auto_create_topics: true, partitions: 6, secured: false }
+        Self { auto_create_topics: true, partitions: 6, secured: false, proxied: false }
     }
+}
+
+/// The listener of a [`Kafka`] for clients behind a proxy.
+///
+/// A client connects to the addresses that a broker tells it. Clients of this listener are told
+/// that of the proxy, so that all their connections go through it. Other nodes use another
+/// listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proxied {
+    /// The port on 127.0.0.1 to which the proxy connects.
+    pub server: u16,
+    /// The port on 127.0.0.1 that clients are told. The caller has a proxy listen there.
+    pub proxy: u16,
 }
 
 /// A running Kafka of one node.
@@ -53,16 +73,8 @@ pub struct Kafka {
     node: Node,
     brokers: String,
     secured: Option<Secured>,
+    proxied: Option<Proxied>,
     daemon: Option<Daemon>,
-}
-
-#[derive(Clone)]
-struct Node {
-    /// Its roles, as the property file names them.
-    role: String,
-    port: u16,
-    controller_port: u16,
-    cluster_id: String,
 }
 
 impl Kafka {
@@ -85,16 +97,13 @@ impl Kafka {
         dir: &Path,
         options: KafkaOptions,
     ) -> Result<Self, Error> {
-        let [free, controller_port] = net::free_ports()?;
+        let [free, controller_port, server, proxy] = net::free_ports()?;
         let (plain, sasl) = if options.secured { (None, chosen) } else { (chosen, None) };
         let port = plain.unwrap_or(free);
-        let node = Node {
-            role: first_node(port, controller_port),
-            port,
-            controller_port,
-            cluster_id: cluster_id(),
-        };
-        Self::start_node(dir, node, sasl, options)
+        let controllers = vec![(1, controller_port)];
+        let node = Node { id: 1, port, controllers, cluster_id: cluster_id(), replicas: 1 };
+        let secured = options.secured.then(|| Secured::make(dir, sasl)).transpose()?;
+        Self::start_node(dir, node, options, secured, Proxied { server, proxy })
     }
 
     /// Starts a second broker of this server's cluster, so that a topic can have two replicas.
@@ -104,22 +113,21 @@ impl Kafka {
     ///
     /// As [`start`](Self::start).
     pub fn start_second(&self, dir: &Path, options: KafkaOptions) -> Result<Self, Error> {
-        let [port] = net::free_ports()?;
-        let Node { controller_port, cluster_id, .. } = self.node.clone();
-        let node =
-            Node { role: second_node(port, controller_port), port, controller_port, cluster_id };
-        Self::start_node(dir, node, None, options)
+        let [port, server, proxy] = net::free_ports()?;
+        let node = Node { id: 2, port, ..self.node.clone() };
+        let secured = options.secured.then(|| Secured::make(dir, None)).transpose()?;
+        Self::start_node(dir, node, options, secured, Proxied { server, proxy })
     }
 
     fn start_node(
         dir: &Path,
         node: Node,
-        sasl: Option<u16>,
         options: KafkaOptions,
+        secured: Option<Secured>,
+        proxied: Proxied,
     ) -> Result<Self, Error> {
         let libs = fetch()?;
         create_dir_all(dir)?;
-        let secured = options.secured.then(|| Secured::make(dir, sasl)).transpose()?;
         let mut server = Self {
             libs,
             dir: dir.to_owned(),
@@ -127,6 +135,7 @@ impl Kafka {
             brokers: format!("127.0.0.1:{}", node.port),
             node,
             secured,
+            proxied: options.proxied.then_some(proxied),
             daemon: None,
         };
         let data = dir.join("data");
@@ -143,11 +152,13 @@ impl Kafka {
     }
 
     fn text(&self, data: &Path, options: KafkaOptions) -> String {
-        let text = server_properties(data, &self.node.role, options);
-        match &self.secured {
-            Some(secured) => text + &secured.properties(self.node.port, self.node.controller_port),
-            None => text,
-        }
+        let secured = self.secured.iter().flat_map(Secured::listeners);
+        let proxied = self.proxied.iter().map(|Proxied { server, proxy }| Listener {
+            told: *proxy,
+            ..Listener::new("PROXIED", "PLAINTEXT", *server)
+        });
+        let text = self.node.properties(data, options, secured.chain(proxied).collect());
+        self.secured.iter().fold(text, |text, secured| text + &secured.properties())
     }
 
     /// The listeners of a server with [`KafkaOptions::secured`].
@@ -157,6 +168,15 @@ impl Kafka {
     /// The server has none.
     pub fn secured(&self) -> Result<&Secured, Error> {
         self.secured.as_ref().ok_or_else(|| Error::new("this Kafka has no `KafkaOptions::secured`"))
+    }
+
+    /// The listener of a server with [`KafkaOptions::proxied`].
+    ///
+    /// # Errors
+    ///
+    /// The server has none.
+    pub fn proxied(&self) -> Result<Proxied, Error> {
+        self.proxied.ok_or_else(|| Error::new("this Kafka has no `KafkaOptions::proxied`"))
     }
 
     /// Grants rights, and waits until the server knows them.
@@ -185,7 +205,7 @@ impl Kafka {
 
     /// Whether the server answers now and can lead partitions.
     pub fn answers(&self) -> bool {
-        has_live_broker(self.node.port).unwrap_or(false)
+        lists_broker(self.node.port)
     }
 
     /// # Errors
@@ -282,9 +302,9 @@ impl Kafka {
         java.arg("kafka.Kafka").arg(self.properties());
         let mut daemon = Daemon::spawn(java, &self.log, "KILL")?;
         let port = self.node.port;
-        wait_until_ready(&mut daemon, || has_live_broker(port).unwrap_or(false)).map_err(
-            |reason| Error::server(format_args!("kafka on port {port} {reason}"), &self.log),
-        )?;
+        wait_until_ready(&mut daemon, || lists_broker(port)).map_err(|reason| {
+            Error::server(format_args!("kafka on port {port} {reason}"), &self.log)
+        })?;
         self.daemon = Some(daemon);
         Ok(())
     }
@@ -293,7 +313,13 @@ impl Kafka {
         let mut java = Tool::Java.command()?;
         // A busy start and then little work: the quick compiler and the small collector start
         // fastest.
-        java.args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        // Three nodes of a cluster share a machine with the tests.
+        java.args(if self.node.has_peers() {
+            ["-Xms64m", "-Xmx256m"]
+        } else {
+            ["-Xms128m", "-Xmx512m"]
+        });
         java.arg(format!("-Dlog4j2.configurationFile={}", self.log_properties().display()));
         java.arg("-cp").arg(self.libs.join("*"));
         Ok(java)

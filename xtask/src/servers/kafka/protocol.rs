@@ -1,6 +1,6 @@
 //! Requests of Kafka's protocol, by hand: what its own tools do takes a Java of seconds.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use crate::net;
 
@@ -39,7 +39,7 @@ impl Request {
     }
 
     /// Sends it over a connection of its own, and returns the answer without its header.
-    pub(super) fn send(self, port: u16) -> std::io::Result<Vec<u8>> {
+    pub(super) fn send(self, port: u16) -> io::Result<Vec<u8>> {
         let mut stream = net::connect(port)?;
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         stream.write_all(&[&length.to_be_bytes(), self.0.as_slice()].concat())?;
@@ -58,14 +58,49 @@ pub(super) fn int32(answer: &[u8], at: usize) -> i32 {
     bytes.map_or(0, i32::from_be_bytes)
 }
 
-/// Asks for metadata without topics. Returns whether it lists a broker. A broker that is starting
-/// is not listed until its controller lets it lead partitions.
-pub(super) fn has_live_broker(port: u16) -> std::io::Result<bool> {
-    const METADATA: i16 = 3;
-    const VERSION: i16 = 4;
+/// What is left to read of an answer.
+pub(super) struct Answer(Vec<u8>);
 
-    // No topics, and none to create.
-    let answer = Request::new(METADATA, VERSION).int32(0).int8(0).send(port)?;
-    // After the throttle time, the number of brokers.
-    Ok(int32(&answer, 4) > 0)
+impl Answer {
+    pub(super) fn new(answer: Vec<u8>) -> Self {
+        Self(answer)
+    }
+
+    pub(super) fn int8(&mut self) -> io::Result<i8> {
+        self.take().map(i8::from_be_bytes)
+    }
+
+    pub(super) fn int16(&mut self) -> io::Result<i16> {
+        self.take().map(i16::from_be_bytes)
+    }
+
+    pub(super) fn int32(&mut self) -> io::Result<i32> {
+        self.take().map(i32::from_be_bytes)
+    }
+
+    /// A text; empty if there is none.
+    pub(super) fn string(&mut self) -> io::Result<String> {
+        let length = usize::try_from(self.int16()?).unwrap_or(0);
+        if length > self.0.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let rest = self.0.split_off(length);
+        let text = std::mem::replace(&mut self.0, rest);
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// A list of what `element` reads.
+    pub(super) fn array<T>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> io::Result<T>,
+    ) -> io::Result<Vec<T>> {
+        // The elements are asked for one by one: a number that is wrong ends at the answer's end.
+        (0..self.int32()?).map(|_| element(self)).collect()
+    }
+
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let rest = self.0.split_off(self.0.len().min(N));
+        let bytes = std::mem::replace(&mut self.0, rest);
+        bytes.try_into().map_err(|_| io::ErrorKind::UnexpectedEof.into())
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::node::Listener;
 use crate::certificates::Certificates;
 use crate::{Error, net};
 
@@ -69,13 +70,18 @@ impl Secured {
         Self::PASSWORD
     }
 
-    /// The lines of the property file, which count before those that are already there.
-    pub(super) fn properties(&self, port: u16, controller_port: u16) -> String {
-        let Self { certificates, tls, sasl, expired } = self;
-        let listeners =
-            [("PLAINTEXT", port), ("TLS", *tls), ("SASL", *sasl), ("EXPIRED", *expired)]
-                .map(|(name, port)| format!("{name}://127.0.0.1:{port}"))
-                .join(",");
+    /// Its listeners beside the plain one.
+    pub(super) fn listeners(&self) -> [Listener; 3] {
+        [
+            Listener::new("TLS", "SSL", self.tls),
+            Listener::new("SASL", "SASL_SSL", self.sasl),
+            Listener::new("EXPIRED", "SSL", self.expired),
+        ]
+    }
+
+    /// The lines of the property file, beside the listeners.
+    pub(super) fn properties(&self) -> String {
+        let certificates = &self.certificates;
         let [store, expired_store, authority] = [
             certificates.server_store(),
             certificates.expired_server_store(),
@@ -87,9 +93,6 @@ impl Secured {
         let password = Self::PASSWORD;
         format!(
             "\
-listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners={listeners}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,EXPIRED:SSL
 ssl.keystore.type=PEM
 ssl.keystore.location={store}
 ssl.truststore.type=PEM
