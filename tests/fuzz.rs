@@ -16,17 +16,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use outbox::Outbox;
-use rdkafka::Message;
-use rdkafka::message::Headers as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Executor, PgPool};
 use support::OrderCreated;
 use support::processes::Process;
 use support::proxy::{Proxy, Way};
 use support::random::{Random, seed};
-use support::topics::{create_topic_of, raise_limit, read_topic_of};
+use support::topics::{create_topic_of, raise_limit, read_committed};
 use support::wait::{try_within, within};
-use support::writers::{self, Arrival, LONG_KEY, WRITERS, assert_all_in_order};
+use support::writers::{self, LONG_KEY, WRITERS, assert_all_in_order};
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres};
 
@@ -214,7 +212,8 @@ async fn round(version: PgVersion, seed: u64) {
     let parked = until_published(&outbox, &mut servers, &brokers).await;
     drop(servers.relays);
 
-    let again = assert_all_in_order(&outbox, arrivals(brokers).await, committed).await;
+    let arrivals = read_committed(&brokers, &["order-events"]).await;
+    let again = assert_all_in_order(&outbox, arrivals, committed).await;
     println!(
         "Postgres {version}, {isolation}: {committed} events committed, lost 0, order violations 0, {again} published \
          again, {parked} parked in the end and then released; {done:?}"
@@ -257,17 +256,4 @@ async fn what_is_left(outbox: &Outbox<sqlx::Postgres>) -> String {
     .fetch_all(outbox.pool())
     .await;
     format!("{:?}; sessions of the database: {sessions:?}", outbox.status().await)
-}
-
-async fn arrivals(brokers: String) -> Vec<Arrival> {
-    let messages = read_topic_of(brokers, "order-events").await;
-    messages
-        .iter()
-        .map(|message| {
-            let id =
-                message.headers().unwrap().iter().find(|header| header.key == "ce_id").unwrap();
-            let id = std::str::from_utf8(id.value.unwrap()).unwrap().parse().unwrap();
-            (id, serde_json::from_slice(message.payload().unwrap()).unwrap())
-        })
-        .collect()
 }

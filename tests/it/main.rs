@@ -44,6 +44,7 @@ mod migrations;
 mod mistakes;
 mod monitoring;
 mod operations;
+mod oracle;
 mod parked;
 mod parked_admin;
 mod parking;

@@ -5,11 +5,13 @@
 #[macro_use]
 pub mod consumers;
 pub mod log;
+pub mod oracle;
 pub mod parked;
 pub mod processes;
 pub mod proxy;
 pub mod random;
 pub mod relays;
+pub mod requests;
 pub mod secured;
 pub mod throttle;
 pub mod topics;

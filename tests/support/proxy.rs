@@ -8,6 +8,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use xtask::servers::Kafka;
+
+use super::requests::{Passed, Requests};
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,27 +27,39 @@ pub enum Moment {
     Before(&'static str),
     /// After it: the server gets it, and the client does not get the answer.
     After(&'static str),
+    /// Before a request of this kind to Kafka, of which the server gets its beginning at most.
+    BeforeRequest(i16),
+    /// After it. Answers to earlier requests that are not there yet are held with its own.
+    AfterRequest(i16),
 }
 
-/// In front of one server. Dropped, it closes all its connections.
+/// In front of one server, or of the nodes of a Kafka. Dropped, it closes all its connections.
 ///
 /// A silent connection stays open and forwards nothing: neither side learns of it, not even that
 /// the other has closed. It stays silent until [`cut`](Self::cut) or [`thaw`](Self::thaw);
 /// [`heal`](Self::heal) lets *new* connections pass.
 pub struct Proxy {
-    address: SocketAddr,
+    /// In the order of its servers.
+    addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
-    accepting: AbortHandle,
+    accepting: Vec<AbortHandle>,
 }
 
+#[derive(Default)]
 struct Shared {
-    server: String,
     /// What new connections begin with.
     silent: watch::Sender<Silence>,
     connections: Mutex<Vec<watch::Sender<Silence>>>,
-    moments: Mutex<Vec<Moment>>,
-    fired: watch::Sender<usize>,
+    awaited: Mutex<Vec<Awaited>>,
     accepted: watch::Sender<usize>,
+}
+
+struct Awaited {
+    moment: Moment,
+    /// Whether it silences each connection on which it comes, and not the first one only.
+    each: bool,
+    /// Number of connections on which it has come.
+    come: watch::Sender<usize>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,18 +83,28 @@ impl Silence {
 impl Proxy {
     /// In front of `host:port`.
     pub async fn start(server: impl Into<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared {
-            server: server.into(),
-            silent: watch::Sender::default(),
-            connections: Mutex::default(),
-            moments: Mutex::default(),
-            fired: watch::Sender::default(),
-            accepted: watch::Sender::default(),
-        });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
-        Self { address, shared, accepting }
+        Self::of_servers([(0, server.into())]).await
+    }
+
+    /// In front of nodes with `KafkaOptions::proxied`. Clients that connect to one of its
+    /// [`addresses`](Self::addresses) come through it to all of them.
+    pub async fn of_kafka(nodes: &[Kafka]) -> Self {
+        let ports = nodes.iter().map(|node| node.proxied().expect("a listener for it"));
+        Self::of_servers(ports.map(|ports| (ports.proxy, format!("127.0.0.1:{}", ports.server))))
+            .await
+    }
+
+    async fn of_servers(servers: impl IntoIterator<Item = (u16, String)>) -> Self {
+        let shared = Arc::<Shared>::default();
+        let mut proxy =
+            Self { addresses: Vec::new(), shared: Arc::clone(&shared), accepting: Vec::new() };
+        for (port, server) in servers {
+            let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+            proxy.addresses.push(listener.local_addr().expect("an address"));
+            let accepting = tokio::spawn(accept(listener, server, Arc::clone(&shared)));
+            proxy.accepting.push(accepting.abort_handle());
+        }
+        proxy
     }
 
     /// In front of the Postgres of this URL, and the URL through the proxy.
@@ -102,11 +127,17 @@ impl Proxy {
 
     /// Its own `host:port`.
     pub fn address(&self) -> String {
-        self.address.to_string()
+        self.addresses[0].to_string()
+    }
+
+    /// Its own `host:port` for each server, separated by commas.
+    pub fn addresses(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        addresses.join(",")
     }
 
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.addresses[0].port()
     }
 
     /// All connections go silent one way or both, and those to come begin so.
@@ -122,19 +153,29 @@ impl Proxy {
         }
     }
 
-    /// The first connection on which the text passes to the server goes silent then; others pass.
-    /// Returns the wait for that. The text must be what is on the wire: sqlx sends a prepared
-    /// statement once a connection (`statement-cache-capacity=0` in the URL has it sent each time).
+    /// The first connection on which the moment comes goes silent then; others pass. Returns the
+    /// wait for that. A text must be what is on the wire: sqlx sends a prepared statement once a
+    /// connection (`statement-cache-capacity=0` in the URL has it sent each time).
     pub fn silence_one(&self, moment: Moment) -> impl Future<Output = ()> + Send + 'static {
-        let mut fired = self.shared.fired.subscribe();
-        let mut moments = self.shared.moments.lock().unwrap();
-        moments.push(moment);
-        let count = *fired.borrow() + moments.len();
-        async move { drop(fired.wait_for(|fired| *fired >= count).await) }
+        self.silence_at(moment, false)
+    }
+
+    /// Each connection on which the moment comes goes silent then, until [`heal`](Self::heal) or
+    /// [`thaw`](Self::thaw). Returns the wait for the first one.
+    pub fn silence_each(&self, moment: Moment) -> impl Future<Output = ()> + Send + 'static {
+        self.silence_at(moment, true)
+    }
+
+    fn silence_at(&self, moment: Moment, each: bool) -> impl Future<Output = ()> + Send + 'static {
+        let come = watch::Sender::default();
+        let mut has_come = come.subscribe();
+        self.shared.awaited.lock().unwrap().push(Awaited { moment, each, come });
+        async move { drop(has_come.wait_for(|come| *come > 0).await.expect("it comes")) }
     }
 
     /// New connections pass. Those that are silent stay so.
     pub fn heal(&self) {
+        self.shared.awaited.lock().unwrap().retain(|awaited| !awaited.each);
         self.shared.silent.send_replace(Silence::default());
     }
 
@@ -179,12 +220,12 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.accepting.iter().for_each(AbortHandle::abort);
         self.cut();
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, server: String, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let state = watch::Sender::new(*shared.silent.borrow());
         let mut connections = shared.connections.lock().unwrap();
@@ -192,15 +233,20 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         connections.push(state.clone());
         drop(connections);
         shared.accepted.send_modify(|accepted| *accepted += 1);
-        tokio::spawn(forward(client, state, Arc::clone(&shared)));
+        tokio::spawn(forward(client, server.clone(), state, Arc::clone(&shared)));
     }
 }
 
 /// One connection, until both its ends are closed or it is cut.
-async fn forward(client: TcpStream, state: watch::Sender<Silence>, shared: Arc<Shared>) {
+async fn forward(
+    client: TcpStream,
+    server: String,
+    state: watch::Sender<Silence>,
+    shared: Arc<Shared>,
+) {
     let mut cut = state.subscribe();
     let forwarding = async {
-        let Ok(server) = TcpStream::connect(&shared.server).await else { return };
+        let Ok(server) = TcpStream::connect(server).await else { return };
         let ((from_client, to_client), (from_server, to_server)) =
             (client.into_split(), server.into_split());
         tokio::join!(
@@ -222,44 +268,80 @@ async fn pump(
     shared: &Shared,
 ) {
     let mut silence = state.subscribe();
-    // The end of what has passed: a text may come in two pieces.
-    let mut passed = Vec::new();
+    let mut sent = Sent::default();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let _ = silence.wait_for(|silence| !silence.of(way)).await;
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return drop(to.shutdown().await) };
-        if way == Way::ToServer {
-            passed.extend_from_slice(&buffer[..read]);
-            if let Some(moment) = shared.due(&passed) {
-                // Silent first, or the answer may be faster.
-                state.send_modify(|silence| silence.add(Way::Both));
-                if matches!(moment, Moment::After(_)) {
-                    let _ = to.write_all(&buffer[..read]).await;
-                }
-                shared.fired.send_modify(|fired| *fired += 1);
-                passed.clear();
-                if matches!(moment, Moment::After(_)) {
-                    continue;
-                }
+        let bytes = &buffer[..read];
+        if way == Way::ToServer
+            && let Some(server_gets_it) = shared.come(sent.and(bytes), state)
+        {
+            sent.end.clear();
+            if server_gets_it {
+                let _ = to.write_all(bytes).await;
+                continue;
             }
-            passed.drain(..passed.len().saturating_sub(256));
         }
         // What was read while it went silent is held with the rest.
         let _ = silence.wait_for(|silence| !silence.of(way)).await;
-        if to.write_all(&buffer[..read]).await.is_err() {
+        if to.write_all(bytes).await.is_err() {
             return;
         }
     }
 }
 
+/// What a client has sent.
+#[derive(Default)]
+struct Sent {
+    /// The end of it, with the last piece: a text may come in two pieces.
+    end: Vec<u8>,
+    requests: Requests,
+    /// What of requests came with the last piece.
+    passed: Vec<Passed>,
+}
+
+impl Sent {
+    fn and(&mut self, bytes: &[u8]) -> &Self {
+        const LONGEST_TEXT: usize = 256;
+
+        self.end.drain(..self.end.len().saturating_sub(LONGEST_TEXT));
+        self.end.extend_from_slice(bytes);
+        self.passed = self.requests.read(bytes);
+        self
+    }
+}
+
+impl Moment {
+    fn has_come(&self, sent: &Sent) -> bool {
+        match self {
+            Self::Before(text) | Self::After(text) => {
+                sent.end.windows(text.len()).any(|bytes| bytes == text.as_bytes())
+            }
+            Self::BeforeRequest(kind) => sent.passed.contains(&Passed::Begin(*kind)),
+            Self::AfterRequest(kind) => sent.passed.contains(&Passed::End(*kind)),
+        }
+    }
+
+    fn server_gets_it(&self) -> bool {
+        matches!(self, Self::After(_) | Self::AfterRequest(_))
+    }
+}
+
 impl Shared {
-    /// The moment that has come with these bytes, which does not come again.
-    fn due(&self, passed: &[u8]) -> Option<Moment> {
-        let mut moments = self.moments.lock().unwrap();
-        let due = moments.iter().position(|moment| {
-            let (Moment::Before(text) | Moment::After(text)) = moment;
-            passed.windows(text.len()).any(|bytes| bytes == text.as_bytes())
-        })?;
-        Some(moments.remove(due))
+    /// Silences the connection if an awaited moment has come on it. Returns whether the server gets
+    /// what was sent last.
+    fn come(&self, sent: &Sent, state: &watch::Sender<Silence>) -> Option<bool> {
+        let mut all = self.awaited.lock().unwrap();
+        let place = all.iter().position(|awaited| awaited.moment.has_come(sent))?;
+        let awaited = &all[place];
+        let server_gets_it = awaited.moment.server_gets_it();
+        // Silent first, or the answer may be faster.
+        state.send_modify(|silence| silence.add(Way::Both));
+        awaited.come.send_modify(|come| *come += 1);
+        if !awaited.each {
+            all.remove(place);
+        }
+        Some(server_gets_it)
     }
 }

@@ -8,13 +8,18 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
 
+use super::oracle::Arrival;
 use super::{eventually, kafka};
+
+/// As many copies as the brokers' settings say.
+const DEFAULT_REPLICATION: TopicReplication<'_> = TopicReplication::Fixed(-1);
 
 pub fn admin() -> AdminClient<DefaultClientContext> {
     admin_of(&kafka())
@@ -33,7 +38,7 @@ pub async fn create_topic(name: &str, partitions: i32, config: &[(&str, &str)]) 
 /// `<topic>.<group>.…`.
 pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config: &[(&str, &str)]) {
     let admin = admin_of(brokers);
-    let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let new = NewTopic::new(name, partitions, DEFAULT_REPLICATION);
     let new = config.iter().fold(new, |new, (key, value)| new.set(key, value));
     let is_old = |other: &&str| {
         other.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -76,7 +81,7 @@ pub async fn delete_topic(name: &str) {
 /// Creates a topic that was deleted a moment ago.
 pub async fn create_again(name: &str) {
     let admin = admin();
-    let new = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+    let new = NewTopic::new(name, 1, DEFAULT_REPLICATION);
     eventually(&format!("topic {name} is there again"), async || {
         let created = is_created(&admin, &new).await;
         if !created {
@@ -98,40 +103,78 @@ pub async fn read_topic(topic: &'static str) -> Vec<OwnedMessage> {
 }
 
 pub async fn read_topic_of(brokers: String, topic: &'static str) -> Vec<OwnedMessage> {
-    tokio::task::spawn_blocking(move || {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("group.id", Uuid::now_v7().to_string())
-            .set("enable.auto.commit", "false")
-            .create()
-            .unwrap();
-        let timeout = Duration::from_secs(30);
-        let metadata = consumer.fetch_metadata(Some(topic), timeout).unwrap();
-        let mut assignment = TopicPartitionList::new();
-        let mut ends = BTreeMap::new();
-        for partition in metadata.topics()[0].partitions() {
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), timeout).unwrap();
-            assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
-            if high > low {
-                ends.insert(partition.id(), high);
+    tokio::task::spawn_blocking(move || read(&reader(&brokers, "read_committed"), topic))
+        .await
+        .unwrap()
+}
+
+/// The events on topics that a consumer with `isolation.level=read_committed` gets, each topic to
+/// its end: no transaction may be open on it.
+pub async fn read_committed(brokers: &str, topics: &[&'static str]) -> Vec<Arrival> {
+    let mut arrivals = Vec::new();
+    for topic in topics {
+        let is_closed = async || has_no_open_transaction(brokers.to_owned(), topic).await;
+        eventually(&format!("no transaction is open on {topic}"), is_closed).await;
+        let messages = read_topic_of(brokers.to_owned(), topic).await;
+        arrivals.extend(messages.iter().map(Arrival::of_message));
+    }
+    arrivals
+}
+
+pub async fn has_no_open_transaction(brokers: String, topic: &'static str) -> bool {
+    let ends = move |isolation| ends(&reader(&brokers, isolation), topic);
+    tokio::task::spawn_blocking(move || ends("read_committed") == ends("read_uncommitted"))
+        .await
+        .unwrap()
+}
+
+fn reader(brokers: &str, isolation: &str) -> BaseConsumer {
+    ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", Uuid::now_v7().to_string())
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation)
+        .create()
+        .unwrap()
+}
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The first and the next offset of each partition, as this consumer sees them.
+fn ends(consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, (i64, i64)> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+    let partitions = metadata.topics()[0].partitions().iter().map(|partition| partition.id());
+    let ends = |id| (id, consumer.fetch_watermarks(topic, id, TIMEOUT).unwrap());
+    partitions.map(ends).collect()
+}
+
+fn read(consumer: &BaseConsumer, topic: &str) -> Vec<OwnedMessage> {
+    let mut ends = ends(consumer, topic);
+    ends.retain(|_, (first, next)| first < next);
+    let mut assignment = TopicPartitionList::new();
+    for partition in ends.keys() {
+        assignment.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assignment).unwrap();
+    let mut messages = Vec::new();
+    while !ends.is_empty() {
+        match consumer.poll(TIMEOUT).expect("a message within 30 s") {
+            Ok(message) => {
+                let (partition, next) = (message.partition(), message.offset() + 1);
+                messages.push(message.detach());
+                // Another test may be writing to it: what comes after the end must not be counted
+                // for another partition.
+                if ends.get(&partition).is_some_and(|(_, end)| next >= *end) {
+                    ends.remove(&partition);
+                }
             }
+            // The last offsets are the ends of transactions, or of none that was committed.
+            Err(KafkaError::PartitionEOF(partition)) => drop(ends.remove(&partition)),
+            Err(error) => panic!("{topic} cannot be read: {error}"),
         }
-        consumer.assign(&assignment).unwrap();
-        let mut messages = Vec::new();
-        while !ends.is_empty() {
-            let message = consumer.poll(timeout).expect("a message within 30 s").unwrap().detach();
-            let (partition, next) = (message.partition(), message.offset() + 1);
-            // Another test may be writing to it: what comes after the end must not be counted for
-            // another partition.
-            if ends.get(&partition).is_some_and(|end| next >= *end) {
-                ends.remove(&partition);
-            }
-            messages.push(message);
-        }
-        messages
-    })
-    .await
-    .unwrap()
+    }
+    messages
 }
 
 /// The offset at which the group continues.
@@ -156,4 +199,12 @@ pub async fn produce_raw(topic: &str, key: &str, payload: &[u8], headers: &[(&st
     });
     let record = FutureRecord::to(topic).key(key).payload(payload).headers(with);
     producer.send(record, Duration::from_secs(30)).await.unwrap();
+}
+
+/// Produces the `n`th event of a key, which the oracle can judge.
+pub async fn produce_numbered(producer: &FutureProducer, topic: &str, key: &str, n: i64) {
+    let (id, payload) = (Uuid::now_v7().to_string(), format!(r#"{{"n":{n}}}"#));
+    let headers = OwnedHeaders::new().insert(Header { key: "ce_id", value: Some(&id) });
+    let record = FutureRecord::to(topic).key(key).payload(&payload).headers(headers);
+    producer.send(record, TIMEOUT).await.unwrap();
 }

@@ -1,15 +1,14 @@
 //! Writers that commit late, roll back, use savepoints and prepared transactions, and draw their
 //! transaction id before they wait for a lock; and what must be true of their events afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use outbox::Outbox;
 use outbox::event::EventRecord;
 use sqlx::{Executor, Postgres};
-use uuid::Uuid;
 
+use super::oracle::{Arrival, Expected, assert_at_least_once};
 use super::random::Random;
 use super::{OrderCreated, migrated};
 
@@ -128,16 +127,18 @@ pub async fn new_outbox(pool: sqlx::PgPool) -> Outbox<Postgres> {
     outbox
 }
 
-/// An event that arrived: its id and itself.
-pub type Arrival = (Uuid, OrderCreated);
-
 pub fn arrivals(published: &[EventRecord]) -> Vec<Arrival> {
-    published
-        .iter()
-        .map(|record| {
-            (record.id, serde_json::from_slice(record.payload.as_deref().unwrap()).unwrap())
-        })
-        .collect()
+    let arrivals = published.iter().enumerate();
+    arrivals.map(|(index, record)| Arrival::of_record(index, record)).collect()
+}
+
+/// How many events of each key are committed.
+pub async fn committed_events(outbox: &Outbox<Postgres>) -> Expected {
+    let values: Vec<(String, i64)> = sqlx::query_as("select key::text, value from aggregate")
+        .fetch_all(outbox.pool())
+        .await
+        .unwrap();
+    values.into_iter().collect()
 }
 
 /// All that was committed arrived, in the order of its key, and nothing else. Returns how many
@@ -147,20 +148,8 @@ pub async fn assert_all_in_order(
     arrivals: Vec<Arrival>,
     committed: usize,
 ) -> usize {
-    let total = arrivals.len();
-    let mut seen = BTreeSet::new();
-    let mut by_key = BTreeMap::<String, Vec<i64>>::new();
-    for (_, order) in arrivals.into_iter().filter(|(id, _)| seen.insert(*id)) {
-        by_key.entry(order.customer).or_default().push(order.n);
-    }
-    assert_eq!(seen.len(), committed, "every committed event, and no other");
-    for (key, values) in &by_key {
-        let value: i64 = sqlx::query_scalar("select value from aggregate where key = $1::bigint")
-            .bind(key.parse::<i64>().unwrap())
-            .fetch_one(outbox.pool())
-            .await
-            .unwrap();
-        assert_eq!(*values, (1..=value).collect::<Vec<_>>(), "the events of key {key}, in order");
-    }
-    total - seen.len()
+    let expected = committed_events(outbox).await;
+    let values: i64 = expected.values().sum();
+    assert_eq!(usize::try_from(values).unwrap(), committed, "what the writers counted");
+    assert_at_least_once(&arrivals, &expected)
 }
