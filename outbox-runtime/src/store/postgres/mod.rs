@@ -13,6 +13,7 @@ mod inspect;
 mod lanes;
 mod parked;
 mod pause;
+mod pending;
 #[cfg(test)]
 mod protocol_model;
 mod reclaim;

@@ -3,38 +3,12 @@
 use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::fragments::fill;
-use super::{connection, pause, unnamed};
+use super::{connection, pause, pending, unnamed};
 use crate::store::error::StoreError;
 use crate::store::names::Names;
 use crate::store::relays::RelayRow;
 use crate::store::sealed::Monitor;
-use crate::store::status::{
-    LaneRow, PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow,
-};
-
-/// By the two ways in which a window's rows are found (see `window.rs`).
-const LANES: &str = "\
-select lanes.lane,
-       case when (select h.alive_until from {heartbeat} h where h.owner = lanes.owner order by h.id desc limit 1)
-                 > clock_timestamp()
-       then lanes.owner end as owner, p.counted, p.first_seq, p.last_seq,
-       (extract(epoch from p.oldest) * 1000000)::bigint as oldest_micros
-from {lane} lanes
-left join {cursors} l on l.lane = lanes.lane
-cross join lateral (
-  select count(*) as counted, min(seq) filter (where main) as first_seq, max(seq) filter (where main) as last_seq,
-         min(occurred_at) filter (where occurred_at >= '0001-01-01' and occurred_at < '10000-01-01') as oldest
-  from (
-    (select e.seq, e.occurred_at, true as main from {event} e
-     where e.lane = lanes.lane and e.seq > coalesce(greatest(l.last_seq, l.prev_floor), 0) order by e.seq limit $1)
-    union all
-    (select e.seq, e.occurred_at, false as main from {unfinished} cross join lateral (
-       select e.seq, e.occurred_at from {event} e
-       where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane
-         and e.seq > l.last_seq and e.seq <= l.prev_floor
-       order by e.xid limit $1) e)
-    limit $1) pending) p
-order by lanes.lane";
+use crate::store::status::{PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow};
 
 const RELAYS: &str = "\
 select r.owner, r.host, r.pid, r.version, r.shares, (extract(epoch from r.started_at) * 1000000)::bigint as started_micros,
@@ -92,10 +66,7 @@ pub(super) async fn read(
     connection: &mut PgConnection,
     names: &Names,
 ) -> Result<Status, sqlx::Error> {
-    let lanes: Vec<LaneRow> = unnamed::query_as(fill(names, LANES))
-        .bind(i64::try_from(Status::COUNTED_OF_LANE).unwrap_or(i64::MAX))
-        .fetch_all(&mut *connection)
-        .await?;
+    let lanes = pending::of_lanes(connection, names).await?;
     let relays: Vec<RelayRow> =
         unnamed::query_as(fill(names, RELAYS)).fetch_all(&mut *connection).await?;
     let pauses = pause::pauses(connection, names).await?;

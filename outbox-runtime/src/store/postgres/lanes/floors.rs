@@ -65,7 +65,7 @@ impl FloorIndex {
 
 /// The part of the ring to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RingRange {
+pub(in crate::store::postgres) enum RingRange {
     /// One leaf of the ring, up to the last number of its block.
     Leaf {
         leaf: i64,
@@ -75,8 +75,11 @@ pub(super) enum RingRange {
 }
 
 impl RingRange {
+    /// Numbers of a leaf.
+    pub(in crate::store::postgres) const NUMBERS: i64 = 1 << BLOCK_BITS;
+
     /// The leaf of the first number above `floor`.
-    pub(super) fn above(floor: i64) -> Self {
+    pub(in crate::store::postgres) fn above(floor: i64) -> Self {
         let block = (floor + 1) >> BLOCK_BITS;
         Self::Leaf { leaf: block % LEAVES, up_to: ((block + 1) << BLOCK_BITS) - 1 }
     }
@@ -87,7 +90,7 @@ impl RingRange {
         if last <= range.up_to() { range } else { Self::Ring }
     }
 
-    pub(super) fn up_to(self) -> i64 {
+    pub(in crate::store::postgres) fn up_to(self) -> i64 {
         match self {
             Self::Leaf { up_to, .. } => up_to,
             Self::Ring => i64::MAX,
@@ -95,7 +98,7 @@ impl RingRange {
     }
 
     /// As statements name it.
-    pub(super) fn table(self) -> String {
+    pub(in crate::store::postgres) fn table(self) -> String {
         match self {
             Self::Leaf { leaf, .. } => format!("{{event_{leaf}}}"),
             Self::Ring => "{event}".to_owned(),

@@ -36,7 +36,7 @@ use crate::store::sealed::{Database, Schema as _};
 
 use cursor::PgCursor;
 use floors::FloorIndex;
-pub(super) use floors::{BLOCK_BITS, LEAVES};
+pub(super) use floors::{BLOCK_BITS, LEAVES, RingRange};
 use session::{Session, through_a_pooler};
 
 /// The read side of a Postgres outbox: one connection, separate from the user's pool. A business
