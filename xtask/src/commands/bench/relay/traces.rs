@@ -6,7 +6,7 @@ use super::{AT_LEAST, Bench, Figure, PROGRAM};
 use crate::Error;
 
 const EVENTS: u64 = 2_000_000;
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 8;
 const WAYS: [(Tracing, &str); 3] = [
     (Tracing::Off, "off"),
     (Tracing::Unheard, "on, and nobody listens"),
