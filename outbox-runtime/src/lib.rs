@@ -46,7 +46,7 @@ pub use outbox::{
     DEFAULT_MAX_EVENT_BYTES, EventTail, Outbox, OutboxBuilder, OutboxGauges, TailLook,
 };
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
-pub use relay::{MemoryBudget, Relay, RelayBuilder};
+pub use relay::{ExactlyOnce, ExactlyOnceRelay, MemoryBudget, Relay, RelayBuilder};
 pub use store::admin::{DiscardedEvent, ParkedEvent, Replay, ReplayPlan};
 pub use store::diagnosis::{Connections, Diagnosis, LackingRight, OpenTransaction};
 pub use store::events::{

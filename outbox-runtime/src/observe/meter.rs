@@ -100,6 +100,7 @@ impl Meter {
                 name::RECLAIMED,
                 name::TAKE_OVERS,
                 name::LEASES_LOST,
+                name::FALLBACKS,
             ] {
                 self.count(counter, 0);
             }
@@ -111,6 +112,12 @@ impl Meter {
                 drop(metrics::histogram!(histogram, self.labels::<&str>([])));
             }
         }
+    }
+
+    /// Counts a group that went on from its saved cursors, although it had progress.
+    pub(crate) fn fell_back(&self) {
+        #[cfg(feature = "metrics")]
+        self.count(name::FALLBACKS, 1);
     }
 
     pub(crate) fn emitted(&self, events: &[EventRecord]) {

@@ -123,6 +123,8 @@ table! {
         "Lanes that this relay took from another one that had not given them back: it died, or was suspended for longer than its lease."
     LEASES_LOST Relay Counter "outbox_leases_lost_total" Lanes ["outbox"]
         "Lanes that this relay lost without giving them back."
+    FALLBACKS Relay Counter "outbox_exactly_once_fallbacks_total" Lanes ["outbox"]
+        "Times that exactly-once delivery went on from the cursor in the database, although there was progress on Kafka: events may have arrived twice."
     LANES_HELD Relay Gauge "outbox_lanes_held" Lanes ["outbox"]
         "Lanes that this relay holds."
     BYTES_HELD Relay Gauge "outbox_bytes_held" Bytes ["outbox"]

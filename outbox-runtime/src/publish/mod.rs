@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::error::OutboxError;
 use crate::record::{Lane, StoredEvent};
+use crate::store::Parking;
 use crate::trace::{Propagation, Tracing};
 
 /// Where a relay publishes: `KafkaPublisher` in production (feature `kafka`),
@@ -86,7 +87,21 @@ pub struct Batch<'a> {
     /// Place in the lane that is reached when all of `events` are delivered. `None`: they are
     /// parked events that are tried again, and the lane is read past them already.
     pub progress: Option<Position<'a>>,
+    /// Where it belongs among the batches of its lane. `None`: as for `progress`.
+    pub(crate) place: Option<Place>,
+    /// Events of the lane that are passed over, and are parked before `progress` counts.
+    pub(crate) passed_over: &'a [Parking],
     pub(crate) tracing: &'a Tracing,
+}
+
+/// Where a batch belongs among those of its lane under one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Grows when the lane is read again from an earlier cursor. What is left of an earlier
+    /// generation must not be published any more.
+    pub(crate) generation: u64,
+    /// Its number in that generation, from 0.
+    pub(crate) number: u64,
 }
 
 impl<'a> Batch<'a> {

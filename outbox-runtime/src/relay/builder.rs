@@ -1,8 +1,10 @@
 //! The settings of a relay.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Relay;
+use super::exactly_once::{ExactlyOnce, ExactlyOnceRelay, Sides};
 use super::memory::{Memory, MemoryBudget};
 use super::settings::Settings;
 use crate::durations::{LONGEST_KEEPING, LONGEST_WAIT, within};
@@ -10,7 +12,9 @@ use crate::error::OutboxError;
 use crate::observe::Heartbeat;
 use crate::outbox::Outbox;
 use crate::publish::Publisher;
+use crate::publish::transactions::TransactionalPublisher;
 use crate::store::OutboxDatabase;
+use crate::store::groups::ExactlyOnceStore;
 
 /// The settings of a [`Relay`]. A value that is beyond its bounds is brought within them.
 #[derive(Debug)]
@@ -40,7 +44,7 @@ impl<DB: OutboxDatabase, P: Publisher> Relay<DB, P> {
     }
 }
 
-impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
+impl<DB: OutboxDatabase, P> RelayBuilder<DB, P> {
     pub(super) fn new(outbox: Outbox<DB>, publisher: P) -> Self {
         let tracing = outbox.core().tracing.clone();
         Self { outbox, publisher, settings: Settings { tracing, ..Settings::default() } }
@@ -139,7 +143,9 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
         self.settings.retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
         self
     }
+}
 
+impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
     /// The relay. It does not connect yet.
     ///
     /// # Errors
@@ -153,7 +159,9 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
         let reader = DB::open_lanes(&core.pool, &core.names, self.settings.lease);
         self.reading_by(reader)
     }
+}
 
+impl<DB: OutboxDatabase, P> RelayBuilder<DB, P> {
     /// The relay, with another reader of the lanes than the database's own.
     pub(super) fn reading_by<R>(self, reader: R) -> Relay<DB, P, R> {
         let Self { outbox, publisher, settings } = self;
@@ -163,5 +171,35 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
         let memory = Memory::new(&settings.memory, meter.clone());
         let heartbeat = Heartbeat::new(longest_turn, meter);
         Relay { outbox, publisher, reader, settings, memory, heartbeat }
+    }
+}
+
+impl<DB, P> RelayBuilder<DB, P>
+where
+    DB: OutboxDatabase<LaneStore: ExactlyOnceStore>,
+    P: TransactionalPublisher,
+{
+    /// The relay, as one that delivers each event exactly once. It does not connect yet.
+    ///
+    /// Events and the relay's progress are committed together, in transactions of Kafka. A consumer
+    /// that reads with `isolation.level=read_committed` gets each event once, whatever crashes.
+    ///
+    /// All relays of an outbox deliver in the same way. The first one that delivers exactly once
+    /// starts only when those that deliver at least once have stopped in order, and these do not
+    /// start any more then.
+    ///
+    /// # Errors
+    /// None at present. The result leaves room for settings that contradict each other.
+    pub fn build_exactly_once(
+        self,
+        options: ExactlyOnce,
+    ) -> Result<ExactlyOnceRelay<DB, P>, OutboxError> {
+        let Self { outbox, publisher, settings } = self;
+        let core = outbox.core();
+        let lease = settings.lease;
+        let inner = DB::open_lanes(&core.pool, &core.names, lease);
+        let beside = (Arc::clone(&core.doorbell), core.meter.clone());
+        let Sides { reader, publisher } = Sides::new(inner, publisher, options, beside, lease);
+        Ok(RelayBuilder { outbox, publisher, settings }.reading_by(reader))
     }
 }

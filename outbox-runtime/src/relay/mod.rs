@@ -2,6 +2,7 @@
 
 mod builder;
 mod engine;
+mod exactly_once;
 mod lane;
 mod maintenance;
 mod memory;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 pub use builder::RelayBuilder;
+pub use exactly_once::{ExactlyOnce, ExactlyOnceRelay};
 pub use memory::MemoryBudget;
 
 use engine::{Engine, Parts};

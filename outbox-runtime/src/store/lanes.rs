@@ -21,6 +21,10 @@ pub trait LaneStore: Send + Sync + 'static {
     /// A position in a lane, between two events. Its text has all of it.
     type Cursor: Clone + Send + Sync + fmt::Debug + fmt::Display + 'static;
 
+    /// Whether an event that is passed over must be parked before anything behind it is published.
+    /// Then the publisher is given the batches without events, too: it keeps their positions.
+    const PARKS_FIRST: bool = false;
+
     /// Renews the leases of the lanes `held`, and takes free ones up to our share. A relay that
     /// held a lane for the first time starts from the cursor that this returns.
     fn claim(
@@ -102,6 +106,8 @@ pub enum Share {
 pub struct Claimed<C> {
     /// Held lanes that another relay has taken over, or that a transaction has locked.
     pub lost: Vec<Lane>,
+    /// Held lanes that are still ours, and that have to be taken over again.
+    pub reopened: Vec<Lane>,
     /// Lanes that are ours now: the lease, the saved cursor, and the keys that have parked events.
     pub taken: Vec<(Lease, C, KnownParked)>,
     /// Number of them that another relay held, which died.

@@ -11,6 +11,7 @@ pub(crate) mod doubt;
 pub(crate) mod error;
 pub(crate) mod events;
 pub(crate) mod fault;
+pub(crate) mod groups;
 mod headers;
 pub(crate) mod inbox;
 pub(crate) mod lanes;

@@ -63,15 +63,17 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
     }
 
     fn claimed(&mut self, claimed: Claimed<S::Cursor>) {
-        let Claimed { lost, taken, taken_over, share, elsewhere, pauses } = claimed;
+        let Claimed { lost, reopened, taken, taken_over, share, elsewhere, pauses } = claimed;
         self.elsewhere = elsewhere;
         self.heartbeat.ready();
         self.lost(&lost);
+        reopened.iter().for_each(|lane| self.forget(*lane));
         self.meter.lanes_taken_over(taken_over);
         let before = self.held().count();
         for (lease, cursor, parked) in taken {
             self.holds += 1;
-            self.lanes[lease.lane.index()] = Some(HeldLane::new(self.holds, lease, cursor, parked));
+            let lane = HeldLane::new(self.holds, lease, cursor, parked);
+            self.lanes[lease.lane.index()] = Some(lane.parking_first(S::PARKS_FIRST));
             self.releasing.look = true;
         }
         self.obey(pauses);

@@ -194,7 +194,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             let tracing = self.settings.tracing.clone();
             self.sending.spawn(async move {
                 let reports = match batch.batch(&tracing) {
-                    batch if batch.events.is_empty() => Vec::new(),
+                    batch if batch.events.is_empty() && !S::PARKS_FIRST => Vec::new(),
                     batch => publisher.publish(batch).await,
                 };
                 Sent::Batch(batch, reports)

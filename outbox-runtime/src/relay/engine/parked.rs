@@ -137,7 +137,8 @@ async fn publish_alone<P: Publisher>(
 ) -> DeliveryReport {
     let Lease { lane, epoch } = lease;
     let events = std::slice::from_ref(event);
-    let batch = Batch { events, lane, epoch, alone: true, progress: None, tracing };
+    let (progress, place, passed_over) = (None, None, &[][..]);
+    let batch = Batch { events, lane, epoch, alone: true, progress, place, passed_over, tracing };
     publisher.publish(batch).await.pop().unwrap_or(DeliveryReport::NotSent)
 }
 

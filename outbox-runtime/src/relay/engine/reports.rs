@@ -62,7 +62,8 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         if lane.has_unsaved() {
             // Whole batches may be passed over, faster than they are saved.
             let much = lane.unsaved_bytes() >= self.settings.batch_bytes;
-            let by = rules.now + if much { Duration::ZERO } else { SAVE_WITHIN };
+            let by =
+                rules.now + if much || lane.is_parking() { Duration::ZERO } else { SAVE_WITHIN };
             self.save_by = Some(self.save_by.map_or(by, |earlier| earlier.min(by)));
         }
         let number = lane.lease.lane.number();

@@ -24,8 +24,8 @@ impl LaneStore for Reader {
     async fn claim(&mut self, held: &[Lease], _: Share) -> Result<Claimed<i64>, OutboxError> {
         let lanes = Lane::all().filter(|lane| held.iter().all(|lease| lease.lane != *lane));
         let taken = lanes.map(|lane| (lease(lane), 0, Some(Vec::new()))).collect();
-        let (lost, elsewhere, pauses) = Default::default();
-        Ok(Claimed { lost, taken, taken_over: 0, share: LANES, elsewhere, pauses })
+        let (lost, reopened, elsewhere, pauses) = Default::default();
+        Ok(Claimed { lost, reopened, taken, taken_over: 0, share: LANES, elsewhere, pauses })
     }
 
     async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
@@ -112,6 +112,7 @@ fn a_lane_that_is_lost_while_its_events_cannot_be_parked_is_not_said_to_resume()
     let progress = || Progress { lease: lease(lane), cursor: 7, parked: Vec::new() };
     let claimed = || Claimed {
         lost: Vec::new(),
+        reopened: Vec::new(),
         taken: vec![(lease(lane), 0, Some(Vec::new()))],
         taken_over: 0,
         share: LANES,

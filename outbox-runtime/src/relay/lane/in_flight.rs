@@ -9,7 +9,7 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use crate::publish::{Batch, DeliveryReport, Position};
+use crate::publish::{Batch, DeliveryReport, Place, Position};
 use crate::record::{StoredEvent, fnv1a};
 use crate::relay::memory::Held;
 use crate::relay::reading::Bounds;
@@ -44,6 +44,7 @@ pub(in crate::relay) struct InFlightBatch<C> {
     pub(in crate::relay) hold: u64,
     pub(in crate::relay) lease: Lease,
     pub(super) number: u64,
+    pub(super) place: Place,
     pub(in crate::relay) events: Vec<StoredEvent>,
     pub(super) alone: bool,
     pub(in crate::relay) sent: Instant,
@@ -94,6 +95,8 @@ impl<C: fmt::Display + Send + Sync> InFlightBatch<C> {
             epoch: self.lease.epoch,
             alone: self.alone && self.events.len() == 1,
             progress: Some(Position(&self.end)),
+            place: Some(self.place),
+            passed_over: &self.passed_over,
             tracing,
         }
     }

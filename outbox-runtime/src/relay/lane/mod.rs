@@ -18,6 +18,7 @@ use unsaved::Unsaved;
 
 use super::memory::Held;
 use super::reading::Bounds;
+use crate::publish::Place;
 use crate::record::StoredEvent;
 use crate::store::{KnownParked, LaneBatch, Lease, Parking, Paused, Progress, Rest};
 
@@ -55,6 +56,10 @@ pub(super) struct HeldLane<C> {
     /// Number that changes when the lane is read again from an earlier cursor: a read that was
     /// running is then ignored.
     pub(super) generation: u64,
+    /// Number of batches sent in this generation.
+    sent: u64,
+    /// Whether what is passed over is parked before later events are sent.
+    parks_first: bool,
     /// Whether the lane is to be given to another relay.
     pub(super) leaving: bool,
 }
@@ -76,8 +81,16 @@ impl<C: Clone> HeldLane<C> {
             in_backlog: false,
             quiet_since: None,
             generation: 0,
+            sent: 0,
+            parks_first: false,
             leaving: false,
         }
+    }
+
+    /// Whether what is passed over is to be parked before later events are sent. Default: it is
+    /// parked later.
+    pub(super) fn parking_first(self, parks_first: bool) -> Self {
+        Self { parks_first, ..self }
     }
 
     /// Number of events to read now. `None`: nothing is to be read. `rings` shows whether there may
@@ -118,10 +131,13 @@ impl<C: Clone> HeldLane<C> {
         let (events, passed_over) = self.without_parked(events);
         let alone = self.retry.as_ref().is_some_and(LaneRetry::is_alone);
         let (hold, lease) = (self.hold, self.lease);
+        let place = Place { generation: self.generation, number: self.sent };
+        self.sent += 1;
         Some(InFlightBatch {
             hold,
             lease,
             number,
+            place,
             events,
             alone,
             sent: now,
@@ -138,7 +154,13 @@ impl<C: Clone> HeldLane<C> {
         self.paused
             || self.in_flight.has_abandoned()
             || self.unsaved.is_refused()
+            || self.is_parking()
             || self.retry.as_ref().is_some_and(retry_blocks)
+    }
+
+    /// Whether nothing is sent before the events that were passed over are parked.
+    pub(super) fn is_parking(&self) -> bool {
+        self.parks_first && self.unsaved.is_parking()
     }
 
     /// Splits the events of a batch into those to send and those to park without an attempt.

@@ -60,7 +60,7 @@ impl<C: Clone> HeldLane<C> {
         rules: &Rules<C>,
     ) -> Vec<Settlement> {
         if let Some(abandoned) = self.in_flight.reported(batch, reports) {
-            self.parked.abandoned(&abandoned.passed_over);
+            self.not_passed(&abandoned.passed_over);
         }
         let mut settlements = Vec::new();
         while let Some((batch, reports)) = self.in_flight.next_reported() {
@@ -137,6 +137,7 @@ impl<C: Clone> HeldLane<C> {
             self.refused_topics.insert(event.record.topic.clone().into_owned());
         }
         self.resumed(Some(event.seq), now);
+        self.begin_generation();
         self.parked.add(&event.record);
         let (event, reason) = (event.clone(), Some(report.to_string()));
         passed_over.push(Parking { event, reason, attempts, released: false });
@@ -150,20 +151,34 @@ impl<C: Clone> HeldLane<C> {
         from: usize,
         rules: &Rules<C>,
     ) -> Vec<Settlement> {
-        let seq = batch.events[from].seq;
+        let seq = batch.events.get(from).map(|event| event.seq);
+        let is_before = |parking: &Parking| seq.is_some_and(|seq| parking.event.seq < seq);
         let (passed, abandoned): (Vec<_>, Vec<_>) =
-            batch.passed_over.into_iter().partition(|parking| parking.event.seq < seq);
-        self.parked.abandoned(&abandoned);
+            batch.passed_over.into_iter().partition(is_before);
+        self.not_passed(&abandoned);
         for behind in self.in_flight.abandon() {
-            self.parked.abandoned(&behind.passed_over);
+            self.not_passed(&behind.passed_over);
         }
-        let cursor = (rules.cursor_before)(&batch.start, seq);
         let is_further = from > 0 || !passed.is_empty();
+        let cursor =
+            seq.map_or_else(|| batch.start.clone(), |seq| (rules.cursor_before)(&batch.start, seq));
         self.read = cursor.clone();
         self.drop_next();
         self.quiet_since = None;
-        self.generation += 1;
+        self.begin_generation();
         if is_further { self.passed(cursor, passed, batch.held) } else { Vec::new() }
+    }
+
+    /// Events that were passed over in a batch that was not published are read again. A publisher
+    /// that parks first may have parked them; then they stay parked.
+    fn not_passed(&mut self, parked: &[Parking]) {
+        if self.parks_first { self.parked.saved(parked) } else { self.parked.abandoned(parked) }
+    }
+
+    /// What is sent from now on does not follow what was sent before.
+    fn begin_generation(&mut self) {
+        self.generation += 1;
+        self.sent = 0;
     }
 
     /// Records that everything up to `cursor` is delivered or about to be parked.

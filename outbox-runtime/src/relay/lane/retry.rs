@@ -39,7 +39,9 @@ impl Outcome {
     pub(super) fn of(events: &[StoredEvent], reports: Vec<DeliveryReport>) -> Self {
         let is_delivered = |place| reports.get(place).is_some_and(DeliveryReport::is_delivered);
         let Some(from) = (0..events.len()).find(|place| !is_delivered(*place)) else {
-            return Self::Delivered;
+            // A batch without events has a report if its progress could not be published.
+            let is_sent = reports.iter().skip(events.len()).all(DeliveryReport::is_delivered);
+            return if is_sent { Self::Delivered } else { Self::Interrupted { from: 0 } };
         };
         let mut refused = reports.into_iter().enumerate().filter(|(_, report)| report.is_refusal());
         match refused.next() {

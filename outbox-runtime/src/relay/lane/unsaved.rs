@@ -12,6 +12,8 @@ pub(super) struct Unsaved<C> {
     progress: Option<Progress<C>>,
     /// Memory of the events to be parked.
     held: Vec<Held>,
+    /// Whether what is being saved has events to be parked.
+    being_parked: bool,
     failure: Option<Failure>,
 }
 
@@ -24,7 +26,7 @@ struct Failure {
 
 impl<C: Clone> Unsaved<C> {
     pub(super) fn new() -> Self {
-        Self { progress: None, held: Vec::new(), failure: None }
+        Self { progress: None, held: Vec::new(), being_parked: false, failure: None }
     }
 
     pub(super) fn is_none(&self) -> bool {
@@ -34,6 +36,12 @@ impl<C: Clone> Unsaved<C> {
     /// Whether the database did not accept it: nothing is sent until it does.
     pub(super) fn is_refused(&self) -> bool {
         self.failure.is_some()
+    }
+
+    /// Whether events are to be parked, or are being parked.
+    pub(super) fn is_parking(&self) -> bool {
+        let parked = self.progress.iter().any(|progress| !progress.parked.is_empty());
+        self.being_parked || parked
     }
 
     /// Bytes of the events to be parked.
@@ -61,7 +69,9 @@ impl<C: Clone> Unsaved<C> {
         if self.failure.as_ref().is_some_and(|failure| failure.not_before > now) {
             return None;
         }
-        Some((self.progress.take()?, std::mem::take(&mut self.held)))
+        let progress = self.progress.take()?;
+        self.being_parked = !progress.parked.is_empty();
+        Some((progress, std::mem::take(&mut self.held)))
     }
 
     /// All of it, as the relay stops.
@@ -77,6 +87,7 @@ impl<C: Clone> Unsaved<C> {
 
     /// Takes in that it was saved, and returns whether the database had refused it before.
     pub(super) fn was_saved(&mut self) -> bool {
+        self.being_parked = false;
         self.failure.take().is_some()
     }
 
@@ -89,6 +100,7 @@ impl<C: Clone> Unsaved<C> {
         now: Instant,
     ) -> (Instant, bool) {
         self.held.extend(held);
+        self.being_parked = false;
         let later = self.progress.replace(progress);
         if let (Some(progress), Some(mut later)) = (&mut self.progress, later) {
             progress.cursor = later.cursor;

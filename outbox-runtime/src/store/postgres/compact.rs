@@ -28,7 +28,7 @@ use crate::store::names::Names;
 pub(super) const LARGE: i64 = 16 * 1024 * 1024;
 
 /// A table, and the rows of it that count.
-const TABLES: [(&str, &str); 3] = [
+const TABLES: [(&str, &str); 4] = [
     (
         "{progress}",
         "select latest.row from generate_series(0, 15) as lanes (lane)
@@ -40,6 +40,12 @@ const TABLES: [(&str, &str); 3] = [
         "select latest.row from {relay} r
          cross join lateral (
            select h::text as row from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) latest",
+    ),
+    (
+        "{witness}",
+        "select latest.row from (select claim from {group} union all select unnest(earlier) from {group}) c
+         cross join lateral (
+           select w::text as row from {witness} w where w.claim = c.claim order by w.id desc limit 1) latest",
     ),
     (
         "{sequence_mark}",

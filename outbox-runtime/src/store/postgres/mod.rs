@@ -8,6 +8,7 @@ mod event_row;
 mod events;
 pub(super) mod fault;
 mod fragments;
+mod groups;
 mod inbox;
 mod inspect;
 mod lanes;

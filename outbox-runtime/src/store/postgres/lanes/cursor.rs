@@ -1,9 +1,11 @@
 //! How far a lane is read.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{ErrorKind, OutboxError};
+use crate::store::groups::Row;
 use crate::store::names::Names;
 
 /// How far a lane is read: everything visible in `prev` and, if a window is open, its rows up to
@@ -49,13 +51,60 @@ impl PgCursor {
         self
     }
 
+    /// Whether a row is behind it.
+    pub(in crate::store::postgres) fn has_passed(&self, Row { seq, xid }: Row) -> bool {
+        let in_window = |cur: &Arc<Snapshot>| seq <= self.last_seq && cur.shows(xid);
+        self.prev.shows(xid) || self.cur.as_ref().is_some_and(in_window)
+    }
+
+    /// The lowest transaction id of which it may not have passed all rows.
+    pub(in crate::store::postgres) fn oldest_unfinished(&self) -> u64 {
+        self.prev.oldest_unfinished()
+    }
+
     /// The window read to its end.
     pub(super) fn closed(self) -> Self {
         Self { prev: self.cur.unwrap_or(self.prev), cur: None, last_seq: 0 }
     }
 }
 
+impl FromStr for PgCursor {
+    type Err = OutboxError;
+
+    /// Reads what [`Display`](fmt::Display) has written.
+    fn from_str(text: &str) -> Result<Self, OutboxError> {
+        let parse = || {
+            let mut parts = text.split(';');
+            let prev = Arc::new(Snapshot::parse(parts.next()?)?);
+            let cur = match parts.next()? {
+                "" => None,
+                cur => Some(Arc::new(Snapshot::parse(cur)?)),
+            };
+            let last_seq = parts.next()?.parse().ok()?;
+            parts.next().is_none().then_some(Self { prev, cur, last_seq })
+        };
+        parse().ok_or_else(|| {
+            OutboxError::new(ErrorKind::Database, "a cursor of the progress cannot be read")
+        })
+    }
+}
+
 impl Snapshot {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let (snapshot, floor, horizon) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_number = |text: &str| text.parse::<u64>().is_ok();
+        let mut numbers = snapshot.splitn(3, ':');
+        let bounds = numbers.next().is_some_and(is_number) && numbers.next().is_some_and(is_number);
+        let in_progress = numbers.next()?;
+        let list = in_progress.is_empty() || in_progress.split(',').all(is_number);
+        (bounds && list && is_number(horizon) && parts.next().is_none()).then_some(Self {
+            snapshot: snapshot.to_owned(),
+            floor: floor.parse().ok()?,
+            horizon: horizon.to_owned(),
+        })
+    }
+
     /// The horizon as a number. Falls back to 0, which constrains nothing, if the text is
     /// malformed.
     pub(super) fn horizon(&self) -> u64 {
@@ -114,7 +163,7 @@ pub(super) fn of_another_cluster() -> OutboxError {
 }
 
 /// The error for a lane without progress: it is not known from where to publish.
-pub(super) fn progress_is_missing(names: &Names, lane: i16) -> OutboxError {
+pub(in crate::store::postgres) fn progress_is_missing(names: &Names, lane: i16) -> OutboxError {
     let table = names.qualified("progress");
     OutboxError::new(
         ErrorKind::Config,

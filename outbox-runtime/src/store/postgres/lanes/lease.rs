@@ -25,7 +25,7 @@ use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share, lan
 use crate::store::liveness::Peers;
 use crate::store::names::Names;
 use crate::store::postgres::fragments::fill;
-use crate::store::postgres::{pause, wakeup};
+use crate::store::postgres::{groups, pause, wakeup};
 use crate::store::row::row;
 
 /// Gives a sign of life, and returns which lanes are still ours. These are locked: a relay that
@@ -185,12 +185,13 @@ impl PgLaneStore {
         let signs = sqlx::query_as(fill(&self.names, SIGNS)).bind(self.owner);
         let peers = self.liveness.of(signs.fetch_all(&mut *connection).await?, Instant::now());
         let lost = missing_of(held, &ours);
-        let share = peers.share(share);
-        let (taken, taken_over, held_elsewhere, pauses) = Default::default();
+        let share = self.in_whole_groups(peers.share(share));
+        let (reopened, taken, taken_over, held_elsewhere, pauses) = Default::default();
         let mut claimed =
-            Claimed { lost, taken, taken_over, share, elsewhere: held_elsewhere, pauses };
+            Claimed { lost, reopened, taken, taken_over, share, elsewhere: held_elsewhere, pauses };
         let dead = Dead::of(&peers);
         let wanted = lanes_to_take(share, ours.len(), usize::try_from(owned).unwrap_or(0));
+        let wanted = self.in_whole_groups(wanted);
         if wanted > 0 {
             (claimed.taken, claimed.taken_over) =
                 self.take(connection, &dead, &ours, wanted).await?;
@@ -220,6 +221,11 @@ impl PgLaneStore {
         ours: &[i16],
         wanted: usize,
     ) -> Result<(Vec<(Lease, PgCursor, KnownParked)>, usize), OutboxError> {
+        if let Some(groups) = self.groups {
+            groups::create(connection, &self.names, self.owner, groups).await?;
+        }
+        // Of a group, all lanes must be free.
+        let most = if self.groups.is_some() { LANES } else { wanted };
         let mut tx =
             connection.begin_with("begin isolation level read committed read write").await?;
         let free: Vec<FreeRow> =
@@ -228,9 +234,13 @@ impl PgLaneStore {
                 .bind(&dead.owners)
                 .bind(&dead.numbers)
                 .bind(ours)
-                .bind(wanted as i64)
+                .bind(most as i64)
                 .fetch_all(&mut *tx)
                 .await?;
+        if self.groups.is_none() {
+            refuse_groups(&mut tx, &self.names).await?;
+        }
+        let free = self.whole_groups_of(free, wanted);
         if free.is_empty() {
             let query = sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER));
             let is_another_cluster: bool = query.fetch_one(&mut *tx).await?;
@@ -260,6 +270,26 @@ impl PgLaneStore {
         }
         let taken_over = leases.iter().filter(|lease| of_others.contains(&lease.lane)).count();
         Ok((taken, taken_over))
+    }
+
+    /// A number of lanes that is one of whole groups.
+    fn in_whole_groups(&self, lanes: usize) -> usize {
+        self.groups.map_or(lanes, |groups| lanes.next_multiple_of(groups.lanes_each()))
+    }
+
+    /// Of the lanes that are free, at most `wanted`, without those of groups that are not free.
+    fn whole_groups_of(&self, mut free: Vec<FreeRow>, wanted: usize) -> Vec<FreeRow> {
+        if let Some(groups) = self.groups {
+            let group = |row: &FreeRow| groups.of(Lane::from_number(row.lane));
+            let of: Vec<u16> = free.iter().map(group).collect();
+            let is_free =
+                |group| of.iter().filter(|other| **other == group).count() == groups.lanes_each();
+            free.retain(|row| is_free(group(row)));
+            // Those of a group are next to each other, and the groups in the order of their first.
+            free.sort_by_key(|row| of.iter().position(|other| *other == group(row)));
+            free.truncate(wanted);
+        }
+        free
     }
 
     pub(super) async fn release_over(
@@ -321,6 +351,19 @@ async fn elsewhere(
     Ok(held.into_iter().map(held_elsewhere).collect())
 }
 
+/// What a relay sends that delivers at least once would be a duplicate.
+async fn refuse_groups(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
+    let query = sqlx::query_scalar(fill(names, "select exists (select from {group})"));
+    if !query.fetch_one(connection).await? {
+        return Ok(());
+    }
+    Err(OutboxError::config(
+        "the events of this outbox are delivered exactly once, and this relay delivers at least once: it did not start, since \
+         what it sends would arrive twice. Nothing is lost: all events are in the outbox. Start it with \
+         `Delivery::ExactlyOnce`",
+    ))
+}
+
 /// Puts back rows that were deleted. They say who holds a lane; how far it is published is in
 /// another table. So nothing is lost with them, but no relay would publish these lanes.
 async fn put_lanes_back(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
@@ -338,7 +381,9 @@ async fn put_lanes_back(connection: &mut PgConnection, names: &Names) -> Result<
     Ok(())
 }
 
-fn saved_cursor(row: &PgRow) -> Result<Option<PgCursor>, sqlx::Error> {
+pub(in crate::store::postgres) fn saved_cursor(
+    row: &PgRow,
+) -> Result<Option<PgCursor>, sqlx::Error> {
     let Some(prev) = row.try_get("prev")? else { return Ok(None) };
     let cur: Option<String> = row.try_get("cur")?;
     Ok(Some(PgCursor {

@@ -8,13 +8,14 @@ mod held_snapshot;
 pub(super) mod invariants;
 mod lease;
 mod open;
-mod park;
+pub(super) mod park;
 mod save;
 mod session;
 mod window;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, PgPool, Postgres, SqlStr};
@@ -22,11 +23,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
+use super::groups::PgClaimer;
 use super::server;
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{KeyDigest, Lane};
 use crate::store::error::StoreError;
 use crate::store::fault::Fault;
+use crate::store::groups::{ExactlyOnceStore, Groups, Row, Wave};
 use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
 use crate::store::liveness::Liveness;
 use crate::store::names::{Names, sql};
@@ -34,9 +37,11 @@ use crate::store::parked::{Released, Retry, RetryResult};
 use crate::store::relays::RelayProcess;
 use crate::store::sealed::{Database, Schema as _};
 
-use cursor::PgCursor;
+pub(super) use cursor::{PgCursor, progress_is_missing};
 use floors::FloorIndex;
 pub(super) use floors::{BLOCK_BITS, LEAVES, RingRange};
+pub(super) use lease::saved_cursor;
+pub(super) use save::columns_of;
 use session::{Session, through_a_pooler};
 
 /// The read side of a Postgres outbox: one connection, separate from the user's pool. A business
@@ -56,6 +61,10 @@ pub struct PgLaneStore {
     /// in between.
     backend: i32,
     floors: FloorIndex,
+    /// The highest transaction id that a window has seen.
+    seen: Arc<AtomicU64>,
+    /// `None`: events are delivered at least once, and lanes are leased one by one.
+    groups: Option<Groups>,
     names: Arc<Names>,
     /// This relay's id in the lane table's `owner`.
     owner: Uuid,
@@ -75,6 +84,8 @@ impl Database for Postgres {
             connection: None,
             backend: 0,
             floors: FloorIndex::default(),
+            seen: Arc::default(),
+            groups: None,
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
             process: RelayProcess::this(),
@@ -118,6 +129,16 @@ impl PgLaneStore {
         Ok(connection)
     }
 
+    /// The connection over which the windows were opened (see [`window`]).
+    fn reading_connection(&mut self) -> Result<PgConnection, OutboxError> {
+        self.connection.take().ok_or_else(|| {
+            OutboxError::new(
+                ErrorKind::Database,
+                "the connection was lost over which these events were read",
+            )
+        })
+    }
+
     /// Begins a transaction for one lane: a lock on the parked events must not keep the other lanes
     /// waiting.
     fn begin_for_one_lane(&self) -> SqlStr {
@@ -136,7 +157,7 @@ async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
 }
 
 /// The result of a call, or an error if it takes too long.
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     bound: Duration,
     call: impl Future<Output = Result<T, OutboxError>>,
 ) -> Result<T, OutboxError> {
@@ -149,6 +170,37 @@ async fn in_time<T>(
 
 fn no_answer() -> OutboxError {
     OutboxError::new(ErrorKind::Database, "the database does not answer")
+}
+
+impl ExactlyOnceStore for PgLaneStore {
+    type Claimer = PgClaimer;
+
+    fn in_groups(&mut self, groups: Groups) -> PgClaimer {
+        self.groups = Some(groups);
+        let (pool, names) = (self.pool.clone(), Arc::clone(&self.names));
+        PgClaimer { pool, names, owner: self.owner, groups }
+    }
+
+    fn seen(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.seen)
+    }
+
+    async fn save_after(
+        &mut self,
+        progress: &[(Progress<PgCursor>, Wave)],
+    ) -> Result<Saved, OutboxError> {
+        let mut connection = self.reading_connection()?;
+        let (cursors, waves): (Vec<_>, Vec<_>) =
+            progress.iter().map(|(progress, wave)| (progress, *wave)).unzip();
+        let call = self.save_cursors(&mut connection, &cursors, &waves);
+        let lost = in_time(STATEMENT_TIMEOUT, call).await?;
+        self.connection = Some(connection);
+        Ok(Saved { lost, failed: Vec::new() })
+    }
+
+    fn has_passed(cursor: &PgCursor, row: Row) -> bool {
+        cursor.has_passed(row)
+    }
 }
 
 impl LaneStore for PgLaneStore {
@@ -178,6 +230,7 @@ impl LaneStore for PgLaneStore {
             backend: self.backend,
             names: &self.names,
             floors: &mut self.floors,
+            seen: &self.seen,
             until: Instant::now() + self.lease / 8,
         };
         let batches = in_time(STATEMENT_TIMEOUT, window::read(&mut session, lanes)).await?;
@@ -191,12 +244,7 @@ impl LaneStore for PgLaneStore {
 
     /// Only over the connection over which the windows were opened (see [`window`]).
     async fn save(&mut self, progress: &[Progress<PgCursor>]) -> Result<Saved, OutboxError> {
-        let Some(mut connection) = self.connection.take() else {
-            return Err(OutboxError::new(
-                ErrorKind::Database,
-                "the connection was lost over which these events were read",
-            ));
-        };
+        let mut connection = self.reading_connection()?;
         let saved = in_time(STATEMENT_TIMEOUT, self.save_over(&mut connection, progress)).await?;
         self.connection = Some(connection);
         Ok(saved)

@@ -271,6 +271,11 @@ pub(super) async fn open_windows<'l>(
     if let Some(cur) = &cur {
         session.floors.note(cur);
     }
+    // Of the snapshot alone, its end: lanes without new rows continue from it, too.
+    session.note_seen(&Snapshot { snapshot: snapshot.clone(), floor, horizon: String::new() });
+    if let Some(cur) = &cur {
+        session.note_seen(cur);
+    }
     for read in lanes {
         let (Some(found), Some(cur)) = (found.remove(&read.lane), &cur) else {
             batches.push(without_new_rows(read, &snapshot));

@@ -124,18 +124,31 @@ pub(super) async fn keys(
     names: &Names,
     taken: &mut [(Lease, PgCursor, KnownParked)],
 ) -> Result<(), OutboxError> {
-    let lanes: Vec<i16> = taken.iter().map(|(lease, ..)| lease.lane.number()).collect();
+    let lanes: Vec<Lane> = taken.iter().map(|(lease, ..)| lease.lane).collect();
+    let known = known(connection, names, &lanes).await?;
+    for ((.., of_lane), (_, known)) in taken.iter_mut().zip(known) {
+        *of_lane = known;
+    }
+    Ok(())
+}
+
+/// The same for each of `lanes`, in their order.
+pub(in crate::store::postgres) async fn known(
+    connection: &mut PgConnection,
+    names: &Names,
+    lanes: &[Lane],
+) -> Result<Vec<(Lane, KnownParked)>, OutboxError> {
     let keys: Vec<KeyRow> = sqlx::query_as(fill(names, KEYS_OF_LANES))
-        .bind(&lanes)
+        .bind(lanes.iter().map(|lane| lane.number()).collect::<Vec<_>>())
         .bind(i64::from(MOST_KNOWN) + 1)
         .fetch_all(connection)
         .await?;
-    for (lease, _, known) in taken {
-        let of_lane = keys.iter().filter(|key| key.lane == lease.lane.number());
+    let known = |lane: &Lane| {
+        let of_lane = keys.iter().filter(|key| key.lane == lane.number());
         let keys: Vec<KeyDigest> = of_lane.map(|key| KeyDigest(key.key_digest)).collect();
-        *known = (keys.len() <= MOST_KNOWN as usize).then_some(keys);
-    }
-    Ok(())
+        (*lane, (keys.len() <= MOST_KNOWN as usize).then_some(keys))
+    };
+    Ok(lanes.iter().map(known).collect())
 }
 
 pub(super) async fn keys_among(
@@ -153,7 +166,7 @@ pub(super) async fn keys_among(
     Ok(any_key.then(|| parked.into_iter().map(KeyDigest).collect()))
 }
 
-pub(super) async fn park(
+pub(in crate::store::postgres) async fn park(
     connection: &mut PgConnection,
     names: &Names,
     parked: &[Parking],
@@ -236,7 +249,7 @@ pub(super) async fn released(
     Ok(with_events(chosen, stored_events(&rows)?))
 }
 
-pub(super) async fn save_retry(
+pub(in crate::store::postgres) async fn save_retry(
     mut tx: Transaction<'_, Postgres>,
     names: &Names,
     owner: Uuid,

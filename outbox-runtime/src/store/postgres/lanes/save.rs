@@ -7,6 +7,7 @@ use super::{PgLaneStore, park};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::record::Lane;
+use crate::store::groups::Wave;
 use crate::store::lanes::{Lease, Progress, Saved};
 use crate::store::postgres::fragments::fill;
 
@@ -14,11 +15,11 @@ use crate::store::postgres::fragments::fill;
 /// server in between. The lanes are locked, so that they cannot change hands before the rows are
 /// written. One that another transaction has locked counts as lost.
 const SAVE_CURSORS: &str = "\
-insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
-select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq
+insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq, claim, wave)
+select s.lane, s.prev, s.prev_floor, s.prev_h, s.cur, s.cur_floor, s.cur_h, s.last_seq, s.claim, s.wave
 from unnest($2::smallint[], $3::bigint[], $4::text[]::pg_snapshot[], $5::bigint[], $6::text[]::xid8[],
-            $7::text[]::pg_snapshot[], $8::bigint[], $9::text[]::xid8[], $10::bigint[])
-  as s (lane, epoch, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
+            $7::text[]::pg_snapshot[], $8::bigint[], $9::text[]::xid8[], $10::bigint[], $12::uuid[], $13::bigint[])
+  as s (lane, epoch, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq, claim, wave)
 join {lane} l on l.lane = s.lane and l.epoch = s.epoch
 where l.owner = $1 and pg_backend_pid() = $11
 for share of l skip locked
@@ -34,7 +35,7 @@ impl PgLaneStore {
             progress.iter().partition(|progress| !progress.parked.is_empty());
         let mut saved = Saved::default();
         if !plain.is_empty() {
-            saved.lost = self.save_cursors(connection, &plain).await?;
+            saved.lost = self.save_cursors(connection, &plain, &[]).await?;
         }
         for progress in parking {
             let mut tx = connection.begin_with(self.begin_for_one_lane()).await?;
@@ -61,7 +62,7 @@ impl PgLaneStore {
         connection: &mut PgConnection,
         progress: &Progress<PgCursor>,
     ) -> Result<bool, OutboxError> {
-        let lost = self.save_cursors(connection, &[progress]).await?;
+        let lost = self.save_cursors(connection, &[progress], &[]).await?;
         if lost.is_empty() {
             failpoint("before-parking");
             park::park(connection, &self.names, &progress.parked).await?;
@@ -70,13 +71,17 @@ impl PgLaneStore {
         Ok(lost.is_empty())
     }
 
-    async fn save_cursors(
+    /// `after`: the waves after which they are saved, if there are any.
+    pub(super) async fn save_cursors(
         &self,
         connection: &mut PgConnection,
         progress: &[&Progress<PgCursor>],
+        after: &[Wave],
     ) -> Result<Vec<Lane>, OutboxError> {
         let held: Vec<Lease> = progress.iter().map(|progress| progress.lease).collect();
         let (lanes, epochs) = columns_of(&held);
+        let after = |place: usize| after.get(place).copied();
+        let waves = || (0..progress.len()).map(after);
         let cursors = || progress.iter().map(|progress| &progress.cursor);
         let cur = |field: fn(&Snapshot) -> &str| -> Vec<Option<&str>> {
             cursors().map(|cursor| cursor.cur.as_deref().map(field)).collect()
@@ -93,13 +98,15 @@ impl PgLaneStore {
             .bind(cur(|snapshot| &snapshot.horizon))
             .bind(cursors().map(|c| c.last_seq).collect::<Vec<_>>())
             .bind(self.backend)
+            .bind(waves().map(|wave| wave.map(|wave| wave.claim)).collect::<Vec<_>>())
+            .bind(waves().map(|wave| wave.map(|wave| wave.number)).collect::<Vec<_>>())
             .fetch_all(&mut *connection)
             .await?;
         Ok(missing_of(&held, &saved))
     }
 }
 
-pub(super) fn columns_of(held: &[Lease]) -> (Vec<i16>, Vec<i64>) {
+pub(in crate::store::postgres) fn columns_of(held: &[Lease]) -> (Vec<i16>, Vec<i64>) {
     held.iter().map(|lease| (lease.lane.number(), lease.epoch)).unzip()
 }
 

@@ -1,6 +1,7 @@
 //! The session over which windows are opened, read and saved.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::PgConnection;
 use tokio::time::Instant;
@@ -18,8 +19,17 @@ pub(super) struct Session<'s> {
     pub(super) backend: i32,
     pub(super) names: &'s Names,
     pub(super) floors: &'s mut FloorIndex,
+    /// The highest transaction id that a window has seen.
+    pub(super) seen: &'s AtomicU64,
     /// Time after which no further statement of a read begins, so that leases are renewed in time.
     pub(super) until: Instant,
+}
+
+impl Session<'_> {
+    /// Takes note of what a window rests on.
+    pub(super) fn note_seen(&self, window: &Snapshot) {
+        self.seen.fetch_max(window.end().max(window.horizon()), Ordering::Relaxed);
+    }
 }
 
 /// A lane whose window is open, with the cursor from which to read it.

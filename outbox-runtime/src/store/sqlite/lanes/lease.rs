@@ -117,7 +117,8 @@ impl SqliteLaneStore {
         }
         // After the lanes were taken: nothing of them is sent that was paused before.
         let pauses = pause::pauses(&mut connection, &self.names).await?;
-        Ok(Claimed { lost, taken, taken_over, share, elsewhere, pauses })
+        let reopened = Vec::new();
+        Ok(Claimed { lost, reopened, taken, taken_over, share, elsewhere, pauses })
     }
 
     /// The lanes that other relays hold.

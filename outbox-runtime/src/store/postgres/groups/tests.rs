@@ -1,0 +1,130 @@
+//! Claims and witnesses on a real Postgres.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Executor, PgPool};
+
+use super::*;
+use crate::store::groups::ExactlyOnceStore as _;
+use crate::store::lanes::{LaneStore as _, Share};
+use crate::store::migrate::Migrate;
+use crate::store::postgres::lanes::PgLaneStore;
+use crate::store::sealed::{Database as _, Schema as _};
+
+async fn tables() -> (PgPool, Arc<Names>) {
+    let url = std::env::var("DATABASE_URL")
+        .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
+    let pool = PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap();
+    let schema = format!("groups_{}", Uuid::now_v7().simple());
+    let names = Names { schema: Some(schema), ..Names::default() };
+    Postgres::migrate(&pool, &names, Postgres::MIGRATIONS, Migrate::up()).await.unwrap();
+    (pool, Arc::new(names))
+}
+
+async fn drop_tables(pool: &PgPool, names: &Names) {
+    let statement = names.fill("drop schema {schema} cascade");
+    pool.execute(AssertSqlSafe(statement)).await.unwrap();
+}
+
+fn relay(pool: &PgPool, names: &Arc<Names>, groups: u16) -> (PgLaneStore, PgClaimer) {
+    let mut store = Postgres::open_lanes(pool, names, Duration::from_secs(3_600));
+    let claimer = store.in_groups(Groups::at_most(groups));
+    (store, claimer)
+}
+
+async fn leases(store: &mut PgLaneStore) -> Vec<Lease> {
+    let claimed = store.claim(&[], Share::Fair).await.unwrap();
+    claimed.taken.into_iter().map(|(lease, ..)| lease).collect()
+}
+
+#[tokio::test]
+async fn a_claim_that_is_superseded_writes_nothing_more_and_is_remembered_if_it_was_confirmed() {
+    let (pool, names) = tables().await;
+    let (mut store, claimer) = relay(&pool, &names, 1);
+    let held = leases(&mut store).await;
+    let (mut first, found) = claimer.claim(0, held.clone()).await.unwrap().unwrap();
+    assert_eq!((found.earlier.len(), found.adopted, found.saved.len()), (0, false, 16));
+    assert!(first.confirm().await.unwrap());
+
+    // Never confirmed: it has written no progress.
+    let (_, unconfirmed) = claimer.claim(0, held.clone()).await.unwrap().unwrap();
+    assert!(!first.witness(1).await.unwrap(), "it was superseded");
+    let (mut last, found_last) = claimer.claim(0, held.clone()).await.unwrap().unwrap();
+    let earlier: Vec<Uuid> = found_last.earlier.iter().map(|(claim, _)| *claim).collect();
+    assert_eq!(earlier, [found.claim]);
+    assert_ne!(earlier, [unconfirmed.claim]);
+    assert_eq!(found_last.outbox, found.outbox);
+
+    assert!(first.adopted(&[]).await.unwrap().is_none());
+    assert!(last.confirm().await.unwrap());
+    assert!(last.adopted(&[]).await.unwrap().is_some());
+    let (_, after) = claimer.claim(0, held.clone()).await.unwrap().unwrap();
+    assert!(after.adopted);
+    let earlier: Vec<Uuid> = after.earlier.iter().map(|(claim, _)| *claim).collect();
+    assert_eq!(earlier, [found_last.claim], "those before were forgotten");
+
+    let other_epochs = held.iter().map(|lease| Lease { epoch: lease.epoch + 1, ..*lease });
+    assert!(claimer.claim(0, other_epochs.collect()).await.unwrap().is_none(), "without the lanes");
+    drop_tables(&pool, &names).await;
+}
+
+#[tokio::test]
+async fn a_witness_is_above_all_that_was_seen_and_one_that_is_not_ends_the_session() {
+    let (pool, names) = tables().await;
+    let (mut store, claimer) = relay(&pool, &names, 1);
+    let held = leases(&mut store).await;
+    let (mut group, found) = claimer.claim(0, held.clone()).await.unwrap().unwrap();
+    let current: String =
+        sqlx::query_scalar("select pg_current_xact_id()::text").fetch_one(&pool).await.unwrap();
+    assert!(group.witness(current.parse().unwrap()).await.unwrap());
+    let (_, next) = claimer.claim(0, held.clone()).await.unwrap().unwrap();
+    let (claim, witness) = next.earlier[0];
+    assert_eq!(claim, found.claim);
+    assert!(witness > current.parse().unwrap());
+
+    // An id that this server has not drawn was seen on another one.
+    let (mut group, _) = claimer.claim(0, held).await.unwrap().unwrap();
+    group.witness(u64::MAX).await.unwrap_err();
+    group.witness(1).await.unwrap_err();
+    drop_tables(&pool, &names).await;
+}
+
+#[tokio::test]
+async fn whole_groups_are_leased_and_never_more_than_there_are() {
+    let (pool, names) = tables().await;
+    let (mut one, _) = relay(&pool, &names, 2);
+    let (mut other, _) = relay(&pool, &names, 2);
+    let (mut third, _) = relay(&pool, &names, 2);
+    let held = leases(&mut one).await;
+    assert_eq!(held.len(), 16);
+    one.release(&held[8..12], false).await.unwrap();
+    assert_eq!(leases(&mut other).await.len(), 0, "half of a group is free");
+    one.release(&held[12..], false).await.unwrap();
+    let second = leases(&mut other).await;
+    assert_eq!(
+        second.iter().map(|lease| lease.lane.number()).collect::<Vec<_>>(),
+        [8, 9, 10, 11, 12, 13, 14, 15]
+    );
+    assert_eq!(leases(&mut third).await.len(), 0);
+    drop_tables(&pool, &names).await;
+}
+
+#[tokio::test]
+async fn the_number_of_groups_does_not_change_and_the_two_deliveries_keep_each_other_away() {
+    let (pool, names) = tables().await;
+    let mut at_least_once = Postgres::open_lanes(&pool, &names, Duration::from_secs(3_600));
+    let held = leases(&mut at_least_once).await;
+    let (mut store, _) = relay(&pool, &names, 2);
+    let error = store.claim(&[], Share::Fair).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be fenced"), "{error}");
+
+    at_least_once.release(&held, true).await.unwrap();
+    assert_eq!(leases(&mut store).await.len(), 16);
+    let (mut other, _) = relay(&pool, &names, 4);
+    let error = other.claim(&[], Share::All).await.unwrap_err();
+    assert!(error.to_string().contains("in 2 groups"), "{error}");
+    let error = at_least_once.claim(&[], Share::Fair).await.unwrap_err();
+    assert!(error.to_string().contains("exactly once"), "{error}");
+    drop_tables(&pool, &names).await;
+}
