@@ -59,6 +59,7 @@ mod secured_postgres;
 mod secured_rights;
 mod shutdown;
 mod sizes;
+mod standbys;
 mod store_conformance;
 mod tenants;
 mod testkit;

@@ -147,13 +147,12 @@ async fn a_commit_waits_while_its_request_or_its_answer_is_held_and_others_pass(
 
     // Each answer is held, and lost with its connection: the client asks again, and again.
     let producer = begun(&proxy, 4).await;
-    let accepted = proxy.accepted();
-    let held = proxy.silence_each(Moment::AfterRequest(END_TXN));
+    let mut held = proxy.silence_each(Moment::AfterRequest(END_TXN));
     let commit_of_4 = commit(producer);
-    within_a_minute(held).await;
+    within_a_minute(held.wait_for(|count| *count == 1)).await.unwrap();
     committed(4).await;
     proxy.cut_silent();
-    within_a_minute(proxy.until_accepted(accepted + 1)).await;
+    within_a_minute(held.wait_for(|count| *count == 2)).await.unwrap();
     assert!(!commit_of_4.is_finished());
     proxy.thaw();
     within_a_minute(commit_of_4).await.unwrap().unwrap();

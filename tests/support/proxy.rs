@@ -47,6 +47,8 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Shared {
+    /// To where new connections go, instead of to the server that it was started for.
+    redirected: Mutex<Option<String>>,
     /// What new connections begin with.
     silent: watch::Sender<Silence>,
     connections: Mutex<Vec<watch::Sender<Silence>>>,
@@ -157,20 +159,21 @@ impl Proxy {
     /// wait for that. A text must be what is on the wire: sqlx sends a prepared statement once a
     /// connection (`statement-cache-capacity=0` in the URL has it sent each time).
     pub fn silence_one(&self, moment: Moment) -> impl Future<Output = ()> + Send + 'static {
-        self.silence_at(moment, false)
+        let mut come = self.silence_at(moment, false);
+        async move { drop(come.wait_for(|come| *come > 0).await.expect("it comes")) }
     }
 
     /// Each connection on which the moment comes goes silent then, until [`heal`](Self::heal) or
-    /// [`thaw`](Self::thaw). Returns the wait for the first one.
-    pub fn silence_each(&self, moment: Moment) -> impl Future<Output = ()> + Send + 'static {
+    /// [`thaw`](Self::thaw). Returns the number of them.
+    pub fn silence_each(&self, moment: Moment) -> watch::Receiver<usize> {
         self.silence_at(moment, true)
     }
 
-    fn silence_at(&self, moment: Moment, each: bool) -> impl Future<Output = ()> + Send + 'static {
+    fn silence_at(&self, moment: Moment, each: bool) -> watch::Receiver<usize> {
         let come = watch::Sender::default();
-        let mut has_come = come.subscribe();
+        let receiver = come.subscribe();
         self.shared.awaited.lock().unwrap().push(Awaited { moment, each, come });
-        async move { drop(has_come.wait_for(|come| *come > 0).await.expect("it comes")) }
+        receiver
     }
 
     /// New connections pass. Those that are silent stay so.
@@ -208,6 +211,12 @@ impl Proxy {
         }
     }
 
+    /// Closes all connections. New ones go to `host:port`: after a failover, to the new server.
+    pub fn redirect(&self, server: impl Into<String>) {
+        *self.shared.redirected.lock().unwrap() = Some(server.into());
+        self.cut();
+    }
+
     /// How many connections it has accepted.
     pub fn accepted(&self) -> usize {
         *self.shared.accepted.borrow()
@@ -233,7 +242,9 @@ async fn accept(listener: TcpListener, server: String, shared: Arc<Shared>) {
         connections.push(state.clone());
         drop(connections);
         shared.accepted.send_modify(|accepted| *accepted += 1);
-        tokio::spawn(forward(client, server.clone(), state, Arc::clone(&shared)));
+        let redirected = shared.redirected.lock().unwrap().clone();
+        let server = redirected.unwrap_or_else(|| server.clone());
+        tokio::spawn(forward(client, server, state, Arc::clone(&shared)));
     }
 }
 

@@ -135,6 +135,8 @@ fn reader(brokers: &str, isolation: &str) -> BaseConsumer {
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("isolation.level", isolation)
+        // It waits for nothing: what is there is all that it asks for.
+        .set("fetch.wait.max.ms", "10")
         .create()
         .unwrap()
 }

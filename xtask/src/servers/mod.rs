@@ -17,7 +17,7 @@ pub use kafka::{
     Acl, Kafka, KafkaCluster, KafkaOptions, Operation, Partition, Proxied, Resource, Secured,
 };
 pub use pgbouncer::PgBouncer;
-pub use postgres::{PgOptions, PgVersion, Postgres};
+pub use postgres::{PgOptions, PgVersion, Postgres, Standby};
 pub(crate) use unprivileged::User;
 
 use crate::net::wait_for;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::{Error, net};
 
@@ -13,23 +14,57 @@ pub(super) fn opens_session(port: u16) -> std::io::Result<bool> {
     Ok(true)
 }
 
+/// A session of the superuser.
+pub(super) struct Session {
+    stream: TcpStream,
+    port: u16,
+}
+
+impl Session {
+    pub(super) fn open(port: u16) -> Result<Self, Error> {
+        /// For a checkpoint, and for the end of a recovery.
+        const PATIENCE: Duration = Duration::from_secs(90);
+
+        let failed = |error| Error::io(format_args!("ask Postgres on port {port}"), error);
+        let stream = open(port)
+            .map_err(failed)?
+            .ok_or_else(|| Error::new(format!("Postgres on port {port} takes no session")))?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        Ok(Self { stream, port })
+    }
+
+    /// Executes a statement. Returns the first column of its last row; empty if there is none.
+    pub(super) fn query(&mut self, statement: &str) -> Result<String, Error> {
+        self.send(statement)?.map_err(|code| self.refused(statement, &code))
+    }
+
+    /// Executes a statement. That what it creates exists already is no error.
+    fn execute(&mut self, statement: &str) -> Result<(), Error> {
+        const EXISTS: [&str; 2] = ["42710", "42P04"];
+
+        match self.send(statement)? {
+            Err(code) if !EXISTS.contains(&&*code) => Err(self.refused(statement, &code)),
+            _ => Ok(()),
+        }
+    }
+
+    fn refused(&self, statement: &str, code: &str) -> Error {
+        Error::new(format!("Postgres on port {} refuses `{statement}`: error {code}", self.port))
+    }
+
+    /// The value, or the code of the error.
+    fn send(&mut self, statement: &str) -> Result<Result<String, String>, Error> {
+        let length = i32::try_from(4 + statement.len() + 1).unwrap_or(i32::MAX);
+        let message = [b"Q", &length.to_be_bytes()[..], statement.as_bytes(), b"\0"].concat();
+        let answered = self.stream.write_all(&message).and_then(|()| answer(&mut self.stream));
+        answered
+            .map_err(|error| Error::io(format_args!("ask Postgres on port {}", self.port), error))
+    }
+}
+
 /// Has the superuser execute a statement. That what it creates exists already is no error.
 pub(super) fn execute(port: u16, statement: &str) -> Result<(), Error> {
-    const EXISTS: [&str; 2] = ["42710", "42P04"];
-
-    let failed = |error| Error::io(format_args!("ask Postgres on port {port}"), error);
-    let mut stream = open(port)
-        .map_err(failed)?
-        .ok_or_else(|| Error::new(format!("Postgres on port {port} takes no session")))?;
-    let length = i32::try_from(4 + statement.len() + 1).unwrap_or(i32::MAX);
-    let message = [b"Q", &length.to_be_bytes()[..], statement.as_bytes(), b"\0"].concat();
-    stream.write_all(&message).map_err(failed)?;
-    match answer(&mut stream).map_err(failed)? {
-        Some(code) if !EXISTS.contains(&&*code) => {
-            Err(Error::new(format!("Postgres on port {port} refuses `{statement}`: error {code}")))
-        }
-        _ => Ok(()),
-    }
+    Session::open(port)?.execute(statement)
 }
 
 fn open(port: u16) -> std::io::Result<Option<TcpStream>> {
@@ -49,19 +84,30 @@ fn open(port: u16) -> std::io::Result<Option<TcpStream>> {
     }
 }
 
-/// The code of the error with which a statement ended, if it did.
-fn answer(stream: &mut TcpStream) -> std::io::Result<Option<String>> {
-    let mut error = None;
+/// How a statement ended: the first column of its last row, or the code of an error.
+fn answer(stream: &mut TcpStream) -> std::io::Result<Result<String, String>> {
+    let mut ended = Ok(String::new());
     loop {
         match message(stream)? {
-            (b'Z', _) => return Ok(error),
+            (b'Z', _) => return Ok(ended),
+            (b'D', row) if ended.is_ok() => ended = Ok(first_column(&row)),
             (b'E', body) => {
                 let code = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"));
-                error = Some(String::from_utf8_lossy(code.unwrap_or_default()).into_owned());
+                ended = Err(String::from_utf8_lossy(code.unwrap_or_default()).into_owned());
             }
             _ => {}
         }
     }
+}
+
+/// Empty for a null.
+fn first_column(row: &[u8]) -> String {
+    // After the number of columns, the length of the first one.
+    let Some((length, column)) = row.get(2..).and_then(|rest| rest.split_first_chunk()) else {
+        return String::new();
+    };
+    let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+    String::from_utf8_lossy(column.get(..length).unwrap_or_default()).into_owned()
 }
 
 /// A message's kind, and its first kilobytes.

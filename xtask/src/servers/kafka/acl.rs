@@ -13,6 +13,7 @@ pub enum Resource {
     Topic = 2,
     Group = 3,
     Cluster = 4,
+    TransactionalId = 5,
 }
 
 /// What may be done.

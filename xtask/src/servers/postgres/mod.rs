@@ -1,6 +1,7 @@
 //! Postgres, any of five versions.
 
 mod place;
+mod standby;
 mod version;
 
 use std::fmt;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use place::Place;
+use standby::Follows;
+pub use standby::Standby;
 pub use version::PgVersion;
 pub(super) use version::fetch;
 
@@ -63,6 +66,7 @@ pub struct Postgres {
     url: String,
     daemon: Option<Daemon>,
     certificates: Option<Certificates>,
+    follows: Option<Follows>,
     elsewhere: Option<ScratchDir>,
 }
 
@@ -88,13 +92,29 @@ impl Postgres {
         dir: &Path,
         options: PgOptions,
     ) -> Result<Self, Error> {
+        let (mut server, parent) = Self::place(port, version, dir, options)?;
+        server.init(&parent)?;
+        if options.tls {
+            server.certificates = Some(server.make_certificates(&parent)?);
+        }
+        server.run()?;
+        Ok(server)
+    }
+
+    /// A server that does not run yet, and the parent of its data directory.
+    fn place(
+        port: Option<u16>,
+        version: PgVersion,
+        dir: &Path,
+        options: PgOptions,
+    ) -> Result<(Self, PathBuf), Error> {
         let fetched = fetch(version)?;
         create_dir_all(dir)?;
         let user = User::instead_of_root()?;
         let Place { home, parent, elsewhere } = Place::find(user, fetched, dir)?;
         let [free] = net::free_ports()?;
         let port = port.unwrap_or(free);
-        let mut server = Self {
+        let server = Self {
             version,
             options,
             user,
@@ -105,14 +125,10 @@ impl Postgres {
             url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
             daemon: None,
             certificates: None,
+            follows: None,
             elsewhere,
         };
-        server.init(&parent)?;
-        if options.tls {
-            server.certificates = Some(server.make_certificates(&parent)?);
-        }
-        server.run()?;
-        Ok(server)
+        Ok((server, parent))
     }
 
     /// Where to connect: `postgres://postgres@127.0.0.1:PORT/postgres`, the same after every
@@ -314,7 +330,8 @@ impl Postgres {
         ] {
             postgres.args(["-c", setting]);
         }
-        for setting in self.certificates.iter().flat_map(Self::tls) {
+        let tls = self.certificates.iter().flat_map(Self::tls);
+        for setting in tls.chain(self.follows.iter().flat_map(Follows::settings)) {
             postgres.args(["-c", &setting]);
         }
         if self.options.clock {
