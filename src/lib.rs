@@ -119,7 +119,8 @@ pub use outbox_runtime::{ErrorKind, OutboxError, is_conflict, observe, testing, 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[doc(inline)]
 pub use outbox_runtime::{
-    MemoryBudget, Outbox, OutboxBuilder, OutboxDatabase, OutboxTx, Relay, RelayBuilder,
+    ExactlyOnce, ExactlyOnceRelay, MemoryBudget, Outbox, OutboxBuilder, OutboxDatabase, OutboxTx,
+    Relay, RelayBuilder,
 };
 
 /// What the macros expand to. Not for you: it changes without notice.
@@ -183,12 +184,12 @@ pub mod admin {
 
     #[doc(inline)]
     pub use outbox_runtime::{
-        AppliedMigration, Connections, Diagnosis, Direction, DiscardedEvent, EventCopy,
-        EventFilter, EventState, EventTail, FoundEvent, GroupEvent, GroupState, InboxStats, LANES,
-        LackingRight, Lane, LaneStatus, ListedEvent, Migrate, MigrationStatus, MigrationStep,
-        OpenTransaction, OutboxGauges, ParkedEvent, ParkedFilter, ParkedGroup, ParkedGrouping,
-        Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status, TailLook, TailedEvent,
-        WaitingKeys,
+        AppliedMigration, Connections, DeliveryStatus, Diagnosis, Direction, DiscardedEvent,
+        EventCopy, EventFilter, EventState, EventTail, FoundEvent, GroupEvent, GroupState,
+        GroupStatus, InboxStats, LANES, LackingRight, Lane, LaneStatus, ListedEvent, Migrate,
+        MigrationStatus, MigrationStep, OpenTransaction, OutboxGauges, ParkedEvent, ParkedFilter,
+        ParkedGroup, ParkedGrouping, Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status,
+        TailLook, TailedEvent, WaitingKeys,
     };
 }
 

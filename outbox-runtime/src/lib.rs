@@ -56,7 +56,7 @@ pub use store::inbox::{InboxStats, WaitingKeys};
 pub use store::migrate::{AppliedMigration, Direction, Migrate, MigrationStatus, MigrationStep};
 pub use store::parked_filter::{ParkedFilter, ParkedGroup, ParkedGrouping};
 pub use store::relays::RelayStatus;
-pub use store::status::{LaneStatus, Status};
+pub use store::status::{DeliveryStatus, GroupStatus, LaneStatus, Status};
 pub use store::tail::TailedEvent;
 pub use store::{OutboxDatabase, Pause, PauseScope};
 pub use transactional::{Outcome, RetryArgument};

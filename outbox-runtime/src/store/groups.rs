@@ -141,6 +141,19 @@ pub struct ParkedOfGroup {
     pub beyond: Vec<(Lane, Row)>,
 }
 
+/// A group whose delivery exactly once ends.
+#[derive(Debug)]
+pub struct HandedBack<C> {
+    /// Its number.
+    pub group: u16,
+    /// The claim under which it was taken over.
+    pub claim: Uuid,
+    /// Up to where its lanes are published.
+    pub lanes: Vec<(Lane, C)>,
+    /// Numbers of events that are parked, and not passed by these cursors.
+    pub beyond: Vec<i64>,
+}
+
 /// A group that was claimed, and a session for it. Each of these waits for the disk. `None` and
 /// `false`: the claim is not ours any more. After an error, the session is not used any more.
 pub trait GroupStore: Send + 'static {
@@ -157,6 +170,13 @@ pub trait GroupStore: Send + 'static {
         &mut self,
         settled: &[i64],
     ) -> impl Future<Output = Result<Option<u64>, OutboxError>> + Send;
+
+    /// Ends the claims of all groups of the outbox, this one among them, and saves how far their
+    /// lanes are published: relays that deliver at least once go on from there.
+    fn hand_back(
+        &mut self,
+        groups: &[HandedBack<Self::Cursor>],
+    ) -> impl Future<Output = Result<bool, OutboxError>> + Send;
 
     /// The parked events of the group, as these cursors see them.
     fn parked(

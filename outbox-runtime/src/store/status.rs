@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::admin::at;
+use super::groups::Groups;
 use super::pause::Pause;
 use super::relays::{RelayRow, RelayStatus};
 use super::row::row;
@@ -45,6 +46,39 @@ pub struct Status {
     pub relays: Vec<RelayStatus>,
     /// What operators have paused.
     pub pauses: Vec<Pause>,
+    /// How often an event may arrive.
+    pub delivery: DeliveryStatus,
+}
+
+/// How the events of an outbox are delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeliveryStatus {
+    /// At least once: relays may publish an event twice.
+    AtLeastOnce,
+    /// Exactly once: each event is in one committed transaction of Kafka.
+    #[non_exhaustive]
+    ExactlyOnce {
+        /// What the producers and the progress topic are named by.
+        outbox: Uuid,
+        /// The groups that the lanes are in, in order.
+        groups: Vec<GroupStatus>,
+    },
+}
+
+/// A group of lanes that are published by one relay, exactly once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupStatus {
+    /// Its number, from 0.
+    pub group: u16,
+    /// Its lanes, in order.
+    pub lanes: Vec<Lane>,
+    /// Id of the relay that holds its lanes, one of [`Status::relays`]. `None`: no relay holds
+    /// them.
+    pub owner: Option<Uuid>,
+    /// Drawn by the last relay that took it over. `None`: none has.
+    pub claim: Option<Uuid>,
 }
 
 /// How far a lane is.
@@ -94,6 +128,14 @@ row! {
         last_seq: Option<i64>,
     }
 
+    /// A group that is delivered exactly once, as stores return it.
+    pub(crate) struct GroupRow {
+        grp: i16,
+        groups: i16,
+        outbox: Uuid,
+        claim: Option<Uuid>,
+    }
+
     /// What stores return of the outbox as a whole.
     pub(crate) struct SummaryRow {
         now_micros: i64,
@@ -124,6 +166,7 @@ impl Status {
         lanes: &[LaneRow],
         relays: Vec<RelayRow>,
         pauses: Vec<Pause>,
+        groups: &[GroupRow],
         summary: &SummaryRow,
     ) -> Self {
         let backlogs = backlogs(lanes, summary.last);
@@ -141,8 +184,28 @@ impl Status {
             leaves_free: summary.leaves_free.and_then(|leaves| u32::try_from(leaves).ok()),
             relays: relays.into_iter().map(|relay| relay_status(relay, &lanes)).collect(),
             pauses,
+            delivery: DeliveryStatus::new(groups, &lanes),
             lanes,
         }
+    }
+}
+
+impl DeliveryStatus {
+    fn new(rows: &[GroupRow], lanes: &[LaneStatus]) -> Self {
+        let Some(GroupRow { outbox, groups, .. }) = rows.first() else { return Self::AtLeastOnce };
+        let number = Groups::at_most(groups.unsigned_abs());
+        let group = |row: &GroupRow| {
+            let group = row.grp.unsigned_abs();
+            let of = || lanes.iter().filter(|lane| number.of(lane.lane) == group);
+            let owner = of().find_map(|lane| lane.owner);
+            GroupStatus {
+                group,
+                lanes: of().map(|lane| lane.lane).collect(),
+                owner,
+                claim: row.claim,
+            }
+        };
+        Self::ExactlyOnce { outbox: *outbox, groups: rows.iter().map(group).collect() }
     }
 }
 

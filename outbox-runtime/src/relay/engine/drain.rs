@@ -98,6 +98,19 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
 }
 
 fn held_elsewhere(lanes: &[HeldElsewhere]) -> OutboxError {
+    OutboxError::new(
+        ErrorKind::LeaseLost,
+        format!(
+            "another relay holds {} of the {LANES} lanes, and publishes their events: {}. To drain here, stop it (a relay \
+             that died loses them when its lease runs out)",
+            lanes.len(),
+            holders(lanes)
+        ),
+    )
+}
+
+/// Which relays hold lanes, which, and for how long.
+pub(in crate::relay) fn holders(lanes: &[HeldElsewhere]) -> String {
     let mut relays = BTreeMap::<_, (Vec<i16>, i64)>::new();
     for held in lanes {
         let (lanes, for_millis) = relays.entry(held.owner).or_default();
@@ -113,13 +126,5 @@ fn held_elsewhere(lanes: &[HeldElsewhere]) -> OutboxError {
             )
         })
         .collect();
-    OutboxError::new(
-        ErrorKind::LeaseLost,
-        format!(
-            "another relay holds {} of the {LANES} lanes, and publishes their events: {}. To drain here, stop it (a relay \
-             that died loses them when its lease runs out)",
-            lanes.len(),
-            relays.join("; ")
-        ),
-    )
+    relays.join("; ")
 }

@@ -22,6 +22,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub(in crate::relay) use drain::holders;
+
 use database::Database;
 use releasing::Releasing;
 

@@ -23,7 +23,7 @@ pub(super) struct Group<G, S> {
     /// Its lanes, all of them.
     pub(super) leases: Vec<Lease>,
     pub(super) session: S,
-    store: tokio::sync::Mutex<G>,
+    pub(super) store: tokio::sync::Mutex<G>,
     state: Mutex<State>,
     joining: mpsc::UnboundedSender<Join>,
     /// Notified when it has ended.
@@ -38,7 +38,7 @@ pub(super) struct State {
     pub(super) wave: Wave,
     pub(super) lanes: BTreeMap<Lane, LaneState>,
     /// Parked events that no committed progress has passed.
-    unpassed: BTreeMap<i64, (Lane, u64)>,
+    pub(super) unpassed: BTreeMap<i64, (Lane, u64)>,
     /// Those of them, and others, that were parked before the relay's own record of it is saved.
     parked_early: BTreeSet<i64>,
     /// Parked events that are published, and perhaps not deleted.
@@ -52,7 +52,7 @@ pub(super) struct State {
 #[derive(Debug, Clone)]
 pub(super) struct LaneState {
     /// Up to where it is published, as text.
-    position: String,
+    pub(super) position: String,
     /// What is sent next must be of this generation, or of a later one.
     generation: u64,
     /// Number of the next batch of the generation.
@@ -265,6 +265,11 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
         self.end(Some(&error));
         error
     }
+}
+
+/// The group was given up, for a reason that is in the log.
+pub(super) fn ended() -> OutboxError {
+    OutboxError::new(ErrorKind::LeaseLost, "the group of lanes is taken over again")
 }
 
 fn lost() -> OutboxError {

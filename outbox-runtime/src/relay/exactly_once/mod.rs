@@ -4,6 +4,7 @@
 //! The rules, and what was searched of them, are in `docs/decisions/17-exactly-once.md`.
 
 mod group;
+mod hand_back;
 mod held;
 mod options;
 mod publisher;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use super::group::{Group, JoinOf, Outcome};
+use super::group::{Group, JoinOf, Outcome, ended};
 use super::held::Held;
 use super::takeover::{TakeOver, Taken};
 use super::waves;
@@ -245,10 +245,6 @@ where
     Ok(group.state().wave)
 }
 
-fn ended() -> OutboxError {
-    OutboxError::new(ErrorKind::LeaseLost, "the group of lanes is taken over again")
-}
-
 impl<S: ExactlyOnceStore, P: TransactionalPublisher> ExactlyOnceReader<S, P> {
     /// An error of the session that windows are read over ends all groups: none of their windows is
     /// used any more.
@@ -327,7 +323,7 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> ExactlyOnceReader<S, P> {
                 self.taking.insert(number, taking);
                 continue;
             };
-            match ended.unwrap_or_else(|_| Err(self::ended())) {
+            match ended.unwrap_or_else(|_| Err(super::group::ended())) {
                 Ok(Some(taken)) => lanes.extend(self.begin(taken)),
                 // Another relay has it, or this one has it under another epoch: see the next claim.
                 Ok(None) => {}

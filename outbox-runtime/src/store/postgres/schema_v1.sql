@@ -75,7 +75,7 @@ create table {progress} (
 insert into {progress} (lane) select generate_series(0, 15);
 
 -- Exactly-once delivery: the groups of lanes, each with the claim of the relay that publishes it.
--- No rows: events are delivered at least once.
+-- No rows, or rows that are handed back: events are delivered at least once.
 create table {group} (
   grp     smallint primary key,
   groups  smallint not null,  -- how many there are
@@ -83,7 +83,8 @@ create table {group} (
   claim   uuid,
   earlier uuid[]   not null default array[]::uuid[],  -- claims whose progress may be adopted, the oldest first
   adopted boolean  not null default false,  -- whether progress was ever adopted: then there is some
-  ended   uuid  -- the claim that was ended by a change of delivery
+  ended   uuid,  -- the claim that was ended by a change of delivery
+  handed_back boolean not null default false  -- whether events are delivered at least once again: all groups, or none
 );
 
 -- Their witnesses: the latest of each claim counts. Append-only as well.

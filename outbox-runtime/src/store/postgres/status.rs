@@ -8,7 +8,9 @@ use crate::store::error::StoreError;
 use crate::store::names::Names;
 use crate::store::relays::RelayRow;
 use crate::store::sealed::Monitor;
-use crate::store::status::{PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow};
+use crate::store::status::{
+    GroupRow, PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow,
+};
 
 const RELAYS: &str = "\
 select r.owner, r.host, r.pid, r.version, r.shares, (extract(epoch from r.started_at) * 1000000)::bigint as started_micros,
@@ -18,6 +20,9 @@ from {relay} r
 left join lateral (
   select h.* from {heartbeat} h where h.owner = r.owner order by h.id desc limit 1) h on true
 order by r.started_at, r.owner";
+
+const GROUPS: &str =
+    "select grp, groups, outbox, claim from {group} where not handed_back order by grp";
 
 /// A leaf that was truncated has no bytes: none of its rows is looked for.
 const SUMMARY: &str = "\
@@ -70,11 +75,13 @@ pub(super) async fn read(
     let relays: Vec<RelayRow> =
         unnamed::query_as(fill(names, RELAYS)).fetch_all(&mut *connection).await?;
     let pauses = pause::pauses(connection, names).await?;
+    let groups: Vec<GroupRow> =
+        unnamed::query_as(fill(names, GROUPS)).fetch_all(&mut *connection).await?;
     let summary: SummaryRow = unnamed::query_as(fill(names, SUMMARY))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
         .fetch_one(connection)
         .await?;
-    Ok(Status::new(&lanes, relays, pauses, &summary))
+    Ok(Status::new(&lanes, relays, pauses, &groups, &summary))
 }
 
 #[cfg(test)]

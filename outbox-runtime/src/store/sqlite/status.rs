@@ -82,5 +82,5 @@ pub(super) async fn read(
         .bind(unix_micros(SystemTime::now()))
         .fetch_one(connection)
         .await?;
-    Ok(Status::new(&lanes, relays, pauses, &summary))
+    Ok(Status::new(&lanes, relays, pauses, &[], &summary))
 }

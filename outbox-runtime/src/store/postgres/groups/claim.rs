@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::PgGroup;
 use crate::error::{ErrorKind, OutboxError};
+use crate::observe::target;
 use crate::record::Lane;
 use crate::store::groups::{GroupClaim, Groups, SavedLane, Wave};
 use crate::store::lanes::Lease;
@@ -26,7 +27,11 @@ order by l.lane limit 1";
 const CREATE_GROUPS: &str = "\
 insert into {group} (grp, groups, outbox) select grp, $1, $2 from generate_series(0, $1 - 1) as grp";
 
-const GROUPS: &str = "select max(groups) as groups, count(*) as rows from {group}";
+const BEGIN_AGAIN: &str = "update {group} set handed_back = false";
+
+/// Without rows, nothing is delivered exactly once either.
+const GROUPS: &str = "\
+select max(groups) as groups, count(*) as rows, coalesce(bool_and(handed_back), true) as handed_back from {group}";
 
 /// How many earlier claims are kept: so many relays in a row die between steps 4 and 7.
 const EARLIER: usize = 64;
@@ -39,7 +44,7 @@ set claim = $2,
       when exists (select from {witness} w where w.claim = g.claim)
       then (g.earlier || g.claim)[greatest(1, cardinality(g.earlier) + 2 - $5) :]
       else g.earlier end
-where g.grp = $1
+where g.grp = $1 and not g.handed_back
   and (select count(*) from {lane} l
        join unnest($3::smallint[], $4::bigint[]) as held (lane, epoch) on held.lane = l.lane and held.epoch = l.epoch
        where l.owner = $6) = cardinality($3)
@@ -57,17 +62,18 @@ from {cursors} c where c.lane = any ($1)";
 const ADOPTED: &str =
     "update {group} set adopted = true, earlier = array[]::uuid[] where grp = $1 and claim = $2";
 
-const SETTLED: &str = "delete from {parked} where seq = any ($1) returning lane, key_digest";
+const DELETE: &str = "delete from {parked} where seq = any ($1) returning lane, key_digest";
 
 const FORGET_KEYS: &str = "\
-delete from {parked_key} k using unnest($1::smallint[], $2::uuid[]) as settled (lane, key_digest)
-where k.lane = settled.lane and k.key_digest = settled.key_digest
+delete from {parked_key} k using unnest($1::smallint[], $2::uuid[]) as gone (lane, key_digest)
+where k.lane = gone.lane and k.key_digest = gone.key_digest
   and not exists (select from {parked} p where p.lane = k.lane and p.key_digest = k.key_digest)";
 
 row! {
     struct GroupsRow {
         groups: Option<i16>,
         rows: i64,
+        handed_back: bool,
     }
 
     struct Holder {
@@ -88,13 +94,14 @@ row! {
         xid: String,
     }
 
-    struct SettledRow {
+    struct DeletedRow {
         lane: i16,
         key_digest: Uuid,
     }
 }
 
-/// Makes the rows of the groups, when an outbox is delivered exactly once for the first time.
+/// Makes the rows of the groups when an outbox is delivered exactly once for the first time, or
+/// again.
 pub(in crate::store::postgres) async fn create(
     connection: &mut PgConnection,
     names: &Names,
@@ -103,21 +110,24 @@ pub(in crate::store::postgres) async fn create(
 ) -> Result<(), OutboxError> {
     let (number, rows) = (groups.number() as i16, i64::from(groups.number()));
     let there: GroupsRow = sqlx::query_as(fill(names, GROUPS)).fetch_one(&mut *connection).await?;
-    if there.rows == 0 {
-        return create_now(connection, names, owner, number).await;
+    if there.handed_back {
+        begin(connection, names, owner, number).await?;
     }
+    let there: GroupsRow = sqlx::query_as(fill(names, GROUPS)).fetch_one(&mut *connection).await?;
     if there.groups == Some(number) && there.rows == rows {
         return Ok(());
     }
     Err(OutboxError::config(format!(
         "the lanes of this outbox are in {} groups, and this relay was given {number}: it did not start, and all events are \
          in the outbox. The groups give the producers their names, so their number does not change while events are \
-         delivered exactly once. Give all relays the same number (`ExactlyOnce::groups`)",
+         delivered exactly once. Give all relays the same number (`ExactlyOnce::groups`). To change it, stop all relays and \
+         hand back (`outbox relay hand-back`); the next relay decides",
         there.rows
     )))
 }
 
-async fn create_now(
+/// Another number of groups makes other producers, which fence nobody: they get names of their own.
+async fn begin(
     connection: &mut PgConnection,
     names: &Names,
     owner: Uuid,
@@ -128,11 +138,19 @@ async fn create_now(
     sqlx::query(fill(names, "set local lock_timeout = '5s'")).execute(&mut *tx).await?;
     sqlx::query(fill(names, KEEP_LANES)).execute(&mut *tx).await?;
     let there: GroupsRow = sqlx::query_as(fill(names, GROUPS)).fetch_one(&mut *tx).await?;
-    if there.rows == 0 {
-        let held = sqlx::query_as(fill(names, HELD)).bind(owner).fetch_optional(&mut *tx).await?;
-        if let Some(held) = held {
-            return Err(not_given_back(&held));
-        }
+    if !there.handed_back {
+        // Another relay was faster.
+        tx.rollback().await?;
+        return Ok(());
+    }
+    let held = sqlx::query_as(fill(names, HELD)).bind(owner).fetch_optional(&mut *tx).await?;
+    if let Some(held) = held {
+        return Err(not_given_back(&held));
+    }
+    if there.groups == Some(number) {
+        sqlx::query(fill(names, BEGIN_AGAIN)).execute(&mut *tx).await?;
+    } else {
+        sqlx::query(fill(names, "delete from {group}")).execute(&mut *tx).await?;
         sqlx::query(fill(names, CREATE_GROUPS))
             .bind(number)
             .bind(Uuid::now_v7())
@@ -140,6 +158,11 @@ async fn create_now(
             .await?;
     }
     tx.commit().await?;
+    tracing::info!(
+        target: target::RELAY,
+        groups = number,
+        "the events of this outbox are delivered exactly once from now on, and relays that deliver at least once do not start"
+    );
     Ok(())
 }
 
@@ -218,13 +241,23 @@ pub(super) async fn adopted(
         return Ok(None);
     };
     sqlx::query(fill(names, ADOPTED)).bind(of.group).bind(of.claim).execute(&mut *tx).await?;
-    let gone: Vec<SettledRow> =
-        sqlx::query_as(fill(names, SETTLED)).bind(settled).fetch_all(&mut *tx).await?;
+    delete_parked(&mut tx, names, settled).await?;
+    tx.commit().await?;
+    Ok(Some(witness))
+}
+
+/// Deletes parked events, and forgets the keys of which none is left.
+pub(super) async fn delete_parked(
+    connection: &mut PgConnection,
+    names: &Names,
+    seqs: &[i64],
+) -> Result<(), OutboxError> {
+    let gone: Vec<DeletedRow> =
+        sqlx::query_as(fill(names, DELETE)).bind(seqs).fetch_all(&mut *connection).await?;
     sqlx::query(fill(names, FORGET_KEYS))
         .bind(gone.iter().map(|row| row.lane).collect::<Vec<_>>())
         .bind(gone.iter().map(|row| row.key_digest).collect::<Vec<_>>())
-        .execute(&mut *tx)
+        .execute(connection)
         .await?;
-    tx.commit().await?;
-    Ok(Some(witness))
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! transaction on it waits for the disk, and names the claim.
 
 mod claim;
+mod hand_back;
 mod parked;
 mod record;
 #[cfg(test)]
@@ -20,7 +21,9 @@ use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
 use super::lanes::{PgCursor, in_time};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::Lane;
-use crate::store::groups::{Claimer, GroupClaim, GroupStore, Groups, ParkedOfGroup, Row};
+use crate::store::groups::{
+    Claimer, GroupClaim, GroupStore, Groups, HandedBack, ParkedOfGroup, Row,
+};
 use crate::store::lanes::Lease;
 use crate::store::names::Names;
 use crate::store::parked::{Parking, RetryResult};
@@ -112,6 +115,14 @@ impl GroupStore for PgGroup {
         let ours = in_time(STATEMENT_TIMEOUT, call).await?;
         self.connection = Some(connection);
         Ok(ours)
+    }
+
+    async fn hand_back(&mut self, groups: &[HandedBack<PgCursor>]) -> Result<bool, OutboxError> {
+        let mut connection = self.take()?;
+        let call = hand_back::hand_back(&mut connection, self, groups);
+        let done = in_time(STATEMENT_TIMEOUT, call).await?;
+        self.connection = Some(connection);
+        Ok(done)
     }
 
     async fn parked(&mut self, lanes: &[(Lane, PgCursor)]) -> Result<ParkedOfGroup, OutboxError> {

@@ -128,3 +128,88 @@ async fn the_number_of_groups_does_not_change_and_the_two_deliveries_keep_each_o
     assert!(error.to_string().contains("exactly once"), "{error}");
     drop_tables(&pool, &names).await;
 }
+
+/// What hands all of a claimer's groups back, at these cursors.
+async fn hand_back(
+    claimer: &PgClaimer,
+    held: &[Lease],
+    cursor: impl Fn(&PgCursor) -> PgCursor,
+) -> (Vec<HandedBack<PgCursor>>, PgGroup) {
+    let mut last = None;
+    let mut handed_back = Vec::new();
+    for number in claimer.groups.all() {
+        let of = |lease: &&Lease| claimer.groups.of(lease.lane) == number;
+        let leases = held.iter().filter(of).copied().collect();
+        let (mut group, found) = claimer.claim(number, leases).await.unwrap().unwrap();
+        assert!(group.confirm().await.unwrap());
+        assert!(group.adopted(&[]).await.unwrap().is_some());
+        let lanes = found.saved.iter().map(|saved| (saved.lane, cursor(&saved.cursor))).collect();
+        handed_back.push(HandedBack { group: number, claim: found.claim, lanes, beyond: vec![] });
+        last = Some(group);
+    }
+    (handed_back, last.unwrap())
+}
+
+#[tokio::test]
+async fn what_is_handed_back_goes_on_at_its_cursors_and_can_begin_again() {
+    let (pool, names) = tables().await;
+    let (mut store, claimer) = relay(&pool, &names, 2);
+    let held = leases(&mut store).await;
+    let ahead = |at: &PgCursor| {
+        let at = at.to_string();
+        let (windows, _) = at.rsplit_once(';').unwrap();
+        format!("{windows};7").parse::<PgCursor>().unwrap()
+    };
+    let (all, mut group) = hand_back(&claimer, &held, ahead).await;
+
+    let only_one = group.hand_back(&all[..1]).await.unwrap();
+    assert!(!only_one, "all groups, or none");
+    let (_, found) = claimer.claim(0, held[..8].to_vec()).await.unwrap().unwrap();
+    assert!(found.adopted, "nothing was changed");
+    assert!(!group.hand_back(&all).await.unwrap(), "a claim was superseded");
+
+    let (all, mut group) = hand_back(&claimer, &held, ahead).await;
+    assert!(group.hand_back(&all).await.unwrap());
+    assert!(!group.hand_back(&all).await.unwrap(), "their claims have ended");
+    assert!(claimer.claim(0, held[..8].to_vec()).await.unwrap().is_none(), "begun again by hand");
+    store.release(&held, true).await.unwrap();
+
+    let mut at_least_once = Postgres::open_lanes(&pool, &names, Duration::from_secs(3_600));
+    let claimed = at_least_once.claim(&[], Share::Fair).await.unwrap();
+    let expected: Vec<String> =
+        all.iter().flat_map(|g| &g.lanes).map(|(_, at)| at.to_string()).collect();
+    let found: Vec<String> = claimed.taken.iter().map(|(_, at, _)| at.to_string()).collect();
+    assert_eq!(found, expected);
+    let error = leases_or_error(&pool, &names, 2).await.unwrap_err();
+    assert!(error.contains("cannot be fenced"), "{error}");
+
+    // Under the same names, the progress of the ended claim is known as such.
+    let held: Vec<Lease> = claimed.taken.iter().map(|(lease, ..)| *lease).collect();
+    at_least_once.release(&held, true).await.unwrap();
+    let before = outbox_of(&pool, &names).await;
+    let (mut store, claimer) = relay(&pool, &names, 2);
+    let held = leases(&mut store).await;
+    let (_, found) = claimer.claim(1, held[8..].to_vec()).await.unwrap().unwrap();
+    assert_eq!((found.ended, found.adopted, found.earlier.len()), (Some(all[1].claim), false, 0));
+    assert_eq!(found.outbox, before);
+
+    // Another number of groups has names of its own.
+    let (all, mut group) = hand_back(&claimer, &held, Clone::clone).await;
+    assert!(group.hand_back(&all).await.unwrap());
+    store.release(&held, true).await.unwrap();
+    assert_eq!(leases_or_error(&pool, &names, 4).await.unwrap(), 16);
+    assert_ne!(outbox_of(&pool, &names).await, before);
+    drop_tables(&pool, &names).await;
+}
+
+async fn leases_or_error(pool: &PgPool, names: &Arc<Names>, groups: u16) -> Result<usize, String> {
+    let (mut store, _) = relay(pool, names, groups);
+    // Whoever is refused leaves the others their shares.
+    let claimed = store.claim(&[], Share::All).await.map_err(|error| error.to_string())?;
+    Ok(claimed.taken.len())
+}
+
+async fn outbox_of(pool: &PgPool, names: &Names) -> Uuid {
+    let outbox = AssertSqlSafe(names.fill("select distinct outbox from {group}"));
+    sqlx::query_scalar(outbox).fetch_one(pool).await.unwrap()
+}

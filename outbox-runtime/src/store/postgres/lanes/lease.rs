@@ -353,14 +353,18 @@ async fn elsewhere(
 
 /// What a relay sends that delivers at least once would be a duplicate.
 async fn refuse_groups(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
-    let query = sqlx::query_scalar(fill(names, "select exists (select from {group})"));
+    let query = sqlx::query_scalar(fill(
+        names,
+        "select exists (select from {group} where not handed_back)",
+    ));
     if !query.fetch_one(connection).await? {
         return Ok(());
     }
     Err(OutboxError::config(
         "the events of this outbox are delivered exactly once, and this relay delivers at least once: it did not start, since \
-         what it sends would arrive twice. Nothing is lost: all events are in the outbox. Start it with \
-         `Delivery::ExactlyOnce`",
+         what it sends would arrive twice. Nothing is lost: all events are in the outbox. Start it as one that delivers exactly \
+         once (`outbox relay run --delivery exactly-once`, `RelayBuilder::build_exactly_once`), or stop all relays and change \
+         the delivery back (`outbox relay hand-back`)",
     ))
 }
 

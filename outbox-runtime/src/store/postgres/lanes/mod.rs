@@ -41,7 +41,7 @@ pub(super) use cursor::{PgCursor, progress_is_missing};
 use floors::FloorIndex;
 pub(super) use floors::{BLOCK_BITS, LEAVES, RingRange};
 pub(super) use lease::saved_cursor;
-pub(super) use save::columns_of;
+pub(super) use save::{columns_of, insert_cursors};
 use session::{Session, through_a_pooler};
 
 /// The read side of a Postgres outbox: one connection, separate from the user's pool. A business

@@ -1,6 +1,8 @@
 //! Saving how far lanes are delivered, with the events that are parked.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryScalar;
+use sqlx::{Connection, PgConnection, Postgres};
 
 use super::cursor::{PgCursor, Snapshot};
 use super::{PgLaneStore, park};
@@ -9,6 +11,7 @@ use crate::failpoint::failpoint;
 use crate::record::Lane;
 use crate::store::groups::Wave;
 use crate::store::lanes::{Lease, Progress, Saved};
+use crate::store::names::Names;
 use crate::store::postgres::fragments::fill;
 
 /// Only over the session over which the windows were opened: a pooler could hide a crash of the
@@ -23,6 +26,13 @@ from unnest($2::smallint[], $3::bigint[], $4::text[]::pg_snapshot[], $5::bigint[
 join {lane} l on l.lane = s.lane and l.epoch = s.epoch
 where l.owner = $1 and pg_backend_pid() = $11
 for share of l skip locked
+returning lane";
+
+/// In a transaction that has made sure of the lanes otherwise.
+const INSERT_CURSORS: &str = "\
+insert into {progress} (lane, prev, prev_floor, prev_h, cur, cur_floor, cur_h, last_seq)
+select * from unnest($1::smallint[], $2::text[]::pg_snapshot[], $3::bigint[], $4::text[]::xid8[],
+                     $5::text[]::pg_snapshot[], $6::bigint[], $7::text[]::xid8[], $8::bigint[])
 returning lane";
 
 impl PgLaneStore {
@@ -82,21 +92,10 @@ impl PgLaneStore {
         let (lanes, epochs) = columns_of(&held);
         let after = |place: usize| after.get(place).copied();
         let waves = || (0..progress.len()).map(after);
-        let cursors = || progress.iter().map(|progress| &progress.cursor);
-        let cur = |field: fn(&Snapshot) -> &str| -> Vec<Option<&str>> {
-            cursors().map(|cursor| cursor.cur.as_deref().map(field)).collect()
-        };
-        let saved: Vec<i16> = sqlx::query_scalar(fill(&self.names, SAVE_CURSORS))
-            .bind(self.owner)
-            .bind(&lanes)
-            .bind(&epochs)
-            .bind(cursors().map(|c| c.prev.snapshot.as_str()).collect::<Vec<_>>())
-            .bind(cursors().map(|c| c.prev.floor).collect::<Vec<_>>())
-            .bind(cursors().map(|c| c.prev.horizon.as_str()).collect::<Vec<_>>())
-            .bind(cur(|snapshot| &snapshot.snapshot))
-            .bind(cursors().map(|c| c.cur.as_ref().map(|cur| cur.floor)).collect::<Vec<_>>())
-            .bind(cur(|snapshot| &snapshot.horizon))
-            .bind(cursors().map(|c| c.last_seq).collect::<Vec<_>>())
+        let cursors: Vec<&PgCursor> = progress.iter().map(|progress| &progress.cursor).collect();
+        let save = sqlx::query_scalar(fill(&self.names, SAVE_CURSORS));
+        let save = save.bind(self.owner).bind(&lanes).bind(&epochs);
+        let saved: Vec<i16> = bind_cursors(save, &cursors)
             .bind(self.backend)
             .bind(waves().map(|wave| wave.map(|wave| wave.claim)).collect::<Vec<_>>())
             .bind(waves().map(|wave| wave.map(|wave| wave.number)).collect::<Vec<_>>())
@@ -104,6 +103,38 @@ impl PgLaneStore {
             .await?;
         Ok(missing_of(&held, &saved))
     }
+}
+
+/// Inserts progress that no wave of a claim has.
+pub(in crate::store::postgres) async fn insert_cursors(
+    connection: &mut PgConnection,
+    names: &Names,
+    lanes: &[(Lane, PgCursor)],
+) -> Result<(), OutboxError> {
+    let numbers: Vec<i16> = lanes.iter().map(|(lane, _)| lane.number()).collect();
+    let cursors: Vec<&PgCursor> = lanes.iter().map(|(_, cursor)| cursor).collect();
+    let insert = sqlx::query_scalar(fill(names, INSERT_CURSORS)).bind(&numbers);
+    bind_cursors(insert, &cursors).fetch_all(connection).await?;
+    Ok(())
+}
+
+/// Lanes that were saved.
+type SaveQuery<'q> = QueryScalar<'q, Postgres, i16, PgArguments>;
+
+/// The columns of cursors, as the next seven parameters.
+fn bind_cursors<'q>(query: SaveQuery<'q>, cursors: &[&'q PgCursor]) -> SaveQuery<'q> {
+    let of = || cursors.iter().copied();
+    let cur = |field: fn(&Snapshot) -> &str| -> Vec<Option<&'q str>> {
+        of().map(|cursor| cursor.cur.as_deref().map(field)).collect()
+    };
+    query
+        .bind(of().map(|c| c.prev.snapshot.as_str()).collect::<Vec<_>>())
+        .bind(of().map(|c| c.prev.floor).collect::<Vec<_>>())
+        .bind(of().map(|c| c.prev.horizon.as_str()).collect::<Vec<_>>())
+        .bind(cur(|snapshot| &snapshot.snapshot))
+        .bind(of().map(|c| c.cur.as_ref().map(|cur| cur.floor)).collect::<Vec<_>>())
+        .bind(cur(|snapshot| &snapshot.horizon))
+        .bind(of().map(|c| c.last_seq).collect::<Vec<_>>())
 }
 
 pub(in crate::store::postgres) fn columns_of(held: &[Lease]) -> (Vec<i16>, Vec<i64>) {
