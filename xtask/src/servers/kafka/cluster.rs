@@ -15,8 +15,9 @@ use crate::{Error, paths};
 /// A running cluster of three nodes, each of them broker and controller.
 ///
 /// A topic has a copy on each node if no other number is asked for, those of consumer groups and of
-/// transactions included, and takes writes while two copies are in sync. Three seconds after a node
-/// was killed, others lead its partitions and are coordinators in its place.
+/// transactions included, and takes writes while two copies are in sync. Once the session of a
+/// killed node is over, after three seconds, others lead its partitions and coordinate in its
+/// place; if it was the active controller, once they have elected another.
 ///
 /// The nodes are called 0, 1 and 2, also in their logs. Dropped, all are killed.
 pub struct KafkaCluster {
