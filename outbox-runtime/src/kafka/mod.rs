@@ -1,11 +1,13 @@
 //! How Kafka is reached: [`KafkaConfig`], for the publisher, the consumer and the dead letters.
 
+mod admin;
 mod brokers;
 #[cfg(feature = "kafka-ssl")]
 mod certificate;
 mod closing;
 mod config;
 mod properties;
+pub(crate) mod reading;
 mod source;
 mod token;
 mod topic_prefix;
@@ -15,9 +17,10 @@ mod unreachable;
 pub use config::KafkaConfig;
 pub use token::{AccessToken, NotAJwt};
 
+pub(crate) use admin::{Admin, SettingsByTopic};
 pub(crate) use brokers::Brokers;
 pub(crate) use closing::{Client, aside};
-pub(crate) use properties::{Properties, new_client_config};
+pub(crate) use properties::{Properties, connection};
 pub(crate) use topic_prefix::{LONGEST_NAME, TopicPrefix, is_legal_topic};
 pub(crate) use trouble::Trouble;
 pub(crate) use unreachable::is_no_answer;

@@ -34,6 +34,24 @@ const ALIASES: &[(&str, &str)] = &[
 const SHOWN: &[&str] =
     &[BOOTSTRAP_SERVERS, "client.id", "group.id", "sasl.mechanisms", "security.protocol"];
 
+/// What begins the properties that say how to reach the brokers.
+const OF_CONNECTIONS: [&str; 14] = [
+    "bootstrap.",
+    "metadata.broker.list",
+    "metadata.recovery.",
+    "security.",
+    "sasl.",
+    "ssl.",
+    "https.",
+    "enable.ssl",
+    "enable.sasl",
+    "socket.",
+    "client.",
+    "broker.",
+    "reconnect.",
+    "connections.",
+];
+
 /// Properties by name, and what cannot be said by one. Each name has one spelling, and the value
 /// that was set last.
 #[derive(Clone)]
@@ -162,9 +180,20 @@ impl fmt::Debug for Properties {
 }
 
 /// A configuration whose client logs what [`Brokers`](super::Brokers) reads there.
-pub(crate) fn new_client_config() -> ClientConfig {
+fn new_client_config() -> ClientConfig {
     let mut client = ClientConfig::new();
     client.set_log_level(RDKafkaLogLevel::Info);
+    client
+}
+
+/// For a client that reaches the same brokers.
+pub(crate) fn connection(properties: &Properties) -> ClientConfig {
+    let mut client = new_client_config();
+    for (name, value) in
+        properties.iter().filter(|(name, _)| OF_CONNECTIONS.iter().any(|of| name.starts_with(of)))
+    {
+        client.set(name, value);
+    }
     client
 }
 

@@ -1,26 +1,14 @@
 //! What a Kafka cluster says of its topics, and the creation of those that are missing.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
-    TopicReplication,
-};
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{Producer as _, ThreadedProducer};
 
-use super::config;
 use super::topic_settings::Source;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, Client, Properties, aside};
+use crate::kafka::{Admin, Brokers, Properties, SettingsByTopic};
 use crate::observe::target;
-
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Time-out of a request for the settings of topics. They are useful but not required: the request
-/// is made twice at most.
-const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the brokers have answered.
 #[derive(Debug, Default)]
@@ -28,7 +16,7 @@ pub(super) struct Cluster {
     /// All topics, with their numbers of partitions.
     pub(super) partitions: BTreeMap<String, i32>,
     /// Settings by topic and name. Topics whose settings may not be read are left out.
-    pub(super) settings: HashMap<String, HashMap<String, String>>,
+    pub(super) settings: SettingsByTopic,
 }
 
 impl Cluster {
@@ -64,90 +52,43 @@ pub(super) enum Unprepared {
     ForGood(OutboxError),
 }
 
-pub(super) struct Admin {
-    admin: Client<AdminClient<Brokers>>,
-    /// The client of rdkafka for administrators learns neither why brokers refuse it nor of a token
-    /// for OAUTHBEARER. So what must be known is asked over this one.
-    asking: Arc<Client<ThreadedProducer<Brokers>>>,
+/// The topics of a consumer, on the brokers.
+pub(super) struct Topics {
+    admin: Admin,
     brokers: Brokers,
-    has_tokens: bool,
 }
 
-impl Admin {
+impl Topics {
     pub(super) fn new(properties: &Properties, brokers: Brokers) -> Result<Self, OutboxError> {
-        let config = config::connection(properties);
-        let refused = |error| properties.no_client(error);
-        let admin = config.create_with_context(brokers.clone()).map_err(refused)?;
-        let asking = config.create_with_context(brokers.clone()).map_err(refused)?;
-        Ok(Self {
-            admin: Client::new(admin),
-            asking: Arc::new(Client::new(asking)),
-            brokers,
-            has_tokens: properties.tokens().is_some(),
-        })
+        Ok(Self { admin: Admin::new(properties, brokers.clone())?, brokers })
     }
 
     /// All topics that this user may describe, with their numbers of partitions.
     pub(super) async fn partitions(&self) -> Result<BTreeMap<String, i32>, Unprepared> {
-        let (asking, brokers) = (Arc::clone(&self.asking), self.brokers.clone());
-        let asked = aside("outbox-kafka-topics", move || {
-            let ask = |within| asking.client().fetch_metadata(None, within);
-            let metadata = brokers.metadata(ask, || ());
-            let metadata = metadata.map_err(|error| unanswered(error, &brokers))?;
+        let asked = self.admin.topics(|metadata| {
             let topics = metadata.topics().iter();
-            Ok(topics
-                .map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32))
-                .collect())
+            topics.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect()
         });
-        asked.await.unwrap_or(Err(Unprepared::NoAnswer(KafkaError::Canceled)))
+        asked.await.map_err(|error| unanswered(error, &self.brokers))
     }
 
     /// The settings of topics. Those that may not be read are left out.
-    pub(super) async fn settings(
-        &self,
-        topics: &[&str],
-    ) -> Result<HashMap<String, HashMap<String, String>>, KafkaError> {
-        // Without a token, no broker would answer the client for administrators.
-        if topics.is_empty() || self.has_tokens {
-            return Ok(HashMap::new());
+    pub(super) async fn settings(&self, topics: &[&str]) -> Result<SettingsByTopic, KafkaError> {
+        let settings = self.admin.settings(topics).await?;
+        for code in settings.unread {
+            tracing::info!(
+                target: target::CONSUMER,
+                %code,
+                "the settings of some topics cannot be read (it takes the right to DescribeConfigs, and a broker that \
+                 knows the request): whether those for retries and dead letters have room for every event is not known"
+            );
         }
-        let asked: Vec<_> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-        let options = AdminOptions::new().request_timeout(Some(SETTINGS_WITHIN));
-        let mut described = self.admin.describe_configs(&asked, &options).await;
-        if described.as_ref().is_err_and(is_timeout) {
-            described = self.admin.describe_configs(&asked, &options).await;
-        }
-        let described = match described {
-            Ok(described) => described,
-            // Brokers have just answered: one that is silent now does not know the request, like
-            // librdkafka's own.
-            Err(error) if is_no_answer(&error) && !is_timeout(&error) => return Err(error),
-            Err(error) => vec![Err(code_of(&error).unwrap_or(RDKafkaErrorCode::Unknown))],
-        };
-        let mut settings = HashMap::new();
-        for described in described {
-            match described {
-                Ok(resource) => {
-                    if let OwnedResourceSpecifier::Topic(topic) = resource.specifier {
-                        let entries = resource.entries.into_iter();
-                        let set = entries.filter_map(|entry| Some((entry.name, entry.value?)));
-                        settings.insert(topic, set.collect());
-                    }
-                }
-                Err(code) => tracing::info!(
-                    target: target::CONSUMER,
-                    %code,
-                    "the settings of some topics cannot be read (it takes the right to DescribeConfigs, and a broker that \
-                     knows the request): whether those for retries and dead letters have room for every event is not known"
-                ),
-            }
-        }
-        Ok(settings)
+        Ok(settings.by_topic)
     }
 
     /// Creates topics, with as many replicas as the brokers give a topic.
     pub(super) async fn create(&self, missing: &[Missing<'_>]) -> Result<(), Unprepared> {
-        if self.has_tokens {
+        if self.admin.has_tokens() {
             let why = "this program creates none where it uses OAUTHBEARER";
             return Err(Unprepared::ForGood(absent(missing, why)));
         }
@@ -155,16 +96,8 @@ impl Admin {
             let new = NewTopic::new(name, partitions.unwrap_or(-1), TopicReplication::Fixed(-1));
             settings.iter().fold(new, |new, (name, value)| new.set(name, value))
         });
-        let options = AdminOptions::new()
-            .operation_timeout(Some(ANSWER_WITHIN))
-            .request_timeout(Some(ANSWER_WITHIN));
-        let results = self.admin.create_topics(&new.collect::<Vec<_>>(), &options).await;
-        let refused: Vec<_> = results
-            .map_err(Unprepared::NoAnswer)?
-            .into_iter()
-            .filter_map(Result::err)
-            .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
-            .collect();
+        let refused = self.admin.create(&new.collect::<Vec<_>>()).await;
+        let refused = refused.map_err(Unprepared::NoAnswer)?;
         let Some((_, code)) = refused.first() else {
             let topics: Vec<&str> = missing.iter().map(|missing| missing.name).collect();
             tracing::info!(target: target::CONSUMER, ?topics, "topics for retries and dead letters created");
@@ -183,33 +116,6 @@ impl Admin {
         let why = format!("Kafka refused to create them{right} ({})", why.join("; "));
         Err(Unprepared::ForGood(absent(missing, &why)))
     }
-}
-
-/// rdkafka has no code for a request that failed as a whole.
-fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    match error {
-        KafkaError::AdminOp(code) => Some(*code),
-        error => error.rdkafka_error_code(),
-    }
-}
-
-fn is_timeout(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(code_of(error), Some(Code::OperationTimedOut | Code::RequestTimedOut))
-}
-
-fn is_no_answer(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code_of(error),
-        None | Some(
-            Code::OperationTimedOut
-                | Code::RequestTimedOut
-                | Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::WaitingForCoordinator
-        )
-    )
 }
 
 /// What it means that brokers do not answer a new client.

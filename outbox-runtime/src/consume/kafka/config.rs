@@ -8,7 +8,8 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 use crate::error::OutboxError;
-use crate::kafka::{Client, KafkaConfig, Properties, new_client_config};
+use crate::kafka::reading::QUEUE_BACKOFF;
+use crate::kafka::{Client, KafkaConfig, Properties, connection};
 
 const METADATA_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
 
@@ -41,11 +42,6 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("statistics.interval.ms", "5000"),
 ];
 
-/// How long, in milliseconds, a partition is not fetched from once as much of it waits as may.
-/// librdkafka's own second is longer than a consumer takes for all that waits, so that it would be
-/// idle for most of its time.
-pub(super) const QUEUE_BACKOFF: (&str, &str) = ("fetch.queue.backoff.ms", "10");
-
 /// Said by the brokers where they assign the partitions (`group.protocol=consumer`).
 const OF_THE_CLASSIC_PROTOCOL: [&str; 2] = ["partition.assignment.strategy", "session.timeout.ms"];
 
@@ -64,24 +60,6 @@ const PRODUCER: &[(&str, &str)] = &[
     // It is the topic that says what is too large.
     ("message.max.bytes", "1000000000"),
     (METADATA_INTERVAL, "10000"),
-];
-
-/// What begins the properties that say how to reach the brokers.
-const OF_CONNECTIONS: [&str; 14] = [
-    "bootstrap.",
-    "metadata.broker.list",
-    "metadata.recovery.",
-    "security.",
-    "sasl.",
-    "ssl.",
-    "https.",
-    "enable.ssl",
-    "enable.sasl",
-    "socket.",
-    "client.",
-    "broker.",
-    "reconnect.",
-    "connections.",
 ];
 
 /// What the user has set, and our defaults.
@@ -164,17 +142,6 @@ pub(super) fn refresh_metadata_often(client: &mut ClientConfig, kafka: &KafkaCon
     if kafka.set_by_user().get(METADATA_INTERVAL).is_none() {
         client.set(METADATA_INTERVAL, "1000");
     }
-}
-
-/// For a client that reaches the same brokers.
-pub(super) fn connection(properties: &Properties) -> ClientConfig {
-    let mut client = new_client_config();
-    for (name, value) in
-        properties.iter().filter(|(name, _)| OF_CONNECTIONS.iter().any(|of| name.starts_with(of)))
-    {
-        client.set(name, value);
-    }
-    client
 }
 
 pub(super) fn producer(properties: &Properties) -> ClientConfig {

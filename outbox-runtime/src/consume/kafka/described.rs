@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 
-use super::cluster::Admin;
-use super::config;
+use super::cluster::Topics;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, Client, KafkaConfig, Properties, aside};
+use crate::kafka::{Brokers, Client, KafkaConfig, Properties, aside, connection};
 
 /// What a Kafka cluster says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +54,7 @@ impl ClusterDescription {
         let mut described = metadata(&properties, &brokers).await?;
         let names: Vec<&str> =
             described.topics.keys().map(String::as_str).filter(|topic| wanted(topic)).collect();
-        let settings = Admin::new(&properties, brokers.clone())?.settings(&names).await;
+        let settings = Topics::new(&properties, brokers.clone())?.settings(&names).await;
         // They are useful, not required: without them less is known.
         for (topic, settings) in settings.unwrap_or_default() {
             if let Some(topic) = described.topics.get_mut(&topic) {
@@ -70,7 +69,7 @@ async fn metadata(
     properties: &Properties,
     brokers: &Brokers,
 ) -> Result<ClusterDescription, OutboxError> {
-    let client: ThreadedProducer<Brokers> = config::connection(properties)
+    let client: ThreadedProducer<Brokers> = connection(properties)
         .create_with_context(brokers.clone())
         .map_err(|error| properties.no_client(error))?;
     let (client, heard) = (Client::new(client), brokers.clone());

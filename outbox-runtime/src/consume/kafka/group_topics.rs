@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 
-use super::cluster::{Admin, Cluster, Missing, Unprepared};
+use super::cluster::{Cluster, Missing, Topics, Unprepared};
 use super::topic_settings::{Kind, faults, of_new, spelled};
 use super::topics::{dead_letter_topic, legal, replay_topic, retry_topic};
 use crate::error::{ErrorKind, OutboxError};
@@ -175,8 +175,8 @@ impl GroupTopics {
     /// # Errors
     /// If Kafka does not answer.
     pub async fn plan(&self) -> Result<TopicPlan, OutboxError> {
-        let admin = self.admin()?;
-        let partitions = admin.partitions().await.map_err(refused)?;
+        let on_brokers = self.on_brokers()?;
+        let partitions = on_brokers.partitions().await.map_err(refused)?;
         let mut cluster = Cluster { partitions, ..Cluster::default() };
         let ours = self.ours_on(&cluster);
         let existing: Vec<&str> =
@@ -186,7 +186,7 @@ impl GroupTopics {
             .copied()
             .chain(cluster.has(&self.topic).then_some(&*self.topic))
             .collect();
-        let settings = admin.settings(&asked).await.map_err(no_answer)?;
+        let settings = on_brokers.settings(&asked).await.map_err(no_answer)?;
         let unreadable = asked.iter().filter(|name| !settings.contains_key(**name));
         let unreadable = unreadable.map(|name| (*name).to_owned()).collect();
         let existing = existing.into_iter().map(str::to_owned).collect();
@@ -216,12 +216,12 @@ impl GroupTopics {
         if missing.is_empty() {
             return Ok(());
         }
-        self.admin()?.create(&missing).await.map_err(refused)
+        self.on_brokers()?.create(&missing).await.map_err(refused)
     }
 
-    fn admin(&self) -> Result<Admin, OutboxError> {
+    fn on_brokers(&self) -> Result<Topics, OutboxError> {
         let brokers = Brokers::new(&self.properties, "topics cannot be looked at");
-        Admin::new(&self.properties, brokers)
+        Topics::new(&self.properties, brokers)
     }
 
     /// The topics that there should be, and the retry topics of other delays that there are.

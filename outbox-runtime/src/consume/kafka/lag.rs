@@ -7,9 +7,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::reading;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, KafkaConfig, Properties, aside};
+use crate::kafka::{Brokers, KafkaConfig, Properties, aside, reading};
 
 /// Time-out of one request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

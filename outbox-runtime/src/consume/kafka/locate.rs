@@ -8,10 +8,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use uuid::Uuid;
 
-use super::reading;
 use super::records::without_payload;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, KafkaConfig, Properties, TopicPrefix, aside};
+use crate::kafka::{Brokers, KafkaConfig, Properties, TopicPrefix, aside, reading};
 use crate::record::{CE_ID, EventRecord};
 
 /// Time-out of one request.

@@ -12,7 +12,6 @@ mod group_topics;
 mod lag;
 mod locate;
 mod main_loop;
-mod reading;
 mod records;
 mod run;
 mod settings;

@@ -5,9 +5,8 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::config;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, Client, KafkaConfig};
+use crate::kafka::{Brokers, Client, KafkaConfig, connection};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -39,7 +38,7 @@ impl TemporaryTopic {
             )));
         }
         let brokers = Brokers::new(properties, "no topic can be created");
-        let admin = config::connection(properties).create_with_context(brokers.clone());
+        let admin = connection(properties).create_with_context(brokers.clone());
         let admin: AdminClient<Brokers> = admin.map_err(|error| properties.no_client(error))?;
         let admin = Client::new(admin);
         let created = async {

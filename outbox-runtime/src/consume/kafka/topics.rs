@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use super::cluster::{Admin, Cluster, Missing, Unprepared, absent};
+use super::cluster::{Cluster, Missing, Topics, Unprepared, absent};
 use super::topic_settings::{Fault, Kind, faults, of_new, spelled};
 use crate::consume::message::{History, Message};
 use crate::consume::route::Routes;
@@ -135,11 +135,11 @@ impl Plan {
         let brokers = self
             .brokers
             .get_or_insert_with(|| Brokers::new(properties, "the consumer does not start"));
-        let admin = Admin::new(properties, brokers.clone()).map_err(Unprepared::ForGood)?;
-        let partitions = admin.partitions().await?;
+        let topics = Topics::new(properties, brokers.clone()).map_err(Unprepared::ForGood)?;
+        let partitions = topics.partitions().await?;
         let mut cluster = Cluster { partitions, ..Cluster::default() };
         self.note_sources(&cluster);
-        let settings = admin.settings(&self.existing(&cluster)).await;
+        let settings = topics.settings(&self.existing(&cluster)).await;
         cluster.settings = settings.map_err(Unprepared::NoAnswer)?;
         self.check(&cluster).map_err(Unprepared::ForGood)?;
         let missing = self.missing(&cluster);
@@ -150,7 +150,7 @@ impl Plan {
             let why = "they are not to be created (`create_topics(false)`)";
             return Err(Unprepared::ForGood(absent(&missing, why)));
         }
-        admin.create(&missing).await
+        topics.create(&missing).await
     }
 
     /// The topics for retries and dead letters that do not exist, as they are to be created.

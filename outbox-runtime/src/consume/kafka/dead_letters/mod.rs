@@ -31,7 +31,7 @@ use super::topics::{dead_letter_topic, legal, replay_topic};
 use crate::consume::forward::headers;
 use crate::consume::message::{History, Message};
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, KafkaConfig, Properties, TopicPrefix, aside};
+use crate::kafka::{Brokers, KafkaConfig, Properties, TopicPrefix, aside, connection};
 
 /// The dead letters of a topic and a consumer group.
 ///
@@ -159,7 +159,7 @@ impl DeadLettersBuilder {
         }
         let properties = kafka.set_by_user().clone();
         properties.client(|_, _| None)?;
-        config::try_out(config::connection(&properties).set("group.id", &group), &properties)?;
+        config::try_out(connection(&properties).set("group.id", &group), &properties)?;
         Ok(DeadLetters {
             brokers: Brokers::new(&properties, "the dead letters cannot be read"),
             properties: Arc::new(properties),

@@ -15,8 +15,7 @@ use super::filter::{DeadLetterFilter, Glimpse};
 use super::letter::DeadLetterId;
 use super::progress::Progress;
 use super::selection::{Offsets, Selection};
-use crate::consume::kafka::reading;
-use crate::kafka::{Brokers, Properties};
+use crate::kafka::{Brokers, Properties, reading};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Time in which a broker says that a topic may not be seen.

@@ -10,9 +10,8 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::{Out, PAYLOAD_BYTES, TailedItem, TailedMessage, Unwanted, Wanted};
-use crate::consume::kafka::reading;
 use crate::consume::kafka::records::without_payload;
-use crate::kafka::{Brokers, Properties, TopicPrefix};
+use crate::kafka::{Brokers, Properties, TopicPrefix, reading};
 use crate::observe::target;
 use crate::record::CE_ID;
 

@@ -6,8 +6,12 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
-use super::config::{QUEUE_BACKOFF, connection};
-use crate::kafka::{Brokers, Properties};
+use super::{Brokers, Properties, connection};
+
+/// How long, in milliseconds, a partition is not fetched from once as much of it waits as may.
+/// librdkafka's own second is longer than a consumer takes for all that waits, so that it would be
+/// idle for most of its time.
+pub(crate) const QUEUE_BACKOFF: (&str, &str) = ("fetch.queue.backoff.ms", "10");
 
 /// Memory for what is fetched ahead, whatever the number of partitions.
 const FETCHING: [(&str, &str); 4] = [
@@ -20,7 +24,7 @@ const FETCHING: [(&str, &str); 4] = [
 
 /// What such a client is. librdkafka requires a group; which one matters only to the rights of this
 /// user.
-pub(super) fn config(properties: &Properties, group: &str) -> ClientConfig {
+pub(crate) fn config(properties: &Properties, group: &str) -> ClientConfig {
     let mut config = connection(properties);
     config
         .set("group.id", group)
@@ -31,7 +35,7 @@ pub(super) fn config(properties: &Properties, group: &str) -> ClientConfig {
     config
 }
 
-pub(super) fn client(
+pub(crate) fn client(
     config: &ClientConfig,
     brokers: &Brokers,
 ) -> Result<BaseConsumer<Brokers>, KafkaError> {
