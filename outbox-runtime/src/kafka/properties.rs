@@ -80,6 +80,12 @@ impl Properties {
         all
     }
 
+    /// These, but for some names.
+    pub(crate) fn without(mut self, names: &[&str]) -> Self {
+        self.by_name.retain(|name, _| !names.contains(&name.as_str()));
+        self
+    }
+
     pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.by_name.insert(one_name(name.into()), value.into());
     }

@@ -7,7 +7,7 @@ use crate::error::OutboxError;
 use crate::kafka::{KafkaConfig, Properties};
 
 /// Ours, in librdkafka's names. All may be overridden but those in [`refusal`].
-const DEFAULTS: &[(&str, &str)] = &[
+pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "outbox"),
     ("enable.idempotence", "true"),
     // A failed event fails those behind it too, instead of letting them overtake it.
@@ -38,29 +38,33 @@ const DEFAULTS: &[(&str, &str)] = &[
     (STATISTICS, EVERY_SECOND),
 ];
 
-const STATISTICS: &str = "statistics.interval.ms";
-const EVERY_SECOND: &str = "1000";
+pub(super) const STATISTICS: &str = "statistics.interval.ms";
+pub(super) const EVERY_SECOND: &str = "1000";
 
 pub(super) struct ProducerConfig {
+    /// What the user has set.
+    pub(super) set_by_user: Properties,
+    /// That, and our defaults.
     pub(super) properties: Properties,
     pub(super) client: ClientConfig,
 }
 
 impl ProducerConfig {
     pub(super) fn checked(kafka: &KafkaConfig) -> Result<Self, OutboxError> {
-        let properties = kafka.set_by_user().or(DEFAULTS);
+        let set_by_user = kafka.set_by_user().clone();
+        let properties = set_by_user.or(DEFAULTS);
         let mut client = properties.client(refusal)?;
         // Only this publisher reads them. With rarer ones, a partition that has just acknowledged
         // would look stalled.
         client.set(STATISTICS, EVERY_SECOND);
-        Ok(Self { properties, client })
+        Ok(Self { set_by_user, properties, client })
     }
 }
 
 /// Why a property is refused. All other properties were checked, and cannot lose an event or change
 /// the order of a key: they say how to reach the brokers, how fast things are, or what is too
 /// large.
-fn refusal(name: &str, value: &str) -> Option<&'static str> {
+pub(super) fn refusal(name: &str, value: &str) -> Option<&'static str> {
     let value = value.trim().to_ascii_lowercase();
     let is_true = matches!(&*value, "true" | "t" | "1");
     let is_false = matches!(&*value, "false" | "f" | "0");

@@ -18,19 +18,19 @@ pub(super) struct Refused<'e> {
 }
 
 impl Refused<'_> {
-    /// Its report. `fatal`: the error that ended its producer.
+    /// Its report. `cause`: why librdkafka threw it away, if it did.
     pub(super) fn report(
         self,
         error: KafkaError,
-        fatal: Option<Code>,
+        cause: Option<Code>,
         stalls: &Stalls,
     ) -> DeliveryReport {
         match error.rdkafka_error_code() {
             // After an event has failed, librdkafka purges all that it holds: otherwise it would
             // have to leave a gap.
-            Some(code) if is_aftermath(code) => match fatal {
-                Some(fatal) if !is_aftermath(fatal) => {
-                    self.report(KafkaError::MessageProduction(fatal), None, stalls)
+            Some(code) if is_aftermath(code) => match cause {
+                Some(cause) if !is_aftermath(cause) => {
+                    self.report(KafkaError::MessageProduction(cause), None, stalls)
                 }
                 _ => stalled(self.topic, stalls, Instant::now()).unwrap_or(DeliveryReport::NotSent),
             },
@@ -105,6 +105,12 @@ fn is_aftermath(code: Code) -> bool {
             | Code::UnknownProducerId
             | Code::InvalidProducerEpoch
             | Code::ProducerFenced
+            // Of transactions: another process has taken over, the transaction has failed, or it
+            // has ended while no broker answered.
+            | Code::Fenced
+            | Code::InvalidTransactionalState
+            | Code::State
+            | Code::MessageTimedOut
     )
 }
 

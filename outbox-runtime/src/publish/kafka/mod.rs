@@ -9,6 +9,7 @@ mod producer;
 mod reports;
 mod sending;
 mod stalls;
+mod transactions;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use crate::error::OutboxError;
 use crate::kafka::{Brokers, TopicPrefix};
 use crate::observe::target;
 use crate::publish::kafka::config::ProducerConfig;
-use crate::publish::kafka::producer::Producer;
+use crate::publish::kafka::producer::{Kind, Producer};
 use crate::publish::kafka::stalls::Stalls;
 use crate::publish::spans::SendSpans;
 use crate::publish::{Batch, DeliveryReport, Publisher};
@@ -207,31 +208,48 @@ impl Producers {
     }
 
     fn new_producer(&self, config: &ClientConfig) -> Result<Producer, OutboxError> {
-        Producer::start(config, self.brokers.clone(), Arc::clone(&self.stalls))
+        Producer::start(config, self.brokers.clone(), Arc::clone(&self.stalls), Kind::Gapless)
             .map_err(|error| self.config.properties.no_client(error))
     }
 }
 
 impl Publisher for KafkaPublisher {
     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
-        let prefix = &self.deployment.prefix;
-        let spans = SendSpans::open(&batch, "kafka", |topic| prefix.on_brokers(topic));
-        let reports = match batch.events {
-            [event] if batch.alone => vec![self.publish_alone(event).await],
-            events => self.publish_together(events).await,
-        };
-        spans.close(&reports, errors::error_type);
-        reports
+        let producers = &self.producers;
+        match batch.events {
+            [_] if batch.alone => self.publish_by(producers.alone(), batch).await,
+            _ => self.publish_by(producers.main(), batch).await,
+        }
     }
 }
 
 impl KafkaPublisher {
+    /// Publishes a batch by this producer, with its spans.
+    async fn publish_by(
+        &self,
+        producer: Result<Arc<Producer>, OutboxError>,
+        batch: Batch<'_>,
+    ) -> Vec<DeliveryReport> {
+        let prefix = &self.deployment.prefix;
+        let spans = SendSpans::open(&batch, "kafka", |topic| prefix.on_brokers(topic));
+        let reports = match batch.events {
+            [event] if batch.alone => vec![self.publish_alone(producer, event).await],
+            events => self.publish_together(producer, events).await,
+        };
+        spans.close(&reports, errors::error_type);
+        reports
+    }
+
     /// By its name on the brokers.
     fn topic_of<'e>(&self, event: &'e StoredEvent) -> Cow<'e, str> {
         self.deployment.prefix.on_brokers(&event.record.topic)
     }
 
-    async fn publish_together(&self, events: &[StoredEvent]) -> Vec<DeliveryReport> {
+    async fn publish_together(
+        &self,
+        producer: Result<Arc<Producer>, OutboxError>,
+        events: &[StoredEvent],
+    ) -> Vec<DeliveryReport> {
         let (stalls, now) = (&*self.producers.stalls, Instant::now());
         let refused = events.iter().enumerate().find_map(|(place, event)| {
             Some((place, errors::stalled(&self.topic_of(event), stalls, now)?))
@@ -239,7 +257,7 @@ impl KafkaPublisher {
         let to_send = refused.as_ref().map_or(events, |(place, _)| &events[..*place]);
         let mut reports = Vec::with_capacity(events.len());
         if !to_send.is_empty() {
-            match self.producers.main() {
+            match producer {
                 Ok(producer) => reports = producer.publish(to_send, &self.deployment).await,
                 Err(error) => reports.push(DeliveryReport::Refused(error)),
             }
@@ -251,14 +269,18 @@ impl KafkaPublisher {
         reports
     }
 
-    async fn publish_alone(&self, event: &StoredEvent) -> DeliveryReport {
+    async fn publish_alone(
+        &self,
+        producer: Result<Arc<Producer>, OutboxError>,
+        event: &StoredEvent,
+    ) -> DeliveryReport {
         let (topic, stalls, now) = (self.topic_of(event), &self.producers.stalls, Instant::now());
         if let Some(refused) = errors::stalled(&topic, stalls, now)
             && !stalls.may_try(&topic, now)
         {
             return refused;
         }
-        match self.producers.alone() {
+        match producer {
             Ok(producer) => {
                 let event = std::slice::from_ref(event);
                 let mut reports = producer.publish(event, &self.deployment).await;

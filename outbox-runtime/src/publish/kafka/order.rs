@@ -8,6 +8,9 @@
 //! So while it is not certain that a key's partition knows the producer, one event of the key is
 //! with the broker at a time. That costs one more round trip for the first events of a key, and
 //! none later.
+//!
+//! In a transaction it is not needed: one that has a refused event is aborted, and what has
+//! overtaken the event is never seen.
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
@@ -30,6 +33,9 @@ const MOST_KEYS: usize = 100_000;
 /// The partitions that know a producer, as its acknowledgements show.
 #[derive(Default)]
 pub(super) struct Established {
+    /// Whether a refused event takes all others of its transaction with it, so that none can
+    /// overtake it.
+    is_needless: bool,
     hasher: RandomState,
     topics: Mutex<HashMap<String, Topic>>,
 }
@@ -46,7 +52,7 @@ pub(super) struct Addressed<'e> {
     pub(super) record: &'e EventRecord,
     /// The topic's name on the brokers. Publishers with other prefixes share the producer.
     pub(super) topic: Cow<'e, str>,
-    /// `None` for an event without a key, which has no order to keep.
+    /// `None` for an event that may be sent at any time: one without a key has no order to keep.
     key: Option<Key>,
 }
 
@@ -60,6 +66,11 @@ struct Key {
 }
 
 impl Established {
+    /// For a producer whose events all fail together.
+    pub(super) fn not_needed() -> Self {
+        Self { is_needless: true, ..Self::default() }
+    }
+
     /// What the other methods need of an event.
     pub(super) fn addressed<'e>(
         &self,
@@ -67,7 +78,7 @@ impl Established {
         prefix: &TopicPrefix,
     ) -> Addressed<'e> {
         let topic = prefix.on_brokers(&record.topic);
-        let key = record.key.as_deref().map(|key| {
+        let key = record.key.as_deref().filter(|_| !self.is_needless).map(|key| {
             let hash = |partition: Option<i32>| self.hasher.hash_one((&*topic, key, partition));
             let key = hash(None);
             let named = record.partition.is_some();
@@ -116,6 +127,9 @@ impl Established {
 
     /// Records acknowledgements.
     pub(super) fn note<'a>(&self, acknowledged: impl Iterator<Item = (&'a Addressed<'a>, Ack)>) {
+        if self.is_needless {
+            return;
+        }
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         for (Addressed { topic: name, key, .. }, ack) in acknowledged {
             let topic = match topics.get_mut(&**name) {

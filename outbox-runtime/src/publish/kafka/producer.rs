@@ -17,15 +17,30 @@ use rdkafka::{ClientConfig, Message as _, Statistics};
 
 use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
-use super::stalls::{Progress, Stalls};
+use super::stalls::{Patience, Progress, Stalls};
+use super::transactions::Told;
 use crate::kafka::{Brokers, LONGEST_NAME, aside};
 use crate::observe::{is_connected, publisher_broker_up};
 use crate::publish::headers::message_headers;
 use crate::record::EventRecord;
 
+/// What becomes of later events of a key when one of them is refused.
+#[derive(Clone)]
+pub(super) enum Kind {
+    /// The producer ends. While a broker does not know it yet, one event of a key is sent at a
+    /// time: see [`order`](super::order).
+    Gapless,
+    /// Its transaction is aborted, with all that has overtaken the event.
+    Transactional(Arc<Told>),
+}
+
+/// librdkafka's client.
+pub(super) type Client = ThreadedProducer<Context>;
+
 pub(super) struct Producer {
     /// The client; taken when this is dropped.
-    client: Option<ThreadedProducer<Context>>,
+    client: Option<Client>,
+    kind: Kind,
     pub(super) reports: Arc<Reports>,
     pub(super) established: Established,
     progress: Arc<Progress>,
@@ -50,15 +65,25 @@ impl Producer {
         config: &ClientConfig,
         brokers: Brokers,
         stalls: Arc<Stalls>,
+        kind: Kind,
     ) -> Result<Self, KafkaError> {
-        let (reports, progress) = (Arc::<Reports>::default(), Arc::<Progress>::default());
-        let context =
-            Context { reports: Arc::clone(&reports), progress: Arc::clone(&progress), brokers };
+        let (patience, established) = match kind {
+            Kind::Gapless => (Patience::OF_BATCHES, Established::default()),
+            Kind::Transactional(_) => (Patience::OF_TRANSACTIONS, Established::not_needed()),
+        };
+        let (reports, progress) = (Arc::<Reports>::default(), Arc::new(Progress::new(patience)));
+        let context = Context {
+            reports: Arc::clone(&reports),
+            progress: Arc::clone(&progress),
+            brokers,
+            kind: kind.clone(),
+        };
         let client = ThreadedProducer::from_config_and_context(config, context)?;
         Ok(Self {
             client: Some(client),
+            kind,
             reports,
-            established: Established::default(),
+            established,
             progress,
             stalls,
             abandoned: AtomicBool::new(false),
@@ -75,6 +100,26 @@ impl Producer {
         self.client.as_ref().and_then(|client| client.client().fatal_error())
     }
 
+    /// The client, for calls about transactions.
+    pub(super) fn client(&self) -> Option<Client> {
+        self.client.clone()
+    }
+
+    /// Why librdkafka threw away an event for a topic that had no failure of its own. `None`: it is
+    /// not this topic's fault.
+    pub(super) fn cause_of_purge(&self, topic: &str) -> Option<RDKafkaErrorCode> {
+        match &self.kind {
+            Kind::Gapless => self.fatal_error().map(|(code, _)| code),
+            // It is fatal if another process has taken over: no event's fault.
+            Kind::Transactional(told) => told.refusal(topic),
+        }
+    }
+
+    /// Lets a producer whose transaction was aborted be used again.
+    pub(super) fn resume(&self) {
+        self.abandoned.store(false, Ordering::Relaxed);
+    }
+
     /// Queues one event, and waits while librdkafka's queue is full. The record has the time of
     /// sending: brokers delete old records by it, and refuse records of the future.
     pub(super) async fn send(
@@ -83,17 +128,23 @@ impl Producer {
         slot: usize,
         source: &str,
     ) -> Result<(), KafkaError> {
-        let Some(client) = &self.client else { return Err(KafkaError::Canceled) };
         let Addressed { record, topic, .. } = event;
         if topic.len() > LONGEST_NAME {
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::InvalidTopic));
         }
         let headers = kafka_headers(record, source);
-        let mut message: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(topic, slot).headers(headers);
+        let mut message: Message<'_> = BaseRecord::with_opaque_to(topic, slot).headers(headers);
         message.key = record.key.as_deref();
         message.payload = record.payload.as_deref();
         message.partition = record.partition;
+        self.enqueue(message).await
+    }
+
+    pub(super) async fn enqueue(
+        self: &Arc<Self>,
+        mut message: Message<'_>,
+    ) -> Result<(), KafkaError> {
+        let Some(client) = &self.client else { return Err(KafkaError::Canceled) };
         // Whether the queue was empty before this attempt: an event that it does not take then is
         // too large for it. To ask takes locks of librdkafka, so it is asked after a refusal only.
         let mut empty = false;
@@ -122,9 +173,12 @@ impl Producer {
     }
 
     pub(super) fn purge(&self) {
-        if let Some(client) = &self.client {
-            client.purge(PurgeConfig::default().queue().inflight());
-        }
+        let Some(client) = &self.client else { return };
+        let queued = PurgeConfig::default().queue();
+        // A transaction is aborted when all that is in flight has a report.
+        let waits =
+            matches!(self.kind, Kind::Transactional(_)) && client.client().fatal_error().is_none();
+        client.purge(if waits { queued } else { queued.inflight() });
     }
 
     /// Finds topics that take nothing although brokers answer. They are logged and, in the end,
@@ -166,11 +220,15 @@ impl Drop for Producer {
     }
 }
 
+/// A record for librdkafka, with its slot.
+pub(super) type Message<'m> = BaseRecord<'m, [u8], [u8], usize>;
+
 /// librdkafka's callbacks.
-struct Context {
+pub(super) struct Context {
     reports: Arc<Reports>,
     progress: Arc<Progress>,
     brokers: Brokers,
+    kind: Kind,
 }
 
 impl ClientContext for Context {
@@ -178,6 +236,13 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Kind::Transactional(told) = &self.kind {
+            told.take_in(facility, message);
+            // These are logged for us, and are many.
+            if matches!(level, RDKafkaLogLevel::Debug) {
+                return;
+            }
+        }
         self.brokers.logged(level, facility, message);
     }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 
 use super::Deployment;
 use super::errors::Refused;
 use super::order::Addressed;
-use super::producer::Producer;
+use super::producer::{Message, Producer};
 use super::reports::{Ack, Outcome};
 use crate::publish::DeliveryReport;
 use crate::record::StoredEvent;
@@ -42,7 +43,6 @@ impl Producer {
             waiting = later;
         }
         let outcomes = sending.finish();
-        let fatal = self.fatal_error().map(|(code, _)| code);
         let reports = outcomes.into_iter().zip(&events).map(|(outcome, event)| {
             let Addressed { record, topic, .. } = event;
             match outcome {
@@ -52,12 +52,29 @@ impl Producer {
                 }
                 Some(Err(error)) => {
                     let refused = Refused { event: record, topic };
-                    refused.report(error, fatal, &self.stalls)
+                    refused.report(error, self.cause_of_purge(topic), &self.stalls)
                 }
                 None => DeliveryReport::NotSent,
             }
         });
         reports.collect()
+    }
+
+    /// Sends one record that is no event, and waits for its report.
+    pub(super) async fn publish_record<'m>(
+        self: &Arc<Self>,
+        record: impl FnOnce(usize) -> Message<'m>,
+    ) -> Result<(), KafkaError> {
+        let sending = Sending::begin(self, 1);
+        let slot = sending.open(0);
+        if let Err(error) = self.enqueue(record(slot)).await {
+            self.reports.set(slot, Err(error));
+        }
+        sending.reported().await;
+        match sending.finish().pop().flatten() {
+            Some(outcome) => outcome.map(|_| ()),
+            None => Err(KafkaError::Canceled),
+        }
     }
 
     /// Returns `false` if an event could not be sent; those behind it were not sent either.

@@ -16,12 +16,25 @@ use rdkafka::metadata::Metadata;
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Time that a partition takes nothing before it is logged.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
-/// Time that a partition takes nothing, while brokers answer, before its topic is refused. A broker
-/// that dies is replaced sooner.
-const REFUSED_AFTER: Duration = Duration::from_secs(15);
-/// Time for which brokers must have answered by then: after an outage of all of them, partitions
-/// need a moment.
-const ANSWERING_FOR: Duration = Duration::from_secs(10);
+/// How long it is hoped that a topic will take something.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Time that a partition takes nothing, while brokers answer, before its topic is refused. A
+    /// broker that dies is replaced sooner.
+    refused_after: Duration,
+    /// Time for which brokers must have answered by then: after an outage of all of them,
+    /// partitions need a moment.
+    answering_for: Duration,
+}
+
+impl Patience {
+    pub(super) const OF_BATCHES: Self =
+        Self { refused_after: Duration::from_secs(15), answering_for: Duration::from_secs(10) };
+    /// Before the transaction ends by itself.
+    pub(super) const OF_TRANSACTIONS: Self =
+        Self { refused_after: Duration::from_secs(12), answering_for: Duration::from_secs(6) };
+}
+
 /// Interval at which one event of a refused topic is tried.
 const TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Longest time that a topic stays refused without news of it.
@@ -34,8 +47,10 @@ const MOST_TOPICS: usize = 10;
 pub(super) type Answers = BTreeMap<String, Metadata>;
 
 /// What each partition of a producer has acknowledged, from librdkafka's statistics.
-#[derive(Default)]
-pub(super) struct Progress(Mutex<Seen>);
+pub(super) struct Progress {
+    seen: Mutex<Seen>,
+    patience: Patience,
+}
 
 #[derive(Default)]
 struct Seen {
@@ -63,8 +78,12 @@ struct Counts {
 }
 
 impl Progress {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self { seen: Mutex::default(), patience }
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_in(&self, statistics: &Statistics, now: Instant) {
@@ -96,6 +115,7 @@ impl Progress {
     /// Takes in what brokers answered about each topic. `None`: they did not answer. Returns
     /// whether a topic is refused from now on.
     pub(super) fn judge(&self, answers: Option<&Answers>, stalls: &Stalls, now: Instant) -> bool {
+        let Patience { refused_after, answering_for } = self.patience;
         let mut seen = self.seen();
         let Some(answers) = answers else {
             seen.answering_since = None;
@@ -108,7 +128,7 @@ impl Progress {
             if of.stalls(TOLD_AFTER, now) && answers.contains_key(topic) {
                 stalled.entry(topic.clone()).or_default().insert(*partition);
                 let again = stalls.refusal(topic, now).is_some();
-                if again || of.stalls(REFUSED_AFTER, now) && answering >= ANSWERING_FOR {
+                if again || of.stalls(refused_after, now) && answering >= answering_for {
                     refused.insert(topic.clone());
                 }
             }
