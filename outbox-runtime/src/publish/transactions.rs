@@ -42,6 +42,9 @@ pub trait TransactionalPublisher: Send + Sync + 'static {
 
 /// One wave at a time: begin, send any number of batches at once, then commit or abort.
 ///
+/// Of two sessions of a group that are opened at the same time, only one gets past its first
+/// commit. So the first one has no events, but progress under a claim of its own.
+///
 /// Dropped, it aborts what is open, some time later.
 pub trait GroupSession: Send + Sync + 'static {
     /// Begins a wave.
@@ -51,6 +54,9 @@ pub trait GroupSession: Send + Sync + 'static {
     /// `Delivered` means acknowledged: it counts once the wave is committed. It is called
     /// concurrently for several batches of a wave; what is said of
     /// [`Publisher::publish`](super::Publisher::publish) holds here, too.
+    ///
+    /// A batch that is [alone](Batch::alone) is the only one of its wave: otherwise it may share a
+    /// request to the broker with another one.
     ///
     /// A wave in which an event was not delivered can only be aborted.
     fn send(&self, batch: Batch<'_>) -> impl Future<Output = Vec<DeliveryReport>> + Send;

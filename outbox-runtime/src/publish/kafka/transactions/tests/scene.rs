@@ -81,8 +81,16 @@ impl Scene {
     ) -> Vec<DeliveryReport> {
         let tracing = Tracing::default();
         let lane = events[0].lane;
-        let batch =
-            Batch { events, lane, epoch: 1, alone: false, progress: None, tracing: &tracing };
+        let batch = Batch {
+            events,
+            lane,
+            epoch: 1,
+            alone: false,
+            progress: None,
+            place: None,
+            passed_over: &[],
+            tracing: &tracing,
+        };
         session.send(batch).await
     }
 
