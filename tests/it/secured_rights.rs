@@ -14,7 +14,7 @@ use crate::support::{eventually_some, within_a_minute};
 use outbox::consume::{BulkOptions, ConsumerGroups, DeadLetterFilter, DeadLetters, LaterEvents};
 use outbox::kafka::KafkaConfig;
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{Outbox, OutboxError};
+use outbox::{ExactlyOnce, Outbox, OutboxError};
 use sqlx::Postgres;
 use xtask::servers::{Acl, Operation, Resource};
 
@@ -35,11 +35,15 @@ fn rights(role: &str, case: &Case) -> Vec<Acl> {
         if after("--allow-principal") != Some(&*format!("User:{role}")) {
             return None;
         }
-        let (resource, name) = match (after("--topic"), after("--group")) {
-            (Some(topic), None) => (Resource::Topic, topic),
-            (None, Some(group)) => (Resource::Group, group),
-            _ => panic!("of neither a topic nor a group: {line}"),
+        let of = ["--topic", "--group", "--transactional-id"].map(after);
+        let (resource, name) = match of {
+            [Some(topic), None, None] => (Resource::Topic, topic),
+            [None, Some(group), None] => (Resource::Group, group),
+            [None, None, Some(id)] => (Resource::TransactionalId, id),
+            _ => panic!("of no topic, group or producer: {line}"),
         };
+        // Of the names with a deployment's prefix, the one that says no topic.
+        let name = if name == "outbox-" { format!("{}{name}", case.prefix()) } else { name.into() };
         let operation = match after("--operation").unwrap() {
             "Read" => Operation::Read,
             "Write" => Operation::Write,
@@ -152,6 +156,23 @@ async fn relays(case: Case) -> Option<String> {
 #[test]
 fn a_relay_needs_what_the_page_says() {
     each_right_is_needed("relay", &["relay"], relays);
+}
+
+/// What a relay lacks, it tells in its log, and goes on.
+async fn relays_exactly_once(case: Case) -> Option<String> {
+    let outbox = case.emitted(1).await;
+    let (log, _guard) = Log::of_this_thread("warn");
+    let relay = new_relay(&outbox, case.publisher(&case.name));
+    let relay = relay.build_exactly_once(ExactlyOnce::new().groups(1)).unwrap();
+    tokio::select! {
+        drained = within_a_minute(relay.drain()) => lacks(drained),
+        told = eventually_some("what it lacks", async || log.lines(&["may not"]).pop()) => Some(told),
+    }
+}
+
+#[test]
+fn a_relay_that_delivers_exactly_once_needs_what_the_page_says() {
+    each_right_is_needed("exactly-once", &["exactly-once"], relays_exactly_once);
 }
 
 /// An event goes through a retry topic and becomes a dead letter.

@@ -93,6 +93,7 @@ impl<'t> Reader<'t> {
             match self.committed.poll(PAUSE) {
                 Some(Ok(message)) => last = message.payload().map(<[u8]>::to_vec).or(last),
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(last),
+                Some(Err(error)) if is_forbidden(&error) => return Err(error),
                 Some(Err(error)) => self.pause(error)?,
                 None => {
                     self.ensure_time(|| KafkaError::MessageConsumption(Code::OperationTimedOut))?
@@ -123,4 +124,9 @@ impl<'t> Reader<'t> {
     fn ensure_time(&self, error: impl FnOnce() -> KafkaError) -> Result<(), KafkaError> {
         if self.begun.elapsed() < WITHIN { Ok(()) } else { Err(error()) }
     }
+}
+
+/// Whether waiting does not help.
+fn is_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseRecord;
 
 use super::errors::{misused, not_begun, unclear};
@@ -109,7 +110,11 @@ impl KafkaSession {
             record.partition = Some(*partition);
             record
         });
-        sent.await.map_err(|error| self.topic.refused(error, "written to"))
+        sent.await.map_err(|error| {
+            let cause = producer.producer.cause_of_purge(name);
+            let error = cause.map_or(error, KafkaError::MessageProduction);
+            self.topic.refused(error, "written to")
+        })
     }
 }
 
