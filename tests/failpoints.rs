@@ -5,9 +5,6 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::ready;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, Outbox, OutboxDatabase, RelayBuilder};
@@ -15,9 +12,10 @@ use rdkafka::Message;
 use serde::Serialize;
 use sqlx::postgres::PgPool;
 use sqlx::{Pool, Postgres, Sqlite, SqlitePool};
+use support::doomed::Doomed;
 use support::relays::{RunningRelay, kafka_publisher, new_relay};
 use support::topics::read_topic;
-use support::{POSTGRES, eventually, eventually_some, migrated, next_leaf, server};
+use support::{POSTGRES, eventually, migrated, next_leaf, server};
 use uuid::Uuid;
 
 /// It takes messages of 4,000 bytes at most.
@@ -34,7 +32,6 @@ struct Ordered {
 
 /// In the process of a relay that is to die: the URL of its database.
 const DOOMED: &str = "OUTBOX_TEST_DOOMED";
-const SIGABRT: i32 = 6;
 
 trait Stored: OutboxDatabase {
     /// A new database: its pool, its URL, and the guard that keeps it.
@@ -135,15 +132,8 @@ impl<DB: Stored> Scene<DB> {
     /// A relay as a process, which dies at the failpoint: this test again, that finds its database
     /// in the environment.
     fn start_doomed(&self) -> Doomed {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", self.name, "--nocapture"])
-            .env(DOOMED, &self.url)
-            .env("OUTBOX_FAILPOINT", self.failpoint)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Doomed(child)
+        let environment = [(DOOMED, &*self.url), ("OUTBOX_FAILPOINT", self.failpoint)];
+        Doomed::start(self.name, &environment)
     }
 
     fn relay(&self) -> RelayBuilder<DB, KafkaPublisher> {
@@ -185,27 +175,6 @@ impl<DB: Stored> Scene<DB> {
         let mut arrived = self.arrived().await;
         arrived.remove(&self.customer(99));
         assert_eq!(arrived, expected, "all events, in the order of their keys");
-    }
-}
-
-struct Doomed(Child);
-
-impl Doomed {
-    async fn dies(mut self) {
-        let ended = || ready(self.0.try_wait().unwrap());
-        let status = eventually_some("the relay comes to the failpoint", ended).await;
-        assert_eq!(
-            status.signal(),
-            Some(SIGABRT),
-            "it dies at the failpoint, and of nothing else: {status}"
-        );
-    }
-}
-
-impl Drop for Doomed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -4,6 +4,7 @@
 
 #[macro_use]
 pub mod consumers;
+pub mod doomed;
 pub mod log;
 pub mod oracle;
 pub mod parked;

@@ -96,8 +96,16 @@ impl RunningRelay {
     }
 
     pub fn run<DB: OutboxDatabase>(relay: Relay<DB, impl Publisher>) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        Self { stop: Some(stop), task: tokio::spawn(relay.run(async { _ = stopped.await })) }
+        Self::spawn(|stopped| relay.run(async { _ = stopped.await }))
+    }
+
+    /// A relay of another type, by its `run`.
+    pub fn spawn<F>(run: impl FnOnce(oneshot::Receiver<()>) -> F) -> Self
+    where
+        F: Future<Output = Result<(), OutboxError>> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop: Some(stop), task: tokio::spawn(run(stopped)) }
     }
 
     /// Asks it to stop, and does not wait.

@@ -175,6 +175,24 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
         admission.await.ok()
     }
 
+    /// Takes in that a batch will not ask for a part: what is behind it must not wait for it.
+    pub(super) fn withdraw(&self, lane: Lane, place: Option<Place>) {
+        self.state().overtake(lane, place);
+        // Whoever makes the waves looks again, and finds that this one came too late as well.
+        let (admitted, _) = oneshot::channel();
+        let (alone, events, bytes, position, settles) = (false, 0, 0, None, Vec::new());
+        let _ = self.joining.send(Join {
+            lane,
+            place,
+            alone,
+            events,
+            bytes,
+            position,
+            settles,
+            admitted,
+        });
+    }
+
     /// Raises the witness to all that was seen by now. Returns what progress needs.
     ///
     /// # Errors
@@ -412,10 +430,13 @@ impl State {
 
     /// Takes in that a wave was aborted: what was to follow it must not be published.
     pub(super) fn aborted(&mut self, members: &[Member]) {
-        for member in members {
-            if let (Some(place), Some(state)) = (member.place, self.lanes.get_mut(&member.lane)) {
-                (state.generation, state.next) = (place.generation + 1, 0);
-            }
+        members.iter().for_each(|member| self.overtake(member.lane, member.place));
+    }
+
+    /// Nothing that follows a batch in its generation is published.
+    fn overtake(&mut self, lane: Lane, place: Option<Place>) {
+        if let (Some(place), Some(state)) = (place, self.lanes.get_mut(&lane)) {
+            (state.generation, state.next) = (place.generation + 1, 0);
         }
     }
 

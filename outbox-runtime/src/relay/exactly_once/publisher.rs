@@ -38,6 +38,7 @@ async fn publish_in<G: GroupStore, S: GroupSession>(
             lane = batch.lane.number(), %error,
             "the database did not take events that were to be parked: their lane waits until it does"
         );
+        group.withdraw(batch.lane, batch.place);
         return not_sent(&batch);
     }
     let Some(admission) = group.join(JoinOf::batch(&batch)).await else { return not_sent(&batch) };

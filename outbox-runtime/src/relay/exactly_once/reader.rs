@@ -101,6 +101,7 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> LaneStore for ExactlyOnceRe
             self.taking.insert(group, Taking { leases, task, abort, told });
         }
         claimed.taken = self.take_over().await?;
+        self.save_adopted(&claimed.taken).await?;
         Ok(claimed)
     }
 
@@ -140,8 +141,8 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> LaneStore for ExactlyOnceRe
             let result = self.inner.save_after(&to_save).await;
             saved.lost = self.or_end(result)?.lost;
         }
-        for group in saved.lost.iter().map(|lane| self.groups.of(*lane)) {
-            self.end(group);
+        for lane in &saved.lost {
+            self.end(self.groups.of(*lane));
         }
         Ok(saved)
     }
@@ -206,10 +207,8 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> LaneStore for ExactlyOnceRe
             given_back.extend(&group.leases);
         }
         if leaving {
-            given_back = std::mem::take(&mut self.given_back);
+            given_back.append(&mut self.given_back);
             self.end_of_waves().await;
-        } else {
-            self.given_back.retain(|lease| !given_back.contains(lease));
         }
         if given_back.is_empty() && !leaving {
             return Ok(());
@@ -248,18 +247,19 @@ where
 impl<S: ExactlyOnceStore, P: TransactionalPublisher> ExactlyOnceReader<S, P> {
     /// An error of the session that windows are read over ends all groups: none of their windows is
     /// used any more.
-    fn or_end<T>(&self, result: Result<T, OutboxError>) -> Result<T, OutboxError> {
+    fn or_end<T>(&mut self, result: Result<T, OutboxError>) -> Result<T, OutboxError> {
         if result.is_err() {
             self.end_all();
         }
         result
     }
 
-    fn end_all(&self) {
+    fn end_all(&mut self) {
         self.groups.all().for_each(|group| self.end(group));
     }
 
-    fn end(&self, number: u16) {
+    fn end(&mut self, number: u16) {
+        self.given_back.retain(|lease| self.groups.of(lease.lane) != number);
         for group in self.held.all().into_iter().filter(|group| group.number == number) {
             group.end(None);
             self.held.remove(number);
@@ -273,7 +273,6 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> ExactlyOnceReader<S, P> {
             let is_known = |lease| held.contains(lease) || self.given_back.contains(lease);
             if group.has_ended() || !group.leases.iter().all(is_known) {
                 self.end(group.number);
-                self.given_back.retain(|lease| !group.leases.contains(lease));
             }
         }
     }
@@ -336,6 +335,25 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> ExactlyOnceReader<S, P> {
             }
         }
         Ok(lanes)
+    }
+
+    /// What was adopted may be ahead of what is saved, also in lanes in which nothing is new.
+    async fn save_adopted(
+        &mut self,
+        taken: &[(Lease, S::Cursor, KnownParked)],
+    ) -> Result<(), OutboxError> {
+        let progress = taken.iter().filter_map(|(lease, cursor, _)| {
+            let group = self.held.group_of(lease.lane, lease.epoch)?;
+            let (cursor, parked) = (cursor.clone(), Vec::new());
+            Some((Progress { lease: *lease, cursor, parked }, group.state().wave))
+        });
+        let progress: Vec<_> = progress.collect();
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let saved = self.inner.save_after(&progress).await;
+        // Whoever has a lane that is lost has claimed its group, too: the next claim says so.
+        self.or_end(saved).map(drop)
     }
 
     /// Publishes what joins the waves of a group from now on.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::group::{Group, Join, Member, Outcome, Turn};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
+use crate::observe::target;
 use crate::publish::transactions::{Closed, GroupSession};
 use crate::store::groups::{ExactlyOnceStore, GroupStore};
 
@@ -92,8 +93,11 @@ impl<G: GroupStore, S: GroupSession> Waves<'_, G, S> {
         let session = &self.group.session;
         session.begin().await.map_err(|Closed(error)| error)?;
         let mut members = self.gather().await;
+        let (group, number) = (self.group.number, members.len());
+        tracing::debug!(target: target::RELAY, group, batches = number, "wave open");
         // All that the wave rests on was read by now.
         let (delivered, need) = tokio::join!(all_delivered(&mut members), self.group.witness());
+        tracing::debug!(target: target::RELAY, group, delivered, "wave reported");
         let need = match need {
             Ok(need) if delivered => need,
             Ok(_) => return self.abort(members).await,
@@ -107,6 +111,7 @@ impl<G: GroupStore, S: GroupSession> Waves<'_, G, S> {
         failpoint("before-wave-commit");
         session.commit(progress.to_bytes()?).await.map_err(|Closed(error)| error)?;
         failpoint("after-wave-commit");
+        tracing::debug!(target: target::RELAY, group, wave = progress.wave.number, "wave committed");
         self.group.state().committed::<St>(&members, progress)?;
         tell(members, Outcome::Committed);
         Ok(())

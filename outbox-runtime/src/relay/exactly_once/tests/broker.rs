@@ -39,7 +39,7 @@ struct World {
 #[derive(Debug, Clone)]
 struct Record {
     id: Uuid,
-    key: String,
+    key: Option<String>,
     value: i64,
 }
 
@@ -79,13 +79,13 @@ impl Broker {
         world.refused.clear();
     }
 
-    /// Waits until it has so many records, or more.
-    pub(super) async fn has(&self, records: usize) {
+    /// Waits until it has more records than these.
+    pub(super) async fn has_more_than(&self, records: usize) {
         let (mut before, mut idle) = (0, 0);
         loop {
             let changed = self.0.1.notified();
             let now = self.world().records.len();
-            if now >= records {
+            if now > records {
                 return;
             }
             idle = if now == before { idle + 1 } else { 0 };
@@ -95,16 +95,14 @@ impl Broker {
         }
     }
 
-    pub(super) fn by_key(&self) -> BTreeMap<String, Vec<i64>> {
+    /// The values of each key, in the order of the records; `none` is the key of those without one.
+    pub(super) fn by_key(&self, none: &str) -> BTreeMap<String, Vec<i64>> {
         let mut by_key = BTreeMap::<String, Vec<i64>>::new();
         for Record { key, value, .. } in &self.world().records {
-            by_key.entry(key.clone()).or_default().push(*value);
+            let key = key.as_deref().unwrap_or(none);
+            by_key.entry(key.to_owned()).or_default().push(*value);
         }
         by_key
-    }
-
-    pub(super) fn ids(&self) -> Vec<Uuid> {
-        self.world().records.iter().map(|record| record.id).collect()
     }
 
     pub(super) fn lost_answers(&self) -> usize {
@@ -176,12 +174,11 @@ impl GroupSession for Session {
         for event in batch.events {
             let report = self.broker.world().report(event.record.id);
             if report.is_delivered() {
-                let text =
-                    |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 sent.push(Record {
                     id: event.record.id,
-                    key: text(event.record.key.as_deref()),
-                    value: text(event.record.payload.as_deref()).parse().unwrap(),
+                    key: event.record.key.as_deref().map(text),
+                    value: text(event.record.payload.as_deref().unwrap()).parse().unwrap(),
                 });
             }
             reports.push(report);

@@ -4,6 +4,7 @@ use sqlx::{PgConnection, Postgres, Transaction};
 
 use super::{PgCursor, PgGroup, record};
 use crate::error::OutboxError;
+use crate::failpoint::failpoint;
 use crate::record::Lane;
 use crate::store::groups::{ParkedOfGroup, Row};
 use crate::store::lanes::Lease;
@@ -54,6 +55,7 @@ pub(super) async fn park(
     let noted: Vec<XidRow> =
         sqlx::query_as(fill(&of.names, NOTE_XIDS)).bind(&seqs).fetch_all(&mut *tx).await?;
     tx.commit().await?;
+    failpoint("after-group-parking");
     let rows = noted.into_iter().map(|row| Row { seq: row.seq, xid: number(&row.xid) });
     Ok(Some((witness, rows.collect())))
 }
