@@ -4,6 +4,7 @@
 #![doc = "[handlers]: handlers"]
 #![doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
 #![doc = "[idempotency]: idempotency"]
+#![doc = "[exactly-once]: exactly_once"]
 #![doc = "[production]: production"]
 #![doc = "[operating]: operating"]
 #![doc = "[command]: command"]
@@ -31,6 +32,7 @@ macro_rules! pages {
         #[doc = "[handlers]: handlers"]
         #[doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
         #[doc = "[idempotency]: idempotency"]
+        #[doc = "[exactly-once]: exactly_once"]
         #[doc = "[production]: production"]
         #[doc = "[operating]: operating"]
         #[doc = "[command]: command"]
@@ -61,6 +63,7 @@ pages! {
     handlers: "handlers.md",
     errors_retries_dead_letters: "errors-retries-dead-letters.md",
     idempotency: "idempotency.md",
+    exactly_once: "exactly-once.md",
     production: "production.md",
     operating: "operating.md",
     command: "command.md",

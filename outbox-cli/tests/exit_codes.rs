@@ -100,6 +100,6 @@ fn the_json_of_an_empty_outbox_is_as_programs_expect_it() {
     settings.bind(|| {
         insta::assert_snapshot!(before, @r#"{"at":"[time]","pending":0,"pending_is_estimate":false,"oldest_pending":null,"oldest_pending_seconds":null,"parked":0,"oldest_parked":null,"set_aside":0,"leaves_free":null,"#);
         insta::assert_snapshot!(lane, @r#"{"lane":0,"pending":0,"oldest_pending":null,"oldest_pending_seconds":null,"relay":null"#);
-        insta::assert_snapshot!(after, @r#""relays":[],"pauses":[]}"#);
+        insta::assert_snapshot!(after, @r#""relays":[],"pauses":[],"delivery":"at-least-once","groups":[]}"#);
     });
 }

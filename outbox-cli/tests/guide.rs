@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     include_str!("../README.md"),
     include_str!("../../docs/guide/command.md"),
+    include_str!("../../docs/guide/exactly-once.md"),
     include_str!("../../docs/guide/operating.md"),
     include_str!("../../docs/guide/scaling.md"),
     include_str!("../../docs/guide/securing.md"),

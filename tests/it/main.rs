@@ -8,6 +8,7 @@
 mod support;
 
 mod cancellation;
+mod change_of_delivery;
 mod commits;
 mod compatible_servers;
 mod connections;

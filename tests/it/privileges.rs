@@ -6,17 +6,20 @@ use std::time::Duration;
 use crate::support::consumers::{
     Scripted, TRANSIENT, consume, publish, until_handled, with_handled,
 };
-use crate::support::relays::{RunningRelay, new_relay, until_parked_count};
+use crate::support::relays::{RunningRelay, kafka_publisher, new_relay, until_parked_count};
 use crate::support::topics::create_topic;
 use crate::support::{self, OrderCreated, POSTGRES, commit, eventually, within_a_minute};
 use outbox::admin::{EventFilter, PauseScope, Replay};
 use outbox::consume::{EventContext, HandlerOptions, LaterEvents, handler_fn};
 use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
-use outbox::{Outbox, OutboxError, OutboxTx};
+use outbox::{ExactlyOnce, Outbox, OutboxError, OutboxTx};
 use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres};
 use uuid::Uuid;
 
 const PAGE: &str = include_str!("../../docs/guide/postgres.md");
+
+/// A relay that delivers exactly once has the rights of a relay as well.
+const EXACTLY_ONCE: &str = "exactly_once";
 
 /// The statements of the page, each with its role's name as it is here.
 fn statements(role: &str, name: &str) -> Vec<String> {
@@ -25,7 +28,8 @@ fn statements(role: &str, name: &str) -> Vec<String> {
     statements
         .filter_map(|statement| {
             let (grant, to) = statement.trim().rsplit_once(" to ")?;
-            to.split(", ").any(|to| to == role).then(|| format!("{grant} to {name}"))
+            let is_of = |to: &str| to == role || role == EXACTLY_ONCE && to == "relay";
+            to.split(", ").any(is_of).then(|| format!("{grant} to {name}"))
         })
         .collect()
 }
@@ -173,4 +177,20 @@ async fn a_relay_has_enough_with_what_the_page_says() {
         .await;
     relay.stop().await;
     outbox.begin().await.unwrap().execute("create table shop.another (n int)").await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_delivers_exactly_once_has_enough_with_what_the_page_says() {
+    event_on_topic!(Created, "privileges-exactly-once");
+    create_topic(Created::TOPIC, 1, &[]).await;
+    let (outbox, admin) = outbox_of(EXACTLY_ONCE, None).await;
+    outbox.migrate().await.unwrap();
+    let relay =
+        || new_relay(&outbox, kafka_publisher()).build_exactly_once(ExactlyOnce::new()).unwrap();
+    let mut tx = owner(&admin).begin().await.unwrap();
+    tx.emit(Created::new("a", 1)).unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(within_a_minute(relay().drain()).await.unwrap(), 1);
+    within_a_minute(relay().hand_back()).await.unwrap();
+    assert_eq!(within_a_minute(relay().drain()).await.unwrap(), 0);
 }

@@ -84,6 +84,7 @@ impl Command {
         match self {
             Self::DeadLetters(command) => command.check(),
             Self::Events(command) => command.check(),
+            Self::Relay(command) => command.check(),
             Self::Tail(args) => args.check(),
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use outbox::admin::Status;
+use outbox::admin::{DeliveryStatus, GroupStatus, Status};
 use outbox::{Outbox, OutboxDatabase};
 use serde::Serialize;
 use uuid::Uuid;
@@ -20,6 +20,8 @@ use crate::{times, values};
 
 /// What a terminal does: clear the screen, and begin at its top.
 const CLEAR: &str = "\x1b[2J\x1b[H";
+/// As the option of `relay run` has it.
+const EXACTLY_ONCE: &str = "exactly-once";
 
 /// How far the relays are: what waits, since when, and who holds which lane
 #[derive(Debug, clap::Args)]
@@ -96,6 +98,17 @@ struct Report {
     lanes: Vec<LaneRow>,
     relays: Vec<RelayRow>,
     pauses: Vec<PauseRow>,
+    delivery: &'static str,
+    groups: Vec<GroupRow>,
+}
+
+/// A group of lanes of an outbox that is delivered exactly once.
+#[derive(Debug, Serialize)]
+struct GroupRow {
+    group: u16,
+    lanes: Vec<i16>,
+    relay: Option<String>,
+    claim: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -139,8 +152,24 @@ impl Report {
             lanes: lanes.collect(),
             relays,
             pauses: status.pauses.iter().map(PauseRow::from).collect(),
+            delivery: match &status.delivery {
+                DeliveryStatus::ExactlyOnce { .. } => EXACTLY_ONCE,
+                _ => "at-least-once",
+            },
+            groups: groups(status),
         }
     }
+}
+
+fn groups(status: &Status) -> Vec<GroupRow> {
+    let DeliveryStatus::ExactlyOnce { groups, .. } = &status.delivery else { return Vec::new() };
+    let row = |group: &GroupStatus| GroupRow {
+        group: group.group,
+        lanes: group.lanes.iter().map(|lane| lane.number()).collect(),
+        relay: group.owner.map(|owner| owner.to_string()),
+        claim: group.claim.map(|claim| claim.to_string()),
+    };
+    groups.iter().map(row).collect()
 }
 
 /// Seconds since then, by the clock of the database.
@@ -180,6 +209,13 @@ fn text(context: &Context, status: &Status, report: &Report) -> String {
     }
     let _ = writeln!(text, "relays   {alive} alive");
     let _ = writeln!(text, "lanes    {held} of {} held", report.lanes.len());
+    let _ = match report.delivery {
+        EXACTLY_ONCE => {
+            let held = report.groups.iter().filter(|group| group.relay.is_some()).count();
+            writeln!(text, "delivery exactly once, {held} of {} groups held", report.groups.len())
+        }
+        _ => writeln!(text, "delivery at least once"),
+    };
     for pause in &status.pauses {
         let since = times::seconds(pause.since).unwrap_or_else(|| ABSENT.to_owned());
         let _ = writeln!(text, "paused   {}, since {since}", one_line(&pause.to_string()));

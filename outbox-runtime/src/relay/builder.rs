@@ -186,7 +186,26 @@ where
     ///
     /// All relays of an outbox deliver in the same way. The first one that delivers exactly once
     /// starts only when those that deliver at least once have stopped in order, and these do not
-    /// start any more then.
+    /// start any more then. [`hand_back`](Relay::hand_back) is the way back.
+    ///
+    /// A failover of the database that loses commits, a restored backup, or a progress topic that
+    /// has lost records make it go on from the cursor in the database: no event is lost, some may
+    /// arrive twice, and that is logged and counted (`outbox_exactly_once_fallbacks_total`).
+    ///
+    /// ```no_run
+    /// # async fn example(
+    /// #     outbox: outbox::Outbox<sqlx::Postgres>,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// use outbox::publish::kafka::KafkaPublisher;
+    /// use outbox::{ExactlyOnce, Relay};
+    ///
+    /// let publisher = KafkaPublisher::new("localhost:9092")?;
+    /// let relay = Relay::builder(outbox, publisher);
+    /// let relay = relay.build_exactly_once(ExactlyOnce::new().groups(4))?;
+    /// relay.run(std::future::pending()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// None at present. The result leaves room for settings that contradict each other.

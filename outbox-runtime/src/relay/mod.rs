@@ -1,4 +1,5 @@
-//! The relay: from the outbox to the broker, at least once and in the order of each key.
+//! The relay: from the outbox to the broker, in the order of each key, at least once or exactly
+//! once.
 
 mod builder;
 mod engine;
@@ -29,7 +30,7 @@ use crate::outbox::Outbox;
 use crate::publish::Publisher;
 use crate::store::{LaneStore, OutboxDatabase, Share, sealed};
 
-/// Publishes committed events, in order, at least once.
+/// Publishes committed events, in the order of each key: at least once, or exactly once.
 ///
 /// Run it inside the service or as a process of its own. Any number of relays share the sixteen
 /// lanes of the outbox evenly. When one joins or leaves, lanes change hands at once; when one dies,
@@ -61,6 +62,15 @@ use crate::store::{LaneStore, OutboxDatabase, Share, sealed};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Delivery
+///
+/// [`RelayBuilder::build`] makes a relay that delivers at least once: consumers with an inbox handle
+/// each event once all the same. [`RelayBuilder::build_exactly_once`] makes one that publishes
+/// events and its progress in transactions of Kafka, on Postgres: those who read with
+/// `isolation.level=read_committed` get each event once, whatever crashes. All relays of an outbox
+/// deliver in the same way. What each costs, and how to change from one to the other, is on the
+/// guide's page `exactly-once`.
 ///
 /// `R` reads the lanes, and saves how far they are published. By default, that is what the database
 /// itself offers for it.

@@ -1,5 +1,7 @@
 //! `outbox relay`.
 
+mod delivery;
+mod hand_back;
 mod list;
 mod pausing;
 mod run;
@@ -28,9 +30,18 @@ pub enum Command {
     Pause(pausing::Pause),
     /// Have them continue where they were
     Resume(pausing::Scope),
+    HandBack(hand_back::HandBack),
 }
 
 impl Command {
+    /// What of the arguments clap cannot check by itself.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Run(args) => args.check(),
+            _ => Ok(()),
+        }
+    }
+
     /// Where it sends spans.
     pub fn collector(&self) -> Option<&Secret> {
         match self {
@@ -47,8 +58,10 @@ pub async fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Health => list::health(context).await,
         Command::Pause(args) => pausing::pause(args, context).await,
         Command::Resume(scope) => pausing::resume(scope, context).await,
+        Command::HandBack(args) => hand_back::run(args, context).await,
     }
 }
 
+pub use delivery::Delivery;
 pub use list::RelayRow;
 pub use pausing::{PauseRow, user};

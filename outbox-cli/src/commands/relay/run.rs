@@ -8,6 +8,7 @@ use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Outbox, OutboxDatabase, Relay};
 use serde::Serialize;
 
+use super::delivery::{AnyRelay, Delivers, Options};
 use crate::args::Secret;
 use crate::connect::{self, with_outbox};
 use crate::context::Context;
@@ -37,6 +38,8 @@ pub struct Args {
     /// Creates the tables first, or brings them to this version
     #[arg(long, env = "OUTBOX_RELAY_MIGRATE", hide_env_values = true)]
     migrate: bool,
+    #[command(flatten)]
+    delivery: Options,
     /// How long published events are kept, to be replayed [default: 0]
     #[arg(long, env = "OUTBOX_RELAY_RETENTION", hide_env_values = true, value_name = "DURATION", value_parser = values::duration)]
     retention: Option<Duration>,
@@ -118,7 +121,7 @@ async fn relayed<DB: OutboxDatabase>(
     args: &Args,
     context: &Context,
     outbox: &Outbox<DB>,
-    relay: Relay<DB, KafkaPublisher>,
+    relay: AnyRelay,
     stop: Stop,
 ) -> Result<(), Failure> {
     if args.migrate {
@@ -139,7 +142,7 @@ async fn relayed<DB: OutboxDatabase>(
         table_prefix = context.settings.table_prefix.value,
         "relay starts"
     );
-    relay.run(async { stop.asked().await }).await?;
+    relay.run(stop).await?;
     tracing::info!("relay stopped: what was in flight is published, and the lanes are free");
     Ok(())
 }
@@ -173,12 +176,17 @@ impl Args {
         self.otlp.as_ref().filter(|collector| !["", "false"].contains(&&*collector.0))
     }
 
-    fn relay<DB: OutboxDatabase>(
+    /// What of them clap cannot check by itself.
+    pub fn check(&self) -> Result<(), String> {
+        self.delivery.check()
+    }
+
+    fn relay<DB: Delivers>(
         &self,
         context: &Context,
         outbox: Outbox<DB>,
         kafka: KafkaConfig,
-    ) -> Result<Relay<DB, KafkaPublisher>, Failure> {
+    ) -> Result<AnyRelay, Failure> {
         let mut publisher = KafkaPublisher::builder(kafka).topic_prefix(context.topic_prefix());
         if let Some(source) = &self.source {
             publisher = publisher.source(source);
@@ -208,6 +216,6 @@ impl Args {
         if let Some(mebibytes) = self.memory {
             relay = relay.memory(mebibytes * 1024 * 1024);
         }
-        Ok(relay.build()?)
+        DB::relay(relay, &self.delivery)
     }
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 use crate::durations::within;
 use crate::store::groups::Groups;
 
-/// How events are delivered exactly once: see
+/// How events are delivered exactly once, for
 /// [`RelayBuilder::build_exactly_once`](crate::RelayBuilder::build_exactly_once).
+///
+/// The sixteen lanes of an outbox are in *groups*. A group is published by one relay at a time, in
+/// one transaction of Kafka after the other, each with the progress of its lanes as the last record.
 #[derive(Debug, Clone)]
 pub struct ExactlyOnce {
     pub(super) groups: Groups,
