@@ -109,6 +109,19 @@ impl Admin {
         Ok(settings)
     }
 
+    /// The settings of a broker. `None`: it does not answer, or this user may not read them.
+    pub(crate) async fn settings_of_broker(&self, id: i32) -> Option<HashMap<String, String>> {
+        if self.has_tokens {
+            return None;
+        }
+        let options = AdminOptions::new().request_timeout(Some(SETTINGS_WITHIN));
+        let asked = [ResourceSpecifier::Broker(id)];
+        let described = self.admin.describe_configs(&asked, &options).await.ok()?;
+        let resource = described.into_iter().next()?.ok()?;
+        let entries = resource.entries.into_iter();
+        Some(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
     /// Creates topics, and returns those that Kafka refused, except because they exist already.
     pub(crate) async fn create(
         &self,

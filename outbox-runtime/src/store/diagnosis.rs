@@ -22,6 +22,9 @@ pub struct Diagnosis {
     pub is_pooled: bool,
     /// Whether a commit that was acknowledged survives a crash of the server's machine.
     pub commits_reach_the_disk: bool,
+    /// The standbys that a commit waits for, as `synchronous_standby_names` has them; empty if it
+    /// waits for none. `None`: the database has none.
+    pub synchronous_standbys: Option<String>,
     /// Connections of the server. `None`: the database has none.
     pub connections: Option<Connections>,
     /// The transaction that has been open for longest, of those that this user may see.
@@ -65,7 +68,8 @@ pub struct OpenTransaction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LackingRight {
-    /// Who needs it: `emitter`, `relay`, `consumer` or `operator`.
+    /// Who needs it: `emitter`, `relay`, `consumer` or `operator`; or `exactly_once`, a relay that
+    /// delivers exactly once, beside those of `relay`.
     pub who: String,
     /// The right, such as `TRUNCATE`.
     pub right: String,
@@ -81,6 +85,7 @@ row! {
         now_micros: i64,
         is_read_only: bool,
         reach_disk: bool,
+        standbys: String,
         open: i64,
         most: i64,
         notify_queue: f64,
@@ -120,6 +125,7 @@ impl Diagnosis {
             is_read_only: server.is_read_only,
             is_pooled,
             commits_reach_the_disk: server.reach_disk,
+            synchronous_standbys: Some(server.standbys),
             connections: Some(connections),
             longest_transaction: longest.map(OpenTransaction::from),
             notify_queue: Some(server.notify_queue),

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod database;
+mod exactly_once;
 mod finding;
 mod tables;
 
@@ -10,14 +11,17 @@ use std::time::SystemTime;
 
 use outbox::OutboxDatabase;
 use outbox::consume::ClusterDescription;
+use outbox::kafka::KafkaConfig;
 use serde::Serialize;
 
+use super::relay::Delivery;
 use crate::connect::with_outbox;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Row;
 use crate::settings::Source;
 use crate::text::counted;
+use exactly_once::Delivered;
 use finding::{Area, Finding, Verdict};
 
 /// Examine the database, the tables, Kafka and the topics: what is wrong, and what to do
@@ -42,6 +46,9 @@ pub struct Args {
     /// allowed
     #[arg(long = "topic", value_name = "TOPIC")]
     pub topics: Vec<String>,
+    /// Examines what this delivery asks for, also if the outbox is not delivered so yet: exactly-once
+    #[arg(long, value_enum, value_name = "HOW", hide_possible_values = true)]
+    pub delivery: Option<Delivery>,
 }
 
 /// What is found so far.
@@ -49,12 +56,20 @@ pub struct Args {
 struct Report {
     findings: Vec<Finding>,
     topics: BTreeSet<String>,
+    /// Whether it is, or is to be, delivered exactly once.
+    is_exactly_once: bool,
+    /// `None`: it is not, or that is not known.
+    delivered: Option<Delivered>,
     /// Whether the database or Kafka did not answer.
     unreachable: bool,
 }
 
 pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let mut report = Report { topics: args.topics.iter().cloned().collect(), ..Report::default() };
+    let mut report = Report {
+        topics: args.topics.iter().cloned().collect(),
+        is_exactly_once: args.delivery == Some(Delivery::ExactlyOnce),
+        ..Report::default()
+    };
     let examines = |area| args.only.is_empty() || args.only.contains(&area);
     // The topics of the latest events are in the database.
     if [Area::Db, Area::Schema, Area::Clock, Area::Topics].into_iter().any(examines) {
@@ -108,8 +123,19 @@ async fn of_outbox<DB: OutboxDatabase>(
     }
     report.findings.extend(tables::rights(&diagnosis));
     match outbox.status().await {
-        Ok(status) => report.findings.extend(tables::relays(&status, &diagnosis)),
+        Ok(status) => {
+            report.findings.extend(tables::relays(&status, &diagnosis));
+            match Delivered::of(&status, prefix) {
+                Ok(delivered) => report.delivered = delivered,
+                Err(failure) => report.refused(Area::Topics, "progress", failure),
+            }
+        }
         Err(error) => report.refused(Area::Schema, "relays", error.into()),
+    }
+    report.is_exactly_once |= report.delivered.is_some();
+    if report.is_exactly_once {
+        report.findings.extend(exactly_once::of_database(&diagnosis));
+        report.findings.extend(tables::rights_for_exactly_once(&diagnosis));
     }
 }
 
@@ -119,13 +145,28 @@ async fn of_kafka(context: &Context, report: &mut Report) {
         Err(failure) => return report.refused(Area::Kafka, "settings", failure),
     };
     let wanted = report.topics.clone();
-    let asked = ClusterDescription::ask(kafka, |topic| cluster::is_of_interest(topic, &wanted));
-    match asked.await {
+    let progress = report.delivered.as_ref().map(|delivered| delivered.topic.clone());
+    let is_wanted =
+        |topic: &str| cluster::is_of_interest(topic, &wanted) || progress.as_deref() == Some(topic);
+    match ClusterDescription::ask(kafka.clone(), is_wanted).await {
         Ok(described) => {
             report.findings.push(cluster::brokers(&described));
             report.findings.extend(cluster::topics(&described, &report.topics));
+            if let Some(delivered) = &report.delivered {
+                report.findings.extend(exactly_once::of_topic(delivered, &described));
+            }
+            if report.is_exactly_once {
+                transactions(&described, kafka, report).await;
+            }
         }
         Err(error) => report.refused(Area::Kafka, "brokers", error.into()),
+    }
+}
+
+async fn transactions(described: &ClusterDescription, kafka: KafkaConfig, report: &mut Report) {
+    match described.broker_settings(kafka).await {
+        Ok(settings) => report.findings.extend(exactly_once::of_brokers(&settings)),
+        Err(error) => report.refused(Area::Kafka, "transactions", error.into()),
     }
 }
 

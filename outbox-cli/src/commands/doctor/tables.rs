@@ -46,14 +46,22 @@ pub fn version(migrations: &MigrationStatus) -> Finding {
 
 /// What this user may not do, for each who would do it.
 pub fn rights(diagnosis: &Diagnosis) -> Vec<Finding> {
+    rights_of(&["emitter", "relay", "consumer", "operator"], diagnosis)
+}
+
+/// The same for a relay that delivers exactly once.
+pub fn rights_for_exactly_once(diagnosis: &Diagnosis) -> Vec<Finding> {
+    rights_of(&["exactly_once"], diagnosis)
+}
+
+fn rights_of(who: &[&str], diagnosis: &Diagnosis) -> Vec<Finding> {
     let Some(user) = &diagnosis.user else { return Vec::new() };
     let mut lacking: BTreeMap<&str, Vec<&LackingRight>> = BTreeMap::new();
     for right in &diagnosis.lacking_rights {
         lacking.entry(&right.who).or_default().push(right);
     }
-    ["emitter", "relay", "consumer", "operator"]
-        .into_iter()
-        .map(|who| match lacking.get(who) {
+    who.iter()
+        .map(|who| match lacking.get(*who) {
             None => Finding::ok(AREA, "rights", format!("user {user} has the rights of: {who}")),
             Some(rights) => without(user, who, rights),
         })

@@ -7,7 +7,7 @@ use rdkafka::producer::{Producer as _, ThreadedProducer};
 
 use super::cluster::Topics;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Brokers, Client, KafkaConfig, Properties, aside, connection};
+use crate::kafka::{Admin, Brokers, Client, KafkaConfig, Properties, aside, connection};
 
 /// What a Kafka cluster says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub struct ClusterDescription {
     pub brokers: usize,
     /// All topics that this user may describe, by name.
     pub topics: BTreeMap<String, TopicDescription>,
+    ids: BTreeSet<i32>,
 }
 
 /// What a Kafka cluster says of a topic.
@@ -65,6 +66,32 @@ impl ClusterDescription {
     }
 }
 
+impl ClusterDescription {
+    /// Asks the brokers for their own settings: the first sixteen of them. Those that do not
+    /// answer, or whose settings this user may not read, are left out. It changes nothing.
+    ///
+    /// # Errors
+    /// If the configuration is refused.
+    pub async fn broker_settings(
+        &self,
+        kafka: impl Into<KafkaConfig>,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, String>>, OutboxError> {
+        const MOST: usize = 16;
+        let properties = kafka.into().set_by_user().clone();
+        properties.client(|_, _| None)?;
+        let brokers = Brokers::new(&properties, "the settings of the brokers are not known");
+        let admin = Admin::new(&properties, brokers)?;
+        let mut settings = BTreeMap::new();
+        // librdkafka takes one in a request.
+        for id in self.ids.iter().take(MOST) {
+            if let Some(of_broker) = admin.settings_of_broker(*id).await {
+                settings.insert(*id, of_broker.into_iter().collect());
+            }
+        }
+        Ok(settings)
+    }
+}
+
 async fn metadata(
     properties: &Properties,
     brokers: &Brokers,
@@ -76,13 +103,10 @@ async fn metadata(
     let asked = aside("outbox-kafka-cluster", move || {
         let ask = |within| client.client().fetch_metadata(None, within);
         let metadata = heard.metadata(ask, || ())?;
+        let ids: BTreeSet<i32> = metadata.brokers().iter().map(|broker| broker.id()).collect();
         Ok(ClusterDescription {
-            brokers: metadata
-                .brokers()
-                .iter()
-                .map(|broker| broker.id())
-                .collect::<BTreeSet<_>>()
-                .len(),
+            brokers: ids.len(),
+            ids,
             topics: metadata.topics().iter().map(topic).collect(),
         })
     });

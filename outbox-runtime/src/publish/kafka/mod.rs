@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 #[doc(no_inline)]
 pub use crate::kafka::KafkaConfig;
 pub use builder::KafkaPublisherBuilder;
+pub use transactions::progress_topic;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;

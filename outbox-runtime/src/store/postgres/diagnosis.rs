@@ -18,6 +18,7 @@ select 'PostgreSQL ' || current_setting('server_version') as server, current_use
        (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_micros,
        pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as is_read_only,
        current_setting('fsync')::boolean as reach_disk,
+       current_setting('synchronous_standby_names') as standbys,
        (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend') as open,
        current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint as most,
        pg_notification_queue_usage() as notify_queue";
@@ -58,6 +59,8 @@ const RIGHTS: &[(&str, &str, &[&str])] = &[
     ("relay", "parked", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("relay", "parked_key", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("relay", "discarded", &["SELECT", "DELETE"]),
+    ("exactly_once", "group", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("exactly_once", "witness", &["SELECT", "INSERT"]),
     ("operator", "event", &["SELECT", "INSERT"]),
     ("operator", "lane", &["SELECT"]),
     ("operator", "progress", &["SELECT"]),
@@ -128,8 +131,10 @@ fn lacking_rights() -> String {
         privileges.iter().for_each(|privilege| row(who, "table", table, privilege));
     }
     for leaf in 0..LEAVES {
-        for privilege in ["SELECT", "TRUNCATE"] {
-            row("relay", "table", &format!("event_{leaf}"), privilege);
+        let leaf = format!("event_{leaf}");
+        for (who, privilege) in [("relay", "SELECT"), ("relay", "TRUNCATE"), ("operator", "SELECT")]
+        {
+            row(who, "table", &leaf, privilege);
         }
     }
     for who in OF_SEQUENCE {

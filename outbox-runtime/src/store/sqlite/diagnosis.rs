@@ -45,6 +45,7 @@ impl Diagnose for Sqlite {
             is_read_only: is_read_only != 0,
             is_pooled: false,
             commits_reach_the_disk: synchronous != 0,
+            synchronous_standbys: None,
             connections: None,
             longest_transaction: None,
             notify_queue: None,

@@ -22,6 +22,7 @@ mod topic;
 mod tests;
 
 use rdkafka::error::KafkaError;
+use uuid::Uuid;
 
 pub(super) use told::Told;
 
@@ -31,8 +32,18 @@ use self::session::{KafkaSession, PRODUCERS};
 use self::topic::ProgressTopic;
 use super::KafkaPublisher;
 use crate::error::OutboxError;
-use crate::kafka::{Brokers, aside};
+use crate::kafka::{Brokers, TopicPrefix, aside};
 use crate::publish::transactions::{GroupId, TransactionalPublisher};
+
+/// What the topic with the relays' progress is called on the brokers, of an outbox with this
+/// identity ([`DeliveryStatus`](crate::DeliveryStatus) has it), behind a deployment's prefix.
+///
+/// # Errors
+/// If the name is one that Kafka does not allow.
+pub fn progress_topic(topic_prefix: &str, outbox: Uuid) -> Result<String, OutboxError> {
+    let group = GroupId { outbox: outbox.to_string(), group: 0, groups: 1 };
+    names::progress_topic(&TopicPrefix::new(topic_prefix)?, &group)
+}
 
 impl TransactionalPublisher for KafkaPublisher {
     type Session = KafkaSession;
