@@ -116,6 +116,8 @@ pub enum Part {
         /// How often.
         looks: u32,
     },
+    /// Counts the transactions of the relay that delivers exactly once. Answers [`Waves`].
+    Waves,
     /// Watches a relay that has nothing to publish. Answers [`Idled`].
     Idle {
         /// For how long.
@@ -132,6 +134,8 @@ pub enum Contender {
     BareLoop,
     /// The outbox's relay.
     Outbox,
+    /// The outbox's relay, delivering exactly once.
+    ExactlyOnce,
     /// Debezium, in a process of its own.
     Debezium,
     /// Another outbox for Rust.
@@ -296,6 +300,13 @@ pub struct Waited {
     pub from: u64,
     /// For how long it waited.
     pub seconds: f64,
+}
+
+/// Transactions of Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waves {
+    /// How many were committed.
+    pub committed: i64,
 }
 
 /// The outbox's tables.

@@ -5,6 +5,7 @@ mod bare;
 mod consume;
 mod debezium;
 mod drain;
+mod exactly_once;
 mod fleet;
 mod latency;
 mod letters;
@@ -96,6 +97,7 @@ async fn main() -> Result<(), Failure> {
         Part::Wait { topic, until } => print(&topic::wait(&topic, until).await?),
         Part::Size { reclaim } => print(&fleet::sizes(reclaim).await?),
         Part::Watch { looks } => print(&fleet::watch(looks).await?),
+        Part::Waves => print(&exactly_once::waves().await?),
         Part::Idle { seconds } => print(&fleet::idle(seconds).await?),
     }?;
     Ok(())
@@ -106,6 +108,7 @@ async fn drained_by(contender: Contender, events: u64) -> Result<Drained, Failur
         Contender::ProducerAlone => raw::drain(events).await,
         Contender::BareLoop => bare::drain(events).await,
         Contender::Outbox => drain::drain(events).await,
+        Contender::ExactlyOnce => exactly_once::drain(events).await,
         Contender::Debezium | Contender::Peer => Err("it has a program of its own".into()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
-use outbox::{Outbox, Relay};
+use outbox::{ExactlyOnce, Outbox, Relay};
 use outbox_bench_report::{Disturbance, Latencies, Load};
 use sqlx::{Executor, PgPool, Postgres};
 use tokio::sync::{Notify, mpsc};
@@ -44,19 +44,32 @@ pub(super) async fn outbox(
         Some(disturbance) => disturbances::begin(&outbox, disturbance).await?,
         None => HashSet::new(),
     };
-    let latencies = timed(load, held_up, read_at, move |n| {
-        let outbox = outbox.clone();
-        async move {
-            let mut tx = outbox.begin().await?;
-            tx.emit(OrderCreated::new(n % CUSTOMERS, n))?;
-            tx.commit().await?;
-            Ok(())
-        }
-    })
-    .await?;
+    let emitting = move |n| emit(outbox.clone(), n);
+    let latencies = timed(load, held_up, read_at, emitting).await?;
     drop(stop);
     relay.await??;
     Ok(latencies)
+}
+
+/// By a relay that delivers exactly once.
+pub(super) async fn exactly_once(load: Load) -> Result<Latencies, Failure> {
+    let outbox: Outbox<Postgres> = open(CONNECTIONS + 2).await?;
+    let relay = Relay::builder(outbox.clone(), KafkaPublisher::new(brokers()?)?)
+        .build_exactly_once(ExactlyOnce::new())?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
+    let emitting = move |n| emit(outbox.clone(), n);
+    let latencies = timed(load, HashSet::new(), ReadAt::default(), emitting).await?;
+    drop(stop);
+    relay.await??;
+    Ok(latencies)
+}
+
+async fn emit(outbox: Outbox<Postgres>, n: u64) -> Result<(), Failure> {
+    let mut tx = outbox.begin().await?;
+    tx.emit(OrderCreated::new(n % CUSTOMERS, n))?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// The relay is in a process of its own.

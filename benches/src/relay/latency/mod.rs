@@ -30,6 +30,7 @@ pub(crate) async fn measure(
 ) -> Result<Latencies, Failure> {
     match contender {
         Contender::Outbox => contenders::outbox(load, disturbance).await,
+        Contender::ExactlyOnce => contenders::exactly_once(load).await,
         Contender::BareLoop => contenders::bare_loop(load).await,
         Contender::Debezium => contenders::debezium(load).await,
         Contender::ProducerAlone | Contender::Peer => Err("its latency is not measured".into()),

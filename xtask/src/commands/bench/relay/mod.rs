@@ -7,6 +7,7 @@
 
 mod consume;
 mod drain;
+mod exactly_once;
 mod growth;
 mod latency;
 mod letters;
@@ -43,6 +44,7 @@ pub(in crate::commands) enum Measured {
     Consumers,
     Letters,
     Traces,
+    ExactlyOnce,
 }
 
 impl Measured {
@@ -56,6 +58,7 @@ impl Measured {
             Self::Consumers => consume::measure(bench),
             Self::Letters => letters::measure(bench),
             Self::Traces => traces::measure(bench),
+            Self::ExactlyOnce => exactly_once::measure(bench),
         }
     }
 }
