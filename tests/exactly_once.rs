@@ -1,22 +1,25 @@
 //! Delivery exactly once, on a real Postgres and a real Kafka: whatever dies, and whichever answer
 //! is lost, a reader of committed records gets each event once, and those of a key in order.
 
+#[path = "exactly_once/faults.rs"]
+mod faults;
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{DomainEvent, ExactlyOnce, ExactlyOnceRelay, Outbox, RelayBuilder};
+use outbox::{DomainEvent, ExactlyOnce, ExactlyOnceRelay, Outbox, OutboxError, RelayBuilder};
 use serde::Serialize;
 use sqlx::postgres::PgPool;
 use sqlx::{Executor, Postgres};
 use support::doomed::Doomed;
 use support::log::Log;
 use support::oracle::{Expected, assert_at_least_once, assert_exactly_once};
-use support::relays::{RunningRelay, kafka_publisher, new_relay, quick, until_parked_count};
-use support::topics::{create_topic, raise_limit, read_committed};
-use support::{POSTGRES, eventually, kafka, migrated, server, until_true};
+use support::relays::{RunningRelay, kafka_publisher_of, new_relay, quick, until_parked_count};
+use support::topics::{create_topic_of, raise_limit, read_committed};
+use support::{POSTGRES, eventually, eventually_some, kafka, migrated, server, until_true};
 use uuid::Uuid;
 
 /// It takes messages of 4,000 bytes at most.
@@ -43,12 +46,15 @@ struct Scene {
     url: String,
     prefix: String,
     topic: &'static str,
+    brokers: String,
+    /// Where the relay connects.
+    relay_brokers: String,
     /// Number of the last event of each customer.
     last: AtomicU64,
 }
 
-fn publisher(prefix: &str) -> KafkaPublisher {
-    kafka_publisher().with_topic_prefix(prefix).unwrap()
+fn publisher(brokers: &str, prefix: &str) -> KafkaPublisher {
+    kafka_publisher_of(brokers).with_topic_prefix(prefix).unwrap()
 }
 
 fn exactly_once(
@@ -63,7 +69,7 @@ impl Scene {
             // We are the relay that is to die: see `doomed`.
             Log::of_this_program();
             let outbox = Outbox::new(PgPool::connect(&url).await.unwrap());
-            let relay = quick(&outbox, publisher(&std::env::var(PREFIX).unwrap()));
+            let relay = quick(&outbox, publisher(&kafka(), &std::env::var(PREFIX).unwrap()));
             exactly_once(relay).run(std::future::pending()).await.unwrap();
         }
         Log::of_this_program();
@@ -72,15 +78,24 @@ impl Scene {
             sqlx::query_scalar("select current_database()::text").fetch_one(&pool).await.unwrap();
         let url = server(POSTGRES);
         let (base, _) = url.rsplit_once('/').unwrap();
+        Self { name, url: format!("{base}/{database}"), ..Self::on(pool, kafka()).await }
+    }
+
+    /// On servers of its own.
+    async fn on(pool: PgPool, brokers: String) -> Self {
+        Log::of_this_program();
         let prefix = format!("once-{}-", Uuid::now_v7().simple());
         let topic: &'static str = format!("{prefix}orders").leak();
-        create_topic(topic, 3, &[("max.message.bytes", "4000")]).await;
+        create_topic_of(&brokers, topic, 3, &[("max.message.bytes", "4000")]).await;
+        let relay_brokers = brokers.clone();
         Self {
-            name,
+            name: "",
             outbox: migrated(Outbox::new(pool)).await,
-            url: format!("{base}/{database}"),
+            url: String::new(),
             prefix,
             topic,
+            brokers,
+            relay_brokers,
             last: AtomicU64::new(0),
         }
     }
@@ -88,14 +103,41 @@ impl Scene {
     /// Another event of each customer, several times.
     async fn commit(&self, times: u64) {
         for _ in 0..times {
-            let n = self.last.fetch_add(1, Ordering::SeqCst) as i64 + 1;
-            let mut tx = self.outbox.begin().await.unwrap();
-            for customer in 0..CUSTOMERS {
-                let customer = customer.to_string();
-                tx.emit(Ordered { customer, n, ballast: String::new() }).unwrap();
-            }
-            tx.commit().await.unwrap();
+            self.try_to_commit().await.unwrap();
         }
+    }
+
+    /// The same, once the database has been away. The numbers go on after those that it has.
+    async fn commit_again(&self, times: u64) {
+        let last = "select coalesce(max((convert_from(payload, 'utf8')::json->>'n')::bigint), 0) from outbox_event";
+        let last = async || {
+            let last = sqlx::query_scalar::<_, i64>(last).fetch_one(self.outbox.pool()).await;
+            last.ok()
+        };
+        let last = eventually_some("the database is back", last).await;
+        self.last.store(last as u64, Ordering::SeqCst);
+        for _ in 0..times {
+            let committed = async || self.try_to_commit().await.ok();
+            eventually_some("the database takes an event", committed).await;
+        }
+    }
+
+    async fn try_to_commit(&self) -> Result<(), OutboxError> {
+        let n = self.last.load(Ordering::SeqCst) as i64 + 1;
+        let mut tx = self.outbox.begin().await?;
+        for customer in 0..CUSTOMERS {
+            let customer = customer.to_string();
+            tx.emit(Ordered { customer, n, ballast: String::new() })?;
+        }
+        tx.commit().await?;
+        self.last.store(n as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The ids of the events that the database has.
+    async fn stored_ids(&self) -> BTreeSet<Uuid> {
+        let ids = sqlx::query_scalar("select id from outbox_event");
+        ids.fetch_all(self.outbox.pool()).await.unwrap().into_iter().collect()
     }
 
     /// Of a customer of its own, the third of five events is too large for the topic:
@@ -118,7 +160,7 @@ impl Scene {
     }
 
     fn relay(&self) -> RunningRelay {
-        let relay = exactly_once(quick(&self.outbox, publisher(&self.prefix)));
+        let relay = exactly_once(quick(&self.outbox, publisher(&self.relay_brokers, &self.prefix)));
         RunningRelay::spawn(|stopped| relay.run(async { _ = stopped.await }))
     }
 
@@ -135,7 +177,7 @@ impl Scene {
     }
 
     async fn each_arrived_once(&self, expected: &Expected) {
-        assert_exactly_once(&read_committed(&kafka(), &[self.topic]).await, expected);
+        assert_exactly_once(&read_committed(&self.brokers, &[self.topic]).await, expected);
     }
 }
 
@@ -331,8 +373,8 @@ async fn a_drain_publishes_what_is_committed_once() {
     let scene = Scene::new("a_drain_publishes_what_is_committed_once").await;
     scene.commit(10).await;
     let drain = || async {
-        let relay =
-            new_relay(&scene.outbox, publisher(&scene.prefix)).lease(Duration::from_secs(5));
+        let relay = new_relay(&scene.outbox, publisher(&scene.brokers, &scene.prefix))
+            .lease(Duration::from_secs(5));
         exactly_once(relay).drain().await.unwrap()
     };
     assert_eq!(drain().await, 10 * CUSTOMERS as u64);
