@@ -27,6 +27,7 @@ mod diagnosis;
 mod emit_limits;
 mod enums;
 mod events;
+mod exactly_once_kafka;
 mod examples;
 mod faults;
 mod handlers;

@@ -9,7 +9,7 @@ use crate::support::random::{Random, seed};
 use crate::support::relays::{
     RunningRelay, drain, kafka_publisher, kafka_publisher_of, new_relay, until_parked_count,
 };
-use crate::support::topics::{create_topic_of, raise_limit, read_topic_of};
+use crate::support::topics::{create_replicated, create_topic_of, raise_limit, read_topic_of};
 use crate::support::wait::within;
 use crate::support::{self, eventually, kafka, migrated};
 use outbox::codec::Json;
@@ -17,9 +17,6 @@ use outbox::event::EventDescriptor;
 use outbox::kafka::KafkaConfig;
 use outbox::{DomainEvent, MemoryBudget, Outbox};
 use rdkafka::Message as _;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 use serde::Serialize;
 use sqlx::Sqlite;
 use uuid::Uuid;
@@ -80,18 +77,6 @@ async fn topic(
     let name = name();
     create_topic_of(brokers, name, partitions, config).await;
     kind(name)
-}
-
-/// A topic that takes events while both of its replicas are in sync.
-async fn create_replicated(brokers: &str, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let new = NewTopic::new(topic, 3, TopicReplication::Fixed(2)).set("min.insync.replicas", "2");
-    // The second broker takes a moment to be known.
-    eventually("a replicated topic is made", async || {
-        admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_ok()
-    })
-    .await;
 }
 
 async fn commit(outbox: &Outbox<Sqlite>, events: impl IntoIterator<Item = Sized>) {

@@ -56,6 +56,17 @@ pub async fn create_topic_of(brokers: &str, name: &str, partitions: i32, config:
     .await;
 }
 
+/// A topic that takes events while both of its replicas are in sync.
+pub async fn create_replicated(brokers: &str, topic: &str) {
+    let admin = admin_of(brokers);
+    let new = NewTopic::new(topic, 3, TopicReplication::Fixed(2)).set("min.insync.replicas", "2");
+    // The second broker takes a moment to be known.
+    eventually("a replicated topic is made", async || {
+        admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_ok()
+    })
+    .await;
+}
+
 async fn is_created(admin: &AdminClient<DefaultClientContext>, new: &NewTopic<'_>) -> bool {
     match admin.create_topics([new], &AdminOptions::new()).await.unwrap().remove(0) {
         Ok(_) => true,

@@ -275,9 +275,10 @@ impl KafkaPublisher {
         producer: Result<Arc<Producer>, OutboxError>,
         event: &StoredEvent,
     ) -> DeliveryReport {
-        let (topic, stalls, now) = (self.topic_of(event), &self.producers.stalls, Instant::now());
-        if let Some(refused) = errors::stalled(&topic, stalls, now)
-            && !stalls.may_try(&topic, now)
+        let (topic, stalls) = (self.topic_of(event), &self.producers.stalls);
+        if let Some(refused) = errors::stalled(&topic, stalls, Instant::now())
+            && let Ok(producer) = &producer
+            && !producer.may_try(&topic).await
         {
             return refused;
         }

@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Message as _, Statistics};
 
 use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
-use super::stalls::{Patience, Progress, Stalls};
+use super::stalls::{ANSWER_WITHIN, Progress, Stalls};
 use super::transactions::Told;
 use crate::kafka::{Brokers, LONGEST_NAME, aside};
 use crate::observe::{is_connected, publisher_broker_up};
@@ -67,11 +67,11 @@ impl Producer {
         stalls: Arc<Stalls>,
         kind: Kind,
     ) -> Result<Self, KafkaError> {
-        let (patience, established) = match kind {
-            Kind::Gapless => (Patience::OF_BATCHES, Established::default()),
-            Kind::Transactional(_) => (Patience::OF_TRANSACTIONS, Established::not_needed()),
+        let established = match kind {
+            Kind::Gapless => Established::default(),
+            Kind::Transactional(_) => Established::not_needed(),
         };
-        let (reports, progress) = (Arc::<Reports>::default(), Arc::new(Progress::new(patience)));
+        let (reports, progress) = (Arc::<Reports>::default(), Arc::<Progress>::default());
         let context = Context {
             reports: Arc::clone(&reports),
             progress: Arc::clone(&progress),
@@ -115,9 +115,30 @@ impl Producer {
         }
     }
 
-    /// Lets a producer whose transaction was aborted be used again.
-    pub(super) fn resume(&self) {
-        self.abandoned.store(false, Ordering::Relaxed);
+    /// Lets a producer whose transaction was aborted be used again. Returns whether a topic has
+    /// taken nothing.
+    pub(super) fn resume(&self) -> bool {
+        self.abandoned.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether an event of a refused topic may be tried now.
+    pub(super) async fn may_try(&self, topic: &str) -> bool {
+        let may = self.stalls.may_try(topic, Instant::now());
+        may && match &self.kind {
+            Kind::Gapless => true,
+            // A transaction with a partition that takes nothing ends only when that takes
+            // something again. So it is asked whether it may, and not tried.
+            Kind::Transactional(_) => self.has_recovered(topic).await,
+        }
+    }
+
+    async fn has_recovered(&self, topic: &str) -> bool {
+        let (client, name) = (self.client.clone(), topic.to_owned());
+        let asked = aside("outbox-kafka-stalls", move || {
+            client?.client().fetch_metadata(Some(&name), ANSWER_WITHIN).ok()
+        });
+        let answer = asked.await.ok().flatten();
+        answer.is_some_and(|answer| self.stalls.has_recovered(topic, &answer, Instant::now()))
     }
 
     /// Queues one event, and waits while librdkafka's queue is full. The record has the time of
@@ -195,10 +216,7 @@ impl Producer {
         drop(aside("outbox-kafka-stalls", move || {
             let producer = &looking.0;
             let ask = |topic: &String| {
-                let answer = client
-                    .client()
-                    .fetch_metadata(Some(topic), super::stalls::ANSWER_WITHIN)
-                    .ok()?;
+                let answer = client.client().fetch_metadata(Some(topic), ANSWER_WITHIN).ok()?;
                 Some((topic.clone(), answer))
             };
             let answers = topics.iter().map(ask).collect::<Option<BTreeMap<_, _>>>();

@@ -9,32 +9,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::Statistics;
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataPartition};
 
 /// Longest wait for a broker's answer. A broker answers the requests of a connection one after the
 /// other, and may take up to `request.timeout.ms` for each.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Time that a partition takes nothing before it is logged.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
-/// How long it is hoped that a topic will take something.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// Time that a partition takes nothing, while brokers answer, before its topic is refused. A
-    /// broker that dies is replaced sooner.
-    refused_after: Duration,
-    /// Time for which brokers must have answered by then: after an outage of all of them,
-    /// partitions need a moment.
-    answering_for: Duration,
-}
-
-impl Patience {
-    pub(super) const OF_BATCHES: Self =
-        Self { refused_after: Duration::from_secs(15), answering_for: Duration::from_secs(10) };
-    /// Before the transaction ends by itself.
-    pub(super) const OF_TRANSACTIONS: Self =
-        Self { refused_after: Duration::from_secs(12), answering_for: Duration::from_secs(6) };
-}
-
+/// Time that a partition takes nothing, while brokers answer, before its topic is refused. A broker
+/// that dies is replaced sooner.
+const REFUSED_AFTER: Duration = Duration::from_secs(15);
+/// Time for which brokers must have answered by then: after an outage of all of them, partitions
+/// need a moment.
+const ANSWERING_FOR: Duration = Duration::from_secs(10);
 /// Interval at which one event of a refused topic is tried.
 const TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Longest time that a topic stays refused without news of it.
@@ -47,10 +34,8 @@ const MOST_TOPICS: usize = 10;
 pub(super) type Answers = BTreeMap<String, Metadata>;
 
 /// What each partition of a producer has acknowledged, from librdkafka's statistics.
-pub(super) struct Progress {
-    seen: Mutex<Seen>,
-    patience: Patience,
-}
+#[derive(Default)]
+pub(super) struct Progress(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
@@ -78,12 +63,8 @@ struct Counts {
 }
 
 impl Progress {
-    pub(super) fn new(patience: Patience) -> Self {
-        Self { seen: Mutex::default(), patience }
-    }
-
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_in(&self, statistics: &Statistics, now: Instant) {
@@ -115,7 +96,6 @@ impl Progress {
     /// Takes in what brokers answered about each topic. `None`: they did not answer. Returns
     /// whether a topic is refused from now on.
     pub(super) fn judge(&self, answers: Option<&Answers>, stalls: &Stalls, now: Instant) -> bool {
-        let Patience { refused_after, answering_for } = self.patience;
         let mut seen = self.seen();
         let Some(answers) = answers else {
             seen.answering_since = None;
@@ -128,7 +108,7 @@ impl Progress {
             if of.stalls(TOLD_AFTER, now) && answers.contains_key(topic) {
                 stalled.entry(topic.clone()).or_default().insert(*partition);
                 let again = stalls.refusal(topic, now).is_some();
-                if again || of.stalls(refused_after, now) && answering >= answering_for {
+                if again || of.stalls(REFUSED_AFTER, now) && answering >= ANSWERING_FOR {
                     refused.insert(topic.clone());
                 }
             }
@@ -153,7 +133,10 @@ impl Progress {
         for topic in &refused {
             let partitions = stalled.remove(topic).unwrap_or_default();
             let state = described(topic, &partitions, answers);
-            stalls.refuse(topic, partitions, state, now);
+            let partitions = partitions.into_iter();
+            let in_sync = answers.get(topic).map(in_sync).unwrap_or_default();
+            let partitions = partitions.map(|id| (id, in_sync.get(&id).copied().unwrap_or(0)));
+            stalls.refuse(topic, partitions.collect(), state, now);
         }
         !refused.is_empty()
     }
@@ -205,12 +188,20 @@ fn described(topic: &str, partitions: &BTreeSet<i32>, answers: &Answers) -> Stri
     first.join("; ")
 }
 
+/// Number of replicas in sync of each partition; 0 of one without a leader.
+fn in_sync(answer: &Metadata) -> BTreeMap<i32, usize> {
+    let partitions = answer.topics().iter().flat_map(|topic| topic.partitions());
+    let count = |found: &MetadataPartition| if found.leader() < 0 { 0 } else { found.isr().len() };
+    partitions.map(|found| (found.id(), count(found))).collect()
+}
+
 /// Topics that are refused because they take nothing.
 #[derive(Default)]
 pub(super) struct Stalls(Mutex<HashMap<String, Stall>>);
 
 struct Stall {
-    partitions: BTreeSet<i32>,
+    /// Those that take nothing, with the number of their replicas in sync when that was found.
+    partitions: BTreeMap<i32, usize>,
     state: String,
     next_try: Instant,
     until: Instant,
@@ -240,7 +231,26 @@ impl Stalls {
         }
     }
 
-    fn refuse(&self, topic: &str, partitions: BTreeSet<i32>, state: String, now: Instant) {
+    /// Whether a topic may take events again, by what brokers answer: each partition that took
+    /// nothing has more replicas in sync than it had. Until then it is not forgotten.
+    pub(super) fn has_recovered(&self, topic: &str, answer: &Metadata, now: Instant) -> bool {
+        let found = in_sync(answer);
+        let mut topics = self.topics();
+        let Some(stall) = topics.get_mut(topic) else { return true };
+        let has_more = |(id, before): (&i32, &usize)| found.get(id).is_none_or(|now| now > before);
+        let has_recovered = !found.is_empty() && stall.partitions.iter().all(has_more);
+        if !has_recovered {
+            stall.until = now + FORGOTTEN_AFTER;
+        }
+        has_recovered
+    }
+
+    /// Whether any topic is refused.
+    pub(super) fn are_any(&self, now: Instant) -> bool {
+        self.topics().values().any(|stall| stall.until > now)
+    }
+
+    fn refuse(&self, topic: &str, partitions: BTreeMap<i32, usize>, state: String, now: Instant) {
         let stall =
             Stall { partitions, state, next_try: now + TRIED_EVERY, until: now + FORGOTTEN_AFTER };
         let refusal = &stall.state;
@@ -261,7 +271,7 @@ impl Stalls {
         let mut topics = self.topics();
         // Partition -1 stands for a topic whose partitions were not known.
         let over = topics.get(topic).is_some_and(|stall| {
-            stall.partitions.contains(&partition) || stall.partitions.contains(&-1)
+            stall.partitions.contains_key(&partition) || stall.partitions.contains_key(&-1)
         });
         if over {
             topics.remove(topic);
@@ -309,7 +319,7 @@ mod tests {
             stalls.may_try("orders", now) && stalls.may_try("orders", now),
             "it is not refused"
         );
-        stalls.refuse("orders", BTreeSet::from([3]), "partition 3: no leader".to_owned(), now);
+        stalls.refuse("orders", BTreeMap::from([(3, 0)]), "partition 3: no leader".to_owned(), now);
         let refusal = stalls.refusal("orders", now).unwrap();
         assert!(
             refusal.contains("`orders`") && refusal.contains("partition 3: no leader"),

@@ -15,8 +15,9 @@ const SOCKET_TIMEOUT: &str = "socket.timeout.ms";
 /// Ours, where they are others than those of a publisher without transactions.
 const DEFAULTS: &[(&str, &str)] = &[
     // Time after which a transaction is aborted that nobody ends. Until then it holds up all
-    // consumers of its partitions.
-    (TRANSACTION_TIMEOUT, "15000"),
+    // consumers of its partitions. It is enough to find out which topic takes nothing (15 s), and
+    // for a broker to be replaced.
+    (TRANSACTION_TIMEOUT, "30000"),
     // Time after which a request without an answer is repeated. A transaction whose end was asked
     // for twice is not used any more, so nothing is gained by a longer one.
     (SOCKET_TIMEOUT, "5000"),
@@ -107,7 +108,7 @@ mod tests {
     #[test]
     fn what_would_break_the_promise_is_refused_with_the_reason() {
         for (set, name) in [
-            (&[("socket.timeout.ms", "15000")][..], "socket.timeout.ms"),
+            (&[("socket.timeout.ms", "30000")][..], "socket.timeout.ms"),
             (&[("transaction.timeout.ms", "5000")], "transaction.timeout.ms"),
             (&[("socket.timeout.ms", "soon")], "socket.timeout.ms"),
             (&[("transactional.id", "mine")], "transactional.id"),

@@ -68,7 +68,6 @@ impl GroupProducer {
 
     pub(super) async fn begin(&self) -> KafkaResult<()> {
         self.told.forget();
-        self.producer.resume();
         self.call(BEGIN_WITHIN, Client::begin_transaction).await
     }
 

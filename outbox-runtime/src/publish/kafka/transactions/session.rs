@@ -1,6 +1,7 @@
 //! A session: waves, by four producers in turn.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseRecord;
@@ -32,7 +33,21 @@ struct State {
     /// committed is that of number 0: of two sessions that take over at once, the one that fenced
     /// that producer last is the only one that gets past it.
     turn: usize,
+    /// Whether a wave was committed.
+    has_committed: bool,
+    /// Producers that have aborted a transaction in which a topic took nothing: the coordinator
+    /// cannot end it there until the topic takes something again, and lets them begin no other one.
+    resting: [bool; PRODUCERS],
     wave: Wave,
+}
+
+impl State {
+    /// The next producer that does not rest, if there is one.
+    fn next_turn(&mut self) {
+        let others = (1..=PRODUCERS).map(|ahead| (self.turn + ahead) % PRODUCERS);
+        let next = others.clone().find(|producer| !self.resting[*producer]);
+        self.turn = next.unwrap_or((self.turn + 1) % PRODUCERS);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +76,8 @@ impl KafkaSession {
         producers: Vec<GroupProducer>,
         topic: ProgressTopic,
     ) -> Self {
-        let state = Mutex::new(State { turn: 0, wave: Wave::None });
+        let (has_committed, resting) = (false, [false; PRODUCERS]);
+        let state = Mutex::new(State { turn: 0, has_committed, resting, wave: Wave::None });
         Self { publisher, producers, topic, state }
     }
 
@@ -152,7 +168,11 @@ impl GroupSession for KafkaSession {
         match producer.commit().await {
             Ok(()) => {
                 let mut state = self.state();
-                state.turn = (state.turn + 1) % PRODUCERS;
+                if !self.publisher.producers.stalls.are_any(Instant::now()) {
+                    state.resting = [false; PRODUCERS];
+                }
+                state.has_committed = true;
+                state.next_turn();
                 state.wave = Wave::None;
                 Ok(())
             }
@@ -171,7 +191,13 @@ impl GroupSession for KafkaSession {
         let producer = self.enter(ready, "abort a transaction")?;
         match producer.abort().await {
             Ok(()) => {
-                self.set(Wave::None);
+                let mut state = self.state();
+                let turn = state.turn;
+                state.resting[turn] |= producer.producer.resume();
+                if state.has_committed {
+                    state.next_turn();
+                }
+                state.wave = Wave::None;
                 Ok(())
             }
             Err(error) => {
@@ -213,7 +239,7 @@ impl Drop for KafkaSession {
     /// Closing a producer does not abort its transaction, which would hold up consumers until its
     /// time is over.
     fn drop(&mut self) {
-        let State { turn, wave } = *self.state();
+        let State { turn, wave, .. } = *self.state();
         let open = match wave {
             Wave::Open { .. } | Wave::Busy { committing: false } => true,
             Wave::Closed { open } => open,
