@@ -40,6 +40,8 @@ where
     /// nothing has changed then, unless the error says that this is not known.
     pub async fn hand_back(self) -> Result<(), OutboxError> {
         let Self { outbox, mut reader, .. } = self;
+        // On the heap: its 20 KB would be part of the future of each caller.
+        Box::pin(async move {
         if outbox.status().await?.delivery == DeliveryStatus::AtLeastOnce {
             return Ok(());
         }
@@ -56,6 +58,8 @@ where
             tracing::info!(target: target::RELAY, "the events of this outbox are delivered at least once from now on");
         }
         done
+        })
+        .await
     }
 }
 
