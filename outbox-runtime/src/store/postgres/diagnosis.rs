@@ -60,7 +60,7 @@ const RIGHTS: &[(&str, &str, &[&str])] = &[
     ("relay", "parked_key", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("relay", "discarded", &["SELECT", "DELETE"]),
     ("exactly_once", "group", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("exactly_once", "witness", &["SELECT", "INSERT"]),
+    ("exactly_once", "witness", &["SELECT", "INSERT", "TRUNCATE"]),
     ("operator", "event", &["SELECT", "INSERT"]),
     ("operator", "lane", &["SELECT"]),
     ("operator", "progress", &["SELECT"]),
