@@ -99,7 +99,18 @@ async fn a_topic_that_takes_nothing_is_parked_and_the_events_of_others_are_publi
     emit(&outbox, &mut emitted, 20).await;
     until_settled(&outbox).await;
     assert_eq!(outbox.status().await.unwrap().parked, 20);
-    relay.stop().await;
     let arrived = within_a_minute(read_committed(kafka.brokers(), &[Ordered::TOPIC])).await;
+    assert_exactly_once(&arrived, &emitted);
+
+    tokio::task::block_in_place(|| second.restart()).unwrap();
+    let nothing_is_parked = async || {
+        outbox.release_all_parked().await.unwrap();
+        outbox.status().await.unwrap().parked == 0
+    };
+    eventually("nothing is parked", nothing_is_parked).await;
+    relay.stop().await;
+    emitted.insert("stuck".to_owned(), 20);
+    let topics = [Ordered::TOPIC, Stuck::TOPIC];
+    let arrived = within_a_minute(read_committed(kafka.brokers(), &topics)).await;
     assert_exactly_once(&arrived, &emitted);
 }
