@@ -202,6 +202,33 @@ async fn what_is_handed_back_goes_on_at_its_cursors_and_can_begin_again() {
     drop_tables(&pool, &names).await;
 }
 
+#[tokio::test]
+async fn parked_events_that_are_met_again_are_not_parked_any_more_once_handed_back() {
+    let (pool, names) = tables().await;
+    let (mut store, claimer) = relay(&pool, &names, 1);
+    let held = leases(&mut store).await;
+    let (mut all, mut group) = hand_back(&claimer, &held, Clone::clone).await;
+    let (behind_another, alone) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    for (seq, key) in [(1_i64, behind_another), (2, behind_another), (3, alone)] {
+        let park = "
+            with key as (insert into {parked_key} (lane, key_digest, topic, released) values (0, $2, 'orders', false)
+                         on conflict do nothing)
+            insert into {parked} (seq, lane, key_digest, id, topic, name, version, content_type, headers, occurred_at, bytes,
+                                  reason, attempts)
+            values ($1, 0, $2, gen_random_uuid(), 'orders', 'order.placed', 1, 'text/plain', '[]', now(), 1, 'refused', 1)";
+        let park = sqlx::query(AssertSqlSafe(names.fill(park))).bind(seq).bind(key);
+        park.execute(&pool).await.unwrap();
+    }
+    all[0].beyond = vec![2, 3];
+    assert!(group.hand_back(&all).await.unwrap());
+    let parked = AssertSqlSafe(names.fill("select seq from {parked} order by seq"));
+    let parked: Vec<i64> = sqlx::query_scalar(parked).fetch_all(&pool).await.unwrap();
+    let keys = AssertSqlSafe(names.fill("select key_digest from {parked_key}"));
+    let keys: Vec<Uuid> = sqlx::query_scalar(keys).fetch_all(&pool).await.unwrap();
+    assert_eq!((parked, keys), (vec![1], vec![behind_another]));
+    drop_tables(&pool, &names).await;
+}
+
 async fn leases_or_error(pool: &PgPool, names: &Arc<Names>, groups: u16) -> Result<usize, String> {
     let (mut store, _) = relay(pool, names, groups);
     // Whoever is refused leaves the others their shares.
