@@ -47,6 +47,8 @@ pub(super) struct State {
     witness: u64,
     /// The highest id of our own transactions that progress rests on.
     own: u64,
+    /// Number of parked events that are to be tried alone, as one of several was refused.
+    retries_alone: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -64,8 +66,9 @@ pub(super) struct Join {
     pub(super) lane: Lane,
     /// `None`: it has no place among the batches of the lane.
     pub(super) place: Option<Place>,
-    /// Whether it must be the only one in its wave.
-    pub(super) alone: bool,
+    /// Whether it must be the only one in its wave. A parked event that is tried again need not,
+    /// as long as none is refused.
+    alone: bool,
     pub(super) events: usize,
     pub(super) bytes: u64,
     /// Up to where the lane is published by it.
@@ -77,6 +80,8 @@ pub(super) struct Join {
 
 /// The right to send in the wave that is open.
 pub(super) struct Admission {
+    /// Whether it is the only one in its wave.
+    pub(super) alone: bool,
     /// Says whether all of it is reported as delivered. Dropped, it was not.
     pub(super) reported: oneshot::Sender<bool>,
     pub(super) outcome: oneshot::Receiver<Outcome>,
@@ -120,6 +125,7 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
             settled: BTreeSet::new(),
             witness: start.witness,
             own: start.witness,
+            retries_alone: 0,
         };
         let group = Self {
             number,
@@ -333,11 +339,15 @@ impl<'a> JoinOf<'a> {
 }
 
 impl Join {
-    pub(super) fn admit(self) -> Member {
+    fn is_retry(&self) -> bool {
+        !self.settles.is_empty()
+    }
+
+    pub(super) fn admit(self, alone: bool) -> Member {
         let (reported, report) = oneshot::channel();
         let (outcome, outcome_of) = oneshot::channel();
         // Whoever asked may be gone; then its report never comes, and the wave is aborted.
-        let _ = self.admitted.send(Admission { reported, outcome: outcome_of });
+        let _ = self.admitted.send(Admission { alone, reported, outcome: outcome_of });
         let Self { lane, place, position, settles, .. } = self;
         Member { lane, place, position, settles, report, outcome }
     }
@@ -380,8 +390,24 @@ impl State {
         }
     }
 
+    /// Whether it must be the only one in its wave.
+    pub(super) fn must_be_alone(&self, join: &Join) -> bool {
+        join.alone && (!join.is_retry() || self.retries_alone > 0)
+    }
+
+    /// Of several parked events that were tried together, one was refused: which one is found out
+    /// by trying them alone.
+    pub(super) fn try_retries_alone(&mut self) {
+        const RETRIES: u32 = 100;
+        self.retries_alone = RETRIES;
+    }
+
     /// Takes in that a batch is part of the wave.
-    pub(super) fn admitted(&mut self, lane: Lane, place: Option<Place>) {
+    pub(super) fn admitted(&mut self, join: &Join) {
+        if join.is_retry() {
+            self.retries_alone = self.retries_alone.saturating_sub(1);
+        }
+        let (lane, place) = (join.lane, join.place);
         if let (Some(Place { generation, number }), Some(state)) =
             (place, self.lanes.get_mut(&lane))
         {

@@ -44,7 +44,12 @@ async fn publish_in<G: GroupStore, S: GroupSession>(
     let Some(admission) = group.join(JoinOf::batch(&batch)).await else { return not_sent(&batch) };
     let mut reports = Vec::new();
     if !batch.events.is_empty() {
-        reports = group.session.send(batch).await;
+        let together = batch.alone && !admission.alone;
+        reports = group.session.send(Batch { alone: admission.alone, ..batch }).await;
+        if together && reports.iter().any(DeliveryReport::is_refusal) {
+            group.state().try_retries_alone();
+            reports = not_sent(&batch);
+        }
     }
     let delivered =
         reports.len() == batch.events.len() && reports.iter().all(DeliveryReport::is_delivered);

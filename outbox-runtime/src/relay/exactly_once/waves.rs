@@ -148,8 +148,9 @@ impl<G: GroupStore, S: GroupSession> Waves<'_, G, S> {
         let mut state = self.group.state();
         let mut later = VecDeque::with_capacity(self.waiting.len());
         while let Some(join) = self.waiting.pop_front() {
+            let alone = state.must_be_alone(&join);
             let has_room = members.is_empty()
-                || !join.alone
+                || !alone
                     && load.events + join.events <= MOST_EVENTS
                     && load.bytes + join.bytes <= MOST_BYTES;
             let turn = state.turn_of(join.lane, join.place);
@@ -158,9 +159,9 @@ impl<G: GroupStore, S: GroupSession> Waves<'_, G, S> {
             } else if turn == Turn::Now {
                 load.events += join.events;
                 load.bytes += join.bytes;
-                load.is_closed |= join.alone;
-                state.admitted(join.lane, join.place);
-                members.push(join.admit());
+                load.is_closed |= alone;
+                state.admitted(&join);
+                members.push(join.admit(alone));
             }
         }
         self.waiting = later;

@@ -225,7 +225,8 @@ impl Postgres {
     }
 
     /// Sets the clock of a server with [`PgOptions::clock`] to `seconds` after the machine's, or
-    /// before it; running sessions see it at once. The server's own timers are not affected.
+    /// before it; running sessions see it within a second or two. The server's own timers are not
+    /// affected.
     ///
     /// # Errors
     ///
@@ -252,10 +253,13 @@ impl Postgres {
         if !self.clock().exists() {
             self.set_clock(0)?;
         }
+        // Read once a second, and not each time that the clock is asked: Postgres asks in its signal
+        // handlers, too, and to read the file there allocates memory, which now and then breaks the
+        // heap of the session that was interrupted.
         postgres
             .env("LD_PRELOAD", library)
             .env("FAKETIME_TIMESTAMP_FILE", self.clock())
-            .envs([("FAKETIME_NO_CACHE", "1"), ("DONT_FAKE_MONOTONIC", "1")]);
+            .envs([("FAKETIME_CACHE_DURATION", "1"), ("DONT_FAKE_MONOTONIC", "1")]);
         Ok(())
     }
 
