@@ -6,16 +6,17 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
+use super::join::{Admission, Join, Member, Outcome, Part};
 use super::record::ProgressRecord;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
+use crate::publish::Place;
 use crate::publish::transactions::GroupSession;
-use crate::publish::{Batch, Place};
 use crate::record::Lane;
 use crate::store::groups::{ExactlyOnceStore, GroupStore, Row, Wave};
-use crate::store::{Lease, Parking, RetryResult};
+use crate::store::{Lease, Parking, Progress, RetryResult};
 
 /// A group under one claim. Once it has ended, nothing is sent or parked in its name any more.
 pub(super) struct Group<G, S> {
@@ -59,39 +60,6 @@ pub(super) struct LaneState {
     generation: u64,
     /// Number of the next batch of the generation.
     next: u64,
-}
-
-/// What asks to be part of a wave.
-pub(super) struct Join {
-    pub(super) lane: Lane,
-    /// `None`: it has no place among the batches of the lane.
-    pub(super) place: Option<Place>,
-    /// Whether it must be the only one in its wave. A parked event that is tried again need not,
-    /// as long as none is refused.
-    alone: bool,
-    pub(super) events: usize,
-    pub(super) bytes: u64,
-    /// Up to where the lane is published by it.
-    pub(super) position: Option<String>,
-    /// Parked events that are published by it.
-    pub(super) settles: Vec<i64>,
-    admitted: oneshot::Sender<Admission>,
-}
-
-/// The right to send in the wave that is open.
-pub(super) struct Admission {
-    /// Whether it is the only one in its wave.
-    pub(super) alone: bool,
-    /// Says whether all of it is reported as delivered. Dropped, it was not.
-    pub(super) reported: oneshot::Sender<bool>,
-    pub(super) outcome: oneshot::Receiver<Outcome>,
-}
-
-/// What became of a wave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Committed,
-    Aborted,
 }
 
 /// What the group begins with.
@@ -169,11 +137,8 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
     }
 
     /// Asks for a part in the next wave. `None`: there is none, and there will be none.
-    pub(super) async fn join(&self, of: JoinOf<'_>) -> Option<Admission> {
-        let (admitted, admission) = oneshot::channel();
-        let JoinOf { lane, place, alone, events, bytes, position, settles } = of;
-        let position = position.map(|position| position.to_string());
-        let join = Join { lane, place, alone, events, bytes, position, settles, admitted };
+    pub(super) async fn join(&self, part: Part) -> Option<Admission> {
+        let (join, admission) = Join::new(part);
         if self.has_ended() {
             return None;
         }
@@ -185,18 +150,8 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
     pub(super) fn withdraw(&self, lane: Lane, place: Option<Place>) {
         self.state().overtake(lane, place);
         // Whoever makes the waves looks again, and finds that this one came too late as well.
-        let (admitted, _) = oneshot::channel();
-        let (alone, events, bytes, position, settles) = (false, 0, 0, None, Vec::new());
-        let _ = self.joining.send(Join {
-            lane,
-            place,
-            alone,
-            events,
-            bytes,
-            position,
-            settles,
-            admitted,
-        });
+        let (join, _) = Join::new(Part::nothing(lane, place));
+        let _ = self.joining.send(join);
     }
 
     /// Raises the witness to all that was seen by now. Returns what progress needs.
@@ -262,6 +217,28 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
         Ok(())
     }
 
+    /// Parks what progress passes over, and has the progress pass over it. Returns the last wave
+    /// that is committed.
+    pub(super) async fn pass_over<C: fmt::Display + Sync>(
+        &self,
+        progress: &Progress<C>,
+    ) -> Result<Wave, OutboxError> {
+        self.park(&progress.parked, false).await?;
+        let is_behind = |parking: &Parking| self.state().is_unpassed(parking.event.seq);
+        // The wave may be aborted for what others have in it.
+        while progress.parked.iter().any(is_behind) {
+            let part = Part::position(progress.lease.lane, &progress.cursor);
+            let Some(admission) = self.join(part).await else { return Err(ended()) };
+            let _ = admission.reported.send(true);
+            match admission.outcome.await {
+                Ok(Outcome::Committed) => break,
+                Ok(Outcome::Aborted) => {}
+                Err(_) => return Err(ended()),
+            }
+        }
+        Ok(self.state().wave)
+    }
+
     /// Saves what became of parked events that were tried again. `None`: the group is lost.
     pub(super) async fn save_retry(
         &self,
@@ -303,66 +280,6 @@ fn lost() -> OutboxError {
     )
 }
 
-/// What asks to be part of a wave, before it is sent to those who make it.
-pub(super) struct JoinOf<'a> {
-    pub(super) lane: Lane,
-    pub(super) place: Option<Place>,
-    pub(super) alone: bool,
-    pub(super) events: usize,
-    pub(super) bytes: u64,
-    pub(super) position: Option<&'a (dyn fmt::Display + Sync)>,
-    pub(super) settles: Vec<i64>,
-}
-
-impl<'a> JoinOf<'a> {
-    pub(super) fn batch(batch: &'a Batch<'a>) -> Self {
-        let settles = match batch.progress {
-            Some(_) => Vec::new(),
-            None => batch.events.iter().map(|event| event.seq).collect(),
-        };
-        Self {
-            lane: batch.lane,
-            place: batch.place,
-            alone: batch.alone,
-            events: batch.events.len(),
-            bytes: batch.events.iter().map(|event| event.record.bytes()).sum(),
-            position: batch.progress.as_ref().map(|at| at as &(dyn fmt::Display + Sync)),
-            settles,
-        }
-    }
-
-    /// Progress alone: what is before it is parked.
-    pub(super) fn position(lane: Lane, at: &'a (dyn fmt::Display + Sync)) -> Self {
-        let (place, settles) = (None, Vec::new());
-        Self { lane, place, alone: false, events: 0, bytes: 0, position: Some(at), settles }
-    }
-}
-
-impl Join {
-    fn is_retry(&self) -> bool {
-        !self.settles.is_empty()
-    }
-
-    pub(super) fn admit(self, alone: bool) -> Member {
-        let (reported, report) = oneshot::channel();
-        let (outcome, outcome_of) = oneshot::channel();
-        // Whoever asked may be gone; then its report never comes, and the wave is aborted.
-        let _ = self.admitted.send(Admission { alone, reported, outcome: outcome_of });
-        let Self { lane, place, position, settles, .. } = self;
-        Member { lane, place, position, settles, report, outcome }
-    }
-}
-
-/// A part of the wave that is open.
-pub(super) struct Member {
-    pub(super) lane: Lane,
-    pub(super) place: Option<Place>,
-    pub(super) position: Option<String>,
-    pub(super) settles: Vec<i64>,
-    pub(super) report: oneshot::Receiver<bool>,
-    pub(super) outcome: oneshot::Sender<Outcome>,
-}
-
 /// Whether a batch may be part of the wave that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -379,9 +296,9 @@ impl State {
         self.witness = self.witness.max(own);
     }
 
-    pub(super) fn turn_of(&self, lane: Lane, place: Option<Place>) -> Turn {
-        let Some(place) = place else { return Turn::Now };
-        let Some(state) = self.lanes.get(&lane) else { return Turn::Never };
+    pub(super) fn turn_of(&self, part: &Part) -> Turn {
+        let Some(place) = part.place else { return Turn::Now };
+        let Some(state) = self.lanes.get(&part.lane) else { return Turn::Never };
         match place.generation.cmp(&state.generation) {
             cmp::Ordering::Less => Turn::Never,
             cmp::Ordering::Equal if place.number == state.next => Turn::Now,
@@ -391,8 +308,8 @@ impl State {
     }
 
     /// Whether it must be the only one in its wave.
-    pub(super) fn must_be_alone(&self, join: &Join) -> bool {
-        join.alone && (!join.is_retry() || self.retries_alone > 0)
+    pub(super) fn must_be_alone(&self, part: &Part) -> bool {
+        part.alone && (!part.is_retry() || self.retries_alone > 0)
     }
 
     /// Of several parked events that were tried together, one was refused: which one is found out
@@ -403,11 +320,11 @@ impl State {
     }
 
     /// Takes in that a batch is part of the wave.
-    pub(super) fn admitted(&mut self, join: &Join) {
-        if join.is_retry() {
+    pub(super) fn admitted(&mut self, part: &Part) {
+        if part.is_retry() {
             self.retries_alone = self.retries_alone.saturating_sub(1);
         }
-        let (lane, place) = (join.lane, join.place);
+        let (lane, place) = (part.lane, part.place);
         if let (Some(Place { generation, number }), Some(state)) =
             (place, self.lanes.get_mut(&lane))
         {
@@ -420,12 +337,12 @@ impl State {
         let positions = self.lanes.iter().map(|(lane, state)| (*lane, state.position.clone()));
         let mut lanes: BTreeMap<Lane, String> = positions.collect();
         for member in members {
-            if let Some(position) = &member.position {
-                lanes.insert(member.lane, position.clone());
+            if let Some(position) = &member.part.position {
+                lanes.insert(member.part.lane, position.clone());
             }
         }
         let settled =
-            members.iter().flat_map(|member| &member.settles).chain(&self.settled).copied();
+            members.iter().flat_map(|member| &member.part.settles).chain(&self.settled).copied();
         let settled: BTreeSet<i64> = settled.collect();
         let wave = Wave { number: self.wave.number + 1, ..self.wave };
         ProgressRecord { wave, need, lanes, settled: settled.into_iter().collect() }
@@ -438,7 +355,7 @@ impl State {
         progress: ProgressRecord,
     ) -> Result<(), OutboxError> {
         self.wave = progress.wave;
-        self.settled.extend(members.iter().flat_map(|member| &member.settles));
+        self.settled.extend(members.iter().flat_map(|member| &member.part.settles));
         for (lane, position) in progress.lanes {
             let Some(state) = self.lanes.get_mut(&lane) else { continue };
             if state.position == position {
@@ -456,7 +373,9 @@ impl State {
 
     /// Takes in that a wave was aborted: what was to follow it must not be published.
     pub(super) fn aborted(&mut self, members: &[Member]) {
-        members.iter().for_each(|member| self.overtake(member.lane, member.place));
+        for Member { part, .. } in members {
+            self.overtake(part.lane, part.place);
+        }
     }
 
     /// Nothing that follows a batch in its generation is published.

@@ -6,6 +6,7 @@
 mod group;
 mod hand_back;
 mod held;
+mod join;
 mod options;
 mod publisher;
 mod reader;

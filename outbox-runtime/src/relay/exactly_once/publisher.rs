@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::group::{Group, JoinOf, Outcome};
+use super::group::Group;
 use super::held::Held;
+use super::join::{Outcome, Part};
 use crate::observe::target;
 use crate::publish::transactions::{GroupSession, TransactionalPublisher};
 use crate::publish::{Batch, DeliveryReport, Publisher};
@@ -41,7 +42,7 @@ async fn publish_in<G: GroupStore, S: GroupSession>(
         group.withdraw(batch.lane, batch.place);
         return not_sent(&batch);
     }
-    let Some(admission) = group.join(JoinOf::batch(&batch)).await else { return not_sent(&batch) };
+    let Some(admission) = group.join(Part::of(&batch)).await else { return not_sent(&batch) };
     let mut reports = Vec::new();
     if !batch.events.is_empty() {
         let together = batch.alone && !admission.alone;

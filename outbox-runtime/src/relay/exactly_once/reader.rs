@@ -2,26 +2,25 @@
 //! the relay once they are taken over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use super::group::{Group, JoinOf, Outcome, ended};
+use super::group::{Group, ended};
 use super::held::Held;
 use super::takeover::{TakeOver, Taken};
 use super::waves;
 use crate::doorbell::Doorbell;
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
-use crate::publish::transactions::{GroupSession, TransactionalPublisher};
+use crate::publish::transactions::TransactionalPublisher;
 use crate::record::{KeyDigest, Lane};
-use crate::store::groups::{Claimer, ExactlyOnceStore, GroupStore, Groups, Wave};
+use crate::store::groups::{Claimer, ExactlyOnceStore, Groups};
 use crate::store::{
-    Claimed, KnownParked, LaneBatch, LaneRead, LaneStore, Lease, Parking, Progress, Released,
-    Retry, RetryResult, Saved, Share,
+    Claimed, KnownParked, LaneBatch, LaneRead, LaneStore, Lease, Progress, Released, Retry,
+    RetryResult, Saved, Share,
 };
 
 type GroupOf<S, P> = Group<
@@ -128,7 +127,7 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> LaneStore for ExactlyOnceRe
             let Lease { lane, epoch } = progress.lease;
             // One that has ended is taken over again: see the next claim.
             let Some(group) = self.held.group_of(lane, epoch) else { continue };
-            match pass_over(&group, progress).await {
+            match group.pass_over(progress).await {
                 Ok(wave) => {
                     let parked = Vec::new();
                     to_save.push((Progress { parked, ..progress.clone() }, wave));
@@ -217,33 +216,6 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> LaneStore for ExactlyOnceRe
     }
 }
 
-/// Parks what progress passes over, and has the progress pass over it. Returns the last wave that
-/// is committed.
-async fn pass_over<G, S, C>(
-    group: &Group<G, S>,
-    progress: &Progress<C>,
-) -> Result<Wave, OutboxError>
-where
-    G: GroupStore,
-    S: GroupSession,
-    C: fmt::Display + Sync,
-{
-    group.park(&progress.parked, false).await?;
-    let is_behind = |parking: &Parking| group.state().is_unpassed(parking.event.seq);
-    // The wave may be aborted for what others have in it.
-    while progress.parked.iter().any(is_behind) {
-        let join = JoinOf::position(progress.lease.lane, &progress.cursor);
-        let Some(admission) = group.join(join).await else { return Err(ended()) };
-        let _ = admission.reported.send(true);
-        match admission.outcome.await {
-            Ok(Outcome::Committed) => break,
-            Ok(Outcome::Aborted) => {}
-            Err(_) => return Err(ended()),
-        }
-    }
-    Ok(group.state().wave)
-}
-
 impl<S: ExactlyOnceStore, P: TransactionalPublisher> ExactlyOnceReader<S, P> {
     /// An error of the session that windows are read over ends all groups: none of their windows is
     /// used any more.
@@ -317,12 +289,12 @@ impl<S: ExactlyOnceStore, P: TransactionalPublisher> ExactlyOnceReader<S, P> {
         for number in self.taking.keys().copied().collect::<Vec<_>>() {
             let Some(mut taking) = self.taking.remove(&number) else { continue };
             let Some(mut task) = taking.task.take() else { continue };
-            let Ok(ended) = timeout_at(until, &mut task).await else {
+            let Ok(result) = timeout_at(until, &mut task).await else {
                 taking.task = Some(task);
                 self.taking.insert(number, taking);
                 continue;
             };
-            match ended.unwrap_or_else(|_| Err(super::group::ended())) {
+            match result.unwrap_or_else(|_| Err(ended())) {
                 Ok(Some(taken)) => lanes.extend(self.begin(taken)),
                 // Another relay has it, or this one has it under another epoch: see the next claim.
                 Ok(None) => {}

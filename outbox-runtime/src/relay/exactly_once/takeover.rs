@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::group::{Group, Join, Start};
+use super::group::{Group, Start};
+use super::join::Join;
 use super::record::ProgressRecord;
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::group::{Group, Join, Member, Outcome, Turn};
+use super::group::{Group, Turn};
+use super::join::{Join, Member, Outcome};
 use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::observe::target;
@@ -85,8 +86,8 @@ impl<G: GroupStore, S: GroupSession> Waves<'_, G, S> {
     /// Those whose lane was read again from an earlier cursor are told so by being dropped.
     fn is_any_ready(&mut self) -> bool {
         let state = self.group.state();
-        self.waiting.retain(|join| state.turn_of(join.lane, join.place) != Turn::Never);
-        self.waiting.iter().any(|join| state.turn_of(join.lane, join.place) == Turn::Now)
+        self.waiting.retain(|join| state.turn_of(&join.part) != Turn::Never);
+        self.waiting.iter().any(|join| state.turn_of(&join.part) == Turn::Now)
     }
 
     async fn publish_one<St: ExactlyOnceStore>(&mut self) -> Result<(), OutboxError> {
@@ -148,19 +149,19 @@ impl<G: GroupStore, S: GroupSession> Waves<'_, G, S> {
         let mut state = self.group.state();
         let mut later = VecDeque::with_capacity(self.waiting.len());
         while let Some(join) = self.waiting.pop_front() {
-            let alone = state.must_be_alone(&join);
+            let alone = state.must_be_alone(&join.part);
             let has_room = members.is_empty()
                 || !alone
-                    && load.events + join.events <= MOST_EVENTS
-                    && load.bytes + join.bytes <= MOST_BYTES;
-            let turn = state.turn_of(join.lane, join.place);
+                    && load.events + join.part.events <= MOST_EVENTS
+                    && load.bytes + join.part.bytes <= MOST_BYTES;
+            let turn = state.turn_of(&join.part);
             if turn == Turn::Now && (!has_room || load.is_closed) || turn == Turn::Later {
                 later.push_back(join);
             } else if turn == Turn::Now {
-                load.events += join.events;
-                load.bytes += join.bytes;
+                load.events += join.part.events;
+                load.bytes += join.part.bytes;
                 load.is_closed |= alone;
-                state.admitted(&join);
+                state.admitted(&join.part);
                 members.push(join.admit(alone));
             }
         }
