@@ -21,6 +21,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     // Time after which a request without an answer is repeated. A transaction whose end was asked
     // for twice is not used any more, so nothing is gained by a longer one.
     (SOCKET_TIMEOUT, "5000"),
+    // Pause before a refused request is sent again, doubled each time. A broker refuses the first
+    // records of a transaction for as long as its check of it is under way
+    // (`transaction.partition.verification.enable`): with librdkafka's 100 ms, each transaction to
+    // which that happens takes as long.
+    ("retry.backoff.ms", "5"),
     // The record with the progress is alone in its partition, and waits for it.
     ("linger.ms", "1"),
 ];

@@ -74,7 +74,10 @@ impl GroupProducer {
     pub(super) async fn commit(&self) -> Result<(), Unclear> {
         let within = self.repeats_after;
         let begun = Instant::now();
-        let asked = self.call(within, move |client| client.commit_transaction(within));
+        let asked = self.call(within, move |client| {
+            empty_queue(client);
+            client.commit_transaction(within)
+        });
         asked.await.map_err(Unclear::Failed)?;
         let took = begun.elapsed();
         plainly(&self.told.ends().await, &[End::Done], took, within)
@@ -120,6 +123,18 @@ impl GroupProducer {
                 Err(_) => Err(KafkaError::Global(Code::OperationTimedOut)),
             }
         }
+    }
+}
+
+/// rdkafka flushes before it commits, and if anything is queued then, it polls for 100 ms, even if
+/// that is gone at once. All records are reported by now: what is queued are lines of the log.
+fn empty_queue(client: &Client) {
+    const AT_MOST: Duration = Duration::from_millis(100);
+    const PAUSE: Duration = Duration::from_micros(100);
+    let begun = Instant::now();
+    while client.in_flight_count() > 0 && begun.elapsed() < AT_MOST {
+        client.poll(Duration::ZERO);
+        std::thread::sleep(PAUSE);
     }
 }
 
