@@ -195,6 +195,15 @@ fn in_sync(answer: &Metadata) -> BTreeMap<i32, usize> {
     partitions.map(|found| (found.id(), count(found))).collect()
 }
 
+/// The partitions that have a leader and all of their replicas in sync.
+fn complete(answer: &Metadata) -> BTreeSet<i32> {
+    let partitions = answer.topics().iter().flat_map(|topic| topic.partitions());
+    let is_complete = |found: &&MetadataPartition| {
+        found.leader() >= 0 && found.isr().len() >= found.replicas().len()
+    };
+    partitions.filter(is_complete).map(|found| found.id()).collect()
+}
+
 /// Topics that are refused because they take nothing.
 #[derive(Default)]
 pub(super) struct Stalls(Mutex<HashMap<String, Stall>>);
@@ -232,14 +241,15 @@ impl Stalls {
     }
 
     /// Whether a topic may take events again, by what brokers answer: each partition that took
-    /// nothing has more replicas in sync than it had. Until then it is not forgotten.
+    /// nothing has more replicas in sync than it had. Until then it is not forgotten, unless it has
+    /// all of them: then it is not they that it lacks, and it is tried again after a while.
     pub(super) fn has_recovered(&self, topic: &str, answer: &Metadata, now: Instant) -> bool {
-        let found = in_sync(answer);
+        let (found, complete) = (in_sync(answer), complete(answer));
         let mut topics = self.topics();
         let Some(stall) = topics.get_mut(topic) else { return true };
         let has_more = |(id, before): (&i32, &usize)| found.get(id).is_none_or(|now| now > before);
         let has_recovered = !found.is_empty() && stall.partitions.iter().all(has_more);
-        if !has_recovered {
+        if !has_recovered && !stall.partitions.keys().all(|id| complete.contains(id)) {
             stall.until = now + FORGOTTEN_AFTER;
         }
         has_recovered
