@@ -121,7 +121,6 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
         if std::mem::replace(&mut self.state().ended, true) {
             return;
         }
-        self.over.notify_waiters();
         self.over.notify_one();
         if let Some(error) = why {
             tracing::warn!(
@@ -182,17 +181,13 @@ impl<G: GroupStore, S: GroupSession> Group<G, S> {
     /// rows alone leaves the group as it was.
     pub(super) async fn park(&self, parked: &[Parking], early: bool) -> Result<(), OutboxError> {
         let new: Vec<Parking> = {
-            let mut state = self.state();
-            let is_new = |parking: &&Parking| !state.parked_early.remove(&parking.event.seq);
-            if early {
-                parked
-                    .iter()
-                    .filter(|p| !state.parked_early.contains(&p.event.seq))
-                    .cloned()
-                    .collect()
-            } else {
-                parked.iter().filter(is_new).cloned().collect()
-            }
+            let known = &mut self.state().parked_early;
+            let is_new = |parking: &&Parking| {
+                let seq = parking.event.seq;
+                // The relay's own record of it forgets that it was early.
+                if early { !known.contains(&seq) } else { !known.remove(&seq) }
+            };
+            parked.iter().filter(is_new).cloned().collect()
         };
         if new.is_empty() {
             return Ok(());

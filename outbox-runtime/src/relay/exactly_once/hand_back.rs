@@ -39,28 +39,36 @@ where
     /// If a relay holds lanes, or if the database or the brokers do not answer within a minute:
     /// nothing has changed then, unless the error says that this is not known.
     pub async fn hand_back(self) -> Result<(), OutboxError> {
-        let Self { outbox, mut reader, .. } = self;
-        // On the heap: its 20 KB would be part of the future of each caller.
-        Box::pin(async move {
+        let Self { outbox, reader, .. } = self;
         if outbox.status().await?.delivery == DeliveryStatus::AtLeastOnce {
             return Ok(());
         }
-        let mut held = Vec::new();
-        let mut done = take_all(&mut reader, &mut held).await;
-        if done.is_ok() {
-            done = end_claims(&reader).await;
-        }
-        // Otherwise the lanes are free when the lease runs out.
-        if let Err(error) = reader.release(&held, true).await {
-            tracing::debug!(target: target::RELAY, %error, "lanes could not be given back");
-        }
-        if done.is_ok() {
-            tracing::info!(target: target::RELAY, "the events of this outbox are delivered at least once from now on");
-        }
-        done
-        })
-        .await
+        // On the heap: its 20 KB would be part of the future of each caller.
+        Box::pin(hand_back(reader)).await
     }
+}
+
+async fn hand_back<S, P>(mut reader: ExactlyOnceReader<S, P>) -> Result<(), OutboxError>
+where
+    S: ExactlyOnceStore,
+    P: TransactionalPublisher,
+{
+    let mut held = Vec::new();
+    let mut done = take_all(&mut reader, &mut held).await;
+    if done.is_ok() {
+        done = end_claims(&reader).await;
+    }
+    // Otherwise the lanes are free when the lease runs out.
+    if let Err(error) = reader.release(&held, true).await {
+        tracing::debug!(target: target::RELAY, %error, "lanes could not be given back");
+    }
+    if done.is_ok() {
+        tracing::info!(
+            target: target::RELAY,
+            "the events of this outbox are delivered at least once from now on"
+        );
+    }
+    done
 }
 
 async fn take_all<S, P>(
