@@ -11,6 +11,7 @@ use super::config::TransactionalConfig;
 use super::told::{End, Told};
 use crate::error::OutboxError;
 use crate::kafka::aside;
+use crate::observe::target;
 use crate::publish::kafka::Producers;
 use crate::publish::kafka::producer::{Client, Kind, Producer};
 
@@ -99,7 +100,7 @@ impl GroupProducer {
         drop(aside("outbox-kafka-abort", move || {
             // Without it, the coordinator aborts when the transaction's time is over.
             if let Err(error) = client.abort_transaction(within) {
-                tracing::debug!(target: crate::observe::target::PUBLISHER, %error, "a transaction could not be aborted");
+                tracing::debug!(target: target::PUBLISHER, %error, "a transaction could not be aborted");
             }
             drop(self);
         }));
