@@ -37,6 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let pool = PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
     let publisher = KafkaPublisher::new(KafkaConfig::from_env()?)?;
     if std::env::args().nth(1).as_deref() == Some("relay") {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
         return Ok(relay(Outbox::new(pool), publisher).await?);
     }
     let run = Uuid::now_v7().simple();

@@ -13,10 +13,11 @@ use crate::support::oracle::{Expected, assert_exactly_once};
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::relays::{RunningRelay, kafka_publisher_of, new_relay};
 use crate::support::requests::END_TXN;
-use crate::support::topics::{create_topic_of, read_committed};
+use crate::support::topics::{create_replicated, create_topic_of, read_committed};
 use crate::support::{POSTGRES, eventually, migrated, postgres, within_a_minute};
 
 event_on_topic!(Ordered, "exactly-once-ordered");
+event_on_topic!(Stuck, "exactly-once-stuck");
 
 async fn new_outbox() -> Outbox<Postgres> {
     migrated(Outbox::new(postgres(POSTGRES, 8).await)).await
@@ -74,5 +75,42 @@ async fn a_commit_that_was_asked_for_twice_ends_the_session_and_publishes_nothin
     until_settled(&outbox).await;
     relay.stop().await;
     let arrived = within_a_minute(read_committed(kafka.brokers(), &[Ordered::TOPIC])).await;
+    assert_exactly_once(&arrived, &emitted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_takes_nothing_is_parked_and_the_events_of_others_are_published_once() {
+    let scratch = ScratchDir::new("exactly-once-stuck").unwrap();
+    let options = KafkaOptions::default();
+    let kafka = Kafka::start(&scratch.path().join("first"), options).unwrap();
+    create_topic_of(kafka.brokers(), Ordered::TOPIC, 3, &[]).await;
+    let outbox = new_outbox().await;
+    let mut emitted = Expected::from([("free".to_owned(), 0)]);
+    // The topics of transactions and of the progress are on the first broker alone.
+    let relay = start(&outbox, kafka.brokers());
+    emit(&outbox, &mut emitted, 1).await;
+    until_settled(&outbox).await;
+    let mut second = kafka.start_second(&scratch.path().join("second"), options).unwrap();
+    create_replicated(kafka.brokers(), Stuck::TOPIC).await;
+    second.kill();
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit_all((1..=20).map(|n| Stuck::new("stuck", n))).unwrap();
+    tx.commit().await.unwrap();
+    emit(&outbox, &mut emitted, 20).await;
+    until_settled(&outbox).await;
+    assert_eq!(outbox.status().await.unwrap().parked, 20);
+    let arrived = within_a_minute(read_committed(kafka.brokers(), &[Ordered::TOPIC])).await;
+    assert_exactly_once(&arrived, &emitted);
+
+    tokio::task::block_in_place(|| second.restart()).unwrap();
+    let nothing_is_parked = async || {
+        outbox.release_all_parked().await.unwrap();
+        outbox.status().await.unwrap().parked == 0
+    };
+    eventually("nothing is parked", nothing_is_parked).await;
+    relay.stop().await;
+    emitted.insert("stuck".to_owned(), 20);
+    let topics = [Ordered::TOPIC, Stuck::TOPIC];
+    let arrived = within_a_minute(read_committed(kafka.brokers(), &topics)).await;
     assert_exactly_once(&arrived, &emitted);
 }

@@ -24,7 +24,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::error::OutboxError;
-use crate::kafka::{Brokers, TopicPrefix};
+use crate::kafka::{Admin, Brokers, TopicPrefix};
 use crate::observe::target;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::producer::{Kind, Producer};
@@ -162,6 +162,9 @@ impl Current {
     }
 }
 
+/// Setting of a topic: number of replicas that must be in sync for it to take an event.
+const MIN_INSYNC: &str = "min.insync.replicas";
+
 /// Shortest time between two log lines about ended producers.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -206,6 +209,28 @@ impl Producers {
             config.set("batch.num.messages", "1").set("linger.ms", "0");
             self.new_producer(&config)
         })
+    }
+
+    /// Whether an event of a refused topic may be tried now.
+    async fn may_try(&self, producer: &Producer, topic: &str) -> bool {
+        if !self.stalls.may_try(topic, Instant::now()) {
+            return false;
+        }
+        if !producer.is_transactional() {
+            return true;
+        }
+        // A transaction with a partition that takes nothing ends only when that takes something
+        // again. So brokers are asked whether it would, and it is not tried.
+        let (found, least) = tokio::join!(producer.replicas(topic), self.least_in_sync(topic));
+        self.stalls.has_recovered(topic, &found, least, Instant::now())
+    }
+
+    /// Number of replicas in sync that a topic asks for. `None`: this user may not know, or the
+    /// brokers do not answer.
+    async fn least_in_sync(&self, topic: &str) -> Option<usize> {
+        let admin = Admin::new(&self.config.properties, self.brokers.clone()).ok()?;
+        let mut settings = admin.settings(&[topic]).await.ok()?.by_topic.remove(topic)?;
+        settings.remove(MIN_INSYNC)?.trim().parse().ok()
     }
 
     fn new_producer(&self, config: &ClientConfig) -> Result<Producer, OutboxError> {
@@ -278,7 +303,7 @@ impl KafkaPublisher {
         let (topic, stalls) = (self.topic_of(event), &self.producers.stalls);
         if let Some(refused) = errors::stalled(&topic, stalls, Instant::now())
             && let Ok(producer) = &producer
-            && !producer.may_try(&topic).await
+            && !self.producers.may_try(producer, &topic).await
         {
             return refused;
         }

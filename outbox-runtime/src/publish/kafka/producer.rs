@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Message as _, Statistics};
 
 use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
-use super::stalls::{ANSWER_WITHIN, Progress, Stalls};
+use super::stalls::{ANSWER_WITHIN, Progress, Replicas, Stalls, replicas};
 use super::transactions::Told;
 use crate::kafka::{Brokers, LONGEST_NAME, aside};
 use crate::observe::{is_connected, publisher_broker_up};
@@ -115,30 +115,29 @@ impl Producer {
         }
     }
 
+    /// Whether nothing of the open transaction can be committed any more.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(&self.kind, Kind::Transactional(told) if told.has_failed())
+    }
+
     /// Lets a producer whose transaction was aborted be used again. Returns whether a topic has
     /// taken nothing.
     pub(super) fn resume(&self) -> bool {
         self.abandoned.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether an event of a refused topic may be tried now.
-    pub(super) async fn may_try(&self, topic: &str) -> bool {
-        let may = self.stalls.may_try(topic, Instant::now());
-        may && match &self.kind {
-            Kind::Gapless => true,
-            // A transaction with a partition that takes nothing ends only when that takes
-            // something again. So it is asked whether it may, and not tried.
-            Kind::Transactional(_) => self.has_recovered(topic).await,
-        }
+    pub(super) fn is_transactional(&self) -> bool {
+        matches!(self.kind, Kind::Transactional(_))
     }
 
-    async fn has_recovered(&self, topic: &str) -> bool {
+    /// The replicas of a topic's partitions; none if brokers do not answer.
+    pub(super) async fn replicas(&self, topic: &str) -> BTreeMap<i32, Replicas> {
         let (client, name) = (self.client.clone(), topic.to_owned());
         let asked = aside("outbox-kafka-stalls", move || {
-            client?.client().fetch_metadata(Some(&name), ANSWER_WITHIN).ok()
+            let answer = client?.client().fetch_metadata(Some(&name), ANSWER_WITHIN).ok()?;
+            Some(replicas(&answer))
         });
-        let answer = asked.await.ok().flatten();
-        answer.is_some_and(|answer| self.stalls.has_recovered(topic, &answer, Instant::now()))
+        asked.await.ok().flatten().unwrap_or_default()
     }
 
     /// Queues one event, and waits while librdkafka's queue is full. The record has the time of
@@ -197,8 +196,7 @@ impl Producer {
         let Some(client) = &self.client else { return };
         let queued = PurgeConfig::default().queue();
         // A transaction is aborted when all that is in flight has a report.
-        let waits =
-            matches!(self.kind, Kind::Transactional(_)) && client.client().fatal_error().is_none();
+        let waits = self.is_transactional() && client.client().fatal_error().is_none();
         client.purge(if waits { queued } else { queued.inflight() });
     }
 
@@ -255,7 +253,11 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Kind::Transactional(told) = &self.kind {
+            let had_failed = told.has_failed();
             told.take_in(facility, message);
+            if told.has_failed() && !had_failed {
+                self.reports.wake();
+            }
             // These are logged for us, and are many.
             if matches!(level, RDKafkaLogLevel::Debug) {
                 return;
@@ -289,7 +291,15 @@ impl ProducerContext for Context {
             }
             Err((error, _)) => Err(error.clone()),
         };
+        let failed = outcome.is_err();
         self.reports.set(slot, outcome);
+        if let Kind::Transactional(told) = &self.kind
+            && failed
+            && !told.has_failed()
+        {
+            told.fail();
+            self.reports.wake();
+        }
     }
 }
 

@@ -88,6 +88,11 @@ impl Reports {
         self.batches().open.remove(&first_slot).map_or_else(Vec::new, |batch| batch.outcomes)
     }
 
+    /// Notifies all who wait for reports.
+    pub(super) fn wake(&self) {
+        self.batches().open.values().for_each(|batch| batch.changed.notify_one());
+    }
+
     fn batches(&self) -> MutexGuard<'_, Batches> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }

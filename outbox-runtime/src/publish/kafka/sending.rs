@@ -19,6 +19,8 @@ const SENDS_PER_YIELD: usize = 256;
 /// Interval at which a waiting call checks whether the producer has ended, and whether a topic
 /// takes nothing.
 const CHECK: Duration = Duration::from_secs(1);
+/// Interval at which what is queued in a failed transaction is purged again.
+const PURGE_AGAIN: Duration = Duration::from_millis(10);
 
 impl Producer {
     /// Sends the events of each key in their order.
@@ -127,13 +129,17 @@ impl<'a> Sending<'a> {
                 return delivered;
             }
             // librdkafka purges its queue after a fatal error, but not what is in flight. An event
-            // in flight that the broker refused as out of order would wait for a retry for ever.
-            if self.producer.is_over() {
+            // in flight that the broker refused as out of order would wait for a retry for ever. So
+            // it would in a transaction that has failed: it comes back to the queue after that was
+            // purged, and nothing is sent any more.
+            let has_failed = self.producer.has_failed();
+            if has_failed || self.producer.is_over() {
                 self.producer.purge();
             } else {
                 self.producer.look_for_stalls();
             }
-            let _ = tokio::time::timeout(CHECK, changed).await;
+            let check = if has_failed { PURGE_AGAIN } else { CHECK };
+            let _ = tokio::time::timeout(check, changed).await;
         }
     }
 

@@ -134,8 +134,8 @@ impl Progress {
             let partitions = stalled.remove(topic).unwrap_or_default();
             let state = described(topic, &partitions, answers);
             let partitions = partitions.into_iter();
-            let in_sync = answers.get(topic).map(in_sync).unwrap_or_default();
-            let partitions = partitions.map(|id| (id, in_sync.get(&id).copied().unwrap_or(0)));
+            let found = answers.get(topic).map(replicas).unwrap_or_default();
+            let partitions = partitions.map(|id| (id, found.get(&id).map_or(0, |of| of.in_sync)));
             stalls.refuse(topic, partitions.collect(), state, now);
         }
         !refused.is_empty()
@@ -188,20 +188,22 @@ fn described(topic: &str, partitions: &BTreeSet<i32>, answers: &Answers) -> Stri
     first.join("; ")
 }
 
-/// Number of replicas in sync of each partition; 0 of one without a leader.
-fn in_sync(answer: &Metadata) -> BTreeMap<i32, usize> {
-    let partitions = answer.topics().iter().flat_map(|topic| topic.partitions());
-    let count = |found: &MetadataPartition| if found.leader() < 0 { 0 } else { found.isr().len() };
-    partitions.map(|found| (found.id(), count(found))).collect()
+/// Replicas of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replicas {
+    all: usize,
+    /// 0 if it has no leader.
+    in_sync: usize,
 }
 
-/// The partitions that have a leader and all of their replicas in sync.
-fn complete(answer: &Metadata) -> BTreeSet<i32> {
-    let partitions = answer.topics().iter().flat_map(|topic| topic.partitions());
-    let is_complete = |found: &&MetadataPartition| {
-        found.leader() >= 0 && found.isr().len() >= found.replicas().len()
+/// The replicas of a topic's partitions, as brokers describe them.
+pub(super) fn replicas(answer: &Metadata) -> BTreeMap<i32, Replicas> {
+    let of = |found: &MetadataPartition| Replicas {
+        all: found.replicas().len(),
+        in_sync: if found.leader() < 0 { 0 } else { found.isr().len() },
     };
-    partitions.filter(is_complete).map(|found| found.id()).collect()
+    let partitions = answer.topics().iter().flat_map(|topic| topic.partitions());
+    partitions.map(|found| (found.id(), of(found))).collect()
 }
 
 /// Topics that are refused because they take nothing.
@@ -240,16 +242,26 @@ impl Stalls {
         }
     }
 
-    /// Whether a topic may take events again, by what brokers answer: each partition that took
-    /// nothing has more replicas in sync than it had. Until then it is not forgotten, unless it has
-    /// all of them: then it is not they that it lacks, and it is tried again after a while.
-    pub(super) fn has_recovered(&self, topic: &str, answer: &Metadata, now: Instant) -> bool {
-        let (found, complete) = (in_sync(answer), complete(answer));
+    /// Whether a topic may take events again, by what brokers say of its partitions: each one that
+    /// took nothing has as many replicas in sync as the topic asks for. If the brokers do not say
+    /// how many these are, it must have all of them, or more than it had. Until then the topic is
+    /// not forgotten.
+    pub(super) fn has_recovered(
+        &self,
+        topic: &str,
+        found: &BTreeMap<i32, Replicas>,
+        least: Option<usize>,
+        now: Instant,
+    ) -> bool {
         let mut topics = self.topics();
         let Some(stall) = topics.get_mut(topic) else { return true };
-        let has_more = |(id, before): (&i32, &usize)| found.get(id).is_none_or(|now| now > before);
-        let has_recovered = !found.is_empty() && stall.partitions.iter().all(has_more);
-        if !has_recovered && !stall.partitions.keys().all(|id| complete.contains(id)) {
+        let is_enough = |(id, before): (&i32, &usize)| {
+            let Some(Replicas { all, in_sync }) = found.get(id).copied() else { return true };
+            let enough = least.map_or(in_sync >= all || in_sync > *before, |n| in_sync >= n);
+            enough && in_sync > 0
+        };
+        let has_recovered = !found.is_empty() && stall.partitions.iter().all(is_enough);
+        if !has_recovered {
             stall.until = now + FORGOTTEN_AFTER;
         }
         has_recovered
@@ -342,5 +354,45 @@ mod tests {
         assert!(stalls.refusal("orders", now).is_some(), "another partition");
         stalls.delivered("orders", 3);
         assert!(stalls.refusal("orders", now).is_none() && stalls.may_try("orders", now));
+    }
+
+    #[test]
+    fn a_topic_has_recovered_when_each_partition_has_as_many_replicas_in_sync_as_it_needs() {
+        let (stalls, start) = (Stalls::default(), Instant::now());
+        let of = |in_sync, all| Replicas { all, in_sync };
+        let refuse = |before| {
+            stalls.refuse("orders", BTreeMap::from([(3, before)]), "a state".to_owned(), start);
+        };
+        let has = |found: Replicas, least| {
+            let found = BTreeMap::from([(2, of(0, 3)), (3, found)]);
+            stalls.has_recovered("orders", &found, least, start)
+        };
+        for (before, found, least, recovered) in [
+            // A broker crashed, and was back before the topic was asked about.
+            (1, of(1, 1), None, true),
+            (1, of(1, 1), Some(1), true),
+            // A replica never comes back, and the topic does without it.
+            (2, of(2, 3), Some(2), true),
+            (2, of(2, 3), None, false),
+            (1, of(2, 3), None, true),
+            (1, of(2, 3), Some(3), false),
+            (1, of(1, 3), None, false),
+            (0, of(0, 1), None, false),
+            (0, of(0, 1), Some(0), false),
+        ] {
+            refuse(before);
+            assert_eq!(has(found, least), recovered, "{before}, {found:?}, {least:?}");
+        }
+        assert!(!stalls.has_recovered("orders", &BTreeMap::new(), None, start), "it is not there");
+    }
+
+    #[test]
+    fn a_topic_that_has_not_recovered_is_not_forgotten() {
+        let (stalls, start) = (Stalls::default(), Instant::now());
+        stalls.refuse("orders", BTreeMap::from([(3, 1)]), "a state".to_owned(), start);
+        let found = BTreeMap::from([(3, Replicas { all: 3, in_sync: 1 })]);
+        let later = start + FORGOTTEN_AFTER - Duration::from_secs(1);
+        assert!(!stalls.has_recovered("orders", &found, Some(2), later));
+        assert!(stalls.refusal("orders", start + FORGOTTEN_AFTER).is_some());
     }
 }

@@ -96,6 +96,31 @@ async fn a_session_that_slept_between_two_waves_publishes_nothing_more() {
     assert_eq!(scene.events().len(), 6);
 }
 
+/// The brokers refuse what was sent behind it as out of order, and librdkafka would send that again
+/// in a transaction that can only be aborted.
+#[tokio::test]
+async fn what_was_sent_behind_a_refused_event_is_not_taken_for_a_topic_that_takes_nothing() {
+    let scene =
+        Scene::begin_with(1, &[("batch.num.messages", "1"), ("compression.type", "none")]).await;
+    scene.create("small", 1, &[("max.message.bytes", "2000")]).await;
+    let (session, _) = scene.open(0).await;
+    let of = |payload: &str| {
+        let mut event = event("a", payload);
+        event.record.topic = "small".into();
+        event
+    };
+    for _ in 0..20 {
+        session.begin().await.unwrap();
+        let mut events: Vec<_> = (0..50).map(|n| of(&format!("{n}"))).collect();
+        events[3] = of(&"x".repeat(5_000));
+        let reports = scene.send(&session, &events).await;
+        assert!(matches!(reports[3], DeliveryReport::EventRefused(_)), "{:?}", reports[3]);
+        session.abort().await.unwrap();
+        let stalls = &scene.publisher.producers.stalls;
+        assert!(!stalls.are_any(std::time::Instant::now()), "the topic is refused");
+    }
+}
+
 #[tokio::test]
 async fn a_refused_event_is_named_its_wave_is_aborted_and_the_session_goes_on() {
     let scene = Scene::begin(2).await;

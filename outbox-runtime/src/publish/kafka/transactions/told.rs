@@ -41,6 +41,7 @@ struct Inner {
     ends: Vec<End>,
     /// Topics that the coordinator did not let into the transaction.
     refused: BTreeSet<String>,
+    failed: bool,
 }
 
 /// What became of a request to end the transaction.
@@ -56,6 +57,15 @@ pub(super) enum End {
 impl Told {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The transaction can only be aborted: an event of it was refused.
+    pub(in crate::publish::kafka) fn fail(&self) {
+        self.inner().failed = true;
+    }
+
+    pub(in crate::publish::kafka) fn has_failed(&self) -> bool {
+        self.inner().failed
     }
 
     /// Takes in a line of librdkafka's log. Its facility says what it is about.
@@ -77,6 +87,7 @@ impl Told {
                     inner.refused.insert(topic.to_owned());
                 }
             }
+            "TXNERR" => self.fail(),
             _ => {}
         }
     }
@@ -156,6 +167,17 @@ mod tests {
         let needless = "[thrd:main]: No partitions registered: not sending EndTxn";
         assert_eq!(ends(&[("TXNABORT", needless)]), [End::Needless]);
         assert_eq!(ends(&[("TXNCOMPLETE", "Transaction successfully committed")]), []);
+    }
+
+    #[test]
+    fn a_transaction_that_can_only_be_aborted_is_known_until_the_next_one_begins() {
+        let told = Told::default();
+        told.take_in("TXNCOMMIT", "[thrd:main]: not about an error");
+        assert!(!told.has_failed());
+        told.take_in("TXNERR", "[thrd:main]: Current transaction failed in state InTransaction");
+        assert!(told.has_failed());
+        told.forget();
+        assert!(!told.has_failed());
     }
 
     #[test]

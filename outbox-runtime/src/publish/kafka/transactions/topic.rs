@@ -11,13 +11,13 @@ use super::names::progress_topic;
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::{Admin, Brokers, Properties, TopicPrefix};
 use crate::observe::target;
+use crate::publish::kafka::MIN_INSYNC;
 use crate::publish::transactions::GroupId;
 
 /// Number of brokers from which on the topic has replicas on three.
 const BROKERS_FOR_REPLICAS: usize = 3;
 
 const CLEANUP_POLICY: &str = "cleanup.policy";
-const MIN_INSYNC: &str = "min.insync.replicas";
 const UNCLEAN: &str = "unclean.leader.election.enable";
 
 /// Settings of a topic that is created. Nothing that progress depends on is inherited.

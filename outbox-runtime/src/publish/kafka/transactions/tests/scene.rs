@@ -47,8 +47,14 @@ fn client() -> ClientConfig {
 impl Scene {
     /// With `partitions` of `orders`.
     pub(super) async fn begin(partitions: i32) -> Self {
+        Self::begin_with(partitions, &[]).await
+    }
+
+    pub(super) async fn begin_with(partitions: i32, properties: &[(&str, &str)]) -> Self {
         let prefix = format!("t{}-", uuid::Uuid::now_v7().simple());
         let kafka = KafkaConfig::new(brokers()).property("allow.auto.create.topics", "false");
+        let kafka =
+            properties.iter().fold(kafka, |kafka, (name, value)| kafka.property(*name, *value));
         let publisher = KafkaPublisher::builder(kafka).topic_prefix(&*prefix).build().unwrap();
         let scene = Self { publisher, prefix };
         scene.create("orders", partitions, &[]).await;
