@@ -92,10 +92,14 @@ async fn an_outbox_is_delivered_exactly_once_until_it_is_handed_back() {
     assert!(said.contains("in 4 groups"), "{said}");
     let found = doctor(&scene, &[]);
     // The tests' cluster has one broker.
-    for (area, check) in [("topics", "progress"), ("kafka", "transactions"), ("db", "exactly-once")]
-    {
+    for (area, check) in [("topics", "progress"), ("kafka", "transactions")] {
         assert_eq!(verdict(&found, area, check), "warn", "{area} {check}");
     }
+    // Their Postgres has no standby, and may have fsync off, which is faster.
+    let fsync: String =
+        sqlx::query_scalar("show fsync").fetch_one(scene.outbox.pool()).await.unwrap();
+    let of_database = if fsync == "on" { "warn" } else { "fail" };
+    assert_eq!(verdict(&found, "db", "exactly-once"), of_database);
 
     let said = scene.error(&["relay", "hand-back"], 2);
     assert!(said.contains("--yes"), "{said}");

@@ -88,9 +88,8 @@ async fn no_offset_runs_ahead_of_an_event_that_is_not_done() {
         }
         Ok(())
     });
-    let consumer = new_consumer(&outbox)
-        .handler(Arc::clone(&handler))
-        .drain_timeout(Duration::from_millis(50));
+    let consumer =
+        new_consumer(&outbox).handler(Arc::clone(&handler)).drain_timeout(Duration::from_secs(2));
     let consumer = RunningConsumer::start(consumer);
     until_handled(&outbox, "offsets", 19).await;
     assert_eq!(consumer.stop().await.handled, 19);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM};
+pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM, Setup};
 pub use kafka::{
     Acl, Kafka, KafkaCluster, KafkaOptions, Operation, Partition, Proxied, Resource, Secured,
 };

@@ -71,12 +71,12 @@ impl Postgres {
             .map_err(|error| Error::io(format_args!("create {}", server.data.display()), error))?;
         server.follows = Some(follows);
         server.run()?;
-        self.until_it_follows(&name, "state = 'streaming'")?;
+        self.until_it_follows(&server, &name, "state = 'streaming'")?;
         if standby == Standby::Synchronous {
             let mut session = Session::open(self.port)?;
             session.query(&format!("alter system set synchronous_standby_names = '{name}'"))?;
             session.query("select pg_reload_conf()")?;
-            self.until_it_follows(&name, "sync_state = 'sync'")?;
+            self.until_it_follows(&server, &name, "sync_state = 'sync'")?;
         }
         Ok(server)
     }
@@ -94,7 +94,7 @@ impl Postgres {
         Err(Error::server("a standby of Postgres was not promoted within 80 s", &self.log))
     }
 
-    fn until_it_follows(&self, name: &str, state: &str) -> Result<(), Error> {
+    fn until_it_follows(&self, standby: &Self, name: &str, state: &str) -> Result<(), Error> {
         let follows = format!(
             "select count(*) from pg_stat_replication where application_name = '{name}' and {state}"
         );
@@ -103,7 +103,10 @@ impl Postgres {
             Ok(count) => (count == "1").then_some(Ok(())),
             Err(error) => Some(Err(error)),
         })
-        .unwrap_or_else(|| Err(Error::new("a standby of Postgres does not follow within 90 s")))
+        .unwrap_or_else(|| {
+            let late = format_args!("a standby of Postgres is not one with {state} within 90 s");
+            Err(Error::server(late, &standby.log))
+        })
     }
 
     /// The fetched programs have no `pg_basebackup`: this is what it does.

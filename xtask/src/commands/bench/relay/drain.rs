@@ -7,6 +7,7 @@ use super::{AT_LEAST, AT_MOST, Bench, Cpu, Figure, PROGRAM};
 use crate::Error;
 use crate::paths::workspace_root;
 use crate::process::run;
+use crate::servers::Setup;
 
 const EVENTS: u64 = 2_000_000;
 /// Of Debezium, whose rate does not change with it, so that it takes no hour.
@@ -25,11 +26,11 @@ const CONTENDERS: [(Contender, &str); 3] = [
 const OUTBOX: &str = "outbox";
 const RELAYS: [u64; 3] = [1, 2, 4];
 
-const RATE: &str = "events/s";
-const OWN_CPU: &str = "its own CPU s";
-const BROKER_CPU: &str = "the broker's";
-const DATABASE_CPU: &str = "Postgres's";
-const MEMORY: &str = "peak memory, MiB";
+pub(super) const RATE: &str = "events/s";
+pub(super) const OWN_CPU: &str = "its own CPU s";
+pub(super) const BROKER_CPU: &str = "the broker's";
+pub(super) const DATABASE_CPU: &str = "Postgres's";
+pub(super) const MEMORY: &str = "peak memory, MiB";
 const MEMORY_OF_ONE: &str = "peak memory of one, MiB";
 const AGAIN: &str = "published again";
 
@@ -83,7 +84,7 @@ fn measure_round(bench: &Bench, figure: Option<&mut Figure>, round: usize) -> Re
     Ok(())
 }
 
-fn push(figure: &mut Figure, row: &str, events: u64, drained: &Drained, cpu: Cpu) {
+pub(super) fn push(figure: &mut Figure, row: &str, events: u64, drained: &Drained, cpu: Cpu) {
     let cpu = cpu.per_million(events as f64);
     figure.push(
         row,
@@ -143,11 +144,12 @@ fn measure_debezium(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {
     let ours = figure.row(OUTBOX);
     let (our_rate, our_cpu) = (ours.samples(RATE).median(), ours.samples(OWN_CPU).median());
     for round in 0..OTHERS_ROUNDS {
-        for (tuned, name) in [(false, "Debezium as shipped"), (true, "Debezium tuned")] {
-            let topic = format!("debezium-{}-{round}", if tuned { "tuned" } else { "shipped" });
-            let Measured { events, drained, cpu } = drain_by_debezium(bench, &topic, tuned)?;
+        for (setup, name) in
+            [(Setup::Shipped, "Debezium as shipped"), (Setup::Tuned, "Debezium tuned")]
+        {
+            let Measured { events, drained, cpu } = drain_by_debezium(bench, setup, round)?;
             push(figure, name, events, &drained, cpu);
-            if tuned {
+            if setup == Setup::Tuned {
                 let rate = our_rate / (events as f64 / drained.seconds);
                 figure.ratio("draining: outbox / Debezium tuned", rate, AT_LEAST(4.0));
                 let cpu = our_cpu / cpu.per_million(events as f64).own;
@@ -158,17 +160,22 @@ fn measure_debezium(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {
     Ok(())
 }
 
-struct Measured {
+pub(super) struct Measured {
     /// How many of the events came while it was timed.
-    events: u64,
-    drained: Drained,
-    cpu: Cpu,
+    pub(super) events: u64,
+    pub(super) drained: Drained,
+    pub(super) cpu: Cpu,
 }
 
-fn drain_by_debezium(bench: &Bench, topic: &str, tuned: bool) -> Result<Measured, Error> {
+pub(super) fn drain_by_debezium(
+    bench: &Bench,
+    setup: Setup,
+    round: usize,
+) -> Result<Measured, Error> {
+    let topic = &*format!("debezium-{}-{round}", setup.name());
     bench.run::<()>(&Part::PrepareDebezium { slot: "debezium".to_owned() })?;
     bench.run::<()>(&Part::FillDebezium { events: DEBEZIUM_EVENTS })?;
-    let connect = bench.connect(topic, "debezium", tuned)?;
+    let connect = bench.connect(topic, "debezium", setup)?;
     let wait = |until| Part::Wait { topic: topic.to_owned(), until };
     bench.run::<Waited>(&wait(1))?;
     let cpu = || Ok::<_, Error>(Cpu { own: connect.cpu_seconds()?, ..bench.cpu()? });

@@ -2,21 +2,20 @@
 
 use outbox_bench_report::{Contender, Drained, Latencies, Load, Part, Waves};
 
+use super::drain::{
+    BROKER_CPU, DATABASE_CPU, MEMORY, Measured, OWN_CPU, RATE, drain_by_debezium, push,
+};
 use super::{AT_LEAST, AT_MOST, Bench, Figure, PROGRAM};
 use crate::Error;
+use crate::servers::Setup;
 
 const EVENTS: u64 = 1_000_000;
 const ROUNDS: usize = 3;
+const DEBEZIUM_ROUNDS: usize = 2;
 const SECONDS: u64 = 10;
 const CONTENDERS: [(Contender, &str); 2] =
     [(Contender::Outbox, "at least once"), (Contender::ExactlyOnce, "exactly once")];
 const RATES: [(u64, &str); 2] = [(100, "100/s"), (1_000, "1,000/s")];
-
-const RATE: &str = "events/s";
-const OWN_CPU: &str = "its own CPU s";
-const BROKER_CPU: &str = "the broker's";
-const DATABASE_CPU: &str = "Postgres's";
-const MEMORY: &str = "peak memory, MiB";
 
 const P50: &str = "p50";
 const P99: &str = "p99";
@@ -29,7 +28,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         "exactly-once-drain",
         "Draining a backlog exactly once",
         &format!(
-            "{EVENTS} events, {ROUNDS} rounds, by one relay with two groups of lanes. CPU seconds are per million events."
+            "{EVENTS} events, {ROUNDS} rounds, by one relay with two groups of lanes; 500,000 in {DEBEZIUM_ROUNDS} rounds by Debezium \
+             tuned, under Connect's distributed mode with `exactly.once.support=required`. CPU seconds are per million events."
         ),
         &Bench::setting(),
         &[RATE, OWN_CPU, BROKER_CPU, DATABASE_CPU, MEMORY],
@@ -39,6 +39,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
     for round in 0..=ROUNDS {
         measure_drain(bench, (round > 0).then_some(&mut draining), round)?;
     }
+    measure_debezium(bench, &mut draining)?;
     let mut latency = Figure::new(
         "exactly-once-latency",
         "From the commit to a consumer of committed records",
@@ -69,22 +70,28 @@ fn measure_drain(bench: &Bench, figure: Option<&mut Figure>, round: usize) -> Re
         let part = Part::Drain { contender, events: EVENTS };
         let (drained, cpu) = bench.run_timed::<Drained>(PROGRAM, &part)?;
         rates[place] = EVENTS as f64 / drained.seconds;
-        turns.push((name, rates[place], cpu.per_million(EVENTS as f64), drained.peak_mib));
+        turns.push((name, drained, cpu));
     }
     let Some(figure) = figure else { return Ok(()) };
-    for (name, rate, cpu, peak_mib) in turns {
-        let samples = [
-            (RATE, rate),
-            (OWN_CPU, cpu.own),
-            (BROKER_CPU, cpu.broker),
-            (DATABASE_CPU, cpu.database),
-            (MEMORY, peak_mib),
-        ];
-        figure.push(name, &samples);
+    for (name, drained, cpu) in turns {
+        push(figure, name, EVENTS, &drained, cpu);
     }
     let [at_least_once, exactly_once] = rates;
     let ratio = exactly_once / at_least_once;
     figure.ratio("draining: exactly once / at least once", ratio, AT_LEAST(0.6));
+    Ok(())
+}
+
+fn measure_debezium(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {
+    let (_, ours) = CONTENDERS[1];
+    let our_rate = figure.row(ours).samples(RATE).median();
+    for round in 0..DEBEZIUM_ROUNDS {
+        let Measured { events, drained, cpu } =
+            drain_by_debezium(bench, Setup::ExactlyOnce, round)?;
+        push(figure, "Debezium exactly once", events, &drained, cpu);
+        let ratio = our_rate / (events as f64 / drained.seconds);
+        figure.ratio("draining exactly once: outbox / Debezium", ratio, AT_LEAST(3.0));
+    }
     Ok(())
 }
 

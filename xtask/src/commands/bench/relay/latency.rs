@@ -4,6 +4,7 @@ use outbox_bench_report::{Contender, Disturbance, Latencies, Load, Part, Waited}
 
 use super::{AT_MOST, Bench, Figure};
 use crate::Error;
+use crate::servers::Setup;
 
 const ROUNDS: usize = 5;
 const DISTURBED_ROUNDS: usize = 3;
@@ -73,7 +74,7 @@ fn measure_round(
 fn measure_debezium(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {
     let topic = || "orders".to_owned();
     bench.run::<()>(&Part::PrepareDebezium { slot: "debezium".to_owned() })?;
-    let connect = bench.connect("orders", "debezium", true)?;
+    let connect = bench.connect("orders", "debezium", Setup::Tuned)?;
     // It has started when its first event arrives.
     let before: Waited = bench.run(&Part::Wait { topic: topic(), until: 0 })?;
     bench.run::<()>(&Part::FillDebezium { events: 1 })?;

@@ -27,8 +27,8 @@ use super::{cargo, machine};
 use crate::paths::workspace_root;
 use crate::process::run as run_command;
 use crate::servers::{
-    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Traces,
-    fetch_all,
+    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Setup,
+    Traces, fetch_all,
 };
 use crate::tools::Tool;
 use crate::{Error, ScratchDir, procfs};
@@ -156,7 +156,7 @@ impl Bench {
     }
 
     /// A Connect that writes to `topic` what `slot` has.
-    fn connect(&self, topic: &str, slot: &str, tuned: bool) -> Result<Connect, Error> {
+    fn connect(&self, topic: &str, slot: &str, setup: Setup) -> Result<Connect, Error> {
         self.connects.set(self.connects.get() + 1);
         let dir = self.scratch.path().join(format!("connect-{}", self.connects.get()));
         let options = ConnectOptions {
@@ -164,7 +164,7 @@ impl Bench {
             database_port: self.postgres.port(),
             topic,
             slot,
-            tuned,
+            setup,
         };
         Connect::start(&dir, &options)
     }
