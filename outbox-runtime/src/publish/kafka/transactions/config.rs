@@ -25,9 +25,10 @@ const DEFAULTS: &[(&str, &str)] = &[
     // records of a transaction for as long as its check of it is under way
     // (`transaction.partition.verification.enable`): with librdkafka's 100 ms, each transaction to
     // which that happens takes as long.
-    ("retry.backoff.ms", "5"),
-    // The record with the progress is alone in its partition, and waits for it.
-    ("linger.ms", "1"),
+    ("retry.backoff.ms", "2"),
+    // A transaction waits for its events, and then for the record with the progress. In a backlog,
+    // batches are full without a pause.
+    ("linger.ms", "0"),
 ];
 
 /// What has no meaning in transactions: events wait until the transaction's end, and all of a
@@ -105,7 +106,7 @@ mod tests {
             let client = checked(set).unwrap().of("x");
             client.create_native_config().unwrap();
             assert_eq!(client.get("debug"), Some("eos"));
-            let linger = set.iter().find(|(name, _)| *name == "linger.ms").map_or("1", |set| set.1);
+            let linger = set.iter().find(|(name, _)| *name == "linger.ms").map_or("0", |set| set.1);
             assert_eq!(client.get("linger.ms"), Some(linger));
         }
     }
