@@ -15,12 +15,23 @@ pub struct ExactlyOncePublisher<G, P: TransactionalPublisher> {
     pub(super) held: Arc<Held<G, P::Session>>,
 }
 
+/// Most waves in which a parked event is tried before it waits for its next turn, which may be
+/// minutes away.
+const TRIES_OF_PARKED: usize = 10;
+
 impl<G: GroupStore, P: TransactionalPublisher> Publisher for ExactlyOncePublisher<G, P> {
+    /// A wave may fail through no fault of a parked event in it, which is tried again at once then.
     async fn publish(&self, batch: Batch<'_>) -> Vec<DeliveryReport> {
-        match self.held.group_of(batch.lane, batch.epoch) {
-            Some(group) => publish_in(&group, batch).await,
-            None => not_sent(&batch),
+        let tries = if batch.alone { TRIES_OF_PARKED } else { 1 };
+        for _ in 0..tries {
+            let Some(group) = self.held.group_of(batch.lane, batch.epoch) else { break };
+            let reports = publish_in(&group, batch).await;
+            let is_not_sent = |report| matches!(report, &DeliveryReport::NotSent);
+            if reports.is_empty() || !reports.iter().all(is_not_sent) {
+                return reports;
+            }
         }
+        not_sent(&batch)
     }
 }
 
