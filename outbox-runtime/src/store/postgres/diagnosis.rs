@@ -149,12 +149,14 @@ fn lacking_rights() -> String {
 
 /// Over a transaction pooler, two idle connections share a session of the server, or one of them
 /// has another session at its next statement: which of the two depends on how the pooler chooses.
+/// The two statements of the one come first: with that of the other in between, a pooler that uses
+/// two sessions in turn would give it the same session again.
 async fn is_pooled(pool: &PgPool) -> Result<bool, sqlx::Error> {
     let mut one = connection::connect(pool).await?;
     let mut other = connection::connect(pool).await?;
     let first = session_of(&mut one).await?;
-    let is_shared = session_of(&mut other).await? == first;
     let is_another = session_of(&mut one).await? != first;
+    let is_shared = session_of(&mut other).await? == first;
     for connection in [one, other] {
         sqlx::Connection::close(connection).await?;
     }

@@ -114,8 +114,9 @@ impl PgLaneStore {
             }
             let backend = backend(&mut connection).await?;
             // Checked before anything is left in a session that is not ours alone.
-            if self::backend(&mut another).await? == backend
-                || self::backend(&mut connection).await? != backend
+            // In this order: see `is_pooled` in `diagnosis.rs`.
+            if self::backend(&mut connection).await? != backend
+                || self::backend(&mut another).await? == backend
             {
                 return Err(through_a_pooler());
             }
