@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{Executor as _, PgConnection, PgPool, Postgres, Row as _};
+use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::fragments::fill;
 use super::lanes::LEAVES;
 use super::{connection, unnamed};
 use crate::store::diagnosis::{Diagnosis, LackingRight, LackingRow, ServerRow, TransactionRow};
 use crate::store::error::StoreError;
-use crate::store::names::{Names, sql};
+use crate::store::names::Names;
 use crate::store::sealed::Diagnose;
 
 /// `transaction_read_only` would be that of this transaction.
@@ -147,23 +147,12 @@ fn lacking_rights() -> String {
     )
 }
 
-/// Over a transaction pooler, two idle connections share a session of the server, or one of them
-/// has another session at its next statement: which of the two depends on how the pooler chooses.
-/// The two statements of the one come first: with that of the other in between, a pooler that uses
-/// two sessions in turn would give it the same session again.
 async fn is_pooled(pool: &PgPool) -> Result<bool, sqlx::Error> {
     let mut one = connection::connect(pool).await?;
     let mut other = connection::connect(pool).await?;
-    let first = session_of(&mut one).await?;
-    let is_another = session_of(&mut one).await? != first;
-    let is_shared = session_of(&mut other).await? == first;
+    let session = connection::session_of_its_own(&mut one, &mut other).await?;
     for connection in [one, other] {
         sqlx::Connection::close(connection).await?;
     }
-    Ok(is_shared || is_another)
-}
-
-/// In the simple protocol, which every pooler passes on.
-async fn session_of(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    connection.fetch_one(sql("select pg_backend_pid() as pid")).await?.try_get("pid")
+    Ok(session.is_none())
 }

@@ -112,14 +112,9 @@ impl PgLaneStore {
             if !self.supported {
                 server::check(&mut connection, &mut another).await?;
             }
-            let backend = backend(&mut connection).await?;
             // Checked before anything is left in a session that is not ours alone.
-            // In this order: see `is_pooled` in `diagnosis.rs`.
-            if self::backend(&mut connection).await? != backend
-                || self::backend(&mut another).await? == backend
-            {
-                return Err(through_a_pooler());
-            }
+            let session = connection::session_of_its_own(&mut connection, &mut another).await?;
+            let Some(backend) = session else { return Err(through_a_pooler()) };
             another.close().await?;
             connection::set_up(&mut connection).await?;
             Ok((connection, backend))
@@ -150,11 +145,6 @@ impl PgLaneStore {
     fn lease_millis(&self) -> i64 {
         i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
     }
-}
-
-/// Id of the server's process at the other end.
-async fn backend(connection: &mut PgConnection) -> Result<i32, OutboxError> {
-    Ok(sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?)
 }
 
 /// The result of a call, or an error if it takes too long.
