@@ -174,7 +174,7 @@ impl Verdict {
 }
 
 /// The order in which the figures are shown.
-const FIGURES: [&str; 9] = [
+const FIGURES: [&str; 11] = [
     "drain",
     "growth",
     "latency",
@@ -184,6 +184,8 @@ const FIGURES: [&str; 9] = [
     "consumers",
     "letters",
     "traces",
+    "exactly-once-drain",
+    "exactly-once-latency",
 ];
 
 fn results() -> PathBuf {
@@ -297,6 +299,17 @@ fn write(path: PathBuf, text: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_figure_that_was_measured_is_shown() {
+        for entry in fs::read_dir(results()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let name = path.file_stem().unwrap().to_str().unwrap();
+                assert!(FIGURES.contains(&name), "{name} is not among the figures");
+            }
+        }
+    }
 
     #[test]
     fn numbers_are_short_and_readable() {

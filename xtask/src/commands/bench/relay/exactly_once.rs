@@ -13,8 +13,10 @@ const EVENTS: u64 = 1_000_000;
 const ROUNDS: usize = 3;
 const DEBEZIUM_ROUNDS: usize = 2;
 const SECONDS: u64 = 10;
-const CONTENDERS: [(Contender, &str); 2] =
-    [(Contender::Outbox, "at least once"), (Contender::ExactlyOnce, "exactly once")];
+const CONTENDERS: [(Contender, &str); 2] = [
+    (Contender::Outbox, "outbox, at least once"),
+    (Contender::ExactlyOnce, "outbox, exactly once"),
+];
 const RATES: [(u64, &str); 2] = [(100, "100/s"), (1_000, "1,000/s")];
 
 const P50: &str = "p50";

@@ -57,8 +57,16 @@ fn measure_round(bench: &Bench, figure: Option<&mut Figure>, round: usize) -> Re
             figure.push(name, &[(RATE, rate), (OWN_CPU, cpu)]);
         }
         let [off, unheard, sampled] = rates;
-        figure.ratio("draining: nobody listens / off", unheard / off, AT_LEAST(0.99));
-        figure.ratio("draining: 1 % recorded / off", sampled / off, AT_LEAST(0.95));
+        figure.ratio(
+            "draining with traces on, and nobody listens / traces off",
+            unheard / off,
+            AT_LEAST(0.99),
+        );
+        figure.ratio(
+            "draining with traces on, 1 % recorded / traces off",
+            sampled / off,
+            AT_LEAST(0.95),
+        );
     }
     Ok(())
 }
