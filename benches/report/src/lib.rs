@@ -3,11 +3,16 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+mod pairs;
+
+pub use answer::*;
+pub use pairs::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What a program does in one run of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Part {
     /// Makes a backlog in the outbox, and the same in the table of the loop by hand. Answers `()`.
     Fill {
@@ -56,14 +61,16 @@ pub enum Part {
         /// Load beside the timed events.
         disturbance: Option<Disturbance>,
     },
-    /// Business transactions as fast as they come. Answers [`Written`].
+    /// Business transactions as fast as they come, in two ways that take turns. Answers [`Pairs`].
     Write {
         /// How they write their events.
-        way: Way,
+        ways: [Way; 2],
         /// How many transactions at once.
         connections: u32,
-        /// For how long.
-        seconds: u64,
+        /// Who publishes the events meanwhile.
+        beside: Beside,
+        /// How often the ways take turns.
+        plan: Plan,
     },
     /// Puts events on a topic, for consumers. Answers `()`.
     FillTopic {
@@ -189,6 +196,22 @@ pub enum Way {
     },
     /// By `#[transactional_outbox]`.
     Outbox,
+    /// By hand-written SQL into the table of the bare loop.
+    BareTable {
+        /// Whether it rings the loop after the commit.
+        rings: bool,
+    },
+}
+
+/// Who publishes events while they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Beside {
+    /// Nobody.
+    Nobody,
+    /// A relay in a process of its own.
+    RelayProcess,
+    /// A relay and the bare loop in the process of the writers, each from its own table.
+    RelayAndBareLoop,
 }
 
 /// Who handles events.
@@ -214,128 +237,6 @@ pub enum LettersBy {
     Read,
     /// They are found, and then replayed.
     Replay,
-}
-
-/// A backlog that was published.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Drained {
-    /// From the start of the first read to the last report.
-    pub seconds: f64,
-    /// The most memory of the process, in MiB.
-    pub peak_mib: f64,
-    /// `None`: not timed.
-    pub tenths: Option<Tenths>,
-}
-
-/// How fast parts of a backlog were published, in events a second.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Tenths {
-    /// The second tenth.
-    pub second: f64,
-    /// The ninth tenth.
-    pub ninth: f64,
-}
-
-/// A backlog that several relays published.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct DrainedByRelays {
-    /// From the start of their processes to the last event on the topic.
-    pub seconds: f64,
-    /// The most memory of one of them, in MiB.
-    pub peak_mib: f64,
-    /// Events that were published a second time.
-    pub again: u64,
-}
-
-/// The end of a relay.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Relayed {
-    /// The most memory of the process, in MiB.
-    pub peak_mib: f64,
-}
-
-/// From the commit of events to their arrival, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Latencies {
-    /// The median.
-    pub p50: f64,
-    /// 99 of 100 took no longer.
-    pub p99: f64,
-    /// 999 of 1,000 took no longer.
-    pub p999: f64,
-    /// The longest.
-    pub worst: f64,
-    /// The p99 of the time until they were read from the database; `None`: not known.
-    pub read_p99: Option<f64>,
-    /// The p99 of the transactions themselves.
-    pub write_p99: f64,
-    /// Commits a second.
-    pub rate: f64,
-    /// Committed, and not arrived in the end.
-    pub lost: u64,
-    /// The most memory of the process, in MiB.
-    pub peak_mib: f64,
-}
-
-/// Business transactions.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Written {
-    /// Transactions a second.
-    pub rate: f64,
-}
-
-/// Events that were handled.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Handled {
-    /// Events a second, from the first to the last.
-    pub rate: f64,
-    /// The most memory of the process, in MiB.
-    pub peak_mib: f64,
-}
-
-/// The messages of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Waited {
-    /// How many there were at first.
-    pub from: u64,
-    /// For how long it waited.
-    pub seconds: f64,
-}
-
-/// Transactions of Kafka.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waves {
-    /// How many were committed.
-    pub committed: i64,
-}
-
-/// The outbox's tables.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Sizes {
-    /// Their disk space, in MiB.
-    pub mib: f64,
-    /// Their dead rows.
-    pub dead: i64,
-}
-
-/// What it costs the database to say how an outbox is, in milliseconds of processor time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Watched {
-    /// For a person: `Outbox::status`.
-    pub status_ms: f64,
-    /// For Prometheus: `Outbox::gauges`.
-    pub gauges_ms: f64,
-}
-
-/// What a relay without work costs its database.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Idled {
-    /// Bytes of WAL.
-    pub wal: i64,
-    /// Transaction ids.
-    pub xids: i64,
-    /// Processor time of its session for each look for news, in milliseconds.
-    pub ms_a_look: f64,
 }
 
 impl Part {
@@ -376,10 +277,12 @@ mod tests {
     #[test]
     fn a_part_is_what_its_argument_says() {
         let load = Load { rate: None, seconds: 10 };
+        let (ways, beside) = ([Way::Outbox, Way::NoEvent], Beside::RelayProcess);
+        let plan = Plan { slice_millis: 500, least: 2, most: 4, within: 0.02 };
         for part in [
             Part::Fill { events: 7 },
             Part::Latency { contender: Contender::Outbox, load, disturbance: None },
-            Part::Write { way: Way::ByHand { rings: true }, connections: 8, seconds: 4 },
+            Part::Write { ways, connections: 8, beside, plan },
             Part::Relay,
         ] {
             let arguments = ["relay".to_owned(), part.argument()].into_iter();
@@ -390,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_not_printed() {
-        assert!(print(&Written { rate: 1.0 }).is_ok());
-        assert!(print(&Written { rate: f64::NAN }).is_err());
+        assert!(print(&Relayed { peak_mib: 1.0 }).is_ok());
+        assert!(print(&Relayed { peak_mib: f64::NAN }).is_err());
     }
 }

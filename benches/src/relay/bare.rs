@@ -4,13 +4,13 @@
 //! run twice.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use outbox_bench_report::Drained;
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgConnection, Row};
+use sqlx::{Executor, PgConnection, PgPool, Row};
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use crate::raw::{Delivered, Event, Producer, producer, send, wait};
@@ -19,22 +19,34 @@ use crate::{Failure, outbox, peak_mib};
 
 const ROWS: i64 = 20_000;
 
+/// Empty tables, instead of those that there are.
+pub(crate) async fn create_tables(pool: &PgPool) -> Result<(), Failure> {
+    pool.execute(
+        "drop table if exists bare_event; drop table if exists bare_progress;
+         create table bare_event (
+           seq bigserial primary key, id uuid not null, topic text not null, key bytea, name text not null,
+           version integer not null, content_type text not null, headers json not null, payload bytea not null,
+           occurred_at timestamptz not null);
+         create table bare_progress (seq bigint not null);
+         insert into bare_progress values (0)",
+    )
+    .await?;
+    Ok(())
+}
+
 const READ: &str = "\
 select seq, id, topic, key, name, version, content_type, headers::text, payload, occurred_at
 from bare_event where seq > $1 order by seq limit $2";
 
 pub(crate) struct BareEvent {
-    pub(crate) seq: i64,
+    seq: i64,
     id: Uuid,
     key: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     occurred_at: OffsetDateTime,
 }
 
-pub(crate) async fn read(
-    connection: &mut PgConnection,
-    after: i64,
-) -> Result<Vec<BareEvent>, Failure> {
+async fn read(connection: &mut PgConnection, after: i64) -> Result<Vec<BareEvent>, Failure> {
     let rows = sqlx::query(READ).bind(after).bind(ROWS).fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
@@ -54,7 +66,7 @@ pub(crate) async fn read(
         .collect()
 }
 
-pub(crate) async fn publish(
+async fn publish(
     producer: &Producer,
     delivered: &Delivered,
     events: &[BareEvent],
@@ -76,7 +88,7 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-pub(crate) async fn save(connection: &mut PgConnection, seq: i64) -> Result<(), Failure> {
+async fn save(connection: &mut PgConnection, seq: i64) -> Result<(), Failure> {
     sqlx::query("update bare_progress set seq = $1").bind(seq).execute(connection).await?;
     Ok(())
 }
@@ -126,4 +138,54 @@ pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
         return Err(format!("{sent} events of {events} were published").into());
     }
     Ok(Drained { seconds, peak_mib: peak_mib(), tenths: times.tenths() })
+}
+
+/// Publishes what is committed, until it is aborted. `on_read`: called with each batch that was
+/// read.
+pub(crate) async fn run(
+    pool: PgPool,
+    bell: Arc<Notify>,
+    on_read: impl Fn(&[BareEvent]) + Send,
+) -> Result<(), Failure> {
+    let (producer, delivered) = producer()?;
+    let mut reading = pool.acquire().await?.detach();
+    let (progress, to_save) = mpsc::unbounded_channel();
+    tokio::spawn(save_progress(pool, Arc::clone(&delivered), to_save));
+    let (mut after, mut sent) = (0, 0);
+    loop {
+        let batch = read(&mut reading, after).await?;
+        let Some(last) = batch.last() else {
+            let _ = tokio::time::timeout(Duration::from_millis(250), bell.notified()).await;
+            continue;
+        };
+        after = last.seq;
+        on_read(&batch);
+        sent += batch.len() as u64;
+        publish(&producer, &delivered, &batch).await?;
+        progress.send(Progress { sent, seq: after })?;
+    }
+}
+
+/// Where a batch ends.
+struct Progress {
+    /// How many events were sent by then.
+    sent: u64,
+    seq: i64,
+}
+
+/// Saves the last batch that is delivered, while the next ones are sent.
+async fn save_progress(
+    pool: PgPool,
+    delivered: Arc<Delivered>,
+    mut to_save: mpsc::UnboundedReceiver<Progress>,
+) -> Result<(), Failure> {
+    let mut saving = pool.acquire().await?.detach();
+    while let Some(mut last) = to_save.recv().await {
+        while let Ok(later) = to_save.try_recv() {
+            last = later;
+        }
+        wait(&delivered, last.sent).await?;
+        save(&mut saving, last.seq).await?;
+    }
+    Ok(())
 }

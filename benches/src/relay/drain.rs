@@ -10,7 +10,7 @@ use outbox_bench_report::Drained;
 use sqlx::{Executor, Postgres};
 
 use crate::tenths::Times;
-use crate::{Failure, OrderCreated, brokers, outbox, peak_mib};
+use crate::{Failure, OrderCreated, bare, brokers, outbox, peak_mib};
 
 const IN_ONE_TRANSACTION: u64 = 10_000;
 
@@ -46,18 +46,13 @@ pub(crate) async fn filled(
 /// Prepares a backlog of `events` events, and the same in the table of the bare loop.
 pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
     let outbox = filled(events, |_, _| {}).await?;
+    bare::create_tables(outbox.pool()).await?;
     outbox
         .pool()
         .execute(
-            "create table bare_event (
-               seq bigserial primary key, id uuid not null, topic text not null, key bytea, name text not null,
-               version integer not null, content_type text not null, headers json not null, payload bytea not null,
-               occurred_at timestamptz not null);
-             create table bare_progress (seq bigint not null);
-             insert into bare_progress values (0);
-             insert into bare_event
+            "insert into bare_event
              select seq, id, topic, key, name, version, content_type, headers, payload, occurred_at
-             from outbox_event order by seq;",
+             from outbox_event order by seq",
         )
         .await?;
     outbox.pool().execute("vacuum analyze bare_event").await?;

@@ -80,8 +80,8 @@ async fn main() -> Result<(), Failure> {
         Part::Latency { contender, load, disturbance } => {
             print(&latency::measure(contender, load, disturbance).await?)
         }
-        Part::Write { way, connections, seconds } => {
-            print(&writers::measure(way, connections, seconds).await?)
+        Part::Write { ways, connections, beside, plan } => {
+            print(&writers::measure(ways, connections, beside, plan).await?)
         }
         Part::FillTopic { events } => print(&consume::fill(events).await?),
         Part::Handle { consumer: Consumer::ByHand, events } => {

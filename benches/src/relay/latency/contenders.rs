@@ -2,18 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::{ExactlyOnce, Outbox, Relay};
 use outbox_bench_report::{Disturbance, Latencies, Load};
-use sqlx::{Executor, PgPool, Postgres};
-use tokio::sync::{Notify, mpsc};
+use sqlx::{PgPool, Postgres};
+use tokio::sync::Notify;
 
 use super::{CONNECTIONS, CUSTOMERS, ReadAt, disturbances, timed};
-use crate::bare::{publish, read, save};
-use crate::raw::{Delivered, producer, wait};
+use crate::bare::{self, BareEvent};
 use crate::{Failure, OrderCreated, brokers, debezium as table, outbox as open};
 
 /// Records when it receives each event.
@@ -84,19 +82,16 @@ pub(super) async fn debezium(load: Load) -> Result<Latencies, Failure> {
 
 pub(super) async fn bare_loop(load: Load) -> Result<Latencies, Failure> {
     let pool = open(CONNECTIONS + 2).await?.pool().clone();
-    pool.execute(
-        "drop table if exists bare_event; drop table if exists bare_progress;
-         create table bare_event (
-           seq bigserial primary key, id uuid not null, topic text not null, key bytea, name text not null,
-           version integer not null, content_type text not null, headers json not null, payload bytea not null,
-           occurred_at timestamptz not null);
-         create table bare_progress (seq bigint not null);
-         insert into bare_progress values (0)",
-    )
-    .await?;
+    bare::create_tables(&pool).await?;
     let bell = Arc::new(Notify::new());
     let read_at = ReadAt::default();
-    let relay = tokio::spawn(relay_of_bare_loop(pool.clone(), Arc::clone(&bell), read_at.clone()));
+    let noting = {
+        let read_at = read_at.clone();
+        move |batch: &[BareEvent]| {
+            read_at.note(batch.iter().map(|event| event.payload.as_slice()));
+        }
+    };
+    let relay = tokio::spawn(bare::run(pool.clone(), Arc::clone(&bell), noting));
     let latencies = timed(load, HashSet::new(), read_at, move |n| {
         let (pool, bell) = (pool.clone(), Arc::clone(&bell));
         async move {
@@ -108,55 +103,6 @@ pub(super) async fn bare_loop(load: Load) -> Result<Latencies, Failure> {
     .await?;
     relay.abort();
     Ok(latencies)
-}
-
-/// Publishes until it is aborted.
-async fn relay_of_bare_loop(
-    pool: PgPool,
-    bell: Arc<Notify>,
-    read_at: ReadAt,
-) -> Result<(), Failure> {
-    let (producer, delivered) = producer()?;
-    let mut reading = pool.acquire().await?.detach();
-    let (progress, to_save) = mpsc::unbounded_channel();
-    tokio::spawn(save_progress(pool, Arc::clone(&delivered), to_save));
-    let (mut after, mut sent) = (0, 0);
-    loop {
-        let batch = read(&mut reading, after).await?;
-        let Some(last) = batch.last() else {
-            let _ = tokio::time::timeout(Duration::from_millis(250), bell.notified()).await;
-            continue;
-        };
-        after = last.seq;
-        read_at.note(batch.iter().map(|event| event.payload.as_slice()));
-        sent += batch.len() as u64;
-        publish(&producer, &delivered, &batch).await?;
-        progress.send(Progress { sent, seq: after })?;
-    }
-}
-
-/// Where a batch ends.
-struct Progress {
-    /// How many events were sent by then.
-    sent: u64,
-    seq: i64,
-}
-
-/// Saves the last batch that is delivered, while the next ones are sent.
-async fn save_progress(
-    pool: PgPool,
-    delivered: Arc<Delivered>,
-    mut to_save: mpsc::UnboundedReceiver<Progress>,
-) -> Result<(), Failure> {
-    let mut saving = pool.acquire().await?.detach();
-    while let Some(mut last) = to_save.recv().await {
-        while let Ok(later) = to_save.try_recv() {
-            last = later;
-        }
-        wait(&delivered, last.sent).await?;
-        save(&mut saving, last.seq).await?;
-    }
-    Ok(())
 }
 
 async fn insert_by_hand(pool: &PgPool, n: u64) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
+use outbox_bench_report::{Mean, Pairs};
 use serde::{Deserialize, Serialize};
 
 use super::measure::Samples;
@@ -47,6 +48,9 @@ pub(super) struct Verdict {
     pub(super) what: String,
     pub(super) ratio: Samples,
     pub(super) budget: Option<Budget>,
+    /// Whether it is the mean of many short turns, instead of the median of a few long ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    of_mean: bool,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -94,13 +98,27 @@ impl Figure {
     }
 
     pub(super) fn ratio(&mut self, what: &str, ratio: f64, budget: Option<Budget>) {
-        if let Some(verdict) = self.verdicts.iter_mut().find(|verdict| verdict.what == what) {
-            verdict.ratio.push(ratio);
-        } else {
-            let mut samples = Samples::default();
-            samples.push(ratio);
-            self.verdicts.push(Verdict { what: what.to_owned(), ratio: samples, budget });
+        self.verdict(what, budget).ratio.push(ratio);
+    }
+
+    /// A ratio of many short turns, of which the mean counts.
+    pub(super) fn mean_ratio(&mut self, what: &str, pairs: &Pairs, budget: Option<Budget>) {
+        let verdict = self.verdict(what, budget);
+        verdict.of_mean = true;
+        for round in &pairs.rounds {
+            verdict.ratio.push(round.ratio());
         }
+    }
+
+    /// The verdict `what`, which is made if there is none.
+    fn verdict(&mut self, what: &str, budget: Option<Budget>) -> &mut Verdict {
+        let known = self.verdicts.iter().position(|verdict| verdict.what == what);
+        let place = known.unwrap_or_else(|| {
+            let (what, ratio) = (what.to_owned(), Samples::default());
+            self.verdicts.push(Verdict { what, ratio, budget, of_mean: false });
+            self.verdicts.len() - 1
+        });
+        &mut self.verdicts[place]
     }
 
     fn markdown(&self) -> String {
@@ -155,21 +173,24 @@ impl Row {
 
 impl Verdict {
     fn shown(&self) -> String {
+        let (value, shown) = if self.of_mean {
+            let Mean { mean, from, to } = self.ratio.mean();
+            let rounds = self.ratio.len();
+            (mean, format!("mean {mean:.3}, 95 % interval {from:.3} to {to:.3}, {rounds} rounds"))
+        } else {
+            (self.ratio.median(), shown(&self.ratio))
+        };
         let met = |met| if met { "met" } else { "**missed**" };
         let budget = match self.budget {
             None => String::new(),
             Some(Budget::AtLeast(least)) => {
-                format!(
-                    "; budget: at least {}, {}",
-                    number(least),
-                    met(self.ratio.median() >= least)
-                )
+                format!("; budget: at least {}, {}", number(least), met(value >= least))
             }
             Some(Budget::AtMost(most)) => {
-                format!("; budget: at most {}, {}", number(most), met(self.ratio.median() <= most))
+                format!("; budget: at most {}, {}", number(most), met(value <= most))
             }
         };
-        format!("{}{budget}", shown(&self.ratio))
+        format!("{shown}{budget}")
     }
 }
 
@@ -229,8 +250,8 @@ fn made(figures: &[Figure]) -> Result<Vec<(PathBuf, String)>, Error> {
 fn page(figures: &[Figure]) -> String {
     let figures: String = figures.iter().map(Figure::markdown).collect();
     format!(
-        "# `cargo xtask bench relay`\n\nWritten by that command. Medians, with the least and the most. The samples are \
-         in [relay](relay).\n\n{}\n",
+        "# `cargo xtask bench relay`\n\nWritten by that command. Medians, with the least and the most, unless a mean is named. \
+         The samples are in [relay](relay).\n\n{}\n",
         figures.trim_end()
     )
 }
@@ -250,7 +271,7 @@ fn with_verdicts(readme: &str, figures: &[Figure]) -> Result<String, Error> {
     let mut table: String = drawn
         .map(|figure| format!("![{}](benches/results/relay/{}.svg)\n\n", figure.title, figure.name))
         .collect();
-    table += "| measured side by side | median (least to most) |\n|---|---|\n";
+    table += "| measured side by side | median (least to most), or mean |\n|---|---|\n";
     for verdict in figures.iter().flat_map(|figure| &figure.verdicts) {
         let _ = writeln!(table, "| {} | {} |", verdict.what, verdict.shown());
     }
@@ -298,6 +319,8 @@ fn write(path: PathBuf, text: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use outbox_bench_report::Round;
+
     use super::*;
 
     #[test]
@@ -332,5 +355,17 @@ mod tests {
         figure.ratio("slow", 1.2, Some(Budget::AtMost(1.3)));
         assert_eq!(figure.verdicts[0].shown(), "0.80; budget: at least 0.85, **missed**");
         assert_eq!(figure.verdicts[1].shown(), "1.20; budget: at most 1.30, met");
+    }
+
+    #[test]
+    fn a_mean_is_shown_with_its_interval() {
+        let round = |first| Round { first, second: 1.0 };
+        let pairs = Pairs { rounds: [0.9, 1.0, 1.1, 1.0, 1.0].map(round).into() };
+        let mut figure = Figure::new("f", "F", "", "", &["rate"]);
+        figure.mean_ratio("as fast", &pairs, Some(Budget::AtLeast(0.97)));
+        assert_eq!(
+            figure.verdicts[0].shown(),
+            "mean 0.998, 95 % interval 0.914 to 1.090, 5 rounds; budget: at least 0.97, met"
+        );
     }
 }

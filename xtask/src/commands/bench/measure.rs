@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use outbox_bench_report::Mean;
 use serde::{Deserialize, Serialize};
 
 use crate::process::run;
@@ -34,6 +35,15 @@ impl Samples {
             (length, middle) if length % 2 == 1 => self.0[middle],
             (_, middle) => (self.0[middle - 1] + self.0[middle]) / 2.0,
         }
+    }
+
+    /// The mean of samples that are ratios, with its interval.
+    pub(super) fn mean(&self) -> Mean {
+        Mean::of(&self.0)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The least and the most.
