@@ -2,6 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A backlog that is spread over topics or keys.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Filled {
+    /// How long it took to create the topics that were missing.
+    pub topics_seconds: f64,
+}
+
 /// A backlog that was published.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Drained {
@@ -25,12 +32,17 @@ pub struct Tenths {
 /// A backlog that several relays published.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DrainedByRelays {
-    /// From the start of their processes to the last event on the topic.
+    /// From the end of a pause to the last event on the topic.
     pub seconds: f64,
     /// The most memory of one of them, in MiB.
     pub peak_mib: f64,
     /// Events that were published a second time.
     pub again: u64,
+    /// How many of them held lanes.
+    pub busy: u64,
+    /// Processor time of all their sessions at the database while they idled, in milliseconds a
+    /// second.
+    pub idle_ms_a_second: f64,
 }
 
 /// The end of a relay.
@@ -70,6 +82,15 @@ pub struct Handled {
     pub rate: f64,
     /// The most memory of the process, in MiB.
     pub peak_mib: f64,
+}
+
+/// Events that were handled by a group among others.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct HandledAmong {
+    /// Events a second, from the first to the last.
+    pub rate: f64,
+    /// How many a second it forgot.
+    pub forgotten: f64,
 }
 
 /// The messages of a topic.

@@ -24,6 +24,14 @@ pub enum Part {
         /// How many events.
         events: u64,
     },
+    /// Makes a backlog that is spread over topics or keys, and the same in the table of the loop by
+    /// hand. Answers [`Filled`].
+    FillSpread {
+        /// How many events.
+        events: u64,
+        /// Over what.
+        spread: Spread,
+    },
     /// Makes a backlog whose events have a trace each, one of a hundred recorded. Answers `()`.
     FillTraced {
         /// How many events.
@@ -43,12 +51,15 @@ pub enum Part {
         /// How many events it has.
         events: u64,
     },
-    /// Publishes the backlog by several relays at once. Answers [`DrainedByRelays`].
+    /// Publishes the backlog by several relays at once, which then idle. Answers
+    /// [`DrainedByRelays`].
     DrainByRelays {
         /// How many relays.
         relays: u64,
         /// How many events the backlog has.
         events: u64,
+        /// For how long they idle.
+        idle_seconds: u64,
     },
     /// A relay in the background, until its standard input ends. Answers [`Relayed`].
     Relay,
@@ -83,6 +94,24 @@ pub enum Part {
         consumer: Consumer,
         /// How many there are.
         events: u64,
+    },
+    /// Adds consumer groups that have handled events to the inbox. Answers `()`.
+    FillInbox {
+        /// How many of them there are already.
+        from: u64,
+        /// How many there shall be.
+        to: u64,
+        /// Events that each has handled.
+        rows: u64,
+    },
+    /// Handles the events of the topic, as one more of these groups. Answers [`HandledAmong`].
+    HandleAmong {
+        /// How many handlers run at once.
+        concurrency: u32,
+        /// How many events there are.
+        events: u64,
+        /// Events that the group has handled long ago, and then forgets.
+        rows: u64,
     },
     /// Puts dead letters on their topic. Answers `()`.
     FillLetters {
@@ -147,6 +176,15 @@ pub enum Contender {
     Debezium,
     /// Another outbox for Rust.
     Peer,
+}
+
+/// Over what the events of a backlog are spread, evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spread {
+    /// So many topics of one partition.
+    Topics(u64),
+    /// So many keys of one topic.
+    Keys(u64),
 }
 
 /// What a relay makes of the traces of its events.

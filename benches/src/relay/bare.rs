@@ -41,6 +41,7 @@ from bare_event where seq > $1 order by seq limit $2";
 pub(crate) struct BareEvent {
     seq: i64,
     id: Uuid,
+    topic: String,
     key: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     occurred_at: OffsetDateTime,
@@ -51,13 +52,14 @@ async fn read(connection: &mut PgConnection, after: i64) -> Result<Vec<BareEvent
     rows.iter()
         .map(|row| {
             // All columns are read, as a relay for any topic and name must do.
-            let (_, _, _): (&str, &str, &str) = (row.try_get(2)?, row.try_get(4)?, row.try_get(6)?);
+            let (_, _): (&str, &str) = (row.try_get(4)?, row.try_get(6)?);
             let _: i32 = row.try_get(5)?;
             let _: std::collections::BTreeMap<String, String> =
                 serde_json::from_str(row.try_get(7)?)?;
             Ok(BareEvent {
                 seq: row.try_get(0)?,
                 id: row.try_get(1)?,
+                topic: row.try_get(2)?,
                 key: row.try_get(3)?,
                 payload: row.try_get(8)?,
                 occurred_at: row.try_get(9)?,
@@ -78,7 +80,13 @@ async fn publish(
         send(
             producer,
             delivered,
-            &Event { id, key: &event.key, payload: &event.payload, time: &time },
+            &Event {
+                topic: &event.topic,
+                id,
+                key: &event.key,
+                payload: &event.payload,
+                time: &time,
+            },
         )
         .await?;
         if n % 256 == 0 {

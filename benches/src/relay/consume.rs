@@ -126,6 +126,16 @@ impl EventHandler<Postgres> for Handler {
 
 pub(crate) async fn by_outbox(events: u64, concurrency: u32) -> Result<Handled, Failure> {
     let outbox: Outbox<Postgres> = outbox(concurrency + 1).await?;
+    handle(outbox, Uuid::now_v7().to_string(), events, concurrency).await
+}
+
+/// By a consumer of this group.
+pub(crate) async fn handle(
+    outbox: Outbox<Postgres>,
+    group: String,
+    events: u64,
+    concurrency: u32,
+) -> Result<Handled, Failure> {
     let handler = Arc::new(Handler {
         begin: std::sync::OnceLock::new(),
         left: AtomicU64::new(events),
@@ -133,7 +143,7 @@ pub(crate) async fn by_outbox(events: u64, concurrency: u32) -> Result<Handled, 
     });
     let done = Arc::clone(&handler);
     Consumer::builder(outbox, brokers()?)
-        .group(Uuid::now_v7().to_string())
+        .group(group)
         .handler(Arc::clone(&handler))
         .concurrency(concurrency as usize)
         .build()?

@@ -3,27 +3,32 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use outbox::event::EventRecord;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
-use outbox::{Outbox, OutboxTx, Relay};
-use outbox_bench_report::Drained;
+use outbox::{Outbox, OutboxError, OutboxTx, Relay};
+use outbox_bench_report::{Drained, Filled, Spread};
 use sqlx::{Executor, Postgres};
 
 use crate::tenths::Times;
-use crate::{Failure, OrderCreated, bare, brokers, outbox, peak_mib};
+use crate::{Failure, OrderCreated, TOPIC, bare, brokers, outbox, peak_mib, topic};
 
 const IN_ONE_TRANSACTION: u64 = 10_000;
 
 /// Prepares a backlog of `events` events.
 pub(crate) async fn fill_outbox(events: u64) -> Result<(), Failure> {
-    filled(events, |_, _| {}).await?;
+    filled(events, emit).await?;
     Ok(())
 }
 
-/// The outbox with its backlog. `before`: called before each event is emitted, with its number.
+fn emit(tx: &mut OutboxTx<'_, Postgres>, n: u64) -> Result<(), OutboxError> {
+    tx.emit(OrderCreated::new(n % 10_000, n)).map(drop)
+}
+
+/// The outbox with its backlog. `emit`: called with the number of each event.
 pub(crate) async fn filled(
     events: u64,
-    before: impl Fn(&mut OutboxTx<'_, Postgres>, u64),
+    emit: impl Fn(&mut OutboxTx<'_, Postgres>, u64) -> Result<(), OutboxError>,
 ) -> Result<Outbox<Postgres>, Failure> {
     let outbox = outbox(2).await?;
     let tables =
@@ -33,8 +38,7 @@ pub(crate) async fn filled(
     for first in (0..events).step_by(IN_ONE_TRANSACTION as usize) {
         let mut tx = outbox.begin().await?;
         for n in first..events.min(first + IN_ONE_TRANSACTION) {
-            before(&mut tx, n);
-            tx.emit(OrderCreated::new(n % 10_000, n))?;
+            emit(&mut tx, n)?;
         }
         tx.commit().await?;
     }
@@ -45,7 +49,31 @@ pub(crate) async fn filled(
 
 /// Prepares a backlog of `events` events, and the same in the table of the bare loop.
 pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
-    let outbox = filled(events, |_, _| {}).await?;
+    copy_to_bare_table(&filled(events, emit).await?).await
+}
+
+/// Prepares such a backlog whose events are spread over topics or keys.
+pub(crate) async fn fill_spread(events: u64, spread: Spread) -> Result<Filled, Failure> {
+    let begin = Instant::now();
+    let (topics, keys) = match spread {
+        Spread::Topics(topics) => ((0..topics).map(|n| format!("orders-{n}")).collect(), 10_000),
+        Spread::Keys(keys) => (vec![TOPIC.to_owned()], keys),
+    };
+    match spread {
+        Spread::Topics(_) => topic::create_small(&topics).await?,
+        Spread::Keys(_) => topic::create(TOPIC, &[]).await?,
+    }
+    let topics_seconds = begin.elapsed().as_secs_f64();
+    let emit = |tx: &mut OutboxTx<'_, Postgres>, n: u64| {
+        let mut record = EventRecord::from_event(&OrderCreated::new(n % keys, n))?;
+        record.topic = topics[n as usize % topics.len()].clone().into();
+        tx.emit_record(record).map(drop)
+    };
+    copy_to_bare_table(&filled(events, emit).await?).await?;
+    Ok(Filled { topics_seconds })
+}
+
+async fn copy_to_bare_table(outbox: &Outbox<Postgres>) -> Result<(), Failure> {
     bare::create_tables(outbox.pool()).await?;
     outbox
         .pool()

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use outbox::admin::PauseScope;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Outbox, Relay};
 use outbox_bench_report::{DrainedByRelays, Idled, Part, Relayed, Sizes, Watched};
@@ -11,6 +12,10 @@ use sqlx::{Postgres, Row as _};
 
 use crate::topic::Ends;
 use crate::{Failure, TOPIC, brokers, drain, outbox, peak_mib};
+
+const LANES: u64 = 16;
+/// Longer than the leases of relays of the run before, which have been handed back.
+const SHARED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A relay until its standard input ends.
 pub(crate) async fn run() -> Result<Relayed, Failure> {
@@ -22,13 +27,21 @@ pub(crate) async fn run() -> Result<Relayed, Failure> {
     Ok(Relayed { peak_mib: peak_mib() })
 }
 
-/// Runs `relays` relays on one backlog.
-pub(crate) async fn drain(relays: u64, events: u64) -> Result<DrainedByRelays, Failure> {
-    drain::rewind(&outbox(1).await?).await?;
+/// Runs `relays` relays on one backlog, and lets them idle afterwards. They share the lanes while
+/// everything is paused, so that neither the start of their processes nor the handing over of lanes
+/// is timed.
+pub(crate) async fn drain(
+    relays: u64,
+    events: u64,
+    idle_seconds: u64,
+) -> Result<DrainedByRelays, Failure> {
+    // One session, which is not theirs.
+    let outbox = outbox(1).await?;
+    drain::rewind(&outbox).await?;
+    outbox.pause(&PauseScope::All, "until all relays run", "bench").await?;
     let ends = Ends::of(TOPIC)?;
     let before = ends.sum()?;
-    let begin = Instant::now();
-    let relays = (0..relays)
+    let processes = (0..relays)
         .map(|_| {
             Command::new(std::env::current_exe()?)
                 .arg(Part::Relay.argument())
@@ -37,17 +50,48 @@ pub(crate) async fn drain(relays: u64, events: u64) -> Result<DrainedByRelays, F
                 .spawn()
         })
         .collect::<Result<Vec<Child>, _>>()?;
+    let busy = shared(&outbox, relays).await?;
+    let begin = Instant::now();
+    outbox.resume(&PauseScope::All).await?;
     ends.wait(before + events)?;
     let seconds = begin.elapsed().as_secs_f64();
+    let idle_ms_a_second = idle_sessions(&outbox, idle_seconds).await?;
     let mut peak_mib: f64 = 0.0;
-    for relay in relays {
+    for relay in processes {
         // This closes its input.
         let output = relay.wait_with_output()?;
         let relayed: Relayed = serde_json::from_slice(&output.stdout)?;
         peak_mib = peak_mib.max(relayed.peak_mib);
     }
     let again = ends.sum()? - before - events;
-    Ok(DrainedByRelays { seconds, peak_mib, again })
+    Ok(DrainedByRelays { seconds, peak_mib, again, busy, idle_ms_a_second })
+}
+
+/// Waits until so many relays are alive and have shared all lanes evenly. Returns how many hold
+/// lanes.
+async fn shared(outbox: &Outbox<Postgres>, relays: u64) -> Result<u64, Failure> {
+    let until = Instant::now() + SHARED_WITHIN;
+    let busy = relays.min(LANES);
+    while Instant::now() < until {
+        let alive = outbox.status().await?.relays.into_iter().filter(|relay| relay.is_alive);
+        let lanes: Vec<u64> = alive.map(|relay| relay.lanes.len() as u64).collect();
+        let even = lanes.iter().filter(|lanes| **lanes == LANES / busy).count() as u64;
+        if lanes.len() as u64 == relays && even == busy {
+            return Ok(busy);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(format!("{relays} relays did not share the lanes in {SHARED_WITHIN:?}").into())
+}
+
+/// The processor time of all sessions but ours, in milliseconds a second.
+async fn idle_sessions(outbox: &Outbox<Postgres>, seconds: u64) -> Result<f64, Failure> {
+    // What was published last is saved meanwhile.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = Idle::now(outbox).await?;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let after = Idle::now(outbox).await?;
+    Ok((after.nanos - before.nanos) / 1e6 / seconds as f64)
 }
 
 /// Disk space and dead rows of the outbox's tables; after reclaiming, if `reclaim`.

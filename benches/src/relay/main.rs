@@ -7,6 +7,7 @@ mod debezium;
 mod drain;
 mod exactly_once;
 mod fleet;
+mod inbox;
 mod latency;
 mod letters;
 mod raw;
@@ -72,10 +73,13 @@ async fn main() -> Result<(), Failure> {
     match Part::of_arguments(std::env::args())? {
         Part::Fill { events } => print(&drain::fill(events).await?),
         Part::FillOutbox { events } => print(&drain::fill_outbox(events).await?),
+        Part::FillSpread { events, spread } => print(&drain::fill_spread(events, spread).await?),
         Part::FillTraced { events } => print(&traces::fill(events).await?),
         Part::DrainTraced { tracing, events } => print(&traces::drain(tracing, events).await?),
         Part::Drain { contender, events } => print(&drained_by(contender, events).await?),
-        Part::DrainByRelays { relays, events } => print(&fleet::drain(relays, events).await?),
+        Part::DrainByRelays { relays, events, idle_seconds } => {
+            print(&fleet::drain(relays, events, idle_seconds).await?)
+        }
         Part::Relay => print(&fleet::run().await?),
         Part::Latency { contender, load, disturbance } => {
             print(&latency::measure(contender, load, disturbance).await?)
@@ -89,6 +93,10 @@ async fn main() -> Result<(), Failure> {
         }
         Part::Handle { consumer: Consumer::Outbox { concurrency }, events } => {
             print(&consume::by_outbox(events, concurrency).await?)
+        }
+        Part::FillInbox { from, to, rows } => print(&inbox::fill(from, to, rows).await?),
+        Part::HandleAmong { concurrency, events, rows } => {
+            print(&inbox::handle(concurrency, events, rows).await?)
         }
         Part::FillLetters { letters } => print(&letters::fill(letters).await?),
         Part::Letters { by, letters } => print(&letters::measure(by, letters).await?),

@@ -64,6 +64,7 @@ pub(crate) fn producer() -> Result<(Producer, Arc<Delivered>), Failure> {
 }
 
 pub(crate) struct Event<'e> {
+    pub(crate) topic: &'e str,
     pub(crate) id: &'e str,
     pub(crate) key: &'e [u8],
     pub(crate) payload: &'e [u8],
@@ -88,7 +89,8 @@ pub(crate) async fn send(
     ] {
         headers = headers.insert(Header { key, value: Some(value) });
     }
-    let mut record = BaseRecord::to(TOPIC).key(event.key).payload(event.payload).headers(headers);
+    let mut record =
+        BaseRecord::to(event.topic).key(event.key).payload(event.payload).headers(headers);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -121,6 +123,7 @@ pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
     for n in 0..events {
         let key = (n % 10_000).to_string();
         let event = Event {
+            topic: TOPIC,
             id: "01a1b2c3-d4e5-7f60-8123-456789abcdef",
             key: key.as_bytes(),
             payload: &payload,

@@ -7,10 +7,16 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::{Failure, brokers};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a thousand topics.
+const CREATED_WITHIN: Duration = Duration::from_secs(60);
+/// Of all topics.
+const LOGS_WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) struct Ends {
     consumer: BaseConsumer,
@@ -66,6 +72,52 @@ pub(crate) async fn create(topic: &str, config: &[(&str, &str)]) -> Result<(), F
         new = new.set(name, value);
     }
     admin.create_topics([&new], &AdminOptions::new()).await?;
+    Ok(())
+}
+
+/// Creates those that are missing, of a partition each, and waits until the broker has their logs.
+/// The controller takes at most 10,000 records at a time, of which a topic is two.
+pub(crate) async fn create_small(topics: &[String]) -> Result<(), Failure> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers()?).create()?;
+    let options = AdminOptions::new()
+        .request_timeout(Some(CREATED_WITHIN))
+        .operation_timeout(Some(CREATED_WITHIN));
+    for some in topics.chunks(1_000) {
+        let new: Vec<_> =
+            some.iter().map(|topic| NewTopic::new(topic, 1, TopicReplication::Fixed(1))).collect();
+        for created in admin.create_topics(&new, &options).await? {
+            match created {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, error)) => return Err(format!("topic `{topic}`: {error}").into()),
+            }
+        }
+    }
+    let topics = topics.to_vec();
+    tokio::task::spawn_blocking(move || wait_for_logs(&topics)).await?
+}
+
+/// The controller answers before the broker has made the logs. Until then, the broker refuses what
+/// is sent there.
+fn wait_for_logs(topics: &[String]) -> Result<(), Failure> {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers()?).create()?;
+    let until = Instant::now() + LOGS_WITHIN;
+    for some in topics.chunks(1_000) {
+        let mut first = TopicPartitionList::with_capacity(some.len());
+        for topic in some {
+            first.add_partition_offset(topic, 0, Offset::Offset(0))?;
+        }
+        let have_logs = |found: &TopicPartitionList| {
+            found.elements().iter().all(|partition| partition.error().is_ok())
+        };
+        while !consumer.offsets_for_times(first.clone(), TIMEOUT).is_ok_and(|f| have_logs(&f)) {
+            if Instant::now() > until {
+                return Err(format!("the broker has not made all logs in {LOGS_WITHIN:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
     Ok(())
 }
 

@@ -3,24 +3,26 @@
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
-use outbox::Outbox;
+use outbox::{Outbox, OutboxTx};
 use outbox_bench_report::{Drained, Tracing};
 use outbox_opentelemetry::OpenTelemetry;
+use sqlx::Postgres;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::drain::{drain_from, filled};
-use crate::{Failure, outbox};
+use crate::{Failure, OrderCreated, outbox};
 
 /// One of so many traces is recorded.
 const RECORDED: u64 = 100;
 
 /// Prepares a backlog whose events have a trace each.
 pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
-    let with_trace = |tx: &mut outbox::OutboxTx<'_, sqlx::Postgres>, n: u64| {
+    let with_trace = |tx: &mut OutboxTx<'_, Postgres>, n: u64| {
         let recorded = u8::from(n.is_multiple_of(RECORDED));
         let context = format!("00-{:032x}-{:016x}-{recorded:02x}", n + 1, n + 1);
         tx.set_trace_context(|name| (name == "traceparent").then_some(&context));
+        tx.emit(OrderCreated::new(n % 10_000, n)).map(drop)
     };
     filled(events, with_trace).await?;
     Ok(())

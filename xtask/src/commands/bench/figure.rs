@@ -10,7 +10,7 @@ use outbox_bench_report::{Mean, Pairs};
 use serde::{Deserialize, Serialize};
 
 use super::measure::Samples;
-use super::picture;
+use super::{curve, picture};
 use crate::Error;
 use crate::paths::{create_dir_all, workspace_root};
 
@@ -31,6 +31,9 @@ pub(super) struct Figure {
     /// The unit of what is drawn, if the columns do not name it.
     #[serde(default)]
     pub(super) unit: Option<String>,
+    /// What the numbers are of with which the names of the rows begin, if it is drawn over them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) over: Option<String>,
     pub(super) rows: Vec<Row>,
     pub(super) verdicts: Vec<Verdict>,
 }
@@ -75,6 +78,7 @@ impl Figure {
             columns: columns.iter().map(|&column| column.to_owned()).collect(),
             drawn: Vec::new(),
             unit: None,
+            over: None,
             rows: Vec::new(),
             verdicts: Vec::new(),
         }
@@ -148,6 +152,13 @@ impl Figure {
         self.unit = Some(unit.to_owned());
     }
 
+    /// The columns of the picture, each with its unit, as curves over the numbers with which the
+    /// names of the rows begin.
+    pub(super) fn draws_curves(&mut self, columns: &[&str], over: &str) {
+        self.drawn = columns.iter().map(|&column| column.to_owned()).collect();
+        self.over = Some(over.to_owned());
+    }
+
     /// The columns of the picture: the first one, unless it is said.
     pub(super) fn drawn(&self) -> &[String] {
         if self.drawn.is_empty() { &self.columns[..1] } else { &self.drawn }
@@ -195,14 +206,17 @@ impl Verdict {
 }
 
 /// The order in which the figures are shown.
-const FIGURES: [&str; 11] = [
+const FIGURES: [&str; 14] = [
     "drain",
     "growth",
+    "topics",
+    "keys",
     "latency",
     "writers",
     "scale-out",
     "disturbances",
     "consumers",
+    "inbox",
     "letters",
     "traces",
     "exactly-once-drain",
@@ -237,8 +251,13 @@ pub(super) fn show() -> Result<(), Error> {
 
 /// What is made of the figures, and where it is.
 fn made(figures: &[Figure]) -> Result<Vec<(PathBuf, String)>, Error> {
-    let picture =
-        |figure: &Figure| (results().join(format!("{}.svg", figure.name)), picture::svg(figure));
+    let picture = |figure: &Figure| {
+        let svg = match &figure.over {
+            None => picture::svg(figure),
+            Some(over) => curve::svg(figure, over),
+        };
+        (results().join(format!("{}.svg", figure.name)), svg)
+    };
     let mut made: Vec<_> = figures.iter().map(picture).collect();
     made.push((workspace_root().join("benches/results/relay.md"), page(figures)));
     let readme = workspace_root().join("README.md");
@@ -307,6 +326,11 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
+/// A number of things.
+pub(super) fn count(things: u64) -> String {
+    if things < 100 { things.to_string() } else { number(things as f64) }
+}
+
 fn read(path: PathBuf) -> Result<String, Error> {
     fs::read_to_string(&path)
         .map_err(|error| Error::io(format_args!("read {}", path.display()), error))
@@ -338,6 +362,7 @@ mod tests {
     fn numbers_are_short_and_readable() {
         let shown = [0.123, 9.876, 45.67, 999.4, 1234.5, 1_234_567.0, -1234.0].map(number);
         assert_eq!(shown, ["0.12", "9.88", "45.7", "999", "1,234", "1,234,567", "-1,234"]);
+        assert_eq!([1, 10, 10_000].map(count), ["1", "10", "10,000"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the README claims, measured side by side.
 
 mod crates;
+mod curve;
 mod figure;
 mod macros;
 mod measure;

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use super::figure::{Figure, Row, number};
 
-const WIDTH: f64 = 960.0;
-const MARGIN: f64 = 16.0;
+pub(super) const WIDTH: f64 = 960.0;
+pub(super) const MARGIN: f64 = 16.0;
 /// Where the first line begins.
 const TOP: f64 = 84.0;
 const LINE: f64 = 24.0;
@@ -24,7 +24,7 @@ const CHARACTER: f64 = 7.3;
 
 /// Colours by theme. Ours is set apart from those beside it. Text has an edge, so that no line of the
 /// grid runs through a number.
-const STYLE: &str = "\
+pub(super) const STYLE: &str = "\
 text{font:13px system-ui,sans-serif;fill:#1f2328;paint-order:stroke;stroke:#fff;stroke-width:4px}.t{font-weight:600;font-size:15px}.q{fill:#59636e;font-size:12px}\
 .g{font-weight:600}.o{fill:#0969da}.r{fill:#9198a1}.l{stroke:#d1d9e0}.s{stroke:#1f2328;stroke-width:1.2}.b{fill:#fff}\
 @media(prefers-color-scheme:dark){text{fill:#f0f6fc;stroke:#0d1117}.q{fill:#9198a1}.o{fill:#4493f8}.r{fill:#656c76}.l{stroke:#3d444d}\
@@ -38,8 +38,8 @@ enum Line<'a> {
 }
 
 /// An axis from zero on.
-struct Axis {
-    end: f64,
+pub(super) struct Axis {
+    pub(super) end: f64,
     step: f64,
 }
 
@@ -100,7 +100,7 @@ fn labels_width(lines: &[Line<'_>]) -> f64 {
 }
 
 /// Whether a row is ours. Where nothing else is measured, all of them are.
-fn ours(rows: &[Row]) -> impl Fn(&str) -> bool + Copy {
+pub(super) fn ours(rows: &[Row]) -> impl Fn(&str) -> bool + Copy {
     let is_named = |name: &str| name == "outbox" || name.starts_with("outbox,");
     let named = |row: &Row| is_named(row.name.rsplit(": ").next().unwrap_or_default());
     let nobody = !rows.iter().any(named);
@@ -167,7 +167,7 @@ impl<F: Fn(&str) -> bool> Panel<F> {
 
 impl Axis {
     /// Ends at a round number, and has two to five steps.
-    fn up_to(greatest: f64) -> Self {
+    pub(super) fn up_to(greatest: f64) -> Self {
         if greatest <= 0.0 {
             return Self { end: 1.0, step: 1.0 };
         }
@@ -177,14 +177,14 @@ impl Axis {
         Self { end: (greatest / step).ceil() * step, step }
     }
 
-    fn ticks(&self) -> impl Iterator<Item = f64> + use<> {
+    pub(super) fn ticks(&self) -> impl Iterator<Item = f64> + use<> {
         let (end, step) = (self.end, self.step);
         (0..=4).map(move |n| f64::from(n) * step).take_while(move |tick| *tick <= end * 1.001)
     }
 }
 
 /// A number of an axis.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value {
         value if value >= 1e6 => format!("{}M", value / 1e6),
         value if value >= 1e4 => format!("{}k", value / 1e3),
@@ -192,7 +192,7 @@ fn short(value: f64) -> String {
     }
 }
 
-fn text(x: f64, y: f64, class: &str, anchor: &str, text: &str) -> String {
+pub(super) fn text(x: f64, y: f64, class: &str, anchor: &str, text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     format!(
         "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{text}</text>\n"

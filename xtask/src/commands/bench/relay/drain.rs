@@ -1,6 +1,6 @@
 //! A backlog, as fast as can be.
 
-use outbox_bench_report::{Contender, Drained, DrainedByRelays, Part, Waited};
+use outbox_bench_report::{Contender, Drained, Part, Waited};
 
 use super::super::cargo;
 use super::{AT_LEAST, AT_MOST, Bench, Cpu, Figure, PROGRAM};
@@ -17,22 +17,18 @@ const PEER_EVENTS: u64 = 20_000;
 const PEER: &str = "target/peer/release/outbox-bench-peer";
 const ROUNDS: usize = 4;
 const OTHERS_ROUNDS: usize = 2;
-const SCALE_ROUNDS: usize = 2;
 const CONTENDERS: [(Contender, &str); 3] = [
     (Contender::ProducerAlone, "producer alone"),
     (Contender::BareLoop, "bare loop"),
     (Contender::Outbox, OUTBOX),
 ];
 const OUTBOX: &str = "outbox";
-const RELAYS: [u64; 3] = [1, 2, 4];
 
 pub(super) const RATE: &str = "events/s";
 pub(super) const OWN_CPU: &str = "its own CPU s";
 pub(super) const BROKER_CPU: &str = "the broker's";
 pub(super) const DATABASE_CPU: &str = "Postgres's";
 pub(super) const MEMORY: &str = "peak memory, MiB";
-const MEMORY_OF_ONE: &str = "peak memory of one, MiB";
-const AGAIN: &str = "published again";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
     let mut figure = Figure::new(
@@ -56,9 +52,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         measure_round(bench, Some(&mut figure), round)?;
     }
     measure_peer(bench, &mut figure)?;
-    let scale = measure_relays(bench)?;
     measure_debezium(bench, &mut figure)?;
-    Ok(vec![figure, scale])
+    Ok(vec![figure])
 }
 
 /// One turn of each contender, noted in the figure if there is one.
@@ -107,37 +102,6 @@ fn measure_peer(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {
         push(figure, "outbox-core", PEER_EVENTS, &drained, cpu);
     }
     Ok(())
-}
-
-fn measure_relays(bench: &Bench) -> Result<Figure, Error> {
-    let mut figure = Figure::new(
-        "scale-out",
-        "Several relays on one backlog",
-        &format!(
-            "{EVENTS} events, {SCALE_ROUNDS} rounds, from the start of the processes to the last event on the topic; all of it on the same \
-             two cores as the servers.",
-        ),
-        &Bench::setting(),
-        &[RATE, MEMORY_OF_ONE, AGAIN],
-    );
-    for _ in 0..SCALE_ROUNDS {
-        for relays in RELAYS {
-            let part = Part::DrainByRelays { relays, events: EVENTS };
-            let drained: DrainedByRelays = bench.run(&part)?;
-            let name = if relays == 1 { "1 relay".to_owned() } else { format!("{relays} relays") };
-            let samples = [
-                (RATE, EVENTS as f64 / drained.seconds),
-                (MEMORY_OF_ONE, drained.peak_mib),
-                (AGAIN, drained.again as f64),
-            ];
-            figure.push(&name, &samples);
-            if relays == 1 {
-                let what = "memory of a single relay, MiB";
-                figure.ratio(what, drained.peak_mib, AT_MOST(100.0));
-            }
-        }
-    }
-    Ok(figure)
 }
 
 fn measure_debezium(bench: &Bench, figure: &mut Figure) -> Result<(), Error> {

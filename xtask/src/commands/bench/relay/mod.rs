@@ -9,8 +9,11 @@ mod consume;
 mod drain;
 mod exactly_once;
 mod growth;
+mod inbox;
 mod latency;
 mod letters;
+mod scale_out;
+mod spread;
 mod traces;
 mod writers;
 
@@ -38,10 +41,14 @@ use crate::{Error, ScratchDir, procfs};
 pub(in crate::commands) enum Measured {
     Drain,
     Growth,
+    Topics,
+    Keys,
     Latency,
     Disturbances,
     Writers,
+    ScaleOut,
     Consumers,
+    Inbox,
     Letters,
     Traces,
     ExactlyOnce,
@@ -52,6 +59,10 @@ impl Measured {
         match self {
             Self::Drain => drain::measure(bench),
             Self::Growth => growth::measure(bench),
+            Self::Topics => spread::topics(bench),
+            Self::Keys => spread::keys(bench),
+            Self::ScaleOut => scale_out::measure(bench),
+            Self::Inbox => inbox::measure(bench),
             Self::Latency => latency::measure(bench),
             Self::Disturbances => latency::measure_disturbed(bench),
             Self::Writers => writers::measure(bench),
