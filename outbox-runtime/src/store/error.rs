@@ -11,6 +11,12 @@ use crate::error::{ErrorKind, OutboxError};
 #[derive(Debug)]
 pub struct StoreError(OutboxError);
 
+/// The error of a statement that took too long.
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+pub(super) fn no_answer() -> OutboxError {
+    OutboxError::new(ErrorKind::Database, "the database does not answer")
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         OutboxError::from(error).into()

@@ -3,6 +3,11 @@
 //!
 //! The rules are in `docs/decisions/17-exactly-once.md`.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) mod claims;
+#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
+pub(super) mod tests;
+
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -52,8 +57,8 @@ pub trait ExactlyOnceStore: LaneStore<Cursor: FromStr<Err = OutboxError>> {
     /// From now on, whole groups are leased, and no single lanes.
     fn in_groups(&mut self, groups: Groups) -> Self::Claimer;
 
-    /// The highest transaction id that was seen by reading. Progress rests on all ids up to it
-    /// being spent.
+    /// The highest transaction id that was seen by reading; on SQLite, the highest number. Progress
+    /// rests on all up to it being spent.
     fn seen(&self) -> Arc<AtomicU64>;
 
     /// Saves how far lanes are delivered, each with the last wave that is committed. Nothing is
@@ -72,7 +77,7 @@ pub trait ExactlyOnceStore: LaneStore<Cursor: FromStr<Err = OutboxError>> {
 pub struct Row {
     /// Number of the event.
     pub seq: i64,
-    /// The transaction that wrote it.
+    /// The transaction that wrote it. 0 on SQLite, where the number says all.
     pub xid: u64,
 }
 
@@ -200,24 +205,4 @@ pub trait GroupStore: Send + 'static {
         lease: Lease,
         result: &RetryResult,
     ) -> impl Future<Output = Result<Option<(u64, bool)>, OutboxError>> + Send;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_lane_is_in_one_group_with_its_neighbours() {
-        for (asked, number) in [(0, 1), (1, 1), (2, 2), (3, 2), (7, 4), (9, 8), (16, 16), (99, 16)]
-        {
-            let groups = Groups::at_most(asked);
-            assert_eq!(groups.number(), number);
-            let of: Vec<u16> = Lane::all().map(|lane| groups.of(lane)).collect();
-            assert!(of.is_sorted(), "{of:?}");
-            for group in groups.all() {
-                let lanes = of.iter().filter(|of| **of == group).count();
-                assert_eq!(lanes, groups.lanes_each(), "group {group} of {number}");
-            }
-        }
-    }
 }

@@ -1,13 +1,15 @@
 //! The claim of a group, and what is noted of it.
 
 use sqlx::postgres::PgRow;
-use sqlx::{Connection, PgConnection, Row as _};
+use sqlx::{Connection, FromRow as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::PgGroup;
 use crate::error::{ErrorKind, OutboxError};
-use crate::observe::target;
 use crate::record::Lane;
+use crate::store::groups::claims::{
+    ClaimRow, EARLIER, GroupsRow, Holder, has_begun, not_given_back,
+};
 use crate::store::groups::{GroupClaim, Groups, SavedLane, Wave};
 use crate::store::lanes::Lease;
 use crate::store::names::Names;
@@ -32,9 +34,6 @@ const BEGIN_AGAIN: &str = "update {group} set handed_back = false";
 /// Without rows, nothing is delivered exactly once either.
 const GROUPS: &str = "\
 select max(groups) as groups, count(*) as rows, coalesce(bool_and(handed_back), true) as handed_back from {group}";
-
-/// How many earlier claims are kept: so many relays in a row die between steps 4 and 7.
-const EARLIER: usize = 64;
 
 /// The former claim joins the earlier ones if it was ever confirmed, which left a witness.
 const CLAIM: &str = "\
@@ -70,22 +69,8 @@ where k.lane = gone.lane and k.key_digest = gone.key_digest
   and not exists (select from {parked} p where p.lane = k.lane and p.key_digest = k.key_digest)";
 
 row! {
-    struct GroupsRow {
-        groups: Option<i16>,
-        rows: i64,
-        handed_back: bool,
-    }
-
-    struct Holder {
-        lane: i16,
-        host: Option<String>,
-        pid: Option<i64>,
-    }
-
-    struct ClaimRow {
-        outbox: Uuid,
-        adopted: bool,
-        ended: Option<Uuid>,
+    /// The claims whose progress may be adopted, the oldest first.
+    struct EarlierRow {
         earlier: Vec<Uuid>,
     }
 
@@ -108,22 +93,13 @@ pub(in crate::store::postgres) async fn create(
     owner: Uuid,
     groups: Groups,
 ) -> Result<(), OutboxError> {
-    let (number, rows) = (groups.number() as i16, i64::from(groups.number()));
+    let number = groups.number().cast_signed();
     let there: GroupsRow = sqlx::query_as(fill(names, GROUPS)).fetch_one(&mut *connection).await?;
     if there.handed_back {
         begin(connection, names, owner, number).await?;
     }
     let there: GroupsRow = sqlx::query_as(fill(names, GROUPS)).fetch_one(&mut *connection).await?;
-    if there.groups == Some(number) && there.rows == rows {
-        return Ok(());
-    }
-    Err(OutboxError::config(format!(
-        "the lanes of this outbox are in {} groups, and this relay was given {number}: it did not start, and all events are \
-         in the outbox. The groups give the producers their names, so their number does not change while events are \
-         delivered exactly once. Give all relays the same number (`ExactlyOnce::groups`). To change it, stop all relays and \
-         hand back (`outbox relay hand-back`); the next relay decides",
-        there.rows
-    )))
+    groups.ensure_same(&there)
 }
 
 /// Another number of groups makes other producers, which fence nobody: they get names of their own.
@@ -143,7 +119,8 @@ async fn begin(
         tx.rollback().await?;
         return Ok(());
     }
-    let held = sqlx::query_as(fill(names, HELD)).bind(owner).fetch_optional(&mut *tx).await?;
+    let held: Option<Holder> =
+        sqlx::query_as(fill(names, HELD)).bind(owner).fetch_optional(&mut *tx).await?;
     if let Some(held) = held {
         return Err(not_given_back(&held));
     }
@@ -158,23 +135,8 @@ async fn begin(
             .await?;
     }
     tx.commit().await?;
-    tracing::info!(
-        target: target::RELAY,
-        groups = number,
-        "the events of this outbox are delivered exactly once from now on, and relays that deliver at least once do not start"
-    );
+    has_begun(number.cast_unsigned());
     Ok(())
-}
-
-fn not_given_back(Holder { lane, host, pid }: &Holder) -> OutboxError {
-    let host = host.as_deref().unwrap_or("an unknown host");
-    let pid = pid.map_or_else(|| "of unknown number".to_owned(), |pid| pid.to_string());
-    OutboxError::config(format!(
-        "a relay that delivers at least once holds the lane {lane} (process {pid} on {host}), or has ended without giving it \
-         back: this relay did not start, and all events are in the outbox. What such a relay sends cannot be fenced, so it \
-         must have stopped in order. Stop it (SIGTERM) and wait for its end. If it was killed, make sure that it is gone, \
-         start one that delivers at least once, and stop that one"
-    ))
 }
 
 /// Step 1 of a take-over.
@@ -188,7 +150,7 @@ pub(super) async fn claim(
     let (lanes, epochs) = columns_of(leases);
     let names = &of.names;
     let mut tx = connection.begin_with("begin isolation level read committed read write").await?;
-    let claimed: Option<ClaimRow> = sqlx::query_as(fill(names, CLAIM))
+    let claimed = sqlx::query(fill(names, CLAIM))
         .bind(of.group)
         .bind(of.claim)
         .bind(&lanes)
@@ -197,10 +159,12 @@ pub(super) async fn claim(
         .bind(of.owner)
         .fetch_optional(&mut *tx)
         .await?;
-    let Some(ClaimRow { outbox, adopted, ended, earlier }) = claimed else {
+    let Some(row) = claimed else {
         tx.rollback().await?;
         return Ok(None);
     };
+    let ClaimRow { outbox, adopted, ended } = ClaimRow::from_row(&row)?;
+    let EarlierRow { earlier } = EarlierRow::from_row(&row)?;
     tx.commit().await?;
     // In new statements: whoever held the claim writes nothing of the group any more.
     let witnesses: Vec<WitnessRow> =

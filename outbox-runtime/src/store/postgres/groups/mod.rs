@@ -21,6 +21,7 @@ use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
 use super::lanes::{PgCursor, in_time};
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::Lane;
+use crate::store::groups::claims::session_was_lost;
 use crate::store::groups::{
     Claimer, GroupClaim, GroupStore, Groups, HandedBack, ParkedOfGroup, Row,
 };
@@ -93,12 +94,7 @@ fn of_another_server() -> OutboxError {
 
 impl PgGroup {
     fn take(&mut self) -> Result<PgConnection, OutboxError> {
-        self.connection.take().ok_or_else(|| {
-            OutboxError::new(
-                ErrorKind::Database,
-                "the session of a group of lanes was lost: the relay takes the group over again, and nothing is lost",
-            )
-        })
+        self.connection.take().ok_or_else(session_was_lost)
     }
 }
 

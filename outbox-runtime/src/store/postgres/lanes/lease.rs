@@ -21,6 +21,7 @@ use crate::error::OutboxError;
 use crate::failpoint::failpoint;
 use crate::observe::target;
 use crate::record::{LANES, Lane};
+use crate::store::groups::claims::delivered_exactly_once;
 use crate::store::lanes::{Claimed, HeldElsewhere, KnownParked, Lease, Share, lanes_to_take};
 use crate::store::liveness::Peers;
 use crate::store::names::Names;
@@ -240,7 +241,10 @@ impl PgLaneStore {
         if self.groups.is_none() {
             refuse_groups(&mut tx, &self.names).await?;
         }
-        let free = self.whole_groups_of(free, wanted);
+        let free = match self.groups {
+            Some(groups) => groups.whole_of(free, wanted, |row| row.lane),
+            None => free,
+        };
         if free.is_empty() {
             let query = sqlx::query_scalar(fill(&self.names, OF_ANOTHER_CLUSTER));
             let is_another_cluster: bool = query.fetch_one(&mut *tx).await?;
@@ -274,22 +278,7 @@ impl PgLaneStore {
 
     /// A number of lanes that is one of whole groups.
     fn in_whole_groups(&self, lanes: usize) -> usize {
-        self.groups.map_or(lanes, |groups| lanes.next_multiple_of(groups.lanes_each()))
-    }
-
-    /// Of the lanes that are free, at most `wanted`, without those of groups that are not free.
-    fn whole_groups_of(&self, mut free: Vec<FreeRow>, wanted: usize) -> Vec<FreeRow> {
-        if let Some(groups) = self.groups {
-            let group = |row: &FreeRow| groups.of(Lane::from_number(row.lane));
-            let of: Vec<u16> = free.iter().map(group).collect();
-            let is_free =
-                |group| of.iter().filter(|other| **other == group).count() == groups.lanes_each();
-            free.retain(|row| is_free(group(row)));
-            // Those of a group are next to each other, and the groups in the order of their first.
-            free.sort_by_key(|row| of.iter().position(|other| *other == group(row)));
-            free.truncate(wanted);
-        }
-        free
+        self.groups.map_or(lanes, |groups| groups.whole(lanes))
     }
 
     pub(super) async fn release_over(
@@ -351,21 +340,12 @@ async fn elsewhere(
     Ok(held.into_iter().map(held_elsewhere).collect())
 }
 
-/// What a relay sends that delivers at least once would be a duplicate.
 async fn refuse_groups(connection: &mut PgConnection, names: &Names) -> Result<(), OutboxError> {
     let query = sqlx::query_scalar(fill(
         names,
         "select exists (select from {group} where not handed_back)",
     ));
-    if !query.fetch_one(connection).await? {
-        return Ok(());
-    }
-    Err(OutboxError::config(
-        "the events of this outbox are delivered exactly once, and this relay delivers at least once: it did not start, since \
-         what it sends would arrive twice. Nothing is lost: all events are in the outbox. Start it as one that delivers exactly \
-         once (`outbox relay run --delivery exactly-once`, `RelayBuilder::build_exactly_once`), or stop all relays and change \
-         the delivery back (`outbox relay hand-back`)",
-    ))
+    if query.fetch_one(connection).await? { Err(delivered_exactly_once()) } else { Ok(()) }
 }
 
 /// Puts back rows that were deleted. They say who holds a lane; how far it is published is in

@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, PgPool, Postgres, SqlStr};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::connection::{self, CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
@@ -27,7 +27,7 @@ use super::groups::PgClaimer;
 use super::server;
 use crate::error::{ErrorKind, OutboxError};
 use crate::record::{KeyDigest, Lane};
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, no_answer};
 use crate::store::fault::Fault;
 use crate::store::groups::{ExactlyOnceStore, Groups, Row, Wave};
 use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
@@ -152,15 +152,11 @@ pub(super) async fn in_time<T>(
     bound: Duration,
     call: impl Future<Output = Result<T, OutboxError>>,
 ) -> Result<T, OutboxError> {
-    let result = tokio::time::timeout(bound, call).await.unwrap_or_else(|_| Err(no_answer()));
+    let result = timeout(bound, call).await.unwrap_or_else(|_| Err(no_answer()));
     result.map_err(|error| match error.fault() {
         Fault::OtherSession => through_a_pooler(),
         _ => StoreError::from(error).into(),
     })
-}
-
-fn no_answer() -> OutboxError {
-    OutboxError::new(ErrorKind::Database, "the database does not answer")
 }
 
 impl ExactlyOnceStore for PgLaneStore {
