@@ -4,8 +4,9 @@ use std::process::{Command, Output};
 
 use outbox::{DomainEvent, Outbox};
 use serde_json::Value;
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{PgPool, SqlitePool};
 use uuid::Uuid;
 
 #[derive(serde::Serialize, DomainEvent)]
@@ -117,8 +118,11 @@ async fn an_outbox_is_delivered_exactly_once_until_it_is_handed_back() {
 }
 
 fn doctor(scene: &Scene, more: &[&str]) -> Vec<Value> {
-    let output = scene.run(&[&["doctor"], more].concat(), &[]);
-    let lines = String::from_utf8(output.stdout).unwrap();
+    findings(&scene.run(&[&["doctor"], more].concat(), &[]))
+}
+
+fn findings(output: &Output) -> Vec<Value> {
+    let lines = String::from_utf8(output.stdout.clone()).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -130,16 +134,60 @@ fn verdict<'a>(findings: &'a [Value], area: &str, check: &str) -> &'a str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sqlite_is_refused_with_the_reason() {
-    let dir = tempfile::TempDir::new().unwrap();
-    let file = format!("sqlite:{}?mode=rwc", dir.path().join("outbox.db").display());
+async fn an_outbox_in_a_file_is_delivered_exactly_once_until_it_is_handed_back() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("outbox.db");
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let outbox = Outbox::new(SqlitePool::connect_with(options).await.unwrap());
+    outbox.migrate().await.unwrap();
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit_all((0..3).map(|parcel| ParcelSent { parcel })).unwrap();
+    tx.commit().await.unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
+        command.env_clear().current_dir(directory.path());
+        command.args(["-o", "json", "-D", "sqlite:outbox.db", "-b", &server("KAFKA_BROKERS")]);
+        command.args(args).output().unwrap()
+    };
+    let ok = |args: &[&str]| -> Value {
+        let output = run(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let once = [&ONCE[..], &["--delivery", "exactly-once", "--groups", "4"]].concat();
+    assert_eq!(ok(&once)["published"], 3);
+    let status = ok(&["status"]);
+    assert_eq!(status["delivery"], "exactly-once");
+    assert_eq!(status["groups"].as_array().unwrap().len(), 4);
+    let refused = run(&ONCE);
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("hand-back"));
+    let found = findings(&run(&["doctor"]));
+    assert_eq!(verdict(&found, "db", "exactly-once"), "ok");
+    assert_eq!(verdict(&found, "topics", "progress"), "warn", "the tests' cluster has one broker");
+
+    assert_eq!(ok(&HAND_BACK)["handed_back"], true);
+    assert_eq!(ok(&["status"])["delivery"], "at-least-once");
+    assert_eq!(ok(&ONCE)["published"], 0);
+}
+
+#[test]
+fn a_database_in_memory_is_refused_with_the_reason() {
     let output = Command::new(env!("CARGO_BIN_EXE_outbox"))
         .env_clear()
-        .args(["-D", &file, "-b", "localhost:1", "relay", "run", "--delivery", "exactly-once"])
-        .current_dir(dir.path())
+        .args([
+            "-D",
+            "sqlite::memory:",
+            "-b",
+            &server("KAFKA_BROKERS"),
+            "relay",
+            "run",
+            "--migrate",
+        ])
+        .args(["--delivery", "exactly-once"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(78), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("needs Postgres") && said.contains("did not start"), "{said}");
+    assert!(said.contains("journal_mode = memory") && said.contains("did not start"), "{said}");
 }

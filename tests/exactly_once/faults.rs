@@ -1,18 +1,37 @@
 //! What servers do: nodes of Kafka die, answers are held back, Postgres crashes and fails over.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use sqlx::postgres::PgPoolOptions;
 use tokio::task::block_in_place;
 use xtask::ScratchDir;
 use xtask::servers::{Kafka, KafkaCluster, KafkaOptions, PgOptions, PgVersion, Postgres, Standby};
 
-use super::{Scene, assert_at_least_once};
-use crate::support::eventually;
+use super::scene::Scene;
+use crate::support::oracle::assert_at_least_once;
 use crate::support::oracle::{assert_at_most_once, assert_none_lost};
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::requests::END_TXN;
 use crate::support::topics::read_committed;
+use crate::support::{eventually, eventually_some, kafka};
+
+impl Scene<sqlx::Postgres> {
+    /// The same, once the database has been away. The numbers go on after those that it has.
+    async fn commit_again(&self, times: u64) {
+        let last = "select coalesce(max((convert_from(payload, 'utf8')::json->>'n')::bigint), 0) from outbox_event";
+        let last = async || {
+            let last = sqlx::query_scalar::<_, i64>(last).fetch_one(self.outbox.pool()).await;
+            last.ok()
+        };
+        let last = eventually_some("the database is back", last).await;
+        self.last.store(last as u64, Ordering::SeqCst);
+        for _ in 0..times {
+            let committed = async || self.try_to_commit().await.ok();
+            eventually_some("the database takes an event", committed).await;
+        }
+    }
+}
 
 fn postgres(dir: &Path) -> Postgres {
     block_in_place(|| Postgres::start(PgVersion::V15, &dir.join("postgres"), PgOptions::default()))
@@ -31,7 +50,7 @@ async fn nodes_of_kafka_die_one_after_the_other_while_events_are_published() {
     })
     .unwrap();
     let server = postgres(scratch.path());
-    let scene = Scene::on(pool(server.url()).await, cluster.brokers()).await;
+    let scene = Scene::<sqlx::Postgres>::on(pool(server.url()).await, cluster.brokers()).await;
     let relay = scene.relay();
     scene.commit(5).await;
     scene.until_published().await;
@@ -60,7 +79,8 @@ async fn the_answer_to_a_commit_is_held_back_or_lost() {
     let kafka = block_in_place(|| Kafka::start(&scratch.path().join("kafka"), options)).unwrap();
     let proxy = Proxy::of_kafka(std::slice::from_ref(&kafka)).await;
     let server = postgres(scratch.path());
-    let mut scene = Scene::on(pool(server.url()).await, kafka.brokers().to_owned()).await;
+    let mut scene =
+        Scene::<sqlx::Postgres>::on(pool(server.url()).await, kafka.brokers().to_owned()).await;
     scene.relay_brokers = proxy.addresses();
     let relay = scene.relay();
     scene.commit(3).await;
@@ -81,7 +101,7 @@ async fn the_answer_to_a_commit_is_held_back_or_lost() {
 async fn postgres_crashes_and_draws_again_the_ids_that_it_had_not_logged() {
     let scratch = ScratchDir::new("once-crash").unwrap();
     let mut server = postgres(scratch.path());
-    let scene = Scene::on(pool(server.url()).await, super::kafka()).await;
+    let scene = Scene::<sqlx::Postgres>::on(pool(server.url()).await, kafka()).await;
     let relay = scene.relay();
     for _ in 0..3 {
         scene.commit(5).await;
@@ -102,7 +122,7 @@ async fn a_failover_to_a_synchronous_standby_changes_nothing() {
     let scratch = ScratchDir::new("once-standby").unwrap();
     let mut primary = postgres(scratch.path());
     let (proxy, url) = Proxy::of_postgres(primary.url()).await;
-    let scene = Scene::on(pool(&url).await, super::kafka()).await;
+    let scene = Scene::<sqlx::Postgres>::on(pool(&url).await, kafka()).await;
     let standby = block_in_place(|| {
         primary.start_standby(&scratch.path().join("standby"), Standby::Synchronous)
     })
@@ -125,7 +145,7 @@ async fn a_failover_that_loses_commits_loses_no_event_that_is_left() {
     let scratch = ScratchDir::new("once-lossy").unwrap();
     let mut primary = postgres(scratch.path());
     let (proxy, url) = Proxy::of_postgres(primary.url()).await;
-    let scene = Scene::on(pool(&url).await, super::kafka()).await;
+    let scene = Scene::<sqlx::Postgres>::on(pool(&url).await, kafka()).await;
     let mut standby = block_in_place(|| {
         primary.start_standby(&scratch.path().join("standby"), Standby::Asynchronous)
     })
@@ -133,7 +153,7 @@ async fn a_failover_that_loses_commits_loses_no_event_that_is_left() {
     let relay = scene.relay();
     scene.commit(5).await;
     scene.until_published().await;
-    let before = read_committed(&super::kafka(), &[scene.topic]).await;
+    let before = read_committed(&kafka(), &[scene.topic]).await;
     assert_at_most_once(&before);
     standby.kill();
     // The standby never hears of these.
@@ -147,15 +167,16 @@ async fn a_failover_that_loses_commits_loses_no_event_that_is_left() {
     scene.until_published().await;
     relay.stop().await;
     let ids = scene.stored_ids().await;
-    let arrivals = read_committed(&super::kafka(), &[scene.topic]).await;
+    let arrivals = read_committed(&kafka(), &[scene.topic]).await;
     assert_none_lost(&arrivals, &ids);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_that_is_deleted_from_kafka_is_no_reason_to_lose_an_event() {
-    let scene =
-        Scene::new("faults::progress_that_is_deleted_from_kafka_is_no_reason_to_lose_an_event")
-            .await;
+    let scene = Scene::<sqlx::Postgres>::new(
+        "faults::progress_that_is_deleted_from_kafka_is_no_reason_to_lose_an_event",
+    )
+    .await;
     let relay = scene.relay();
     scene.commit(5).await;
     scene.until_published().await;
@@ -170,7 +191,7 @@ async fn progress_that_is_deleted_from_kafka_is_no_reason_to_lose_an_event() {
     let relay = scene.relay();
     scene.until_published().await;
     relay.stop().await;
-    let arrivals = read_committed(&super::kafka(), &[scene.topic]).await;
+    let arrivals = read_committed(&kafka(), &[scene.topic]).await;
     // The cursor in the database was saved as the relay stopped: nothing comes again.
     assert_eq!(assert_at_least_once(&arrivals, &scene.expected()), 0);
 }

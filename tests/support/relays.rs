@@ -8,7 +8,8 @@ use outbox::kafka::KafkaConfig;
 use outbox::publish::Publisher;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::testing::MemoryPublisher;
-use outbox::{ErrorKind, Outbox, OutboxDatabase, OutboxError, Relay, RelayBuilder};
+use outbox::{ErrorKind, ExactlyOnce, Outbox, OutboxDatabase, OutboxError, Relay, RelayBuilder};
+use sqlx::{Postgres, Sqlite};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -31,6 +32,54 @@ pub fn kafka_publisher() -> KafkaPublisher {
 pub fn kafka_publisher_of(kafka: impl Into<KafkaConfig>) -> KafkaPublisher {
     KafkaPublisher::new(kafka).unwrap()
 }
+
+/// A database from which events are delivered exactly once.
+pub trait DeliversOnce: OutboxDatabase {
+    fn run_once(
+        relay: RelayBuilder<Self, KafkaPublisher>,
+        options: ExactlyOnce,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Result<(), OutboxError>> + Send + 'static;
+
+    fn drain_once(
+        relay: RelayBuilder<Self, KafkaPublisher>,
+        options: ExactlyOnce,
+    ) -> impl Future<Output = Result<u64, OutboxError>>;
+
+    fn hand_back(
+        relay: RelayBuilder<Self, KafkaPublisher>,
+        options: ExactlyOnce,
+    ) -> impl Future<Output = Result<(), OutboxError>>;
+}
+
+macro_rules! delivers_once {
+    ($($DB:ty)*) => {$(
+        impl DeliversOnce for $DB {
+            async fn run_once(
+                relay: RelayBuilder<Self, KafkaPublisher>,
+                options: ExactlyOnce,
+                until: impl Future<Output = ()> + Send + 'static,
+            ) -> Result<(), OutboxError> {
+                relay.build_exactly_once(options)?.run(until).await
+            }
+
+            async fn drain_once(
+                relay: RelayBuilder<Self, KafkaPublisher>,
+                options: ExactlyOnce,
+            ) -> Result<u64, OutboxError> {
+                relay.build_exactly_once(options)?.drain().await
+            }
+
+            async fn hand_back(
+                relay: RelayBuilder<Self, KafkaPublisher>,
+                options: ExactlyOnce,
+            ) -> Result<(), OutboxError> {
+                relay.build_exactly_once(options)?.hand_back().await
+            }
+        }
+    )*};
+}
+delivers_once!(Postgres Sqlite);
 
 /// A relay that shares lanes quickly, parks after two refusals, and tries parked events again only
 /// on request.

@@ -188,6 +188,9 @@ where
     /// starts only when those that deliver at least once have stopped in order, and these do not
     /// start any more then. [`hand_back`](Relay::hand_back) is the way back.
     ///
+    /// On SQLite, the relay ends with an error if its connection has less than
+    /// `synchronous = FULL`, the default: a power loss could take back what was published.
+    ///
     /// A failover of the database that loses commits, a restored backup, or a progress topic that
     /// has lost records make it go on from the cursor in the database: no event is lost, some may
     /// arrive twice, and that is logged and counted (`outbox_exactly_once_fallbacks_total`).

@@ -20,7 +20,8 @@ pub struct Diagnosis {
     /// Whether two connections led to the same session of the server: a transaction pooler is in
     /// between.
     pub is_pooled: bool,
-    /// Whether a commit that was acknowledged survives a crash of the server's machine.
+    /// Whether a commit that was acknowledged survives a crash of the server's machine. On SQLite,
+    /// one of a connection like the one that was asked.
     pub commits_reach_the_disk: bool,
     /// The standbys that a commit waits for, as `synchronous_standby_names` has them; empty if it
     /// waits for none. `None`: the database has none.

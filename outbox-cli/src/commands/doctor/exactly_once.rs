@@ -37,17 +37,10 @@ impl Delivered {
     }
 }
 
-/// What the database means for it. `None`: it is in no server, and not delivered exactly once.
+/// What the database means for it. It is a server, or a file of SQLite.
 pub fn of_database(diagnosis: &Diagnosis) -> Vec<Finding> {
     const AREA: Area = Area::Db;
-    let Some(standbys) = &diagnosis.synchronous_standbys else {
-        return vec![Finding::fail(
-            AREA,
-            "exactly-once",
-            "this outbox is not in Postgres: a relay that is to deliver exactly once does not start",
-            "let it deliver at least once",
-        )];
-    };
+    let Some(standbys) = &diagnosis.synchronous_standbys else { return vec![of_file(diagnosis)] };
     let mut findings = Vec::new();
     if !diagnosis.commits_reach_the_disk {
         findings.push(Finding::fail(
@@ -72,6 +65,24 @@ pub fn of_database(diagnosis: &Diagnosis) -> Vec<Finding> {
         )
     });
     findings
+}
+
+fn of_file(diagnosis: &Diagnosis) -> Finding {
+    if diagnosis.commits_reach_the_disk {
+        return Finding::ok(
+            Area::Db,
+            "exactly-once",
+            "commits of this command wait for the disk (synchronous = full). A relay in a service looks at its own connection when \
+             it starts",
+        );
+    }
+    Finding::fail(
+        Area::Db,
+        "exactly-once",
+        "commits do not wait for the disk, or the database has no journal in a file: a relay that is to deliver exactly once does \
+         not start",
+        "use a file with journal_mode = wal, and connections with synchronous = full",
+    )
 }
 
 /// What the topic for progress means for it.

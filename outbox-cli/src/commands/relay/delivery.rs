@@ -27,8 +27,7 @@ pub enum Delivery {
 /// To be flattened into the arguments of `relay run`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// How often an event may arrive: at-least-once or exactly-once (Postgres only) [default:
-    /// at-least-once]
+    /// How often an event may arrive: at-least-once or exactly-once [default: at-least-once]
     ///
     /// Exactly once, it is in one committed transaction of Kafka: consumers need
     /// isolation.level=read_committed. All relays of an outbox deliver in the same way. Those that
@@ -107,6 +106,12 @@ pub trait Delivers: outbox::OutboxDatabase {
         builder: RelayBuilder<Self, KafkaPublisher>,
         options: &Options,
     ) -> Result<AnyRelay, Failure>;
+
+    /// Changes the delivery back to at least once.
+    fn hand_back(
+        builder: RelayBuilder<Self, KafkaPublisher>,
+        options: ExactlyOnce,
+    ) -> impl Future<Output = Result<(), OutboxError>>;
 }
 
 /// A relay, however it delivers.
@@ -114,34 +119,36 @@ pub enum AnyRelay {
     Postgres(Relay<Postgres, KafkaPublisher>),
     PostgresExactlyOnce(ExactlyOnceRelay<Postgres, KafkaPublisher>),
     Sqlite(Relay<Sqlite, KafkaPublisher>),
+    SqliteExactlyOnce(ExactlyOnceRelay<Sqlite, KafkaPublisher>),
 }
 
-impl Delivers for Postgres {
-    fn relay(
-        builder: RelayBuilder<Self, KafkaPublisher>,
-        options: &Options,
-    ) -> Result<AnyRelay, Failure> {
-        Ok(match options.exactly_once() {
-            None => AnyRelay::Postgres(builder.build()?),
-            Some(options) => AnyRelay::PostgresExactlyOnce(builder.build_exactly_once(options)?),
-        })
-    }
-}
+/// What a database delivers is known when it is named.
+macro_rules! delivers {
+    ($($DB:ident as $AtLeastOnce:ident or $ExactlyOnce:ident;)*) => {$(
+        impl Delivers for $DB {
+            fn relay(
+                builder: RelayBuilder<Self, KafkaPublisher>,
+                options: &Options,
+            ) -> Result<AnyRelay, Failure> {
+                Ok(match options.exactly_once() {
+                    None => AnyRelay::$AtLeastOnce(builder.build()?),
+                    Some(options) => AnyRelay::$ExactlyOnce(builder.build_exactly_once(options)?),
+                })
+            }
 
-impl Delivers for Sqlite {
-    fn relay(
-        builder: RelayBuilder<Self, KafkaPublisher>,
-        options: &Options,
-    ) -> Result<AnyRelay, Failure> {
-        if options.exactly_once().is_some() {
-            return Err(Failure::configuration(
-                "delivery exactly once needs Postgres, and this outbox is in SQLite: the relay did not start, and all events \
-                 stay in the outbox. Leave `--delivery exactly-once` out (also of the variables and the file): consumers with \
-                 an inbox handle each event once as it is",
-            ));
+            async fn hand_back(
+                builder: RelayBuilder<Self, KafkaPublisher>,
+                options: ExactlyOnce,
+            ) -> Result<(), OutboxError> {
+                builder.build_exactly_once(options)?.hand_back().await
+            }
         }
-        Ok(AnyRelay::Sqlite(builder.build()?))
-    }
+    )*};
+}
+
+delivers! {
+    Postgres as Postgres or PostgresExactlyOnce;
+    Sqlite as Sqlite or SqliteExactlyOnce;
 }
 
 /// Does the same with a relay, however it delivers.
@@ -151,6 +158,7 @@ macro_rules! with_relay {
             AnyRelay::Postgres($relay) => $body,
             AnyRelay::PostgresExactlyOnce($relay) => $body,
             AnyRelay::Sqlite($relay) => $body,
+            AnyRelay::SqliteExactlyOnce($relay) => $body,
         }
     };
 }

@@ -5,11 +5,11 @@ use outbox::admin::{DeliveryStatus, GroupStatus, Status};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{ExactlyOnce, Outbox, Relay};
 use serde::Serialize;
-use sqlx::Postgres;
 
 use super::RelayRow;
+use super::delivery::Delivers;
 use crate::confirm::Confirm;
-use crate::connect::AnyOutbox;
+use crate::connect::with_outbox;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::text::counted;
@@ -29,9 +29,14 @@ pub struct HandBack {
 pub async fn run(args: &HandBack, context: &Context) -> Result<(), Failure> {
     let what = "has the events of this outbox delivered at least once from now on";
     let is_to_be_done = args.confirm.is_to_be_done(what)?;
-    let AnyOutbox::Postgres(outbox) = context.outbox().await? else {
-        return done(context, 0, true);
-    };
+    with_outbox!(context.outbox().await?, outbox => of(outbox, context, is_to_be_done).await)
+}
+
+async fn of<DB: Delivers>(
+    outbox: Outbox<DB>,
+    context: &Context,
+    is_to_be_done: bool,
+) -> Result<(), Failure> {
     let status = outbox.status_within(context.statement_timeout()).await?;
     let DeliveryStatus::ExactlyOnce { groups, .. } = &status.delivery else {
         return done(context, 0, true);
@@ -43,15 +48,14 @@ pub async fn run(args: &HandBack, context: &Context) -> Result<(), Failure> {
     done(context, groups.len(), is_to_be_done)
 }
 
-async fn hand_back(
+async fn hand_back<DB: Delivers>(
     context: &Context,
-    outbox: Outbox<Postgres>,
+    outbox: Outbox<DB>,
     groups: &[GroupStatus],
 ) -> Result<(), Failure> {
     let publisher = KafkaPublisher::builder(context.kafka()?).topic_prefix(context.topic_prefix());
     let options = ExactlyOnce::new().groups(u16::try_from(groups.len()).unwrap_or(u16::MAX));
-    let relay = Relay::builder(outbox, publisher.build()?).build_exactly_once(options)?;
-    Ok(relay.hand_back().await?)
+    Ok(DB::hand_back(Relay::builder(outbox, publisher.build()?), options).await?)
 }
 
 /// They would change the delivery again as soon as they get a lane.

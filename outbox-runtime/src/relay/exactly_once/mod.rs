@@ -12,7 +12,7 @@ mod publisher;
 mod reader;
 mod record;
 mod takeover;
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(all(test, feature = "postgres", feature = "sqlite"))]
 mod tests;
 mod waves;
 

@@ -1,19 +1,23 @@
-//! Relays over a real Postgres, and a broker in memory that loses answers. The tests on real
+//! Relays over a real database, and a broker in memory that loses answers. The tests on real
 //! brokers are in `tests/it/exactly_once.rs`.
 
 mod broker;
+mod restored;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Sqlite};
 use uuid::Uuid;
 
 use super::ExactlyOnce;
 use crate::outbox::Outbox;
 use crate::record::Lane;
 use crate::relay::RelayBuilder;
+use crate::store::OutboxDatabase;
+use crate::store::groups::ExactlyOnceStore;
 use broker::{Broker, Faults};
 
 const KEYS: u64 = 12;
@@ -41,72 +45,157 @@ fn seed() -> u64 {
     seed
 }
 
-async fn outbox() -> Outbox<Postgres> {
-    let url = std::env::var("DATABASE_URL")
-        .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
-    let pool: PgPool = PgPoolOptions::new().max_connections(6).connect(&url).await.unwrap();
-    let schema = format!("once_{}", Uuid::now_v7().simple());
-    let outbox = Outbox::builder(pool).schema(schema).build().unwrap();
-    outbox.migrate().await.unwrap();
-    let aggregate =
-        fill(&outbox, "create table {aggregate} (key text primary key, value bigint not null)");
-    outbox.pool().execute(aggregate).await.unwrap();
-    let keys = fill(
-        &outbox,
-        "insert into {aggregate} select 'key-' || n, 0 from generate_series(0, 99) n",
-    );
-    outbox.pool().execute(keys).await.unwrap();
-    outbox
+/// A database with a table of the business: how many events each key has.
+trait Tested: OutboxDatabase<LaneStore: ExactlyOnceStore> {
+    /// A new one, and what keeps it.
+    async fn outbox() -> (Outbox<Self>, Option<tempfile::TempDir>);
+
+    async fn drop_outbox(outbox: Outbox<Self>);
+
+    /// An event of a key, with the next number of that key.
+    async fn write(outbox: &Outbox<Self>, random: &mut Random);
+
+    /// The values of the events that are committed, by key.
+    async fn committed(outbox: &Outbox<Self>) -> BTreeMap<String, Vec<i64>>;
 }
 
-fn fill(outbox: &Outbox<Postgres>, statement: &str) -> AssertSqlSafe<String> {
+fn fill<DB: OutboxDatabase>(outbox: &Outbox<DB>, statement: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(outbox.core().names.fill(statement))
-}
-
-async fn drop_schema(outbox: &Outbox<Postgres>) {
-    outbox.pool().execute(fill(outbox, "drop schema {schema} cascade")).await.unwrap();
 }
 
 /// Stands for the events without a key, which have no order.
 const WITHOUT_KEY: &str = "key-99";
+const ALL: &str = "select key, value from {aggregate} where value > 0";
 
-/// An event of a key, with the next number of that key.
-async fn write(outbox: &Outbox<Postgres>, random: &mut Random) {
-    let key = match random.below(KEYS + 2) {
+fn any_key(random: &mut Random) -> String {
+    match random.below(KEYS + 2) {
         n if n < KEYS => format!("key-{n}"),
         _ => WITHOUT_KEY.to_owned(),
-    };
-    let mut tx = outbox.pool().begin_with("begin isolation level read committed").await.unwrap();
-    if random.chance(30) {
-        tx.execute("select pg_current_xact_id()").await.unwrap();
-        tokio::task::yield_now().await;
     }
-    let next =
-        fill(outbox, "update {aggregate} set value = value + 1 where key = $1 returning value");
-    let value: i64 = sqlx::query_scalar(next).bind(&key).fetch_one(&mut *tx).await.unwrap();
-    let (id, key) = (Uuid::now_v7(), Some(key.as_bytes()).filter(|_| key != WITHOUT_KEY));
-    let insert = "\
+}
+
+fn all(rows: Vec<(String, i64)>) -> BTreeMap<String, Vec<i64>> {
+    rows.into_iter().map(|(key, value)| (key, (1..=value).collect())).collect()
+}
+
+impl Tested for Postgres {
+    async fn outbox() -> (Outbox<Self>, Option<tempfile::TempDir>) {
+        let url = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run `cargo xtask test`, which starts a Postgres");
+        let pool: PgPool = PgPoolOptions::new().max_connections(6).connect(&url).await.unwrap();
+        let schema = format!("once_{}", Uuid::now_v7().simple());
+        let outbox = Outbox::builder(pool).schema(schema).build().unwrap();
+        outbox.migrate().await.unwrap();
+        let aggregate = "create table {aggregate} (key text primary key, value bigint not null)";
+        outbox.pool().execute(fill(&outbox, aggregate)).await.unwrap();
+        let keys = "insert into {aggregate} select 'key-' || n, 0 from generate_series(0, 99) n";
+        outbox.pool().execute(fill(&outbox, keys)).await.unwrap();
+        (outbox, None)
+    }
+
+    async fn drop_outbox(outbox: Outbox<Self>) {
+        outbox.pool().execute(fill(&outbox, "drop schema {schema} cascade")).await.unwrap();
+    }
+
+    async fn write(outbox: &Outbox<Self>, random: &mut Random) {
+        let key = any_key(random);
+        let begin = "begin isolation level read committed";
+        let mut tx = outbox.pool().begin_with(begin).await.unwrap();
+        if random.chance(30) {
+            tx.execute("select pg_current_xact_id()").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let next = "update {aggregate} set value = value + 1 where key = $1 returning value";
+        let next = sqlx::query_scalar(fill(outbox, next)).bind(&key);
+        let value: i64 = next.fetch_one(&mut *tx).await.unwrap();
+        let (id, key) = (Uuid::now_v7(), Some(key.as_bytes()).filter(|_| key != WITHOUT_KEY));
+        let insert = "\
 insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
 values ($1, $2, 'orders', $3, 'order.placed', 1, 'text/plain', $4::json, $5, now())";
-    sqlx::query(fill(outbox, insert))
-        .bind(Lane::of(key, id).number())
-        .bind(id)
-        .bind(key)
-        .bind("{}")
-        .bind(value.to_string().as_bytes())
-        .execute(&mut *tx)
-        .await
-        .unwrap();
-    if random.chance(10) {
-        tx.rollback().await.unwrap()
-    } else {
-        tx.commit().await.unwrap()
+        sqlx::query(fill(outbox, insert))
+            .bind(Lane::of(key, id).number())
+            .bind(id)
+            .bind(key)
+            .bind("{}")
+            .bind(value.to_string().as_bytes())
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        if random.chance(10) {
+            tx.rollback().await.unwrap()
+        } else {
+            tx.commit().await.unwrap()
+        }
+        outbox.ring();
     }
-    outbox.ring();
+
+    async fn committed(outbox: &Outbox<Self>) -> BTreeMap<String, Vec<i64>> {
+        all(sqlx::query_as(fill(outbox, ALL)).fetch_all(outbox.pool()).await.unwrap())
+    }
+}
+
+impl Tested for Sqlite {
+    async fn outbox() -> (Outbox<Self>, Option<tempfile::TempDir>) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = SqliteConnectOptions::new()
+            .filename(directory.path().join("outbox.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .busy_timeout(Duration::from_secs(20));
+        let pool = SqlitePoolOptions::new().max_connections(6).connect_with(file).await.unwrap();
+        let outbox = Outbox::new(pool);
+        outbox.migrate().await.unwrap();
+        let aggregate = "create table {aggregate} (key text primary key, value integer not null)";
+        outbox.pool().execute(fill(&outbox, aggregate)).await.unwrap();
+        for n in 0..100 {
+            let key = sqlx::query(fill(&outbox, "insert into {aggregate} values ($1, 0)"));
+            key.bind(format!("key-{n}")).execute(outbox.pool()).await.unwrap();
+        }
+        (outbox, Some(directory))
+    }
+
+    async fn drop_outbox(outbox: Outbox<Self>) {
+        outbox.pool().close().await;
+    }
+
+    async fn write(outbox: &Outbox<Self>, random: &mut Random) {
+        let key = any_key(random);
+        let mut tx = outbox.pool().begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let next = "update {aggregate} set value = value + 1 where key = $1 returning value";
+        let next = sqlx::query_scalar(fill(outbox, next)).bind(&key);
+        let value: i64 = next.fetch_one(&mut *tx).await.unwrap();
+        let (id, key) = (Uuid::now_v7(), Some(key.as_bytes()).filter(|_| key != WITHOUT_KEY));
+        let insert = "\
+insert into {event} (lane, id, topic, key, name, version, content_type, headers, payload, occurred_at)
+values ($1, $2, 'orders', $3, 'order.placed', 1, 'text/plain', $4, $5, 0)";
+        sqlx::query(fill(outbox, insert))
+            .bind(Lane::of(key, id).number())
+            .bind(id)
+            .bind(key)
+            .bind("{}")
+            .bind(value.to_string().into_bytes())
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        if random.chance(10) {
+            tx.rollback().await.unwrap()
+        } else {
+            tx.commit().await.unwrap()
+        }
+        outbox.ring();
+    }
+
+    async fn committed(outbox: &Outbox<Self>) -> BTreeMap<String, Vec<i64>> {
+        all(sqlx::query_as(fill(outbox, ALL)).fetch_all(outbox.pool()).await.unwrap())
+    }
 }
 
 /// A relay in the background: aborted, it dies.
-fn relay(outbox: &Outbox<Postgres>, broker: &Broker, groups: u16) -> tokio::task::JoinHandle<()> {
+fn relay<DB: Tested>(
+    outbox: &Outbox<DB>,
+    broker: &Broker,
+    groups: u16,
+) -> tokio::task::JoinHandle<()> {
     let relay = RelayBuilder::new(outbox.clone(), broker.publisher())
         .lease(Duration::from_millis(400))
         .batch_events(5)
@@ -117,24 +206,39 @@ fn relay(outbox: &Outbox<Postgres>, broker: &Broker, groups: u16) -> tokio::task
     tokio::spawn(async move { relay.run(std::future::pending()).await.unwrap() })
 }
 
-/// The values of the events that are committed, by key.
-async fn committed(outbox: &Outbox<Postgres>) -> BTreeMap<String, Vec<i64>> {
-    let all = fill(outbox, "select key, value from {aggregate} where value > 0");
-    let rows: Vec<(String, i64)> = sqlx::query_as(all).fetch_all(outbox.pool()).await.unwrap();
-    rows.into_iter().map(|(key, value)| (key, (1..=value).collect())).collect()
+macro_rules! on_each_database {
+    ($promise:ident) => {
+        mod postgres {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                super::$promise::<sqlx::Postgres>().await;
+            }
+        }
+        mod sqlite {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                super::$promise::<sqlx::Sqlite>().await;
+            }
+        }
+    };
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_event_is_published_once_and_in_order_whatever_dies_and_whichever_answer_is_lost() {
+on_each_database! {
+    each_event_is_published_once_and_in_order_whatever_dies_and_whichever_answer_is_lost
+}
+
+async fn each_event_is_published_once_and_in_order_whatever_dies_and_whichever_answer_is_lost<
+    DB: Tested,
+>() {
     let seed = seed();
     let mut random = Random(seed);
     let (mut lost, mut refused) = (0, 0);
     for groups in [1, 2, 4] {
-        let outbox = outbox().await;
+        let (outbox, _directory) = DB::outbox().await;
         let broker = Broker::new(Faults { seed: random.below(1 << 30), lost: 15, refused: 10 });
         let mut relays: Vec<_> = (0..2).map(|_| relay(&outbox, &broker, groups)).collect();
         for n in 0..400 {
-            write(&outbox, &mut random).await;
+            DB::write(&outbox, &mut random).await;
             if n % 40 == 39 {
                 // Without a word: what it has open stays open until it is fenced.
                 let dead = random.below(2) as usize;
@@ -142,7 +246,7 @@ async fn each_event_is_published_once_and_in_order_whatever_dies_and_whichever_a
                 relays[dead] = relay(&outbox, &broker, groups);
             }
         }
-        let expected = committed(&outbox).await;
+        let expected = DB::committed(&outbox).await;
         let all: usize = expected.values().map(Vec::len).sum();
         broker.has_more_than(all / 2).await;
         broker.has_no_more_faults();
@@ -155,7 +259,7 @@ async fn each_event_is_published_once_and_in_order_whatever_dies_and_whichever_a
         assert_eq!(published, expected, "{groups} groups, OUTBOX_SEED={seed}");
         lost += broker.lost_answers();
         refused += broker.refusals();
-        drop_schema(&outbox).await;
+        DB::drop_outbox(outbox).await;
     }
     assert!(lost > 0 && refused > 0, "{lost} answers were lost, {refused} events refused");
 }

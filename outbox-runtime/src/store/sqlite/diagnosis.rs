@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use sqlx::{Sqlite, SqlitePool};
 
+use super::lanes::session::Durability;
 use crate::store::diagnosis::Diagnosis;
 use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
@@ -24,10 +25,7 @@ impl Diagnose for Sqlite {
         let is_read_only: i64 = sqlx::query_scalar("select query_only from pragma_query_only")
             .fetch_one(&mut *tx)
             .await?;
-        // 0 is OFF: a commit does not wait for the disk.
-        let synchronous: i64 = sqlx::query_scalar("select synchronous from pragma_synchronous")
-            .fetch_one(&mut *tx)
-            .await?;
+        let commits_reach_the_disk = Durability::of(&mut tx).await?.is_enough();
         let has_tables: bool = sqlx::query_scalar(HAS_TABLES)
             .bind(format!("{}event", names.prefix))
             .fetch_one(&mut *tx)
@@ -44,7 +42,7 @@ impl Diagnose for Sqlite {
             at: SystemTime::now(),
             is_read_only: is_read_only != 0,
             is_pooled: false,
-            commits_reach_the_disk: synchronous != 0,
+            commits_reach_the_disk,
             synchronous_standbys: None,
             connections: None,
             longest_transaction: None,

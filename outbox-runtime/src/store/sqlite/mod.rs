@@ -3,10 +3,13 @@
 
 mod admin;
 mod clock;
+#[cfg(test)]
+pub(crate) mod copies;
 mod diagnosis;
 mod event_row;
 mod events;
 pub(super) mod fault;
+mod groups;
 mod inbox;
 mod inspect;
 mod lanes;

@@ -1,5 +1,7 @@
 drop table {event};
 drop table {lane};
+drop table {group};
+drop table {witness};
 drop table {relay};
 drop table {pause};
 drop table {parked};

@@ -20,9 +20,31 @@ create table {lane} (
   lane     integer primary key,
   owner    blob,
   epoch    integer not null default 0,
-  last_seq integer not null default 0
+  last_seq integer not null default 0,
+  claim    blob,    -- exactly-once delivery: the claim and the wave after which it was saved
+  wave     integer
 );
 insert into {lane} (lane) values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12), (13), (14), (15);
+
+-- Exactly-once delivery: the groups of lanes, each with the claim of the relay that publishes it.
+-- No rows, or rows that are handed back: events are delivered at least once.
+create table {group} (
+  grp     integer primary key,
+  groups  integer not null,  -- how many there are
+  outbox  blob    not null,  -- what the producers and the progress topic are named by
+  claim   blob,
+  adopted integer not null default 0,  -- whether progress was ever adopted: then there is some
+  ended   blob,  -- the claim that was ended by a change of delivery
+  handed_back integer not null default 0  -- whether events are delivered at least once again: all groups, or none
+);
+
+-- Their witnesses: of the current claim, and of earlier ones whose progress may be adopted.
+create table {witness} (
+  id    integer primary key autoincrement,
+  grp   integer not null,
+  claim blob    not null unique,
+  seq   integer not null  -- all numbers up to it were drawn in this file, and what has them is on disk
+);
 
 -- The living relays, by whose number the lanes are shared: a relay holds its lanes until
 -- `alive_until`, and renews that with the next number. The last columns say where it is found.

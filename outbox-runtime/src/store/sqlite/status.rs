@@ -11,7 +11,7 @@ use crate::store::names::{Names, sql};
 use crate::store::relays::RelayRow;
 use crate::store::sealed::Monitor;
 use crate::store::status::{
-    LaneRow, PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow,
+    GroupRow, LaneRow, PARKED_TOPICS, ParkedTopic, ParkedTopicRow, Status, SummaryRow,
 };
 
 const LANES: &str = "\
@@ -29,6 +29,9 @@ const RELAYS: &str = "\
 select owner, host, pid, version, shares, started_at * 1000 as started_micros, alive_until * 1000 as alive_until_micros,
        lease_millis, alive_until > $1 as is_alive
 from {relay} order by started_at, owner";
+
+const GROUPS: &str =
+    "select grp, groups, outbox, claim from {group} where not handed_back order by grp";
 
 const SUMMARY: &str = "\
 select $2 as now_micros, coalesce((select max(seq) from {event}), 0) as last,
@@ -77,10 +80,12 @@ pub(super) async fn read(
     let relays: Vec<RelayRow> =
         sqlx::query_as(sql(names.fill(RELAYS))).bind(now).fetch_all(&mut *connection).await?;
     let pauses = pause::pauses(connection, names).await?;
+    let groups: Vec<GroupRow> =
+        sqlx::query_as(sql(names.fill(GROUPS))).fetch_all(&mut *connection).await?;
     let summary: SummaryRow = sqlx::query_as(sql(names.fill(SUMMARY)))
         .bind(i64::try_from(Status::COUNTED).unwrap_or(i64::MAX))
         .bind(unix_micros(SystemTime::now()))
         .fetch_one(connection)
         .await?;
-    Ok(Status::new(&lanes, relays, pauses, &[], &summary))
+    Ok(Status::new(&lanes, relays, pauses, &groups, &summary))
 }

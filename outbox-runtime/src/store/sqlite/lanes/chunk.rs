@@ -1,7 +1,7 @@
-use sqlx::Row;
+use sqlx::{Row, SqliteConnection};
 use tokio::time::Instant;
 
-use super::SqliteLaneStore;
+use super::{SqliteCursor, SqliteLaneStore};
 use crate::store::error::StoreError;
 use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 use crate::store::names::sql;
@@ -26,18 +26,19 @@ impl SqliteLaneStore {
     /// Reads lane by lane, for a part of the lease; the remaining lanes are left to the next call.
     pub(super) async fn read_lanes(
         &self,
-        lanes: &[LaneRead<i64>],
-    ) -> Result<Vec<LaneBatch<i64>>, StoreError> {
+        connection: &mut SqliteConnection,
+        lanes: &[LaneRead<SqliteCursor>],
+    ) -> Result<Vec<LaneBatch<SqliteCursor>>, StoreError> {
         let statement = sql(self.names.fill(READ_LANE));
         let until = Instant::now() + self.lease / 8;
         let mut batches = Vec::with_capacity(lanes.len());
         for LaneRead { lane, from, rows: most, bytes, .. } in lanes {
             let rows = sqlx::query(statement.clone())
                 .bind(lane.number())
-                .bind(from)
+                .bind(from.0)
                 .bind(most)
                 .bind(i64::try_from(*bytes).unwrap_or(i64::MAX))
-                .fetch_all(&self.pool)
+                .fetch_all(&mut *connection)
                 .await?;
             let mut events = Vec::with_capacity(rows.len());
             let mut rest = if rows.len() < *most as usize { Rest::Nothing } else { Rest::More };
@@ -47,7 +48,7 @@ impl SqliteLaneStore {
                     Some(size) => rest = Rest::TooLarge(size.unsigned_abs()),
                 }
             }
-            let end = events.last().map_or(*from, |last| last.seq);
+            let end = events.last().map_or(*from, |last| SqliteCursor(last.seq));
             batches.push(LaneBatch { lane: *lane, events, start: *from, end, save: false, rest });
             if Instant::now() > until {
                 break;

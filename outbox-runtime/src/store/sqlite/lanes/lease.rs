@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{SqliteLaneStore, park};
+use super::session::writing;
+use super::{SqliteCursor, SqliteLaneStore, park};
 use crate::error::{ErrorKind, OutboxError};
 use crate::failpoint::failpoint;
 use crate::record::{LANES, Lane};
@@ -15,7 +16,7 @@ use crate::store::liveness::Sign;
 use crate::store::names::{Names, sql};
 use crate::store::row::row;
 use crate::store::sqlite::clock::{millis, unix_millis};
-use crate::store::sqlite::pause;
+use crate::store::sqlite::{groups, pause};
 
 const SAY_ALIVE: &str = "\
 insert into {relay} (owner, shares, sign, alive_until, lease_millis, host, pid, version, started_at)
@@ -74,12 +75,12 @@ impl SqliteLaneStore {
     /// writers.
     pub(super) async fn claim_lanes(
         &mut self,
+        connection: &mut SqliteConnection,
         held: &[Lease],
         share: Share,
-    ) -> Result<Claimed<i64>, StoreError> {
+    ) -> Result<Claimed<SqliteCursor>, StoreError> {
         let now = unix_millis();
         let fair = share == Share::Fair;
-        let mut connection = self.pool.acquire().await?;
         sqlx::query(sql(self.names.fill(SAY_ALIVE)))
             .bind(self.owner)
             .bind(fair)
@@ -91,21 +92,24 @@ impl SqliteLaneStore {
             .bind(now)
             .execute(&mut *connection)
             .await?;
-        let signs = self.signs(&mut connection, now).await?;
+        let signs = self.signs(connection, now).await?;
         let peers = self.liveness.of(signs, Instant::now());
-        let rows = self.lane_rows(&mut connection).await?;
+        let rows = self.lane_rows(connection).await?;
         let is_ours = |lease: &Lease| rows.iter().any(|row| row.is_leased(self.owner, lease));
         let (ours, lost): (Vec<Lease>, Vec<Lease>) = held.iter().copied().partition(is_ours);
         let ours: Vec<Lane> = ours.into_iter().map(|lease| lease.lane).collect();
         let lost = lost.into_iter().map(|lease| lease.lane).collect();
         let is_free =
             |row: &LaneRow| !row.is_one_of(&ours) && row.holder(self.owner, &peers.dead).is_none();
-        let share = peers.share(share);
+        let share = self.in_whole_groups(peers.share(share));
         let owned = rows.iter().filter(|row| row.owner == Some(self.owner)).count();
-        let wanted = lanes_to_take(share, ours.len(), owned);
+        let wanted = self.in_whole_groups(lanes_to_take(share, ours.len(), owned));
         let (mut taken, mut taken_over) = (Vec::new(), 0);
+        if wanted > 0 {
+            self.ensure_delivery(connection).await?;
+        }
         if wanted > 0 && rows.iter().any(is_free) {
-            (taken, taken_over) = self.take(&mut connection, &peers.dead, &ours, wanted).await?;
+            (taken, taken_over) = self.take(connection, &peers.dead, &ours, wanted).await?;
         }
         for sign in &peers.dead {
             let remove = sqlx::query(sql(self.names.fill(REMOVE_DEAD))).bind(sign.owner).bind(now);
@@ -116,7 +120,7 @@ impl SqliteLaneStore {
             elsewhere = self.elsewhere(&rows, &peers.dead, now);
         }
         // After the lanes were taken: nothing of them is sent that was paused before.
-        let pauses = pause::pauses(&mut connection, &self.names).await?;
+        let pauses = pause::pauses(connection, &self.names).await?;
         let reopened = Vec::new();
         Ok(Claimed { lost, reopened, taken, taken_over, share, elsewhere, pauses })
     }
@@ -140,8 +144,11 @@ impl SqliteLaneStore {
         dead: &[Sign],
         ours: &[Lane],
         wanted: usize,
-    ) -> Result<(Vec<(Lease, i64, KnownParked)>, usize), StoreError> {
-        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    ) -> Result<(Vec<(Lease, SqliteCursor, KnownParked)>, usize), StoreError> {
+        let mut tx = writing(connection).await?;
+        if self.session.is_none() {
+            groups::refuse(&mut tx, &self.names).await?;
+        }
         // Only relays that have given no sign of life since.
         let signs = self.signs(&mut tx, unix_millis()).await?;
         let is_dead = |dead: &&Sign| {
@@ -151,7 +158,10 @@ impl SqliteLaneStore {
         let mut rows = self.lane_rows(&mut tx).await?;
         rows.retain(|row| !row.is_one_of(ours) && row.holder(self.owner, &dead).is_none());
         rows.sort_by_key(|row| row.owner != Some(self.owner));
-        rows.truncate(wanted);
+        match &self.session {
+            Some(session) => rows = session.groups.whole_of(rows, wanted, |row| row.lane),
+            None => rows.truncate(wanted),
+        }
         let of_another = |row: &&LaneRow| row.owner.is_some_and(|owner| owner != self.owner);
         let taken_over = rows.iter().filter(of_another).count();
         let mut taken = Vec::new();
@@ -163,11 +173,27 @@ impl SqliteLaneStore {
                 .await?;
             let lane = Lane::from_number(lane);
             let parked = park::keys(&mut tx, &self.names, lane).await?;
-            taken.push((Lease { lane, epoch: epoch + 1 }, last_seq, parked));
+            taken.push((Lease { lane, epoch: epoch + 1 }, SqliteCursor(last_seq), parked));
         }
         tx.commit().await?;
         failpoint("after-taking-lanes");
         Ok((taken, taken_over))
+    }
+
+    /// A number of lanes that is one of whole groups.
+    fn in_whole_groups(&self, lanes: usize) -> usize {
+        self.session.as_ref().map_or(lanes, |session| session.groups.whole(lanes))
+    }
+
+    /// Whether the events of this outbox are delivered as this relay does. The first one that
+    /// delivers exactly once decides.
+    async fn ensure_delivery(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        match &self.session {
+            Some(session) => {
+                groups::create(connection, &self.names, self.owner, session.groups).await
+            }
+            None => groups::refuse(connection, &self.names).await,
+        }
     }
 
     async fn lane_rows(

@@ -1,30 +1,43 @@
 //! The lanes of a SQLite outbox: leased, and read by a plain cursor.
 
 mod chunk;
+mod cursor;
 mod lease;
-mod park;
+pub(super) mod park;
 mod save;
+pub(super) mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::{Connection, Sqlite, SqlitePool};
 use uuid::Uuid;
 
+use super::groups::SqliteClaimer;
 use crate::error::OutboxError;
 use crate::record::{KeyDigest, Lane};
+use crate::store::groups::{ExactlyOnceStore, Groups, Row, Wave};
 use crate::store::lanes::{Claimed, LaneBatch, LaneRead, LaneStore, Lease, Progress, Saved, Share};
 use crate::store::liveness::Liveness;
 use crate::store::names::Names;
 use crate::store::parked::{Released, Retry, RetryResult};
 use crate::store::relays::RelayProcess;
 use crate::store::sealed::Database;
+pub(super) use cursor::SqliteCursor;
+pub(super) use save::set_cursors;
+use session::{Session, in_time, writing};
 
 /// The read side of a SQLite outbox.
 #[derive(Debug)]
 pub struct SqliteLaneStore {
     /// The user's own pool: an in-memory database cannot be reached in another way.
     pool: SqlitePool,
+    /// Over which all goes instead if events are delivered exactly once, and whole groups of lanes
+    /// are leased.
+    session: Option<Session>,
+    /// The highest number that was read.
+    seen: Arc<AtomicU64>,
     names: Arc<Names>,
     owner: Uuid,
     process: RelayProcess,
@@ -38,6 +51,8 @@ impl Database for Sqlite {
     fn open_lanes(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> SqliteLaneStore {
         SqliteLaneStore {
             pool: pool.clone(),
+            session: None,
+            seen: Arc::default(),
             names: Arc::clone(names),
             owner: Uuid::now_v7(),
             process: RelayProcess::this(),
@@ -47,24 +62,108 @@ impl Database for Sqlite {
     }
 }
 
+impl ExactlyOnceStore for SqliteLaneStore {
+    type Claimer = SqliteClaimer;
+
+    fn in_groups(&mut self, groups: Groups) -> SqliteClaimer {
+        let session = self.session.insert(Session::new(groups)).clone();
+        SqliteClaimer { session, names: Arc::clone(&self.names), owner: self.owner }
+    }
+
+    fn seen(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.seen)
+    }
+
+    async fn save_after(
+        &mut self,
+        progress: &[(Progress<SqliteCursor>, Wave)],
+    ) -> Result<Saved, OutboxError> {
+        let Some(session) = &self.session else { return Ok(Saved::default()) };
+        let mut state = session.lock().await;
+        let lanes = progress.iter().map(|(progress, _)| progress.lease.lane);
+        state.ensure_claimed(session.groups, lanes)?;
+        let mut connection = state.take()?;
+        let call = async {
+            let mut tx = writing(&mut connection).await?;
+            state.ensure_same_file(&mut tx, &self.names).await?;
+            let mut saved = Saved::default();
+            for (Progress { lease, cursor, .. }, wave) in progress {
+                if !self.save_cursor(&mut tx, *lease, *cursor, Some(*wave)).await? {
+                    saved.lost.push(lease.lane);
+                }
+            }
+            tx.commit().await?;
+            Ok(saved)
+        };
+        let saved = in_time(call).await?;
+        state.put_back(connection);
+        Ok(saved)
+    }
+
+    fn has_passed(cursor: &SqliteCursor, row: Row) -> bool {
+        cursor.has_passed(row)
+    }
+}
+
 impl LaneStore for SqliteLaneStore {
-    /// The `seq` up to which, inclusive, all is delivered or read.
-    type Cursor = i64;
+    type Cursor = SqliteCursor;
 
-    async fn claim(&mut self, held: &[Lease], share: Share) -> Result<Claimed<i64>, OutboxError> {
-        Ok(self.claim_lanes(held, share).await?)
+    async fn claim(
+        &mut self,
+        held: &[Lease],
+        share: Share,
+    ) -> Result<Claimed<SqliteCursor>, OutboxError> {
+        let Some(session) = self.session.clone() else {
+            let mut connection = self.pool.acquire().await?;
+            return Ok(self.claim_lanes(&mut connection, held, share).await?);
+        };
+        let mut state = session.lock().await;
+        // What is held was read over the former connection, perhaps of another file.
+        let (held, lost) =
+            if state.open(&self.pool).await? { (&[][..], held) } else { (held, &[][..]) };
+        let mut connection = state.take()?;
+        let call = async { Ok(self.claim_lanes(&mut connection, held, share).await?) };
+        let mut claimed = in_time(call).await?;
+        state.put_back(connection);
+        claimed.lost.extend(lost.iter().map(|lease| lease.lane));
+        claimed.lost.iter().for_each(|lane| state.given_up(session.groups.of(*lane)));
+        Ok(claimed)
     }
 
-    async fn read(&mut self, lanes: &[LaneRead<i64>]) -> Result<Vec<LaneBatch<i64>>, OutboxError> {
-        Ok(self.read_lanes(lanes).await?)
+    async fn read(
+        &mut self,
+        lanes: &[LaneRead<SqliteCursor>],
+    ) -> Result<Vec<LaneBatch<SqliteCursor>>, OutboxError> {
+        let Some(session) = &self.session else {
+            let mut connection = self.pool.acquire().await?;
+            return Ok(self.read_lanes(&mut connection, lanes).await?);
+        };
+        let mut state = session.lock().await;
+        state.ensure_claimed(session.groups, lanes.iter().map(|read| read.lane))?;
+        let mut connection = state.take()?;
+        let call = async {
+            let mut tx = connection.begin().await?;
+            state.ensure_same_file(&mut tx, &self.names).await?;
+            let batches = self.read_lanes(&mut tx, lanes).await?;
+            tx.rollback().await?;
+            Ok(batches)
+        };
+        let batches = in_time(call).await?;
+        for event in batches.iter().filter_map(|batch| batch.events.last()) {
+            state.has_read(session.groups.of(event.lane), event.seq, event.record.id);
+            self.seen.fetch_max(event.seq.unsigned_abs(), Ordering::Relaxed);
+        }
+        state.put_back(connection);
+        Ok(batches)
     }
 
-    fn cursor_before(_: &i64, seq: i64) -> i64 {
-        seq - 1
+    fn cursor_before(_: &SqliteCursor, seq: i64) -> SqliteCursor {
+        SqliteCursor(seq - 1)
     }
 
-    async fn save(&mut self, progress: &[Progress<i64>]) -> Result<Saved, OutboxError> {
-        Ok(self.save_cursors(progress).await?)
+    async fn save(&mut self, progress: &[Progress<SqliteCursor>]) -> Result<Saved, OutboxError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(self.save_cursors(&mut connection, progress).await?)
     }
 
     async fn parked_among(
@@ -72,7 +171,22 @@ impl LaneStore for SqliteLaneStore {
         lane: Lane,
         keys: Vec<KeyDigest>,
     ) -> Result<Option<Vec<KeyDigest>>, OutboxError> {
-        Ok(self.keys_among(lane, &keys).await?)
+        let Some(session) = &self.session else {
+            let mut connection = self.pool.acquire().await?;
+            return Ok(park::keys_among(&mut connection, &self.names, lane, &keys).await?);
+        };
+        let mut state = session.lock().await;
+        let mut connection = state.take()?;
+        let call = async {
+            let mut tx = connection.begin().await?;
+            state.ensure_same_file(&mut tx, &self.names).await?;
+            let parked = park::keys_among(&mut tx, &self.names, lane, &keys).await?;
+            tx.rollback().await?;
+            Ok(parked)
+        };
+        let parked = in_time(call).await?;
+        state.put_back(connection);
+        Ok(parked)
     }
 
     async fn released(
@@ -80,7 +194,23 @@ impl LaneStore for SqliteLaneStore {
         held: &[Lease],
         retry: Retry,
     ) -> Result<Vec<Released>, OutboxError> {
-        Ok(self.released_events(held, &retry).await?)
+        let Some(session) = &self.session else {
+            let mut connection = self.pool.acquire().await?;
+            return Ok(park::released(&mut connection, &self.names, held, &retry).await?);
+        };
+        let mut state = session.lock().await;
+        let mut connection = state.take()?;
+        let call = async {
+            // Some are released by it.
+            let mut tx = writing(&mut connection).await?;
+            state.ensure_same_file(&mut tx, &self.names).await?;
+            let released = park::released(&mut tx, &self.names, held, &retry).await?;
+            tx.commit().await?;
+            Ok(released)
+        };
+        let released = in_time(call).await?;
+        state.put_back(connection);
+        Ok(released)
     }
 
     async fn save_retry(
@@ -88,10 +218,18 @@ impl LaneStore for SqliteLaneStore {
         lease: Lease,
         result: &RetryResult,
     ) -> Result<Option<bool>, OutboxError> {
-        Ok(self.save_retry_result(lease, result).await?)
+        let mut connection = self.pool.acquire().await?;
+        let mut tx = writing(&mut connection).await?;
+        let left = park::save_retry(&mut tx, &self.names, self.owner, lease, result).await?;
+        tx.commit().await?;
+        Ok(left)
     }
 
     async fn release(&mut self, held: &[Lease], leaving: bool) -> Result<(), OutboxError> {
+        if let Some(session) = &self.session {
+            let mut state = session.lock().await;
+            held.iter().for_each(|lease| state.given_up(session.groups.of(lease.lane)));
+        }
         Ok(self.release_lanes(held, leaving).await?)
     }
 }

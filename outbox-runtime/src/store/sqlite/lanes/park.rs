@@ -3,7 +3,6 @@
 use sqlx::{QueryBuilder, SqlStr, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::SqliteLaneStore;
 use crate::record::{KeyDigest, Lane};
 use crate::store::error::StoreError;
 use crate::store::headers;
@@ -69,7 +68,7 @@ delete from {parked_key} where lane = $1 and key_digest = $2
 and not exists (select 1 from {parked} where lane = $1 and key_digest = $2)";
 
 /// Which keys of the lane have parked events.
-pub(super) async fn keys(
+pub(in crate::store::sqlite) async fn keys(
     connection: &mut SqliteConnection,
     names: &Names,
     lane: Lane,
@@ -84,7 +83,7 @@ pub(super) async fn keys(
     Ok((keys.len() <= MOST_KNOWN as usize).then(|| keys.into_iter().map(KeyDigest).collect()))
 }
 
-pub(super) async fn park(
+pub(in crate::store::sqlite) async fn park(
     connection: &mut SqliteConnection,
     names: &Names,
     parked: &[Parking],
@@ -135,128 +134,126 @@ fn unpaused(names: &Names, statement: &str) -> SqlStr {
     sql(names.fill(&statement.replace("{unpaused}", UNPAUSED)))
 }
 
-impl SqliteLaneStore {
-    pub(super) async fn keys_among(
-        &self,
-        lane: Lane,
-        keys: &[KeyDigest],
-    ) -> Result<Option<Vec<KeyDigest>>, StoreError> {
-        let any: Option<i64> = sqlx::query_scalar(sql(self
-            .names
-            .fill("select 1 from {parked_key} where lane = $1 limit 1")))
-        .bind(lane.number())
-        .fetch_optional(&self.pool)
-        .await?;
-        if any.is_none() {
-            return Ok(None);
-        }
-        let mut parked = Vec::new();
-        for some in keys.chunks(AT_ONCE) {
-            let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(
-                self.names.fill("select key_digest from {parked_key} where lane = "),
-            );
-            query.push_bind(lane.number()).push(" and key_digest in (");
-            let mut list = query.separated(", ");
-            for key in some {
-                list.push_bind(key.0);
-            }
-            list.push_unseparated(")");
-            let found: Vec<Uuid> = query.build_query_scalar().fetch_all(&self.pool).await?;
-            parked.extend(found.into_iter().map(KeyDigest));
-        }
-        Ok(Some(parked))
-    }
-
-    pub(super) async fn released_events(
-        &self,
-        held: &[Lease],
-        retry: &Retry,
-    ) -> Result<Vec<Released>, StoreError> {
-        let mut candidates = Vec::new();
-        for lease in held {
-            if retry.keys > 0 {
-                let now = unix_millis();
-                sqlx::query(unpaused(&self.names, RELEASE_THE_LONGEST_PARKED))
-                    .bind(lease.lane.number())
-                    .bind(now - millis(retry.after))
-                    .bind(now)
-                    .bind(retry.keys)
-                    .execute(&self.pool)
-                    .await?;
-            }
-            candidates.extend(self.candidates(lease.lane, &retry.except).await?);
-        }
-        let mut released = Vec::new();
-        for (lane, key, seqs) in within(&candidates, retry.bytes) {
-            let mut events = Vec::with_capacity(seqs.len());
-            for seq in &seqs {
-                let row =
-                    sqlx::query(sql(self.names.fill("select * from {parked} where seq = $1")))
-                        .bind(seq)
-                        .fetch_optional(&self.pool)
-                        .await?;
-                events.extend(row.map(|row| stored_event(&row)).transpose()?);
-            }
-            released.extend(with_events(vec![(lane, key, seqs)], events));
-        }
-        Ok(released)
-    }
-
-    async fn candidates(
-        &self,
-        lane: Lane,
-        except: &[KeyDigest],
-    ) -> Result<Vec<Candidate>, StoreError> {
-        let rows: Vec<CandidateRow> = sqlx::query_as(unpaused(&self.names, RELEASED))
+pub(super) async fn keys_among(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    lane: Lane,
+    keys: &[KeyDigest],
+) -> Result<Option<Vec<KeyDigest>>, StoreError> {
+    let any: Option<i64> =
+        sqlx::query_scalar(sql(names.fill("select 1 from {parked_key} where lane = $1 limit 1")))
             .bind(lane.number())
-            .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
-            .bind(OF_A_KEY)
-            .fetch_all(&self.pool)
+            .fetch_optional(&mut *connection)
             .await?;
-        let candidates = rows.into_iter().map(Candidate::from);
-        Ok(candidates.filter(|(_, key, _)| !except.contains(key)).collect())
+    if any.is_none() {
+        return Ok(None);
     }
+    let mut parked = Vec::new();
+    for some in keys.chunks(AT_ONCE) {
+        let mut query: QueryBuilder<Sqlite> =
+            QueryBuilder::new(names.fill("select key_digest from {parked_key} where lane = "));
+        query.push_bind(lane.number()).push(" and key_digest in (");
+        let mut list = query.separated(", ");
+        for key in some {
+            list.push_bind(key.0);
+        }
+        list.push_unseparated(")");
+        let found: Vec<Uuid> = query.build_query_scalar().fetch_all(&mut *connection).await?;
+        parked.extend(found.into_iter().map(KeyDigest));
+    }
+    Ok(Some(parked))
+}
 
-    pub(super) async fn save_retry_result(
-        &self,
-        lease: Lease,
-        result: &RetryResult,
-    ) -> Result<Option<bool>, StoreError> {
-        let (lane, key) = (lease.lane.number(), result.key.0);
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let ours: Option<i64> = sqlx::query_scalar(sql(self.names.fill(STILL_OURS)))
-            .bind(lane)
-            .bind(lease.epoch)
-            .bind(self.owner)
-            .fetch_optional(&mut *tx)
-            .await?;
-        if ours.is_none() {
-            tx.rollback().await?;
-            return Ok(None);
-        }
-        for seq in &result.delivered {
-            sqlx::query(sql(self.names.fill("delete from {parked} where seq = $1")))
-                .bind(seq)
-                .execute(&mut *tx)
+pub(super) async fn released(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    held: &[Lease],
+    retry: &Retry,
+) -> Result<Vec<Released>, StoreError> {
+    let mut candidates = Vec::new();
+    for lease in held {
+        if retry.keys > 0 {
+            let now = unix_millis();
+            sqlx::query(unpaused(names, RELEASE_THE_LONGEST_PARKED))
+                .bind(lease.lane.number())
+                .bind(now - millis(retry.after))
+                .bind(now)
+                .bind(retry.keys)
+                .execute(&mut *connection)
                 .await?;
         }
-        if let NextEvent::Refused(seq, reason) = &result.next {
-            sqlx::query(sql(self.names.fill(REFUSED_AGAIN)))
-                .bind(seq)
-                .bind(storable(reason))
-                .bind(unix_millis())
-                .execute(&mut *tx)
-                .await?;
-        }
-        if !matches!(result.next, NextEvent::Untried) {
-            let later = sqlx::query(sql(self.names.fill(TRY_LATER)));
-            later.bind(lane).bind(key).bind(unix_millis()).execute(&mut *tx).await?;
-        }
-        let forget = sqlx::query(sql(self.names.fill(FORGET_KEY)));
-        let forgotten = forget.bind(lane).bind(key).execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(Some(forgotten.rows_affected() == 0))
+        candidates.extend(self::candidates(connection, names, lease.lane, &retry.except).await?);
     }
+    let mut released = Vec::new();
+    for (lane, key, seqs) in within(&candidates, retry.bytes) {
+        let mut events = Vec::with_capacity(seqs.len());
+        for seq in &seqs {
+            let row = sqlx::query(sql(names.fill("select * from {parked} where seq = $1")))
+                .bind(seq)
+                .fetch_optional(&mut *connection)
+                .await?;
+            events.extend(row.map(|row| stored_event(&row)).transpose()?);
+        }
+        released.extend(with_events(vec![(lane, key, seqs)], events));
+    }
+    Ok(released)
+}
+
+async fn candidates(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    lane: Lane,
+    except: &[KeyDigest],
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows: Vec<CandidateRow> = sqlx::query_as(unpaused(names, RELEASED))
+        .bind(lane.number())
+        .bind(KEYS + u32::try_from(except.len()).unwrap_or(u32::MAX / 2))
+        .bind(OF_A_KEY)
+        .fetch_all(&mut *connection)
+        .await?;
+    let candidates = rows.into_iter().map(Candidate::from);
+    Ok(candidates.filter(|(_, key, _)| !except.contains(key)).collect())
+}
+
+/// `None`: the lane is lost.
+pub(in crate::store::sqlite) async fn save_retry(
+    connection: &mut SqliteConnection,
+    names: &Names,
+    owner: Uuid,
+    lease: Lease,
+    result: &RetryResult,
+) -> Result<Option<bool>, StoreError> {
+    let (lane, key) = (lease.lane.number(), result.key.0);
+    let ours: Option<i64> = sqlx::query_scalar(sql(names.fill(STILL_OURS)))
+        .bind(lane)
+        .bind(lease.epoch)
+        .bind(owner)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if ours.is_none() {
+        return Ok(None);
+    }
+    for seq in &result.delivered {
+        sqlx::query(sql(names.fill("delete from {parked} where seq = $1")))
+            .bind(seq)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if let NextEvent::Refused(seq, reason) = &result.next {
+        sqlx::query(sql(names.fill(REFUSED_AGAIN)))
+            .bind(seq)
+            .bind(storable(reason))
+            .bind(unix_millis())
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !matches!(result.next, NextEvent::Untried) {
+        let later = sqlx::query(sql(names.fill(TRY_LATER)));
+        later.bind(lane).bind(key).bind(unix_millis()).execute(&mut *connection).await?;
+    }
+    let forget = sqlx::query(sql(names.fill(FORGET_KEY)));
+    let forgotten = forget.bind(lane).bind(key).execute(&mut *connection).await?;
+    Ok(Some(forgotten.rows_affected() == 0))
 }
 
 /// Most keys in one statement: SQLite has no arrays, and limits the number of parameters.
