@@ -18,6 +18,7 @@ mod doorbell;
 mod durations;
 mod error;
 mod failpoint;
+mod hashes;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod observe;

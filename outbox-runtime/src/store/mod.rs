@@ -14,6 +14,8 @@ pub(crate) mod fault;
 pub(crate) mod groups;
 mod headers;
 pub(crate) mod inbox;
+#[cfg(feature = "postgres")]
+mod interned;
 pub(crate) mod lanes;
 pub(crate) mod liveness;
 pub(crate) mod migrate;

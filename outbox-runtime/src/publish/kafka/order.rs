@@ -15,12 +15,13 @@
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::reports::Ack;
 use crate::kafka::TopicPrefix;
+use crate::hashes::AsTheyAre;
 use crate::record::EventRecord;
 
 /// Time after an acknowledgement during which a partition is believed to know the producer. A
@@ -154,28 +155,6 @@ impl Topic {
             .get(&hash)
             .and_then(|partition| self.acknowledged.get(partition))
             .is_some_and(|last| now.saturating_duration_since(*last) < BELIEVED_FOR)
-    }
-}
-
-/// Of maps whose keys are hashes already, by a [`RandomState`].
-type AsTheyAre = BuildHasherDefault<AsItIs>;
-
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

@@ -36,10 +36,19 @@ struct Batches {
 
 struct Batch {
     outcomes: Vec<Outcome>,
-    /// Number of events that were sent and have no report yet.
-    missing: usize,
+    /// Number of events that have a report.
+    reported: usize,
+    /// Number of events that were sent. `None`: more are being sent.
+    sent: Option<usize>,
     failed: bool,
     changed: Arc<Notify>,
+}
+
+impl Batch {
+    /// Whether all that were sent have a report.
+    fn is_complete(&self) -> bool {
+        self.sent.is_some_and(|sent| self.reported >= sent)
+    }
 }
 
 impl Reports {
@@ -52,7 +61,8 @@ impl Reports {
         batches.next_slot = first_slot.wrapping_add(events);
         let batch = Batch {
             outcomes: (0..events).map(|_| None).collect(),
-            missing: 0,
+            reported: 0,
+            sent: None,
             failed: false,
             changed: Arc::clone(&changed),
         };
@@ -60,17 +70,17 @@ impl Reports {
         (first_slot, changed)
     }
 
-    /// One more event of a batch is about to be sent.
-    pub(super) fn expect_one(&self, first_slot: usize) {
+    /// `sent` events of a batch are sent, and no more are until all of them have a report.
+    pub(super) fn expect(&self, first_slot: usize, sent: usize) {
         if let Some(batch) = self.batches().open.get_mut(&first_slot) {
-            batch.missing += 1;
+            batch.sent = Some(sent);
         }
     }
 
     /// Whether every event of a batch that was sent is delivered; `None` while reports are missing.
     pub(super) fn all_delivered(&self, first_slot: usize) -> Option<bool> {
         match self.batches().open.get(&first_slot) {
-            Some(batch) if batch.missing > 0 => None,
+            Some(batch) if !batch.is_complete() => None,
             batch => Some(batch.is_some_and(|batch| !batch.failed)),
         }
     }
@@ -104,8 +114,8 @@ impl Reports {
         {
             batch.failed |= outcome.is_err();
             *empty = Some(outcome);
-            batch.missing = batch.missing.saturating_sub(1);
-            if batch.failed || batch.missing == 0 {
+            batch.reported += 1;
+            if batch.failed || batch.is_complete() {
                 batch.changed.notify_one();
             }
         }

@@ -29,13 +29,13 @@ impl Producer {
         events: &[StoredEvent],
         deployment: &Deployment,
     ) -> Vec<DeliveryReport> {
-        let sending = Sending::begin(self, events.len());
+        let mut sending = Sending::begin(self, events.len());
         let addressed = |event| self.established.addressed(event, &deployment.prefix);
         let events: Vec<_> = events.iter().map(|event| addressed(&event.record)).collect();
         let mut waiting: Vec<usize> = (0..events.len()).collect();
         while !waiting.is_empty() {
             let (now, later) = self.established.part(&events, waiting);
-            let sent = self.send_all(&events, &now, &sending, &deployment.source).await;
+            let sent = self.send_all(&events, &now, &mut sending, &deployment.source).await;
             let delivered = sending.reported().await;
             let acknowledged = sending.acknowledged().into_iter();
             self.established.note(acknowledged.map(|(i, ack)| (&events[i], ack)));
@@ -67,7 +67,7 @@ impl Producer {
         self: &Arc<Self>,
         record: impl FnOnce(usize) -> Message<'m>,
     ) -> Result<(), KafkaError> {
-        let sending = Sending::begin(self, 1);
+        let mut sending = Sending::begin(self, 1);
         let slot = sending.open(0);
         if let Err(error) = self.enqueue(record(slot)).await {
             self.reports.set(slot, Err(error));
@@ -84,7 +84,7 @@ impl Producer {
         self: &Arc<Self>,
         events: &[Addressed<'_>],
         places: &[usize],
-        sending: &Sending<'_>,
+        sending: &mut Sending<'_>,
         source: &str,
     ) -> bool {
         for (sent, place) in places.iter().enumerate() {
@@ -105,6 +105,8 @@ impl Producer {
 struct Sending<'a> {
     producer: &'a Arc<Producer>,
     first_slot: usize,
+    /// Number of events that were sent.
+    sent: usize,
     changed: Arc<Notify>,
     finished: bool,
 }
@@ -112,17 +114,18 @@ struct Sending<'a> {
 impl<'a> Sending<'a> {
     fn begin(producer: &'a Arc<Producer>, events: usize) -> Self {
         let (first_slot, changed) = producer.reports.open(events);
-        Self { producer, first_slot, changed, finished: false }
+        Self { producer, first_slot, sent: 0, changed, finished: false }
     }
 
     /// The slot of the `i`th event, whose report is awaited from now on.
-    fn open(&self, i: usize) -> usize {
-        self.producer.reports.expect_one(self.first_slot);
+    fn open(&mut self, i: usize) -> usize {
+        self.sent += 1;
         self.first_slot.wrapping_add(i)
     }
 
     /// Waits until every event that was sent has its report. Returns `false` if one of them failed.
     async fn reported(&self) -> bool {
+        self.producer.reports.expect(self.first_slot, self.sent);
         loop {
             let changed = self.changed.notified();
             if let Some(delivered) = self.producer.reports.all_delivered(self.first_slot) {

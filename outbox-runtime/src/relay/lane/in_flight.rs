@@ -9,6 +9,7 @@ use std::fmt;
 
 use tokio::time::Instant;
 
+use crate::hashes::AsTheyAre;
 use crate::publish::{Batch, DeliveryReport, Place, Position};
 use crate::record::{StoredEvent, fnv1a};
 use crate::relay::memory::Held;
@@ -32,7 +33,7 @@ pub(super) struct NextBatch<C> {
 #[derive(Debug)]
 struct Load {
     /// Hashes of the keys.
-    keys: HashSet<u64>,
+    keys: HashSet<u64, AsTheyAre>,
     events: usize,
     bytes: u64,
 }

@@ -1,5 +1,6 @@
 //! Events, as statements return them.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use outbox_event::Headers;
@@ -9,6 +10,7 @@ use sqlx::{Column, Row};
 use crate::check::from_unix_micros;
 use crate::record::{EventRecord, Lane, StoredEvent};
 use crate::store::headers;
+use crate::store::interned::Repeated;
 
 /// Positions of an event's columns in a result. They are looked up by name once for a result, since
 /// its rows are read in the relay's hottest loop.
@@ -16,11 +18,11 @@ pub(super) struct EventColumns {
     lane: usize,
     seq: usize,
     id: usize,
-    topic: usize,
+    topic: (usize, Repeated),
     key: usize,
-    name: usize,
+    name: (usize, Repeated),
     version: usize,
-    content_type: usize,
+    content_type: (usize, Repeated),
     headers: usize,
     payload: usize,
     occurred_at: usize,
@@ -29,15 +31,16 @@ pub(super) struct EventColumns {
 
 impl EventColumns {
     pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let repeated = |name| Ok::<_, sqlx::Error>((position(row, name)?, Repeated::default()));
         Ok(Self {
             lane: position(row, "lane")?,
             seq: position(row, "seq")?,
             id: position(row, "id")?,
-            topic: position(row, "topic")?,
+            topic: repeated("topic")?,
             key: position(row, "key")?,
-            name: position(row, "name")?,
+            name: repeated("name")?,
             version: position(row, "version")?,
-            content_type: position(row, "content_type")?,
+            content_type: repeated("content_type")?,
             headers: position(row, "headers")?,
             payload: position(row, "payload")?,
             occurred_at: position(row, "occurred_at")?,
@@ -52,7 +55,9 @@ impl EventColumns {
     fn event(&self, row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
         let version: i32 = row.try_get(self.version)?;
         let mut unreadable = None;
-        let headers = headers::from_json(row.try_get(self.headers)?).unwrap_or_else(|error| {
+        // JSON is sent as text.
+        let headers = row.try_get_unchecked(self.headers)?;
+        let headers = headers::from_json(headers).unwrap_or_else(|error| {
             unreadable = Some(error.to_string().into());
             Headers::new()
         });
@@ -70,11 +75,11 @@ impl EventColumns {
             seq: row.try_get(self.seq)?,
             record: EventRecord {
                 id: row.try_get(self.id)?,
-                topic: row.try_get::<String, _>(self.topic)?.into(),
+                topic: text(row, &self.topic)?,
                 key: row.try_get(self.key)?,
-                name: row.try_get::<String, _>(self.name)?.into(),
+                name: text(row, &self.name)?,
                 version: version.unsigned_abs(),
-                content_type: row.try_get::<String, _>(self.content_type)?.into(),
+                content_type: text(row, &self.content_type)?,
                 headers,
                 payload: row.try_get(self.payload)?,
                 occurred_at,
@@ -83,6 +88,10 @@ impl EventColumns {
             unreadable,
         })
     }
+}
+
+fn text(row: &PgRow, (column, texts): &(usize, Repeated)) -> Result<Cow<'static, str>, sqlx::Error> {
+    Ok(texts.text(row.try_get(*column)?))
 }
 
 /// The events of a result.
@@ -125,11 +134,11 @@ impl BoundedColumns {
     }
 
     pub(super) fn row(&self, row: &PgRow) -> Result<BoundedRow, sqlx::Error> {
-        Ok(match row.try_get::<Option<f64>, _>(self.too_large)? {
+        Ok(match row.try_get::<Option<i64>, _>(self.too_large)? {
             None => BoundedRow::Event(self.event.event(row)?),
             Some(size) => BoundedRow::TooLarge {
                 seq: row.try_get(self.event.seq)?,
-                size: size.max(1.0) as u64,
+                size: size.max(1).unsigned_abs(),
             },
         })
     }

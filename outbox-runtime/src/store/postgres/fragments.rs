@@ -5,7 +5,7 @@ use sqlx::SqlStr;
 use crate::store::names::{Names, sql};
 
 /// The columns that [`EventColumns`](super::event_row::EventColumns) reads, of a row `e`.
-const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers::text as headers, e.payload, \
+const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e.content_type, e.headers, e.payload, \
                        e.occurred_at, e.kafka_partition";
 
 /// The columns that [`BoundedColumns`](super::event_row::BoundedColumns) reads, of a row `e` with
@@ -14,13 +14,13 @@ const COLUMNS: &str = "e.lane, e.seq, e.id, e.topic, e.key, e.name, e.version, e
 const BOUNDED_COLUMNS: &str = "\
 e.lane, e.seq, e.id, case when e.fits then e.topic end as topic, case when e.fits then e.key end as key,
        case when e.fits then e.name end as name, e.version, case when e.fits then e.content_type end as content_type,
-       case when e.fits then e.headers::text end as headers, case when e.fits then e.payload end as payload,
+       case when e.fits then e.headers end as headers, case when e.fits then e.payload end as payload,
        e.occurred_at, e.kafka_partition, case when not e.fits then e.size end as too_large";
 
 /// The bytes of a row `e`, from the headers of its values: nothing is read from the TOAST table or
-/// decompressed. A float, since no sum of floats overflows.
+/// decompressed. Their sums are of floats, which do not overflow.
 const SIZE: &str = "\
-coalesce(octet_length(e.payload), 0)::float8 + coalesce(octet_length(e.key), 0) + pg_column_size(e.headers) + octet_length(e.topic)
+coalesce(octet_length(e.payload), 0)::bigint + coalesce(octet_length(e.key), 0) + pg_column_size(e.headers) + octet_length(e.topic)
       + octet_length(e.name) + octet_length(e.content_type) as size";
 
 /// The transactions of which a lane `l` may have stragglers (see `window.rs`). Their rows are

@@ -16,46 +16,54 @@ use crate::store::lanes::{LaneRead, Rest};
 use crate::store::postgres::event_row::{BoundedColumns, BoundedRow};
 use crate::store::postgres::fragments::fill;
 
-/// The next chunk of each lane's window, of numbers up to `$8`. `{running}` is what the bound of
-/// bytes applies to.
+/// The next chunk of each lane's window, of numbers up to `$8`. `{rows}` are its rows, and
+/// `{fitting}` which of them fit into the bound of bytes.
 ///
 /// The rows of a lane are returned together and in order, as the loop over the lanes finds them.
 /// Sorting all rows would have to wait for the last one, and cost as much as the search.
+///
+/// `offset 0` has the snapshots of a lane made once. As columns of `unnest` they would be unpacked
+/// for each row.
 const READ_WINDOW: &str = "\
 select {bounded_columns}
-from unnest($1::smallint[], $2::text[]::pg_snapshot[], $3::bigint[], $4::text[]::xid8[], $5::text[]::pg_snapshot[],
-            $6::bigint[], $7::bigint[], $9::bigint[])
-  as l (lane, prev, prev_floor, prev_h, cur, last_seq, max_rows, max_bytes)
+from unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[]::xid8[], $5::text[], $6::bigint[], $7::bigint[], $9::bigint[])
+  as asked (lane, prev, prev_floor, prev_h, cur, last_seq, max_rows, max_bytes)
 cross join lateral (
-  select e.*, e.running <= l.max_bytes as fits
-  from (
-    select e.*, {running} as running
-    from (
-      (select e.*  -- stragglers
-       from {unfinished}
-       cross join lateral (
-         select e.*, {size} from {event} e
-         where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane
-           and e.seq > l.last_seq and e.seq <= least(l.prev_floor, $8) and pg_visible_in_snapshot(e.xid, l.cur)
-         order by e.xid, e.seq limit l.max_rows
-       ) e
-       order by e.seq limit l.max_rows)
-      union all
-      (select e.*, {size} from {event} e  -- main run
-       where e.lane = l.lane and e.seq > greatest(l.prev_floor, l.last_seq) and e.seq <= $8
-         and pg_visible_in_snapshot(e.xid, l.cur) and not pg_visible_in_snapshot(e.xid, l.prev)
-       order by e.seq limit l.max_rows)
-      order by seq limit l.max_rows
-    ) e
-  ) e
-  where e.running - e.size <= l.max_bytes  -- up to the first that does not fit
-) e";
+  select asked.lane, asked.prev::pg_snapshot as prev, asked.prev_floor, asked.prev_h, asked.cur::pg_snapshot as cur,
+         asked.last_seq, asked.max_rows, asked.max_bytes
+  offset 0
+) l
+cross join lateral ({fitting}) e";
 
-/// Bounds the bytes of all rows of a lane.
-const SUM: &str = "sum(e.size) over (order by e.seq rows unbounded preceding)";
+/// The rows of a lane of which there may be stragglers.
+const WITH_STRAGGLERS: &str = "\
+(select e.*  -- stragglers
+ from {unfinished}
+ cross join lateral (
+   select e.*, {size} from {event} e
+   where e.xid between unfinished.xid and unfinished.xid and e.lane = l.lane
+     and e.seq > l.last_seq and e.seq <= least(l.prev_floor, $8) and pg_visible_in_snapshot(e.xid, l.cur)
+   order by e.xid, e.seq limit l.max_rows
+ ) e
+ order by e.seq limit l.max_rows)
+union all
+({main_run})
+order by seq limit l.max_rows";
+
+const MAIN_RUN: &str = "\
+select e.*, {size} from {event} e
+where e.lane = l.lane and e.seq > greatest(l.prev_floor, l.last_seq) and e.seq <= $8
+  and pg_visible_in_snapshot(e.xid, l.cur) and not pg_visible_in_snapshot(e.xid, l.prev)
+order by e.seq limit l.max_rows";
+
+/// Bounds the bytes of all rows of a lane: they are read up to the first that does not fit.
+const FITTING_TOGETHER: &str = "\
+select e.*, e.running <= l.max_bytes as fits
+from (select e.*, sum(e.size::float8) over (order by e.seq rows unbounded preceding) as running from ({rows}) e) e
+where e.running - e.size <= l.max_bytes";
 /// Bounds the bytes of each row: cheaper, and sufficient if all rows of the size seen lately
 /// certainly fit.
-const EACH: &str = "e.size";
+const FITTING_EACH: &str = "select e.*, e.size <= l.max_bytes as fits from ({rows}) e";
 
 /// Reads the next chunk of each lane, all in one range of the ring.
 pub(super) async fn read(
@@ -76,9 +84,12 @@ pub(super) async fn read(
         let bytes = if small { read.bytes / u64::from(read.rows.max(1)) } else { read.bytes };
         i64::try_from(bytes).unwrap_or(i64::MAX)
     };
+    let stragglers = lanes.iter().any(|(_, _, at)| at.prev.unfinished().next().is_some());
     let statement = READ_WINDOW
-        .replace("{event}", &range.table())
-        .replace("{running}", if small { EACH } else { SUM });
+        .replace("{fitting}", if small { FITTING_EACH } else { FITTING_TOGETHER })
+        .replace("{rows}", if stragglers { WITH_STRAGGLERS } else { MAIN_RUN })
+        .replace("{main_run}", MAIN_RUN)
+        .replace("{event}", &range.table());
     let rows = sqlx::query(fill(session.names, &statement))
         .bind(column(lanes, |read, _, _| read.lane.number()))
         .bind(column(lanes, |_, _, at| at.prev.snapshot.as_str()))

@@ -33,7 +33,7 @@ left join lateral (
   select e.*, e.running <= l.max_bytes as fits, false as late  -- main run
   from unnest($1::smallint[], $2::bigint[], $3::bigint[], $7::bigint[]) as l (lane, floor, max_rows, max_bytes)
   cross join lateral (
-    select e.*, sum(e.size) over (order by e.seq rows unbounded preceding) as running
+    select e.*, sum(e.size::float8) over (order by e.seq rows unbounded preceding) as running
     from (
       select e.*, {size} from {event} e where e.lane = l.lane and e.seq > l.floor order by e.seq limit l.max_rows
     ) e
@@ -42,7 +42,7 @@ left join lateral (
   union all
   select e.*, e.running <= $8, true  -- stragglers
   from (
-    select e.*, sum(e.size) over (rows unbounded preceding) as running
+    select e.*, sum(e.size::float8) over (rows unbounded preceding) as running
     from unnest($4::text[]::xid8[]) as unfinished (xid)
     cross join lateral (
       select e.*, {size} from {late_event} e
