@@ -148,6 +148,10 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             return None;
         }
         self.poll_if_due(now);
+        let in_backlog = self.held().any(|lane| lane.in_backlog);
+        if self.next_look > now && !in_backlog {
+            return None;
+        }
         let (asks, reserved) = self.plan_read()?;
         let reads = self.reads_of(&asks);
         self.is_reading = true;

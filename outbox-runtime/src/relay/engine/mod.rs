@@ -67,6 +67,8 @@ pub(super) struct Engine<S: LaneStore, P> {
     /// Number of rings of the doorbell and of polls.
     rings: u64,
     next_poll: Instant,
+    /// When to look for new events again, however often the doorbell rings.
+    next_look: Instant,
     next_claim: Instant,
     save_by: Option<Instant>,
     releasing: Releasing,
@@ -144,6 +146,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             has_read: false,
             rings: 0,
             next_poll: now + settings.poll_interval,
+            next_look: now,
             next_claim: now,
             save_by: None,
             releasing: Releasing::new(now + settings.retry_parked),
@@ -226,6 +229,9 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
         }
         if !self.stopping {
             due = due.min(self.next_claim);
+            if self.next_look > now {
+                due = due.min(self.next_look);
+            }
             if self.share == Share::Fair {
                 due = due.min(self.next_poll);
             }
