@@ -13,7 +13,7 @@ use crate::support::oracle::{Expected, assert_exactly_once};
 use crate::support::proxy::{Moment, Proxy};
 use crate::support::relays::{RunningRelay, kafka_publisher_of, new_relay};
 use crate::support::requests::END_TXN;
-use crate::support::topics::{create_replicated, create_topic_of, read_committed};
+use crate::support::topics::{create_replicated, create_topic_of, read_committed, set};
 use crate::support::{POSTGRES, eventually, migrated, postgres, within_a_minute};
 
 event_on_topic!(Ordered, "exactly-once-ordered");
@@ -80,6 +80,22 @@ async fn a_commit_that_was_asked_for_twice_ends_the_session_and_publishes_nothin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_takes_nothing_is_parked_and_the_events_of_others_are_published_once() {
+    a_topic_takes_nothing_until(async |_, second| {
+        tokio::task::block_in_place(|| second.restart()).unwrap();
+    })
+    .await;
+}
+
+/// No replica comes back, and brokers take events again all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_asks_for_fewer_replicas_by_now_is_published_again() {
+    a_topic_takes_nothing_until(async |brokers, _| {
+        set(brokers, Stuck::TOPIC, "min.insync.replicas", "1").await;
+    })
+    .await;
+}
+
+async fn a_topic_takes_nothing_until(recovered: impl AsyncFn(&str, &mut Kafka)) {
     let scratch = ScratchDir::new("exactly-once-stuck").unwrap();
     let options = KafkaOptions::default();
     let kafka = Kafka::start(&scratch.path().join("first"), options).unwrap();
@@ -102,7 +118,7 @@ async fn a_topic_that_takes_nothing_is_parked_and_the_events_of_others_are_publi
     let arrived = within_a_minute(read_committed(kafka.brokers(), &[Ordered::TOPIC])).await;
     assert_exactly_once(&arrived, &emitted);
 
-    tokio::task::block_in_place(|| second.restart()).unwrap();
+    recovered(kafka.brokers(), &mut second).await;
     let nothing_is_parked = async || {
         outbox.release_all_parked().await.unwrap();
         outbox.status().await.unwrap().parked == 0

@@ -77,9 +77,13 @@ async fn is_created(admin: &AdminClient<DefaultClientContext>, new: &NewTopic<'_
 
 /// Has the topic take messages of ten megabytes.
 pub async fn raise_limit(brokers: &str, topic: &str) {
-    let raise =
-        AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", "10000000");
-    admin_of(brokers).alter_configs([&raise], &AdminOptions::new()).await.unwrap()[0]
+    set(brokers, topic, "max.message.bytes", "10000000").await;
+}
+
+/// Sets this, and all else to its default.
+pub async fn set(brokers: &str, topic: &str, setting: &str, value: &str) {
+    let set = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(setting, value);
+    admin_of(brokers).alter_configs([&set], &AdminOptions::new()).await.unwrap()[0]
         .as_ref()
         .unwrap();
 }

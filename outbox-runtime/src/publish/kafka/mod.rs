@@ -115,6 +115,8 @@ struct Producers {
     /// For events that are sent alone: one event in a request, so that a fatal error affects no
     /// other event.
     alone: Slot,
+    /// Asks about topics. `None`: nothing was asked yet.
+    admin: Mutex<Option<Arc<Admin>>>,
 }
 
 /// A producer that is replaced when it has ended: after a fatal error, by which librdkafka prevents
@@ -192,8 +194,8 @@ impl Producers {
     fn start(config: ProducerConfig) -> Result<Self, OutboxError> {
         let meaning = "events stay in the outbox, and the relay keeps trying";
         let brokers = Brokers::new(&config.properties, meaning);
-        let (stalls, main, alone) = Default::default();
-        let producers = Self { config, brokers, stalls, main, alone };
+        let (stalls, main, alone, admin) = Default::default();
+        let producers = Self { config, brokers, stalls, main, alone, admin };
         // Errors that librdkafka finds in the settings are reported now.
         producers.main()?;
         Ok(producers)
@@ -228,9 +230,18 @@ impl Producers {
     /// Number of replicas in sync that a topic asks for. `None`: this user may not know, or the
     /// brokers do not answer.
     async fn least_in_sync(&self, topic: &str) -> Option<usize> {
-        let admin = Admin::new(&self.config.properties, self.brokers.clone()).ok()?;
-        let mut settings = admin.settings(&[topic]).await.ok()?.by_topic.remove(topic)?;
+        let mut settings =
+            self.admin().ok()?.settings(&[topic]).await.ok()?.by_topic.remove(topic)?;
         settings.remove(MIN_INSYNC)?.trim().parse().ok()
+    }
+
+    fn admin(&self) -> Result<Arc<Admin>, OutboxError> {
+        let mut admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(admin) = &*admin {
+            return Ok(Arc::clone(admin));
+        }
+        let new = Admin::new(&self.config.properties, self.brokers.clone())?;
+        Ok(Arc::clone(admin.insert(Arc::new(new))))
     }
 
     fn new_producer(&self, config: &ClientConfig) -> Result<Producer, OutboxError> {

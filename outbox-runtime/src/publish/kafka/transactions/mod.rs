@@ -53,7 +53,8 @@ impl TransactionalPublisher for KafkaPublisher {
         let transactional = TransactionalConfig::checked(&config.set_by_user)?;
         let topic = ProgressTopic::of(&self.deployment.prefix, group)?;
         // On the heap: otherwise they would be part of the future of each caller.
-        Box::pin(topic.ensure(&config.properties, brokers, group.groups)).await?;
+        let admin = self.producers.admin()?;
+        Box::pin(topic.ensure(&admin, brokers, group.groups)).await?;
         let producers = Box::pin(self.fence(&transactional, group)).await?;
         let progress = self.read(&topic, brokers).await?;
         Ok((KafkaSession::new(self.clone(), producers, topic), progress))

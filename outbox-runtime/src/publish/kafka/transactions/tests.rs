@@ -262,3 +262,13 @@ async fn a_topic_that_would_lose_progress_is_refused() {
     let error = scene.publisher.open(&scene.group(0)).await.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("2 partitions") && error.contains("3 groups"), "{error}");
 }
+
+#[tokio::test]
+async fn how_many_replicas_a_topic_asks_for_is_read_from_the_brokers() {
+    let scene = Scene::begin(1).await;
+    scene.create("strict", 1, &[("min.insync.replicas", "3")]).await;
+    for (topic, least) in [("orders", Some(1)), ("strict", Some(3)), ("nowhere", None)] {
+        let topic = scene.publisher.deployment.prefix.on_brokers(topic);
+        assert_eq!(scene.publisher.producers.least_in_sync(&topic).await, least, "{topic}");
+    }
+}

@@ -9,7 +9,7 @@ use rdkafka::metadata::Metadata;
 
 use super::names::progress_topic;
 use crate::error::{ErrorKind, OutboxError};
-use crate::kafka::{Admin, Brokers, Properties, TopicPrefix};
+use crate::kafka::{Admin, Brokers, TopicPrefix};
 use crate::observe::target;
 use crate::publish::kafka::MIN_INSYNC;
 use crate::publish::transactions::GroupId;
@@ -61,16 +61,15 @@ impl ProgressTopic {
     /// Creates the topic if there is none, and refuses one that would lose progress.
     pub(super) async fn ensure(
         &self,
-        properties: &Properties,
+        admin: &Admin,
         brokers: &Brokers,
         groups: u16,
     ) -> Result<(), OutboxError> {
-        let admin = Admin::new(properties, brokers.clone())?;
         let name = self.name.clone();
         let asked = admin.topics(move |metadata| Found::of(metadata, &name)).await;
         let found = asked.map_err(|error| self.refused_by(brokers, error, "looked for"))?;
         if found.partitions == 0 {
-            return self.create(&admin, found.brokers, groups).await;
+            return self.create(admin, found.brokers, groups).await;
         }
         let settings = admin.settings(&[&self.name]).await;
         let settings =
