@@ -74,7 +74,7 @@ impl<DB: OutboxDatabase, P> RelayBuilder<DB, P> {
     }
 
     /// The most events of a lane that it reads at once, and the most that are with the publisher.
-    /// Default: 1,500; at least 1. See [`batch_bytes`](Self::batch_bytes), which limits their size.
+    /// Default: 750; at least 1. See [`batch_bytes`](Self::batch_bytes), which limits their size.
     #[must_use]
     pub fn batch_events(mut self, events: u32) -> Self {
         self.settings.batch_rows = events.max(1);

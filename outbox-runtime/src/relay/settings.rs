@@ -25,7 +25,7 @@ impl Default for Settings {
         Self {
             poll_interval: Duration::from_millis(250),
             lease: Duration::from_secs(5),
-            batch_rows: 1_500,
+            batch_rows: 750,
             batch_bytes: 1024 * 1024,
             memory: MemoryBudget::new(64 * 1024 * 1024),
             drain_timeout: Duration::from_secs(10),

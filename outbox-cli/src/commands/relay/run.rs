@@ -58,7 +58,7 @@ pub struct Args {
     /// Longest time until it looks for events by itself [default: 250ms]
     #[arg(long, env = "OUTBOX_RELAY_POLL_INTERVAL", hide_env_values = true, value_name = "DURATION", value_parser = values::positive_duration)]
     poll_interval: Option<Duration>,
-    /// Most events of a lane that it reads at once [default: 1500]
+    /// Most events of a lane that it reads at once [default: 750]
     #[arg(long, env = "OUTBOX_RELAY_BATCH_EVENTS", hide_env_values = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     batch_events: Option<u32>,
     /// Most mebibytes of events that it holds in memory [default: 64]
