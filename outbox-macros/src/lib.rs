@@ -238,6 +238,7 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `timeout = "…"` | the longest time of an attempt | `"5m"` |
 /// | `foreign = "…"` | takes messages without the headers of an event, and recognises them by their `"place"`, their `"key"` or a `"header NAME"` | they are dead letters |
 /// | `only = ["…", …]` | the names of the events that it takes, if its type is an enum: several handlers can share one | all events of its type |
+/// | `shared_transaction = N` | up to N events that were received already are handled in one transaction; if it fails, each is handled alone | each alone |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 ///
 /// Times are written `"500ms"`, `"10s"`, `"5m"`, `"2h"`, `"1d"`. A deployment changes these options

@@ -35,6 +35,7 @@ pub(crate) const LATER_EVENTS: &str = "later_events";
 pub(crate) const TIMEOUT: &str = "timeout";
 pub(crate) const FOREIGN: &str = "foreign";
 pub(crate) const ONLY: &str = "only";
+pub(crate) const SHARED_TRANSACTION: &str = "shared_transaction";
 
 /// The attribute which `#[derive(Classify)]` reads.
 pub(crate) const CLASSIFY: &str = "classify";

@@ -59,6 +59,7 @@ mod reclaiming;
 mod secured;
 mod secured_postgres;
 mod secured_rights;
+mod shared_transactions;
 mod shutdown;
 mod sizes;
 mod standbys;

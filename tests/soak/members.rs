@@ -22,9 +22,9 @@ fn options(group: &str) -> HandlerOptions {
     let quick =
         HandlerOptions::new().backoff(Duration::from_millis(20), Duration::from_millis(200));
     match group {
-        "mail" => quick.retry_topics(RUNGS, LaterEvents::Wait),
+        "mail" => quick.retry_topics(RUNGS, LaterEvents::Wait).shared_transaction(4),
         "stats" => quick.retry_topics(RUNGS, LaterEvents::Overtake),
-        _ => quick,
+        _ => quick.shared_transaction(20),
     }
 }
 

@@ -46,7 +46,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    fn writer(&self) -> impl Fn() -> Writer + Send + Sync + 'static {
+    pub(super) fn writer(&self) -> impl Fn() -> Writer + Send + Sync + 'static {
         let log = self.clone();
         move || Writer(log.clone())
     }
@@ -66,7 +66,7 @@ impl Log {
     }
 }
 
-struct Writer(Log);
+pub(super) struct Writer(Log);
 
 impl std::io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -4,8 +4,10 @@ use opentelemetry::trace::{SpanId, TracerProvider as _};
 use opentelemetry::{KeyValue, Value};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
+use super::log::Log;
 use super::wait::eventually_some;
 
 /// The spans of a thread.
@@ -24,6 +26,19 @@ impl Traces {
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
         Self { exporter, _provider: provider, _guard: guard }
+    }
+
+    /// The same, and what this thread says.
+    pub fn and_log_of_this_thread(filter: &str) -> (Self, Log) {
+        let (exporter, log) = (InMemorySpanExporter::default(), Log::default());
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(log.writer());
+        let lines = lines.with_filter(EnvFilter::new(filter));
+        let guard = tracing::subscriber::set_default(
+            tracing_subscriber::registry().with(layer).with(lines),
+        );
+        (Self { exporter, _provider: provider, _guard: guard }, log)
     }
 
     /// The spans that have ended, in the order of their ends.

@@ -2,7 +2,7 @@
 //! what it is called here.
 
 /// Words in lower case without `_`, so that `maxRetries` is `max_retries`.
-const ALIASES: [(&[&str], &str); 13] = [
+const ALIASES: [(&[&str], &str); 14] = [
     (
         &[
             "topic",
@@ -145,11 +145,21 @@ const ALIASES: [(&[&str], &str); 13] = [
             "prefetch",
             "prefetchcount",
             "ratelimit",
-            "batch",
-            "batchsize",
-            "maxpollrecords",
         ],
         "say it on the `Consumer`, for all of its handlers: `.concurrency(8)`",
+    ),
+    (
+        &[
+            "batch",
+            "batchsize",
+            "batchlistener",
+            "maxbatchsize",
+            "maxpollrecords",
+            "chunksize",
+            "shared",
+            "bulk",
+        ],
+        "write `shared_transaction = 50` for up to 50 events in one transaction; it never waits for more",
     ),
     (
         &[

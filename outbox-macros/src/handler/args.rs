@@ -10,10 +10,10 @@ use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, Value, value};
 use crate::symbol::{
     ATTEMPTS, CRATE, FOREIGN, GROUP, LATER_EVENTS, LONGEST_PAUSE, ONLY, PAUSE, RETRY_TOPICS,
-    TIMEOUT,
+    SHARED_TRANSACTION, TIMEOUT,
 };
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     GROUP,
     ATTEMPTS,
     PAUSE,
@@ -23,6 +23,7 @@ const OPTIONS: [&str; 10] = [
     TIMEOUT,
     FOREIGN,
     ONLY,
+    SHARED_TRANSACTION,
     CRATE,
 ];
 
@@ -37,6 +38,7 @@ pub(super) struct Args {
     pub(super) timeout: Once<LitStr>,
     pub(super) foreign: Once<LitStr>,
     pub(super) only: Once<Names>,
+    pub(super) shared_transaction: Once<LitInt>,
     pub(super) krate: Once<Path>,
 }
 
@@ -84,6 +86,9 @@ impl Args {
             TIMEOUT => self.timeout.set(&key, value(&key, input, "timeout = \"30s\"")),
             FOREIGN => self.foreign.set(&key, value(&key, input, "foreign = \"place\"")),
             ONLY => self.only.set(&key, value(&key, input, "only = [\"order.placed\"]")),
+            SHARED_TRANSACTION => {
+                self.shared_transaction.set(&key, value(&key, input, "shared_transaction = 50"))
+            }
             CRATE => self.krate.set(&key, value(&key, input, "crate = my_crate::outbox")),
             unknown => Err(syn::Error::new(
                 key.span(),

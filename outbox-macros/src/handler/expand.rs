@@ -273,6 +273,10 @@ fn options(options: &Options, private: &TokenStream) -> TokenStream {
     if let Some(only) = &options.only {
         chain.extend(quote!(.only(&[#(#only),*])));
     }
+    if let Some(events) = options.shared_transaction {
+        let events = Literal::u32_unsuffixed(events);
+        chain.extend(quote!(.shared_transaction(#events)));
+    }
     chain
 }
 

@@ -1,6 +1,6 @@
 //! The options, judged.
 
-use syn::LitStr;
+use syn::{LitInt, LitStr};
 
 use super::args::{Args, Attempts};
 use crate::errors::Errors;
@@ -17,6 +17,8 @@ pub(super) struct Options {
     pub(super) foreign: Option<Foreign>,
     /// Names of events.
     pub(super) only: Option<Vec<String>>,
+    /// Most events in one transaction.
+    pub(super) shared_transaction: Option<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -47,6 +49,7 @@ const DEFAULT_PAUSES: (u64, u64) = (100, 10_000);
 const LONGEST_TIME: u64 = 30 * 86_400_000;
 const SHORTEST_TIMEOUT: u64 = 10;
 const MOST_RETRY_TOPICS: usize = 16;
+const MOST_SHARED: u32 = 1_000;
 
 impl Options {
     pub(super) fn new(errors: &Errors, args: &Args) -> Self {
@@ -58,6 +61,10 @@ impl Options {
             timeout: args.timeout.get().and_then(|time| timeout(errors, time)),
             foreign: args.foreign.get().and_then(|given| foreign(errors, given)),
             only: only(errors, args),
+            shared_transaction: args
+                .shared_transaction
+                .get()
+                .and_then(|given| shared(errors, given)),
         }
     }
 }
@@ -203,6 +210,22 @@ fn only(errors: &Errors, args: &Args) -> Option<Vec<String>> {
         );
     }
     Some(names.0.iter().map(LitStr::value).collect())
+}
+
+fn shared(errors: &Errors, events: &LitInt) -> Option<u32> {
+    let help = match events.base10_parse() {
+        Ok(events @ 2..=MOST_SHARED) => return Some(events),
+        Ok(1) => "remove it: without it, each event has a transaction of its own".to_owned(),
+        Ok(0) => "write `shared_transaction = 50`, or remove it".to_owned(),
+        _ => format!("write `shared_transaction = {MOST_SHARED}` or less"),
+    };
+    errors.at(
+        events.span(),
+        format!(
+            "a transaction is shared by 2 to {MOST_SHARED} events, and not by {events}\nhelp: {help}"
+        ),
+    );
+    None
 }
 
 fn timeout(errors: &Errors, time: &LitStr) -> Option<u64> {

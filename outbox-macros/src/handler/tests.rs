@@ -112,6 +112,7 @@ fn all_options() {
             timeout = "2h",
             foreign = "header x-id",
             only = ["a", "b"],
+            shared_transaction = 50,
         ),
         quote! {
             async fn f(tx: &mut OutboxTx<'_, Db>, event: Event) -> Result<(), Error> {}
@@ -136,7 +137,8 @@ fn all_options() {
                         )
                         .timeout(::core::time::Duration::from_secs(7200))
                         .foreign(::outbox::__private::ForeignId::Header("x-id"))
-                        .only(&["a", "b"]),
+                        .only(&["a", "b"])
+                        .shared_transaction(50),
                     state: (),
                     call: |_, __outbox_tx, __outbox_event, _| ::std::boxed::Box::pin(
                         f(&mut *__outbox_tx, __outbox_event),

@@ -90,17 +90,17 @@ pub(crate) enum Interruption {
 
 /// Longest wait for the database where no lock is waited for: for a connection and its `BEGIN`, and
 /// for the commit.
-const LONGEST_ANSWER: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 /// Time by which our own time-out is longer than the database's.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// Longest wait for a rollback: a handler's statement may still run.
 const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A message that can be handled.
-struct Prepared<'g, DB: OutboxDatabase> {
-    options: &'g HandlerOptions,
-    context: EventContext,
-    event: Box<dyn Decoded<DB> + 'g>,
+pub(super) struct Prepared<'g, DB: OutboxDatabase> {
+    pub(super) options: &'g HandlerOptions,
+    pub(super) context: EventContext,
+    pub(super) event: Box<dyn Decoded<DB> + 'g>,
 }
 
 /// What to do when a handler got no connection from the pool.
@@ -122,7 +122,7 @@ impl<DB: OutboxDatabase> Group<DB> {
     ) -> Result<Attempted, Failure> {
         let span = spans::process(self, incoming);
         let attempted = self.attempt_in_span(incoming, ending).instrument(span.clone()).await;
-        spans::ended(&span, &attempted);
+        spans::ended(&span, attempted.as_ref().copied());
         attempted
     }
 
@@ -137,8 +137,8 @@ impl<DB: OutboxDatabase> Group<DB> {
             return Ok(Attempted::NoHandler);
         };
         let answer = options.timeout.saturating_add(GRACE).min(LONGEST_ANSWER);
-        let begun = self.in_time(answer, self.begin(options.timeout)).await;
-        let mut tx = begun.map_err(before_handler)?;
+        let begun = self.in_time(answer, self.begin(options.timeout));
+        let mut tx = begun.await.map_err(before_handler)?;
         // Another member may be handling the same event: this waits for it.
         let admitted = self.admit(&mut tx, incoming, context.id);
         let admitted = self.in_time(options.timeout.saturating_add(GRACE), admitted).await;
@@ -157,9 +157,8 @@ impl<DB: OutboxDatabase> Group<DB> {
         })
     }
 
-    /// A transaction of a consumer, whose statements take `limit` at most. The statements that
-    /// decide which events wait must see what was committed before them, not before the
-    /// transaction.
+    /// A transaction whose statements take `limit` at most. Those that decide which events wait
+    /// must see what was committed before them, not before the transaction.
     pub(crate) async fn begin(
         &self,
         limit: Duration,
@@ -219,7 +218,11 @@ impl<DB: OutboxDatabase> Group<DB> {
 
     /// Without an answer, the transaction may or may not be committed: the event is tried again,
     /// and the inbox decides.
-    async fn commit(&self, tx: OutboxTx<'static, DB>, answer: Duration) -> Result<(), Failure> {
+    pub(super) async fn commit(
+        &self,
+        tx: OutboxTx<'static, DB>,
+        answer: Duration,
+    ) -> Result<(), Failure> {
         let conflict = tx.saw_conflict();
         let committed = tx.commit();
         // A refusal of the database may be caused by the handler: a deferred constraint, an event
@@ -240,7 +243,7 @@ impl<DB: OutboxDatabase> Group<DB> {
     }
 
     /// Rolls back, and finds out whether it was the handler that failed.
-    async fn failed(
+    pub(super) async fn failed(
         &self,
         tx: OutboxTx<'static, DB>,
         failure: HandlerFailure,
@@ -276,7 +279,7 @@ impl<DB: OutboxDatabase> Group<DB> {
     }
 
     /// Rolls back. Returns whether the database answered.
-    async fn roll_back(&self, tx: OutboxTx<'static, DB>) -> bool {
+    pub(super) async fn roll_back(&self, tx: OutboxTx<'static, DB>) -> bool {
         self.in_time(ROLLED_BACK_WITHIN, tx.rollback()).await.is_ok()
     }
 
@@ -311,7 +314,7 @@ impl<DB: OutboxDatabase> Group<DB> {
 }
 
 /// Reads the event of a message. `None`: no handler takes it.
-fn prepare<'m, DB: OutboxDatabase>(
+pub(super) fn prepare<'m, DB: OutboxDatabase>(
     incoming: &Incoming<'m, DB>,
 ) -> Result<Option<Prepared<'m, DB>>, Failure> {
     let message = incoming.message;
@@ -352,7 +355,7 @@ fn prepare<'m, DB: OutboxDatabase>(
 
 /// Runs a handler, for a limited time. A panic is a failure like any other: one bad event must not
 /// end the consumer.
-async fn run<DB: OutboxDatabase>(
+pub(super) async fn run<DB: OutboxDatabase>(
     event: Box<dyn Decoded<DB> + '_>,
     tx: &mut OutboxTx<'static, DB>,
     context: &EventContext,
@@ -381,7 +384,7 @@ enum Admitted {
 
 /// The failure before a handler has run. A database that is away is waited for; missing tables are
 /// not.
-fn before_handler(error: OutboxError) -> Failure {
+pub(super) fn before_handler(error: OutboxError) -> Failure {
     match error.kind() {
         ErrorKind::NotMigrated => Failure::Fatal(error),
         kind if kind == ErrorKind::Conflict || is_cut_off(&error) => {

@@ -38,6 +38,10 @@ pub(crate) mod route;
 mod sending;
 #[cfg(feature = "kafka")]
 mod settle;
+#[cfg(feature = "kafka")]
+mod shared;
+#[cfg(feature = "kafka")]
+mod sharing;
 mod spans;
 #[cfg(feature = "kafka")]
 mod worker;

@@ -37,7 +37,12 @@ pub struct HandlerOptions {
     pub(crate) timeout: Duration,
     pub(crate) foreign: Option<ForeignId>,
     pub(crate) only: Option<&'static [&'static str]>,
+    /// Most events in one transaction; 1: each has its own.
+    pub(crate) shared_transaction: u32,
 }
+
+/// Most events that may share a transaction.
+const MOST_SHARED: u32 = 1_000;
 
 /// How a message that no outbox wrote is recognised when it comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,6 +69,7 @@ impl HandlerOptions {
             timeout: Duration::from_secs(300),
             foreign: None,
             only: None,
+            shared_transaction: 1,
         }
     }
 
@@ -139,6 +145,21 @@ impl HandlerOptions {
         self
     }
 
+    /// Handles up to this number of events in one transaction, if the consumer has received them
+    /// already: it never waits for more. They are of one partition and in its order, and at most 4
+    /// MiB together; all of them have handlers that share. The time-out, the shortest one of theirs,
+    /// bounds the whole transaction. Default: 1, which is a transaction for each event; at most
+    /// 1000.
+    ///
+    /// If anything in it fails, the transaction is rolled back, and each of its events is handled in
+    /// a transaction of its own, from its first attempt on. So a handler may run once more because
+    /// of a neighbour: what it does outside of its `tx` must be harmless when it is repeated.
+    #[must_use]
+    pub const fn shared_transaction(mut self, events: u32) -> Self {
+        self.shared_transaction = events;
+        self
+    }
+
     /// Attempts in place before the event goes to a retry topic or the dead letters; `u32::MAX`:
     /// without an end.
     pub(crate) const fn attempts_in_place(&self) -> u32 {
@@ -175,6 +196,12 @@ impl HandlerOptions {
         if self.attempts == Some(u32::MAX) && self.schedule.is_some() {
             let unreached = "its attempts do not end, and no event would ever get to its retry topics: limit them, or have no retry topics";
             return Some(unreached.to_owned());
+        }
+        if !matches!(self.shared_transaction, 1..=MOST_SHARED) {
+            return Some(format!(
+                "its transaction is shared by {} events: at least 1, and at most {MOST_SHARED}",
+                self.shared_transaction
+            ));
         }
         if longest < first {
             return Some(format!(
@@ -222,6 +249,8 @@ mod tests {
             (NEW.retry_topics(&[SECOND; 17], wait), "17 retry topics: at most 16"),
             (NEW.retry_topics(&[SECOND], wait).retry_forever(), "attempts do not end"),
             (NEW.foreign(ForeignId::Header(" ")), "has no name"),
+            (NEW.shared_transaction(0), "shared by 0 events: at least 1"),
+            (NEW.shared_transaction(MOST_SHARED + 1), "at most 1000"),
         ] {
             let found = options.problem().unwrap_or_default();
             assert!(found.contains(problem), "{problem}: {found}");
@@ -241,6 +270,8 @@ mod tests {
             NEW.retry_topics(&[SHORTEST_PAUSE; 16], LaterEvents::Overtake),
             NEW.retry_topics(&[LONGEST_WAIT], LaterEvents::Wait),
             NEW.retry_topics(&[], LaterEvents::Wait).retry_forever(),
+            NEW.shared_transaction(1),
+            NEW.shared_transaction(MOST_SHARED),
         ] {
             assert_eq!(options.problem(), None);
         }

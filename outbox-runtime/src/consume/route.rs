@@ -20,6 +20,9 @@ pub(crate) struct Routes<DB: OutboxDatabase> {
     handlers: Vec<Box<dyn AnyHandler<DB>>>,
     /// topic → its routes.
     topics: BTreeMap<&'static str, OfTopic>,
+    /// Whether events of any handler may share a transaction.
+    #[cfg(feature = "kafka")]
+    pub(super) share: bool,
 }
 
 #[derive(Default)]
@@ -95,7 +98,12 @@ impl<DB: OutboxDatabase> Routes<DB> {
         for (topic, of_topic) in &mut topics {
             of_topic.keeps_order = Self::one_rule(topic, of_topic, &handlers)?;
         }
-        Ok(Self { handlers, topics })
+        Ok(Self {
+            #[cfg(feature = "kafka")]
+            share: handlers.iter().any(|handler| handler.options().shared_transaction > 1),
+            handlers,
+            topics,
+        })
     }
 
     /// The same with another handler.

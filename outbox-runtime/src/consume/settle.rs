@@ -1,8 +1,10 @@
 //! One message, from its delivery until it is settled: handled, sent to a retry topic, queued, or a
 //! dead letter. [`next_step`] chooses what to do; this does it.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Attempted, Ending, Failure, Interruption};
 use super::class::ErrorClass;
@@ -45,15 +47,16 @@ struct Ended {
 impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
     /// Settles a message and the events that are queued behind it. A panic outside of a handler (in
     /// a callback of the pool, for example, or in a logger) does not end the consumer: the message
-    /// is tried again.
+    /// is tried again. `slot`: for the first attempt, if a handler may run already.
     pub(crate) async fn settle(
         &self,
         message: &Message,
         history: &History,
+        mut slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Settled, Unsettled> {
         let mut pauses = Backoff::new(AWAY_PAUSES.0, AWAY_PAUSES.1);
         loop {
-            let settled = self.settle_when_due(message, history.clone());
+            let settled = self.settle_when_due(message, history.clone(), slot.take());
             match Guarded::new(Box::pin(settled)).await {
                 Ok(settled) => return settled,
                 Err(said) => {
@@ -75,13 +78,14 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         &self,
         message: &Message,
         history: History,
+        slot: Option<OwnedSemaphorePermit>,
     ) -> Result<Settled, Unsettled> {
         if let Some(due) = history.due {
             self.sleep(due.duration_since(SystemTime::now()).unwrap_or_default()).await?;
         }
         let topic = history.topic.clone();
         let incoming = self.group.routes.route(message, history);
-        let Settlement { settled, later } = self.until_settled(incoming).await?;
+        let Settlement { settled, later } = self.until_settled(incoming, slot).await?;
         if later && let Some(key) = &message.key {
             self.drain_key(&topic, key).await?;
         }
@@ -104,7 +108,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
                 continue;
             }
             let incoming = self.group.routes.route(&message, message.resumed());
-            let Settlement { settled, .. } = self.until_settled(incoming).await?;
+            let Settlement { settled, .. } = self.until_settled(incoming, None).await?;
             self.count(settled);
             if settled != Settled::Queued {
                 last = Some(event_id);
@@ -114,7 +118,11 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
     }
 
     /// Tries an event until it is settled one way or the other.
-    async fn until_settled(&self, mut incoming: Incoming<'_, DB>) -> Result<Settlement, Unsettled> {
+    async fn until_settled(
+        &self,
+        mut incoming: Incoming<'_, DB>,
+        mut slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<Settlement, Unsettled> {
         let policy = Policy {
             handler: incoming.options(),
             undecodable: self.settings.undecodable,
@@ -122,7 +130,7 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
         };
         let mut tries = Tries { retry: incoming.history.retry, ..Tries::default() };
         loop {
-            let Ended { outcome, error, later } = self.attempt(&incoming).await?;
+            let Ended { outcome, error, later } = self.attempt(&incoming, slot.take()).await?;
             let step = next_step(outcome, &policy, &tries);
             let class = outcome.failed(&tries);
             tries.count(outcome);
@@ -154,10 +162,17 @@ impl<DB: OutboxDatabase, F: Forward> GroupWorker<DB, F> {
     }
 
     /// One attempt, once a handler may run.
-    async fn attempt(&self, incoming: &Incoming<'_, DB>) -> Result<Ended, Unsettled> {
-        let slot = tokio::select! {
-            slot = self.slots.acquire() => slot,
-            () = self.stopped() => return Err(Unsettled::Stopped),
+    async fn attempt(
+        &self,
+        incoming: &Incoming<'_, DB>,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<Ended, Unsettled> {
+        let slot = match slot {
+            Some(slot) => Ok(slot),
+            None => tokio::select! {
+                slot = Arc::clone(&self.slots).acquire_owned() => slot,
+                () = self.stopped() => return Err(Unsettled::Stopped),
+            },
         };
         let attempted = {
             let attempt = self.group.attempt(incoming, Ending::Commit);

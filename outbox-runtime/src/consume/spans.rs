@@ -59,13 +59,13 @@ fn new_span<DB: OutboxDatabase>(group: &str, incoming: &Incoming<'_, DB>) -> Spa
 }
 
 /// Notes in the span of an attempt how it ended.
-pub(super) fn ended(span: &Span, attempted: &Result<Attempted, Failure>) {
+pub(super) fn ended(span: &Span, attempted: Result<Attempted, &Failure>) {
     if span.is_disabled() {
         return;
     }
     match attempted {
         Ok(attempted) => {
-            span.record("outbox.outcome", outcome(*attempted));
+            span.record("outbox.outcome", outcome(attempted));
         }
         Err(failure) => {
             let (kind, error) = described(failure);
@@ -88,7 +88,7 @@ fn outcome(attempted: Attempted) -> &'static str {
 }
 
 /// A name of the failure's kind, and what it says.
-fn described(failure: &Failure) -> (&'static str, String) {
+pub(super) fn described(failure: &Failure) -> (&'static str, String) {
     match failure {
         Failure::DatabaseAway(error) => ("database_away", error.to_string()),
         Failure::Interrupted { by, error } => {

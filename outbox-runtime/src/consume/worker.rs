@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -44,7 +44,7 @@ pub(crate) struct GroupWorker<DB: OutboxDatabase, F> {
     pub(super) forward: F,
     pub(super) settings: WorkerSettings,
     /// One permit for each handler that may run.
-    pub(super) slots: Semaphore,
+    pub(super) slots: Arc<Semaphore>,
     /// Keys whose queues are being drained: topic and digest of the key.
     pub(super) draining: Mutex<HashSet<(String, Uuid)>>,
     /// Topics and names of skipped events that the log has named.
@@ -92,7 +92,7 @@ impl<DB: OutboxDatabase, F> GroupWorker<DB, F> {
             meter,
             forward,
             settings,
-            slots: Semaphore::new(settings.concurrency),
+            slots: Arc::new(Semaphore::new(settings.concurrency)),
             draining: Mutex::default(),
             unknown: Mutex::default(),
             unwritten: Unwritten::default(),

@@ -2,9 +2,8 @@
 //! does nothing.
 
 use std::future::Future;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-#[cfg(feature = "metrics")]
 use tokio::time::Instant;
 
 use super::meter::Meter;
@@ -84,14 +83,18 @@ impl Meter {
         event: HandledEvent<'_>,
         attempt: impl Future<Output = T>,
     ) -> T {
-        #[cfg(feature = "metrics")]
         let begun = Instant::now();
         let attempted = attempt.await;
+        self.handling_took(event, begun.elapsed());
+        attempted
+    }
+
+    /// Reports the time of an attempt.
+    pub(crate) fn handling_took(&self, event: HandledEvent<'_>, time: Duration) {
         #[cfg(feature = "metrics")]
         metrics::histogram!(name::HANDLING, self.labels(self.of_event(event)))
-            .record(begun.elapsed().as_secs_f64());
-        let _ = event;
-        attempted
+            .record(time.as_secs_f64());
+        let _ = (event, time);
     }
 
     /// Reports how many messages of a topic are not done.

@@ -141,7 +141,7 @@ table! {
     HANDLER_FAILURES Consumer Counter "outbox_handler_failures_total" Attempts ["outbox" "group" "topic" "event" "class"]
         "Attempts that failed, by their class: transient or permanent."
     HANDLING Consumer Histogram "outbox_handling_seconds" Seconds ["outbox" "group" "topic" "event"]
-        "Time of one attempt of a handler, with its transaction."
+        "Time of one attempt of a handler, with its transaction, or with its part of one that events share."
     CONSUMER_LAG Consumer Gauge "outbox_consumer_lag" Events ["outbox" "group" "topic"]
         "Messages that are on this member's partitions of a topic and not done: the sum over the members is the group's."
     CONSUMER_OLDEST Consumer Gauge "outbox_consumer_oldest_seconds" Seconds ["outbox" "group" "topic"]

@@ -242,7 +242,8 @@ order by place limit 1";
 /// A store's `Inbox`. Its module imports that trait, and has the statements `FORGET` and
 /// `FORGET_QUEUED`; `NOW` and `OLD`, for this moment and for a row older than a minute; `BEFORE`, for
 /// a row handled longer ago than `$2`; `millis`, which converts a duration for them; `micros`, which
-/// makes the SQL for microseconds of a time; and `lock`, which locks a key until the transaction ends.
+/// makes the SQL for microseconds of a time; `lock`, which locks a key until the transaction ends; and
+/// `insert_all` and `any_queued`, which do what the trait's functions say.
 ///
 /// What operators ask is not `persistent`, for the reason in `postgres/unnamed.rs`.
 macro_rules! impl_inbox {
@@ -268,6 +269,25 @@ macro_rules! impl_inbox {
                 let insert = sqlx::query(sql(names.fill(INSERT)));
                 Ok(insert.bind(group).bind(event_id).execute(connection).await?.rows_affected()
                     == 1)
+            }
+
+            async fn insert_inbox_all(
+                connection: &mut $connection,
+                names: &Names,
+                group: &str,
+                event_ids: &[uuid::Uuid],
+            ) -> Result<Vec<uuid::Uuid>, StoreError> {
+                Ok(insert_all(connection, names, group, event_ids).await?)
+            }
+
+            async fn any_queued(
+                connection: &mut $connection,
+                names: &Names,
+                group: &str,
+                topic: &str,
+                keys: &[uuid::Uuid],
+            ) -> Result<bool, StoreError> {
+                Ok(any_queued(connection, names, group, topic, keys).await?)
             }
 
             async fn forget_inbox(

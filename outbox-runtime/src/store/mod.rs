@@ -187,6 +187,25 @@ pub(crate) mod sealed {
             event_id: Uuid,
         ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+        /// Records that `group` handles these events now, each of which is given once. Returns those
+        /// that it had not handled before.
+        fn insert_inbox_all(
+            connection: &mut Self::Connection,
+            names: &Names,
+            group: &str,
+            event_ids: &[Uuid],
+        ) -> impl Future<Output = Result<Vec<Uuid>, StoreError>> + Send;
+
+        /// Whether the queue of any of these keys of a topic has an event. They are given by their
+        /// digests.
+        fn any_queued(
+            connection: &mut Self::Connection,
+            names: &Names,
+            group: &str,
+            topic: &str,
+            keys: &[Uuid],
+        ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
         /// Forgets up to `most` events that the group handled longer ago than `retention`, and all
         /// that are noted as being in a retry topic for longer. Returns the number of handled
         /// events forgotten.

@@ -293,6 +293,20 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         Ok((connection, executor::Note { doubt: &mut self.doubt, conflict: self.conflict.clone() }))
     }
 
+    /// An error if the transaction is aborted or over. One who used it may have swallowed the answer
+    /// that said so. Asks the database only if there is a doubt.
+    #[cfg(feature = "kafka")]
+    pub(crate) async fn ensure_open(&mut self) -> Result<(), OutboxError> {
+        if !self.stands() {
+            return Err(ended::ended());
+        }
+        if DB::asks_before_commit(self.doubt, false) {
+            DB::ensure_not_aborted(self).await?;
+            self.doubt.statement_succeeded();
+        }
+        Ok(())
+    }
+
     pub(crate) fn watch_conflicts(&mut self, watch: bool) {
         self.conflict = watch.then(Arc::default);
     }

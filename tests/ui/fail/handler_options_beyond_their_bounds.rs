@@ -22,4 +22,24 @@ async fn retry_topics(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<
     Ok(())
 }
 
+#[event_handler(shared_transaction = 0)]
+async fn shared_by_none(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<()> {
+    Ok(())
+}
+
+#[event_handler(shared_transaction = 1)]
+async fn shared_by_one(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<()> {
+    Ok(())
+}
+
+#[event_handler(shared_transaction = 5_000_000_000)]
+async fn shared_by_too_many(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<()> {
+    Ok(())
+}
+
+#[event_handler(shared_transaction = "50")]
+async fn shared_by_a_text(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<()> {
+    Ok(())
+}
+
 fn main() {}

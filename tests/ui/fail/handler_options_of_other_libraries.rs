@@ -21,4 +21,9 @@ async fn of_others(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<()>
     Ok(())
 }
 
+#[event_handler(batch_size = 100)]
+async fn in_batches(_: &mut OutboxTx<'_, Sqlite>, _: Created) -> sqlx::Result<()> {
+    Ok(())
+}
+
 fn main() {}

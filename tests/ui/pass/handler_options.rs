@@ -34,6 +34,7 @@ handlers! {
     place(foreign = "place");
     key(foreign = "key");
     header(foreign = "header x-request-id");
+    shared(shared_transaction = 50);
     all(
         group = "g",
         attempts = 2,
@@ -43,6 +44,7 @@ handlers! {
         later_events = "wait",
         timeout = "1s",
         foreign = "key",
+        shared_transaction = 1_000,
         crate = outbox,
     );
 }
@@ -78,6 +80,7 @@ fn main() {
     expect(place(), NEW.foreign(ForeignId::Place));
     expect(key(), NEW.foreign(ForeignId::Key));
     expect(header(), NEW.foreign(ForeignId::Header("x-request-id")));
+    expect(shared(), NEW.shared_transaction(50));
     const SECOND: &[Duration] = &[Duration::from_secs(1)];
     expect(
         all(),
@@ -86,6 +89,7 @@ fn main() {
             .backoff(SECS(1), SECS(1))
             .retry_topics(SECOND, LaterEvents::Wait)
             .timeout(SECS(1))
-            .foreign(ForeignId::Key),
+            .foreign(ForeignId::Key)
+            .shared_transaction(1_000),
     );
 }

@@ -127,6 +127,7 @@ impl ::core::error::Error for Error {}
     later_events = "wait",
     timeout = "1s",
     foreign = "place",
+    shared_transaction = 2,
 )]
 async fn reserve(
     tx: &mut ::outbox::OutboxTx<'_, ::sqlx::Sqlite>,

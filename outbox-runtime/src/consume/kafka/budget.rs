@@ -33,6 +33,12 @@ impl Held {
     }
 }
 
+impl Held {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.of_partition.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -12,21 +12,19 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::budget::{Budget, Bytes, Held, InHand};
 use super::client::{Context, TopicPartition};
 use super::forward::Forwarder;
+use super::jobs::{Done, Job, Jobs, Turn};
 use super::records::owned;
 use super::settings::Settings;
 use super::startup::tables_found;
 use super::topics::Plan;
-use crate::consume::key_queue::KeyQueues;
 use crate::consume::message::Message;
 use crate::consume::offsets::{Begun, Partition};
-use crate::consume::policy::Settled;
-use crate::consume::worker::{Consumed, GroupWorker, Unsettled};
+use crate::consume::worker::{Consumed, GroupWorker};
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::Client;
 use crate::observe::{Heartbeat, target};
@@ -55,26 +53,7 @@ pub(super) struct MainLoop<DB: OutboxDatabase> {
     /// Bytes in hand of all partitions.
     bytes: Arc<Bytes>,
     generations: u64,
-    /// Jobs whose messages have keys, behind others of theirs.
-    queues: KeyQueues<Job>,
-    jobs: JoinSet<Result<Settled, Unsettled>>,
-    running: HashMap<Id, Running>,
-}
-
-struct Job {
-    message: Message,
-    held: Held,
-    generation: u64,
-    ticket: u64,
-    key: Option<u64>,
-}
-
-struct Running {
-    place: TopicPartition,
-    generation: u64,
-    ticket: u64,
-    key: Option<u64>,
-    handle: AbortHandle,
+    jobs: Jobs<DB>,
 }
 
 impl<DB: OutboxDatabase> MainLoop<DB> {
@@ -87,6 +66,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
         Self {
             consumer,
             budget: Budget(settings.max_bytes_in_flight),
+            jobs: Jobs::new(Arc::clone(&worker)),
             worker,
             plan,
             settings,
@@ -94,9 +74,6 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             paused: 0,
             bytes: Arc::default(),
             generations: 0,
-            queues: KeyQueues::default(),
-            jobs: JoinSet::new(),
-            running: HashMap::new(),
         }
     }
 
@@ -119,7 +96,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             if has_tables && self.consumer.context().is_assigned() {
                 heartbeat.ready();
             }
-            let (mut received, mut ended) = (None, None);
+            let (mut received, mut turn) = (None, None);
             tokio::select! {
                 biased;
                 () = shutdown.as_mut() => return Ok(()),
@@ -129,7 +106,7 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
                     has_tables = true;
                     self.worker.meter.database_up(true);
                 }
-                Some(done) = self.jobs.join_next_with_id(), if !self.jobs.is_empty() => ended = Some(done),
+                of_jobs = self.jobs.turn() => turn = Some(of_jobs),
                 message = receive(&self.consumer, not_before) => {
                     received = Some(message.map(|message| owned(&message)));
                 }
@@ -139,8 +116,8 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             for place in self.consumer.context().take_revoked() {
                 self.revoked(&place);
             }
-            if let Some(done) = ended {
-                self.ended(done)?;
+            if let Some(turn) = turn {
+                self.take(turn)?;
             }
             match received {
                 Some(Ok(message)) => {
@@ -198,26 +175,8 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
             let topic = fnv1a(message.topic.as_bytes());
             fnv1a(&[&topic.to_be_bytes()[..], key].concat())
         });
-        let job = Job { message, held, generation, ticket, key };
-        let job = match key {
-            Some(key) => self.queues.enter(key, job),
-            None => Some(job),
-        };
-        if let Some(job) = job {
-            self.start(job);
-        }
-    }
-
-    fn start(&mut self, job: Job) {
-        let Job { message, held, generation, ticket, key } = job;
-        let place = (message.topic.clone(), message.partition);
         let history = self.plan.history(&message);
-        let worker = Arc::clone(&self.worker);
-        let handle = self.jobs.spawn(async move {
-            let _held = held;
-            worker.settle(&message, &history).await
-        });
-        self.running.insert(handle.id(), Running { place, generation, ticket, key, handle });
+        self.jobs.enter(Job::new(message, history, held, (generation, ticket), key));
     }
 
     /// The log was truncated, or its topic was created again. The offset that librdkafka has stored
@@ -284,87 +243,55 @@ impl<DB: OutboxDatabase> MainLoop<DB> {
         }
     }
 
-    /// Another member has the partition now. It receives what is not done here; the inbox knows
-    /// what is.
     fn revoked(&mut self, place: &TopicPartition) {
         if let Some(partition) = self.partitions.remove(place) {
             self.paused -= usize::from(partition.paused);
-            self.running
-                .values()
-                .filter(|job| job.place == *place)
-                .for_each(|job| job.handle.abort());
+            self.jobs.revoked(place);
         }
     }
 
-    fn is_ours(partitions: &HashMap<TopicPartition, Partition>, job: &Job) -> bool {
-        let place = (job.message.topic.clone(), job.message.partition);
-        partitions.get(&place).is_some_and(|partition| partition.generation == job.generation)
-    }
-
-    fn ended(
-        &mut self,
-        ended: Result<(Id, Result<Settled, Unsettled>), JoinError>,
-    ) -> Result<(), OutboxError> {
-        let (id, settled) = match ended {
-            Ok((id, settled)) => (id, Ok(settled)),
-            Err(error) => (error.id(), Err(error)),
-        };
-        let Some(Running { place, generation, ticket, key, .. }) = self.running.remove(&id) else {
-            return Ok(());
-        };
-        let next = key.and_then(|key| {
-            let partitions = &self.partitions;
-            self.queues.next(key, |job| Self::is_ours(partitions, job))
-        });
-        match settled {
-            Ok(Err(Unsettled::Stopped)) => return Ok(()),
-            Ok(Err(Unsettled::Fatal(error))) => return Err(error),
-            Ok(Ok(settled)) => self.worker.count(settled),
-            Err(error) if error.is_cancelled() => {
-                if let Some(job) = next {
-                    self.start(job);
+    fn take(&mut self, turn: Turn) -> Result<(), OutboxError> {
+        match turn {
+            Turn::Permitted(permit) => self.jobs.permitted(permit),
+            Turn::Ended(ended) => {
+                if let Some(done) = self.jobs.ended(ended)? {
+                    self.store_offset(&done);
+                    self.resume_with_room();
                 }
-                return Ok(());
-            }
-            Err(error) => {
-                let bug =
-                    "a task of the consumer panicked, which is a bug of it; its event comes again";
-                return Err(OutboxError::new(ErrorKind::Handler, bug).with_source(error));
             }
         }
-        if let Some(job) = next {
-            self.start(job);
-        }
+        Ok(())
+    }
+
+    fn store_offset(&mut self, done: &Done) {
+        let Done { place, generation, tickets } = done;
         let (topic, number) = (&place.0, place.1);
         if let Some(partition) =
-            self.partitions.get_mut(&place).filter(|of| of.generation == generation)
-            && let Some(up_to) = partition.done(ticket)
+            self.partitions.get_mut(place).filter(|of| of.generation == *generation)
+            && let Some(up_to) = tickets.iter().filter_map(|ticket| partition.done(*ticket)).last()
             && let Err(error) = self.consumer.store_offset(topic, number, up_to)
         {
             // The partition went to another member, which receives the event again and finds it in
             // the inbox.
             tracing::debug!(target: target::CONSUMER, %error, topic, partition = number, "offset not stored");
         }
-        self.resume_with_room();
-        Ok(())
     }
 
     /// Finishes the running jobs; queued ones are left.
     pub(super) async fn drain(&mut self) -> Result<(), OutboxError> {
-        self.queues = KeyQueues::default();
+        self.jobs.close();
         let deadline = Instant::now() + self.settings.drain_timeout;
         let mut result = Ok(());
-        while !self.jobs.is_empty() {
-            match timeout_at(deadline, self.jobs.join_next_with_id()).await {
-                Ok(Some(done)) => result = result.and(self.ended(done)),
-                Ok(None) => break,
+        while self.jobs.running() > 0 {
+            match timeout_at(deadline, self.jobs.turn()).await {
+                Ok(turn) => result = result.and(self.take(turn)),
                 Err(_) => {
                     tracing::warn!(
                         target: target::CONSUMER,
-                        handlers = self.jobs.len(),
+                        handlers = self.jobs.running(),
                         "the consumer stopped before all handlers ended: they are rolled back, and their events come again"
                     );
-                    self.jobs.shutdown().await;
+                    self.jobs.shut_down().await;
                 }
             }
         }

@@ -9,6 +9,7 @@ mod dead_letters;
 mod described;
 mod forward;
 mod group_topics;
+mod jobs;
 mod lag;
 mod locate;
 mod main_loop;

@@ -1,6 +1,7 @@
 //! The retry machine on an SQLite in memory, with topics in memory: without a broker.
 
 mod scene;
+mod shared;
 
 use scene::{
     DEAD_LETTERS, IN_ORDER, OWN, PERMANENT, QUICK, RETRY, Refusal, Scene, TRANSIENT, event, history,
@@ -163,7 +164,7 @@ async fn a_consumer_that_stops_leaves_what_it_cannot_send_unsettled() {
     scene.topics.refuse(&[(DEAD_LETTERS, Refusal::Away); 100]);
     scene.stop.send_replace(true);
     let message = event(1);
-    let settled = scene.worker.settle(&message, &history(&message)).await;
+    let settled = scene.worker.settle(&message, &history(&message), None).await;
     assert!(matches!(settled, Err(Unsettled::Stopped)), "{settled:?}");
     assert!(scene.topics.is_empty());
 }
@@ -174,6 +175,6 @@ async fn a_consumer_without_its_tables_ends() {
     let drop = sqlx::query("drop table outbox_inbox").execute(scene.worker.group.outbox.pool());
     drop.await.unwrap();
     let message = event(1);
-    let settled = scene.worker.settle(&message, &history(&message)).await;
+    let settled = scene.worker.settle(&message, &history(&message), None).await;
     assert!(matches!(settled, Err(Unsettled::Fatal(_))), "{settled:?}");
 }

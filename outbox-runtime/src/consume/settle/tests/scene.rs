@@ -215,7 +215,7 @@ impl Scene {
     }
 
     pub(super) async fn settle(&self, message: &Message) -> Settled {
-        self.worker.settle(message, &history(message)).await.unwrap()
+        self.worker.settle(message, &history(message), None).await.unwrap()
     }
 
     pub(super) fn attempts(&self) -> Vec<(i64, u32)> {
