@@ -257,10 +257,17 @@ pub enum Beside {
 pub enum Consumer {
     /// A loop with the same SQL, one event after the other.
     ByHand,
+    /// The same SQL in tasks, each of which handles some of the keys. Offsets are stored in order.
+    ByHandInTasks {
+        /// How many tasks.
+        tasks: u32,
+    },
     /// The outbox's consumer.
     Outbox {
         /// How many handlers run at once.
         concurrency: u32,
+        /// How many events share a transaction at most; 1: none do.
+        shared: u32,
     },
 }
 

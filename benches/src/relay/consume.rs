@@ -1,5 +1,7 @@
 //! Consumers: ours, and the loop that one writes by hand with the same SQL.
 
+pub(crate) mod tasks;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,10 +10,10 @@ use outbox::consume::{Consumer, EventContext, EventHandler};
 use outbox::{Outbox, OutboxTx};
 use outbox_bench_report::Handled;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
-use rdkafka::message::{Header, Headers as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message as _};
-use sqlx::{Executor, Postgres};
+use sqlx::{Executor, PgPool, Postgres};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -57,42 +59,62 @@ pub(crate) async fn fill(events: u64) -> Result<(), Failure> {
 pub(crate) async fn by_hand(events: u64) -> Result<Handled, Failure> {
     let pool = outbox(1).await?.pool().clone();
     let group = Uuid::now_v7().to_string();
-    let consumer: StreamConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers()?)
-        .set("group.id", &group)
-        .set("auto.offset.reset", "earliest")
-        .set("enable.auto.offset.store", "false")
-        .create()?;
-    consumer.subscribe(&[TOPIC])?;
+    let consumer = subscribed(&group)?;
     let mut begin = None;
     for _ in 0..events {
         let message = consumer.recv().await?;
         // The time that the group takes to form is not counted.
         begin.get_or_insert_with(Instant::now);
-        let id = message.headers().and_then(|headers| {
-            let header = headers.iter().find(|header| header.key == "ce_id")?;
-            std::str::from_utf8(header.value?).ok()?.parse::<Uuid>().ok()
-        });
-        let event: OrderCreated = serde_json::from_slice(message.payload().unwrap_or_default())?;
-        let mut tx = pool.begin().await?;
-        let new = sqlx::query(
-            "insert into outbox_inbox (consumer_group, event_id) values ($1, $2) on conflict do nothing",
-        )
-        .bind(&group)
-        .bind(id.ok_or("an event without an id")?)
-        .execute(&mut *tx)
-        .await?;
-        if new.rows_affected() == 1 {
-            sqlx::query(INSERT)
-                .bind(event.customer as i64)
-                .bind(event.number as i64)
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
-        }
+        handle_by_hand(&pool, &group, event_id(&message)?, message.payload()).await?;
         consumer.store_offset_from_message(&message)?;
     }
     handled(begin, events)
+}
+
+fn subscribed(group: &str) -> Result<StreamConsumer, Failure> {
+    let consumer: StreamConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers()?)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.offset.store", "false")
+        .create()?;
+    consumer.subscribe(&[TOPIC])?;
+    Ok(consumer)
+}
+
+fn event_id(message: &BorrowedMessage<'_>) -> Result<Uuid, Failure> {
+    let id = message.headers().and_then(|headers| {
+        let header = headers.iter().find(|header| header.key == "ce_id")?;
+        std::str::from_utf8(header.value?).ok()?.parse().ok()
+    });
+    Ok(id.ok_or("an event without an id")?)
+}
+
+/// The transaction of an event.
+async fn handle_by_hand(
+    pool: &PgPool,
+    group: &str,
+    id: Uuid,
+    payload: Option<&[u8]>,
+) -> Result<(), Failure> {
+    let event: OrderCreated = serde_json::from_slice(payload.unwrap_or_default())?;
+    let mut tx = pool.begin().await?;
+    let new = sqlx::query(
+        "insert into outbox_inbox (consumer_group, event_id) values ($1, $2) on conflict do nothing",
+    )
+    .bind(group)
+    .bind(id)
+    .execute(&mut *tx)
+    .await?;
+    if new.rows_affected() == 1 {
+        sqlx::query(INSERT)
+            .bind(event.customer as i64)
+            .bind(event.number as i64)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 struct Handler {
@@ -124,9 +146,13 @@ impl EventHandler<Postgres> for Handler {
     }
 }
 
-pub(crate) async fn by_outbox(events: u64, concurrency: u32) -> Result<Handled, Failure> {
+pub(crate) async fn by_outbox(
+    events: u64,
+    concurrency: u32,
+    shared: u32,
+) -> Result<Handled, Failure> {
     let outbox: Outbox<Postgres> = outbox(concurrency + 1).await?;
-    handle(outbox, Uuid::now_v7().to_string(), events, concurrency).await
+    handle(outbox, Uuid::now_v7().to_string(), events, concurrency, shared).await
 }
 
 /// By a consumer of this group.
@@ -135,6 +161,7 @@ pub(crate) async fn handle(
     group: String,
     events: u64,
     concurrency: u32,
+    shared: u32,
 ) -> Result<Handled, Failure> {
     let handler = Arc::new(Handler {
         begin: std::sync::OnceLock::new(),
@@ -144,7 +171,7 @@ pub(crate) async fn handle(
     let done = Arc::clone(&handler);
     Consumer::builder(outbox, brokers()?)
         .group(group)
-        .handler(Arc::clone(&handler))
+        .handler(Arc::clone(&handler).with_options(|options| options.shared_transaction(shared)))
         .concurrency(concurrency as usize)
         .build()?
         .run(async move { done.done.notified().await })

@@ -56,7 +56,7 @@ pub(crate) async fn handle(
     let insert = sqlx::query(INSERT).bind(&group).bind(0_i64).bind(0_i64).bind(rows.cast_signed());
     insert.execute(outbox.pool()).await?;
     let group = format!("{group}0");
-    let handled = consume::handle(outbox.clone(), group.clone(), events, concurrency).await?;
+    let handled = consume::handle(outbox.clone(), group.clone(), events, concurrency, 1).await?;
     let begin = Instant::now();
     let forgotten = outbox.forget_handled(&group, Duration::from_secs(24 * 3600)).await?;
     let seconds = begin.elapsed().as_secs_f64();

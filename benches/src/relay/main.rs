@@ -91,8 +91,11 @@ async fn main() -> Result<(), Failure> {
         Part::Handle { consumer: Consumer::ByHand, events } => {
             print(&consume::by_hand(events).await?)
         }
-        Part::Handle { consumer: Consumer::Outbox { concurrency }, events } => {
-            print(&consume::by_outbox(events, concurrency).await?)
+        Part::Handle { consumer: Consumer::ByHandInTasks { tasks }, events } => {
+            print(&consume::tasks::by_hand(events, tasks).await?)
+        }
+        Part::Handle { consumer: Consumer::Outbox { concurrency, shared }, events } => {
+            print(&consume::by_outbox(events, concurrency, shared).await?)
         }
         Part::FillInbox { from, to, rows } => print(&inbox::fill(from, to, rows).await?),
         Part::HandleAmong { concurrency, events, rows } => {

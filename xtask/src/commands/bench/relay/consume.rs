@@ -7,10 +7,12 @@ use crate::Error;
 
 const EVENTS: u64 = 20_000;
 const ROUNDS: usize = 4;
-const CONTENDERS: [(Consumer, &str); 3] = [
+const CONTENDERS: [(Consumer, &str); 5] = [
     (Consumer::ByHand, "by hand, one event after the other"),
-    (Consumer::Outbox { concurrency: 1 }, "outbox, one handler at a time"),
-    (Consumer::Outbox { concurrency: 8 }, "outbox, 8 handlers, the default"),
+    (Consumer::Outbox { concurrency: 1, shared: 1 }, "outbox, one handler at a time"),
+    (Consumer::ByHandInTasks { tasks: 8 }, "by hand, 8 tasks"),
+    (Consumer::Outbox { concurrency: 8, shared: 1 }, "outbox, 8 handlers, the default"),
+    (Consumer::Outbox { concurrency: 8, shared: 50 }, "outbox, 8 handlers, shared transactions"),
 ];
 
 const RATE: &str = "events/s";
@@ -23,7 +25,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
         "Handling events",
         &format!(
             "{EVENTS} events of 1,000 keys on 6 partitions, {ROUNDS} rounds: begin, a row of the inbox, one of the effect, commit, and \
-             then the offset. By hand it is the same SQL in a loop of rdkafka. From the first event to the last."
+             then the offset. By hand it is the same SQL in a loop of rdkafka; in tasks, each has some of the keys. Up to 50 events \
+             share a transaction. From the first event to the last."
         ),
         &Bench::setting(),
         &[RATE, OWN_CPU, MEMORY],
@@ -41,10 +44,14 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
             let samples = [(RATE, handled.rate), (OWN_CPU, own), (MEMORY, handled.peak_mib)];
             figure.push(name, &samples);
         }
-        let [by_hand, one, eight] = rates;
+        let [by_hand, one, in_tasks, eight, shared] = rates;
         let what = "handling: outbox, one at a time / by hand";
         figure.ratio(what, one / by_hand, AT_LEAST(0.9));
         figure.ratio("handling: outbox, 8 handlers / by hand", eight / by_hand, None);
+        let what = "handling: outbox, 8 handlers / by hand, 8 tasks";
+        figure.ratio(what, eight / in_tasks, AT_LEAST(1.0));
+        let what = "handling: outbox, 8 handlers, shared transactions / each its own";
+        figure.ratio(what, shared / eight, None);
     }
     Ok(vec![figure])
 }
