@@ -2,15 +2,17 @@
 
 mod scene;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use outbox::consume::{ErrorClass, EventContext, EventHandler, HandlerOptions};
+use outbox::consume::{ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents};
 use outbox::{Outbox, OutboxDatabase, OutboxTx};
 use outbox_opentelemetry::OpenTelemetry;
 use sqlx::{Executor, Sqlite};
 
-use scene::{Act, Created, Handler, SHARED, Scene, answer, numbered, trace_id, trace_parent};
+use scene::{
+    Act, Created, Handler, SHARED, Scene, answer, numbered, publish, trace_id, trace_parent,
+};
 
 use crate::support::consumers::{Refused, RunningConsumer, new_consumer};
 use crate::support::log::Log;
@@ -44,6 +46,7 @@ on_both_stores! {
     a_failing_event_goes_its_way_and_its_neighbours_are_handled_once_in_order
     a_handler_that_hangs_ends_with_the_time_out_of_the_transaction
     an_event_that_comes_twice_is_handled_once
+    no_event_overtakes_one_of_its_key_that_waits_for_a_retry
     what_a_shutdown_interrupts_is_rolled_back_as_one_and_comes_again
     what_a_crash_interrupts_is_rolled_back_as_one_and_comes_again
 }
@@ -147,6 +150,42 @@ async fn an_event_that_comes_twice_is_handled_once<DB: OutboxDatabase>(outbox: O
     assert_eq!((consumed.handled, consumed.duplicates), (4, 3));
     assert_eq!(scene.ran().len(), 3, "each once: {:?}", scene.ran());
     assert_eq!(scene.effects().await.len(), 4);
+}
+
+async fn no_event_overtakes_one_of_its_key_that_waits_for_a_retry<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+) {
+    const AN_HOUR: &[Duration] = &[Duration::from_secs(3_600)];
+    let options = SHARED.retry_topics(AN_HOUR, LaterEvents::Wait);
+    let kept = async |events| {
+        let waiting = async || {
+            let waiting = outbox.waiting_keys().await.unwrap();
+            waiting.first().is_some_and(|waiting| (waiting.keys, waiting.kept) == (1, events))
+        };
+        eventually(&format!("{events} events wait behind one"), waiting).await;
+    };
+    let (log, guard) = debug_log();
+    let fails = Some((("b", 1), Act::Fails(ErrorClass::Transient)));
+    let mut scene = Scene::new(&outbox, &log, &numbered([("b", 1)]), options, fails).await;
+    let consumer = scene.start();
+    kept(0).await;
+    assert_eq!(consumer.stop().await.to_retry_topics, 1);
+    drop(guard);
+
+    let (log, _guard) = debug_log();
+    let events = numbered([("a", 1), ("b", 2), ("a", 2)]);
+    publish(&scene.topic(), &events).await;
+    let all_in_hand = Some((log.clone(), scene.topic()));
+    scene.handler = Arc::new(Handler { options, all_in_hand, act: None, ran: Mutex::default() });
+    scene.events = events.len();
+    let consumer = scene.start();
+    scene.until_in_inbox(4).await;
+    kept(1).await;
+    let consumed = consumer.stop().await;
+    assert_eq!((consumed.handled, consumed.queued), (3, 1));
+    assert_eq!(log.lines(&["an event of one of its keys waits"]).len(), 1, "it was to share");
+    let ran = scene.ran();
+    assert_eq!(ran, [("a1".to_owned(), 1, 0), ("a2".to_owned(), 1, 0)]);
 }
 
 async fn what_a_shutdown_interrupts_is_rolled_back_as_one_and_comes_again<DB: OutboxDatabase>(

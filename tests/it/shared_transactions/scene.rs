@@ -109,6 +109,21 @@ pub(super) fn numbered<const N: usize>(
     all.map(|(customer, n)| (Uuid::now_v7(), customer, n)).collect()
 }
 
+/// Puts the events on the topic, each with a trace of its own.
+pub(super) async fn publish(topic: &str, events: &[(Uuid, &'static str, i64)]) {
+    for (n_th, (id, customer, n)) in events.iter().enumerate() {
+        let payload = format!(r#"{{"customer":"{customer}","n":{n}}}"#);
+        let (id, trace) = (id.to_string(), trace_parent(n_th));
+        let headers = [
+            ("ce_id", &*id),
+            ("ce_type", "order.created"),
+            ("ce_dataversion", "1"),
+            ("traceparent", &trace),
+        ];
+        produce(topic, customer, &payload, &headers).await;
+    }
+}
+
 impl<DB: OutboxDatabase> Scene<DB> {
     pub(super) async fn new(
         outbox: &Outbox<DB>,
@@ -120,17 +135,7 @@ impl<DB: OutboxDatabase> Scene<DB> {
         let prefix = format!("{}-", Uuid::now_v7());
         let topic = format!("{prefix}shared");
         create_topic(&topic, 1, &[]).await;
-        for (n_th, (id, customer, n)) in events.iter().enumerate() {
-            let payload = format!(r#"{{"customer":"{customer}","n":{n}}}"#);
-            let (id, trace) = (id.to_string(), trace_parent(n_th));
-            let headers = [
-                ("ce_id", &*id),
-                ("ce_type", "order.created"),
-                ("ce_dataversion", "1"),
-                ("traceparent", &trace),
-            ];
-            produce(&topic, customer, &payload, &headers).await;
-        }
+        publish(&topic, events).await;
         let all_in_hand = Some((log.clone(), topic));
         let handler = Handler { options, all_in_hand, act, ran: Mutex::default() };
         let (outbox, handler) = (outbox.clone(), Arc::new(handler));
