@@ -10,6 +10,7 @@ mod reports;
 mod sending;
 mod stalls;
 mod transactions;
+mod waiting;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -20,8 +20,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::reports::Ack;
-use crate::kafka::TopicPrefix;
 use crate::hashes::AsTheyAre;
+use crate::kafka::TopicPrefix;
 use crate::record::EventRecord;
 
 /// Time after an acknowledgement during which a partition is believed to know the producer. A

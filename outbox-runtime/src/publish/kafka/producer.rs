@@ -17,8 +17,9 @@ use rdkafka::{ClientConfig, Message as _, Statistics};
 
 use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
-use super::stalls::{ANSWER_WITHIN, Progress, Replicas, Stalls, replicas};
+use super::stalls::{ANSWER_WITHIN, Replicas, Stalls, replicas};
 use super::transactions::Told;
+use super::waiting::Progress;
 use crate::kafka::{Brokers, LONGEST_NAME, aside};
 use crate::observe::{is_connected, publisher_broker_up};
 use crate::publish::headers::message_headers;
@@ -43,7 +44,7 @@ pub(super) struct Producer {
     kind: Kind,
     pub(super) reports: Arc<Reports>,
     pub(super) established: Established,
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
     pub(super) stalls: Arc<Stalls>,
     /// Whether it was given up because a topic takes nothing: librdkafka cannot purge the events of
     /// one topic alone.
@@ -289,7 +290,10 @@ impl ProducerContext for Context {
                 self.brokers.answered();
                 Ok(Ack { partition: message.partition(), at: Instant::now() })
             }
-            Err((error, _)) => Err(error.clone()),
+            Err((error, message)) => {
+                self.progress.not_taken(message.topic(), message.partition());
+                Err(error.clone())
+            }
         };
         let failed = outcome.is_err();
         self.reports.set(slot, outcome);

@@ -52,11 +52,12 @@ impl Batch {
 }
 
 impl Reports {
-    /// Opens a batch of `events` events. Returns its first slot, and what is notified when all that
-    /// were sent have a report, or one has failed.
-    pub(super) fn open(&self, events: usize) -> (usize, Arc<Notify>) {
+    /// Opens a batch of `events` events. Returns its first slot, what is notified when all that were
+    /// sent have a report, or one has failed, and whether no other batch is open.
+    pub(super) fn open(&self, events: usize) -> (usize, Arc<Notify>, bool) {
         let changed = Arc::<Notify>::default();
         let mut batches = self.batches();
+        let is_first = batches.open.is_empty();
         let first_slot = batches.next_slot;
         batches.next_slot = first_slot.wrapping_add(events);
         let batch = Batch {
@@ -67,7 +68,7 @@ impl Reports {
             changed: Arc::clone(&changed),
         };
         batches.open.insert(first_slot, batch);
-        (first_slot, changed)
+        (first_slot, changed, is_first)
     }
 
     /// `sent` events of a batch are sent, and no more are until all of them have a report.

@@ -113,7 +113,10 @@ struct Sending<'a> {
 
 impl<'a> Sending<'a> {
     fn begin(producer: &'a Arc<Producer>, events: usize) -> Self {
-        let (first_slot, changed) = producer.reports.open(events);
+        let (first_slot, changed, is_first) = producer.reports.open(events);
+        if is_first {
+            producer.progress.nothing_awaited();
+        }
         Self { producer, first_slot, sent: 0, changed, finished: false }
     }
 

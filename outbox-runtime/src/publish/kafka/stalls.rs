@@ -1,199 +1,31 @@
-//! Topics that take nothing although brokers answer: too few of a partition's replicas are in sync,
-//! or it has no leader. librdkafka retries for ever, which is right while all brokers are away. But
-//! the events of one topic must not hold up those of the others.
+//! Topics that take nothing although brokers answer (see [`waiting`](super::waiting)): their events
+//! are refused. librdkafka retries for ever, which is right while all brokers are away. But the
+//! events of one topic must not hold up those of the others.
 
-use crate::observe::target;
-
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::Statistics;
 use rdkafka::metadata::{Metadata, MetadataPartition};
+
+use crate::observe::target;
 
 /// Longest wait for a broker's answer. A broker answers the requests of a connection one after the
 /// other, and may take up to `request.timeout.ms` for each.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Time that a partition takes nothing before it is logged.
-const TOLD_AFTER: Duration = Duration::from_secs(5);
-/// Time that a partition takes nothing, while brokers answer, before its topic is refused. A broker
-/// that dies is replaced sooner.
-const REFUSED_AFTER: Duration = Duration::from_secs(15);
-/// Time for which brokers must have answered by then: after an outage of all of them, partitions
-/// need a moment.
-const ANSWERING_FOR: Duration = Duration::from_secs(10);
 /// Interval at which one event of a refused topic is tried.
 const TRIED_EVERY: Duration = Duration::from_secs(10);
 /// Longest time that a topic stays refused without news of it.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 
-/// Most topics that are asked about at a time.
-const MOST_TOPICS: usize = 10;
-
-/// Metadata that brokers answered, by topic.
-pub(super) type Answers = BTreeMap<String, Metadata>;
-
-/// What each partition of a producer has acknowledged, from librdkafka's statistics.
-#[derive(Default)]
-pub(super) struct Progress(Mutex<Seen>);
-
-#[derive(Default)]
-struct Seen {
-    partitions: BTreeMap<(String, i32), Partition>,
-    /// Time since which brokers have answered all questions about partitions that take nothing.
-    /// `None`: they did not answer the last one.
-    answering_since: Option<Instant>,
-}
-
-struct Partition {
-    counts: Counts,
-    /// Last time that it acknowledged something, or had nothing to acknowledge.
-    since: Instant,
-    waits: bool,
-    told: bool,
-}
-
-/// librdkafka's counters of a partition.
-#[derive(Clone, Copy)]
-struct Counts {
-    queued: i64,
-    acknowledged: u64,
-    /// Messages sent, repetitions included.
-    sent: u64,
-}
-
-impl Progress {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn take_in(&self, statistics: &Statistics, now: Instant) {
-        let partitions = statistics.topics.values().flat_map(|topic| {
-            topic.partitions.values().map(|of| {
-                let counts = Counts {
-                    queued: of.msgq_cnt + of.xmit_msgq_cnt + of.msgs_inflight,
-                    acknowledged: of.acked_msgid,
-                    sent: of.txmsgs,
-                };
-                ((topic.topic.as_str(), of.partition), counts)
-            })
-        });
-        self.seen().take_in(partitions, now);
-    }
-
-    /// The topics that have taken nothing for long enough to be asked about; only some of them if
-    /// there are many.
-    pub(super) fn stalled(&self, now: Instant) -> BTreeSet<String> {
-        let mut seen = self.seen();
-        let stalled = seen.partitions.iter().filter(|(_, of)| of.stalls(TOLD_AFTER, now));
-        let topics: BTreeSet<_> = stalled.map(|((topic, _), _)| topic.clone()).collect();
-        if topics.is_empty() {
-            seen.answering_since = None;
-        }
-        topics.into_iter().take(MOST_TOPICS).collect()
-    }
-
-    /// Takes in what brokers answered about each topic. `None`: they did not answer. Returns
-    /// whether a topic is refused from now on.
-    pub(super) fn judge(&self, answers: Option<&Answers>, stalls: &Stalls, now: Instant) -> bool {
-        let mut seen = self.seen();
-        let Some(answers) = answers else {
-            seen.answering_since = None;
-            return false;
-        };
-        let answering = now.saturating_duration_since(*seen.answering_since.get_or_insert(now));
-        let mut stalled = BTreeMap::<String, BTreeSet<i32>>::new();
-        let mut refused = BTreeSet::<String>::new();
-        for ((topic, partition), of) in &seen.partitions {
-            if of.stalls(TOLD_AFTER, now) && answers.contains_key(topic) {
-                stalled.entry(topic.clone()).or_default().insert(*partition);
-                let again = stalls.refusal(topic, now).is_some();
-                if again || of.stalls(REFUSED_AFTER, now) && answering >= ANSWERING_FOR {
-                    refused.insert(topic.clone());
-                }
-            }
-        }
-        for (topic, partitions) in &stalled {
-            let fresh = |partition| {
-                let seen = seen.partitions.get_mut(&(topic.clone(), partition));
-                seen.is_some_and(|seen| !std::mem::replace(&mut seen.told, true))
-            };
-            if partitions.iter().copied().map(fresh).fold(false, |any, one| any | one)
-                && stalls.refusal(topic, now).is_none()
-            {
-                tracing::warn!(
-                    target: target::PUBLISHER,
-                    topic,
-                    ?partitions,
-                    state = described(topic, partitions, answers),
-                    "a topic takes no events, although a broker answers: {REMEDY}? Its events wait, and are parked if this lasts, so that those of other topics are published"
-                );
-            }
-        }
-        for topic in &refused {
-            let partitions = stalled.remove(topic).unwrap_or_default();
-            let state = described(topic, &partitions, answers);
-            let partitions = partitions.into_iter();
-            let found = answers.get(topic).map(replicas).unwrap_or_default();
-            let partitions = partitions.map(|id| (id, found.get(&id).map_or(0, |of| of.in_sync)));
-            stalls.refuse(topic, partitions.collect(), state, now);
-        }
-        !refused.is_empty()
-    }
-}
-
-const REMEDY: &str = "are as many of its replicas in sync as `min.insync.replicas` asks for, and has every partition a leader";
-
-impl Seen {
-    fn take_in<'a>(
-        &mut self,
-        partitions: impl Iterator<Item = ((&'a str, i32), Counts)>,
-        now: Instant,
-    ) {
-        for ((topic, partition), counts) in partitions {
-            let seen = self.partitions.entry((topic.to_owned(), partition));
-            let seen = seen.or_insert(Partition { counts, since: now, waits: false, told: false });
-            // Messages that wait to be repeated are in no queue.
-            seen.waits = counts.queued > 0 || counts.sent > seen.counts.sent;
-            if counts.acknowledged != seen.counts.acknowledged || !seen.waits {
-                *seen = Partition { counts, since: now, waits: counts.queued > 0, told: false };
-            }
-        }
-    }
-}
-
-impl Partition {
-    fn stalls(&self, after: Duration, now: Instant) -> bool {
-        self.waits && now.saturating_duration_since(self.since) >= after
-    }
-}
-
-/// Partitions as their metadata describe them.
-fn described(topic: &str, partitions: &BTreeSet<i32>, answers: &Answers) -> String {
-    let topics = answers.get(topic).map_or(&[][..], Metadata::topics);
-    let known =
-        topics.iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
-    let describe = |id: &i32| match known.clone().find(|found| found.id() == *id) {
-        Some(found) if found.leader() < 0 => format!("partition {id}: no leader"),
-        Some(found) => format!(
-            "partition {id}: leader {}, {} of {} replicas in sync",
-            found.leader(),
-            found.isr().len(),
-            found.replicas().len()
-        ),
-        None => format!("partition {id}: unknown"),
-    };
-    // A topic may have thousands of partitions.
-    let first: Vec<String> = partitions.iter().take(10).map(describe).collect();
-    first.join("; ")
-}
+pub(super) const REMEDY: &str = "are as many of its replicas in sync as `min.insync.replicas` asks for, and has every partition a leader";
 
 /// Replicas of a partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Replicas {
-    all: usize,
+    pub(super) all: usize,
     /// 0 if it has no leader.
-    in_sync: usize,
+    pub(super) in_sync: usize,
 }
 
 /// The replicas of a topic's partitions, as brokers describe them.
@@ -272,7 +104,13 @@ impl Stalls {
         self.topics().values().any(|stall| stall.until > now)
     }
 
-    fn refuse(&self, topic: &str, partitions: BTreeMap<i32, usize>, state: String, now: Instant) {
+    pub(super) fn refuse(
+        &self,
+        topic: &str,
+        partitions: BTreeMap<i32, usize>,
+        state: String,
+        now: Instant,
+    ) {
         let stall =
             Stall { partitions, state, next_try: now + TRIED_EVERY, until: now + FORGOTTEN_AFTER };
         let refusal = &stall.state;
@@ -305,34 +143,6 @@ impl Stalls {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_partition_stalls_while_it_has_events_and_acknowledges_none() {
-        let (start, mut seen) = (Instant::now(), Seen::default());
-        let second = |n| start + Duration::from_secs(n);
-        let counts = |queued, acknowledged, sent| Counts { queued, acknowledged, sent };
-        let stalled = |seen: &Seen, now| -> Vec<_> {
-            let all = seen.partitions.iter();
-            all.filter(|(_, of)| of.stalls(TOLD_AFTER, now))
-                .map(|((topic, _), _)| topic.clone())
-                .collect()
-        };
-        for n in 0..=6 {
-            let partitions = [
-                (("busy", 0), counts(3, n, 10 * n)),
-                (("stuck", 1), counts(4, 7, 7)),
-                (("repeats", 1), counts(0, 7, 7 + 4 * n)),
-                (("idle", 2), counts(0, 7, 7)),
-            ];
-            seen.take_in(partitions.into_iter(), second(n));
-        }
-        assert_eq!(stalled(&seen, second(6)), ["repeats", "stuck"]);
-        seen.take_in(
-            [(("stuck", 1), counts(1, 8, 9)), (("repeats", 1), counts(0, 11, 40))].into_iter(),
-            second(7),
-        );
-        assert_eq!(stalled(&seen, second(7)), [""; 0]);
-    }
 
     #[test]
     fn a_refused_topic_is_tried_one_event_at_a_time_until_its_partition_takes_one() {

@@ -90,7 +90,10 @@ impl EventColumns {
     }
 }
 
-fn text(row: &PgRow, (column, texts): &(usize, Repeated)) -> Result<Cow<'static, str>, sqlx::Error> {
+fn text(
+    row: &PgRow,
+    (column, texts): &(usize, Repeated),
+) -> Result<Cow<'static, str>, sqlx::Error> {
     Ok(texts.text(row.try_get(*column)?))
 }
 
