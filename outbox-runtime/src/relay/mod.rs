@@ -13,6 +13,7 @@ mod settings;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::task::JoinSet;
 
@@ -105,7 +106,7 @@ impl<DB: OutboxDatabase, P: Publisher, R: LaneStore> Relay<DB, P, R> {
     /// the end of a failover, and logs (by `tracing`) when that begins and when it ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), OutboxError> {
         let Self { outbox, publisher, reader, settings, memory, heartbeat } = self;
-        let helpers = || helpers(&outbox, settings.clone());
+        let helpers = |holds_lanes| helpers(&outbox, settings.clone(), holds_lanes);
         let parts = Parts { reader, publisher, memory, heartbeat };
         let engine = Engine::new(parts, settings.clone(), Share::Fair);
         // On the heap: its 20 KB would be part of the future of each caller.
@@ -141,12 +142,16 @@ impl<DB: OutboxDatabase, P: fmt::Debug, R> fmt::Debug for Relay<DB, P, R> {
     }
 }
 
-/// Starts what runs beside a relay.
-fn helpers<DB: OutboxDatabase>(outbox: &Outbox<DB>, settings: Settings) -> JoinSet<()> {
+/// Starts what runs beside a relay. `holds_lanes`: whether the relay holds any now.
+fn helpers<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    settings: Settings,
+    holds_lanes: Arc<AtomicBool>,
+) -> JoinSet<()> {
     let shared = outbox.core();
     let (pool, names) = (shared.pool.clone(), Arc::clone(&shared.names));
     let mut helpers = JoinSet::new();
-    helpers.spawn(maintenance::run(outbox.clone(), settings));
+    helpers.spawn(maintenance::run(outbox.clone(), settings, holds_lanes));
     helpers.spawn(DB::listen_to_others(pool, names, Arc::clone(&shared.doorbell)));
     helpers
 }

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
@@ -33,20 +35,23 @@ enum Event<S: LaneStore> {
 
 impl<S: LaneStore, P: Publisher> Engine<S, P> {
     /// Publishes until `shutdown` resolves. `start_helpers`: starts the tasks that run beside the
-    /// relay, once it can use its database; they end with this function.
+    /// relay, once it can use its database; they end with this function. They are told whether
+    /// the relay holds lanes.
     pub(in crate::relay) async fn run(
         mut self,
         doorbell: &Doorbell,
-        start_helpers: impl FnOnce() -> JoinSet<()> + Send,
+        start_helpers: impl FnOnce(Arc<AtomicBool>) -> JoinSet<()> + Send,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), OutboxError> {
         let lanes_here = doorbell.lanes_here();
         let (mut start_helpers, mut helpers) = (Some(start_helpers), JoinSet::new());
+        let holds_lanes = Arc::<AtomicBool>::default();
         let mut shutdown = pin!(shutdown);
         let mut deadline = None::<Instant>;
         let mut call = None::<Call<S>>;
         let result = loop {
             lanes_here.are_all(self.has_all_lanes());
+            holds_lanes.store(self.held().next().is_some(), Ordering::Relaxed);
             self.send_batches();
             call = call.or_else(|| self.next_call());
             if self.stopping && call.is_none() && self.is_idle() {
@@ -65,7 +70,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
                     }
                     // Not before the store has found that it can use its database.
                     if let Some(start) = start_helpers.take_if(|_| self.database.is_usable()) {
-                        helpers = start();
+                        helpers = start(Arc::clone(&holds_lanes));
                     }
                 }
                 Event::Sent(sent) => self.on_sent(sent),
