@@ -143,6 +143,11 @@ pub(crate) fn dead_letters_open(group: &str, topic: &str, open: u64) {
 
 /// Whether librdkafka is connected to a broker, by its statistics.
 pub(crate) fn is_connected(statistics: &rdkafka::Statistics) -> bool {
+    statistics.brokers.values().any(|broker| is_connected_in(&broker.state))
+}
+
+/// Whether librdkafka is connected to a broker in this state.
+pub(crate) fn is_connected_in(state: &str) -> bool {
     // `UPDATE`: connected, and asking for metadata.
-    statistics.brokers.values().any(|broker| matches!(&*broker.state, "UP" | "UPDATE"))
+    matches!(state, "UP" | "UPDATE")
 }

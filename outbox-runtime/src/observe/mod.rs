@@ -53,7 +53,9 @@ pub use table::describe;
 pub use table::{BUCKETS, METRICS, Metric, MetricKind, MetricSource, MetricUnit};
 
 #[cfg(feature = "kafka")]
-pub(crate) use consumer::{HandledEvent, dead_letters_open, is_connected, publisher_broker_up};
+pub(crate) use consumer::{
+    HandledEvent, dead_letters_open, is_connected, is_connected_in, publisher_broker_up,
+};
 pub(crate) use gauges::Gauges;
 pub(crate) use health::Heartbeat;
 pub(crate) use meter::Meter;

@@ -9,6 +9,7 @@ mod producer;
 mod reports;
 mod sending;
 mod stalls;
+mod statistics;
 mod transactions;
 mod waiting;
 

@@ -13,15 +13,16 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
-use rdkafka::{ClientConfig, Message as _, Statistics};
+use rdkafka::{ClientConfig, Message as _};
 
 use super::order::{Addressed, Established};
 use super::reports::{Ack, Reports};
 use super::stalls::{ANSWER_WITHIN, Replicas, Stalls, replicas};
+use super::statistics::Statistics;
 use super::transactions::Told;
 use super::waiting::Progress;
 use crate::kafka::{Brokers, LONGEST_NAME, aside};
-use crate::observe::{is_connected, publisher_broker_up};
+use crate::observe::{publisher_broker_up, target};
 use crate::publish::headers::message_headers;
 use crate::record::EventRecord;
 
@@ -275,9 +276,16 @@ impl ClientContext for Context {
         self.brokers.token()
     }
 
-    fn stats(&self, statistics: Statistics) {
-        publisher_broker_up(is_connected(&statistics));
-        self.progress.take_in(&statistics, Instant::now());
+    fn stats_raw(&self, statistics: &[u8]) {
+        match serde_json::from_slice::<Statistics<'_>>(statistics) {
+            Ok(statistics) => {
+                publisher_broker_up(statistics.is_connected());
+                self.progress.take_in(&statistics, Instant::now());
+            }
+            Err(error) => {
+                tracing::debug!(target: target::PUBLISHER, %error, "the statistics of librdkafka were not understood");
+            }
+        }
     }
 }
 

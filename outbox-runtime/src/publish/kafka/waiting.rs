@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::Statistics;
 use rdkafka::metadata::Metadata;
 
 use super::stalls::{REMEDY, Stalls, replicas};
+use super::statistics::Statistics;
 use crate::observe::target;
 
 /// Time that a partition takes nothing before it is logged.
@@ -59,15 +59,15 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn take_in(&self, statistics: &Statistics, now: Instant) {
+    pub(super) fn take_in(&self, statistics: &Statistics<'_>, now: Instant) {
         let partitions = statistics.topics.values().flat_map(|topic| {
             topic.partitions.values().map(|of| {
                 let counts = Counts {
-                    queued: of.msgq_cnt + of.xmit_msgq_cnt + of.msgs_inflight,
-                    acknowledged: of.acked_msgid,
-                    sent: of.txmsgs,
+                    queued: of.queued + of.to_transmit + of.in_flight,
+                    acknowledged: of.acknowledged,
+                    sent: of.sent,
                 };
-                ((topic.topic.as_str(), of.partition), counts)
+                ((&*topic.name, of.id), counts)
             })
         });
         self.seen().take_in(partitions, now);
