@@ -63,19 +63,17 @@ impl Pausing for Postgres {
 
     async fn pauses(pool: &PgPool, names: &Names) -> Result<Vec<Pause>, StoreError> {
         let mut tx = connection::begin_reading(pool).await?;
-        let pauses = pauses(&mut tx, names, false).await?;
+        let pauses = pauses(&mut tx, names).await?;
         tx.rollback().await?;
         Ok(pauses)
     }
 }
 
-/// `prepared`: whether the statement stays prepared, as it may on a relay's own connection.
 pub(super) async fn pauses(
     connection: &mut PgConnection,
     names: &Names,
-    prepared: bool,
 ) -> Result<Vec<Pause>, sqlx::Error> {
-    let query = sqlx::query_as(fill(names, PAUSES)).persistent(prepared);
-    let pauses: Vec<PauseRow> = query.fetch_all(connection).await?;
+    let pauses: Vec<PauseRow> =
+        unnamed::query_as(fill(names, PAUSES)).fetch_all(connection).await?;
     Ok(pauses.into_iter().map(Pause::from).collect())
 }

@@ -74,7 +74,7 @@ pub(super) async fn read(
     let lanes = pending::of_lanes(connection, names).await?;
     let relays: Vec<RelayRow> =
         unnamed::query_as(fill(names, RELAYS)).fetch_all(&mut *connection).await?;
-    let pauses = pause::pauses(connection, names, false).await?;
+    let pauses = pause::pauses(connection, names).await?;
     let groups: Vec<GroupRow> =
         unnamed::query_as(fill(names, GROUPS)).fetch_all(&mut *connection).await?;
     let summary: SummaryRow = unnamed::query_as(fill(names, SUMMARY))

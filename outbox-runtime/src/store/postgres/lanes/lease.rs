@@ -45,11 +45,7 @@ ours as (
   for share of l skip locked)
 select array(select lane from ours) as ours, (select count(*) from {lane}) as lanes,
        (select count(*) from {lane} where owner = $1) as owned,
-       exists (select from {relay} where owner = $1) as known,
-       exists (
-         select from {lane} l
-         where (l.owner is null or l.owner = $1 or not exists (select from {relay} r where r.owner = l.owner))
-           and not exists (select from ours where ours.lane = l.lane)) as any_free";
+       exists (select from {relay} where owner = $1) as known";
 
 /// The latest sign of life of each of the others.
 const SIGNS: &str = "\
@@ -128,8 +124,6 @@ row! {
         owned: i64,
         /// Whether this relay had given a sign of life before.
         known: bool,
-        /// Whether a lane may be taken, apart from those of dead relays.
-        any_free: bool,
     }
 
     /// A lane that may be taken.
@@ -175,20 +169,18 @@ impl PgLaneStore {
     ) -> Result<Claimed<PgCursor>, OutboxError> {
         let fair = share == Share::Fair;
         let (lanes, epochs) = columns_of(held);
-        let Renewed { ours, lanes, owned, known, any_free } =
-            sqlx::query_as(fill(&self.names, RENEW_LEASES))
-                .bind(self.owner)
-                .bind(self.lease_millis())
-                .bind(&lanes)
-                .bind(&epochs)
-                .bind(fair)
-                .bind(&self.process.host)
-                .bind(self.process.pid)
-                .bind(self.process.version)
-                .fetch_one(&mut *connection)
-                .await?;
-        let all_there = usize::try_from(lanes) == Ok(LANES);
-        if !all_there {
+        let Renewed { ours, lanes, owned, known } = sqlx::query_as(fill(&self.names, RENEW_LEASES))
+            .bind(self.owner)
+            .bind(self.lease_millis())
+            .bind(&lanes)
+            .bind(&epochs)
+            .bind(fair)
+            .bind(&self.process.host)
+            .bind(self.process.pid)
+            .bind(self.process.version)
+            .fetch_one(&mut *connection)
+            .await?;
+        if usize::try_from(lanes) != Ok(LANES) {
             put_lanes_back(connection, &self.names).await?;
         }
         let signs = sqlx::query_as(fill(&self.names, SIGNS)).bind(self.owner);
@@ -201,9 +193,7 @@ impl PgLaneStore {
         let dead = Dead::of(&peers);
         let wanted = lanes_to_take(share, ours.len(), usize::try_from(owned).unwrap_or(0));
         let wanted = self.in_whole_groups(wanted);
-        // To ask takes a transaction. The first time it also finds the other kind of delivery.
-        let may_take = any_free || !dead.owners.is_empty() || !known || !all_there;
-        if wanted > 0 && may_take {
+        if wanted > 0 {
             (claimed.taken, claimed.taken_over) =
                 self.take(connection, &dead, &ours, wanted).await?;
         }
@@ -219,7 +209,7 @@ impl PgLaneStore {
             claimed.elsewhere = elsewhere(connection, &self.names, self.owner).await?;
         }
         // After the lanes were taken: nothing of them is sent that was paused before.
-        claimed.pauses = pause::pauses(connection, &self.names, true).await?;
+        claimed.pauses = pause::pauses(connection, &self.names).await?;
         Ok(claimed)
     }
 
