@@ -168,6 +168,7 @@ async fn no_event_overtakes_one_of_its_key_that_waits_for_a_retry<DB: OutboxData
     let fails = Some((("b", 1), Act::Fails(ErrorClass::Transient)));
     let mut scene = Scene::new(&outbox, &log, &numbered([("b", 1)]), options, fails).await;
     let consumer = scene.start();
+    log.until_it_says(&["event waits in a retry topic"]).await;
     kept(0).await;
     assert_eq!(consumer.stop().await.to_retry_topics, 1);
     drop(guard);

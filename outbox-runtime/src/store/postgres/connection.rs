@@ -102,21 +102,28 @@ pub(super) async fn connect(pool: &PgPool) -> Result<PgConnection, sqlx::Error> 
     pool.connect_options().connect().await
 }
 
+/// How often a session is compared with those of the next statements.
+const ROUNDS: u32 = 4;
+
 /// Id of the server's process at the other end of `one`. `None`: a transaction pooler is in
 /// between, so that it has no session of its own.
 ///
 /// Over a pooler, two idle connections share a session, or one of them has another session at its
 /// next statement: which of the two depends on how the pooler chooses. The two statements of the
 /// one come first: with that of the other in between, a pooler that uses two sessions in turn would
-/// give it the same session again.
+/// give it the same session again. Several rounds, since services that share the pooler may take the
+/// one session that would tell.
 pub(super) async fn session_of_its_own(
     one: &mut PgConnection,
     other: &mut PgConnection,
 ) -> Result<Option<i32>, sqlx::Error> {
     let session = session_of(one).await?;
-    let has_another = session_of(one).await? != session;
-    let is_shared = session_of(other).await? == session;
-    Ok((!has_another && !is_shared).then_some(session))
+    for _ in 0..ROUNDS {
+        if session_of(one).await? != session || session_of(other).await? == session {
+            return Ok(None);
+        }
+    }
+    Ok(Some(session))
 }
 
 /// In the simple protocol, which every pooler passes on.
