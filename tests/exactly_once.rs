@@ -173,7 +173,8 @@ async fn after_the_database_has_lost_commits_nothing_is_lost_and_the_fall_back_i
     scene.commit(5).await;
     scene.until_published().await;
     relay.stop().await;
-    // What a failover to a lagging standby does, or a restored copy: the witnesses are gone, and the rows are not.
+    // What a failover to a lagging standby does, or a restored copy: the witnesses are gone, and
+    // the rows are not.
     DB::forget_witnesses(scene.outbox.pool()).await;
     let log = Log::of_this_program();
     let relay = scene.relay();

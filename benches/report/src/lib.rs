@@ -181,9 +181,9 @@ pub enum Contender {
 /// Over what the events of a backlog are spread, evenly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Spread {
-    /// So many topics of one partition.
+    /// Number of topics, of one partition each.
     Topics(u64),
-    /// So many keys of one topic.
+    /// Number of keys, of one topic.
     Keys(u64),
 }
 

@@ -31,9 +31,7 @@ impl Held {
         of_all.fetch_add(bytes, Ordering::Relaxed);
         Self { bytes, of_partition: Arc::clone(of_partition), of_all: Arc::clone(of_all) }
     }
-}
 
-impl Held {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
