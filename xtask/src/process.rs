@@ -55,14 +55,19 @@ impl Daemon {
         wait_for(bound, || self.ended()).is_some()
     }
 
+    /// Stops the server as a frozen machine would stop it. It has stopped when this returns.
+    pub(crate) fn suspend(&self) {
+        let _ = kill_process(self.pid(), Signal::STOP);
+        let _ = wait_for(Duration::from_secs(5), || procfs::is_stopped(self.pid()).then_some(()));
+    }
+
     /// Kills the server and its children at once, so that none of them sees another one die.
     pub(crate) fn kill(mut self) {
         if self.ended().is_some() {
             return;
         }
         // A stopped process has no new children while they are listed.
-        let _ = kill_process(self.pid(), Signal::STOP);
-        let _ = wait_for(Duration::from_secs(5), || procfs::is_stopped(self.pid()).then_some(()));
+        self.suspend();
         let children = procfs::children(self.pid());
         let _ = kill_process(self.pid(), Signal::KILL);
         children.iter().for_each(|child| child.kill());

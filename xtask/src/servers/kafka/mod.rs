@@ -224,6 +224,14 @@ impl Kafka {
         }
     }
 
+    /// A machine that froze: SIGSTOP to the server. Connections stay open, and nothing is answered
+    /// any more.
+    pub fn suspend(&self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.suspend();
+        }
+    }
+
     /// Starts the server again with the same data and ports, and waits until it answers. A running
     /// server is stopped first.
     ///
