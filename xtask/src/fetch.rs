@@ -25,7 +25,7 @@ pub(crate) struct Artifact {
 pub(crate) enum Goal {
     /// Keep the jars, those they depend on included.
     CopyJars,
-    /// Keep what is in the jars.
+    /// Keep what is in the jars, without those they depend on.
     Unpack,
 }
 
@@ -104,7 +104,7 @@ fn maven(
     goal: Goal,
 ) -> Result<(), Error> {
     let pom = dir.join("pom.xml");
-    fs::write(&pom, pom_xml(artifacts))
+    fs::write(&pom, pom_xml(artifacts, goal))
         .map_err(|error| Error::io(format_args!("write {}", pom.display()), error))?;
     let goal = match goal {
         Goal::CopyJars => "copy-dependencies",
@@ -116,13 +116,19 @@ fn maven(
     run(mvn, "fetch the servers of the tests: check that it reaches its repository").map(drop)
 }
 
-fn pom_xml(artifacts: &[Artifact]) -> String {
+fn pom_xml(artifacts: &[Artifact], goal: Goal) -> String {
+    const ALONE: &str = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>";
+
+    let exclusions = match goal {
+        Goal::CopyJars => "",
+        Goal::Unpack => ALONE,
+    };
     let dependencies: String = artifacts
         .iter()
         .map(|Artifact { group, name, version }| {
             format!(
                 "    <dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>\
-                 <version>{version}</version></dependency>\n"
+                 <version>{version}</version>{exclusions}</dependency>\n"
             )
         })
         .collect();

@@ -1,10 +1,11 @@
 //! Real servers for the tests, and the commands of `cargo xtask`.
 //!
-//! The tests of this workspace run against a real Postgres and a real Kafka, and some of them kill
-//! and restart those servers. This crate starts disposable ones without a container engine: Maven
-//! fetches the programs once into `target/servers/dist`, and [`servers::Postgres`] and
-//! [`servers::Kafka`] run them on free ports of 127.0.0.1. What the machine lacks for that, Java
-//! and Maven included, is fetched from Debian's packages, without root.
+//! The tests of this workspace run against a real Postgres, MariaDB, MySQL and Kafka, and some of
+//! them kill and restart those servers. This crate starts disposable ones without a container
+//! engine: Maven fetches the programs once into `target/servers/dist`, and [`servers::Postgres`],
+//! [`servers::MySql`] and [`servers::Kafka`] run them on free ports of 127.0.0.1. What the machine
+//! lacks for that, Java and Maven included, is fetched from Debian's packages, without root, and
+//! so is MariaDB 10.11.
 //!
 //! No server outlives the process which started it, however that process ends: dropping the value
 //! stops the server, and a watchdog process kills it when the starting process dies without

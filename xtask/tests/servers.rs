@@ -8,7 +8,10 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use xtask::servers::{Kafka, KafkaCluster, KafkaOptions, PgOptions, PgVersion, Postgres};
+use xtask::servers::{
+    Kafka, KafkaCluster, KafkaOptions, MySql, MySqlOptions, MySqlServer, PgOptions, PgVersion,
+    Postgres,
+};
 use xtask::{Error, ScratchDir};
 
 fn is_open(port: u16) -> bool {
@@ -55,6 +58,79 @@ fn the_oldest_tested_postgres_survives_kills_and_ends_when_dropped() -> Result<(
 #[test]
 fn the_newest_postgres_survives_kills_and_ends_when_dropped() -> Result<(), Error> {
     survives_kills(PgVersion::V18)
+}
+
+fn keeps_commits(server: MySqlServer, version: &str, has_binlog: bool) -> Result<(), Error> {
+    const KEPT: &str = "select group_concat(number order by number) from kept";
+
+    let dir = ScratchDir::new("survives")?;
+    let start = || MySql::start(dir.path(), MySqlOptions { server, ..MySqlOptions::default() });
+    let mut mysql = start()?;
+    let port = mysql.port();
+    let is = mysql.query("select version()")?;
+    assert!(is.starts_with(version), "{is}");
+    assert_eq!(mysql.query("select @@character_set_database")?, "utf8mb4");
+    assert_eq!(mysql.query("select @@log_bin")?, u8::from(has_binlog).to_string());
+    mysql.query("create table kept (number int primary key)")?;
+
+    // Twice: the second time, a server that has recovered crashes.
+    for (number, kept) in [(1, "1"), (2, "1,2")] {
+        mysql.query(&format!("insert into kept values ({number})"))?;
+        mysql.kill();
+        assert!(!is_open(port), "no process of a killed server holds its port");
+        assert!(!mysql.answers());
+        mysql.restart()?;
+        assert_eq!(mysql.query(KEPT)?, kept);
+        assert_eq!(mysql.port(), port);
+    }
+    mysql.stop();
+    assert!(!is_open(port));
+
+    let again = start()?;
+    let port = again.port();
+    assert_eq!(again.query(KEPT)?, "1,2");
+    drop(again);
+    assert!(!is_open(port));
+    Ok(())
+}
+
+#[test]
+fn mariadb_10_11_keeps_commits_when_it_is_killed_and_when_it_is_stopped() -> Result<(), Error> {
+    keeps_commits(MySqlServer::MariaDb10_11, "10.11.", false)
+}
+
+#[test]
+fn mariadb_11_4_keeps_commits_when_it_is_killed_and_when_it_is_stopped() -> Result<(), Error> {
+    keeps_commits(MySqlServer::MariaDb11_4, "11.4.", false)
+}
+
+#[test]
+fn mysql_8_0_keeps_commits_when_it_is_killed_and_when_it_is_stopped() -> Result<(), Error> {
+    keeps_commits(MySqlServer::MySql8_0, "8.0.", true)
+}
+
+/// As root, the server runs as a user who cannot enter such a directory.
+#[test]
+fn mariadb_runs_with_settings_of_a_test_in_a_directory_closed_to_others() -> Result<(), Error> {
+    let dir = ScratchDir::new("closed")?;
+    let closed = dir.path().join("closed");
+    fs::DirBuilder::new().mode(0o700).create(&closed).unwrap();
+    let settings = vec!["innodb-lock-wait-timeout=7".to_owned(), "sync-binlog=3".to_owned()];
+    let options = MySqlOptions { settings, ..MySqlOptions::default() };
+
+    let mut mysql = MySql::start(&closed.join("below"), options)?;
+
+    let set = mysql.query("select concat(@@innodb_lock_wait_timeout, ' ', @@sync_binlog)")?;
+    assert_eq!(set, "7 3");
+    let refused = mysql.query("select nothing").unwrap_err().to_string();
+    assert!(refused.contains("refuses `select nothing`: error 1054: "), "{refused}");
+    mysql.suspend();
+    assert!(!mysql.answers(), "it is frozen");
+    mysql.kill();
+    mysql.restart()?;
+    assert!(mysql.answers());
+    assert_eq!(fs::metadata(&closed).unwrap().permissions().mode() & 0o777, 0o700);
+    Ok(())
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) struct Soak {
 
 impl Fuzz {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        fetch_all(&self.pg.0, &[Tool::Java])?;
+        fetch_all(&self.pg.0, &[], &[Tool::Java])?;
         let versions: Vec<String> = self.pg.0.iter().map(ToString::to_string).collect();
         let environment = [
             ("OUTBOX_FUZZ_PG", Some(versions.join(","))),
@@ -53,7 +53,7 @@ impl Fuzz {
 
 impl Soak {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        fetch_all(&[PgVersion::V15], &[Tool::Java])?;
+        fetch_all(&[PgVersion::V15], &[], &[Tool::Java])?;
         let environment = [
             ("OUTBOX_SOAK_SECONDS", Some(self.seconds.to_string())),
             ("OUTBOX_SEED", self.seed.map(|seed| seed.to_string())),

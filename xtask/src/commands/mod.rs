@@ -23,20 +23,21 @@ struct Arguments {
 
 const SERVERS: &str = "\
 The servers' programs are fetched once into target/servers, before anything else is done: by Maven,
-and what the machine lacks for that (Java 17, Maven, xz, PgBouncer, the headers of OpenSSL) from
-Debian's packages, without root. A C compiler, make and tar must be there. `test` fetches nothing beforehand if all three
-variables are set.";
+and what the machine lacks for that (Java 17, Maven, xz, PgBouncer, the headers of OpenSSL) and MariaDB
+10.11 from Debian's packages, without root. A C compiler, make and tar must be there. `test` fetches
+nothing beforehand if all four variables are set.";
 
 /// Features that the tests are built with: all. [`openssl::environment`] saves building OpenSSL.
-const TESTED_FEATURES: &str = "outbox/postgres,outbox/sqlite,outbox/tls,outbox/kafka,outbox/kafka-ssl-vendored,outbox/zstd,\
-                               outbox/metrics";
+const TESTED_FEATURES: &str = "outbox/postgres,outbox/mysql,outbox/sqlite,outbox/tls,outbox/kafka,outbox/kafka-ssl-vendored,\
+                               outbox/zstd,outbox/metrics";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run `cargo test --workspace [ARGS]…` against real servers
     ///
     /// Servers that are not named by DATABASE_URL (the main Postgres), DATABASE_URL_ALT (a second
-    /// one of another version) and KAFKA_BROKERS are started for the run and stopped after it.
+    /// one of another version), MYSQL_URL (MariaDB 10.11) and KAFKA_BROKERS are started for the run
+    /// and stopped after it.
     Test(CargoTest),
     /// Run `tests/fuzz.rs` for longer, on each version of Postgres
     ///
@@ -132,12 +133,24 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_runs_nothing() {
-        for right in ["fuzz", "fuzz --pg 14..15 --minutes 3 --seed 42", "soak --seconds 5", "up"] {
+        for right in [
+            "fuzz",
+            "fuzz --pg 14..15 --minutes 3 --seed 42",
+            "soak --seconds 5",
+            "up",
+            "up --mysql",
+        ] {
             assert!(parse(&format!("xtask {right}")).is_some(), "{right}");
         }
-        for wrong in
-            ["fuzz --pg", "fuzz --minutes soon", "fuzz 14..18", "fuzz --pg 12", "up now", "bench"]
-        {
+        for wrong in [
+            "fuzz --pg",
+            "fuzz --minutes soon",
+            "fuzz 14..18",
+            "fuzz --pg 12",
+            "up now",
+            "up --mysql --secured",
+            "bench",
+        ] {
             assert!(parse(&format!("xtask {wrong}")).is_none(), "{wrong}");
         }
     }

@@ -20,14 +20,17 @@ use super::summary::Summary;
 use crate::net::wait_for;
 use crate::paths::{self, ScratchDir};
 use crate::process::Watchdog;
-use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, fetch_all};
+use crate::servers::{
+    Kafka, KafkaOptions, MySql, MySqlOptions, MySqlServer, PgOptions, PgVersion, Postgres,
+    fetch_all,
+};
 use crate::tools::Tool;
 use crate::{Error, disk, openssl};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
     if !Servers::all_are_given() {
-        fetch_all(&[MAIN, ALTERNATIVE], Tool::OF_TESTS)?;
+        fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();
@@ -75,6 +78,7 @@ struct Outcome {
 struct Servers {
     environment: Vec<(&'static str, String)>,
     postgres: Vec<Postgres>,
+    mysql: Option<MySql>,
     kafka: Option<Kafka>,
 }
 
@@ -82,7 +86,7 @@ impl Servers {
     /// Whether the environment names all of them. Then nothing is fetched beforehand: the tests
     /// that were asked for may start no server.
     fn all_are_given() -> bool {
-        ["DATABASE_URL", "DATABASE_URL_ALT", "KAFKA_BROKERS"]
+        ["DATABASE_URL", "DATABASE_URL_ALT", "MYSQL_URL", "KAFKA_BROKERS"]
             .into_iter()
             .all(|name| given(name).is_some())
     }
@@ -100,27 +104,38 @@ impl Servers {
             };
             start_unless(given(name), name, &what, start, |server| server.url().to_owned())
         };
+        let mysql = || {
+            let options = MySqlOptions::default();
+            let what = options.server.to_string();
+            let start = || MySql::start(&dir.join("mysql"), options);
+            start_unless(given("MYSQL_URL"), "MYSQL_URL", &what, start, |server| {
+                server.url().to_owned()
+            })
+        };
         let kafka = || {
             let start = || Kafka::start(&dir.join("kafka"), KafkaOptions::default());
             start_unless(given("KAFKA_BROKERS"), "KAFKA_BROKERS", "kafka", start, |server| {
                 server.brokers().to_owned()
             })
         };
-        let (main, alternative, kafka) = thread::scope(|scope| {
+        let (main, alternative, mysql, kafka) = thread::scope(|scope| {
             let main = scope.spawn(|| postgres("DATABASE_URL", MAIN));
             let alternative = scope.spawn(|| postgres("DATABASE_URL_ALT", ALTERNATIVE));
+            let mysql = scope.spawn(mysql);
             let kafka = kafka();
-            (join(main), join(alternative), kafka)
+            (join(main), join(alternative), join(mysql), kafka)
         });
-        let ((main_url, main), (alternative_url, alternative), (brokers, kafka)) =
-            (main?, alternative?, kafka?);
+        let ((main_url, main), (alternative_url, alternative)) = (main?, alternative?);
+        let ((mysql_url, mysql), (brokers, kafka)) = (mysql?, kafka?);
         Ok(Self {
             environment: vec![
                 ("DATABASE_URL", main_url),
                 ("DATABASE_URL_ALT", alternative_url),
+                ("MYSQL_URL", mysql_url),
                 ("KAFKA_BROKERS", brokers),
             ],
             postgres: main.into_iter().chain(alternative).collect(),
+            mysql,
             kafka,
         })
     }
@@ -130,13 +145,15 @@ impl Servers {
     /// One has ended by itself, or the disk is full: no test that fails from now on says anything.
     fn can_go_on(&mut self) -> Result<(), Error> {
         self.postgres.iter_mut().try_for_each(Postgres::still_runs)?;
+        self.mysql.as_mut().map_or(Ok(()), MySql::still_runs)?;
         self.kafka.as_mut().map_or(Ok(()), Kafka::still_runs)?;
         disk::has_room_to_go_on(&paths::workspace_root())
     }
 
     /// How many there were.
     fn stop(self) -> usize {
-        let started = self.postgres.len() + usize::from(self.kafka.is_some());
+        let others = usize::from(self.mysql.is_some()) + usize::from(self.kafka.is_some());
+        let started = self.postgres.len() + others;
         // They are disposable: no orderly shutdown.
         drop(self);
         started

@@ -3,7 +3,9 @@
 
 mod connect;
 mod kafka;
+mod mysql;
 mod pgbouncer;
+mod place;
 mod postgres;
 mod session;
 mod unprivileged;
@@ -16,6 +18,7 @@ pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM, Setup};
 pub use kafka::{
     Acl, Kafka, KafkaCluster, KafkaOptions, Operation, Partition, Proxied, Resource, Secured,
 };
+pub use mysql::{MySql, MySqlOptions, MySqlServer};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PgOptions, PgVersion, Postgres, Standby};
 pub(crate) use unprivileged::User;
@@ -26,13 +29,17 @@ use crate::process::Daemon;
 use crate::tools::{Tool, is_installed};
 use crate::{Error, disk};
 
-/// Fetches what a command needs, before it begins: Postgres in these versions, Kafka, and these
-/// programs.
+/// Fetches what a command needs, before it begins: Postgres in these versions, these servers that
+/// speak MySQL's protocol, Kafka, and these programs.
 ///
 /// # Errors
 ///
 /// All that is missing is in one message, room on the disk included.
-pub(crate) fn fetch_all(versions: &[PgVersion], tools: &[Tool]) -> Result<(), Error> {
+pub(crate) fn fetch_all(
+    versions: &[PgVersion],
+    mysql: &[MySqlServer],
+    tools: &[Tool],
+) -> Result<(), Error> {
     const NOT_FETCHED: [(&str, &str); 4] =
         [("cc", "build-essential"), ("make", "build-essential"), ("tar", "tar"), ("sh", "dash")];
 
@@ -47,6 +54,7 @@ pub(crate) fn fetch_all(versions: &[PgVersion], tools: &[Tool]) -> Result<(), Er
     };
     tools.iter().for_each(|tool| note(tool.command().map(drop)));
     versions.iter().for_each(|version| note(postgres::fetch(*version).map(drop)));
+    mysql.iter().for_each(|server| note(mysql::fetch(*server).map(drop)));
     note(kafka::fetch().map(drop));
     let dir = servers_dir();
     note(create_dir_all(&dir).and_then(|()| disk::has_room_to_begin(&dir)));

@@ -1,4 +1,4 @@
-//! Postgres refuses to run as root: the user it runs as instead.
+//! Most database servers refuse to run as root: the user they run as instead.
 
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -28,7 +28,7 @@ impl User {
         let id = |option| -> Result<u32, Error> {
             let mut id = Command::new("id");
             id.args([option, name]);
-            run(id, "find an unprivileged user for Postgres")?
+            run(id, "find an unprivileged user for a server")?
                 .parse()
                 .map_err(|_| Error::new(format!("`id {option} {name}` did not print a number")))
         };

@@ -12,12 +12,16 @@ use rustix::process::Signal;
 use crate::Error;
 use crate::net::{is_free, wait_for};
 use crate::paths::{create_dir_all, remove_dir_all, servers_dir};
-use crate::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Secured, fetch_all};
+use crate::servers::{
+    Kafka, KafkaOptions, MySql, MySqlOptions, MySqlServer, PgOptions, PgVersion, Postgres, Secured,
+    fetch_all,
+};
 use crate::tools::Tool;
 use running::{Running, read_state, write_state};
 
 const POSTGRES: &str = "postgres";
 const KAFKA: &str = "kafka";
+const MYSQL: &str = "mysql";
 /// Long enough for Postgres to write a checkpoint on a slow disk.
 const STOP_BOUND: Duration = Duration::from_secs(30);
 /// Of the secured Postgres. Its rules ask for the password of a user by the database's name.
@@ -28,22 +32,35 @@ const DATABASE: &str = "by_password";
 #[derive(Debug, clap::Args)]
 pub(super) struct Up {
     /// Servers of their own that take only TLS and a password, as most managed ones do
-    #[arg(long)]
+    #[arg(long, conflicts_with = "mysql")]
     secured: bool,
+    /// A MariaDB 10.11, too
+    #[arg(long)]
+    mysql: bool,
 }
 
 impl Up {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let home = Home::new(self.secured)?;
         let _lock = home.lock()?;
-        for Running { name, address, .. } in &home.ensure()? {
-            let variable = if name == POSTGRES { "DATABASE_URL" } else { "KAFKA_BROKERS" };
-            println!("export {variable}='{address}'");
+        let asked = if self.mysql { &[POSTGRES, KAFKA, MYSQL][..] } else { &[POSTGRES, KAFKA] };
+        // One that an earlier command was asked for may have stopped since.
+        for server in home.ensure(asked)?.iter().filter(|server| server.is_alive()) {
+            println!("export {}='{}'", variable(&server.name), server.address);
         }
         if self.secured {
             home.secrets().iter().for_each(|(name, value)| println!("export {name}='{value}'"));
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// By which a server is named to tests.
+fn variable(server: &str) -> &'static str {
+    match server {
+        POSTGRES => "DATABASE_URL",
+        MYSQL => "MYSQL_URL",
+        _ => "KAFKA_BROKERS",
     }
 }
 
@@ -84,27 +101,31 @@ impl Home {
             .map_err(|error| Error::io(format_args!("lock {}", path.display()), error))
     }
 
-    /// Starts those of the two that do not run, each on the port that it had. One that runs is left
-    /// alone: programs are connected to it.
-    fn ensure(&self) -> Result<Vec<Running>, Error> {
+    /// Starts those of the asked ones that do not run, each on the port that it had. One that runs
+    /// is left alone: programs are connected to it. Returns what is known of all.
+    fn ensure(&self, asked: &[&str]) -> Result<Vec<Running>, Error> {
         let begin = Instant::now();
         let mut servers = read_state(&self.dir);
-        let missing: Vec<&str> = [POSTGRES, KAFKA]
-            .into_iter()
+        let missing: Vec<&str> = asked
+            .iter()
+            .copied()
             .filter(|name| !servers.iter().any(|server| server.name == *name && server.is_alive()))
             .collect();
         if missing.is_empty() {
             eprintln!("already up");
             return Ok(servers);
         }
-        fetch_all(&[PgVersion::V15], &[Tool::Java])?;
+        let options = MySqlOptions { fsync: true, ..MySqlOptions::default() };
+        let mysql: &[MySqlServer] = if asked.contains(&MYSQL) { &[options.server] } else { &[] };
+        fetch_all(&[PgVersion::V15], mysql, &[Tool::Java])?;
         for name in missing {
             let before = servers.iter().position(|server| server.name == name);
             let before = before.map(|place| servers.remove(place));
-            if name == POSTGRES {
-                self.start_postgres(before.as_ref(), &mut servers)?;
-            } else {
-                self.start_kafka(before.as_ref(), &mut servers)?;
+            let before = before.as_ref();
+            match name {
+                POSTGRES => self.start_postgres(before, &mut servers)?,
+                MYSQL => self.start_mysql(before, &mut servers, options.clone())?,
+                _ => self.start_kafka(before, &mut servers)?,
             }
         }
         eprintln!(
@@ -121,9 +142,7 @@ impl Home {
         servers: &mut Vec<Running>,
     ) -> Result<(), Error> {
         let version = PgVersion::V15;
-        if let Some(elsewhere) = before.and_then(|server| server.elsewhere.as_deref()) {
-            remove_dir_all(elsewhere)?;
-        }
+        remove_elsewhere(before)?;
         let options = PgOptions { fsync: true, tls: self.secured, ..PgOptions::default() };
         let port = port_again(POSTGRES, before);
         let postgres = Postgres::start_on(port, version, &self.dir.join(POSTGRES), options)?;
@@ -145,14 +164,37 @@ impl Home {
         // record of it.
         write_state(&self.dir, servers)?;
         postgres.detach();
-        if let Some(elsewhere) = servers.last().and_then(|server| server.elsewhere.as_deref()) {
-            eprintln!(
-                "the data of Postgres is in {} until it stops: its user cannot reach {}",
-                elsewhere.display(),
-                self.dir.display()
-            );
-        }
+        self.tell_of_elsewhere(servers.last());
         Ok(())
+    }
+
+    fn start_mysql(
+        &self,
+        before: Option<&Running>,
+        servers: &mut Vec<Running>,
+        options: MySqlOptions,
+    ) -> Result<(), Error> {
+        remove_elsewhere(before)?;
+        let server = options.server;
+        let port = port_again(MYSQL, before);
+        let mysql = MySql::start_on(port, &self.dir.join(MYSQL), options)?;
+        eprintln!("{server} at {}", mysql.url());
+        if let Some(traces) = mysql.traces() {
+            servers.push(Running::new(MYSQL, mysql.url(), traces));
+        }
+        write_state(&self.dir, servers)?;
+        mysql.detach();
+        self.tell_of_elsewhere(servers.last());
+        Ok(())
+    }
+
+    fn tell_of_elsewhere(&self, server: Option<&Running>) {
+        let Some(Running { name, elsewhere: Some(elsewhere), .. }) = server else { return };
+        eprintln!(
+            "the data of {name} is in {} until it stops: its user cannot reach {}",
+            elsewhere.display(),
+            self.dir.display()
+        );
     }
 
     fn start_kafka(
@@ -189,6 +231,12 @@ impl Home {
             ("OUTBOX_KAFKA_SASL_PASSWORD", Secured::PASSWORD.to_owned()),
         ]
     }
+}
+
+/// Removes what a server that has died left outside of `target`.
+fn remove_elsewhere(before: Option<&Running>) -> Result<(), Error> {
+    let elsewhere = before.and_then(|server| server.elsewhere.as_deref());
+    elsewhere.map_or(Ok(()), remove_dir_all)
 }
 
 /// The port that a server had, unless another program listens there now.
@@ -231,24 +279,26 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_one_that_died_is_started_on_its_port_and_the_other_is_left_alone() {
-        /// Stops them, however the test ends.
-        struct Servers<'a>(&'a Path);
-        impl Drop for Servers<'_> {
-            fn drop(&mut self) {
-                let _ = stop(&read_state(self.0));
-            }
-        }
+    /// Stops them, however the test ends.
+    struct Servers<'a>(&'a Path);
 
+    impl Drop for Servers<'_> {
+        fn drop(&mut self) {
+            let _ = stop(&read_state(self.0));
+        }
+    }
+
+    #[test]
+    fn the_one_that_died_is_started_on_its_port_and_the_others_are_left_alone() {
         let dir = crate::ScratchDir::new("unit").unwrap();
         let _servers = Servers(dir.path());
         let home = Home { dir: dir.path().to_owned(), secured: false };
-        let first = home.ensure().unwrap();
+        let all = [POSTGRES, KAFKA, MYSQL];
+        let first = home.ensure(&all).unwrap();
         let kafka = first.iter().find(|server| server.name == KAFKA).unwrap();
         kafka.kill();
 
-        let second = home.ensure().unwrap();
+        let second = home.ensure(&all).unwrap();
         let places = |servers: &[Running]| {
             let mut places: Vec<_> = servers
                 .iter()
@@ -261,8 +311,23 @@ mod tests {
         let untouched = second.iter().filter(|server| first.contains(server)).count();
         let recorded = read_state(dir.path());
 
-        assert_eq!((places(&second), up), (places(&first), 2));
-        assert_eq!(untouched, 1, "Postgres was restarted: {first:?} {second:?}");
+        assert_eq!((places(&second), up), (places(&first), 3));
+        assert_eq!(untouched, 2, "another was restarted: {first:?} {second:?}");
         assert_eq!(recorded, second);
+    }
+
+    #[test]
+    fn a_server_that_is_not_asked_for_is_left_as_it_is() {
+        let dir = crate::ScratchDir::new("unit").unwrap();
+        let _servers = Servers(dir.path());
+        let home = Home { dir: dir.path().to_owned(), secured: false };
+        let [mysql] = &home.ensure(&[MYSQL]).unwrap()[..] else { panic!("it alone is asked for") };
+        mysql.kill();
+
+        let known = home.ensure(&[]).unwrap();
+
+        assert_eq!(known, std::slice::from_ref(mysql), "its port stays known");
+        assert!(!known[0].is_alive());
+        assert_eq!(variable(&known[0].name), "MYSQL_URL");
     }
 }

@@ -1,29 +1,27 @@
 //! Postgres, any of five versions.
 
-mod place;
 mod standby;
 mod version;
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use place::Place;
 use standby::Follows;
 pub use standby::Standby;
 pub use version::PgVersion;
 pub(super) use version::fetch;
 
+use super::place::{Fetched, Place, create_data};
 use super::session::{execute, opens_session};
 use super::unprivileged::User;
 use super::{Traces, still_runs, wait_until_ready};
 use crate::certificates::{Certificates, Identity};
-use crate::paths::{ScratchDir, create_dir_all, remove_dir_all};
+use crate::paths::{ScratchDir, create_dir_all};
 use crate::process::{Daemon, run};
 use crate::tools::faketime_library;
 use crate::{Error, net};
@@ -93,7 +91,7 @@ impl Postgres {
         options: PgOptions,
     ) -> Result<Self, Error> {
         let (mut server, parent) = Self::place(port, version, dir, options)?;
-        server.init(&parent)?;
+        server.init()?;
         if options.tls {
             server.certificates = Some(server.make_certificates(&parent)?);
         }
@@ -108,7 +106,8 @@ impl Postgres {
         dir: &Path,
         options: PgOptions,
     ) -> Result<(Self, PathBuf), Error> {
-        let fetched = fetch(version)?;
+        let home = fetch(version)?;
+        let fetched = Fetched { server: "Postgres", home, program: "bin/postgres" };
         create_dir_all(dir)?;
         let user = User::instead_of_root()?;
         let Place { home, parent, elsewhere } = Place::find(user, fetched, dir)?;
@@ -296,24 +295,12 @@ impl Postgres {
         }
     }
 
-    fn init(&self, parent: &Path) -> Result<(), Error> {
-        if self.data.is_dir() {
-            return Ok(());
-        }
-        // `data` exists only when complete: an interrupted initdb is done again.
-        let partial = parent.join("data.partial");
-        remove_dir_all(&partial)?;
-        fs::DirBuilder::new().mode(0o700).create(&partial).map_err(|error| {
-            Error::io(format_args!("create the directory {}", partial.display()), error)
-        })?;
-        if let Some(user) = self.user {
-            user.own(&partial)?;
-        }
-        let mut initdb = self.program("initdb");
-        initdb.current_dir(&partial).arg("-D").arg(&partial).args(INITDB_ARGUMENTS);
-        run(initdb, "create the data of a Postgres server")?;
-        fs::rename(&partial, &self.data)
-            .map_err(|error| Error::io(format_args!("create {}", self.data.display()), error))
+    fn init(&self) -> Result<(), Error> {
+        create_data(&self.data, self.user, |data| {
+            let mut initdb = self.program("initdb");
+            initdb.current_dir(data).arg("-D").arg(data).args(INITDB_ARGUMENTS);
+            run(initdb, "create the data of a Postgres server").map(drop)
+        })
     }
 
     fn run(&mut self) -> Result<(), Error> {
