@@ -11,6 +11,7 @@
 #![doc = "[scaling]: scaling"]
 #![doc = "[observing]: observing"]
 #![doc = "[postgres]: postgres"]
+#![doc = "[mysql]: mysql"]
 #![doc = "[tracing]: mod@tracing"]
 #![doc = "[securing]: securing"]
 #![doc = "[coming-from-spring]: coming_from_spring"]
@@ -39,6 +40,7 @@ macro_rules! pages {
         #[doc = "[scaling]: scaling"]
         #[doc = "[observing]: observing"]
         #[doc = "[postgres]: postgres"]
+        #[doc = "[mysql]: mysql"]
         #[doc = "[tracing]: mod@tracing"]
         #[doc = "[securing]: securing"]
         #[doc = "[coming-from-spring]: coming_from_spring"]
@@ -70,6 +72,7 @@ pages! {
     scaling: "scaling.md",
     observing: "observing.md",
     postgres: "postgres.md",
+    mysql: "mysql.md",
     tracing: "tracing.md",
     securing: "securing.md",
     coming_from_spring: "coming-from-spring.md",

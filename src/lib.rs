@@ -94,7 +94,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Without a database, most of what the manual links to is not there.
 #![cfg_attr(
-    not(any(feature = "postgres", feature = "sqlite")),
+    not(any(feature = "postgres", feature = "sqlite", feature = "mysql")),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -105,18 +105,21 @@ pub mod guide;
 pub use outbox_event::DomainEvent;
 #[cfg(feature = "macros")]
 pub use outbox_macros::DomainEvent;
-#[cfg(all(feature = "macros", any(feature = "postgres", feature = "sqlite")))]
+#[cfg(all(
+    feature = "macros",
+    any(feature = "postgres", feature = "sqlite", feature = "mysql")
+))]
 pub use outbox_macros::{Classify, event_handler, transactional_outbox};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 #[doc(inline)]
 pub use outbox_runtime::consume::Classify;
 #[cfg(feature = "kafka")]
 #[doc(inline)]
 pub use outbox_runtime::kafka;
-#[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql", feature = "kafka"))]
 #[doc(inline)]
 pub use outbox_runtime::{ErrorKind, OutboxError, is_conflict, observe, testing, trace};
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 #[doc(inline)]
 pub use outbox_runtime::{
     ExactlyOnce, ExactlyOnceRelay, MemoryBudget, Outbox, OutboxBuilder, OutboxDatabase, OutboxTx,
@@ -127,7 +130,12 @@ pub use outbox_runtime::{
 #[doc(hidden)]
 pub mod __private {
     pub use outbox_event::__private::*;
-    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
+    #[cfg(any(
+        feature = "postgres",
+        feature = "sqlite",
+        feature = "mysql",
+        feature = "kafka"
+    ))]
     pub use outbox_runtime::__private::*;
 }
 
@@ -147,7 +155,12 @@ pub mod event {
     };
     #[cfg(feature = "macros")]
     pub use outbox_macros::{EventId, EventKey, HeaderValue};
-    #[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
+    #[cfg(any(
+        feature = "postgres",
+        feature = "sqlite",
+        feature = "mysql",
+        feature = "kafka"
+    ))]
     #[doc(inline)]
     pub use outbox_runtime::{DEFAULT_MAX_EVENT_BYTES, EventRecord};
 }
@@ -162,7 +175,7 @@ pub mod codec {
     pub use outbox_event::{Codec, CodecError, Decode, Encode, Json, Variant};
 }
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 pub mod tx {
     //! Transactions beside [`OutboxTx`](crate::OutboxTx) itself: their options, what they begin
     //! on, and what a function under
@@ -174,7 +187,7 @@ pub mod tx {
     };
 }
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql"))]
 pub mod admin {
     //! For operators: the [`Status`] of an outbox, the [`ParkedEvent`]s that Kafka refused, and the
     //! [`Replay`] of events that were published.
@@ -189,11 +202,11 @@ pub mod admin {
         GroupStatus, InboxStats, LANES, LackingRight, Lane, LaneStatus, ListedEvent, Migrate,
         MigrationStatus, MigrationStep, OpenTransaction, OutboxGauges, ParkedEvent, ParkedFilter,
         ParkedGroup, ParkedGrouping, Pause, PauseScope, RelayStatus, Replay, ReplayPlan, Status,
-        TailLook, TailedEvent, WaitingKeys,
+        TailLook, TailedEvent, Unfit, WaitingKeys,
     };
 }
 
-#[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql", feature = "kafka"))]
 pub mod publish {
     //! Where a relay publishes.
 
@@ -206,7 +219,7 @@ pub mod publish {
     pub use outbox_runtime::publish::{Batch, DeliveryReport, Position, Publisher};
 }
 
-#[cfg(any(feature = "postgres", feature = "sqlite", feature = "kafka"))]
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "mysql", feature = "kafka"))]
 pub mod consume {
     //! The consumer side: handlers that run in a database transaction, once per event and group.
     //!

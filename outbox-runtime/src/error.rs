@@ -248,7 +248,7 @@ impl From<sqlx::Error> for OutboxError {
                 "It is one of the outbox's; nothing was written. Create them with `outbox.migrate().await` (or run what \
                  `Outbox::migration_sql()` prints), with the same schema and prefix as here",
             ),
-            Fault::Conflict => (
+            Fault::Conflict | Fault::RolledBack => (
                 ErrorKind::Conflict,
                 "Another transaction was in the way: this one is rolled back with its events. Run all of it again, as \
                  `retry = N` of `#[transactional_outbox]` does",
@@ -342,5 +342,5 @@ pub(crate) fn faults(error: &(dyn Error + 'static)) -> impl Iterator<Item = Faul
 /// ```
 #[must_use]
 pub fn is_conflict(error: &(dyn Error + 'static)) -> bool {
-    faults(error).any(|fault| fault == Fault::Conflict)
+    faults(error).any(Fault::is_conflict)
 }

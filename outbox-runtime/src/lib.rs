@@ -7,7 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 // Without a database there is nothing that uses most of it.
 #![cfg_attr(
-    not(any(feature = "postgres", feature = "sqlite")),
+    not(any(feature = "postgres", feature = "sqlite", feature = "mysql")),
     allow(dead_code, unused_imports, unused_macros)
 )]
 
@@ -49,7 +49,7 @@ pub use outbox::{
 pub use record::{EventRecord, LANES, Lane, StoredEvent};
 pub use relay::{ExactlyOnce, ExactlyOnceRelay, MemoryBudget, Relay, RelayBuilder};
 pub use store::admin::{DiscardedEvent, ParkedEvent, Replay, ReplayPlan};
-pub use store::diagnosis::{Connections, Diagnosis, LackingRight, OpenTransaction};
+pub use store::diagnosis::{Connections, Diagnosis, LackingRight, OpenTransaction, Unfit};
 pub use store::events::{
     EventCopy, EventFilter, EventState, FoundEvent, GroupEvent, GroupState, ListedEvent,
 };

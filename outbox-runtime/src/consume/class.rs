@@ -126,10 +126,10 @@ pub(super) fn is_pool_exhausted(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|error| matches!(error.downcast_ref(), Some(sqlx::Error::PoolTimedOut)))
 }
 
-/// Whether Postgres ended a statement of ours after its time-out: `query_canceled` and
-/// `lock_not_available`. The statement has waited for another transaction.
+/// Whether the database ended a statement of ours after its time-out: on Postgres
+/// `query_canceled` and `lock_not_available`. The statement has waited for another transaction.
 pub(super) fn is_cut_off(error: &OutboxError) -> bool {
-    matches!(error.fault(), Fault::Cancelled | Fault::LockTimeout)
+    matches!(error.fault(), Fault::Cancelled | Fault::Interrupted | Fault::LockTimeout)
 }
 
 #[cfg(test)]

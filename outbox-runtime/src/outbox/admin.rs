@@ -87,9 +87,10 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// still parked are left out. Discarded events are replayed only [by id](Replay::ids). See
     /// [`RelayBuilder::retention`](crate::RelayBuilder::retention) for what is retained.
     ///
-    /// All of it happens in the database. On Postgres it fails after ten minutes, or after
-    /// `statement_timeout` if that is less; on SQLite, other writers wait for it. Narrow `which`
-    /// down to what is needed.
+    /// It happens in the database, except on MySQL, where the events come here and go back, some at
+    /// a time. On Postgres and MySQL it fails after ten minutes, or after Postgres's
+    /// `statement_timeout` if that is less; on SQLite, other writers wait for it. Narrow `which` down
+    /// to what is needed.
     ///
     /// # Errors
     /// If the database refuses, or its tables are missing.

@@ -52,6 +52,7 @@ impl<DB: OutboxDatabase> Core<DB> {
         tracing: Tracing,
         notify: bool,
     ) -> Self {
+        let names = Names { quote: DB::QUOTE, ..names };
         names.note_use();
         let meter = Meter::of_outbox(&names.in_metrics());
         Self {

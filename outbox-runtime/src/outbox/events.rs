@@ -16,7 +16,9 @@ impl<DB: OutboxDatabase> Outbox<DB> {
     /// more than 10,000): from the newest on, or those with numbers below `before`.
     ///
     /// With a key it reads the lane of that key; otherwise all lanes, from the newest event
-    /// backwards until it has found enough. Events whose space was reclaimed are not found.
+    /// backwards until it has found enough. Events whose space was reclaimed are not found; on MySQL
+    /// these are all that are published, unless relays have a
+    /// [retention](crate::RelayBuilder::retention).
     ///
     /// # Errors
     /// If the database refuses or takes longer than 30 s, or its tables are missing.
@@ -33,7 +35,8 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 
     /// Where the event with this id is: its rows and what became of them, whether it is parked or
     /// was discarded, and which relay holds its lane. On Postgres this reads all retained events,
-    /// since there is no index on ids; [`list_events`](Self::list_events) by the key is faster.
+    /// and on MySQL all pending ones, since there is no index on ids;
+    /// [`list_events`](Self::list_events) by the key is faster.
     ///
     /// What consumers made of it is in their databases:
     /// [`groups_of_event`](Self::groups_of_event).

@@ -56,7 +56,10 @@ impl<DB: OutboxDatabase> Outbox<DB> {
 /// - what [`TailLook::not_shown`] counts, when more comes than a look takes;
 /// - what was published and reclaimed before it was looked at;
 /// - what was committed around a restart of the server or a failover, which
-///   [`TailLook::is_interrupted`] tells.
+///   [`TailLook::is_interrupted`] tells;
+/// - on MySQL, what was published between two looks, unless relays have a
+///   [retention](crate::RelayBuilder::retention): a published event is deleted. And what commits
+///   after ten thousand later numbers were visible.
 ///
 /// Between two looks it holds no connection, transaction or lock. An error changes nothing: the
 /// next look begins where the last good one ended.

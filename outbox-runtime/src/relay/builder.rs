@@ -137,7 +137,8 @@ impl<DB: OutboxDatabase, P> RelayBuilder<DB, P> {
     /// Time for which published events are kept, to be [replayed](Outbox::replay). Default: zero;
     /// at most 100 years. Space comes back in blocks. On Postgres, a block is about a million
     /// events, and there are sixteen; when they run out, published events are reclaimed sooner than
-    /// this.
+    /// this. On MySQL, a published event is deleted at once, and copied to another table if this is
+    /// not zero.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = within(retention, Duration::ZERO, LONGEST_KEEPING);
@@ -156,7 +157,8 @@ impl<DB: OutboxDatabase, P: Publisher> RelayBuilder<DB, P> {
 
     pub(super) fn finished(self) -> Relay<DB, P> {
         let core = self.outbox.core();
-        let reader = DB::open_lanes(&core.pool, &core.names, self.settings.lease);
+        let Settings { lease, retention, .. } = self.settings;
+        let reader = DB::open_lanes(&core.pool, &core.names, lease, retention);
         self.reading_by(reader)
     }
 }
@@ -218,8 +220,8 @@ where
     ) -> Result<ExactlyOnceRelay<DB, P>, OutboxError> {
         let Self { outbox, publisher, settings } = self;
         let core = outbox.core();
-        let lease = settings.lease;
-        let inner = DB::open_lanes(&core.pool, &core.names, lease);
+        let (lease, retention) = (settings.lease, settings.retention);
+        let inner = DB::open_lanes(&core.pool, &core.names, lease, retention);
         let beside = (Arc::clone(&core.doorbell), core.meter.clone());
         let Sides { reader, publisher } = Sides::new(inner, publisher, options, beside, lease);
         Ok(RelayBuilder { outbox, publisher, settings }.reading_by(reader))

@@ -30,6 +30,8 @@ pub(crate) async fn begin_on_pool<DB: Database>(
 pub(crate) struct Begun<DB: Database> {
     connection: PoolConnection<DB>,
     open: bool,
+    /// Whether dropping it before its end closes its connection.
+    closes_if_dropped: bool,
 }
 
 impl<DB: Database> Begun<DB> {
@@ -38,7 +40,16 @@ impl<DB: Database> Begun<DB> {
         pool: &Pool<DB>,
         statement: Option<SqlStr>,
     ) -> Result<Self, sqlx::Error> {
-        Ok(Self { connection: begin_on_pool(pool, statement).await?, open: true })
+        let connection = begin_on_pool(pool, statement).await?;
+        Ok(Self { connection, open: true, closes_if_dropped: false })
+    }
+
+    /// Dropped before its end, it closes its connection: one of its statements may have been given
+    /// up in the middle of the answer.
+    #[cfg_attr(not(feature = "mysql"), allow(dead_code))]
+    pub(crate) fn closing_if_dropped(mut self) -> Self {
+        self.closes_if_dropped = true;
+        self
     }
 
     pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
@@ -73,6 +84,9 @@ impl<DB: Database> Drop for Begun<DB> {
     fn drop(&mut self) {
         if self.open {
             DB::TransactionManager::start_rollback(self);
+            if self.closes_if_dropped {
+                self.connection.close_on_drop();
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) const SCHEMAS: &[&str] = &[
     include_str!("postgres/schema_v1.sql"),
     #[cfg(feature = "sqlite")]
     include_str!("sqlite/schema_v1.sql"),
+    #[cfg(feature = "mysql")]
+    include_str!("mysql/schema_v1.sql"),
 ];
 
 /// What an error of sqlx means.
@@ -28,7 +30,10 @@ pub(crate) fn fault_of(error: &sqlx::Error) -> Fault {
 }
 
 /// What the error of a database means.
-#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(unused_variables))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite", feature = "mysql")),
+    allow(unused_variables)
+)]
 pub(crate) fn fault_of_database(error: &dyn DatabaseError) -> Fault {
     #[cfg(feature = "postgres")]
     if let Some(error) = error.try_downcast_ref() {
@@ -37,6 +42,10 @@ pub(crate) fn fault_of_database(error: &dyn DatabaseError) -> Fault {
     #[cfg(feature = "sqlite")]
     if let Some(error) = error.try_downcast_ref() {
         return super::sqlite::fault::of(error);
+    }
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref() {
+        return super::mysql::fault::of(error);
     }
     Fault::Other
 }

@@ -15,6 +15,9 @@ pub struct Diagnosis {
     pub user: Option<String>,
     /// Time of the database (SQLite: of this host) at which it answered.
     pub at: SystemTime,
+    /// Why no outbox can be on it: a relay would not start. `None`: one can be, or that is found
+    /// out only when a relay starts (Postgres).
+    pub unfit: Option<Unfit>,
     /// Whether it refuses to write: a standby, or a setting.
     pub is_read_only: bool,
     /// Whether two connections led to the same session of the server: a transaction pooler is in
@@ -28,17 +31,37 @@ pub struct Diagnosis {
     pub synchronous_standbys: Option<String>,
     /// Connections of the server. `None`: the database has none.
     pub connections: Option<Connections>,
+    /// Whether this user may see the transactions of others (MySQL: by the right `PROCESS`).
+    pub sees_transactions: bool,
     /// The transaction that has been open for longest, of those that this user may see.
     pub longest_transaction: Option<OpenTransaction>,
     /// Part of the queue of `NOTIFY` that is full, from 0 to 1. `None`: the database has none.
     pub notify_queue: Option<f64>,
+    /// Bytes of the longest statement that the server accepts (`max_allowed_packet`); it ends the
+    /// connection of a longer one. `None`: the database has no such limit.
+    pub longest_statement: Option<u64>,
+    /// Whether a transaction at `REPEATABLE READ` is refused what others have changed since it
+    /// began (`innodb_snapshot_isolation`). `None`: the database has no such setting.
+    pub snapshot_isolation: Option<bool>,
     /// Whether the outbox's progress is in the transaction ids of another Postgres cluster: no
     /// relay claims lanes then.
     pub is_of_another_cluster: bool,
-    /// Topics of the latest events, in alphabetical order.
+    /// Topics of the latest events, in alphabetical order. On MySQL, of those that are pending,
+    /// parked or retained.
     pub topics: Vec<String>,
-    /// Rights on the outbox's tables that this user does not have, by who needs them.
-    pub lacking_rights: Vec<LackingRight>,
+    /// Rights on the outbox's tables that this user does not have, by who needs them. `None`: they
+    /// are not known (MySQL), or the database has no rights (SQLite).
+    pub lacking_rights: Option<Vec<LackingRight>>,
+}
+
+/// Why no outbox can be on a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfit {
+    /// What is so, and what it would mean.
+    pub why: String,
+    /// What to do.
+    pub fix: String,
 }
 
 /// Connections of a server.
@@ -57,12 +80,14 @@ pub struct Connections {
 pub struct OpenTransaction {
     /// Process id of its session.
     pub pid: i64,
-    /// What its program calls itself, `application_name`.
+    /// What its program calls itself, `application_name`. On MySQL its user and host.
     pub application: String,
     /// State of its session, such as `idle in transaction`.
     pub state: String,
     /// Time for which it has been open.
     pub age: Duration,
+    /// The statement that ends its session.
+    pub ended_by: String,
 }
 
 /// A right that a user does not have.
@@ -98,6 +123,7 @@ row! {
         application: String,
         state: String,
         age_micros: i64,
+        ended_by: String,
     }
 
     /// A right that is lacking, as a store returns it.
@@ -123,25 +149,29 @@ impl Diagnosis {
             server: server.server,
             user: Some(server.user_name),
             at: at(server.now_micros),
+            unfit: None,
             is_read_only: server.is_read_only,
             is_pooled,
             commits_reach_the_disk: server.reach_disk,
             synchronous_standbys: Some(server.standbys),
             connections: Some(connections),
+            sees_transactions: true,
             longest_transaction: longest.map(OpenTransaction::from),
             notify_queue: Some(server.notify_queue),
+            longest_statement: None,
+            snapshot_isolation: None,
             is_of_another_cluster: false,
             topics: Vec::new(),
-            lacking_rights: Vec::new(),
+            lacking_rights: Some(Vec::new()),
         }
     }
 }
 
 impl From<TransactionRow> for OpenTransaction {
     fn from(row: TransactionRow) -> Self {
-        let TransactionRow { pid, application, state, age_micros } = row;
+        let TransactionRow { pid, application, state, age_micros, ended_by } = row;
         let age = Duration::from_micros(age_micros.max(0).unsigned_abs());
-        Self { pid, application, state, age }
+        Self { pid, application, state, age, ended_by }
     }
 }
 

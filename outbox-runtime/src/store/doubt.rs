@@ -8,23 +8,41 @@ pub struct Doubt {
     pub(crate) now: bool,
     /// Whether a statement ever failed, or may have failed unseen.
     pub(crate) ever: bool,
+    /// Whether a statement was begun whose answer is not known: it may have been given up in the
+    /// middle of it.
+    pub(crate) in_flight: bool,
+    /// Whether the database has rolled the transaction back, and would take a statement as a
+    /// transaction of its own.
+    pub(crate) over: bool,
 }
 
 impl Doubt {
     pub(crate) fn statement_began(&mut self) {
         self.now = true;
+        self.in_flight = true;
     }
 
     pub(crate) fn statement_succeeded(&mut self) {
         self.now = false;
+        self.in_flight = false;
     }
 
     pub(crate) fn statement_refused(&mut self) {
-        *self = Self { now: true, ever: true };
+        *self = Self { now: true, ever: true, in_flight: false, over: self.over };
+    }
+
+    pub(crate) fn rolled_back(&mut self) {
+        self.over = true;
+    }
+
+    /// Of a transaction whose statements were not seen.
+    pub(crate) fn of_what_is_not_seen() -> Self {
+        Self { now: true, ever: true, ..Self::default() }
     }
 
     /// The connection is handed out, and what happens on it is not seen.
     pub(crate) fn out_of_sight(&mut self) {
         self.statement_refused();
+        self.in_flight = true;
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{ErrorKind, OutboxError};
 pub struct StoreError(OutboxError);
 
 /// The error of a statement that took too long.
-#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite", feature = "mysql")), allow(dead_code))]
 pub(super) fn no_answer() -> OutboxError {
     OutboxError::new(ErrorKind::Database, "the database does not answer")
 }

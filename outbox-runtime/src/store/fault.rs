@@ -2,7 +2,8 @@
 
 /// The meaning of a database's error. Each store reads its own codes, in its `fault.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "postgres"), allow(dead_code))] // SQLite refuses for fewer reasons
+// No database refuses for all of these reasons.
+#[cfg_attr(not(all(feature = "postgres", feature = "mysql")), allow(dead_code))]
 pub(crate) enum Fault {
     /// There is no such table, or no such schema.
     MissingTable,
@@ -14,10 +15,16 @@ pub(crate) enum Fault {
     /// A conflict with a concurrent transaction. The same transaction may succeed when it runs
     /// again.
     Conflict,
+    /// A conflict, for which the database has rolled the whole transaction back (MySQL's deadlock).
+    /// It takes each statement that follows as a transaction of its own.
+    RolledBack,
     /// A lock was not granted in the time that is allowed for it.
     LockTimeout,
     /// The statement was cancelled, usually because it took too long.
     Cancelled,
+    /// The statement was ended while it ran, by hand or by a time limit. Unlike one that was
+    /// cancelled, it may be done: a commit whose last step was under way.
+    Interrupted,
     /// The server ended the session. It may do so when a commit is done and only the answer is
     /// missing.
     SessionEnded,
@@ -46,6 +53,11 @@ impl Fault {
     /// change it.
     pub(crate) fn is_of_connecting(self) -> bool {
         matches!(self, Self::LoginRefused | Self::Tls)
+    }
+
+    /// Whether the same transaction may succeed when it runs again.
+    pub(crate) fn is_conflict(self) -> bool {
+        matches!(self, Self::Conflict | Self::RolledBack)
     }
 
     /// Whether nothing can be said about the statement, because the database did not get to it.

@@ -50,6 +50,10 @@ impl Groups {
 }
 
 /// A store whose events can be delivered exactly once.
+#[diagnostic::on_unimplemented(
+    message = "events of this database cannot be delivered exactly once",
+    note = "MySQL and MariaDB cannot: a relay deletes what it has delivered, so the database keeps no position with which the one on the brokers could be compared. Call `build` in place of `build_exactly_once`: consumers of outbox skip what comes twice"
+)]
 pub trait ExactlyOnceStore: LaneStore<Cursor: FromStr<Err = OutboxError>> {
     /// Who claims groups.
     type Claimer: Claimer<Cursor = Self::Cursor>;

@@ -231,7 +231,8 @@ mod tests {
     ) {
         let names = Arc::new(names);
         DB::migrate(pool, &names, DB::MIGRATIONS, Migrate::up()).await.unwrap();
-        let [mut one, mut other] = [(); 2].map(|()| DB::open_lanes(pool, &names, LEASE));
+        let [mut one, mut other] =
+            [(); 2].map(|()| DB::open_lanes(pool, &names, LEASE, Duration::ZERO));
         assert_eq!(one.claim(&[], Share::Fair).await.unwrap().taken.len(), 16);
         assert_eq!(other.claim(&[], Share::Fair).await.unwrap().taken.len(), 0);
 

@@ -243,7 +243,7 @@ pub(crate) fn script(names: &Names, table: &str, migrations: &[Migration]) -> St
 }
 
 /// Runs these steps, in the transaction that is open on `connection`.
-#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite", feature = "mysql")), allow(dead_code))]
 pub(crate) async fn apply<DB: Database>(
     connection: &mut DB::Connection,
     names: &Names,

@@ -19,6 +19,8 @@ mod interned;
 pub(crate) mod lanes;
 pub(crate) mod liveness;
 pub(crate) mod migrate;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
 pub(crate) mod names;
 pub(crate) mod parked;
 pub(crate) mod parked_filter;
@@ -39,16 +41,16 @@ pub use lanes::{
     Claimed, HeldElsewhere, KnownParked, LaneBatch, LaneRead, LaneStore, Lease, Progress, Rest,
     Saved, Share,
 };
-pub(crate) use names::{Names, sql};
+pub(crate) use names::Names;
 pub use parked::{NextEvent, Parking, Released, Retry, RetryResult};
 pub(crate) use pause::Paused;
 pub use pause::{Pause, PauseScope};
 
 /// A database that can hold an outbox: [`sqlx::Postgres`] with the feature `postgres`,
-/// [`sqlx::Sqlite`] with the feature `sqlite`.
+/// [`sqlx::MySql`] with the feature `mysql`, [`sqlx::Sqlite`] with the feature `sqlite`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a database that `outbox` can use",
-    note = "turn on the feature `postgres` or `sqlite` of the crate `outbox`"
+    note = "turn on the feature `postgres`, `mysql` or `sqlite` of the crate `outbox`"
 )]
 pub trait OutboxDatabase: sqlx::Database + sealed::Database {}
 
@@ -102,12 +104,21 @@ pub(crate) mod sealed {
         /// How a relay reads the outbox.
         type LaneStore: LaneStore;
 
-        /// Opens the read side for a relay, whose leases last for `lease`.
-        fn open_lanes(pool: &Pool<Self>, names: &Arc<Names>, lease: Duration) -> Self::LaneStore;
+        /// Opens the read side for a relay, whose leases last for `lease`, and that retains what is
+        /// published for `retention`.
+        fn open_lanes(
+            pool: &Pool<Self>,
+            names: &Arc<Names>,
+            lease: Duration,
+            retention: Duration,
+        ) -> Self::LaneStore;
     }
 
     /// The tables: what they are called, where they are, and how they are created.
     pub trait Schema: sqlx::Database {
+        /// What identifiers are quoted with.
+        const QUOTE: char = '"';
+
         /// All migrations, oldest first.
         const MIGRATIONS: &'static [Migration];
 
@@ -156,8 +167,27 @@ pub(crate) mod sealed {
         /// Whether sqlx counts a rollback when it is requested, and not only when it is done.
         const COUNTS_ROLLBACKS_AT_ONCE: bool;
 
+        /// Whether a statement that is given up in the middle of its answer leaves the connection
+        /// unusable.
+        const CANCELLED_IS_UNUSABLE: bool = false;
+
+        /// Most bytes of the events in one statement: both sides hold the whole of it. (Postgres
+        /// accepts a gigabyte at most.)
+        const MOST_BYTES_AT_ONCE: usize = 16 << 20;
+
+        /// Most events in one statement.
+        const MOST_EVENTS_AT_ONCE: usize = usize::MAX;
+
         /// The statement that begins a transaction. `None`: plain `BEGIN`.
         fn begin_statement(options: TxOptions) -> Option<SqlStr>;
+
+        /// Prepares a transaction of the user's, in which a savepoint has just begun, for
+        /// [`insert_events`](Self::insert_events).
+        fn joined(
+            _: &mut Self::Connection,
+        ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+            std::future::ready(Ok(()))
+        }
 
         /// Inserts the events of one transaction, in order, with as few statements as possible.
         fn insert_events(

@@ -11,11 +11,13 @@ use super::databases::SCHEMAS;
 pub struct Names {
     pub(crate) schema: Option<String>,
     pub(crate) prefix: String,
+    /// What the database quotes identifiers with.
+    pub(crate) quote: char,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { schema: None, prefix: "outbox_".to_owned() }
+        Self { schema: None, prefix: "outbox_".to_owned(), quote: '"' }
     }
 }
 
@@ -23,14 +25,19 @@ impl Names {
     /// The qualified and quoted name of one of the outbox's objects.
     pub(crate) fn qualified(&self, object: &str) -> String {
         match &self.schema {
-            Some(schema) => format!("{}.{}", quoted(schema), self.local(object)),
+            Some(schema) => format!("{}.{}", self.quoted(schema), self.local(object)),
             None => self.local(object),
         }
     }
 
     /// The quoted name without the schema, for what lives in the schema of its table: an index.
     fn local(&self, object: &str) -> String {
-        quoted(&format!("{}{object}", self.prefix))
+        self.quoted(&format!("{}{object}", self.prefix))
+    }
+
+    fn quoted(&self, identifier: &str) -> String {
+        let Self { quote, .. } = self;
+        format!("{quote}{}{quote}", identifier.replace(*quote, &format!("{quote}{quote}")))
     }
 
     /// Schema and prefix as one text, for locks and channels that belong to these tables.
@@ -69,7 +76,7 @@ impl Names {
             {
                 filled.push_str(&self.local(object));
             } else if object == "schema" {
-                filled.push_str(&quoted(self.schema.as_deref().unwrap_or_default()));
+                filled.push_str(&self.quoted(self.schema.as_deref().unwrap_or_default()));
             } else {
                 filled.push_str(&self.qualified(object));
             }
@@ -111,7 +118,7 @@ pub(crate) fn are_named_in(words: &str) -> bool {
 /// The names of all tables and sequences that the schemas create.
 fn objects() -> impl Iterator<Item = &'static str> {
     let created = SCHEMAS.iter().flat_map(|schema| {
-        ["create table {", "create sequence {"]
+        ["create table {", "create table if not exists {", "create sequence {"]
             .into_iter()
             .flat_map(move |create| schema.split(create).skip(1))
     });
@@ -125,10 +132,6 @@ fn is_word_of(word: &str, words: &str) -> bool {
     words.match_indices(word).any(|(at, _)| {
         !words[..at].ends_with(is_part) && !words[at + word.len()..].starts_with(is_part)
     })
-}
-
-fn quoted(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 /// Correct for both values of Postgres's `standard_conforming_strings`.
@@ -149,7 +152,7 @@ mod tests {
 
     #[test]
     fn tables_of_the_outbox_are_told_from_others() {
-        let names = Names { schema: None, prefix: "shop_".to_owned() };
+        let names = Names { prefix: "shop_".to_owned(), ..Names::default() };
         for ours in [
             "relation \"shop_event\" does not exist",
             "Relation »public.shop_lane«",
@@ -169,13 +172,18 @@ mod tests {
 
     #[test]
     fn a_hostile_schema_stays_one_identifier() {
-        let names =
-            Names { schema: Some("a\"; drop table x; --".to_owned()), prefix: "o'p_".to_owned() };
+        let names = Names {
+            schema: Some("a\"; drop table x; --".to_owned()),
+            prefix: "o'p_".to_owned(),
+            ..Names::default()
+        };
         assert_eq!(
             names.fill("from {event} nextval({'seq'}) index {\"i\"}"),
             "from \"a\"\"; drop table x; --\".\"o'p_event\" \
              nextval('\"a\"\"; drop table x; --\".\"o''p_seq\"') index \"o'p_i\""
         );
         assert_eq!(literal(r"\' --"), r" E'\\'' --'");
+        let names = Names { schema: Some("a`b".to_owned()), quote: '`', ..Names::default() };
+        assert_eq!(names.fill("{event}"), "`a``b`.`outbox_event`");
     }
 }

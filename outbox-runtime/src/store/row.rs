@@ -2,7 +2,10 @@
 
 /// A struct whose fields are the columns of a row, by their names. On every database: what the
 /// stores read alike, they read by one struct.
-#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(unused_macros))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite", feature = "mysql")),
+    allow(unused_macros)
+)]
 macro_rules! row {
     ($(
         $(#[$attribute:meta])*

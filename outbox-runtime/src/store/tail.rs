@@ -71,16 +71,16 @@ impl TailFilter {
 }
 
 /// What was visible at a time. On Postgres it is exact, whatever the order of the commits: see
-/// `postgres/lanes/window.rs`.
+/// `postgres/lanes/window.rs`. On MySQL it is, of the last numbers: see `mysql/tail.rs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
-    /// Last number of the sequence that was drawn.
+    /// Last number of the sequence that was drawn. On MySQL, the highest one that was visible.
     pub(crate) floor: i64,
-    /// Postgres only: what was visible.
+    /// On Postgres, what was visible. On MySQL, which of the last numbers were not.
     pub(crate) snapshot: String,
     /// Postgres only: a transaction id above those of all numbers up to `floor`.
     pub(crate) horizon: String,
-    /// Postgres only: since when the server runs.
+    /// On Postgres, since when the server runs. On MySQL, its id.
     pub(crate) server: String,
 }
 

@@ -39,10 +39,11 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         let connection: &'c mut DB::Connection = &mut *transaction;
         // In SQLite, a savepoint outside of a transaction is itself a transaction, and would commit
         // the events alone.
-        if DB::asks_before_commit(Doubt { now: true, ever: true }, true) {
+        if DB::asks_before_commit(Doubt::of_what_is_not_seen(), true) {
             DB::ensure_not_aborted(connection).await?;
         }
         DB::TransactionManager::begin(connection, None).await?;
+        DB::joined(connection).await?;
         Ok(OutboxTx::new(Link::Borrowed(connection), Enclosing::SqlxTransaction, core))
     }
 }

@@ -61,25 +61,26 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     async fn insert_events(&mut self) -> Result<Vec<EventRecord>, OutboxError> {
         let events = std::mem::take(&mut self.events);
         let core = Arc::clone(&self.core);
-        for events in in_parts(&events) {
+        for events in in_parts(&events, DB::MOST_BYTES_AT_ONCE, DB::MOST_EVENTS_AT_ONCE) {
             DB::insert_events(self, &core.names, events).await?;
         }
         Ok(events)
     }
 }
 
-/// Most bytes of the events in one statement: Postgres accepts a gigabyte at most, and both sides
-/// hold the whole statement.
-const BYTES_PER_STATEMENT: usize = 16 << 20;
-
 /// Splits the events into parts, in order. Each part has at least one event.
-fn in_parts(events: &[EventRecord]) -> impl Iterator<Item = &[EventRecord]> {
-    let mut bytes = 0;
+fn in_parts(
+    events: &[EventRecord],
+    most_bytes: usize,
+    most_events: usize,
+) -> impl Iterator<Item = &[EventRecord]> {
+    let (mut bytes, mut number) = (0, 1);
     events.chunk_by(move |_, next| {
         bytes += next.size();
-        let same = bytes <= BYTES_PER_STATEMENT;
+        number += 1;
+        let same = bytes <= most_bytes && number <= most_events;
         if !same {
-            bytes = 0;
+            (bytes, number) = (0, 1);
         }
         same
     })
@@ -94,8 +95,15 @@ impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
             for _ in self.depth..=last {
                 DB::TransactionManager::start_rollback(self);
             }
-            // The pool would wait for the answer until the system gives the dead connection up.
-            if self.closes_if_dropped
+            if let Enclosing::OutboxTx(_, outer) = &mut self.enclosing
+                && self.doubt.over
+            {
+                outer.rolled_back();
+            }
+            // The pool would wait for the answer until the system gives the dead connection up; and
+            // a statement that was given up in the middle leaves some connections unusable.
+            let unusable = DB::CANCELLED_IS_UNUSABLE && self.doubt.in_flight;
+            if (self.closes_if_dropped || unusable)
                 && let Link::Pool(connection) = &mut self.link
             {
                 connection.close_on_drop();
@@ -107,11 +115,15 @@ impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
 fn commit_failed(error: sqlx::Error) -> OutboxError {
     match error {
         // The database answered with a refusal: a deferred constraint, a serialization failure.
-        sqlx::Error::Database(_) if fault_of(&error) != Fault::SessionEnded => error.into(),
+        sqlx::Error::Database(_)
+            if !matches!(fault_of(&error), Fault::SessionEnded | Fault::Interrupted) =>
+        {
+            error.into()
+        }
         error => OutboxError::new(
             ErrorKind::CommitUnknown,
-            "the connection was lost while the transaction committed: its changes and its events were both \
-             committed, or neither was. Look for the changes before you try again",
+            "the connection was lost, or the statement ended, while the transaction committed: its changes and its events \
+             were both committed, or neither was. Look for the changes before you try again",
         )
         .with_source(error),
     }
@@ -139,14 +151,15 @@ mod tests {
             partition: None,
             occurred_at: SystemTime::now(),
         };
+        let most = 1_000;
         let parts = |sizes: &[usize]| {
             let events: Vec<_> = sizes.iter().copied().map(record).collect();
-            in_parts(&events).map(<[_]>::len).collect::<Vec<_>>()
+            in_parts(&events, most, 3).map(<[_]>::len).collect::<Vec<_>>()
         };
-        let most = BYTES_PER_STATEMENT;
         assert_eq!(parts(&[]), [] as [usize; 0]);
         assert_eq!(parts(&[0, 1, most / 2]), [3]);
         assert_eq!(parts(&[most * 2, most * 2, 1, 1]), [1, 3]);
         assert_eq!(parts(&[1, most, 1, most, 1]), [2, 2, 1]);
+        assert_eq!(parts(&[1; 7]), [3, 3, 1]);
     }
 }

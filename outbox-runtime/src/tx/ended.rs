@@ -2,7 +2,7 @@
 
 use crate::error::{ErrorKind, OutboxError};
 
-const ENDED: &str = "the transaction was rolled back before its commit: a savepoint of it could not begin or was given up \
+const ENDED: &str = "the transaction was rolled back before its commit: the database gave it up for a concurrent one (a deadlock), a savepoint of it could not begin or was given up \
                      as it began, or it was ended by a statement or a nested transaction that is not ours. Nothing of it is \
                      kept, and none of its events; begin again";
 

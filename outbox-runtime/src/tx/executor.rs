@@ -27,8 +27,12 @@ pub(super) struct Note<'e> {
 impl<'e> Note<'e> {
     fn refused(&mut self, error: &sqlx::Error) {
         self.doubt.statement_refused();
+        let fault = fault_of(error);
+        if fault == Fault::RolledBack {
+            self.doubt.rolled_back();
+        }
         if let Some(conflict) = &self.conflict
-            && fault_of(error) == Fault::Conflict
+            && fault.is_conflict()
         {
             conflict.store(true, Ordering::Relaxed);
         }
@@ -176,4 +180,8 @@ executor_on_outbox_tx!(
 #[cfg(feature = "sqlite")]
 executor_on_outbox_tx!(
     OutboxTx<'_, sqlx::Sqlite>: sqlx::Sqlite, &mut OutboxTx<'_, sqlx::Sqlite>: sqlx::Sqlite
+);
+#[cfg(feature = "mysql")]
+executor_on_outbox_tx!(
+    OutboxTx<'_, sqlx::MySql>: sqlx::MySql, &mut OutboxTx<'_, sqlx::MySql>: sqlx::MySql
 );

@@ -275,15 +275,18 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self
     }
 
-    /// Whether it is the innermost transaction on its connection.
+    /// Whether it is the innermost transaction on its connection, and not known to be over.
     fn stands(&self) -> bool {
+        if self.doubt.over {
+            return false;
+        }
         let open = DB::TransactionManager::get_transaction_depth(self);
         open == self.depth || open > self.depth && !DB::COUNTS_ROLLBACKS_AT_ONCE
     }
 
     /// The connection for one statement, and where its answers are recorded.
     fn statement(&mut self) -> Result<(&mut DB::Connection, executor::Note<'_>), sqlx::Error> {
-        if DB::TransactionManager::get_transaction_depth(self) < self.depth {
+        if self.doubt.over || DB::TransactionManager::get_transaction_depth(self) < self.depth {
             return Err(ended::ended_before_statement());
         }
         let connection = match &mut self.link {

@@ -71,13 +71,14 @@ pub(in crate::store) use on_database;
 
 impl<DB: Tested> Tables<DB> {
     pub(in crate::store) fn relay(&self, groups: u16) -> (StoreOf<DB>, ClaimerOf<DB>) {
-        let mut store = DB::open_lanes(&self.pool, &self.names, Duration::from_secs(3_600));
+        let mut store =
+            DB::open_lanes(&self.pool, &self.names, Duration::from_secs(3_600), Duration::ZERO);
         let claimer = store.in_groups(Groups::at_most(groups));
         (store, claimer)
     }
 
     fn at_least_once(&self) -> StoreOf<DB> {
-        DB::open_lanes(&self.pool, &self.names, Duration::from_secs(3_600))
+        DB::open_lanes(&self.pool, &self.names, Duration::from_secs(3_600), Duration::ZERO)
     }
 
     async fn leases_or_error(&self, groups: u16) -> Result<usize, String> {

@@ -171,7 +171,7 @@ pub(super) async fn located(pool: &PgPool, names: &Names) -> Result<Names, sqlx:
     let found = found?;
     closed?;
     let schema = found.map(|row| row.try_get("schema")).transpose()?;
-    Ok(Names { schema, prefix: names.prefix.clone() })
+    Ok(Names { schema, ..names.clone() })
 }
 
 /// All in one round trip, as for a plain `BEGIN`.

@@ -26,7 +26,8 @@ select 'PostgreSQL ' || current_setting('server_version') as server, current_use
 /// Of this database and others: each holds back what may be removed, and what a relay may skip.
 const LONGEST: &str = "\
 select pid::bigint as pid, coalesce(application_name, '') as application, coalesce(state, '') as state,
-       (extract(epoch from clock_timestamp() - xact_start) * 1000000)::bigint as age_micros
+       (extract(epoch from clock_timestamp() - xact_start) * 1000000)::bigint as age_micros,
+       'select pg_terminate_backend(' || pid || ')' as ended_by
 from pg_catalog.pg_stat_activity
 where xact_start is not null and pid <> pg_backend_pid() and backend_type = 'client backend'
 order by xact_start limit 1";
@@ -100,15 +101,13 @@ async fn of_tables(
 ) -> Result<(), sqlx::Error> {
     let lacking: Vec<LackingRow> =
         unnamed::query_as(fill(names, &lacking_rights())).fetch_all(&mut *connection).await?;
-    diagnosis.lacking_rights = lacking.into_iter().map(LackingRight::from).collect();
+    let lacking: Vec<LackingRight> = lacking.into_iter().map(LackingRight::from).collect();
     let may_read = |table: &str| {
         let table = names.qualified(table);
-        !diagnosis
-            .lacking_rights
-            .iter()
-            .any(|lacking| lacking.right == "SELECT" && lacking.object == table)
+        !lacking.iter().any(|lacking| lacking.right == "SELECT" && lacking.object == table)
     };
     let (lanes, events) = (may_read("lane"), may_read("event"));
+    diagnosis.lacking_rights = Some(lacking);
     if lanes {
         let asked = unnamed::query_scalar(fill(names, OF_ANOTHER_CLUSTER));
         diagnosis.is_of_another_cluster = asked.fetch_one(&mut *connection).await?;

@@ -79,4 +79,4 @@ async fn any_queued(
     any.bind(group).bind(topic).bind(keys).fetch_one(connection).await
 }
 
-crate::store::inbox::impl_inbox!(Postgres, PgConnection);
+crate::store::inbox::statements::impl_inbox!(Postgres, PgConnection);

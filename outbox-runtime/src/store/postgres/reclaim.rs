@@ -150,7 +150,8 @@ async fn reclaim_leaf(pool: &PgPool, names: &Names, leaf: i64) -> Result<u64, sq
 }
 
 fn is_in_the_way(error: &sqlx::Error) -> bool {
-    matches!(fault_of(error), Fault::LockTimeout | Fault::Conflict)
+    let fault = fault_of(error);
+    fault == Fault::LockTimeout || fault.is_conflict()
 }
 
 /// The leaves whose events are all older than the number `old`, or that are needed soon; the oldest

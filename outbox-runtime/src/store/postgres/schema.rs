@@ -246,7 +246,7 @@ select version, (extract(epoch from applied_at) * 1000000)::bigint as at_micros 
              was changed. Create one of them, or name one by `Outbox::builder(pool).schema(…)`",
         )
     })?;
-    let names = Names { schema: Some(schema), prefix: names.prefix.clone() };
+    let names = Names { schema: Some(schema), ..names.clone() };
     let applied = match found {
         Some(_) => unnamed::query_as(sql(names.fill(APPLIED))).fetch_all(&mut *tx).await?,
         None => Vec::new(),

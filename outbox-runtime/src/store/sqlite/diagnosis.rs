@@ -40,16 +40,20 @@ impl Diagnose for Sqlite {
             server: format!("SQLite {version}"),
             user: None,
             at: SystemTime::now(),
+            unfit: None,
             is_read_only: is_read_only != 0,
             is_pooled: false,
             commits_reach_the_disk,
             synchronous_standbys: None,
             connections: None,
+            sees_transactions: false,
             longest_transaction: None,
             notify_queue: None,
+            longest_statement: None,
+            snapshot_isolation: None,
             is_of_another_cluster: false,
             topics,
-            lacking_rights: Vec::new(),
+            lacking_rights: None,
         })
     }
 }

@@ -74,4 +74,4 @@ async fn any_queued(
     Ok(false)
 }
 
-crate::store::inbox::impl_inbox!(Sqlite, SqliteConnection);
+crate::store::inbox::statements::impl_inbox!(Sqlite, SqliteConnection);

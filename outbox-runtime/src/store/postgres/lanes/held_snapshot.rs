@@ -26,7 +26,8 @@ impl Scene {
         let schema = format!("held_{}", Uuid::now_v7().simple());
         let names = Arc::new(Names { schema: Some(schema), ..Names::default() });
         Postgres::migrate(pool, &names, Postgres::MIGRATIONS, Migrate::up()).await.unwrap();
-        let mut store = Postgres::open_lanes(pool, &names, Duration::from_secs(3600));
+        let mut store =
+            Postgres::open_lanes(pool, &names, Duration::from_secs(3600), Duration::ZERO);
         let claimed = store.claim(&[], Share::All).await.unwrap();
         let saved = |(lease, cursor, _)| Progress { lease, cursor, parked: Vec::new() };
         let progress = claimed.taken.into_iter().map(saved).collect();

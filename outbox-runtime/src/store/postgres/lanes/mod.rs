@@ -76,7 +76,7 @@ pub struct PgLaneStore {
 impl Database for Postgres {
     type LaneStore = PgLaneStore;
 
-    fn open_lanes(pool: &PgPool, names: &Arc<Names>, lease: Duration) -> PgLaneStore {
+    fn open_lanes(pool: &PgPool, names: &Arc<Names>, lease: Duration, _: Duration) -> PgLaneStore {
         PgLaneStore {
             pool: pool.clone(),
             located: false,

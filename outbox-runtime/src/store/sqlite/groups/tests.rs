@@ -80,7 +80,8 @@ async fn start(options: SqliteConnectOptions) -> Result<(), OutboxError> {
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
     let names = Names::default();
     Sqlite::migrate(&pool, &names, Sqlite::MIGRATIONS, Migrate::up()).await.unwrap();
-    let mut store = Sqlite::open_lanes(&pool, &Arc::new(names), Duration::from_secs(3_600));
+    let mut store =
+        Sqlite::open_lanes(&pool, &Arc::new(names), Duration::from_secs(3_600), Duration::ZERO);
     let _claimer = store.in_groups(Groups::at_most(1));
     let started = store.claim(&[], Share::Fair).await.map(drop);
     // Of a database in memory, nothing is left if its one connection was dropped.
@@ -119,7 +120,8 @@ async fn what_a_hook_of_the_pool_sets_counts_and_the_relay_waits_for_the_directo
     });
     let pool = pool.connect_with(file(directory.path())).await.unwrap();
     Sqlite::migrate(&pool, &Names::default(), Sqlite::MIGRATIONS, Migrate::up()).await.unwrap();
-    let mut store = Sqlite::open_lanes(&pool, &Arc::default(), Duration::from_secs(3_600));
+    let mut store =
+        Sqlite::open_lanes(&pool, &Arc::default(), Duration::from_secs(3_600), Duration::ZERO);
     let _claimer = store.in_groups(Groups::at_most(1));
     let error = store.claim(&[], Share::Fair).await.unwrap_err();
     assert!(error.to_string().contains("synchronous = normal"), "{error}");

@@ -48,7 +48,12 @@ pub struct SqliteLaneStore {
 impl Database for Sqlite {
     type LaneStore = SqliteLaneStore;
 
-    fn open_lanes(pool: &SqlitePool, names: &Arc<Names>, lease: Duration) -> SqliteLaneStore {
+    fn open_lanes(
+        pool: &SqlitePool,
+        names: &Arc<Names>,
+        lease: Duration,
+        _: Duration,
+    ) -> SqliteLaneStore {
         SqliteLaneStore {
             pool: pool.clone(),
             session: None,

@@ -1,0 +1,11 @@
+drop table if exists {event};
+drop table if exists {lane};
+drop table if exists {relay};
+drop table if exists {pause};
+drop table if exists {parked};
+drop table if exists {parked_key};
+drop table if exists {discarded};
+drop table if exists {sent};
+drop table if exists {slot};
+drop table if exists {inbox};
+drop table if exists {key_queue};
