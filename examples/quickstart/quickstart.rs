@@ -5,7 +5,7 @@
 //! simulated: the service is a process of its own, which this one starts, kills and starts again.
 //!
 //! It needs nothing but this repository: a SQLite file, and the Kafka broker that is built into
-//! librdkafka. With `DATABASE_URL` (Postgres) and `KAFKA_BROKERS` set, it runs on those.
+//! librdkafka. With `DATABASE_URL` (Postgres, MySQL) and `KAFKA_BROKERS` set, it runs on those.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -16,15 +16,47 @@ use rdkafka::mocking::MockCluster;
 
 mod event;
 
-/// The same service on two databases, from one file.
+/// The same service on three databases, from one file.
 mod on_sqlite {
     use sqlx::Sqlite as Db;
+    const SQL: super::Statements = super::POSTGRES_AND_SQLITE;
     include!("service.rs");
 }
 mod on_postgres {
     use sqlx::Postgres as Db;
+    const SQL: super::Statements = super::POSTGRES_AND_SQLITE;
     include!("service.rs");
 }
+mod on_mysql {
+    use sqlx::MySql as Db;
+    const SQL: super::Statements = super::MYSQL;
+    include!("service.rs");
+}
+
+/// The statements of the business.
+struct Statements {
+    /// Counts an order of a customer.
+    count: &'static str,
+    /// The number of the customer's last order.
+    number: &'static str,
+    order: &'static str,
+    reserve: &'static str,
+}
+
+const POSTGRES_AND_SQLITE: Statements = Statements {
+    count: "insert into quickstart_customer (name, orders) values ($1, 1)
+            on conflict (name) do update set orders = quickstart_customer.orders + 1",
+    number: "select orders from quickstart_customer where name = $1",
+    order: "insert into quickstart_order (customer, number, item) values ($1, $2, $3)",
+    reserve: "insert into quickstart_reserved (customer, number) values ($1, $2)",
+};
+
+const MYSQL: Statements = Statements {
+    count: "insert into quickstart_customer (name, orders) values (?, 1) on duplicate key update orders = orders + 1",
+    number: "select orders from quickstart_customer where name = ?",
+    order: "insert into quickstart_order (customer, number, item) values (?, ?, ?)",
+    reserve: "insert into quickstart_reserved (customer, number) values (?, ?)",
+};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -39,10 +71,10 @@ async fn main() -> Result<(), Failure> {
     if let (Some(what), Some(database), Some(brokers)) =
         (arguments.next(), arguments.next(), arguments.next())
     {
-        return if database.starts_with("postgres") {
-            on_postgres::service(&what, &database, &brokers).await
-        } else {
-            on_sqlite::service(&what, &database, &brokers).await
+        return match &*database {
+            url if url.starts_with("postgres") => on_postgres::service(&what, url, &brokers).await,
+            url if url.starts_with("mysql") => on_mysql::service(&what, url, &brokers).await,
+            url => on_sqlite::service(&what, url, &brokers).await,
         };
     }
 
@@ -63,10 +95,10 @@ async fn main() -> Result<(), Failure> {
         }
     };
     println!("database: {database}\nKafka:    {brokers}\n");
-    if database.starts_with("postgres") {
-        on_postgres::story(&database, &brokers).await
-    } else {
-        on_sqlite::story(&database, &brokers).await
+    match &*database {
+        url if url.starts_with("postgres") => on_postgres::story(url, &brokers).await,
+        url if url.starts_with("mysql") => on_mysql::story(url, &brokers).await,
+        url => on_sqlite::story(url, &brokers).await,
     }
 }
 

@@ -31,14 +31,9 @@ impl OrderService {
     #[transactional_outbox(tx in self.outbox)]
     async fn place_order(&self, customer: &str, item: &str) -> Result<i64, OrderError> {
         // Locks the customer's row: two orders of one customer are placed one after the other.
-        let number: i64 = sqlx::query_scalar(
-            "insert into quickstart_customer (name, orders) values ($1, 1)
-             on conflict (name) do update set orders = quickstart_customer.orders + 1 returning orders",
-        )
-        .bind(customer)
-        .fetch_one(&mut *tx)
-        .await?;
-        sqlx::query("insert into quickstart_order (customer, number, item) values ($1, $2, $3)")
+        sqlx::query(SQL.count).bind(customer).execute(&mut *tx).await?;
+        let number: i64 = sqlx::query_scalar(SQL.number).bind(customer).fetch_one(&mut *tx).await?;
+        sqlx::query(SQL.order)
             .bind(customer)
             .bind(number)
             .bind(item)
@@ -65,7 +60,7 @@ impl EventHandler<Db> for Inventory {
         order: OrderPlaced,
         _: &EventContext,
     ) -> Result<(), sqlx::Error> {
-        sqlx::query("insert into quickstart_reserved (customer, number) values ($1, $2)")
+        sqlx::query(SQL.reserve)
             .bind(&order.customer)
             .bind(order.number)
             .execute(&mut *tx)
@@ -145,7 +140,7 @@ impl Publisher for DiesAfterPublishing {
 pub(super) async fn story(database: &str, brokers: &str) -> Result<(), Failure> {
     let outbox = open(database).await?;
     for table in [
-        "create table if not exists quickstart_customer (name text primary key, orders bigint not null)",
+        "create table if not exists quickstart_customer (name varchar(100) primary key, orders bigint not null)",
         "create table if not exists quickstart_order (customer text, number bigint, item text)",
         "create table if not exists quickstart_reserved (customer text, number bigint)",
     ] {

@@ -39,14 +39,14 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub struct Global {
-    /// The database of the outbox: postgres://… or sqlite:… [env: OUTBOX_DATABASE_URL, DATABASE_URL,
-    /// PGHOST and the other variables of libpq]
+    /// The database of the outbox: postgres://…, mysql://… or sqlite:… [env: OUTBOX_DATABASE_URL,
+    /// DATABASE_URL, PGHOST and the other variables of libpq]
     ///
     /// A password does not belong here, where every user of the machine can see it: put it into a
     /// variable, into ~/.pgpass, or the URL into a file that OUTBOX_DATABASE_URL_FILE names.
     #[arg(short = 'D', long, global = true, value_name = "URL")]
     pub database_url: Option<Secret>,
-    /// Schema of the outbox's tables (Postgres) [default: that of the search_path] [env:
+    /// Schema of the outbox's tables (Postgres; on MySQL, a database) [default: that of the search_path] [env:
     /// OUTBOX_SCHEMA]
     #[arg(long, global = true, value_name = "NAME")]
     pub schema: Option<String>,

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use outbox::kafka::KafkaConfig;
 use outbox::{Outbox, OutboxDatabase, OutboxError};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Pool, Postgres, Sqlite};
+use sqlx::{ConnectOptions as _, Connection as _, MySql, Pool, Postgres, Sqlite};
 use tokio::time::timeout;
 use tracing::log::LevelFilter;
 
 use crate::args::Property;
+use crate::commands::Dialect;
 use crate::failure::Failure;
 use crate::settings::{Database, Settings, Source};
 use crate::spans;
@@ -22,6 +24,7 @@ const CONNECTIONS: u32 = 2;
 #[derive(Debug, Clone)]
 pub enum AnyOutbox {
     Postgres(Outbox<Postgres>),
+    MySql(Outbox<MySql>),
     Sqlite(Outbox<Sqlite>),
 }
 
@@ -34,6 +37,7 @@ macro_rules! with_outbox {
     ($any:expr, $outbox:ident => $body:expr) => {
         match $any {
             $crate::connect::AnyOutbox::Postgres($outbox) => $body,
+            $crate::connect::AnyOutbox::MySql($outbox) => $body,
             $crate::connect::AnyOutbox::Sqlite($outbox) => $body,
         }
     };
@@ -47,6 +51,7 @@ pub async fn outbox(settings: &Settings) -> Result<AnyOutbox, Failure> {
     let shown = shown_database(settings);
     match &outbox {
         AnyOutbox::Postgres(outbox) => answers(outbox.pool(), within, &shown).await?,
+        AnyOutbox::MySql(outbox) => answers(outbox.pool(), within, &shown).await?,
         AnyOutbox::Sqlite(outbox) => answers(outbox.pool(), within, &shown).await?,
     }
     Ok(outbox)
@@ -66,34 +71,44 @@ pub fn unconnected(settings: &Settings, connections: u32) -> Result<AnyOutbox, F
             let options = url.0.parse().map_err(|error| not_a_url(settings, error))?;
             postgres(options, settings, connections)
         }
+        Database::Url(url) if is_mysql(&url.0) => {
+            let options = url.0.parse().map_err(|error| not_a_url(settings, error))?;
+            mysql(options, settings, connections)
+        }
         Database::Url(url) if url.0.starts_with("sqlite:") => {
             let options = url.0.parse().map_err(|error| not_a_url(settings, error))?;
             sqlite(options, settings, connections)
         }
         Database::Url(_) => Err(Failure::configuration(format!(
-            "the URL of the database ({}) begins neither with postgres:// nor with sqlite:. Nothing was done",
+            "the URL of the database ({}) begins neither with postgres:// nor with mysql:// nor with sqlite:. Nothing was done",
             database.source
         ))),
     }
 }
 
 /// An outbox that is never connected: for what needs the names of the tables only.
-pub fn offline(settings: &Settings, sqlite: bool) -> Result<AnyOutbox, Failure> {
-    if sqlite {
-        return self::sqlite(SqliteConnectOptions::new(), settings, 1);
+pub fn offline(settings: &Settings, dialect: Dialect) -> Result<AnyOutbox, Failure> {
+    match dialect {
+        Dialect::Postgres => postgres(PgConnectOptions::new_without_pgpass(), settings, 1),
+        Dialect::Mysql => mysql(MySqlConnectOptions::new(), settings, 1),
+        Dialect::Sqlite => sqlite(SqliteConnectOptions::new(), settings, 1),
     }
-    postgres(PgConnectOptions::new_without_pgpass(), settings, 1)
 }
 
 fn is_postgres(url: &str) -> bool {
     ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
+/// As sqlx reads them: a MariaDB speaks the same protocol.
+fn is_mysql(url: &str) -> bool {
+    ["mysql://", "mariadb://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 /// The error of sqlx may show the URL, and the password in it.
 fn not_a_url(settings: &Settings, _: sqlx::Error) -> Failure {
     let source = settings.database.as_ref().map(|database| database.source.to_string());
     Failure::configuration(format!(
-        "the URL of the database ({}) cannot be read: write postgres://USER@HOST:PORT/DATABASE or sqlite:PATH, with special \
+        "the URL of the database ({}) cannot be read: write postgres://USER@HOST:PORT/DATABASE, mysql://USER@HOST:PORT/DATABASE or sqlite:PATH, with special \
          characters percent-encoded. It is not shown, for it may have a password. Nothing was done",
         source.unwrap_or_default()
     ))
@@ -113,6 +128,19 @@ fn postgres(
         .acquire_timeout(settings.statement_timeout.value)
         .connect_lazy_with(options);
     Ok(AnyOutbox::Postgres(built(pool, settings)?))
+}
+
+fn mysql(
+    options: MySqlConnectOptions,
+    settings: &Settings,
+    connections: u32,
+) -> Result<AnyOutbox, Failure> {
+    let options = options.log_slow_statements(LevelFilter::Off, Duration::ZERO);
+    let pool = MySqlPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(settings.statement_timeout.value)
+        .connect_lazy_with(options);
+    Ok(AnyOutbox::MySql(built(pool, settings)?))
 }
 
 fn sqlite(

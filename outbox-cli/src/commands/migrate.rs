@@ -76,6 +76,7 @@ pub struct Print {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Dialect {
     Postgres,
+    Mysql,
     Sqlite,
 }
 
@@ -221,7 +222,7 @@ fn print_status(args: &Status, context: &Context, status: &MigrationStatus) -> R
 fn print(args: &Print, context: &Context) -> Result<(), Failure> {
     let outbox = match context.settings.database {
         Some(_) => connect::unconnected(&context.settings, 1)?,
-        None => connect::offline(&context.settings, args.dialect == Dialect::Sqlite)?,
+        None => connect::offline(&context.settings, args.dialect)?,
     };
     let sql = with_outbox!(outbox, outbox => outbox.migration_sql());
     Ok(io::stdout().write_all(sql.as_bytes())?)

@@ -23,6 +23,7 @@ mod top;
 mod topics;
 
 use clap::Subcommand;
+pub use migrate::Dialect;
 use tracing::level_filters::LevelFilter;
 
 use crate::args::Secret;

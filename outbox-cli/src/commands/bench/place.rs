@@ -1,7 +1,7 @@
 //! Tables of its own, in each database.
 
 use outbox::{Outbox, OutboxDatabase, OutboxError};
-use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
+use sqlx::{AssertSqlSafe, MySql, Pool, Postgres, Sqlite};
 
 /// Where a measurement has its tables. `name` has letters, digits and `_` only.
 pub(super) trait Place: OutboxDatabase {
@@ -38,6 +38,30 @@ impl Place for Postgres {
             "begin; set local lock_timeout = '20s'; set local statement_timeout = '60s'; drop schema if exists {name} cascade; commit"
         );
         sqlx::raw_sql(AssertSqlSafe(remove)).execute(pool).await?;
+        Ok(())
+    }
+}
+
+impl Place for MySql {
+    const DATABASE: &'static str = "mysql";
+
+    async fn create(pool: &Pool<Self>, name: &str) -> Result<Outbox<Self>, OutboxError> {
+        let outbox = Outbox::builder(pool.clone()).table_prefix(format!("{name}_")).build()?;
+        outbox.migrate().await?;
+        Ok(outbox)
+    }
+
+    async fn remove(pool: &Pool<Self>, name: &str) -> Result<(), OutboxError> {
+        let of_ours = "\
+select table_name as name from information_schema.tables
+where table_schema = database() and left(table_name, char_length(?)) = ?";
+        let name = format!("{name}_");
+        let tables: Vec<String> =
+            sqlx::query_scalar(of_ours).bind(&name).bind(&name).fetch_all(pool).await?;
+        for table in tables {
+            let drop = format!("drop table if exists `{table}`");
+            sqlx::raw_sql(AssertSqlSafe(drop)).execute(pool).await?;
+        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use outbox::admin::{Connections, Diagnosis, OpenTransaction};
+use outbox::admin::{Connections, Diagnosis, OpenTransaction, Unfit};
 
 use super::finding::{Area, Finding};
 use crate::times;
@@ -13,16 +13,23 @@ const FULL: f64 = 0.8;
 const LONG: Duration = Duration::from_secs(300);
 /// Difference of clocks that the ages shown here may be wrong by.
 const SKEW: Duration = Duration::from_secs(2);
+/// Bytes of a statement that a server must accept, with room for an event above the usual limit.
+const LONGEST_INSERT: u64 = 8 << 20;
 const AREA: Area = Area::Db;
 
 /// What the facts on the server mean.
 pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
     let user = diagnosis.user.as_deref().map(|user| format!(", as user {user}"));
-    let mut findings = vec![
-        Finding::ok(AREA, "server", format!("{}{}", diagnosis.server, user.unwrap_or_default())),
-        writable(diagnosis),
-        durable(diagnosis),
-    ];
+    let mut findings = vec![Finding::ok(
+        AREA,
+        "server",
+        format!("{}{}", diagnosis.server, user.unwrap_or_default()),
+    )];
+    if let Some(Unfit { why, fix, .. }) = &diagnosis.unfit {
+        let found = format!("no outbox can be on it, and no relay starts: {why}");
+        findings.push(Finding::fail(AREA, "fit", found, fix.clone()));
+    }
+    findings.extend([writable(diagnosis), durable(diagnosis)]);
     if diagnosis.is_pooled {
         findings.push(Finding::warn(
             AREA,
@@ -35,8 +42,16 @@ pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
     }
     findings.extend(diagnosis.connections.map(connections));
     findings.extend(diagnosis.notify_queue.map(notify_queue));
-    if diagnosis.connections.is_some() {
+    findings.extend(diagnosis.longest_statement.map(longest_statement));
+    findings.extend(diagnosis.snapshot_isolation.map(snapshot_isolation));
+    if diagnosis.sees_transactions {
         findings.push(longest(diagnosis.longest_transaction.as_ref()));
+    } else if diagnosis.connections.is_some() {
+        findings.push(Finding::ok(
+            AREA,
+            "transactions",
+            "not known, for this user may not see those of others (PROCESS)",
+        ));
     }
     findings
 }
@@ -46,8 +61,9 @@ fn writable(diagnosis: &Diagnosis) -> Finding {
         return Finding::fail(
             AREA,
             "writable",
-            "the server refuses to write: it is a standby, or default_transaction_read_only is on. Services cannot emit",
-            "give the address of the primary, for instance by several hosts and target_session_attrs=read-write",
+            "the server refuses to write: it is a standby, or a setting is on (default_transaction_read_only, read_only). \
+             Services cannot emit",
+            "give the address of the primary (Postgres: for instance by several hosts and target_session_attrs=read-write)",
         );
     }
     Finding::ok(AREA, "writable", "it is the primary, and takes writes")
@@ -61,7 +77,7 @@ fn durable(diagnosis: &Diagnosis) -> Finding {
         AREA,
         "durable",
         "commits do not wait for the disk: events that were committed may be lost if the machine crashes",
-        "set fsync = on (Postgres) or synchronous = FULL (SQLite)",
+        "set fsync = on (Postgres), innodb_flush_log_at_trx_commit = 1 and sync_binlog = 1 (MySQL), or synchronous = FULL (SQLite)",
     )
 }
 
@@ -91,8 +107,34 @@ fn notify_queue(full: f64) -> Finding {
     Finding::ok(AREA, "notify", found)
 }
 
+/// An insert of events has up to 4 MiB of them, and a larger event alone.
+fn longest_statement(bytes: u64) -> Finding {
+    let found = format!("statements may have {} MiB (max_allowed_packet)", bytes >> 20);
+    if bytes >= LONGEST_INSERT {
+        return Finding::ok(AREA, "packet", found);
+    }
+    Finding::warn(
+        AREA,
+        "packet",
+        format!(
+            "{found}: a transaction with large events loses its connection, and is rolled back"
+        ),
+        "set max_allowed_packet to 16 MiB or more, and to twice the largest event",
+    )
+}
+
+fn snapshot_isolation(is_on: bool) -> Finding {
+    let found = if is_on {
+        "innodb_snapshot_isolation is on: transactions at REPEATABLE READ may be refused as conflicts (1020), which `retry` \
+         tries again"
+    } else {
+        "innodb_snapshot_isolation is off: no transaction is refused because of an older snapshot"
+    };
+    Finding::ok(AREA, "isolation", found)
+}
+
 fn longest(longest: Option<&OpenTransaction>) -> Finding {
-    let Some(OpenTransaction { pid, application, state, age, .. }) = longest else {
+    let Some(OpenTransaction { pid, application, state, age, ended_by, .. }) = longest else {
         return Finding::ok(AREA, "transactions", "no other transaction is open");
     };
     let found = format!(
@@ -106,7 +148,7 @@ fn longest(longest: Option<&OpenTransaction>) -> Finding {
         AREA,
         "transactions",
         format!("{found}: until it ends, no space is reclaimed that it may still see"),
-        format!("end it if it is not needed: select pg_terminate_backend({pid})"),
+        format!("end it if it is not needed: {ended_by}"),
     )
 }
 

@@ -40,7 +40,10 @@ impl Delivered {
 /// What the database means for it. It is a server, or a file of SQLite.
 pub fn of_database(diagnosis: &Diagnosis) -> Vec<Finding> {
     const AREA: Area = Area::Db;
-    let Some(standbys) = &diagnosis.synchronous_standbys else { return vec![of_file(diagnosis)] };
+    let Some(standbys) = &diagnosis.synchronous_standbys else {
+        let is_server = diagnosis.connections.is_some();
+        return vec![if is_server { of_mysql() } else { of_file(diagnosis) }];
+    };
     let mut findings = Vec::new();
     if !diagnosis.commits_reach_the_disk {
         findings.push(Finding::fail(
@@ -65,6 +68,15 @@ pub fn of_database(diagnosis: &Diagnosis) -> Vec<Finding> {
         )
     });
     findings
+}
+
+fn of_mysql() -> Finding {
+    Finding::fail(
+        Area::Db,
+        "exactly-once",
+        "MySQL and MariaDB cannot deliver exactly once: a relay deletes what it has delivered, and keeps no position",
+        "leave `--delivery` out: consumers that are idempotent need at least once only",
+    )
 }
 
 fn of_file(diagnosis: &Diagnosis) -> Finding {

@@ -55,9 +55,11 @@ pub fn rights_for_exactly_once(diagnosis: &Diagnosis) -> Vec<Finding> {
 }
 
 fn rights_of(who: &[&str], diagnosis: &Diagnosis) -> Vec<Finding> {
-    let Some(user) = &diagnosis.user else { return Vec::new() };
+    let (Some(user), Some(rights)) = (&diagnosis.user, &diagnosis.lacking_rights) else {
+        return Vec::new();
+    };
     let mut lacking: BTreeMap<&str, Vec<&LackingRight>> = BTreeMap::new();
-    for right in &diagnosis.lacking_rights {
+    for right in rights {
         lacking.entry(&right.who).or_default().push(right);
     }
     who.iter()

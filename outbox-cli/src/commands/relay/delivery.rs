@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use outbox::observe::Health;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{ExactlyOnce, ExactlyOnceRelay, OutboxError, Relay, RelayBuilder};
-use sqlx::{Postgres, Sqlite};
+use sqlx::{MySql, Postgres, Sqlite};
 
 use crate::failure::Failure;
 use crate::signals::Stop;
@@ -118,6 +118,7 @@ pub trait Delivers: outbox::OutboxDatabase {
 pub enum AnyRelay {
     Postgres(Relay<Postgres, KafkaPublisher>),
     PostgresExactlyOnce(ExactlyOnceRelay<Postgres, KafkaPublisher>),
+    MySql(Relay<MySql, KafkaPublisher>),
     Sqlite(Relay<Sqlite, KafkaPublisher>),
     SqliteExactlyOnce(ExactlyOnceRelay<Sqlite, KafkaPublisher>),
 }
@@ -151,12 +152,41 @@ delivers! {
     Sqlite as Sqlite or SqliteExactlyOnce;
 }
 
+impl Delivers for MySql {
+    fn relay(
+        builder: RelayBuilder<Self, KafkaPublisher>,
+        options: &Options,
+    ) -> Result<AnyRelay, Failure> {
+        match options.exactly_once() {
+            None => Ok(AnyRelay::MySql(builder.build()?)),
+            Some(_) => Err(not_exactly_once()),
+        }
+    }
+
+    /// Never asked for: its status says that it is delivered at least once.
+    async fn hand_back(
+        _: RelayBuilder<Self, KafkaPublisher>,
+        _: ExactlyOnce,
+    ) -> Result<(), OutboxError> {
+        Ok(())
+    }
+}
+
+fn not_exactly_once() -> Failure {
+    Failure::configuration(
+        "MySQL and MariaDB cannot deliver exactly once: a relay deletes what it has delivered, so the database keeps no position \
+         with which the one on the brokers could be compared. The relay did not start, and all events are in the outbox. Leave \
+         `--delivery` out: consumers that are idempotent, as those of outbox are, need at least once only",
+    )
+}
+
 /// Does the same with a relay, however it delivers.
 macro_rules! with_relay {
     ($any:expr, $relay:ident => $body:expr) => {
         match $any {
             AnyRelay::Postgres($relay) => $body,
             AnyRelay::PostgresExactlyOnce($relay) => $body,
+            AnyRelay::MySql($relay) => $body,
             AnyRelay::Sqlite($relay) => $body,
             AnyRelay::SqliteExactlyOnce($relay) => $body,
         }
