@@ -4,7 +4,7 @@
 
 use outbox::testing::{Emitted, at_every_await};
 use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx, transactional_outbox};
-use sqlx::{Executor, Postgres, Sqlite};
+use sqlx::{Executor, MySql, Postgres, Sqlite};
 
 use crate::support::{self, OTHER_POSTGRES, OrderCreated, POSTGRES, migrated};
 
@@ -17,13 +17,14 @@ struct LineAdded {
     n: i64,
 }
 
-const TABLES: &str = "create table orders (n bigint); create table lines (n bigint)";
+const TABLES: &str = "create table orders (n bigint); create table order_lines (n bigint)";
 
 macro_rules! place_order_on {
-    ($name:ident, $nested:ident, $helper:ident, $database:ty) => {
+    ($name:ident, $nested:ident, $helper:ident, $database:ty, $parameter:literal) => {
         #[transactional_outbox(tx in outbox)]
         async fn $name(outbox: &Outbox<$database>, n: i64) -> Result<(), OutboxError> {
-            sqlx::query("insert into orders (n) values ($1)").bind(n).execute(&mut *tx).await?;
+            let insert = concat!("insert into orders (n) values (", $parameter, ")");
+            sqlx::query(insert).bind(n).execute(&mut *tx).await?;
             $nested(tx, n).await?;
             $helper(tx, n).await?;
             tx.emit(OrderCreated::new("a", n))?;
@@ -32,20 +33,23 @@ macro_rules! place_order_on {
 
         #[transactional_outbox(tx in outer)]
         async fn $nested(outer: &mut OutboxTx<'_, $database>, n: i64) -> Result<(), OutboxError> {
-            sqlx::query("insert into lines (n) values ($1)").bind(n).execute(&mut *tx).await?;
+            let insert = concat!("insert into order_lines (n) values (", $parameter, ")");
+            sqlx::query(insert).bind(n).execute(&mut *tx).await?;
             tx.emit(LineAdded { customer: "a".to_owned(), n })?;
             Ok(())
         }
 
         async fn $helper(tx: &mut OutboxTx<'_, $database>, n: i64) -> Result<(), OutboxError> {
-            sqlx::query("update orders set n = n where n = $1").bind(n).execute(tx).await?;
+            let update = concat!("update orders set n = n where n = ", $parameter);
+            sqlx::query(update).bind(n).execute(tx).await?;
             Ok(())
         }
     };
 }
 
-place_order_on!(place_order, add_line, touch_order, Postgres);
-place_order_on!(place_sqlite_order, add_sqlite_line, touch_sqlite_order, Sqlite);
+place_order_on!(place_order, add_line, touch_order, Postgres, "$1");
+place_order_on!(place_sqlite_order, add_sqlite_line, touch_sqlite_order, Sqlite, "$1");
+place_order_on!(place_mysql_order, add_mysql_line, touch_mysql_order, MySql, "?");
 
 macro_rules! dropped_at_every_await_leaves_nothing_behind {
     ($outbox:expr, $place_order:ident) => {{
@@ -62,7 +66,7 @@ macro_rules! dropped_at_every_await_leaves_nothing_behind {
         let dropped = at_every_await(&outbox, place_order)
             .check(async |emitted| {
                 let orders = numbers("select n from orders order by n").await;
-                let lines = numbers("select n from lines order by n").await;
+                let lines = numbers("select n from order_lines order by n").await;
                 assert_eq!(orders, of_orders(emitted));
                 assert_eq!(lines, of_lines(emitted));
             })
@@ -96,7 +100,8 @@ const ROUND_TRIPS: [&str; 8] =
 async fn an_annotated_method_dropped_on_postgres(server: &str) {
     let outbox = on_postgres(server).await;
     let dropped = dropped_at_every_await_leaves_nothing_behind!(outbox, place_order);
-    for statement in ["insert into orders", "insert into lines", "update orders", "_event\""] {
+    for statement in ["insert into orders", "insert into order_lines", "update orders", "_event\""]
+    {
         let within = dropped.under_way.iter().any(|under_way| under_way.contains(statement));
         assert!(within, "{statement}: {dropped:?}");
     }
@@ -117,6 +122,14 @@ async fn an_annotated_method_dropped_at_every_await_leaves_nothing_behind_on_sql
     let (pool, _directory) = support::sqlite(1).await;
     let outbox = migrated(Outbox::new(pool)).await;
     dropped_at_every_await_leaves_nothing_behind!(outbox, place_sqlite_order);
+}
+
+/// sqlx 0.9.0 alone leaves a connection that it cannot use when a query is dropped in the middle of
+/// its answer.
+#[tokio::test]
+async fn an_annotated_method_dropped_at_every_await_leaves_nothing_behind_on_mysql() {
+    let outbox = migrated(Outbox::new(support::mysql_that_is_waited_for(1).await)).await;
+    dropped_at_every_await_leaves_nothing_behind!(outbox, place_mysql_order);
 }
 
 #[tokio::test]

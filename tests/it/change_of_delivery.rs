@@ -178,7 +178,7 @@ async fn nothing_is_handed_back_while_a_relay_holds_lanes<DB: Stored>(outbox: Ou
     relay.await.unwrap_err();
 }
 
-on_every_store! {
+on_postgres_and_sqlite! {
     each_event_arrives_once_whichever_way_the_delivery_is_changed
     nothing_is_handed_back_while_a_relay_holds_lanes
 }

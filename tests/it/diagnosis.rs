@@ -1,22 +1,27 @@
 //! What `Outbox::diagnose` and `ClusterDescription` say is so.
 
-use outbox::Outbox;
+use std::time::Duration;
+
 use outbox::consume::ClusterDescription;
+use outbox::testing::MemoryPublisher;
+use outbox::{ErrorKind, Outbox};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{PgBouncer, PgOptions, PgVersion, Postgres};
 
+use crate::support::relays::{new_relay, run_error};
 use crate::support::topics::create_topic;
-use crate::support::{self, OrderCreated, POSTGRES, commit, kafka, migrated};
+use crate::support::{self, OrderCreated, POSTGRES, commit, eventually_some, kafka, migrated};
 
 #[tokio::test]
 async fn a_database_without_tables_is_diagnosed_all_the_same() {
     let outbox = Outbox::new(support::postgres(POSTGRES, 2).await);
     let found = outbox.diagnose().await.unwrap();
     assert!(found.server.starts_with("PostgreSQL "), "{found:?}");
-    assert!(found.lacking_rights.is_empty() && found.topics.is_empty(), "{found:?}");
+    assert_eq!(found.lacking_rights, Some(Vec::new()));
+    assert!(found.topics.is_empty(), "{found:?}");
     let connections = found.connections.unwrap();
     assert!(connections.open >= 1 && connections.most > connections.open, "{found:?}");
     assert!(!found.is_pooled && !found.is_read_only, "{found:?}");
@@ -36,7 +41,52 @@ async fn the_topics_of_the_latest_events_are_found_on_every_store() {
     let outbox = migrated(Outbox::new(sqlite)).await;
     commit(&outbox, [OrderCreated::new("ada", 1)]).await;
     let of_sqlite = outbox.diagnose().await.unwrap().topics;
+    let outbox = migrated(Outbox::new(support::mysql(2).await)).await;
+    commit(&outbox, [OrderCreated::new("ada", 1)]).await;
+    let of_mysql = outbox.diagnose().await.unwrap().topics;
     assert_eq!((of_postgres.len(), &of_postgres), (1, &of_sqlite));
+    assert_eq!(of_postgres, of_mysql);
+}
+
+/// Of a table without transactions, what a relay reads may never have been committed.
+#[tokio::test]
+async fn a_mysql_whose_tables_have_no_transactions_is_found_unfit_and_no_relay_starts() {
+    let outbox = migrated(Outbox::new(support::mysql(2).await)).await;
+    let found = outbox.diagnose().await.unwrap();
+    assert!(found.server.starts_with("MariaDB ") || found.server.starts_with("MySQL "));
+    assert_eq!((found.unfit, found.is_read_only), (None, false));
+    let connections = found.connections.unwrap();
+    assert!(connections.open >= 1 && connections.most > connections.open);
+    assert!(found.longest_statement.unwrap() > 1_000_000);
+
+    outbox.pool().execute("alter table outbox_event engine = MyISAM").await.unwrap();
+    let unfit = outbox.diagnose().await.unwrap().unfit.expect("no outbox can be on it");
+    assert!(unfit.why.contains("outbox_event has the engine MyISAM"), "{unfit:?}");
+    let error = run_error(new_relay(&outbox, MemoryPublisher::new())).await;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains(&unfit.why), "{error}");
+}
+
+#[tokio::test]
+async fn a_mysql_without_tables_is_diagnosed_all_the_same() {
+    let found = Outbox::new(support::mysql(2).await).diagnose().await.unwrap();
+    assert!(found.topics.is_empty() && found.unfit.is_none(), "{found:?}");
+}
+
+#[tokio::test]
+async fn an_open_transaction_of_mysql_is_found_with_the_statement_that_ends_it() {
+    let outbox = migrated(Outbox::new(support::mysql(4).await)).await;
+    let mut open = outbox.pool().begin().await.unwrap();
+    open.execute("insert into outbox_pause values ('all', '', 'r', 'b', 0)").await.unwrap();
+    // The server's own list is a moment old. On a shared server, another test's may be older.
+    let longest = eventually_some("one is open", async || {
+        let found = outbox.diagnose().await.unwrap();
+        assert!(found.sees_transactions);
+        found.longest_transaction
+    })
+    .await;
+    assert!(longest.age < Duration::from_secs(3_600), "{longest:?}");
+    assert_eq!(longest.ended_by, format!("kill {}", longest.pid));
 }
 
 #[tokio::test]
@@ -65,7 +115,7 @@ async fn an_open_transaction_is_found_with_its_program() {
 async fn a_right_that_is_lacking_is_named() {
     let admin = support::postgres(POSTGRES, 2).await;
     let owner = migrated(Outbox::new(admin.clone())).await;
-    assert_eq!(owner.diagnose().await.unwrap().lacking_rights, []);
+    assert_eq!(owner.diagnose().await.unwrap().lacking_rights, Some(Vec::new()));
 
     let name = format!("diagnosed_{}", Uuid::now_v7().simple());
     for statement in [
@@ -77,7 +127,7 @@ async fn a_right_that_is_lacking_is_named() {
     }
     let options = (*admin.connect_options()).clone().username(&name);
     let outbox = Outbox::new(PgPool::connect_with(options).await.unwrap());
-    let lacking = outbox.diagnose().await.unwrap().lacking_rights;
+    let lacking = outbox.diagnose().await.unwrap().lacking_rights.unwrap();
     // Sixteen leaves, and the tables whose space a relay takes back: the witnesses among them.
     let of = |who: &str| lacking.iter().filter(|lacking| lacking.who == who).count();
     assert_eq!((of("relay"), of("exactly_once"), lacking.len()), (19, 1, 20), "{lacking:?}");

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::support::parked::{one_is_parked, refuse_order};
-use crate::support::relays::{RunningRelay, drained, quick, until_parked};
+use crate::support::relays::{RunningRelay, drained_and_retained, quick, until_parked};
 use crate::support::{
     self, OrderCreated, POSTGRES, by_customer, commit, eventually, migrated, next_leaf,
     within_a_minute,
@@ -16,6 +16,9 @@ use outbox::testing::{Delivery, HandlerTest, MemoryPublisher, TestMessage};
 use outbox::{Outbox, OutboxDatabase, OutboxTx};
 use sqlx::{Postgres, Sqlite};
 use uuid::Uuid;
+
+/// Without it, nothing is left on MySQL of what is published.
+const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 on_every_store! {
     an_event_is_found_in_every_state
@@ -49,7 +52,7 @@ async fn an_event_is_found_in_every_state<DB: OutboxDatabase>(outbox: Outbox<DB>
     assert_eq!(support::order(&pending.event.unwrap()), OrderCreated::new("a", 1));
 
     let kafka = MemoryPublisher::new();
-    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()).retention(AN_HOUR));
     let is_published =
         async || states(&outbox.find_event(id).await.unwrap()) == [EventState::Published];
     eventually("the event is said to be published", is_published).await;
@@ -93,7 +96,7 @@ async fn events_are_listed_from_the_newest_on_by_what_they_have_in_common<DB: Ou
     for n in 0..10 {
         commit(&outbox, ["a", "b", "c"].map(|customer| OrderCreated::new(customer, n))).await;
     }
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     commit(&outbox, ["a", "b"].map(|customer| OrderCreated::new(customer, 10))).await;
     let list = async |filter, before, limit| {
         let listed = outbox.list_events(&filter, before, limit).await.unwrap();
@@ -131,7 +134,7 @@ async fn a_replay_is_previewed_and_made_a_part_at_a_time<DB: OutboxDatabase>(out
         commit(&outbox, ["a", "b", "poisoned"].map(|customer| OrderCreated::new(customer, n)))
             .await;
     }
-    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
+    let running = RunningRelay::start(quick(&outbox, kafka.clone()).retention(AN_HOUR));
     until_parked(&outbox, 2).await;
     within_a_minute(kafka.wait_for(10)).await;
     running.stop().await;
@@ -152,7 +155,7 @@ async fn a_replay_is_previewed_and_made_a_part_at_a_time<DB: OutboxDatabase>(out
         assert!(outbox.replay_next(&mut rest, 4).await.unwrap() > 0);
     }
     assert_eq!(outbox.replay_next(&mut rest, 4).await.unwrap(), 0);
-    let again = by_customer(&drained(&outbox).await);
+    let again = by_customer(&drained_and_retained(&outbox).await);
     assert_eq!((&*again["a"], &*again["b"]), (&[1, 2, 3, 4][..], &[1, 2, 3, 4][..]));
     assert_eq!(again.get("poisoned"), None, "those of the key wait behind what is parked");
     until_parked(&outbox, 4).await;
@@ -165,7 +168,7 @@ async fn a_parked_event_is_listed_and_found_when_its_row_is_reclaimed() {
     let parked = one_is_parked(&outbox, &MemoryPublisher::new()).await;
     next_leaf(&outbox).await;
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     assert!(outbox.reclaim(Duration::ZERO).await.unwrap() >= 5);
     let listed = outbox.list_events(&EventFilter::all(), None, 10).await.unwrap();
     let states: Vec<EventState> = listed.iter().map(|event| event.state).collect();
@@ -184,14 +187,14 @@ async fn an_event_that_commits_late_is_told_to_be_pending() {
     tx.emit(OrderCreated::new("late", 1)).unwrap();
     tx.commit().await.unwrap();
     commit(&outbox, (0..20).map(|n| OrderCreated::new("a", n))).await;
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     let pending = EventFilter::all().state(EventState::Pending);
     assert_eq!(outbox.list_events(&pending, None, 10).await.unwrap(), []);
     late.commit().await.unwrap();
     let listed = outbox.list_events(&pending, None, 10).await.unwrap();
     assert_eq!((listed.len(), listed[0].key.as_deref()), (1, Some(&b"late"[..])));
     assert_eq!(states(&outbox.find_event(listed[0].id).await.unwrap()), [EventState::Pending]);
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     assert_eq!(outbox.list_events(&pending, None, 10).await.unwrap(), []);
 }
 

@@ -12,7 +12,7 @@ use crate::support::{
 use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::testing::MemoryPublisher;
 use outbox::{Outbox, OutboxDatabase};
-use sqlx::{AssertSqlSafe, Executor, Postgres, Sqlite};
+use sqlx::{AssertSqlSafe, Executor, MySql, Postgres, Sqlite};
 use uuid::Uuid;
 
 on_every_store! {
@@ -26,18 +26,24 @@ on_every_store! {
 
 /// What a test does to the tables, in each database's words.
 trait Raw: OutboxDatabase {
-    async fn run(outbox: &Outbox<Self>, on_postgres: &str, on_sqlite: &str);
+    async fn run(outbox: &Outbox<Self>, on_postgres: &str, on_sqlite: &str, on_mysql: &str);
 }
 
 impl Raw for Postgres {
-    async fn run(outbox: &Outbox<Self>, on_postgres: &str, _: &str) {
+    async fn run(outbox: &Outbox<Self>, on_postgres: &str, _: &str, _: &str) {
         outbox.pool().execute(AssertSqlSafe(on_postgres.to_owned())).await.unwrap();
     }
 }
 
 impl Raw for Sqlite {
-    async fn run(outbox: &Outbox<Self>, _: &str, on_sqlite: &str) {
+    async fn run(outbox: &Outbox<Self>, _: &str, on_sqlite: &str, _: &str) {
         outbox.pool().execute(AssertSqlSafe(on_sqlite.to_owned())).await.unwrap();
+    }
+}
+
+impl Raw for MySql {
+    async fn run(outbox: &Outbox<Self>, _: &str, _: &str, on_mysql: &str) {
+        outbox.pool().execute(AssertSqlSafe(on_mysql.to_owned())).await.unwrap();
     }
 }
 
@@ -104,6 +110,7 @@ async fn what_cannot_be_parked_stops_its_own_lane_only<DB: Raw>(outbox: Outbox<D
         &outbox,
         "alter table outbox_parked add constraint sabotage check (topic <> 'order-events')",
         "create trigger sabotage before insert on outbox_parked begin select raise(abort, 'sabotage'); end",
+        "create trigger sabotage before insert on outbox_parked for each row signal sqlstate '45000' set message_text = 'sabotage'",
     )
     .await;
     let kafka = MemoryPublisher::new();
@@ -118,8 +125,13 @@ async fn what_cannot_be_parked_stops_its_own_lane_only<DB: Raw>(outbox: Outbox<D
     // the others do not.
     within_a_minute(kafka.wait_for(30 * 48)).await;
     assert_eq!(outbox.status().await.unwrap().parked, 0);
-    DB::run(&outbox, "alter table outbox_parked drop constraint sabotage", "drop trigger sabotage")
-        .await;
+    DB::run(
+        &outbox,
+        "alter table outbox_parked drop constraint sabotage",
+        "drop trigger sabotage",
+        "drop trigger sabotage",
+    )
+    .await;
     until_parked(&outbox, 1).await;
     let published = within_a_minute(kafka.wait_for(30 * 64)).await;
     running.stop().await;
@@ -140,6 +152,9 @@ async fn no_event_overtakes_its_key_among_more_parked_keys_than_a_relay_knows<DB
         "with recursive n(n) as (select 1 union all select n + 1 from n where n < 10001)
          insert into outbox_parked_key (lane, key_digest, topic, since, released)
          select p.lane, randomblob(16), p.topic, p.since, 0 from outbox_parked p, n where p.attempts > 0",
+        "insert into outbox_parked_key (lane, key_digest, topic, since, released)
+         select p.lane, unhex(md5(s.slot * 16 + l.lane)), p.topic, p.since, 0
+         from outbox_parked p join outbox_slot s join outbox_lane l where p.attempts > 0",
     )
     .await;
     kafka.accept_all();

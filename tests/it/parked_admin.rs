@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::parked::{one_is_parked, refuse_order};
-use crate::support::relays::{RunningRelay, drained, quick, until_parked};
+use crate::support::relays::{RunningRelay, drained_and_retained, quick, until_parked};
 use crate::support::{
     self, OrderCreated, POSTGRES, by_customer, commit, eventually_some, migrated, next_leaf, order,
     within_a_minute,
@@ -12,7 +12,7 @@ use crate::support::{
 use outbox::admin::{ParkedEvent, ParkedFilter, ParkedGrouping, Replay};
 use outbox::testing::MemoryPublisher;
 use outbox::{ErrorKind, Outbox, OutboxDatabase};
-use sqlx::{Postgres, Sqlite};
+use sqlx::{MySql, Postgres, Sqlite};
 use uuid::Uuid;
 
 on_every_store! {
@@ -115,7 +115,8 @@ async fn a_discarded_event_is_not_replayed_unless_by_its_id<DB: OutboxDatabase>(
     assert!(outbox.discard_parked(id).await.unwrap());
     kafka.accept_all();
     outbox.release_all_parked().await.unwrap();
-    let running = RunningRelay::start(quick(&outbox, kafka.clone()));
+    let relay = quick(&outbox, kafka.clone()).retention(Duration::from_secs(3_600));
+    let running = RunningRelay::start(relay);
     until_parked(&outbox, 0).await;
     running.stop().await;
 
@@ -126,9 +127,9 @@ async fn a_discarded_event_is_not_replayed_unless_by_its_id<DB: OutboxDatabase>(
         ("order-events", Some("no"))
     );
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 4);
-    assert_eq!(by_customer(&drained(&outbox).await)["poisoned"], [1, 2, 4, 5]);
+    assert_eq!(by_customer(&drained_and_retained(&outbox).await)["poisoned"], [1, 2, 4, 5]);
     assert_eq!(outbox.replay(Replay::all().ids([id])).await.unwrap(), 1);
-    assert_eq!(by_customer(&drained(&outbox).await)["poisoned"], [3]);
+    assert_eq!(by_customer(&drained_and_retained(&outbox).await)["poisoned"], [3]);
     assert_eq!(outbox.discarded(10).await.unwrap(), [], "that took it back");
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 5);
 }
@@ -148,6 +149,10 @@ impl Pieces for Sqlite {
     async fn next_piece(_: &Outbox<Self>) {}
 }
 
+impl Pieces for MySql {
+    async fn next_piece(_: &Outbox<Self>) {}
+}
+
 async fn a_discarded_event_is_remembered_until_its_space_is_reclaimed<DB: Pieces>(
     outbox: Outbox<DB>,
 ) {
@@ -162,7 +167,7 @@ async fn a_discarded_event_is_remembered_until_its_space_is_reclaimed<DB: Pieces
         outbox.discarded(10).await.unwrap().iter().map(|discarded| discarded.seq).collect();
     assert!(discarded.len() == 3 && discarded.is_sorted_by(|a, b| a > b), "{discarded:?}");
     assert_eq!(outbox.discarded(2).await.unwrap().len(), 2);
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     assert!(outbox.reclaim(Duration::ZERO).await.unwrap() >= 5);
     assert_eq!(outbox.discarded(10).await.unwrap(), []);
 }
@@ -172,20 +177,24 @@ async fn events_are_replayed_once_however_often_they_were_before<DB: OutboxDatab
 ) {
     let all: Vec<i64> = (0..10).collect();
     commit(&outbox, all.iter().map(|n| OrderCreated::new("a", *n))).await;
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     for _ in 0..3 {
         assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 10);
-        assert_eq!(by_customer(&drained(&outbox).await)["a"], all, "each once, in the first order");
+        assert_eq!(
+            by_customer(&drained_and_retained(&outbox).await)["a"],
+            all,
+            "each once, in the first order"
+        );
     }
     let ids = drained_ids(&outbox).await;
     assert_eq!(outbox.replay(Replay::all().ids(ids.iter().rev().copied())).await.unwrap(), 10);
-    assert_eq!(by_customer(&drained(&outbox).await)["a"], all);
+    assert_eq!(by_customer(&drained_and_retained(&outbox).await)["a"], all);
 }
 
 /// Replays all there is, and returns the ids.
 async fn drained_ids<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<Uuid> {
     outbox.replay(Replay::all()).await.unwrap();
-    drained(outbox).await.iter().map(|record| record.id).collect()
+    drained_and_retained(outbox).await.iter().map(|record| record.id).collect()
 }
 
 async fn a_parked_event_is_not_replayed<DB: OutboxDatabase>(outbox: Outbox<DB>) {
@@ -262,11 +271,11 @@ async fn parked_events_are_found_counted_and_released_by_what_they_have_in_commo
 async fn the_only_copy_that_is_left_can_be_replayed() {
     let outbox = migrated(Outbox::new(support::postgres(POSTGRES, 4).await)).await;
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     next_leaf(&outbox).await;
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 1);
-    drained(&outbox).await;
+    drained_and_retained(&outbox).await;
     assert_eq!(outbox.reclaim(Duration::ZERO).await.unwrap(), 1, "the original");
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 1);
-    assert_eq!(by_customer(&drained(&outbox).await)["a"], [1]);
+    assert_eq!(by_customer(&drained_and_retained(&outbox).await)["a"], [1]);
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::consumers::{RunningConsumer, consumer_outbox, header, new_consumer};
 use crate::support::relays::{
-    RunningRelay, drain_to, drained, kafka_publisher, new_relay, until_parked,
+    RunningRelay, drain_to, drained_and_retained, kafka_publisher, new_relay, until_parked,
 };
 use crate::support::topics::{create_topic, read_topic};
 use crate::support::{eventually, within_a_minute};
@@ -93,13 +93,13 @@ async fn a_tombstone_needs_a_key_and_one_event<DB: OutboxDatabase>(outbox: Outbo
     }
     tx.emit_tombstone::<Customer>(&event_key(&[&"a:b", &1_u8 as &dyn EventKey])).unwrap();
     tx.commit().await.unwrap();
-    let records = drained(&outbox).await;
+    let records = drained_and_retained(&outbox).await;
     assert_eq!(records[0].key.as_deref(), Some(&b"a\\:b:1"[..]));
     // Replayed, it is what it was, and says that it is replayed.
     assert_eq!(outbox.replay(Replay::all()).await.unwrap(), 1);
     let mut replayed = records;
     replayed[0].headers.insert("outbox-replayed", "1");
-    assert_eq!(drained(&outbox).await, replayed);
+    assert_eq!(drained_and_retained(&outbox).await, replayed);
 }
 
 type Seen = Arc<Mutex<Vec<Option<Customer>>>>;

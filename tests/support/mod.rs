@@ -30,15 +30,29 @@ use outbox::publish::{Batch, DeliveryReport, Publisher};
 use outbox::{DomainEvent, Outbox, OutboxDatabase};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{Executor, PgPool, SqlitePool};
+use sqlx::{ConnectOptions as _, Connection as _, Executor, MySqlPool, PgPool, SqlitePool};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use wait::{eventually, eventually_some, within_a_minute};
 
-/// Runs each test on SQLite and on two versions of Postgres.
+/// Runs each test on SQLite, on MariaDB and on two versions of Postgres.
 macro_rules! on_every_store {
+    ($($promise:ident)*) => {
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                let pool = crate::support::mysql(4).await;
+                super::$promise(crate::support::migrated(outbox::Outbox::new(pool)).await).await;
+            })*
+        }
+        on_postgres_and_sqlite! { $($promise)* }
+    };
+}
+
+/// The same without MySQL, which does not deliver exactly once.
+macro_rules! on_postgres_and_sqlite {
     ($($promise:ident)*) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,6 +80,8 @@ macro_rules! on_every_store {
 
 /// The URL of the main Postgres.
 pub const POSTGRES: &str = "DATABASE_URL";
+/// The URL of a MariaDB or MySQL.
+pub const MYSQL: &str = "MYSQL_URL";
 /// The URL of a Postgres of another version.
 pub const OTHER_POSTGRES: &str = "DATABASE_URL_ALT";
 
@@ -167,9 +183,28 @@ pub async fn postgres_again(pool: &PgPool, setting: &'static str, value: &'stati
 pub async fn postgres_that_is_waited_for(variable: &str, connections: u32) -> PgPool {
     let direct = postgres(variable, 1).await;
     let server = (*direct.connect_options()).clone();
+    let port = through_a_task((server.get_host().to_owned(), server.get_port())).await;
+    let through = server
+        .host("127.0.0.1")
+        .port(port)
+        .options([("default_transaction_read_only", "off"), ("search_path", "public")]);
+    let pool = PgPoolOptions::new().max_connections(connections);
+    pool.connect_with(through).await.expect("a Postgres that answers")
+}
+
+/// The same with a MySQL.
+pub async fn mysql_that_is_waited_for(connections: u32) -> MySqlPool {
+    let direct = mysql(1).await;
+    let server = (*direct.connect_options()).clone();
+    let port = through_a_task((server.get_host().to_owned(), server.get_port())).await;
+    let pool = sqlx::mysql::MySqlPoolOptions::new().max_connections(connections);
+    pool.connect_with(server.host("127.0.0.1").port(port)).await.expect("a MySQL that answers")
+}
+
+/// A port whose connections a task of the current thread passes on.
+async fn through_a_task(upstream: (String, u16)) -> u16 {
     let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = proxy.local_addr().expect("a port").port();
-    let upstream = (server.get_host().to_owned(), server.get_port());
     tokio::spawn(async move {
         while let Ok((mut client, _)) = proxy.accept().await {
             let Ok(mut server) = TcpStream::connect(upstream.clone()).await else { return };
@@ -178,12 +213,23 @@ pub async fn postgres_that_is_waited_for(variable: &str, connections: u32) -> Pg
             );
         }
     });
-    let through = server
-        .host("127.0.0.1")
-        .port(port)
-        .options([("default_transaction_read_only", "off"), ("search_path", "public")]);
-    let pool = PgPoolOptions::new().max_connections(connections);
-    pool.connect_with(through).await.expect("a Postgres that answers")
+    port
+}
+
+/// A new, empty database on the MariaDB or MySQL in [`MYSQL`], and a pool of `connections` to it.
+pub async fn mysql(connections: u32) -> MySqlPool {
+    let options: sqlx::mysql::MySqlConnectOptions = server(MYSQL).parse().expect("a MySQL URL");
+    let name = format!("test_{}", Uuid::now_v7().simple());
+    let mut admin = options.connect().await.expect("a MySQL that answers");
+    let create = format!("create database {name}");
+    admin.execute(sqlx::AssertSqlSafe(create)).await.expect("the right to create databases");
+    admin.close().await.expect("the end of a connection");
+    sqlx::mysql::MySqlPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(20))
+        .connect_with(options.database(&name))
+        .await
+        .expect("the new database")
 }
 
 /// A new SQLite file. It is deleted with the directory returned with it.

@@ -113,6 +113,21 @@ pub async fn drained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord
     kafka.published()
 }
 
+/// The same by a relay that retains what it has published, as it must on MySQL for it to be found.
+pub async fn drained_and_retained<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Vec<EventRecord> {
+    let kafka = MemoryPublisher::new();
+    drain(retaining(outbox, kafka.clone())).await.unwrap();
+    kafka.published()
+}
+
+/// A relay that retains what it has published.
+pub fn retaining<DB: OutboxDatabase, P: Publisher>(
+    outbox: &Outbox<DB>,
+    publisher: P,
+) -> RelayBuilder<DB, P> {
+    new_relay(outbox, publisher).retention(Duration::from_secs(3_600))
+}
+
 /// As [`drain_to`], once the leases of relays that were killed have run out.
 pub async fn drain_when_free<DB: OutboxDatabase>(
     outbox: &Outbox<DB>,

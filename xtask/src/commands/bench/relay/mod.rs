@@ -87,7 +87,7 @@ pub(super) struct Bench {
 
 /// Measures the figures asked for, or all.
 pub(super) fn run(asked: &[Measured]) -> Result<(), Error> {
-    fetch_all(&[PgVersion::V15], &[Tool::Java])?;
+    fetch_all(&[PgVersion::V15], &[], &[Tool::Java])?;
     let mut build = cargo();
     build
         .args(["build", "--release", "--package", "outbox-bench", "--bin", "relay"])

@@ -1,0 +1,201 @@
+//! MySQL and MariaDB: what commits late, or ends behind the back of the one who has it.
+
+use outbox::{ErrorKind, Outbox};
+use sqlx::{Executor, MySql, Transaction};
+
+use crate::support::relays::{self, RunningRelay, new_relay};
+use crate::support::{self, OrderCreated, by_customer, commit, migrated, order, within_a_minute};
+use outbox::testing::MemoryPublisher;
+
+pub async fn new_outbox() -> Outbox<MySql> {
+    migrated(Outbox::new(support::mysql(8).await)).await
+}
+
+/// A transaction whose event is inserted, and which has not committed.
+pub async fn open_with_event(
+    outbox: &Outbox<MySql>,
+    customer: &str,
+    n: i64,
+) -> Transaction<'static, MySql> {
+    let mut open = outbox.pool().begin().await.unwrap();
+    let mut tx = outbox.attach(&mut open).await.unwrap();
+    tx.emit(OrderCreated::new(customer, n)).unwrap();
+    tx.commit().await.unwrap();
+    open
+}
+
+/// What a relay publishes now, as (customer, n).
+async fn drained(outbox: &Outbox<MySql>) -> Vec<(String, i64)> {
+    let published = relays::drained(outbox).await;
+    published.iter().map(order).map(|order| (order.customer, order.n)).collect()
+}
+
+fn event(customer: &str, n: i64) -> Vec<(String, i64)> {
+    vec![(customer.to_owned(), n)]
+}
+
+#[tokio::test]
+async fn what_commits_after_higher_numbers_were_published_is_published() {
+    let outbox = new_outbox().await;
+    let late = open_with_event(&outbox, "late", 1).await;
+    commit(&outbox, [OrderCreated::new("early", 1)]).await;
+    assert_eq!(drained(&outbox).await, event("early", 1));
+    late.commit().await.unwrap();
+    assert_eq!(drained(&outbox).await, event("late", 1));
+    assert_eq!(drained(&outbox).await, []);
+}
+
+/// The relay that has read the higher numbers still holds the lane, and may have them in flight.
+#[tokio::test]
+async fn what_commits_late_is_found_by_the_relay_that_has_passed_it() {
+    let outbox = new_outbox().await;
+    let kafka = MemoryPublisher::new();
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
+    // One customer: one lane.
+    let late = open_with_event(&outbox, "a", 1).await;
+    for n in 2..=20 {
+        commit(&outbox, [OrderCreated::new("a", n)]).await;
+    }
+    within_a_minute(kafka.wait_for(19)).await;
+    late.commit().await.unwrap();
+    outbox.ring();
+    let published = within_a_minute(kafka.wait_for(20)).await;
+    let expected: Vec<i64> = (2..=20).chain([1]).collect();
+    assert_eq!(by_customer(&published)["a"], expected, "each once, the late one too");
+    relay.stop().await;
+    assert_eq!(drained(&outbox).await, []);
+}
+
+#[tokio::test]
+async fn a_rolled_back_transaction_leaves_a_gap_that_holds_nobody_up() {
+    let outbox = new_outbox().await;
+    open_with_event(&outbox, "gone", 1).await.rollback().await.unwrap();
+    commit(&outbox, [OrderCreated::new("a", 1)]).await;
+    assert_eq!(drained(&outbox).await, event("a", 1));
+}
+
+const TWO_ROWS: &str = "\
+create table stock (id integer primary key, n integer not null) engine = InnoDB;
+insert into stock (id, n) values (1, 0), (2, 0);
+create table heavy (n integer not null) engine = InnoDB";
+
+/// Another transaction that holds row 1, wants row 2, and has written so much that InnoDB gives up
+/// whoever is in its way.
+async fn rival(outbox: &Outbox<MySql>) -> Transaction<'static, MySql> {
+    let mut rival = outbox.pool().begin().await.unwrap();
+    let many = vec!["(1)"; 500].join(", ");
+    let many = format!("insert into heavy (n) values {many}");
+    rival.execute(sqlx::AssertSqlSafe(many)).await.unwrap();
+    rival.execute("update stock set n = 1 where id = 1").await.unwrap();
+    rival
+}
+
+#[tokio::test]
+async fn a_deadlock_that_is_swallowed_commits_no_half_of_a_transaction() {
+    let outbox = new_outbox().await;
+    outbox.pool().execute(TWO_ROWS).await.unwrap();
+    let mut rival = rival(&outbox).await;
+    let mut tx = outbox.begin().await.unwrap();
+    sqlx::query("update stock set n = 7 where id = 2").execute(&mut tx).await.unwrap();
+    let waits = tokio::spawn(async move {
+        rival.execute("update stock set n = 1 where id = 2").await.unwrap();
+        rival.rollback().await.unwrap();
+    });
+    let deadlock = sqlx::query("update stock set n = 7 where id = 1").execute(&mut tx).await;
+    let deadlock = deadlock.unwrap_err();
+    assert!(outbox::is_conflict(&deadlock), "{deadlock}");
+    within_a_minute(waits).await.unwrap();
+
+    // The error is swallowed. MySQL would take each of these as a transaction of its own.
+    let next = sqlx::query("insert into stock (id, n) values (3, 7)").execute(&mut tx).await;
+    assert!(next.unwrap_err().to_string().contains("deadlock"));
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    let error = tx.commit().await.unwrap_err();
+    assert!(error.to_string().contains("rolled back"), "{error}");
+    let left: Vec<(i32, i32)> = sqlx::query_as("select id, n from stock order by id")
+        .fetch_all(outbox.pool())
+        .await
+        .unwrap();
+    assert_eq!(left, [(1, 0), (2, 0)]);
+    assert_eq!(drained(&outbox).await, []);
+}
+
+/// Statements on the connection itself are not seen.
+#[tokio::test]
+async fn a_deadlock_behind_the_back_of_the_transaction_commits_no_event() {
+    let outbox = new_outbox().await;
+    outbox.pool().execute(TWO_ROWS).await.unwrap();
+    let mut rival = rival(&outbox).await;
+    let mut tx = outbox.begin().await.unwrap();
+    (*tx).execute("update stock set n = 7 where id = 2").await.unwrap();
+    let waits = tokio::spawn(async move {
+        rival.execute("update stock set n = 1 where id = 2").await.unwrap();
+        rival.rollback().await.unwrap();
+    });
+    (*tx).execute("update stock set n = 7 where id = 1").await.unwrap_err();
+    within_a_minute(waits).await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    tx.commit().await.unwrap_err();
+    assert_eq!(drained(&outbox).await, []);
+}
+
+#[tokio::test]
+async fn a_ddl_statement_that_commits_the_transaction_commits_no_event() {
+    let outbox = new_outbox().await;
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    sqlx::query("create table committed (n integer)").execute(&mut tx).await.unwrap();
+    let error = tx.commit().await.unwrap_err();
+    assert!(error.to_string().contains("before its commit"), "{error}");
+    assert_eq!(drained(&outbox).await, []);
+}
+
+/// A transaction of sqlx that was over before it was joined, or before the joined one was committed.
+#[tokio::test]
+async fn a_joined_transaction_that_is_over_takes_no_event() {
+    let outbox = new_outbox().await;
+    let mut over = outbox.pool().begin().await.unwrap();
+    over.execute("create table committed (n integer)").await.unwrap();
+    outbox.attach(&mut over).await.unwrap_err();
+    drop(over);
+
+    let mut open = outbox.pool().begin().await.unwrap();
+    let mut tx = outbox.attach(&mut open).await.unwrap();
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    sqlx::query("create table too (n integer)").execute(&mut tx).await.unwrap();
+    tx.commit().await.unwrap_err();
+    drop(open);
+    assert_eq!(drained(&outbox).await, []);
+}
+
+#[tokio::test]
+async fn a_name_that_a_column_would_cut_off_is_refused() {
+    let outbox = new_outbox().await;
+    let mut record = outbox::event::EventRecord::from_event(&OrderCreated::new("a", 1)).unwrap();
+    record.name = "n".repeat(256).into();
+    let mut tx = outbox.begin().await.unwrap();
+    tx.emit_record(record).unwrap();
+    let error = tx.commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidEvent, "{error}");
+}
+
+/// In the text of one statement, bound to one, and in several.
+#[tokio::test]
+async fn events_of_every_size_arrive_as_they_were_emitted_and_in_order() {
+    let outbox = new_outbox().await;
+    let sizes = [0, 1, 1_000, 60_000, 300_000, 450_000];
+    for size in sizes {
+        let tenant = Some("x".repeat(size));
+        let of_size = |n| OrderCreated { customer: format!("c{size}"), tenant: tenant.clone(), n };
+        commit(&outbox, (0..10).map(of_size)).await;
+    }
+    let published = relays::drained(&outbox).await;
+    let by_customer = by_customer(&published);
+    for size in sizes {
+        assert_eq!(by_customer[&format!("c{size}")], (0..10).collect::<Vec<_>>());
+    }
+    assert!(published.iter().all(|record| {
+        let order = order(record);
+        format!("c{}", order.tenant.unwrap().len()) == order.customer
+    }));
+}
