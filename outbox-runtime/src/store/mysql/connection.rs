@@ -26,7 +26,7 @@ fn settings(silence: Duration) -> SqlStr {
     let silence = silence.as_secs().clamp(30, 24 * 60 * 60);
     let bound = STATEMENT_TIMEOUT;
     sql(format!(
-        "set session transaction isolation level read committed; set session transaction read write; \
+        "set names utf8mb4; set session transaction isolation level read committed; set session transaction read write; \
          set session autocommit = 1, sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', \
          time_zone = '+00:00', innodb_lock_wait_timeout = 3, lock_wait_timeout = 10, wait_timeout = {silence}, \
          net_read_timeout = 30, net_write_timeout = 30, \

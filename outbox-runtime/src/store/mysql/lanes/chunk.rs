@@ -26,7 +26,7 @@ const SIZE: &str = "(coalesce(octet_length(e.payload), 0) + coalesce(octet_lengt
 
 /// What is visible of what has a number up to the highest that was read.
 const SEEN: &str = "\
-(select 0 as is_event, ? as lane, count(*) as seq, null as id, null as topic, null as event_key, null as name,
+(select 0 as is_event, cast(? as signed) as lane, count(*) as seq, null as id, null as topic, null as event_key, null as name,
         0 as version, null as content_type, null as headers, null as payload, coalesce(cast(bit_xor(e.seq) as signed), 0) as occurred_at,
         null as kafka_partition, coalesce(cast(sum(e.seq) as signed), 0) as size
  from {event} e force index (primary) where e.lane = ? and e.seq <= ?)";
@@ -46,7 +46,7 @@ const USUAL_BYTES: u64 = 4 << 10;
 struct Bound {
     /// Most events.
     events: u32,
-    /// Most bytes of each. Larger ones are read alone.
+    /// Most bytes of each. Of larger ones, first the size is read.
     bytes_each: u64,
 }
 
@@ -167,22 +167,22 @@ impl MySqlLaneStore {
     ) -> Result<LaneBatch<MySqlCursor>, StoreError> {
         let is_all = rows.len() < bound.events as usize;
         let mut rest = if is_all { Rest::Nothing } else { Rest::More };
-        let (mut events, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+        let (mut events, mut large, mut bytes) = (Vec::with_capacity(rows.len()), Vec::new(), 0);
         for Next { event, size } in rows {
             if bytes + size > read.bytes {
-                rest = if events.is_empty() { Rest::TooLarge(size) } else { Rest::More };
+                rest = if bytes == 0 { Rest::TooLarge(size) } else { Rest::More };
                 break;
             }
             bytes += size;
             if size <= bound.bytes_each {
                 events.push(event);
-                continue;
+            } else {
+                large.push(event.seq);
             }
-            rest = Rest::More;
-            if events.is_empty() {
-                events.extend(self.alone(connection, event, size).await?);
-            }
-            break;
+        }
+        if !large.is_empty() {
+            events.extend(self.whole(connection, read, &large).await?);
+            events.sort_by_key(|event| event.seq);
         }
         let position = read.from.position;
         let numbers: Vec<i64> = events.iter().map(|event| event.seq).collect();
@@ -197,25 +197,28 @@ impl MySqlLaneStore {
         })
     }
 
-    /// An event of which only the size was read. `None`: another relay, which held the lane before,
-    /// has delivered it by now.
-    async fn alone(
+    /// Events of which only the sizes were read. One that is missing was delivered meanwhile, by a
+    /// relay that held the lane before.
+    async fn whole(
         &self,
         connection: &mut MySqlConnection,
-        event: StoredEvent,
-        size: u64,
-    ) -> Result<Option<StoredEvent>, StoreError> {
-        let size = size.cast_signed();
-        let text = format!("{}e.seq = ?)", filled_size(NEXT));
-        let row = sqlx::query(AssertSqlSafe(self.names.fill(&text)))
-            .bind(size)
-            .bind(size)
-            .bind(size)
-            .bind(event.lane.number())
-            .bind(event.seq)
-            .fetch_optional(connection)
+        read: &LaneRead<MySqlCursor>,
+        large: &[i64],
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let text = format!(
+            "{}e.seq in (select x.s from json_table(?, '$[*]' columns (s bigint path '$')) x))",
+            filled_size(NEXT)
+        );
+        let bytes = read.bytes.cast_signed();
+        let rows = sqlx::query(AssertSqlSafe(self.names.fill(&text)))
+            .bind(bytes)
+            .bind(bytes)
+            .bind(bytes)
+            .bind(read.lane.number())
+            .bind(json(large))
+            .fetch_all(connection)
             .await?;
-        Ok(row.map(|row| stored_event(&row)).transpose()?)
+        Ok(rows.iter().map(stored_event).collect::<Result<_, _>>()?)
     }
 }
 
