@@ -81,6 +81,6 @@ fn servers_that_do_not_answer_are_told_apart_from_wrong_settings_and_no_password
     assert!(!format!("{output:?} {found:?}").contains("hunter2"), "{output:?}");
     assert!(output.stderr.ends_with(b"checks failed, 0 warnings\n"), "{output:?}");
 
-    let (_, output) = doctor("mysql://me@db/orders", "orders", "127.0.0.1:1", &["--only", "db"]);
+    let (_, output) = doctor("oracle://me@db/orders", "orders", "127.0.0.1:1", &["--only", "db"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }

@@ -59,7 +59,7 @@ fn each_outcome_has_its_exit_code() {
         (69, empty, &["-D", DEAD, "status"]),
         (78, empty, &["status"]),
         (78, empty, &["-D", FILE, "status"]),
-        (78, empty, &["-D", "mysql://db/orders", "status"]),
+        (78, empty, &["-D", "oracle://db/orders", "status"]),
     ] {
         let ran = outbox(dir, args);
         assert_eq!(ran.code, code, "outbox {}: {}{}", args.join(" "), ran.out, ran.said);
