@@ -46,8 +46,8 @@ pub struct Global {
     /// variable, into ~/.pgpass, or the URL into a file that OUTBOX_DATABASE_URL_FILE names.
     #[arg(short = 'D', long, global = true, value_name = "URL")]
     pub database_url: Option<Secret>,
-    /// Schema of the outbox's tables (Postgres; on MySQL, a database) [default: that of the search_path] [env:
-    /// OUTBOX_SCHEMA]
+    /// Schema of the outbox's tables (Postgres; on MySQL, a database) [default: that of the
+    /// search_path] [env: OUTBOX_SCHEMA]
     #[arg(long, global = true, value_name = "NAME")]
     pub schema: Option<String>,
     /// What the names of the outbox's tables begin with [default: outbox_] [env:
