@@ -41,6 +41,9 @@ const TAKE_LANE: &str = "update {lane} set owner = ?, epoch = epoch + 1 where la
 const RELEASE_LANE: &str =
     "update {lane} set owner = null where lane = ? and owner = ? and epoch = ?";
 
+const STILL_OURS: &str =
+    "select 1 from {lane} where lane = ? and owner = ? and epoch = ? for update";
+
 row! {
     /// A row of [`LANES_AND_HOLDERS`].
     struct LaneRow {
@@ -242,6 +245,18 @@ impl MySqlLaneStore {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Whether this relay still holds the lane. Until the transaction ends, no other one takes it.
+pub(super) async fn is_ours(
+    connection: &mut MySqlConnection,
+    names: &Names,
+    owner: Uuid,
+    lease: Lease,
+) -> Result<bool, sqlx::Error> {
+    let ours = sqlx::query(statement(names, STILL_OURS));
+    let ours = ours.bind(lease.lane.number()).bind(owner).bind(lease.epoch);
+    Ok(ours.fetch_optional(connection).await?.is_some())
 }
 
 fn rows_are_missing(names: &Names, missing: usize) -> OutboxError {

@@ -4,6 +4,7 @@
 use sqlx::{MySql, MySqlConnection, QueryBuilder, SqlStr};
 use uuid::Uuid;
 
+use super::lease::is_ours;
 use super::park::{AT_ONCE, retain};
 use crate::record::{KeyDigest, Lane};
 use crate::store::error::StoreError;
@@ -45,9 +46,6 @@ const RELEASED: &str = "\
 const FIRST_EVENTS: &str = "\
 (select {place} as place, e.seq, e.bytes from {parked} e force index (parked_key_seq)
  where e.lane = ? and e.key_digest = ? order by e.seq limit ?)";
-
-const STILL_OURS: &str =
-    "select 1 from {lane} where lane = ? and epoch = ? and owner = ? for update";
 
 const REFUSED_AGAIN: &str =
     "update {parked} set attempts = attempts + 1, reason = ?, since = {now} where seq = ?";
@@ -203,13 +201,7 @@ pub(super) async fn save_retry(
     retains: bool,
 ) -> Result<Option<bool>, StoreError> {
     let (lane, key) = (lease.lane.number(), result.key.0);
-    let ours = sqlx::query(statement(names, STILL_OURS))
-        .bind(lane)
-        .bind(lease.epoch)
-        .bind(owner)
-        .fetch_optional(&mut *connection)
-        .await?;
-    if ours.is_none() {
+    if !is_ours(connection, names, owner, lease).await? {
         return Ok(None);
     }
     if !result.delivered.is_empty() {

@@ -5,6 +5,7 @@
 
 use sqlx::MySqlConnection;
 
+use super::lease::is_ours;
 use super::{MySqlCursor, MySqlLaneStore, park};
 use crate::failpoint::failpoint;
 use crate::record::Lane;
@@ -27,9 +28,6 @@ select e.seq, e.lane, e.id, e.topic, e.event_key, e.name, e.version, e.content_t
        e.kafka_partition, {now}
 from json_table(?, '$[*]' columns (s bigint path '$')) x
 straight_join {event} e force index (primary) on e.lane = ? and e.seq = x.s";
-
-const STILL_OURS: &str =
-    "select 1 from {lane} where lane = ? and owner = ? and epoch = ? for update";
 
 /// Most events that one statement deletes.
 const DELETED_AT_ONCE: usize = 5_000;
@@ -101,13 +99,7 @@ impl MySqlLaneStore {
         passed: &[i64],
     ) -> Result<bool, StoreError> {
         let mut tx = connection::begin_on(connection).await?;
-        let ours = sqlx::query(statement(&self.names, STILL_OURS))
-            .bind(lease.lane.number())
-            .bind(self.owner)
-            .bind(lease.epoch)
-            .fetch_optional(&mut *tx)
-            .await?;
-        if ours.is_none() {
+        if !is_ours(&mut tx, &self.names, self.owner, *lease).await? {
             tx.rollback().await?;
             return Ok(false);
         }
