@@ -5,17 +5,18 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, Outbox, OutboxDatabase, RelayBuilder};
 use rdkafka::Message;
 use serde::Serialize;
 use sqlx::postgres::PgPool;
-use sqlx::{Pool, Postgres, Sqlite, SqlitePool};
+use sqlx::{MySql, MySqlPool, Pool, Postgres, Sqlite, SqlitePool};
 use support::doomed::Doomed;
 use support::relays::{RunningRelay, kafka_publisher, new_relay};
 use support::topics::read_topic;
-use support::{POSTGRES, eventually, migrated, next_leaf, server};
+use support::{MYSQL, POSTGRES, eventually, migrated, next_leaf, server};
 use uuid::Uuid;
 
 /// It takes messages of 4,000 bytes at most.
@@ -37,6 +38,13 @@ trait Stored: OutboxDatabase {
     /// A new database: its pool, its URL, and the guard that keeps it.
     async fn create() -> (Pool<Self>, String, Option<tempfile::TempDir>);
     async fn open(url: &str) -> Pool<Self>;
+    /// The relay that is to die at a failpoint.
+    fn doomed(
+        relay: RelayBuilder<Self, KafkaPublisher>,
+        _failpoint: &str,
+    ) -> RelayBuilder<Self, KafkaPublisher> {
+        relay
+    }
     /// Separates published events from later ones, on stores that reclaim space in large pieces.
     async fn next_piece(_: &Outbox<Self>) {}
 }
@@ -57,6 +65,31 @@ impl Stored for Postgres {
 
     async fn next_piece(outbox: &Outbox<Self>) {
         next_leaf(outbox).await;
+    }
+}
+
+impl Stored for MySql {
+    async fn create() -> (Pool<Self>, String, Option<tempfile::TempDir>) {
+        let pool = support::mysql(4).await;
+        let name: String = sqlx::query_scalar("select database()").fetch_one(&pool).await.unwrap();
+        let url = server(MYSQL);
+        let (base, _) = url.rsplit_once('/').unwrap();
+        (pool, format!("{base}/{name}"), None)
+    }
+
+    async fn open(url: &str) -> Pool<Self> {
+        MySqlPool::connect(url).await.unwrap()
+    }
+
+    /// Only copies of what is published are ever reclaimed.
+    fn doomed(
+        relay: RelayBuilder<Self, KafkaPublisher>,
+        failpoint: &str,
+    ) -> RelayBuilder<Self, KafkaPublisher> {
+        match failpoint {
+            "after-reclaim" | "after-retaining" => relay.retention(Duration::from_millis(1)),
+            _ => relay,
+        }
     }
 }
 
@@ -87,7 +120,8 @@ impl<DB: Stored> Scene<DB> {
         if let Ok(url) = std::env::var(DOOMED) {
             // We are the relay that is to die: see `start_doomed`.
             let relay = new_relay(&Outbox::new(DB::open(&url).await), kafka_publisher());
-            relay.build().unwrap().run(std::future::pending()).await.unwrap();
+            let relay = DB::doomed(relay, failpoint).build().unwrap();
+            relay.run(std::future::pending()).await.unwrap();
         }
         static TOPIC_EXISTS: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
         let create = || support::topics::create_topic(TOPIC, 3, &[("max.message.bytes", "4000")]);
@@ -275,6 +309,7 @@ macro_rules! tests_on_every_store {
     ($($test:tt)*) => {
         tests!(postgres, sqlx::Postgres: $($test)*);
         tests!(sqlite, sqlx::Sqlite: $($test)*);
+        tests!(mysql, sqlx::MySql: $($test)*);
     };
 }
 
@@ -296,4 +331,9 @@ tests!(postgres_only, sqlx::Postgres:
     a_relay_that_dies_while_it_truncates_a_leaf_loses_nothing = dies_while_it_reclaims at "in-reclaim";
     a_relay_that_dies_while_it_truncates_its_signs_of_life_loses_nothing =
         dies_while_it_compacts at "while-compacting";
+);
+
+tests!(mysql_only, sqlx::MySql:
+    a_relay_that_dies_between_the_copy_of_what_is_delivered_and_its_deletion_loses_nothing =
+        dies_while_it_publishes at "after-retaining";
 );

@@ -86,6 +86,7 @@ impl MySqlLaneStore {
         let mut tx = connection::begin_on(connection).await?;
         let retain = sqlx::query(statement(&self.names, RETAIN));
         retain.bind(&delivered).bind(lane.number()).execute(&mut *tx).await?;
+        failpoint("after-retaining");
         delete.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
