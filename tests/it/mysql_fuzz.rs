@@ -8,128 +8,38 @@
 //! decisions again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use outbox::Outbox;
 use outbox::testing::MemoryPublisher;
-use sqlx::{AssertSqlSafe, Executor, MySql};
+use sqlx::MySql;
 
-use crate::support::oracle::{Expected, assert_at_least_once};
 use crate::support::random::{Random, seed};
 use crate::support::relays::{RunningRelay, drain_to, drain_when_free, new_relay};
-use crate::support::writers::arrivals;
-use crate::support::{self, OrderCreated, migrated};
+use crate::support::writers::{self, WRITERS, arrivals};
+use crate::support::{self, mysql_writers};
 
-const WRITERS: u64 = 16;
-const KEYS: u64 = 20;
 const EVENTS: usize = 3_000;
 /// How many relays share the lanes, with those that come and go.
 const RELAYS: usize = 3;
 
 async fn new_outbox() -> Outbox<MySql> {
-    let outbox = migrated(Outbox::new(support::mysql(WRITERS as u32 + 4).await)).await;
-    let aggregate = "create table aggregate (id bigint primary key, value bigint not null)";
-    outbox.pool().execute(aggregate).await.unwrap();
-    let rows: Vec<String> = (0..KEYS).map(|key| format!("({key}, 0)")).collect();
-    let rows = format!("insert into aggregate (id, value) values {}", rows.join(", "));
-    outbox.pool().execute(AssertSqlSafe(rows)).await.unwrap();
-    outbox
-}
-
-/// One business transaction: some keys, each under its lock, with an event of its new value.
-/// Returns how many events it committed.
-async fn write(outbox: &Outbox<MySql>, random: &mut Random) -> Result<usize, sqlx::Error> {
-    let begin = if random.chance(50) {
-        "set transaction isolation level read committed; start transaction"
-    } else {
-        "set transaction isolation level repeatable read; start transaction with consistent snapshot"
-    };
-    let mut open = outbox.pool().begin_with(begin).await?;
-    if random.chance(30) {
-        random.dawdle(20).await;
-    }
-    let mut keys: Vec<u64> = (0..=random.below(3)).map(|_| random.below(KEYS)).collect();
-    keys.sort_unstable(); // no deadlocks
-    keys.dedup();
-    let mut events = 0;
-    for key in keys {
-        let in_savepoint = random.chance(30);
-        if in_savepoint {
-            open.execute("savepoint s").await?;
-        }
-        let id = key as i64;
-        sqlx::query("update aggregate set value = value + 1 where id = ?")
-            .bind(id)
-            .execute(&mut *open)
-            .await?;
-        let value: i64 = sqlx::query_scalar("select value from aggregate where id = ?")
-            .bind(id)
-            .fetch_one(&mut *open)
-            .await?;
-        let mut tx = outbox.attach(&mut open).await.expect("a savepoint");
-        let mut order = OrderCreated::new(key.to_string(), value);
-        if random.below(200) == 0 {
-            // In the header and in the payload: up to what an event may have.
-            order.tenant = Some(random.text(470_000));
-        }
-        tx.emit(order).expect("an event within the limit");
-        tx.commit().await.expect("an insert");
-        events += 1;
-        if in_savepoint && random.chance(30) {
-            open.execute("rollback to savepoint s").await?; // value and event alike
-            events -= 1;
-        }
-        if random.chance(10) {
-            random.dawdle(50).await;
-        }
-    }
-    if random.chance(15) {
-        open.rollback().await?;
-        return Ok(0);
-    }
-    open.commit().await?;
-    Ok(events)
+    mysql_writers::new_outbox(support::mysql(WRITERS as u32 + 4).await).await
 }
 
 async fn run_writers(outbox: &Outbox<MySql>, seed: u64) -> usize {
-    let committed = Arc::new(AtomicUsize::new(0));
-    let mut writers = tokio::task::JoinSet::new();
-    for writer in 0..WRITERS {
-        let (outbox, committed) = (outbox.clone(), Arc::clone(&committed));
-        writers.spawn(async move {
-            let mut random = Random::new(seed, writer);
-            while committed.load(Ordering::SeqCst) < EVENTS {
-                let written = write(&outbox, &mut random).await.expect("no writer fails");
-                committed.fetch_add(written, Ordering::SeqCst);
-            }
-        });
-    }
-    while let Some(writer) = writers.join_next().await {
-        writer.unwrap();
-    }
-    committed.load(Ordering::SeqCst)
+    writers::run(outbox, seed, EVENTS, &Arc::default()).await
 }
 
-/// All that was committed arrived, in the order of its key, and nothing else. Returns how many
-/// arrived again.
+/// As that of all stores; and the table is empty.
 async fn assert_all_in_order(
     outbox: &Outbox<MySql>,
     kafka: &MemoryPublisher,
     committed: usize,
 ) -> usize {
-    let values: Vec<(i64, i64)> =
-        sqlx::query_as("select id, value from aggregate").fetch_all(outbox.pool()).await.unwrap();
-    let expected: Expected =
-        values.into_iter().map(|(id, value)| (id.to_string(), value)).collect();
-    let sum: i64 = expected.values().sum();
-    assert_eq!(usize::try_from(sum).unwrap(), committed, "what the writers counted");
-    let left: i64 = sqlx::query_scalar("select count(*) from outbox_event")
-        .fetch_one(outbox.pool())
-        .await
-        .unwrap();
-    assert_eq!(left, 0, "what is published is deleted");
-    assert_at_least_once(&arrivals(&kafka.published()), &expected)
+    mysql_writers::assert_all_deleted(outbox).await;
+    writers::assert_all_in_order(outbox, arrivals(&kafka.published()), committed).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

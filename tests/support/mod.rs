@@ -6,6 +6,7 @@
 pub mod consumers;
 pub mod doomed;
 pub mod log;
+pub mod mysql_writers;
 pub mod oracle;
 pub mod parked;
 pub mod processes;

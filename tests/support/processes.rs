@@ -1,4 +1,4 @@
-//! The examples as processes, which tests kill and pause.
+//! The examples, and tests themselves, as processes which tests kill and pause.
 
 use std::fs::File;
 use std::future::ready;
@@ -23,11 +23,32 @@ impl Process {
         environment: &[(&str, &str)],
         logs: &Path,
     ) -> Self {
+        let mut command = Command::new(example_program(example));
+        command.args(role);
+        Self::run(name, command, environment, logs)
+    }
+
+    /// The test `test` of this program again, which finds in its environment what it is to be.
+    pub fn of_test(
+        name: &'static str,
+        test: &str,
+        environment: &[(&str, &str)],
+        logs: &Path,
+    ) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture"]);
+        Self::run(name, command, environment, logs)
+    }
+
+    fn run(
+        name: &'static str,
+        mut command: Command,
+        environment: &[(&str, &str)],
+        logs: &Path,
+    ) -> Self {
         let path = logs.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&path).unwrap();
-        let mut command = Command::new(example_program(example));
         command
-            .args(role)
             .env("RUST_LOG", "info,outbox::consumer=debug")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

@@ -112,7 +112,16 @@ impl Proxy {
     /// In front of the Postgres of this URL, and the URL through the proxy.
     pub async fn of_postgres(url: &str) -> (Self, String) {
         let options: sqlx::postgres::PgConnectOptions = url.parse().expect("a Postgres URL");
-        let server = format!("{}:{}", options.get_host(), options.get_port());
+        Self::between(url, format!("{}:{}", options.get_host(), options.get_port())).await
+    }
+
+    /// In front of the MySQL of this URL, and the URL through the proxy.
+    pub async fn of_mysql(url: &str) -> (Self, String) {
+        let options: sqlx::mysql::MySqlConnectOptions = url.parse().expect("a MySQL URL");
+        Self::between(url, format!("{}:{}", options.get_host(), options.get_port())).await
+    }
+
+    async fn between(url: &str, server: String) -> (Self, String) {
         let proxy = Self::start(server.as_str()).await;
         let through = url.replacen(&server, &proxy.address(), 1);
         assert_ne!(url, through, "the URL says host and port");

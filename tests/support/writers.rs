@@ -1,11 +1,12 @@
 //! Writers that commit late, roll back, use savepoints and prepared transactions, and draw their
 //! transaction id before they wait for a lock; and what must be true of their events afterwards.
+//! Those of MySQL are in `mysql_writers.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use outbox::Outbox;
 use outbox::event::EventRecord;
+use outbox::{Outbox, OutboxDatabase, OutboxError};
 use sqlx::{Executor, Postgres};
 
 use super::oracle::{Arrival, Expected, assert_at_least_once};
@@ -17,13 +18,59 @@ const KEYS: u64 = 20;
 /// The key of a transaction that a test may hold open.
 pub const LONG_KEY: i64 = KEYS as i64;
 
-/// One business transaction: some keys, each under its lock, with an event of its new value.
-/// Returns how many events it committed.
-async fn write(
-    outbox: &Outbox<Postgres>,
-    random: &mut Random,
-    id: &str,
-) -> Result<usize, sqlx::Error> {
+/// A database on which these writers write.
+pub trait Written: OutboxDatabase {
+    /// One business transaction: some keys, each under its lock, with an event of its new value.
+    /// `id` is one of its own. Returns how many events it committed.
+    fn write(
+        outbox: &Outbox<Self>,
+        random: &mut Random,
+        id: &str,
+    ) -> impl Future<Output = Result<usize, Failed>> + Send;
+
+    /// How many events of each key are committed.
+    fn committed_events(outbox: &Outbox<Self>) -> impl Future<Output = Expected>;
+}
+
+/// Why a business transaction has failed.
+#[derive(Debug)]
+pub struct Failed {
+    pub why: String,
+    /// Number of its events, if it may have been committed all the same.
+    pub unsure: usize,
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self { why: error.to_string(), unsure: 0 }
+    }
+}
+
+impl From<OutboxError> for Failed {
+    fn from(error: OutboxError) -> Self {
+        Self { why: error.to_string(), unsure: 0 }
+    }
+}
+
+/// Keys in their order, so that there are no deadlocks.
+pub fn some_keys(random: &mut Random) -> Vec<i64> {
+    let mut keys: Vec<i64> = (0..=random.below(3)).map(|_| random.below(KEYS) as i64).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// The event of a key's new value. Few are large, in the header and in the payload: up to what an
+/// event may have.
+pub fn order(random: &mut Random, key: i64, value: i64) -> OrderCreated {
+    let mut order = OrderCreated::new(key.to_string(), value);
+    if random.below(200) == 0 {
+        order.tenant = Some(random.text(470_000));
+    }
+    order
+}
+
+async fn write(outbox: &Outbox<Postgres>, random: &mut Random, id: &str) -> Result<usize, Failed> {
     if random.chance(1) {
         // The rest of the block is used up: over to the next leaf of the ring, and around it more
         // than once.
@@ -37,11 +84,8 @@ async fn write(
     if random.chance(30) {
         random.dawdle(20).await;
     }
-    let mut keys: Vec<u64> = (0..=random.below(3)).map(|_| random.below(KEYS)).collect();
-    keys.sort_unstable(); // no deadlocks
-    keys.dedup();
     let mut events = 0;
-    for key in keys {
+    for key in some_keys(random) {
         let in_savepoint = random.chance(30);
         if in_savepoint {
             open.execute("savepoint s").await?;
@@ -49,17 +93,12 @@ async fn write(
         let value: i64 = sqlx::query_scalar(
             "update aggregate set value = value + 1 where key = $1 returning value",
         )
-        .bind(key as i64)
+        .bind(key)
         .fetch_one(&mut *open)
         .await?;
-        let mut tx = outbox.attach(&mut open).await.expect("a savepoint");
-        let mut order = OrderCreated::new(key.to_string(), value);
-        if random.below(200) == 0 {
-            // In the header and in the payload: up to what an event may have.
-            order.tenant = Some(random.text(470_000));
-        }
-        tx.emit(order).expect("an event within the limit");
-        tx.commit().await.expect("an insert");
+        let mut tx = outbox.attach(&mut open).await?;
+        tx.emit(order(random, key, value))?;
+        tx.commit().await?;
         events += 1;
         if in_savepoint && random.chance(30) {
             open.execute("rollback to savepoint s").await?; // value and event alike
@@ -84,9 +123,27 @@ async fn write(
     Ok(events)
 }
 
+impl Written for Postgres {
+    fn write(
+        outbox: &Outbox<Self>,
+        random: &mut Random,
+        id: &str,
+    ) -> impl Future<Output = Result<usize, Failed>> + Send {
+        write(outbox, random, id)
+    }
+
+    async fn committed_events(outbox: &Outbox<Self>) -> Expected {
+        let values: Vec<(String, i64)> = sqlx::query_as("select key::text, value from aggregate")
+            .fetch_all(outbox.pool())
+            .await
+            .unwrap();
+        values.into_iter().collect()
+    }
+}
+
 /// Runs writers until `events` events are `committed`. Returns how many there are then.
-pub async fn run(
-    outbox: &Outbox<Postgres>,
+pub async fn run<DB: Written>(
+    outbox: &Outbox<DB>,
     seed: u64,
     events: usize,
     committed: &Arc<AtomicUsize>,
@@ -100,7 +157,7 @@ pub async fn run(
             while committed.load(Ordering::SeqCst) < events {
                 n += 1;
                 let id = format!("fuzz_{seed}_{writer}_{n}");
-                let written = write(&outbox, &mut random, &id).await.expect("no writer fails");
+                let written = DB::write(&outbox, &mut random, &id).await.expect("no writer fails");
                 committed.fetch_add(written, Ordering::SeqCst);
             }
         });
@@ -132,23 +189,14 @@ pub fn arrivals(published: &[EventRecord]) -> Vec<Arrival> {
     arrivals.map(|(index, record)| Arrival::of_record(index, record)).collect()
 }
 
-/// How many events of each key are committed.
-pub async fn committed_events(outbox: &Outbox<Postgres>) -> Expected {
-    let values: Vec<(String, i64)> = sqlx::query_as("select key::text, value from aggregate")
-        .fetch_all(outbox.pool())
-        .await
-        .unwrap();
-    values.into_iter().collect()
-}
-
 /// All that was committed arrived, in the order of its key, and nothing else. Returns how many
 /// arrived again.
-pub async fn assert_all_in_order(
-    outbox: &Outbox<Postgres>,
+pub async fn assert_all_in_order<DB: Written>(
+    outbox: &Outbox<DB>,
     arrivals: Vec<Arrival>,
     committed: usize,
 ) -> usize {
-    let expected = committed_events(outbox).await;
+    let expected = DB::committed_events(outbox).await;
     let values: i64 = expected.values().sum();
     assert_eq!(usize::try_from(values).unwrap(), committed, "what the writers counted");
     assert_at_least_once(&arrivals, &expected)

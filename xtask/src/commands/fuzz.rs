@@ -1,6 +1,6 @@
-//! `cargo xtask fuzz` and `cargo xtask soak`: `tests/fuzz.rs` and `tests/soak.rs` for longer, the
-//! one on any version of Postgres. `cargo xtask stress`: the whole suite on a machine that is busy
-//! with something else.
+//! `cargo xtask fuzz` and `cargo xtask soak`: `tests/fuzz.rs`, `tests/fuzz_mysql.rs` and
+//! `tests/soak.rs` for longer, the first two on any version of their servers. `cargo xtask stress`:
+//! the whole suite on a machine that is busy with something else.
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{TESTED_FEATURES, test};
 use crate::paths::workspace_root;
-use crate::servers::{PgVersion, fetch_all};
+use crate::servers::{MySqlServer, PgVersion, fetch_all};
 use crate::tools::Tool;
 use crate::{Error, openssl};
 
@@ -20,6 +20,9 @@ pub(super) struct Fuzz {
     /// Which versions of Postgres: a range, `14..18`, or a list, `15,18`
     #[arg(long, default_value = "14..18", value_parser = versions, value_name = "VERSIONS")]
     pg: Versions,
+    /// These servers instead, all at once: mariadb-10.11, mariadb-11.4, mysql-8.0
+    #[arg(long, conflicts_with = "pg", value_delimiter = ',', value_name = "SERVERS")]
+    mysql: Vec<MySqlServer>,
     /// How long on each version
     #[arg(long, default_value_t = 5)]
     minutes: u64,
@@ -40,6 +43,9 @@ pub(super) struct Soak {
 
 impl Fuzz {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
+        if !self.mysql.is_empty() {
+            return self.run_on_mysql();
+        }
         fetch_all(&self.pg.0, &[], &[Tool::Java])?;
         let versions: Vec<String> = self.pg.0.iter().map(ToString::to_string).collect();
         let environment = [
@@ -48,6 +54,17 @@ impl Fuzz {
             ("OUTBOX_SEED", self.seed.map(|seed| seed.to_string())),
         ];
         run_test("fuzz", &environment)
+    }
+
+    fn run_on_mysql(self) -> Result<ExitCode, Error> {
+        fetch_all(&[], &self.mysql, &[Tool::Java])?;
+        let servers: Vec<String> = self.mysql.iter().map(|server| server.argument()).collect();
+        let environment = [
+            ("OUTBOX_FUZZ_MYSQL", Some(servers.join(","))),
+            ("OUTBOX_FUZZ_MINUTES", Some(self.minutes.to_string())),
+            ("OUTBOX_SEED", self.seed.map(|seed| seed.to_string())),
+        ];
+        run_test("fuzz_mysql", &environment)
     }
 }
 

@@ -39,7 +39,7 @@ enum Command {
     /// one of another version), MYSQL_URL (MariaDB 10.11) and KAFKA_BROKERS are started for the run
     /// and stopped after it.
     Test(CargoTest),
-    /// Run `tests/fuzz.rs` for longer, on each version of Postgres
+    /// Run `tests/fuzz.rs` for longer, on each version of Postgres; or `tests/fuzz_mysql.rs`
     ///
     /// Relays are killed and suspended, the broker is restarted, transactions commit late, all of
     /// it under load.
@@ -136,6 +136,7 @@ mod tests {
         for right in [
             "fuzz",
             "fuzz --pg 14..15 --minutes 3 --seed 42",
+            "fuzz --mysql mariadb-10.11,mysql-8.0 --minutes 3",
             "soak --seconds 5",
             "up",
             "up --mysql",
@@ -147,6 +148,9 @@ mod tests {
             "fuzz --minutes soon",
             "fuzz 14..18",
             "fuzz --pg 12",
+            "fuzz --mysql",
+            "fuzz --mysql mariadb",
+            "fuzz --mysql mysql-8.0 --pg 15",
             "up now",
             "up --mysql --secured",
             "bench",

@@ -258,6 +258,9 @@ impl MySql {
         if !server.is_maria_db() {
             // A second protocol, on a port of its own.
             mysqld.arg("--mysqlx=OFF");
+            // sqlx begins to log in as the server offers first, and by the newer way not without a
+            // password.
+            mysqld.arg("--default-authentication-plugin=mysql_native_password");
         }
         mysqld.args(first.iter().map(|path| format!("--init-file={}", path.display())));
         mysqld.args(self.settings());

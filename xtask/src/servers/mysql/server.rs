@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
 use crate::fetch::{Artifact, Goal, dist, fetch_once, fetched};
 use crate::paths::create_dir_all;
@@ -31,8 +32,13 @@ impl MySqlServer {
     pub const ALL: [Self; 3] = [Self::MariaDb10_11, Self::MariaDb11_4, Self::MySql8_0];
 
     /// Those which can be fetched for this machine.
-    pub(crate) fn of_this_machine() -> &'static [Self] {
+    pub fn of_this_machine() -> &'static [Self] {
         if is_x86_64_linux() { &Self::ALL } else { &Self::ALL[..1] }
+    }
+
+    /// What commands and the environment call it: `mariadb-10.11`.
+    pub(crate) fn argument(self) -> String {
+        self.to_string().to_lowercase().replace(' ', "-")
     }
 
     pub(super) fn is_maria_db(self) -> bool {
@@ -99,6 +105,17 @@ impl fmt::Display for MySqlServer {
             Self::MariaDb10_11 => "MariaDB 10.11",
             Self::MariaDb11_4 => "MariaDB 11.4",
             Self::MySql8_0 => "MySQL 8.0",
+        })
+    }
+}
+
+impl FromStr for MySqlServer {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|server| server.argument() == name);
+        found.ok_or_else(|| {
+            format!("`{name}` is none of {}", Self::ALL.map(Self::argument).join(", "))
         })
     }
 }
