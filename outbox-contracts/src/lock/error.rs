@@ -1,0 +1,25 @@
+//! What is wrong with a lock that cannot be read.
+
+use std::fmt;
+
+/// Why a text is no lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockError {
+    /// From 1.
+    pub line: usize,
+    what: String,
+}
+
+impl LockError {
+    pub(super) fn new(line: usize, what: impl Into<String>) -> Self {
+        Self { line, what: what.into() }
+    }
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.what)
+    }
+}
+
+impl std::error::Error for LockError {}
