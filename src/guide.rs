@@ -1,6 +1,7 @@
 #![doc = "[getting-started]: getting_started"]
 #![doc = "[testing]: testing"]
 #![doc = "[evolving-events]: evolving_events"]
+#![doc = "[contracts]: contracts"]
 #![doc = "[handlers]: handlers"]
 #![doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
 #![doc = "[idempotency]: idempotency"]
@@ -30,6 +31,7 @@ macro_rules! pages {
         #[doc = "[getting-started]: getting_started"]
         #[doc = "[testing]: testing"]
         #[doc = "[evolving-events]: evolving_events"]
+        #[doc = "[contracts]: contracts"]
         #[doc = "[handlers]: handlers"]
         #[doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
         #[doc = "[idempotency]: idempotency"]
@@ -62,6 +64,7 @@ pages! {
     #[cfg(not(doctest))]
     testing: "testing.md",
     evolving_events: "evolving-events.md",
+    contracts: "contracts.md",
     handlers: "handlers.md",
     errors_retries_dead_letters: "errors-retries-dead-letters.md",
     idempotency: "idempotency.md",

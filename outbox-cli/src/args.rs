@@ -23,8 +23,8 @@ use crate::values;
 /// Operates a transactional outbox: its tables, relays, parked events and dead letters
 ///
 /// The exit code is 0 for success, 1 if something failed, 2 for wrong arguments, 3 if a condition
-/// that was asked about is true, 69 if the database or Kafka does not answer, and 78 if a setting is
-/// wrong.
+/// that was asked about is true, 69 if the database or Kafka does not answer, 78 if a setting is
+/// wrong, and 100 if a change of events would break consumers.
 #[derive(Debug, Parser)]
 #[command(name = "outbox", version, max_term_width = 100)]
 pub struct Cli {

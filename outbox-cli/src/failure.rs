@@ -19,6 +19,8 @@ pub enum Exit {
     Unreachable = 69,
     /// A setting is wrong, or the tables are missing: it fails until somebody changes that.
     Configuration = 78,
+    /// A change of events would break their consumers.
+    Contract = 100,
 }
 
 /// What is said, and the exit code.
@@ -57,6 +59,11 @@ impl Failure {
     /// A setting is wrong.
     pub fn configuration(message: impl Display) -> Self {
         Self::new(Exit::Configuration, message)
+    }
+
+    /// A change of events would break their consumers.
+    pub fn contract(message: impl Display) -> Self {
+        Self::new(Exit::Contract, message)
     }
 
     /// Whether the database or Kafka did not answer.

@@ -167,10 +167,16 @@ fn leaves(table: Table) -> Result<Vec<(String, String)>, String> {
 
 /// The text of a file that is not absurdly long, such as a device.
 pub fn read_bounded(path: &Path) -> io::Result<String> {
+    read_at_most(path, LARGEST)
+}
+
+/// The text of a file of at most so many bytes.
+pub fn read_at_most(path: &Path, largest: u64) -> io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 1 MiB"));
+    std::fs::File::open(path)?.take(largest + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > largest {
+        let what = format!("it has more than {} MiB", largest / (1024 * 1024));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
     }
     Ok(text)
 }

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     include_str!("../README.md"),
     include_str!("../../docs/guide/command.md"),
+    include_str!("../../docs/guide/contracts.md"),
     include_str!("../../docs/guide/exactly-once.md"),
     include_str!("../../docs/guide/operating.md"),
     include_str!("../../docs/guide/scaling.md"),
@@ -12,11 +13,15 @@ const PAGES: [&str; 7] = [
     include_str!("../../docs/guide/tracing.md"),
 ];
 
-/// The lines of the blocks of shell that call the command, without its name and their comments.
+/// The lines of the blocks of shell and of workflows that call the command, without its name, their
+/// comments, and where their output goes.
 fn calls(page: &str) -> impl Iterator<Item = &str> {
-    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks = ["```sh\n", "```yaml\n"].into_iter().flat_map(move |begin| {
+        page.split(begin).skip(1).filter_map(|rest| rest.split("```").next())
+    });
     let lines = blocks.flat_map(str::lines).filter_map(|line| line.split(" # ").next());
-    lines.filter_map(|line| line.trim().strip_prefix("outbox "))
+    let lines = lines.filter_map(|line| line.split(" >> ").next());
+    lines.filter_map(|line| line.trim().trim_start_matches("- run: ").strip_prefix("outbox "))
 }
 
 #[test]

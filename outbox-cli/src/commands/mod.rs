@@ -8,6 +8,7 @@
 mod bench;
 mod completions;
 mod consumers;
+mod contracts;
 mod dead_letters;
 mod doctor;
 mod events;
@@ -51,6 +52,8 @@ pub enum Command {
     Inbox(inbox::Command),
     #[command(subcommand)]
     Topics(topics::Command),
+    #[command(subcommand)]
+    Contracts(contracts::Command),
     Exporter(exporter::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -72,6 +75,7 @@ impl Command {
             Self::Consumers(command) => consumers::run(command, context).await,
             Self::Inbox(command) => inbox::run(command, context).await,
             Self::Topics(command) => topics::run(command, context).await,
+            Self::Contracts(command) => contracts::run(command, context),
             Self::Exporter(args) => exporter::run(args, context).await,
             Self::Doctor(args) => doctor::run(args, context).await,
             Self::Bench(args) => bench::run(args, context).await,

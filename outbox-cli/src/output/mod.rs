@@ -143,6 +143,13 @@ impl Output {
     }
 }
 
+/// A text as it is, which has no control characters of others in it.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
 /// A list that is printed while it is made. For programs, each row is written at once; a table needs
 /// all of them for its widths.
 pub struct List<R> {

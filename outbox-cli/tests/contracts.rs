@@ -1,0 +1,169 @@
+//! `outbox contracts`, as a project and its CI use it: two files are enough.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const BEFORE: &str = r#"format = 1
+
+[[event]]
+topic = "orders"
+name = "order.placed"
+version = 1
+content-type = "application/json"
+key = ["customer"]
+
+[event.fields]
+customer = "string"
+item = "string"
+"#;
+
+struct Ran {
+    code: i32,
+    out: String,
+    said: String,
+}
+
+fn outbox(dir: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
+    for (name, _) in std::env::vars() {
+        if ["OUTBOX_", "PG", "DATABASE_", "KAFKA_"].iter().any(|of| name.starts_with(of)) {
+            command.env_remove(name);
+        }
+    }
+    let ran = command.arg("contracts").args(args).current_dir(dir).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran {
+        code: ran.status.code().expect("it ends by itself"),
+        out: text(&ran.stdout),
+        said: text(&ran.stderr),
+    }
+}
+
+fn git(dir: &Path, args: &[&str]) {
+    let mut git = Command::new("git");
+    git.current_dir(dir).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(args);
+    let ran = git.output().expect("git runs");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// A repository whose last commit has `BEFORE`, and whose folder has `now`.
+fn repository(now: &str) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let events = dir.path().join("events");
+    fs::create_dir(&events).unwrap();
+    fs::write(events.join("events.lock"), BEFORE).unwrap();
+    git(dir.path(), &["init", "-q"]);
+    git(dir.path(), &["add", "."]);
+    git(dir.path(), &["commit", "-q", "-m", "events"]);
+    fs::write(events.join("events.lock"), now).unwrap();
+    dir
+}
+
+#[test]
+fn a_change_that_breaks_consumers_ends_with_100_and_names_rule_line_and_way_out() {
+    let dir = repository(&BEFORE.replace("item = \"string\"", "item = \"u32\""));
+    let args = ["check", "--lock", "events/events.lock", "--against", "git:HEAD"];
+    let ran = outbox(dir.path(), &args);
+    assert_eq!(ran.code, 100, "{}{}", ran.out, ran.said);
+    for part in [
+        "error[FIELD_SAME_TYPE]: `order.placed` version 1 of topic `orders`: `item`: it was `string`, and is now `u32`",
+        "--> events/events.lock:12",
+        "help: keep the type",
+    ] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert!(ran.said.contains("1 change would break consumers"), "{}", ran.said);
+    // From the folder of the file, too, whose path in the repository is longer.
+    let ran = outbox(&dir.path().join("events"), &["check", "--against", "git:HEAD"]);
+    assert_eq!(ran.code, 100, "{}{}", ran.out, ran.said);
+}
+
+#[test]
+fn each_format_has_the_rule_and_its_place() {
+    let dir = repository(&BEFORE.replace("item = ", "item2 = "));
+    let lock = ["check", "--lock", "events/events.lock", "--against", "git:HEAD"];
+    let ran = |format: &str| {
+        let ran = outbox(dir.path(), &[&lock[..], &["--error-format", format]].concat());
+        assert_eq!(ran.code, 100);
+        ran.out
+    };
+    let github = ran("github");
+    assert!(
+        github.contains("::error file=events/events.lock,line=12,title=FIELD_NO_NEW_REQUIRED::"),
+        "{github}"
+    );
+    assert_eq!(github.lines().count(), 2, "one line each: {github}");
+    let json: Vec<serde_json::Value> =
+        ran("json").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json[0]["rule"], "FIELD_NO_DELETE");
+    assert_eq!(json[0]["path"], "item");
+    let junit = ran("junit");
+    assert!(junit.contains("tests=\"1\" failures=\"1\""), "{junit}");
+    assert!(junit.contains("FIELD_NO_DELETE, FIELD_NO_NEW_REQUIRED"), "{junit}");
+}
+
+#[test]
+fn a_change_that_breaks_nobody_is_said_in_words() {
+    let dir = repository(&format!("{BEFORE}note = \"string?\"\n"));
+    let against = ["--lock", "events/events.lock", "--against", "git:HEAD"];
+    let ran = outbox(dir.path(), &[&["check"], &against[..]].concat());
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.said);
+    let ran = outbox(dir.path(), &[&["diff"], &against[..]].concat());
+    assert_eq!(ran.out, "order.placed v1, on orders\n  `note` is added: `string?`\n\n");
+    let ran = outbox(dir.path(), &[&["diff", "--markdown"], &against[..]].concat());
+    assert_eq!(ran.out, "### `order.placed` v1, on `orders`\n\n- `note` is added: `string?`\n\n");
+}
+
+/// A pull request may have anything in the file: it moves no cursor, ends no annotation, and is no
+/// element of a report.
+#[test]
+fn hostile_names_are_only_text() {
+    let hostile = r#"a\u001b[2J\n::error::</testcase><script>\u202e`"#;
+    let now =
+        BEFORE.replace("order.placed", hostile).replace("item = ", &format!("\"{hostile}\" = "));
+    let dir = repository(&now);
+    for args in [
+        &["check", "--error-format", "text"][..],
+        &["check", "--error-format", "github"],
+        &["check", "--error-format", "json"],
+        &["check", "--error-format", "junit"],
+        &["diff"],
+        &["diff", "--markdown"],
+    ] {
+        // Both ways, so that it is the old one and the new one.
+        let before = dir.path().join("before.lock");
+        fs::write(&before, BEFORE).unwrap();
+        for (lock, against) in
+            [("events/events.lock", "before.lock"), ("before.lock", "events/events.lock")]
+        {
+            let ran = outbox(dir.path(), &[args, &["--lock", lock, "--against", against]].concat());
+            let all = ran.out + &ran.said;
+            assert!(!all.contains(['\u{1b}', '\u{202e}']), "{args:?}: {all}");
+            assert!(!all.lines().any(|line| line.starts_with("::error::")), "{args:?}: {all}");
+            let markup = args.contains(&"junit");
+            assert!(!markup || !all.contains("</testcase><script>"), "{args:?}: {all}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_its_line() {
+    let dir = repository("format = 1\n<<<<<<< HEAD\n");
+    let lock = ["--lock", "events/events.lock"];
+    let ran = outbox(dir.path(), &[&["check"], &lock[..]].concat());
+    assert_eq!(ran.code, 1);
+    assert!(ran.said.contains("line 2: a merge conflict"), "{}", ran.said);
+    let ran = outbox(dir.path(), &["check"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.said.contains("--lock names another one"), "{}", ran.said);
+    let ran = outbox(dir.path(), &["diff", "--against", "git:no-such-branch"]);
+    assert_eq!(ran.code, 1);
+    let ran = outbox(dir.path(), &["check", "--against", "git:--output=x"]);
+    assert_eq!(ran.code, 2);
+    let ran = outbox(dir.path(), &["check", "--mode", "fulll"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.said.contains("full-transitive"), "{}", ran.said);
+}
