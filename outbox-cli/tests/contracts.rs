@@ -117,6 +117,24 @@ fn a_change_that_breaks_nobody_is_said_in_words() {
     assert_eq!(ran.out, "### `order.placed` v1, on `orders`\n\n- `note` is added: `string?`\n\n");
 }
 
+#[test]
+fn a_schema_of_each_event_is_written_for_those_who_have_no_rust() {
+    let dir = repository(BEFORE);
+    let lock = ["--lock", "events/events.lock"];
+    let ran = outbox(dir.path(), &[&["render", "jsonschema"], &lock[..]].concat());
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.said);
+    let schema = fs::read_to_string(dir.path().join("contracts/orders/order.placed.v1.json"));
+    let schema: serde_json::Value = serde_json::from_str(&schema.unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "order.placed v1",
+        "type": "object",
+        "properties": { "customer": { "type": "string" }, "item": { "type": "string" } },
+        "required": ["customer", "item"],
+    });
+    assert_eq!(schema, expected);
+}
+
 /// A pull request may have anything in the file: it moves no cursor, ends no annotation, and is no
 /// element of a report.
 #[test]

@@ -1,5 +1,6 @@
 //! `outbox contracts`.
 
+mod render;
 mod source;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use source::Source;
 pub enum Command {
     Check(CheckArgs),
     Diff(DiffArgs),
+    Render(render::RenderArgs),
 }
 
 /// Check that a change of events breaks no consumer; exits with 100 if it does
@@ -82,6 +84,7 @@ pub fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Check(args) => check(args, context),
         Command::Diff(args) => diff(args),
+        Command::Render(args) => render::render(args, context),
     }
 }
 

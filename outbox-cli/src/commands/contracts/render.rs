@@ -1,0 +1,104 @@
+//! `outbox contracts render`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use outbox_contracts::{EventName, schema};
+use serde_json::json;
+
+use super::LockArgs;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::text::counted;
+
+/// Make files of the events, for those who have no Rust
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  outbox contracts render jsonschema --out contracts")]
+pub struct RenderArgs {
+    /// What is made: jsonschema is a JSON schema (2020-12) for each event, in
+    /// <topic>/<name>.v<version>.json
+    #[arg(value_enum)]
+    what: What,
+    #[command(flatten)]
+    lock: LockArgs,
+    /// The folder to write into; files of other events stay
+    #[arg(long, value_name = "FOLDER", default_value = "contracts")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Jsonschema,
+}
+
+pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
+    let What::Jsonschema = args.what;
+    let lock = args.lock.read()?;
+    let (mut written, mut unknown) = (0_u64, 0_u64);
+    for (name, contract) in &lock.events {
+        let Some(payload) = &contract.payload else {
+            unknown += 1;
+            continue;
+        };
+        let mut schema = schema::write(payload);
+        if let Some(keywords) = schema.as_object_mut() {
+            keywords.insert(
+                "$schema".to_owned(),
+                json!("https://json-schema.org/draft/2020-12/schema"),
+            );
+            keywords.insert("title".to_owned(), json!(format!("{} v{}", name.name, name.version)));
+        }
+        write(&args.out.join(path_of(name)), &format!("{schema:#}\n"))?;
+        written += 1;
+    }
+    let files = counted(written, "file");
+    context.output.say(format_args!("{files} written into {}", args.out.display()));
+    if unknown > 0 {
+        let events = counted(unknown, "event");
+        context.output.say(format_args!(
+            "{events} without one: the lock does not say what is in the payload"
+        ));
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let wrong = |error| Failure::failed(format!("cannot write {}: {error}", path.display()));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(wrong)?;
+    }
+    fs::write(path, text).map_err(wrong)
+}
+
+fn path_of(name: &EventName) -> PathBuf {
+    let file = format!("{}.v{}.json", file_name(&name.name), name.version);
+    PathBuf::from(file_name(&name.topic)).join(file)
+}
+
+/// A name as that of a file: it leads out of no folder, and two names are two files.
+fn file_name(name: &str) -> String {
+    let mut file = String::new();
+    for (i, byte) in name.bytes().enumerate() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if plain || (byte == b'.' && i > 0) {
+            file.push(char::from(byte));
+        } else {
+            file.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_out_of_no_folder() {
+        let path = |topic, name| path_of(&EventName::new(topic, name, 2)).display().to_string();
+        assert_eq!(path("shop.orders", "order.placed"), "shop.orders/order.placed.v2.json");
+        assert_eq!(path("..", "../a\u{1b}é"), "%2e./%2e.%2fa%1b%c3%a9.v2.json");
+        assert_ne!(path("a", "b%2f"), path("a", "b/"));
+    }
+}
