@@ -30,7 +30,7 @@ order by t.trx_started limit 1";
 /// Of the latest events that are there: pending, parked, or retained.
 const TOPICS: &str = "\
 select distinct l.topic from (
-  (select topic from {event} force index (seq) order by seq desc limit 1000) union all
+  (select topic from {event} force index (primary) order by seq desc limit 1000) union all
   (select topic from {parked} order by seq desc limit 1000) union all
   (select topic from {sent} order by seq desc limit 1000)) l
 order by l.topic limit 1000";

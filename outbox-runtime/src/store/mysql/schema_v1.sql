@@ -13,8 +13,8 @@ create table if not exists {event} (
   payload         longblob,  -- null: a tombstone
   occurred_at     bigint         not null,  -- microseconds since 1970, as all times here
   kafka_partition integer,  -- null: the key decides
-  primary key (lane, seq),
-  key seq (seq)
+  primary key (seq),
+  key lane_seq (lane, seq)  -- narrow: deleted rows that an old snapshot keeps are passed over in it
 ) engine = InnoDB row_format = dynamic default character set utf8mb4 collate utf8mb4_bin;
 
 -- One small row per lane: who holds it.

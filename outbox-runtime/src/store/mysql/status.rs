@@ -27,9 +27,9 @@ order by l.lane";
 /// lane has its own.
 const PENDING: &str = "\
 select # as lane, count(*) as counted, min(c.seq) as first_seq, max(c.seq) as last_seq,
-       (select e.occurred_at from {event} e force index (primary) where e.lane = # order by e.seq limit 1)
+       (select e.occurred_at from {event} e force index (lane_seq) where e.lane = # order by e.seq limit 1)
          as oldest_micros
-from (select e.seq from {event} e force index (primary) where e.lane = # order by e.seq limit {most}) c";
+from (select e.seq from {event} e force index (lane_seq) where e.lane = # order by e.seq limit {most}) c";
 
 const RELAYS: &str = "\
 select owner, host, pid, version, shares, started_at as started_micros, alive_until as alive_until_micros,

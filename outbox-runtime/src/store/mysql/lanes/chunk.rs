@@ -29,14 +29,14 @@ const SEEN: &str = "\
 (select 0 as is_event, cast(? as signed) as lane, count(*) as seq, null as id, null as topic, null as event_key, null as name,
         0 as version, null as content_type, null as headers, null as payload, coalesce(cast(bit_xor(e.seq) as signed), 0) as occurred_at,
         null as kafka_partition, coalesce(cast(sum(e.seq) as signed), 0) as size
- from {event} e force index (primary) where e.lane = ? and e.seq <= ?)";
+ from {event} e force index (lane_seq) where e.lane = ? and e.seq <= ?)";
 
 /// Of an event that is larger than the third parameter says, only the size.
 const NEXT: &str = "\
 (select 1 as is_event, e.lane, e.seq, e.id, e.topic, if({size} <= ?, e.event_key, null) as event_key, e.name, e.version,
         e.content_type, if({size} <= ?, e.headers, '{}') as headers, if({size} <= ?, e.payload, null) as payload, e.occurred_at,
         e.kafka_partition, {size} as size
- from {event} e force index (primary) where e.lane = ? and ";
+ from {event} e force index (lane_seq) where e.lane = ? and ";
 
 /// Assumed of events of which nothing is known.
 const USUAL_BYTES: u64 = 4 << 10;
