@@ -37,7 +37,7 @@ use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{self, Kafka, KafkaOptions, MySqlOptions, MySqlServer};
 
-/// Of a round that is one of many, and of the one in the suite.
+/// Of a round that is one of many, and of a single one.
 const EVENTS: (usize, usize) = (12_000, 2_500);
 const MISHAPS: (usize, usize) = (24, 8);
 /// A bound only: a silent connection is noticed after half a minute.
@@ -60,7 +60,7 @@ fn of_length<T>((long, short): (T, T)) -> T {
     if minutes() == 0 { short } else { long }
 }
 
-/// Those that are asked for. In the suite one, which follows from the seed.
+/// Those that are asked for. Otherwise one, which follows from the seed.
 fn asked(seed: u64) -> Vec<MySqlServer> {
     let Ok(asked) = std::env::var("OUTBOX_FUZZ_MYSQL") else {
         let all = MySqlServer::of_this_machine();
