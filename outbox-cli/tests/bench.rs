@@ -145,7 +145,7 @@ async fn it_removes_what_it_made_when_it_is_interrupted_or_fails() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.code() == Some(1) && said.contains("interrupted"), "{said}");
         assert!(ended.stdout.is_empty());
-        assert_eq!(database.schemas().await, Vec::<String>::new());
+        assert_eq!(database.schemas().await, Vec::<String>::new(), "{said}");
         until_gone(&prefix).await;
     }
     // Kafka refuses the topic, once the tables are there.

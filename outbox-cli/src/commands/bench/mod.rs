@@ -19,6 +19,10 @@ use crate::failure::Failure;
 use crate::signals::Stop;
 use crate::values;
 
+/// How often it is tried. What was interrupted may still run in the database, and deadlock with the
+/// removal.
+const REMOVALS: u32 = 3;
+
 /// Connections beside those of the writers: of the relay, and to remove what was created.
 const MORE_CONNECTIONS: u32 = 3;
 
@@ -112,7 +116,13 @@ async fn removed<DB: Place>(
     name: &str,
     topic: Option<TemporaryTopic>,
 ) -> Result<(), Failure> {
-    let tables = DB::remove(pool, name).await.map_err(|error| {
+    let mut tables = DB::remove(pool, name).await;
+    for _ in 1..REMOVALS {
+        if tables.is_err() {
+            tables = DB::remove(pool, name).await;
+        }
+    }
+    let tables = tables.map_err(|error| {
         Failure::failed(format!("what is called `{name}…` in the database could not be removed, and is still there: {error}"))
     });
     let topic = match topic {
