@@ -146,6 +146,7 @@ impl<DB: OutboxDatabase> Group<DB> {
             Admitted::Yes { later } => later,
             Admitted::No(attempted) => {
                 self.roll_back(tx).await;
+                self.flush(answer).await.map_err(before_handler)?;
                 return Ok(attempted);
             }
         };
@@ -164,6 +165,20 @@ impl<DB: OutboxDatabase> Group<DB> {
         limit: Duration,
     ) -> Result<OutboxTx<'static, DB>, OutboxError> {
         self.outbox.begin_with(TxOptions { watch: true, ..TxOptions::of_consumer(limit) }).await
+    }
+
+    /// Waits until all that was read is on disk: an event must not be passed over for what a crash
+    /// of the database takes back.
+    pub(super) async fn flush(&self, answer: Duration) -> Result<(), OutboxError> {
+        if !DB::SHOWS_BEFORE_DISK {
+            return Ok(());
+        }
+        let flushed = async {
+            let mut tx = self.begin(answer).await?;
+            DB::flush(&mut tx, &self.outbox.core().names).await?;
+            tx.commit().await
+        };
+        self.in_time(answer, flushed).await
     }
 
     /// Inserts the event into the inbox, unless it is there or must be queued.

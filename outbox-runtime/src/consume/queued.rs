@@ -99,6 +99,8 @@ macro_rules! in_transaction {
             let ran = async {
                 let mut $tx = $worker.group.begin(STEP.0).await?;
                 let result = $call.await?;
+                // It may have read only.
+                DB::flush(&mut $tx, &$worker.group.outbox.core().names).await?;
                 $tx.commit().await?;
                 Ok::<_, OutboxError>(result)
             };

@@ -164,6 +164,7 @@ impl<DB: OutboxDatabase> Group<DB> {
         }
         if all_known {
             self.roll_back(tx).await;
+            self.flush(answer).await.map_err(not_begun)?;
             return Ok(ran.shared);
         }
         match self.commit(tx, answer).await {

@@ -208,6 +208,18 @@ pub(crate) mod sealed {
 
     /// What a consumer group has handled, and the queues of its keys.
     pub trait Inbox: sqlx::Database {
+        /// Whether a commit is visible before it is on disk. Then what was read must be
+        /// [flushed](Self::flush) before anything rests on it that is not in the database.
+        const SHOWS_BEFORE_DISK: bool = false;
+
+        /// Has the commit of this transaction wait until all that it can see is on disk.
+        fn flush(
+            _: &mut Self::Connection,
+            _: &Names,
+        ) -> impl Future<Output = Result<(), StoreError>> + Send {
+            std::future::ready(Ok(()))
+        }
+
         /// Records that `group` handles `event_id` now. Returns `false` if it had handled it
         /// before.
         fn insert_inbox(

@@ -10,6 +10,7 @@ mod diagnosis;
 mod event_row;
 mod events;
 pub(super) mod fault;
+mod flush;
 mod inbox;
 mod inspect;
 mod lanes;

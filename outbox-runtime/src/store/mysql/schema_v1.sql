@@ -111,10 +111,14 @@ create table if not exists {sent} (
   key sent_id (id)
 ) engine = InnoDB row_format = dynamic default character set utf8mb4 collate utf8mb4_bin;
 
--- What consumers lock for a key: a row, since MySQL's named locks are those of a session.
-create table if not exists {slot} (slot smallint not null primary key) engine = InnoDB;
+-- What consumers lock for a key: a row, since MySQL's named locks are those of a session. The 256 rows from 1024 on are
+-- written to, so that a commit waits for the disk.
+create table if not exists {slot} (
+  slot    smallint not null primary key,
+  flushes bigint   not null default 0
+) engine = InnoDB;
 insert ignore into {slot} (slot)
-select a.lane + 16 * b.lane + 256 * c.lane from {lane} a join {lane} b join {lane} c where c.lane < 4;
+select a.lane + 16 * b.lane + 256 * c.lane from {lane} a join {lane} b join {lane} c where c.lane < 5;
 
 -- What consumer groups have handled.
 create table if not exists {inbox} (

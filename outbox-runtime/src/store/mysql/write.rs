@@ -49,8 +49,9 @@ impl EventWriter for MySql {
     const COUNTS_ROLLBACKS_AT_ONCE: bool = true;
     /// sqlx 0.9.0 takes the rest of the old answer for the next one (launchbadge/sqlx #2711).
     const CANCELLED_IS_UNUSABLE: bool = true;
-    /// A packet over the server's `max_allowed_packet` (16 MiB on MariaDB) ends the connection.
-    const MOST_BYTES_AT_ONCE: usize = 4 << 20;
+    /// A packet over the server's `max_allowed_packet` ends the connection: 16 MiB on MariaDB, and 1 MiB
+    /// where it is set as low.
+    const MOST_BYTES_AT_ONCE: usize = 512 << 10;
     const MOST_EVENTS_AT_ONCE: usize = 500;
 
     fn begin_statement(options: TxOptions) -> Option<SqlStr> {
@@ -115,7 +116,8 @@ impl EventWriter for MySql {
                 .push_bind(event.partition);
         });
         // Its text has the number of the events in it, so it is not worth to be kept.
-        query.build().persistent(false).execute(connection).await?;
+        let inserted = query.build().persistent(false).execute(connection).await;
+        inserted.map_err(|error| cut_off(error, events))?;
         Ok(())
     }
 }
@@ -130,6 +132,25 @@ fn refused(error: sqlx::Error) -> StoreError {
         return OutboxError::new(ErrorKind::Database, OVER).with_source(error).into();
     }
     error.into()
+}
+
+/// The server may say why, but the client is still writing then, and hears only of the end.
+fn cut_off(error: sqlx::Error, events: &[EventRecord]) -> StoreError {
+    if !matches!(error, sqlx::Error::Io(_)) {
+        return error.into();
+    }
+    let bytes: usize = events.iter().map(EventRecord::size).sum();
+    OutboxError::new(
+        ErrorKind::Database,
+        format!(
+            "the connection ended while {} events of {bytes} bytes were inserted; the transaction is rolled back, with its \
+             events. A server ends it if a statement is larger than its `max_allowed_packet`: that must be above twice the \
+             size of the largest event",
+            events.len()
+        ),
+    )
+    .with_source(error)
+    .into()
 }
 
 /// The savepoint of this transaction, or of the savepoint that is joined.

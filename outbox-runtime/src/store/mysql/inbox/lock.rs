@@ -8,7 +8,7 @@ use crate::store::error::StoreError;
 use crate::store::mysql::statement;
 use crate::store::{GroupKey, Names};
 
-/// Number of rows of `{slot}`.
+/// Number of rows of `{slot}` that stand for keys.
 const SLOTS: u64 = 1024;
 
 /// Locks a key until the transaction ends. Two keys with the same slot sometimes wait for each
@@ -36,7 +36,7 @@ fn slot_is_missing(names: &Names, slot: i64) -> OutboxError {
     OutboxError::new(
         ErrorKind::Config,
         format!(
-            "the table {table} lacks the row {slot} of its {SLOTS}, by which consumers keep the events of a key in order: it \
+            "the table {table} lacks the row {slot} of the {SLOTS} by which consumers keep the events of a key in order: it \
              was deleted. The event was not handled, and waits. `insert into {table} (slot) values ({slot})` puts the row back"
         ),
     )

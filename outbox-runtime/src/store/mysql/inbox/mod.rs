@@ -21,7 +21,7 @@ use uuid::Uuid;
 use lock::lock;
 
 use super::clock::micros;
-use super::statement;
+use super::{flush, statement};
 use crate::check::from_unix_micros;
 use crate::store::error::StoreError;
 use crate::store::inbox::{InboxStats, WaitingKeys, WaitingKeysRow};
@@ -124,6 +124,12 @@ row! {
 }
 
 impl Inbox for MySql {
+    const SHOWS_BEFORE_DISK: bool = true;
+
+    async fn flush(connection: &mut MySqlConnection, names: &Names) -> Result<(), StoreError> {
+        flush::flush(connection, names).await
+    }
+
     async fn insert_inbox(
         connection: &mut MySqlConnection,
         names: &Names,

@@ -18,6 +18,7 @@ use crate::record::{Lane, StoredEvent};
 use crate::store::error::StoreError;
 use crate::store::lanes::{LaneBatch, LaneRead, Rest};
 use crate::store::mysql::event_row::stored_event;
+use crate::store::mysql::flush::flush;
 use crate::store::mysql::lists::json;
 
 /// The bytes of an event, as the relay counts them.
@@ -85,6 +86,9 @@ impl MySqlLaneStore {
                 None => self.with_stragglers(connection, read, bound).await?,
             };
             batches.push(self.batch(connection, read, bound, rows).await?);
+        }
+        if batches.iter().any(|batch| !batch.events.is_empty()) {
+            persistently!(flush(connection, &self.names))?;
         }
         Ok(batches)
     }
