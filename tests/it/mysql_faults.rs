@@ -188,7 +188,8 @@ fn orders(number: i64, bytes: usize) -> Vec<OrderCreated> {
 }
 
 #[tokio::test]
-async fn events_that_a_server_accepts_one_by_one_are_accepted_together_and_a_larger_one_is_an_error() {
+async fn events_that_a_server_accepts_one_by_one_are_accepted_together_and_a_larger_one_is_an_error()
+ {
     let server = Server::start(&["max_allowed_packet=1M"]);
     let outbox: Outbox<MySql> = migrated(Outbox::new(server.pool().await)).await;
     commit(&outbox, orders(8, 300_000)).await;

@@ -5,7 +5,7 @@ mod broker;
 mod restored;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
@@ -141,7 +141,7 @@ impl Tested for Sqlite {
             .filename(directory.path().join("outbox.db"))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_secs(20));
+            .busy_timeout(Duration::from_secs(300));
         let pool = SqlitePoolOptions::new().max_connections(6).connect_with(file).await.unwrap();
         let outbox = Outbox::new(pool);
         outbox.migrate().await.unwrap();
@@ -190,14 +190,24 @@ values ($1, $2, 'orders', $3, 'order.placed', 1, 'text/plain', $4, $5, 0)";
     }
 }
 
+/// A new outbox, and leases that are short, and yet long enough for this machine: to make the outbox
+/// took up to a hundred commits, and a group is taken over within ten.
+async fn new_outbox<DB: Tested>() -> (Outbox<DB>, Option<tempfile::TempDir>, Duration) {
+    let begun = Instant::now();
+    let (outbox, directory) = DB::outbox().await;
+    let lease = begun.elapsed().clamp(Duration::from_millis(400), Duration::from_secs(60));
+    (outbox, directory, lease)
+}
+
 /// A relay in the background: aborted, it dies.
 fn relay<DB: Tested>(
     outbox: &Outbox<DB>,
     broker: &Broker,
     groups: u16,
+    lease: Duration,
 ) -> tokio::task::JoinHandle<()> {
     let relay = RelayBuilder::new(outbox.clone(), broker.publisher())
-        .lease(Duration::from_millis(400))
+        .lease(lease)
         .batch_events(5)
         .park_after(2)
         .retry_parked(Duration::from_millis(50))
@@ -234,16 +244,16 @@ async fn each_event_is_published_once_and_in_order_whatever_dies_and_whichever_a
     let mut random = Random(seed);
     let (mut lost, mut refused) = (0, 0);
     for groups in [1, 2, 4] {
-        let (outbox, _directory) = DB::outbox().await;
+        let (outbox, _directory, lease) = new_outbox::<DB>().await;
         let broker = Broker::new(Faults { seed: random.below(1 << 30), lost: 15, refused: 10 });
-        let mut relays: Vec<_> = (0..2).map(|_| relay(&outbox, &broker, groups)).collect();
+        let mut relays: Vec<_> = (0..2).map(|_| relay(&outbox, &broker, groups, lease)).collect();
         for n in 0..400 {
             DB::write(&outbox, &mut random).await;
             if n % 40 == 39 {
                 // Without a word: what it has open stays open until it is fenced.
                 let dead = random.below(2) as usize;
                 relays[dead].abort();
-                relays[dead] = relay(&outbox, &broker, groups);
+                relays[dead] = relay(&outbox, &broker, groups, lease);
             }
         }
         let expected = DB::committed(&outbox).await;

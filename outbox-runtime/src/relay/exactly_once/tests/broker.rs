@@ -11,6 +11,9 @@ use crate::error::{ErrorKind, OutboxError};
 use crate::publish::transactions::{Closed, GroupId, GroupSession, TransactionalPublisher};
 use crate::publish::{Batch, DeliveryReport};
 
+/// Seconds. A bound only: several of the longest leases.
+const PATIENCE: u32 = 300;
+
 /// Percentages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Faults {
@@ -92,7 +95,7 @@ impl Broker {
             let known: BTreeSet<Uuid> = self.world().records.iter().map(|r| r.id).collect();
             ids.difference(&known).count()
         };
-        for _ in 0..120 {
+        for _ in 0..PATIENCE {
             let changed = self.0.1.notified();
             if missing() == 0 {
                 return;
@@ -113,7 +116,7 @@ impl Broker {
             }
             idle = if now == before { idle + 1 } else { 0 };
             before = now;
-            assert!(idle < 60, "{now} of {records} records, and no more for a minute");
+            assert!(idle < PATIENCE, "{now} of {records} records, and no more for {PATIENCE} s");
             let _ = tokio::time::timeout(std::time::Duration::from_secs(1), changed).await;
         }
     }

@@ -6,7 +6,7 @@ use sqlx::Sqlite;
 use uuid::Uuid;
 
 use super::broker::{Broker, Faults};
-use super::{Random, Tested, relay, seed};
+use super::{Random, Tested, new_outbox, relay, seed};
 use crate::outbox::Outbox;
 use crate::store::sqlite::copies;
 
@@ -18,10 +18,10 @@ async fn ids(outbox: &Outbox<Sqlite>) -> BTreeSet<Uuid> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_restored_file_has_is_published_although_its_numbers_were_published_before() {
     let mut random = Random(seed());
-    let (outbox, directory) = Sqlite::outbox().await;
+    let (outbox, directory, lease) = new_outbox::<Sqlite>().await;
     let copy = directory.as_ref().unwrap().path().join("copy.db");
     let broker = Broker::new(Faults { seed: 1, lost: 0, refused: 0 });
-    let running = relay(&outbox, &broker, 2);
+    let running = relay(&outbox, &broker, 2, lease);
     for _ in 0..20 {
         Sqlite::write(&outbox, &mut random).await;
     }
