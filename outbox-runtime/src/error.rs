@@ -125,7 +125,7 @@ impl OutboxError {
         let code = cause.code().unwrap_or_default();
         let meaning = if error.fault() == Fault::Denied {
             "Migrate once as their owner, by `outbox.migrate()` or what `Outbox::migration_sql()` prints; a role that only \
-             uses the tables needs `select` on `…migration` to see that they are there (docs/guide/postgres.md)"
+             uses the tables needs `select` on `…migration` to see that they are there (docs/guide/postgres.md, docs/guide/mysql.md)"
         } else {
             "Correct that, and migrate again"
         };
@@ -284,7 +284,8 @@ fn refusal(fault: Fault) -> &'static str {
              its events. Return that error, or run what may fail in a savepoint (`tx.savepoint()`)"
         }
         Fault::Denied => {
-            "Nothing was written, and no event. If it is a table of the outbox: docs/guide/postgres.md lists what each role needs"
+            "Nothing was written, and no event. If it is a table of the outbox: docs/guide/postgres.md and \
+             docs/guide/mysql.md list what each role needs"
         }
         Fault::ReadOnly => {
             "The server takes no writes: it is a standby, as in the middle of a failover. Nothing was written, and no event; \
