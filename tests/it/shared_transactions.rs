@@ -22,7 +22,7 @@ use crate::support::traces::{Traces, attribute};
 use crate::support::{self, eventually, migrated};
 
 /// Each on one thread, whose log says when all events are in hand.
-macro_rules! on_both_stores {
+macro_rules! on_each_store {
     ($($promise:ident)*) => {
         mod sqlite {
             $(#[tokio::test]
@@ -38,10 +38,17 @@ macro_rules! on_both_stores {
                 super::$promise(crate::support::migrated(outbox::Outbox::new(pool)).await).await;
             })*
         }
+        mod mysql {
+            $(#[tokio::test]
+            async fn $promise() {
+                let pool = crate::support::mysql(4).await;
+                super::$promise(crate::support::migrated(outbox::Outbox::new(pool)).await).await;
+            })*
+        }
     };
 }
 
-on_both_stores! {
+on_each_store! {
     events_that_are_in_hand_share_a_transaction_in_their_order
     a_failing_event_goes_its_way_and_its_neighbours_are_handled_once_in_order
     a_handler_that_hangs_ends_with_the_time_out_of_the_transaction
