@@ -1,51 +1,70 @@
-//! Retry topics, on a real Kafka and a real Postgres: who waits, who overtakes, and what is left by
+//! Retry topics, on a real Kafka and real databases: who waits, who overtakes, and what is left by
 //! a process that died.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::consumers::{
-    QUICK, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox, handled_by, header,
-    new_consumer_with, pairs, publish, until_dead_letters, until_handled,
+    Created, Handles, QUICK, RunningConsumer, Scripted, TRANSIENT, consume, consumer_outbox,
+    consumer_outbox_on, handled_by, header, new_consumer_with, pairs, publish, until_dead_letters,
+    until_handled,
 };
 use crate::support::eventually;
 use crate::support::topics::{admin, create_topic, read_topic};
-use outbox::Outbox;
 use outbox::consume::LaterEvents;
 use sqlx::Postgres;
 
 const SHORT: &[Duration] = &[Duration::from_millis(200), Duration::from_millis(200)];
 
-/// How many events wait in a retry topic, or behind one that does.
-async fn waiting(outbox: &Outbox<Postgres>) -> i64 {
-    sqlx::query_scalar("select count(*) from outbox_key_queue")
-        .fetch_one(outbox.pool())
-        .await
-        .unwrap()
+/// Each on both databases, with topics of their own.
+macro_rules! on_both {
+    ($($promise:ident on $topic:literal and $other:literal)*) => {
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                event_on_topic!(Created, $topic);
+                super::$promise::<sqlx::Postgres, Created>().await;
+            })*
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                event_on_topic!(Created, $other);
+                super::$promise::<sqlx::MySql, Created>().await;
+            })*
+        }
+    };
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
-    event_on_topic!(Created, "consume-schedule");
-    create_topic(Created::TOPIC, 2, &[]).await;
-    let outbox = consumer_outbox().await;
-    publish(
-        &outbox,
-        [Created::new("never", 1), Created::new("later", 1), Created::new("later", 2)],
-    )
-    .await;
+on_both! {
+    an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter
+        on "consume-schedule" and "consume-schedule-mysql"
+    later_events_wait_behind_one_in_a_retry_topic_and_other_keys_do_not
+        on "consume-wait" and "consume-wait-mysql"
+    a_key_goes_on_when_the_event_it_waits_for_becomes_a_dead_letter
+        on "consume-unblocked" and "consume-unblocked-mysql"
+    an_event_in_a_retry_topic_outlives_its_consumer
+        on "consume-survives" and "consume-survives-mysql"
+}
+
+async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter<
+    DB: Handles,
+    E: Created,
+>() {
+    create_topic(E::TOPIC, 2, &[]).await;
+    let outbox = consumer_outbox_on::<DB>().await;
+    publish(&outbox, [E::new("never", 1), E::new("later", 1), E::new("later", 2)]).await;
     let options = QUICK.attempts(2).retry_topics(SHORT, LaterEvents::Overtake);
-    let handler =
-        Scripted::<Created>::new("schedule", options, |customer, n, attempt| async move {
-            match (&*customer, n, attempt) {
-                ("never", ..) | ("later", 1, 1..=3) => TRANSIENT,
-                _ => Ok(()),
-            }
-        });
+    let handler = Scripted::<E>::new("schedule", options, |customer, n, attempt| async move {
+        match (&*customer, n, attempt) {
+            ("never", ..) | ("later", 1, 1..=3) => TRANSIENT,
+            _ => Ok(()),
+        }
+    });
 
     let consumer = consume(&outbox, &handler);
     let handled = until_handled(&outbox, "schedule", 2).await;
-    let letters = until_dead_letters(Created::TOPIC, "schedule", 1).await;
+    let letters = until_dead_letters(E::TOPIC, "schedule", 1).await;
     let consumed = consumer.stop().await;
     assert_eq!(handled, pairs("later", [2, 1]), "the later one has overtaken");
     assert_eq!(
@@ -54,23 +73,23 @@ async fn an_event_climbs_its_retry_topics_and_then_becomes_a_dead_letter() {
         "two in place, and one after each retry topic"
     );
     assert_eq!(handler.attempts_of("never", 1), [1, 2, 3, 4]);
-    assert_eq!((letters[0].attempts, &*letters[0].original_topic), (4, Created::TOPIC));
+    assert_eq!((letters[0].attempts, &*letters[0].original_topic), (4, E::TOPIC));
     assert_eq!((consumed.to_retry_topics, consumed.dead_letters), (4, 1));
-    let partitions = admin()
-        .inner()
-        .fetch_metadata(Some("consume-schedule.schedule.retry.200ms"), Duration::from_secs(30))
-        .unwrap();
+    let retry_topic = format!("{}.schedule.retry.200ms", E::TOPIC);
+    let partitions =
+        admin().inner().fetch_metadata(Some(&retry_topic), Duration::from_secs(30)).unwrap();
     assert_eq!(partitions.topics()[0].partitions().len(), 2, "as many as the topic");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn later_events_wait_behind_one_in_a_retry_topic_and_other_keys_do_not() {
-    event_on_topic!(Created, "consume-wait");
-    create_topic(Created::TOPIC, 1, &[]).await;
-    let outbox = consumer_outbox().await;
-    publish(&outbox, (1..=5).flat_map(|n| [Created::new("a", n), Created::new("b", n)])).await;
+async fn later_events_wait_behind_one_in_a_retry_topic_and_other_keys_do_not<
+    DB: Handles,
+    E: Created,
+>() {
+    create_topic(E::TOPIC, 1, &[]).await;
+    let outbox = consumer_outbox_on::<DB>().await;
+    publish(&outbox, (1..=5).flat_map(|n| [E::new("a", n), E::new("b", n)])).await;
     let options = QUICK.retry_topics(SHORT, LaterEvents::Wait);
-    let handler = Scripted::<Created>::new("wait", options, |customer, n, attempt| async move {
+    let handler = Scripted::<E>::new("wait", options, |customer, n, attempt| async move {
         match (&*customer, n, attempt) {
             ("a", 1, 1..=2) | ("a", 3, 1) => TRANSIENT,
             _ => Ok(()),
@@ -80,7 +99,7 @@ async fn later_events_wait_behind_one_in_a_retry_topic_and_other_keys_do_not() {
     let consumer = consume(&outbox, &handler);
     let handled = until_handled(&outbox, "wait", 10).await;
     // New ones, while and after the old ones wait.
-    publish(&outbox, (6..=8).map(|n| Created::new("a", n))).await;
+    publish(&outbox, (6..=8).map(|n| E::new("a", n))).await;
     let all = until_handled(&outbox, "wait", 13).await;
     let consumed = consumer.stop().await;
     let of =
@@ -91,54 +110,54 @@ async fn later_events_wait_behind_one_in_a_retry_topic_and_other_keys_do_not() {
     let last_of_b = handled.iter().rposition(|(customer, _)| customer == "b").unwrap();
     assert!(last_of_b < first_of_a, "`b` did not wait: {handled:?}");
     assert_eq!(consumed.dead_letters, 0);
-    assert_eq!(waiting(&outbox).await, 0, "nothing is noted as waiting any more");
+    assert_eq!(DB::waiting(outbox.pool()).await, 0, "nothing is noted as waiting any more");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_goes_on_when_the_event_it_waits_for_becomes_a_dead_letter() {
-    event_on_topic!(Created, "consume-unblocked");
-    create_topic(Created::TOPIC, 1, &[]).await;
-    let outbox = consumer_outbox().await;
-    publish(&outbox, (1..=3).map(|n| Created::new("a", n))).await;
+async fn a_key_goes_on_when_the_event_it_waits_for_becomes_a_dead_letter<
+    DB: Handles,
+    E: Created,
+>() {
+    create_topic(E::TOPIC, 1, &[]).await;
+    let outbox = consumer_outbox_on::<DB>().await;
+    publish(&outbox, (1..=3).map(|n| E::new("a", n))).await;
     let options = QUICK.retry_topics(SHORT, LaterEvents::Wait);
-    let handler = Scripted::<Created>::new("unblocked", options, |_, n, _| async move {
+    let handler = Scripted::<E>::new("unblocked", options, |_, n, _| async move {
         if n == 1 { TRANSIENT } else { Ok(()) }
     });
 
     let consumer = consume(&outbox, &handler);
-    until_dead_letters(Created::TOPIC, "unblocked", 1).await;
+    until_dead_letters(E::TOPIC, "unblocked", 1).await;
     assert_eq!(until_handled(&outbox, "unblocked", 2).await, pairs("a", [2, 3]));
     consumer.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_in_a_retry_topic_outlives_its_consumer() {
-    event_on_topic!(Created, "consume-survives");
-    create_topic(Created::TOPIC, 1, &[]).await;
-    create_topic("consume-survives.survives.retry.1m", 1, &[]).await; // it is looked into at once
-    let outbox = consumer_outbox().await;
-    publish(&outbox, [Created::new("a", 1)]).await;
+async fn an_event_in_a_retry_topic_outlives_its_consumer<DB: Handles, E: Created>() {
+    create_topic(E::TOPIC, 1, &[]).await;
+    let retry_topic = format!("{}.survives.retry.1m", E::TOPIC);
+    create_topic(&retry_topic, 1, &[]).await; // it is looked into at once
+    let outbox = consumer_outbox_on::<DB>().await;
+    publish(&outbox, [E::new("a", 1)]).await;
     const MINUTE: &[Duration] = &[Duration::from_secs(60)];
     let minute = QUICK.retry_topics(MINUTE, LaterEvents::Wait);
-    let handler = Scripted::<Created>::new("survives", minute, |_, _, _| async { TRANSIENT });
+    let handler = Scripted::<E>::new("survives", minute, |_, _, _| async { TRANSIENT });
     let consumer = consume(&outbox, &handler);
     eventually("the event is in its retry topic", async || {
-        !read_topic("consume-survives.survives.retry.1m").await.is_empty()
+        !read_topic(&retry_topic).await.is_empty()
     })
     .await;
     consumer.abort().await;
 
     // Not due for a minute: a new consumer leaves it alone, and parks what comes behind it.
-    let handler = Scripted::<Created>::new("survives", minute, |_, _, _| async { Ok(()) });
+    let handler = Scripted::<E>::new("survives", minute, |_, _, _| async { Ok(()) });
     let consumer = new_consumer_with(&outbox, &[("session.timeout.ms", "6000")]);
     let consumer = RunningConsumer::start(consumer.handler(Arc::clone(&handler)));
-    publish(&outbox, [Created::new("a", 2), Created::new("b", 1)]).await;
+    publish(&outbox, [E::new("a", 2), E::new("b", 1)]).await;
     until_handled(&outbox, "survives", 1).await;
-    eventually("two events wait", async || waiting(&outbox).await >= 2).await;
+    eventually("two events wait", async || DB::waiting(outbox.pool()).await >= 2).await;
     assert_eq!(handled_by(&outbox, "survives").await, pairs("b", [1]));
     let consumed = consumer.stop().await;
     assert_eq!((consumed.handled, consumed.to_retry_topics, consumed.queued), (1, 0, 1));
-    let in_retry_topic = read_topic("consume-survives.survives.retry.1m").await;
+    let in_retry_topic = read_topic(&retry_topic).await;
     assert_eq!(in_retry_topic.len(), 1, "the first of `a`; the second is kept behind it");
     let due: u64 = header(&in_retry_topic[0], "outbox-due").unwrap().parse().unwrap();
     let failed: u64 = header(&in_retry_topic[0], "outbox-last-failure").unwrap().parse().unwrap();
@@ -182,5 +201,5 @@ async fn keys_that_a_dead_process_has_left_stranded_are_drained() {
     let consumer = consume(&outbox, &handler);
     assert_eq!(until_handled(&outbox, "left", 2).await, pairs("a", [2, 3]));
     consumer.stop().await;
-    assert_eq!(waiting(&outbox).await, 0);
+    assert_eq!(Postgres::waiting(outbox.pool()).await, 0);
 }

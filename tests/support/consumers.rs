@@ -16,13 +16,13 @@ use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx};
 use rdkafka::message::{Header, Headers as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message as _};
-use sqlx::{Executor, Postgres};
+use sqlx::{Executor, MySql, Pool, Postgres};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::log::Log;
 use super::relays::{drain_to, kafka_publisher};
-use super::{POSTGRES, eventually_some, kafka, migrated, postgres, within_a_minute};
+use super::{POSTGRES, eventually_some, kafka, migrated, mysql, postgres, within_a_minute};
 
 /// Declares an event type with a topic of its own, so that tests do not meet.
 macro_rules! event_on_topic {
@@ -46,6 +46,14 @@ macro_rules! event_on_topic {
             }
         }
 
+        impl crate::support::consumers::Created for $event {
+            const TOPIC: &'static str = $topic;
+
+            fn new(customer: &str, n: i64) -> Self {
+                Self::new(customer, n)
+            }
+        }
+
         impl crate::support::consumers::Numbered for $event {
             fn number(&self) -> (&str, i64) {
                 (&self.customer, self.n)
@@ -55,9 +63,90 @@ macro_rules! event_on_topic {
 }
 
 /// The `n`th event of a customer.
-pub trait Numbered {
+pub trait Numbered: DomainEvent<Codec: Decode<Self>> + Sized + Send + 'static {
     fn number(&self) -> (&str, i64);
 }
+
+/// One that a test makes itself.
+pub trait Created: Numbered {
+    const TOPIC: &'static str;
+
+    fn new(customer: &str, n: i64) -> Self;
+}
+
+/// A database with the table `handled`, in which a [`Scripted`] handler keeps what it has handled.
+pub trait Handles: OutboxDatabase {
+    const CREATE: &'static str;
+    const INSERT: &'static str;
+    const HANDLED: &'static str;
+
+    fn pool() -> impl Future<Output = Pool<Self>> + Send;
+
+    fn create(pool: &Pool<Self>) -> impl Future<Output = ()> + Send;
+
+    fn insert(
+        tx: &mut OutboxTx<'_, Self>,
+        of: (&'static str, &str, i64),
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    fn handled_by(
+        pool: &Pool<Self>,
+        group: &str,
+    ) -> impl Future<Output = Vec<(String, i64)>> + Send;
+
+    /// How many events wait in a retry topic, or behind one that does.
+    fn waiting(pool: &Pool<Self>) -> impl Future<Output = i64> + Send;
+}
+
+macro_rules! handles {
+    ($DB:ty, $pool:expr, $create:literal, $insert:literal, $handled:literal) => {
+        impl Handles for $DB {
+            const CREATE: &'static str = $create;
+            const INSERT: &'static str = $insert;
+            const HANDLED: &'static str = $handled;
+
+            async fn pool() -> Pool<Self> {
+                $pool.await
+            }
+
+            async fn create(pool: &Pool<Self>) {
+                pool.execute(Self::CREATE).await.unwrap();
+            }
+
+            async fn insert(
+                tx: &mut OutboxTx<'_, Self>,
+                (group, customer, n): (&'static str, &str, i64),
+            ) -> Result<(), sqlx::Error> {
+                let insert = sqlx::query(Self::INSERT).bind(group).bind(customer).bind(n);
+                insert.execute(tx).await.map(drop)
+            }
+
+            async fn handled_by(pool: &Pool<Self>, group: &str) -> Vec<(String, i64)> {
+                sqlx::query_as(Self::HANDLED).bind(group).fetch_all(pool).await.unwrap()
+            }
+
+            async fn waiting(pool: &Pool<Self>) -> i64 {
+                let waiting = "select count(*) from outbox_key_queue";
+                sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap()
+            }
+        }
+    };
+}
+
+handles!(
+    Postgres,
+    postgres(POSTGRES, 16),
+    "create table handled (place bigserial, consumer text, customer text, n bigint)",
+    "insert into handled (consumer, customer, n) values ($1, $2, $3)",
+    "select customer, n from handled where consumer = $1 order by place"
+);
+handles!(
+    MySql,
+    mysql(16),
+    "create table handled (place bigint auto_increment primary key, consumer text, customer longtext, n bigint)",
+    "insert into handled (consumer, customer, n) values (?, ?, ?)",
+    "select customer, n from handled where consumer = ? order by place"
+);
 
 /// Why a handler failed.
 #[derive(Debug)]
@@ -114,7 +203,7 @@ impl<E> Scripted<E> {
     }
 }
 
-impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Scripted<E> {
+impl<DB: Handles, E: Numbered> EventHandler<DB> for Scripted<E> {
     type Event = E;
     type Error = Refused;
 
@@ -128,19 +217,14 @@ impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Scri
 
     async fn handle(
         &self,
-        tx: &mut OutboxTx<'_, Postgres>,
+        tx: &mut OutboxTx<'_, DB>,
         event: E,
         context: &EventContext,
     ) -> Result<(), Refused> {
         let (customer, n) = event.number();
         self.attempts.lock().unwrap().push((customer.to_owned(), n, context.attempt));
-        sqlx::query("insert into handled (consumer, customer, n) values ($1, $2, $3)")
-            .bind(self.group)
-            .bind(customer)
-            .bind(n)
-            .execute(tx)
-            .await
-            .map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
+        let inserted = DB::insert(tx, (self.group, customer, n)).await;
+        inserted.map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
         (self.decide)(customer.to_owned(), n, context.attempt).await
     }
 }
@@ -211,26 +295,26 @@ impl RunningConsumer {
 }
 
 /// Starts a consumer with this handler alone.
-pub fn consume<E>(outbox: &Outbox<Postgres>, handler: &Arc<Scripted<E>>) -> RunningConsumer
-where
-    E: DomainEvent + Numbered + Send + 'static,
-    E::Codec: Decode<E>,
-{
+pub fn consume<DB: Handles, E: Numbered>(
+    outbox: &Outbox<DB>,
+    handler: &Arc<Scripted<E>>,
+) -> RunningConsumer {
     RunningConsumer::start(new_consumer(outbox).handler(Arc::clone(handler)))
 }
 
 /// An outbox, and the table `handled`.
 pub async fn consumer_outbox() -> Outbox<Postgres> {
-    Log::of_this_program();
-    with_handled(migrated(Outbox::new(postgres(POSTGRES, 16).await)).await).await
+    consumer_outbox_on().await
 }
 
-pub async fn with_handled(outbox: Outbox<Postgres>) -> Outbox<Postgres> {
-    outbox
-        .pool()
-        .execute("create table handled (place bigserial, consumer text, customer text, n bigint)")
-        .await
-        .unwrap();
+/// The same on any database.
+pub async fn consumer_outbox_on<DB: Handles>() -> Outbox<DB> {
+    Log::of_this_program();
+    with_handled(migrated(Outbox::new(DB::pool().await)).await).await
+}
+
+pub async fn with_handled<DB: Handles>(outbox: Outbox<DB>) -> Outbox<DB> {
+    DB::create(outbox.pool()).await;
     outbox
 }
 
@@ -244,16 +328,12 @@ pub fn pairs(customer: &str, numbers: impl IntoIterator<Item = i64>) -> Vec<(Str
 }
 
 /// What the handlers of a group have kept: a row per event that they handled.
-pub async fn handled_by(outbox: &Outbox<Postgres>, group: &str) -> Vec<(String, i64)> {
-    sqlx::query_as("select customer, n from handled where consumer = $1 order by place")
-        .bind(group)
-        .fetch_all(outbox.pool())
-        .await
-        .unwrap()
+pub async fn handled_by<DB: Handles>(outbox: &Outbox<DB>, group: &str) -> Vec<(String, i64)> {
+    DB::handled_by(outbox.pool(), group).await
 }
 
-pub async fn until_handled(
-    outbox: &Outbox<Postgres>,
+pub async fn until_handled<DB: Handles>(
+    outbox: &Outbox<DB>,
     group: &str,
     count: usize,
 ) -> Vec<(String, i64)> {
@@ -278,8 +358,8 @@ pub async fn until_dead_letters(topic: &str, group: &str, count: usize) -> Vec<D
 }
 
 /// Publishes events as a service does: by an outbox and a relay.
-pub async fn publish<E: DomainEvent>(
-    outbox: &Outbox<Postgres>,
+pub async fn publish<DB: OutboxDatabase, E: DomainEvent>(
+    outbox: &Outbox<DB>,
     events: impl IntoIterator<Item = E>,
 ) {
     let mut tx = outbox.begin().await.unwrap();

@@ -113,12 +113,13 @@ async fn delete_topics(admin: &AdminClient<DefaultClientContext>, names: &[&str]
 }
 
 /// Everything on a topic, by an independent reading, from its beginning to its end as it is now.
-pub async fn read_topic(topic: &'static str) -> Vec<OwnedMessage> {
+pub async fn read_topic(topic: &str) -> Vec<OwnedMessage> {
     read_topic_of(kafka(), topic).await
 }
 
-pub async fn read_topic_of(brokers: String, topic: &'static str) -> Vec<OwnedMessage> {
-    tokio::task::spawn_blocking(move || read(&reader(&brokers, "read_committed"), topic))
+pub async fn read_topic_of(brokers: String, topic: &str) -> Vec<OwnedMessage> {
+    let topic = topic.to_owned();
+    tokio::task::spawn_blocking(move || read(&reader(&brokers, "read_committed"), &topic))
         .await
         .unwrap()
 }
