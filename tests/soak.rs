@@ -3,13 +3,15 @@
 //! the messages. In the end, by counting in the database and on the topics: the effect of every
 //! event is there once for each group, or the event is in that group's dead letters.
 //!
-//! `cargo xtask soak --seconds 180` runs it for longer.
+//! `cargo xtask soak --seconds 180` runs it for longer, and `--mysql mysql-8.0` on another server.
 
 #[macro_use]
 mod support;
 
 #[path = "soak/checks.rs"]
 mod checks;
+#[path = "soak/database.rs"]
+mod database;
 #[path = "soak/groups.rs"]
 mod groups;
 #[path = "soak/members.rs"]
@@ -22,17 +24,17 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use checks::{assert_no_offset_ran_ahead, assert_settled, open_in};
+use database::Soaked;
 use groups::{GROUPS, Garbage, Ordered, PARTITIONS, Paid};
-use members::{Members, consume_until_told, last_lines, pool};
+use members::{Members, consume_until_told, last_lines};
 use outbox::Outbox;
-use sqlx::Executor;
 use support::migrated;
 use support::random::{Random, seed};
 use support::relays::{RunningRelay, kafka_publisher_of, new_relay};
 use support::topics::create_topic_of;
 use support::wait::try_within;
 use xtask::ScratchDir;
-use xtask::servers::{Kafka, KafkaOptions, PgOptions, PgVersion, Postgres as Server};
+use xtask::servers::{Kafka, KafkaOptions};
 
 const PROCESSES: usize = 4;
 const CUSTOMERS: u64 = 60;
@@ -41,33 +43,39 @@ const MISHAP_EVERY: Duration = Duration::from_millis(1_500);
 /// Longest time until everything that is left is done.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
+mod postgres {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
+        super::soak::<sqlx::Postgres>().await;
+    }
+}
+
+mod mysql {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
+        super::soak::<sqlx::MySql>().await;
+    }
+}
+
+async fn soak<DB: Soaked>() {
     if std::env::var_os("OUTBOX_SOAK_MEMBER").is_some() {
-        return consume_until_told().await;
+        return consume_until_told::<DB>().await;
     }
     let seconds = std::env::var("OUTBOX_SOAK_SECONDS")
         .map_or(30, |seconds| seconds.parse().expect("a number of seconds"));
     let mut random = Random::new(seed(), 0);
     let scratch = ScratchDir::new("soak").unwrap();
-    let postgres =
-        Server::start(PgVersion::V15, &scratch.path().join("postgres"), PgOptions::default())
-            .unwrap();
+    let (_server, url) = DB::start(scratch.path());
     let mut kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default()).unwrap();
     let brokers = kafka.brokers().to_owned();
     for topic in [Ordered::TOPIC, Paid::TOPIC] {
         create_topic_of(&brokers, topic, PARTITIONS, &[]).await;
     }
-    let pool = pool(postgres.url()).await;
-    let outbox = migrated(Outbox::new(pool.clone())).await;
-    pool.execute(
-        "create table effect (place bigserial, consumer text, topic text, customer text, n bigint, id uuid);
-         create index on effect (consumer, topic)",
-    )
-    .await
-    .unwrap();
+    let pool = DB::pool(&url).await;
+    let outbox = migrated(Outbox::<DB>::new(pool.clone())).await;
+    DB::create_effects(&pool).await;
 
-    let (url, logs) = (postgres.url().to_owned(), scratch.path().to_owned());
+    let logs = scratch.path().to_owned();
     let of_members = brokers.clone();
     let mut members = Members {
         command: Box::new(move |member| {
@@ -78,11 +86,7 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
             let log = log.unwrap();
             let mut command = Command::new(std::env::current_exe().unwrap());
             command
-                .args([
-                    "--exact",
-                    "every_event_takes_effect_once_in_each_group_or_is_its_dead_letter",
-                    "--nocapture",
-                ])
+                .args(["--exact", DB::TEST, "--nocapture"])
                 .env("OUTBOX_SOAK_MEMBER", "1")
                 .env("DATABASE_URL", &url)
                 .env("KAFKA_BROKERS", &of_members)
@@ -162,7 +166,7 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
             // All die at once: what they have committed is done.
             (0..PROCESSES).for_each(|member| members.kill(member));
             leaving.drain(..).for_each(|mut child| drop(child.wait()));
-            assert_no_offset_ran_ahead(&pool, &brokers).await;
+            assert_no_offset_ran_ahead::<DB>(&pool, &brokers).await;
             checked = true;
         }
         for member in 0..PROCESSES {
@@ -182,7 +186,7 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
         }
         for (group, topics, _) in GROUPS {
             for topic in topics {
-                if open_in(&pool, &brokers, group, topic).await > 0 {
+                if open_in::<DB>(&pool, &brokers, group, topic).await > 0 {
                     return None;
                 }
             }
@@ -196,7 +200,8 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     if try_within(SETTLED_WITHIN, &mut ask).await.is_none() {
         for (group, topics, _) in GROUPS {
             for topic in topics {
-                eprintln!("{group} {topic}: {} open", open_in(&pool, &brokers, group, topic).await);
+                let open = open_in::<DB>(&pool, &brokers, group, topic).await;
+                eprintln!("{group} {topic}: {open} open");
             }
         }
         (0..PROCESSES).for_each(|member| eprintln!("{}", last_lines(scratch.path(), member)));
@@ -210,12 +215,12 @@ async fn every_event_takes_effect_once_in_each_group_or_is_its_dead_letter() {
     }
     relay.stop().await;
 
-    assert_no_offset_ran_ahead(&pool, &brokers).await;
+    assert_no_offset_ran_ahead::<DB>(&pool, &brokers).await;
     let mut totals = Vec::new();
     for (group, topics, ordered) in GROUPS {
         let (mut effects, mut letters) = (0, 0);
         for topic in topics {
-            let counted = assert_settled(&pool, &brokers, group, topic, ordered).await;
+            let counted = assert_settled::<DB>(&pool, &brokers, group, topic, ordered).await;
             effects += counted.0;
             letters += counted.1;
         }

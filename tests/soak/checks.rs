@@ -7,16 +7,16 @@ use rdkafka::ClientConfig;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::OwnedMessage;
-use sqlx::PgPool;
-use uuid::Uuid;
+use sqlx::Pool;
 
+use crate::database::Soaked;
 use crate::groups::{GROUPS, PARTITIONS, RUNG_NAMES};
 use crate::support::consumers::header;
 use crate::support::topics::read_topic_of;
 
 /// Everything of a topic by its ids: the group's dead letters for example.
 async fn on(brokers: &str, topic: String) -> Vec<OwnedMessage> {
-    read_topic_of(brokers.to_owned(), topic.leak()).await
+    read_topic_of(brokers.to_owned(), &topic).await
 }
 
 fn id(message: &OwnedMessage) -> String {
@@ -47,15 +47,14 @@ fn committed(brokers: &str, group: &str, topic: &str) -> Vec<i64> {
 
 /// The ids that a group has dealt with: its effects, its dead letters, and what waits in its retry
 /// topics.
-async fn dealt_with(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> BTreeSet<String> {
-    let ids: Vec<Uuid> =
-        sqlx::query_scalar("select id from effect where consumer = $1 and topic = $2")
-            .bind(group)
-            .bind(topic)
-            .fetch_all(pool)
-            .await
-            .unwrap();
-    let mut ids: BTreeSet<String> = ids.iter().map(Uuid::to_string).collect();
+async fn dealt_with<DB: Soaked>(
+    pool: &Pool<DB>,
+    brokers: &str,
+    group: &str,
+    topic: &str,
+) -> BTreeSet<String> {
+    let effects = DB::effects(pool, (group, topic)).await;
+    let mut ids: BTreeSet<String> = effects.iter().map(|(id, ..)| id.to_string()).collect();
     let rungs: &[&str] = if group == "stock" { &[] } else { &RUNG_NAMES };
     let topics = rungs
         .iter()
@@ -68,19 +67,12 @@ async fn dealt_with(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> B
 }
 
 /// Checks that no offset is ahead of what was handled. No consumer may run meanwhile.
-pub(crate) async fn assert_no_offset_ran_ahead(pool: &PgPool, brokers: &str) {
+pub(crate) async fn assert_no_offset_ran_ahead<DB: Soaked>(pool: &Pool<DB>, brokers: &str) {
     for (group, topics, _) in GROUPS {
         for topic in topics {
             let committed = committed(brokers, group, topic);
-            let dealt_with = dealt_with(pool, brokers, group, topic).await;
-            let kept: Vec<(i32, i64)> = sqlx::query_as(
-                "select source_partition, source_offset from outbox_key_queue where consumer_group = $1 and topic = $2",
-            )
-            .bind(group)
-            .bind(topic)
-            .fetch_all(pool)
-            .await
-            .unwrap();
+            let dealt_with = dealt_with::<DB>(pool, brokers, group, topic).await;
+            let kept = DB::kept(pool, (group, topic)).await;
             for message in on(brokers, (*topic).to_owned()).await {
                 if message.offset() < committed[message.partition() as usize] {
                     assert!(
@@ -97,24 +89,23 @@ pub(crate) async fn assert_no_offset_ran_ahead(pool: &PgPool, brokers: &str) {
 }
 
 /// How many events of a topic are neither an effect of the group nor among its dead letters.
-pub(crate) async fn open_in(pool: &PgPool, brokers: &str, group: &str, topic: &str) -> i64 {
+pub(crate) async fn open_in<DB: Soaked>(
+    pool: &Pool<DB>,
+    brokers: &str,
+    group: &str,
+    topic: &str,
+) -> i64 {
     let all: BTreeSet<String> = on(brokers, topic.to_owned()).await.iter().map(id).collect();
     let dead: BTreeSet<String> =
         on(brokers, format!("{topic}.{group}.dlt")).await.iter().map(id).collect();
-    let effects: i64 =
-        sqlx::query_scalar("select count(*) from effect where consumer = $1 and topic = $2")
-            .bind(group)
-            .bind(topic)
-            .fetch_one(pool)
-            .await
-            .unwrap();
-    all.len() as i64 - dead.len() as i64 - effects
+    let effects = DB::effects(pool, (group, topic)).await;
+    all.len() as i64 - dead.len() as i64 - effects.len() as i64
 }
 
 /// Counts what came of a topic in a group, and fails if anything was lost, done twice, or done out
 /// of order.
-pub(crate) async fn assert_settled(
-    pool: &PgPool,
+pub(crate) async fn assert_settled<DB: Soaked>(
+    pool: &Pool<DB>,
     brokers: &str,
     group: &str,
     topic: &str,
@@ -123,14 +114,7 @@ pub(crate) async fn assert_settled(
     let published: BTreeSet<String> = on(brokers, topic.to_owned()).await.iter().map(id).collect();
     let letters = on(brokers, format!("{topic}.{group}.dlt")).await;
     let dead: BTreeSet<String> = letters.iter().map(id).collect();
-    let effects: Vec<(Uuid, String, i64)> = sqlx::query_as(
-        "select id, customer, n from effect where consumer = $1 and topic = $2 order by place",
-    )
-    .bind(group)
-    .bind(topic)
-    .fetch_all(pool)
-    .await
-    .unwrap();
+    let effects = DB::effects(pool, (group, topic)).await;
     let done: BTreeSet<String> = effects.iter().map(|(id, ..)| id.to_string()).collect();
     assert_eq!(done.len(), effects.len(), "{group} {topic}: no effect twice");
     assert!(done.is_disjoint(&dead), "{group} {topic}: an effect, or a dead letter");

@@ -4,16 +4,14 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use outbox::codec::Decode;
 use outbox::consume::{
     Consumer, ConsumerBuilder, ErrorClass, EventContext, EventHandler, HandlerOptions, LaterEvents,
 };
 use outbox::kafka::KafkaConfig;
-use outbox::{DomainEvent, Outbox, OutboxTx};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Postgres};
+use outbox::{Outbox, OutboxTx};
 use uuid::Uuid;
 
+use crate::database::Soaked;
 use crate::groups::{GROUPS, Ordered, Paid, RUNGS};
 use crate::support::consumers::{Numbered, Refused, new_consumer_of};
 use crate::support::random::Random;
@@ -34,7 +32,7 @@ struct Effect<E> {
     event: std::marker::PhantomData<fn(E)>,
 }
 
-impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Effect<E> {
+impl<DB: Soaked, E: Numbered> EventHandler<DB> for Effect<E> {
     type Event = E;
     type Error = Refused;
 
@@ -48,22 +46,14 @@ impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Effe
 
     async fn handle(
         &self,
-        tx: &mut OutboxTx<'_, Postgres>,
+        tx: &mut OutboxTx<'_, DB>,
         event: E,
         context: &EventContext,
     ) -> Result<(), Refused> {
         let (customer, n) = event.number();
-        sqlx::query(
-            "insert into effect (consumer, topic, customer, n, id) values ($1, $2, $3, $4, $5)",
-        )
-        .bind(self.group)
-        .bind(&context.topic)
-        .bind(customer)
-        .bind(n)
-        .bind(context.id)
-        .execute(tx)
-        .await
-        .map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
+        let effect = (self.group, &*context.topic, customer, n, context.id);
+        let inserted = DB::insert_effect(tx, effect).await;
+        inserted.map_err(|_| Refused(ErrorClass::Transient, "the table does not take it"))?;
         if Random::new(context.id.as_u64_pair().1, 1).chance(1) {
             return Err(Refused(ErrorClass::Permanent, "never"));
         }
@@ -74,17 +64,16 @@ impl<E: DomainEvent + Numbered + Send + 'static> EventHandler<Postgres> for Effe
     }
 }
 
-fn consumer(
-    outbox: &Outbox<Postgres>,
+fn consumer<DB: Soaked>(
+    outbox: &Outbox<DB>,
     brokers: &str,
     group: &'static str,
     topics: &[&str],
-) -> Consumer<Postgres> {
-    fn add<E>(consumer: ConsumerBuilder<Postgres>, group: &'static str) -> ConsumerBuilder<Postgres>
-    where
-        E: DomainEvent + Numbered + Send + 'static,
-        E::Codec: Decode<E>,
-    {
+) -> Consumer<DB> {
+    fn add<DB: Soaked, E: Numbered>(
+        consumer: ConsumerBuilder<DB>,
+        group: &'static str,
+    ) -> ConsumerBuilder<DB> {
         consumer.handler(Effect::<E> { group, event: std::marker::PhantomData })
     }
     let kafka = KafkaConfig::new(brokers)
@@ -92,18 +81,18 @@ fn consumer(
         .property("auto.commit.interval.ms", "200");
     let mut consumer = new_consumer_of(outbox, kafka).max_in_flight(200);
     if topics.contains(&Ordered::TOPIC) {
-        consumer = add::<Ordered>(consumer, group);
+        consumer = add::<DB, Ordered>(consumer, group);
     }
     if topics.contains(&Paid::TOPIC) {
-        consumer = add::<Paid>(consumer, group);
+        consumer = add::<DB, Paid>(consumer, group);
     }
     consumer.build().unwrap()
 }
 
 /// What a process of consumers does: all groups, until a signal stops it.
-pub(crate) async fn consume_until_told() {
+pub(crate) async fn consume_until_told<DB: Soaked>() {
     tracing_subscriber::fmt().with_ansi(false).with_env_filter("warn,outbox=info").init();
-    let outbox = Outbox::new(pool(&std::env::var("DATABASE_URL").unwrap()).await);
+    let outbox = Outbox::new(DB::pool(&std::env::var("DATABASE_URL").unwrap()).await);
     let brokers = std::env::var("KAFKA_BROKERS").unwrap();
     let mut told =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
@@ -123,11 +112,6 @@ pub(crate) async fn consume_until_told() {
     while let Some(ended) = running.join_next().await {
         ended.unwrap().unwrap();
     }
-}
-
-pub(crate) async fn pool(url: &str) -> PgPool {
-    let pool = PgPoolOptions::new().max_connections(30).acquire_timeout(Duration::from_secs(30));
-    pool.connect(url).await.unwrap()
 }
 
 pub(crate) struct Members {

@@ -36,6 +36,9 @@ pub(super) struct Soak {
     /// How long
     #[arg(long, default_value_t = 180)]
     seconds: u64,
+    /// On this server, in place of Postgres: mariadb-10.11, mariadb-11.4 or mysql-8.0
+    #[arg(long, value_name = "SERVER")]
+    mysql: Option<MySqlServer>,
     /// Replays the decisions of an earlier run, which has printed it
     #[arg(long)]
     seed: Option<u64>,
@@ -53,7 +56,7 @@ impl Fuzz {
             ("OUTBOX_FUZZ_MINUTES", Some(self.minutes.to_string())),
             ("OUTBOX_SEED", self.seed.map(|seed| seed.to_string())),
         ];
-        run_test("fuzz", &environment)
+        run_test("fuzz", "", &environment)
     }
 
     fn run_on_mysql(self) -> Result<ExitCode, Error> {
@@ -64,18 +67,23 @@ impl Fuzz {
             ("OUTBOX_FUZZ_MINUTES", Some(self.minutes.to_string())),
             ("OUTBOX_SEED", self.seed.map(|seed| seed.to_string())),
         ];
-        run_test("fuzz_mysql", &environment)
+        run_test("fuzz_mysql", "", &environment)
     }
 }
 
 impl Soak {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        fetch_all(&[PgVersion::V15], &[], &[Tool::Java])?;
+        match &self.mysql {
+            None => fetch_all(&[PgVersion::V15], &[], &[Tool::Java])?,
+            Some(server) => fetch_all(&[], &[*server], &[Tool::Java])?,
+        }
         let environment = [
             ("OUTBOX_SOAK_SECONDS", Some(self.seconds.to_string())),
+            ("OUTBOX_SOAK_MYSQL", self.mysql.map(MySqlServer::argument)),
             ("OUTBOX_SEED", self.seed.map(|seed| seed.to_string())),
         ];
-        run_test("soak", &environment)
+        let on = if self.mysql.is_some() { "mysql::" } else { "postgres::" };
+        run_test("soak", on, &environment)
     }
 }
 
@@ -107,12 +115,17 @@ pub(super) fn stress(arguments: &[String]) -> Result<ExitCode, Error> {
     })
 }
 
-/// Runs a program of tests that starts servers of its own.
-fn run_test(test: &str, environment: &[(&str, Option<String>)]) -> Result<ExitCode, Error> {
+/// Runs a program of tests that starts servers of its own. `part`: of what the names of its tests
+/// have.
+fn run_test(
+    test: &str,
+    part: &str,
+    environment: &[(&str, Option<String>)],
+) -> Result<ExitCode, Error> {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     for arguments in [
         &["build", "--quiet", "--workspace", "--features", TESTED_FEATURES, "--examples"] as &[_],
-        &["test", "--features", TESTED_FEATURES, "--test", test, "--", "--nocapture"],
+        &["test", "--features", TESTED_FEATURES, "--test", test, "--", "--nocapture", part],
     ] {
         let mut command = Command::new(&cargo);
         command.args(arguments).current_dir(workspace_root()).stdin(Stdio::null());

@@ -138,6 +138,7 @@ mod tests {
             "fuzz --pg 14..15 --minutes 3 --seed 42",
             "fuzz --mysql mariadb-10.11,mysql-8.0 --minutes 3",
             "soak --seconds 5",
+            "soak --mysql mysql-8.0",
             "up",
             "up --mysql",
         ] {
