@@ -191,3 +191,16 @@ fn a_database_in_memory_is_refused_with_the_reason() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("journal_mode = memory") && said.contains("did not start"), "{said}");
 }
+
+#[test]
+fn exactly_once_on_mysql_is_refused_with_the_reason() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
+    command.env_clear().env("PATH", server("PATH"));
+    command.env("OUTBOX_DATABASE_URL", server("MYSQL_URL"));
+    command.args(["--brokers", &server("KAFKA_BROKERS"), "relay", "run"]);
+    let ran = command.args(["--delivery", "exactly-once"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(78), "{said}");
+    assert!(said.contains("MySQL and MariaDB cannot deliver exactly once"), "{said}");
+    assert!(said.contains("did not start"), "{said}");
+}

@@ -4,8 +4,8 @@ use std::process::{Command, Output};
 
 use outbox::Outbox;
 use serde_json::Value;
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{MySql, MySqlPool, PgPool};
 use uuid::Uuid;
 
 fn server(variable: &str) -> String {
@@ -83,4 +83,25 @@ fn servers_that_do_not_answer_are_told_apart_from_wrong_settings_and_no_password
 
     let (_, output) = doctor("oracle://me@db/orders", "orders", "127.0.0.1:1", &["--only", "db"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mysql_is_examined_with_its_settings() {
+    let (url, brokers) = (server("MYSQL_URL"), server("KAFKA_BROKERS"));
+    let pool = MySqlPool::connect(&url).await.unwrap();
+    let schema = format!("doctor_{}", Uuid::now_v7().simple());
+    let outbox: Outbox<MySql> = Outbox::builder(pool).schema(&schema).build().unwrap();
+    outbox.migrate().await.unwrap();
+    let (found, output) = doctor(&url, &schema, &brokers, &["--only", "db,schema,clock"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for (area, check, expected) in [
+        ("schema", "version", "ok"),
+        ("schema", "relays", "warn"),
+        ("db", "writable", "ok"),
+        ("clock", "skew", "ok"),
+    ] {
+        assert_eq!(verdict(&found, area, check), expected, "{area} {check}");
+    }
+    let drop = format!("drop schema {schema}");
+    sqlx::query(sqlx::AssertSqlSafe(drop)).execute(outbox.pool()).await.unwrap();
 }
