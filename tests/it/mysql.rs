@@ -1,7 +1,7 @@
 //! MySQL and MariaDB: what commits late, or ends behind the back of the one who has it.
 
 use outbox::{ErrorKind, Outbox};
-use sqlx::{Executor, MySql, Transaction};
+use sqlx::{Executor, MySql, MySqlPool, Transaction};
 
 use crate::support::relays::{self, RunningRelay, new_relay};
 use crate::support::{self, OrderCreated, by_customer, commit, migrated, order, within_a_minute};
@@ -198,4 +198,53 @@ async fn events_of_every_size_arrive_as_they_were_emitted_and_in_order() {
         let order = order(record);
         format!("c{}", order.tenant.unwrap().len()) == order.customer
     }));
+}
+
+/// As processes leave the tables that are killed while they migrate: DDL commits at once.
+#[tokio::test]
+async fn several_migrate_at_once_whatever_one_left_half_done_that_was_killed() {
+    let script = Outbox::<MySql>::new(support::mysql(1).await).migration_sql();
+    let statements: Vec<&str> =
+        script.split(";\n").filter(|text| !text.trim().is_empty()).collect();
+    for done in [0, 1, 4, statements.len() - 1] {
+        let pool = support::mysql(8).await;
+        for statement in &statements[..done] {
+            pool.execute(sqlx::AssertSqlSafe((*statement).to_owned())).await.unwrap();
+        }
+        let migrate = |pool: MySqlPool| async move { Outbox::<MySql>::new(pool).migrate().await };
+        let all: Vec<_> = (0..4).map(|_| tokio::spawn(migrate(pool.clone()))).collect();
+        for one in all {
+            within_a_minute(one).await.unwrap().unwrap();
+        }
+        let outbox: Outbox<MySql> = Outbox::new(pool);
+        commit(&outbox, [OrderCreated::new("a", 1)]).await;
+        assert_eq!(drained(&outbox).await, event("a", 1), "{done} statements were done");
+        let slots = "select count(*) from outbox_slot";
+        let slots: i64 = sqlx::query_scalar(slots).fetch_one(outbox.pool()).await.unwrap();
+        assert_eq!(slots, 1_280, "{done} statements were done");
+    }
+}
+
+/// `mysqldump --single-transaction` reads as of its begin until it ends.
+#[tokio::test]
+async fn a_backup_sees_what_was_there_and_holds_up_no_event() {
+    let outbox = new_outbox().await;
+    let begin = "start transaction with consistent snapshot, read only";
+    let mut backup = outbox.pool().begin_with(begin).await.unwrap();
+    let kafka = MemoryPublisher::new();
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
+    const EVENTS: i64 = 20_000;
+    for n in (0..EVENTS).step_by(500) {
+        commit(&outbox, (n..n + 500).map(|n| OrderCreated::new(format!("c{}", n % 50), n))).await;
+    }
+    within_a_minute(kafka.wait_for(EVENTS as usize)).await;
+    relay.stop().await;
+    for (customer, numbers) in by_customer(&kafka.published()) {
+        assert!(numbers.is_sorted(), "{customer}");
+    }
+    assert_eq!(drained(&outbox).await, []);
+    let there = "select count(*) from outbox_event";
+    let there: i64 = sqlx::query_scalar(there).fetch_one(&mut *backup).await.unwrap();
+    assert_eq!(there, 0, "as of its begin");
+    backup.rollback().await.unwrap();
 }

@@ -207,3 +207,28 @@ async fn events_that_a_server_accepts_one_by_one_are_accepted_together_and_a_lar
     let left = (server.count("outbox_event"), server.count("outbox_pause"));
     assert_eq!(left, (0, 0), "the transaction is rolled back");
 }
+
+/// By default, a lock that is not granted in time undoes only its statement.
+#[tokio::test]
+async fn a_lock_that_is_waited_for_in_vain_commits_no_event_where_that_ends_the_transaction() {
+    for (setting, ends_it) in [("ON", true), ("OFF", false)] {
+        let setting = format!("innodb_rollback_on_timeout={setting}");
+        let server = Server::start(&[&setting, "innodb_lock_wait_timeout=1"]);
+        let outbox: Outbox<MySql> = migrated(Outbox::new(server.pool().await)).await;
+        for statement in
+            ["create table stock (id integer primary key)", "insert into stock values (1)"]
+        {
+            outbox.pool().execute(statement).await.unwrap();
+        }
+        let mut rival = outbox.pool().begin().await.unwrap();
+        rival.execute("delete from stock").await.unwrap();
+        let mut tx = outbox.begin().await.unwrap();
+        let refused = tx.execute("delete from stock").await.unwrap_err();
+        assert!(outbox::is_conflict(&refused), "{refused}");
+        // The error is swallowed.
+        tx.emit(OrderCreated::new("a", 1)).unwrap();
+        let committed = tx.commit().await;
+        assert_eq!(committed.is_err(), ends_it, "{setting}: {committed:?}");
+        assert_eq!(server.count("outbox_event"), u64::from(!ends_it), "{setting}");
+    }
+}
