@@ -135,6 +135,46 @@ fn a_schema_of_each_event_is_written_for_those_who_have_no_rust() {
     assert_eq!(schema, expected);
 }
 
+#[test]
+fn a_document_of_all_events_is_written_as_asyncapi() {
+    let dir = repository(BEFORE);
+    let title = ["--title", "Order service", "--release", "1.4.0"];
+    let args = [&["render", "asyncapi", "--lock", "events/events.lock"][..], &title].concat();
+    let ran = outbox(dir.path(), &args);
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.said);
+    let document = fs::read_to_string(dir.path().join("contracts/asyncapi.json")).unwrap();
+    let mut document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let message = document["components"]["messages"]["orders.order.placed.v1"].take();
+    let expected = serde_json::json!({
+        "asyncapi": "3.0.0",
+        "info": { "title": "Order service", "version": "1.4.0" },
+        "channels": { "orders": {
+            "address": "orders",
+            "messages": { "orders.order.placed.v1": {
+                "$ref": "#/components/messages/orders.order.placed.v1"
+            } },
+            "bindings": { "kafka": { "topic": "orders", "bindingVersion": "0.5.0" } },
+        } },
+        "operations": { "send.orders": {
+            "action": "send",
+            "channel": { "$ref": "#/channels/orders" },
+            "messages": [{ "$ref": "#/channels/orders/messages/orders.order.placed.v1" }],
+        } },
+        "components": { "messages": { "orders.order.placed.v1": null }, "schemas": {} },
+    });
+    assert_eq!(document, expected);
+    let payload = serde_json::json!({
+        "type": "object",
+        "properties": { "customer": { "type": "string" }, "item": { "type": "string" } },
+        "required": ["customer", "item"],
+    });
+    assert_eq!(message["payload"], payload);
+    let example = serde_json::json!([{ "payload": { "customer": "text", "item": "text" } }]);
+    assert_eq!(message["examples"], example);
+    assert_eq!(message["headers"]["properties"]["ce_type"]["const"], "order.placed");
+    assert_eq!(message["bindings"]["kafka"]["key"]["type"], "string");
+}
+
 /// A pull request may have anything in the file: it moves no cursor, ends no annotation, and is no
 /// element of a report.
 #[test]

@@ -12,6 +12,7 @@
 // Whatever is in a file, it is an error, not a panic.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod asyncapi;
 mod check;
 mod difference;
 mod lock;
@@ -21,6 +22,7 @@ mod rules;
 pub mod schema;
 pub mod shape;
 
+pub use asyncapi::{Info, asyncapi};
 pub use check::{Violation, check, check_alone};
 pub use difference::{Difference, differences, worded};
 pub use lock::{Contract, EventName, Lock, LockError};

@@ -13,3 +13,4 @@ pub use read::{of_both, of_one};
 #[cfg(feature = "schema")]
 pub use types::{emitted, handled};
 pub use write::write;
+pub(crate) use write::{Dialect, Writer};

@@ -7,12 +7,11 @@ use crate::shape::{Integer, Object, Payload, Precision, Shape, Tagging, Union, V
 /// The JSON schema (2020-12) of what is written, with the named types in `$defs`.
 #[must_use]
 pub fn write(payload: &Payload) -> Json {
-    write_with(payload, "#/$defs/")
-}
-
-/// As [`write`](write()). `prefix` is what references to named types begin with.
-pub(crate) fn write_with(payload: &Payload, prefix: &str) -> Json {
-    let writer = Writer { prefix };
+    let reference = |name: &str| {
+        let name = name.replace('~', "~0").replace('/', "~1");
+        format!("#/$defs/{name}")
+    };
+    let writer = Writer { dialect: Dialect::Draft2020, reference: &reference };
     let mut schema = writer.shape(&payload.shape);
     if let Json::Object(schema) = &mut schema
         && !payload.types.is_empty()
@@ -23,12 +22,23 @@ pub(crate) fn write_with(payload: &Payload, prefix: &str) -> Json {
     schema
 }
 
-struct Writer<'a> {
-    prefix: &'a str,
+/// The version of JSON Schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// 2020-12
+    Draft2020,
+    /// Draft 7, of which the schemas of AsyncAPI are a superset.
+    Draft7,
+}
+
+pub(crate) struct Writer<'a> {
+    pub(crate) dialect: Dialect,
+    /// The reference to a named type.
+    pub(crate) reference: &'a dyn Fn(&str) -> String,
 }
 
 impl Writer<'_> {
-    fn shape(&self, shape: &Shape) -> Json {
+    pub(crate) fn shape(&self, shape: &Shape) -> Json {
         match shape {
             Shape::Any => json!({}),
             Shape::Null => json!({ "type": "null" }),
@@ -46,12 +56,18 @@ impl Writer<'_> {
             Shape::List { items, length: Some(length) } => json!({
                 "type": "array", "items": self.shape(items), "minItems": length, "maxItems": length
             }),
-            Shape::Tuple(parts) => json!({
-                "type": "array",
-                "prefixItems": self.shapes(parts),
-                "items": false,
-                "minItems": parts.len(),
-            }),
+            Shape::Tuple(parts) => {
+                let (parts_are, others_are) = match self.dialect {
+                    Dialect::Draft2020 => ("prefixItems", "items"),
+                    Dialect::Draft7 => ("items", "additionalItems"),
+                };
+                json!({
+                    "type": "array",
+                    parts_are: self.shapes(parts),
+                    others_are: false,
+                    "minItems": parts.len(),
+                })
+            }
             Shape::Map(values) => {
                 json!({ "type": "object", "additionalProperties": self.shape(values) })
             }
@@ -62,10 +78,7 @@ impl Writer<'_> {
             Shape::Union(union) => self.union(union),
             Shape::AnyOf(parts) => json!({ "anyOf": self.shapes(parts) }),
             Shape::Nullable(shape) => self.nullable(shape),
-            Shape::Named(name) => {
-                let name = name.replace('~', "~0").replace('/', "~1");
-                json!({ "$ref": format!("{}{name}", self.prefix) })
-            }
+            Shape::Named(name) => json!({ "$ref": (self.reference)(name) }),
             Shape::Opaque(schema) => schema.clone(),
         }
     }
@@ -99,14 +112,24 @@ impl Writer<'_> {
         if !required.is_empty() {
             schema.insert("required".to_owned(), json!(required));
         }
-        let mut all = Vec::new();
+        let (mut all, mut others) = (Vec::new(), None);
         for flattened in &object.flattened {
             match flattened {
-                Shape::Map(values) => {
-                    schema.insert("unevaluatedProperties".to_owned(), self.shape(values));
-                }
+                Shape::Map(values) => others = Some(self.shape(values)),
                 other => all.push(self.shape(other)),
             }
+        }
+        match self.dialect {
+            Dialect::Draft2020 => {
+                let others = others.map(|others| ("unevaluatedProperties".to_owned(), others));
+                schema.extend(others);
+            }
+            // It has no word for the fields that no part of `allOf` knows.
+            Dialect::Draft7 if all.is_empty() => {
+                let others = others.map(|others| ("additionalProperties".to_owned(), others));
+                schema.extend(others);
+            }
+            Dialect::Draft7 => {}
         }
         if !all.is_empty() {
             schema.insert("allOf".to_owned(), Json::Array(all));

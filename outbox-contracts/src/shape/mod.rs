@@ -3,6 +3,7 @@
 //! A shape says what serde writes and reads, and no more. A bound on the length of a text, which
 //! only a validator checks, is not a part of it.
 
+mod example;
 mod parse;
 mod paths;
 mod text;

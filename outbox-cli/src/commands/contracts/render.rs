@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use outbox_contracts::{EventName, schema};
+use outbox_contracts::{EventName, Info, Lock, asyncapi, schema};
 use serde_json::json;
 
 use super::LockArgs;
@@ -14,12 +14,20 @@ use crate::text::counted;
 
 /// Make files of the events, for those who have no Rust
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  outbox contracts render jsonschema --out contracts")]
+#[command(after_help = "Examples:\n  outbox contracts render jsonschema --out contracts\n  \
+    outbox contracts render asyncapi --title Orders --release 1.4.0")]
 pub struct RenderArgs {
     /// What is made: jsonschema is a JSON schema (2020-12) for each event, in
-    /// <topic>/<name>.v<version>.json
+    /// <topic>/<name>.v<version>.json; asyncapi is one AsyncAPI 3.0 document of all, in
+    /// asyncapi.json
     #[arg(value_enum)]
     what: What,
+    /// Title of the AsyncAPI document
+    #[arg(long, value_name = "TEXT", default_value = "Events")]
+    title: String,
+    /// Version that the AsyncAPI document says it has
+    #[arg(long, value_name = "VERSION", default_value = "1.0.0")]
+    release: String,
     #[command(flatten)]
     lock: LockArgs,
     /// The folder to write into; files of other events stay
@@ -30,11 +38,24 @@ pub struct RenderArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
     Jsonschema,
+    Asyncapi,
 }
 
 pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
-    let What::Jsonschema = args.what;
     let lock = args.lock.read()?;
+    match args.what {
+        What::Jsonschema => json_schemas(&lock, args, context),
+        What::Asyncapi => {
+            let info = Info { title: args.title.clone(), version: args.release.clone() };
+            let file = args.out.join("asyncapi.json");
+            write(&file, &format!("{:#}\n", asyncapi(&lock, &info)))?;
+            context.output.say(format_args!("{} written", file.display()));
+            Ok(())
+        }
+    }
+}
+
+fn json_schemas(lock: &Lock, args: &RenderArgs, context: &Context) -> Result<(), Failure> {
     let (mut written, mut unknown) = (0_u64, 0_u64);
     for (name, contract) in &lock.events {
         let Some(payload) = &contract.payload else {

@@ -1,0 +1,178 @@
+//! An AsyncAPI document of the events of a lock.
+//!
+//! It describes what the services of the lock send, by version 3.0.0 of the
+//! [specification](https://www.asyncapi.com/docs/reference/specification/v3.0.0) and version 0.5.0 of
+//! its [bindings for Kafka](https://www.asyncapi.com/docs/reference/bindings/kafka).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::lock::{Contract, EventName, Lock};
+use crate::schema::{Dialect, Writer};
+use crate::shape::Payload;
+
+const BINDING_VERSION: &str = "0.5.0";
+
+/// What a document says of the whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// Its title: the name of the service or the team.
+    pub title: String,
+    /// Its version, such as that of a release.
+    pub version: String,
+}
+
+/// The document. Each topic is a channel, and each version of an event a message with an example. A
+/// retired event is left out.
+///
+/// Its schemas are those of AsyncAPI itself, a superset of JSON Schema draft 7.
+#[must_use]
+pub fn asyncapi(lock: &Lock, info: &Info) -> Json {
+    let events = lock.events.iter().filter(|(_, contract)| !contract.retired);
+    let (mut channels, mut operations) = (Map::new(), Map::new());
+    let (mut messages, mut schemas) = (Map::new(), Map::new());
+    let mut topics = BTreeMap::<&str, Vec<String>>::new();
+    let (mut message_ids, mut schema_ids) = (Ids::default(), Ids::default());
+    for (name, contract) in events {
+        let EventName { topic, name: event, version } = name;
+        let id = message_ids.new_id(&format!("{topic}.{event}.v{version}"));
+        let payload = contract.payload.as_ref().map(|payload| {
+            let types = payload.types.keys();
+            let types = types.map(|of| (&**of, schema_ids.new_id(&format!("{id}.{of}"))));
+            let types: BTreeMap<&str, String> = types.collect();
+            schemas_of(payload, &types, &mut schemas)
+        });
+        messages.insert(id.clone(), message(name, contract, payload));
+        topics.entry(topic).or_default().push(id);
+    }
+    let mut channel_ids = Ids::default();
+    for (topic, messages) in topics {
+        let id = channel_ids.new_id(topic);
+        let part = |message: &String| (message.clone(), reference("components/messages", message));
+        channels.insert(
+            id.clone(),
+            json!({
+                "address": topic,
+                "messages": messages.iter().map(part).collect::<Map<_, _>>(),
+                "bindings": { "kafka": { "topic": topic, "bindingVersion": BINDING_VERSION } },
+            }),
+        );
+        let of_channel = format!("channels/{id}/messages");
+        operations.insert(
+            format!("send.{id}"),
+            json!({
+                "action": "send",
+                "channel": reference("channels", &id),
+                "messages": messages.iter().map(|of| reference(&of_channel, of)).collect::<Vec<_>>(),
+            }),
+        );
+    }
+    json!({
+        "asyncapi": "3.0.0",
+        "info": { "title": info.title, "version": info.version },
+        "channels": channels,
+        "operations": operations,
+        "components": { "messages": messages, "schemas": schemas },
+    })
+}
+
+/// Adds the schemas of the named types, and returns that of the payload.
+fn schemas_of(
+    payload: &Payload,
+    types: &BTreeMap<&str, String>,
+    schemas: &mut Map<String, Json>,
+) -> (Json, Json) {
+    // A name that nothing has leads nowhere, as in the lock.
+    let of = |name: &str| {
+        format!("#/components/schemas/{}", types.get(name).map_or(name, String::as_str))
+    };
+    let writer = Writer { dialect: Dialect::Draft7, reference: &of };
+    for (name, shape) in &payload.types {
+        if let Some(id) = types.get(&**name) {
+            schemas.insert(id.clone(), writer.shape(shape));
+        }
+    }
+    (writer.shape(&payload.shape), payload.example())
+}
+
+fn message(name: &EventName, contract: &Contract, payload: Option<(Json, Json)>) -> Json {
+    let EventName { name, version, .. } = name;
+    let mut message = Map::from_iter([
+        ("name".to_owned(), json!(name)),
+        ("title".to_owned(), json!(format!("{name} v{version}"))),
+        ("contentType".to_owned(), json!(contract.content_type)),
+        ("headers".to_owned(), headers(name, *version, contract)),
+    ]);
+    if let Some((schema, example)) = payload {
+        message.insert("payload".to_owned(), schema);
+        message.insert("examples".to_owned(), json!([{ "payload": example }]));
+    }
+    let mut binding = json!({ "bindingVersion": BINDING_VERSION });
+    if !contract.key.is_empty() {
+        let parts: Vec<String> = contract.key.iter().map(|part| format!("`{part}`")).collect();
+        binding["key"] = json!({
+            "type": "string",
+            "description": format!("{}. Events with the same key are in order.", parts.join(":")),
+        });
+    }
+    message.insert("bindings".to_owned(), json!({ "kafka": binding }));
+    Json::Object(message)
+}
+
+/// Those of CloudEvents in its binary mode, and the event's own.
+fn headers(name: &str, version: u32, contract: &Contract) -> Json {
+    let mut properties = json!({
+        "ce_specversion": { "const": "1.0" },
+        "ce_id": {
+            "type": "string",
+            "format": "uuid",
+            "description": "The same each time that the event is delivered.",
+        },
+        "ce_type": { "const": name },
+        "ce_source": { "type": "string", "format": "uri-reference" },
+        "ce_time": { "type": "string", "format": "date-time" },
+        "ce_dataversion": { "const": version.to_string() },
+        "content-type": { "const": contract.content_type },
+    });
+    let required: Vec<String> =
+        properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+    for header in &contract.headers {
+        properties[header] = json!({ "type": "string" });
+    }
+    json!({ "type": "object", "properties": properties, "required": required })
+}
+
+fn reference(of: &str, id: &str) -> Json {
+    json!({ "$ref": format!("#/{of}/{id}") })
+}
+
+/// Ids, each given once. The specification allows letters, digits, `.`, `-` and `_`.
+#[derive(Debug, Default)]
+struct Ids(BTreeSet<String>);
+
+impl Ids {
+    fn new_id(&mut self, text: &str) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let plain: String = text.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        let (mut id, mut number) = (plain.clone(), 1);
+        while !self.0.insert(id.clone()) {
+            number += 1;
+            id = format!("{plain}-{number}");
+        }
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_differ_have_ids_that_differ() {
+        let mut ids = Ids::default();
+        assert_eq!(ids.new_id("order placed"), "order_placed");
+        assert_eq!(ids.new_id("order/placed"), "order_placed-2");
+        assert_eq!(ids.new_id("order_placed"), "order_placed-3");
+    }
+}
