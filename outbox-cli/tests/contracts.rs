@@ -175,6 +175,17 @@ fn a_document_of_all_events_is_written_as_asyncapi() {
     assert_eq!(message["bindings"]["kafka"]["key"]["type"], "string");
 }
 
+#[test]
+fn a_page_of_all_events_is_written_for_people() {
+    let dir = repository(BEFORE);
+    let args = ["render", "html", "--lock", "events/events.lock", "--out", "site"];
+    let ran = outbox(dir.path(), &[&args[..], &["--title", "Orders & more"]].concat());
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.said);
+    let page = fs::read_to_string(dir.path().join("site/index.html")).unwrap();
+    assert!(page.contains("<title>Orders &amp; more</title>"), "{page}");
+    assert!(page.contains("<article id=\"orders.order.placed.v1\">"), "{page}");
+}
+
 /// A pull request may have anything in the file: it moves no cursor, ends no annotation, and is no
 /// element of a report.
 #[test]

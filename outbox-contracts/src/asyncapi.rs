@@ -4,10 +4,11 @@
 //! [specification](https://www.asyncapi.com/docs/reference/specification/v3.0.0) and version 0.5.0 of
 //! its [bindings for Kafka](https://www.asyncapi.com/docs/reference/bindings/kafka).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::ids::Ids;
 use crate::lock::{Contract, EventName, Lock};
 use crate::schema::{Dialect, Writer};
 use crate::shape::Payload;
@@ -145,34 +146,4 @@ fn headers(name: &str, version: u32, contract: &Contract) -> Json {
 
 fn reference(of: &str, id: &str) -> Json {
     json!({ "$ref": format!("#/{of}/{id}") })
-}
-
-/// Ids, each given once. The specification allows letters, digits, `.`, `-` and `_`.
-#[derive(Debug, Default)]
-struct Ids(BTreeSet<String>);
-
-impl Ids {
-    fn new_id(&mut self, text: &str) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let plain: String = text.chars().map(|c| if plain(c) { c } else { '_' }).collect();
-        let (mut id, mut number) = (plain.clone(), 1);
-        while !self.0.insert(id.clone()) {
-            number += 1;
-            id = format!("{plain}-{number}");
-        }
-        id
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_differ_have_ids_that_differ() {
-        let mut ids = Ids::default();
-        assert_eq!(ids.new_id("order placed"), "order_placed");
-        assert_eq!(ids.new_id("order/placed"), "order_placed-2");
-        assert_eq!(ids.new_id("order_placed"), "order_placed-3");
-    }
 }

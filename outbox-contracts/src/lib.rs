@@ -15,7 +15,10 @@
 mod asyncapi;
 mod check;
 mod difference;
+mod html;
+mod ids;
 mod lock;
+mod markup;
 mod mode;
 pub mod report;
 mod rules;
@@ -25,6 +28,7 @@ pub mod shape;
 pub use asyncapi::{Info, asyncapi};
 pub use check::{Violation, check, check_alone};
 pub use difference::{Difference, differences, worded};
+pub use html::html;
 pub use lock::{Contract, EventName, Lock, LockError};
 pub use mode::{Mode, UnknownMode};
 pub use rules::Rule;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::subject;
 use crate::check::Violation;
 use crate::lock::Lock;
+use crate::markup::escaped;
 
 /// A test for each event of `lock`, and for each that is gone from it.
 #[must_use]
@@ -53,25 +54,4 @@ pub fn junit(violations: &[Violation], lock: &Lock, file: &str) -> String {
     }
     xml.push_str("</testsuite></testsuites>\n");
     xml
-}
-
-/// XML has no way to write a control character, and a CI server obeys some lines that it is shown.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            c if c.is_control()
-                || crate::shape::is_invisible(c)
-                || matches!(c, '\u{fffe}' | '\u{ffff}') =>
-            {
-                escaped.extend(c.escape_default())
-            }
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

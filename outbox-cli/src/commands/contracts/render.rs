@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use outbox_contracts::{EventName, Info, Lock, asyncapi, schema};
+use outbox_contracts::{EventName, Info, Lock, asyncapi, html, schema};
 use serde_json::json;
 
 use super::LockArgs;
@@ -19,10 +19,10 @@ use crate::text::counted;
 pub struct RenderArgs {
     /// What is made: jsonschema is a JSON schema (2020-12) for each event, in
     /// <topic>/<name>.v<version>.json; asyncapi is one AsyncAPI 3.0 document of all, in
-    /// asyncapi.json
+    /// asyncapi.json; html is one page of all for people, without scripts, in index.html
     #[arg(value_enum)]
     what: What,
-    /// Title of the AsyncAPI document
+    /// Title of the AsyncAPI document, or of the page
     #[arg(long, value_name = "TEXT", default_value = "Events")]
     title: String,
     /// Version that the AsyncAPI document says it has
@@ -39,6 +39,7 @@ pub struct RenderArgs {
 enum What {
     Jsonschema,
     Asyncapi,
+    Html,
 }
 
 pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
@@ -47,12 +48,18 @@ pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
         What::Jsonschema => json_schemas(&lock, args, context),
         What::Asyncapi => {
             let info = Info { title: args.title.clone(), version: args.release.clone() };
-            let file = args.out.join("asyncapi.json");
-            write(&file, &format!("{:#}\n", asyncapi(&lock, &info)))?;
-            context.output.say(format_args!("{} written", file.display()));
-            Ok(())
+            one("asyncapi.json", &format!("{:#}\n", asyncapi(&lock, &info)), args, context)
         }
+        What::Html => one("index.html", &html(&lock, &args.title), args, context),
     }
+}
+
+/// Writes the only file that is made.
+fn one(name: &str, text: &str, args: &RenderArgs, context: &Context) -> Result<(), Failure> {
+    let file = args.out.join(name);
+    write(&file, text)?;
+    context.output.say(format_args!("{} written", file.display()));
+    Ok(())
 }
 
 fn json_schemas(lock: &Lock, args: &RenderArgs, context: &Context) -> Result<(), Failure> {
