@@ -176,6 +176,37 @@ fn a_document_of_all_events_is_written_as_asyncapi() {
 }
 
 #[test]
+fn an_entity_of_backstage_names_the_document() {
+    let dir = repository(BEFORE);
+    let args = ["render", "backstage", "--lock", "events/events.lock", "--title"];
+    let ran = outbox(dir.path(), &[&args[..], &["Orders: all\n"]].concat());
+    assert_eq!(ran.code, 2, "{}", ran.said);
+    assert!(ran.said.contains("--owner"), "{}", ran.said);
+    let owned = ["Orders: \"all\"", "--owner", "group:orders"];
+    let ran = outbox(dir.path(), &[&args[..], &owned].concat());
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.said);
+    let entity = fs::read_to_string(dir.path().join("contracts/catalog-info.yaml")).unwrap();
+    let expected = "\
+apiVersion: backstage.io/v1alpha1
+kind: API
+metadata:
+  name: \"orders-all\"
+  title: \"Orders: \\\"all\\\"\"
+spec:
+  type: asyncapi
+  lifecycle: production
+  owner: \"group:orders\"
+  definition:
+    $text: ./asyncapi.json
+";
+    assert_eq!(entity, expected);
+    assert!(dir.path().join("contracts/asyncapi.json").is_file());
+    let ran = outbox(dir.path(), &[&args[..], &["é", "--owner", "o"]].concat());
+    assert_eq!(ran.code, 2, "{}", ran.said);
+    assert!(ran.said.contains("choose another `--title`"), "{}", ran.said);
+}
+
+#[test]
 fn a_page_of_all_events_is_written_for_people() {
     let dir = repository(BEFORE);
     let args = ["render", "html", "--lock", "events/events.lock", "--out", "site"];

@@ -19,15 +19,19 @@ use crate::text::counted;
 pub struct RenderArgs {
     /// What is made: jsonschema is a JSON schema (2020-12) for each event, in
     /// <topic>/<name>.v<version>.json; asyncapi is one AsyncAPI 3.0 document of all, in
-    /// asyncapi.json; html is one page of all for people, without scripts, in index.html
+    /// asyncapi.json; backstage is that document, and the entity that names it to Backstage, in
+    /// catalog-info.yaml; html is one page of all for people, without scripts, in index.html
     #[arg(value_enum)]
     what: What,
-    /// Title of the AsyncAPI document, or of the page
+    /// Title of the AsyncAPI document, the entity or the page
     #[arg(long, value_name = "TEXT", default_value = "Events")]
     title: String,
     /// Version that the AsyncAPI document says it has
     #[arg(long, value_name = "VERSION", default_value = "1.0.0")]
     release: String,
+    /// Who owns the events: a group or user of Backstage, such as team-orders
+    #[arg(long, value_name = "ENTITY", required_if_eq("what", "backstage"))]
+    owner: Option<String>,
     #[command(flatten)]
     lock: LockArgs,
     /// The folder to write into; files of other events stay
@@ -39,6 +43,7 @@ pub struct RenderArgs {
 enum What {
     Jsonschema,
     Asyncapi,
+    Backstage,
     Html,
 }
 
@@ -46,15 +51,47 @@ pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
     let lock = args.lock.read()?;
     match args.what {
         What::Jsonschema => json_schemas(&lock, args, context),
-        What::Asyncapi => {
-            let info = Info { title: args.title.clone(), version: args.release.clone() };
-            one("asyncapi.json", &format!("{:#}\n", asyncapi(&lock, &info)), args, context)
+        What::Asyncapi => one(DOCUMENT, &document(&lock, args), args, context),
+        What::Backstage => {
+            let entity = entity(&args.title, args.owner.as_deref().unwrap_or_default())?;
+            one(DOCUMENT, &document(&lock, args), args, context)?;
+            one("catalog-info.yaml", &entity, args, context)
         }
         What::Html => one("index.html", &html(&lock, &args.title), args, context),
     }
 }
 
-/// Writes the only file that is made.
+const DOCUMENT: &str = "asyncapi.json";
+
+fn document(lock: &Lock, args: &RenderArgs) -> String {
+    let info = Info { title: args.title.clone(), version: args.release.clone() };
+    format!("{:#}\n", asyncapi(lock, &info))
+}
+
+/// An API of Backstage. A text of JSON is one of YAML, too.
+fn entity(title: &str, owner: &str) -> Result<String, Failure> {
+    /// Most characters of a name.
+    const MOST: usize = 63;
+    let words = title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut name = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
+    name.truncate(MOST);
+    let name = name.trim_end_matches('-');
+    if name.is_empty() {
+        return Err(Failure::usage(format!(
+            "`{title}` has no letter or digit of which the entity's name could be made, and nothing was written: choose \
+             another `--title`"
+        )));
+    }
+    Ok(format!(
+        "apiVersion: backstage.io/v1alpha1\nkind: API\nmetadata:\n  name: {}\n  title: {}\nspec:\n  type: asyncapi\n  \
+         lifecycle: production\n  owner: {}\n  definition:\n    $text: ./{DOCUMENT}\n",
+        json!(name),
+        json!(title),
+        json!(owner)
+    ))
+}
+
+/// Writes a file of which there is one.
 fn one(name: &str, text: &str, args: &RenderArgs, context: &Context) -> Result<(), Failure> {
     let file = args.out.join(name);
     write(&file, text)?;
