@@ -161,3 +161,25 @@ fn what_is_accepted_keeps_what_people_wrote_and_what_was_removed() {
     assert!(!text.contains("\n[event.removed]\nnote"), "{text}");
     assert_eq!(Lock::parse(&text).unwrap(), lock);
 }
+
+/// A pull request may have anything in the file.
+#[test]
+fn types_that_would_fill_the_memory_written_out_are_refused() {
+    let event = "format = 1\n[[event]]\ntopic = \"t\"\nname = \"n\"\nversion = 1\ncontent-type = \"c\"\n\
+                 [event.fields]\na = \"T0\"\n";
+    let of = |types: usize, fields: &str| {
+        let mut text = event.to_owned();
+        for i in 0..types {
+            let next = if i + 1 < types { format!("T{}", i + 1) } else { "u8".to_owned() };
+            let fields = fields.replace("NEXT", &next);
+            text.push_str(&format!("[event.types.T{i}.fields]\n{fields}"));
+        }
+        Lock::parse(&text)
+    };
+    let doubling = "a = \"NEXT\"\nb = \"NEXT\"\n";
+    of(8, doubling).unwrap();
+    let refused = of(30, doubling).unwrap_err().to_string();
+    assert!(refused.contains("more than 10000 parts"), "{refused}");
+    let refused = of(60_000, "a = \"NEXT\"\n").unwrap_err().to_string();
+    assert!(refused.contains("more than 32 types are in each other"), "{refused}");
+}

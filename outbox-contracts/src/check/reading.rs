@@ -42,8 +42,14 @@ pub(crate) fn problems(
     read: &Payload,
     strictness: Strictness,
 ) -> BTreeSet<Problem> {
-    let mut reading =
-        Reading { written, read, strictness, seen: BTreeSet::new(), problems: BTreeSet::new() };
+    let mut reading = Reading {
+        written,
+        read,
+        strictness,
+        seen: BTreeSet::new(),
+        depth: 0,
+        problems: BTreeSet::new(),
+    };
     reading.shape("", &written.shape, &read.shape);
     reading.problems
 }
@@ -54,8 +60,13 @@ struct Reading<'a> {
     strictness: Strictness,
     /// The pairs that were compared, or are being compared: types may be in themselves.
     seen: BTreeSet<(usize, usize)>,
+    depth: usize,
     problems: BTreeSet<Problem>,
 }
+
+/// How deep is looked. Types that are in themselves in different ways could be in each other for
+/// very long.
+const DEEPEST: usize = 256;
 
 impl<'a> Reading<'a> {
     fn add(&mut self, path: &str, kind: Kind) {
@@ -74,6 +85,16 @@ impl<'a> Reading<'a> {
         if named && !self.seen.insert(pair) {
             return;
         }
+        if self.depth == DEEPEST {
+            // What was not compared may not fit.
+            return self.other_type(path, as_written, as_read);
+        }
+        self.depth += 1;
+        self.pair(path, written, read);
+        self.depth -= 1;
+    }
+
+    fn pair(&mut self, path: &str, written: &'a Shape, read: &'a Shape) {
         match (written, read) {
             (_, Shape::Any) => {}
             (Shape::Nullable(written), Shape::Nullable(read)) => self.shape(path, written, read),
@@ -171,6 +192,7 @@ impl<'a> Reading<'a> {
             read: self.read,
             strictness: self.strictness,
             seen: self.seen.clone(),
+            depth: self.depth,
             problems: BTreeSet::new(),
         };
         inner.shape("", written, read);

@@ -39,9 +39,12 @@ pub(super) fn read(
         };
     };
     let payload = Payload { shape, types, removed: removed.unwrap_or_default() };
-    match payload.dangling() {
+    if let Some(name) = payload.dangling() {
+        return Err(table.wrong(format!("the type `{name}` is named, but not described")));
+    }
+    match payload.excess() {
         None => Ok(Some(payload)),
-        Some(name) => Err(table.wrong(format!("the type `{name}` is named, but not described"))),
+        Some(excess) => Err(table.wrong(excess)),
     }
 }
 

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{Object, Payload, Presence, Shape, Tagging, Word};
 
+/// Most parts of a payload, and most types that are in each other: what a lock says is written out,
+/// compared and made an example of.
+const MOST_PARTS: usize = 10_000;
+const MOST_WITHIN: usize = 32;
+
 /// By its path, what is there; of a field, whether it is written.
 type Found<'a> = BTreeMap<String, (&'a Shape, Option<Presence>)>;
 
@@ -98,6 +103,46 @@ impl Payload {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What of it is too large to be written out, if anything is: types that are in each other
+    /// double with each of them.
+    pub(crate) fn excess(&self) -> Option<String> {
+        let (mut within, mut parts) = (Vec::new(), 0);
+        let mut shapes = std::iter::once(&self.shape).chain(self.removed.values());
+        shapes.try_for_each(|shape| self.measure(shape, &mut within, &mut parts)).err()
+    }
+
+    fn measure<'a>(
+        &'a self,
+        shape: &'a Shape,
+        within: &mut Vec<&'a str>,
+        parts: &mut usize,
+    ) -> Result<(), String> {
+        *parts += 1;
+        if *parts > MOST_PARTS {
+            return Err(format!(
+                "the payload has more than {MOST_PARTS} parts, each of its types written out where it is named"
+            ));
+        }
+        match shape {
+            Shape::Named(name) => {
+                if within.contains(&&**name) {
+                    return Ok(());
+                }
+                if within.len() == MOST_WITHIN {
+                    return Err(format!("more than {MOST_WITHIN} types are in each other"));
+                }
+                let Some(known) = self.types.get(name) else { return Ok(()) };
+                within.push(name);
+                self.measure(known, within, parts)?;
+                within.pop();
+                Ok(())
+            }
+            shape => {
+                shape.parts().into_iter().try_for_each(|part| self.measure(part, within, parts))
+            }
         }
     }
 
