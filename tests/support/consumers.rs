@@ -76,10 +76,6 @@ pub trait Created: Numbered {
 
 /// A database with the table `handled`, in which a [`Scripted`] handler keeps what it has handled.
 pub trait Handles: OutboxDatabase {
-    const CREATE: &'static str;
-    const INSERT: &'static str;
-    const HANDLED: &'static str;
-
     fn pool() -> impl Future<Output = Pool<Self>> + Send;
 
     fn create(pool: &Pool<Self>) -> impl Future<Output = ()> + Send;
@@ -101,28 +97,24 @@ pub trait Handles: OutboxDatabase {
 macro_rules! handles {
     ($DB:ty, $pool:expr, $create:literal, $insert:literal, $handled:literal) => {
         impl Handles for $DB {
-            const CREATE: &'static str = $create;
-            const INSERT: &'static str = $insert;
-            const HANDLED: &'static str = $handled;
-
             async fn pool() -> Pool<Self> {
                 $pool.await
             }
 
             async fn create(pool: &Pool<Self>) {
-                pool.execute(Self::CREATE).await.unwrap();
+                pool.execute($create).await.unwrap();
             }
 
             async fn insert(
                 tx: &mut OutboxTx<'_, Self>,
                 (group, customer, n): (&'static str, &str, i64),
             ) -> Result<(), sqlx::Error> {
-                let insert = sqlx::query(Self::INSERT).bind(group).bind(customer).bind(n);
+                let insert = sqlx::query($insert).bind(group).bind(customer).bind(n);
                 insert.execute(tx).await.map(drop)
             }
 
             async fn handled_by(pool: &Pool<Self>, group: &str) -> Vec<(String, i64)> {
-                sqlx::query_as(Self::HANDLED).bind(group).fetch_all(pool).await.unwrap()
+                sqlx::query_as($handled).bind(group).fetch_all(pool).await.unwrap()
             }
 
             async fn waiting(pool: &Pool<Self>) -> i64 {
