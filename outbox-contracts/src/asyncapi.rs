@@ -36,16 +36,15 @@ pub fn asyncapi(lock: &Lock, info: &Info) -> Json {
     let mut topics = BTreeMap::<&str, Vec<String>>::new();
     let (mut message_ids, mut schema_ids) = (Ids::default(), Ids::default());
     for (name, contract) in events {
-        let EventName { topic, name: event, version } = name;
-        let id = message_ids.new_id(&format!("{topic}.{event}.v{version}"));
-        let payload = contract.payload.as_ref().map(|payload| {
+        let id = message_ids.of_event(name);
+        let schema = contract.payload.as_ref().map(|payload| {
             let types = payload.types.keys();
             let types = types.map(|of| (&**of, schema_ids.new_id(&format!("{id}.{of}"))));
             let types: BTreeMap<&str, String> = types.collect();
             schemas_of(payload, &types, &mut schemas)
         });
-        messages.insert(id.clone(), message(name, contract, payload));
-        topics.entry(topic).or_default().push(id);
+        messages.insert(id.clone(), message(name, contract, schema));
+        topics.entry(&name.topic).or_default().push(id);
     }
     let mut channel_ids = Ids::default();
     for (topic, messages) in topics {
@@ -83,7 +82,7 @@ fn schemas_of(
     payload: &Payload,
     types: &BTreeMap<&str, String>,
     schemas: &mut Map<String, Json>,
-) -> (Json, Json) {
+) -> Json {
     // A name that nothing has leads nowhere, as in the lock.
     let of = |name: &str| {
         format!("#/components/schemas/{}", types.get(name).map_or(name, String::as_str))
@@ -94,10 +93,10 @@ fn schemas_of(
             schemas.insert(id.clone(), writer.shape(shape));
         }
     }
-    (writer.shape(&payload.shape), payload.example())
+    writer.shape(&payload.shape)
 }
 
-fn message(name: &EventName, contract: &Contract, payload: Option<(Json, Json)>) -> Json {
+fn message(name: &EventName, contract: &Contract, schema: Option<Json>) -> Json {
     let EventName { name, version, .. } = name;
     let mut message = Map::from_iter([
         ("name".to_owned(), json!(name)),
@@ -105,9 +104,9 @@ fn message(name: &EventName, contract: &Contract, payload: Option<(Json, Json)>)
         ("contentType".to_owned(), json!(contract.content_type)),
         ("headers".to_owned(), headers(name, *version, contract)),
     ]);
-    if let Some((schema, example)) = payload {
-        message.insert("payload".to_owned(), schema);
-        message.insert("examples".to_owned(), json!([{ "payload": example }]));
+    message.extend(schema.map(|schema| ("payload".to_owned(), schema)));
+    if let Some(payload) = &contract.payload {
+        message.insert("examples".to_owned(), json!([{ "payload": payload.example() }]));
     }
     let mut binding = json!({ "bindingVersion": BINDING_VERSION });
     if !contract.key.is_empty() {

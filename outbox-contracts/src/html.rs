@@ -27,9 +27,7 @@ pub fn html(lock: &Lock, title: &str) -> String {
     let mut topics = BTreeMap::<&str, Vec<(String, &EventName, &Contract)>>::new();
     let mut ids = Ids::default();
     for (name, contract) in &lock.events {
-        let EventName { topic, name: event, version } = name;
-        let id = ids.new_id(&format!("{topic}.{event}.v{version}"));
-        topics.entry(topic).or_default().push((id, name, contract));
+        topics.entry(&name.topic).or_default().push((ids.of_event(name), name, contract));
     }
     let title = escaped(title);
     let mut page = format!(

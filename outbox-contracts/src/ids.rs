@@ -2,11 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use crate::lock::EventName;
+
 /// Ids, each given once: letters, digits, `.`, `-` and `_`, as AsyncAPI allows and links have.
 #[derive(Debug, Default)]
 pub(crate) struct Ids(BTreeSet<String>);
 
 impl Ids {
+    pub(crate) fn of_event(&mut self, EventName { topic, name, version }: &EventName) -> String {
+        self.new_id(&format!("{topic}.{name}.v{version}"))
+    }
+
     pub(crate) fn new_id(&mut self, text: &str) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         let plain: String = text.chars().map(|c| if plain(c) { c } else { '_' }).collect();

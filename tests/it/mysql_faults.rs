@@ -16,7 +16,7 @@ use xtask::ScratchDir;
 use xtask::servers::{self, MySqlOptions};
 
 use crate::support::relays::{RunningRelay, new_relay, run_error};
-use crate::support::{OrderCreated, commit, migrated, within_a_minute};
+use crate::support::{OrderCreated, commit, eventually, migrated, within_a_minute};
 
 /// A server that only this test uses.
 struct Server {
@@ -99,9 +99,9 @@ async fn an_event_that_a_crash_could_take_back_is_not_published() {
     let relay = RunningRelay::start(relay);
     commit(&outbox, [OrderCreated::new("a", 1)]).await;
     assert_eq!(within_a_minute(reports.recv()).await, Some(1), "it has its lanes");
-    until_deleted(&outbox).await;
+    eventually("it is deleted", async || outbox.status().await.unwrap().backlog == 0).await;
 
-    // Whoever has a commit wait for the disk writes to one of these rows.
+    // To wait for the disk, the relay writes to one of these rows: it cannot until they are free.
     let mut held = outbox.pool().begin().await.unwrap();
     held.execute("select slot from outbox_slot for update").await.unwrap();
     server.lock().unwrap().keep_commits_from_disk();
@@ -111,15 +111,6 @@ async fn an_event_that_a_crash_could_take_back_is_not_published() {
     let left = within_a_minute(reports.recv()).await;
     assert_eq!(left, Some(1), "what was sent is in the database after the crash");
     within_a_minute(relay.stop()).await;
-}
-
-async fn until_deleted(outbox: &Outbox<MySql>) {
-    within_a_minute(async {
-        while outbox.status().await.unwrap().backlog > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 async fn handle(
@@ -182,7 +173,7 @@ async fn a_relay_on_a_replica_waits_until_it_is_the_primary() {
     within_a_minute(relay.stop()).await;
 }
 
-/// Each has so many bytes: half of them are its key.
+/// Each event has this many bytes, half in its key and half in its payload.
 fn orders(number: i64, bytes: usize) -> Vec<OrderCreated> {
     (0..number).map(|n| OrderCreated::new("x".repeat(bytes / 2), n)).collect()
 }

@@ -164,6 +164,13 @@ async fn an_operator_has_enough_with_what_the_page_says<DB: Granted>() {
     operated.unwrap();
 }
 
+#[tokio::test]
+async fn who_migrates_on_mysql_has_enough_with_what_the_page_says() {
+    let (user, _owner) = outbox_of::<MySql>("migrator", None).await;
+    let other = Outbox::<MySql>::builder(user.pool().clone()).table_prefix("other_");
+    other.build().unwrap().migrate().await.unwrap();
+}
+
 async fn nothing<DB: OutboxDatabase>(
     _: &mut OutboxTx<'_, DB>,
     _: OrderCreated,

@@ -1,7 +1,7 @@
 //! Having on disk what others can already see.
 //!
-//! InnoDB shows a commit before its log is written: whoever reads at that moment sees what a crash of
-//! the server takes back. A commit that comes later waits for all of the log before it. So who is
+//! InnoDB shows a commit before its log is written. What is read at that moment may be taken back by
+//! a crash of the server. A commit that comes later waits for all of the log before it. So who is
 //! about to do something outside the database that rests on what it has read (publish an event, skip
 //! one that was handled) commits a write of its own first.
 
