@@ -170,6 +170,8 @@ pub enum Contender {
     BareLoop,
     /// The outbox's relay.
     Outbox,
+    /// The outbox's relay, in a process of its own.
+    OutboxElsewhere,
     /// The outbox's relay, delivering exactly once.
     ExactlyOnce,
     /// Debezium, in a process of its own.

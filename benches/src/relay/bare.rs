@@ -17,7 +17,16 @@ use crate::raw::{Delivered, Event, Producer, producer, send, wait};
 use crate::tenths::Times;
 use crate::{Failure, outbox, peak_mib};
 
-const ROWS: i64 = 20_000;
+pub(crate) const ROWS: i64 = 20_000;
+
+/// Where the loop reads, over a connection.
+pub(crate) trait Source: Send + 'static {
+    /// The next events whose numbers are above `after`, in order: [`ROWS`] of them at most.
+    fn read(&mut self, after: i64) -> impl Future<Output = Result<Vec<BareEvent>, Failure>> + Send;
+
+    /// Saves that these numbers, which are in order, are delivered, as all before them.
+    fn save(&mut self, delivered: &[i64]) -> impl Future<Output = Result<(), Failure>> + Send;
+}
 
 /// Empty tables, instead of those that there are.
 pub(crate) async fn create_tables(pool: &PgPool) -> Result<(), Failure> {
@@ -39,33 +48,41 @@ select seq, id, topic, key, name, version, content_type, headers::text, payload,
 from bare_event where seq > $1 order by seq limit $2";
 
 pub(crate) struct BareEvent {
-    seq: i64,
-    id: Uuid,
-    topic: String,
-    key: Vec<u8>,
+    pub(crate) seq: i64,
+    pub(crate) id: Uuid,
+    pub(crate) topic: String,
+    pub(crate) key: Vec<u8>,
     pub(crate) payload: Vec<u8>,
-    occurred_at: OffsetDateTime,
+    pub(crate) occurred_at: OffsetDateTime,
 }
 
-async fn read(connection: &mut PgConnection, after: i64) -> Result<Vec<BareEvent>, Failure> {
-    let rows = sqlx::query(READ).bind(after).bind(ROWS).fetch_all(connection).await?;
-    rows.iter()
-        .map(|row| {
-            // All columns are read, as a relay for any topic and name must do.
-            let (_, _): (&str, &str) = (row.try_get(4)?, row.try_get(6)?);
-            let _: i32 = row.try_get(5)?;
-            let _: std::collections::BTreeMap<String, String> =
-                serde_json::from_str(row.try_get(7)?)?;
-            Ok(BareEvent {
-                seq: row.try_get(0)?,
-                id: row.try_get(1)?,
-                topic: row.try_get(2)?,
-                key: row.try_get(3)?,
-                payload: row.try_get(8)?,
-                occurred_at: row.try_get(9)?,
+impl Source for PgConnection {
+    async fn read(&mut self, after: i64) -> Result<Vec<BareEvent>, Failure> {
+        let rows = sqlx::query(READ).bind(after).bind(ROWS).fetch_all(self).await?;
+        rows.iter()
+            .map(|row| {
+                // All columns are read, as a relay for any topic and name must do.
+                let (_, _): (&str, &str) = (row.try_get(4)?, row.try_get(6)?);
+                let _: i32 = row.try_get(5)?;
+                let _: std::collections::BTreeMap<String, String> =
+                    serde_json::from_str(row.try_get(7)?)?;
+                Ok(BareEvent {
+                    seq: row.try_get(0)?,
+                    id: row.try_get(1)?,
+                    topic: row.try_get(2)?,
+                    key: row.try_get(3)?,
+                    payload: row.try_get(8)?,
+                    occurred_at: row.try_get(9)?,
+                })
             })
-        })
-        .collect()
+            .collect()
+    }
+
+    async fn save(&mut self, delivered: &[i64]) -> Result<(), Failure> {
+        let last = delivered.last().ok_or("there is nothing to save")?;
+        sqlx::query("update bare_progress set seq = $1").bind(last).execute(self).await?;
+        Ok(())
+    }
 }
 
 async fn publish(
@@ -96,22 +113,26 @@ async fn publish(
     Ok(())
 }
 
-async fn save(connection: &mut PgConnection, seq: i64) -> Result<(), Failure> {
-    sqlx::query("update bare_progress set seq = $1").bind(seq).execute(connection).await?;
-    Ok(())
-}
-
 pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
-    let (producer, delivered) = producer()?;
     let pool = outbox(2).await?.pool().clone();
     sqlx::query("update bare_progress set seq = 0").execute(&pool).await?;
+    let reading = pool.acquire().await?.detach();
+    drain_from(reading, pool.acquire().await?.detach(), events).await
+}
+
+/// What is read over one connection is saved over another one.
+pub(crate) async fn drain_from<S: Source>(
+    mut reading: S,
+    mut saving: S,
+    events: u64,
+) -> Result<Drained, Failure> {
+    let (producer, delivered) = producer()?;
     let begin = Instant::now();
     let (batches, mut read_batches) = mpsc::channel(1);
-    let mut reading = pool.acquire().await?.detach();
     let reader = tokio::spawn(async move {
         let mut after = 0;
         loop {
-            let batch = read(&mut reading, after).await?;
+            let batch = reading.read(after).await?;
             let Some(last) = batch.last() else { return Ok::<_, Failure>(()) };
             after = last.seq;
             if batches.send(batch).await.is_err() {
@@ -119,27 +140,26 @@ pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
             }
         }
     });
-    let mut saving = pool.acquire().await?.detach();
     let times = Times::of(events);
-    let (mut sent, mut unsaved) = (0, None::<(u64, i64)>);
+    let (mut sent, mut unsaved) = (0, None::<(u64, Vec<i64>)>);
     let mut noted = 0;
     let watched = Arc::clone(&delivered);
     while let Some(batch) = read_batches.recv().await {
         publish(&producer, &delivered, &batch).await?;
         // The batch before is delivered by now, or soon.
-        if let Some((count, seq)) = unsaved {
+        if let Some((count, numbers)) = unsaved {
             wait(&watched, count).await?;
             times.note(count - noted);
             noted = count;
-            save(&mut saving, seq).await?;
+            saving.save(&numbers).await?;
         }
         sent += batch.len() as u64;
-        unsaved = batch.last().map(|last| (sent, last.seq));
+        unsaved = Some((sent, batch.iter().map(|event| event.seq).collect()));
     }
     reader.await??;
-    if let Some((count, seq)) = unsaved {
+    if let Some((count, numbers)) = unsaved {
         wait(&watched, count).await?;
-        save(&mut saving, seq).await?;
+        saving.save(&numbers).await?;
     }
     let seconds = begin.elapsed().as_secs_f64();
     if sent != events {
@@ -161,7 +181,7 @@ pub(crate) async fn run(
     tokio::spawn(save_progress(pool, Arc::clone(&delivered), to_save));
     let (mut after, mut sent) = (0, 0);
     loop {
-        let batch = read(&mut reading, after).await?;
+        let batch = reading.read(after).await?;
         let Some(last) = batch.last() else {
             let _ = tokio::time::timeout(Duration::from_millis(250), bell.notified()).await;
             continue;
@@ -193,7 +213,7 @@ async fn save_progress(
             last = later;
         }
         wait(&delivered, last.sent).await?;
-        save(&mut saving, last.seq).await?;
+        saving.save(&[last.seq]).await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use outbox::event::EventRecord;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
-use outbox::{Outbox, OutboxError, OutboxTx, Relay};
+use outbox::{Outbox, OutboxDatabase, OutboxError, OutboxTx, Relay};
 use outbox_bench_report::{Drained, Filled, Spread};
 use sqlx::{Executor, Postgres};
 
@@ -21,7 +21,10 @@ pub(crate) async fn fill_outbox(events: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn emit(tx: &mut OutboxTx<'_, Postgres>, n: u64) -> Result<(), OutboxError> {
+pub(crate) fn emit<DB: OutboxDatabase>(
+    tx: &mut OutboxTx<'_, DB>,
+    n: u64,
+) -> Result<(), OutboxError> {
     tx.emit(OrderCreated::new(n % 10_000, n)).map(drop)
 }
 
@@ -35,6 +38,17 @@ pub(crate) async fn filled(
         "drop publication if exists debezium; drop schema public cascade; create schema public";
     outbox.pool().execute(tables).await?;
     outbox.migrate().await?;
+    emit_all(&outbox, events, emit).await?;
+    outbox.pool().execute("vacuum analyze").await?;
+    outbox.pool().execute("checkpoint").await?;
+    Ok(outbox)
+}
+
+pub(crate) async fn emit_all<DB: OutboxDatabase>(
+    outbox: &Outbox<DB>,
+    events: u64,
+    emit: impl Fn(&mut OutboxTx<'_, DB>, u64) -> Result<(), OutboxError>,
+) -> Result<(), Failure> {
     for first in (0..events).step_by(IN_ONE_TRANSACTION as usize) {
         let mut tx = outbox.begin().await?;
         for n in first..events.min(first + IN_ONE_TRANSACTION) {
@@ -42,9 +56,7 @@ pub(crate) async fn filled(
         }
         tx.commit().await?;
     }
-    outbox.pool().execute("vacuum analyze").await?;
-    outbox.pool().execute("checkpoint").await?;
-    Ok(outbox)
+    Ok(())
 }
 
 /// Prepares a backlog of `events` events, and the same in the table of the bare loop.
@@ -104,6 +116,14 @@ pub(crate) async fn drain(events: u64) -> Result<Drained, Failure> {
 
 pub(crate) async fn drain_from(outbox: Outbox<Postgres>, events: u64) -> Result<Drained, Failure> {
     rewind(&outbox).await?;
+    publish_all(outbox, events).await
+}
+
+/// All that is in the outbox.
+pub(crate) async fn publish_all<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+    events: u64,
+) -> Result<Drained, Failure> {
     let times = Arc::new(Times::of(events));
     let publisher = Timed { kafka: KafkaPublisher::new(brokers()?)?, times: Arc::clone(&times) };
     let relay = Relay::new(outbox, publisher);

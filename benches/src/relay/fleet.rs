@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use outbox::admin::PauseScope;
 use outbox::publish::kafka::KafkaPublisher;
-use outbox::{Outbox, Relay};
+use outbox::{Outbox, OutboxDatabase, Relay};
 use outbox_bench_report::{DrainedByRelays, Idled, Part, Relayed, Sizes, Watched};
 use sqlx::{Postgres, Row as _};
 
@@ -17,9 +17,35 @@ const LANES: u64 = 16;
 /// Longer than the leases of relays of the run before, which have been handed back.
 const SHARED_WITHIN: Duration = Duration::from_secs(60);
 
+/// A relay in a process of its own, until its standard input ends. It holds all lanes when this
+/// returns, so that its start is not part of what is measured beside it.
+pub(crate) async fn started<DB: OutboxDatabase>(outbox: &Outbox<DB>) -> Result<Child, Failure> {
+    let relay = start()?;
+    shared(outbox, 1).await?;
+    Ok(relay)
+}
+
+fn start() -> Result<Child, Failure> {
+    let relay = Command::new(std::env::current_exe()?)
+        .arg(Part::Relay.argument())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    Ok(relay)
+}
+
+/// Ends such a relay by the end of its input.
+pub(crate) fn end(relay: Child) -> Result<Relayed, Failure> {
+    let ended = relay.wait_with_output()?;
+    if !ended.status.success() {
+        return Err(format!("the relay failed: {}", ended.status).into());
+    }
+    Ok(serde_json::from_slice(&ended.stdout)?)
+}
+
 /// A relay until its standard input ends.
-pub(crate) async fn run() -> Result<Relayed, Failure> {
-    let relay = Relay::new(outbox(2).await?, KafkaPublisher::new(brokers()?)?);
+pub(crate) async fn run<DB: OutboxDatabase>(outbox: Outbox<DB>) -> Result<Relayed, Failure> {
+    let relay = Relay::new(outbox, KafkaPublisher::new(brokers()?)?);
     let end = async {
         let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
     };
@@ -41,15 +67,7 @@ pub(crate) async fn drain(
     outbox.pause(&PauseScope::All, "until all relays run", "bench").await?;
     let ends = Ends::of(TOPIC)?;
     let before = ends.sum()?;
-    let processes = (0..relays)
-        .map(|_| {
-            Command::new(std::env::current_exe()?)
-                .arg(Part::Relay.argument())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-        })
-        .collect::<Result<Vec<Child>, _>>()?;
+    let processes = (0..relays).map(|_| start()).collect::<Result<Vec<Child>, _>>()?;
     let busy = shared(&outbox, relays).await?;
     let begin = Instant::now();
     outbox.resume(&PauseScope::All).await?;
@@ -58,10 +76,7 @@ pub(crate) async fn drain(
     let idle_ms_a_second = idle_sessions(&outbox, idle_seconds).await?;
     let mut peak_mib: f64 = 0.0;
     for relay in processes {
-        // This closes its input.
-        let output = relay.wait_with_output()?;
-        let relayed: Relayed = serde_json::from_slice(&output.stdout)?;
-        peak_mib = peak_mib.max(relayed.peak_mib);
+        peak_mib = peak_mib.max(end(relay)?.peak_mib);
     }
     let again = ends.sum()? - before - events;
     Ok(DrainedByRelays { seconds, peak_mib, again, busy, idle_ms_a_second })
@@ -69,7 +84,7 @@ pub(crate) async fn drain(
 
 /// Waits until so many relays are alive and have shared all lanes evenly. Returns how many hold
 /// lanes.
-async fn shared(outbox: &Outbox<Postgres>, relays: u64) -> Result<u64, Failure> {
+async fn shared<DB: OutboxDatabase>(outbox: &Outbox<DB>, relays: u64) -> Result<u64, Failure> {
     let until = Instant::now() + SHARED_WITHIN;
     let busy = relays.min(LANES);
     while Instant::now() < until {

@@ -10,10 +10,12 @@ mod fleet;
 mod inbox;
 mod latency;
 mod letters;
+mod mysql;
 mod raw;
 mod tenths;
 mod topic;
 mod traces;
+mod turns;
 mod writers;
 
 use std::error::Error;
@@ -70,7 +72,11 @@ pub(crate) fn peak_mib() -> f64 {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    match Part::of_arguments(std::env::args())? {
+    let part = Part::of_arguments(std::env::args())?;
+    if mysql::is_asked_for()? {
+        return mysql::run(part).await;
+    }
+    match part {
         Part::Fill { events } => print(&drain::fill(events).await?),
         Part::FillOutbox { events } => print(&drain::fill_outbox(events).await?),
         Part::FillSpread { events, spread } => print(&drain::fill_spread(events, spread).await?),
@@ -80,7 +86,7 @@ async fn main() -> Result<(), Failure> {
         Part::DrainByRelays { relays, events, idle_seconds } => {
             print(&fleet::drain(relays, events, idle_seconds).await?)
         }
-        Part::Relay => print(&fleet::run().await?),
+        Part::Relay => print(&fleet::run(outbox(2).await?).await?),
         Part::Latency { contender, load, disturbance } => {
             print(&latency::measure(contender, load, disturbance).await?)
         }
@@ -120,6 +126,8 @@ async fn drained_by(contender: Contender, events: u64) -> Result<Drained, Failur
         Contender::BareLoop => bare::drain(events).await,
         Contender::Outbox => drain::drain(events).await,
         Contender::ExactlyOnce => exactly_once::drain(events).await,
-        Contender::Debezium | Contender::Peer => Err("it has a program of its own".into()),
+        Contender::OutboxElsewhere | Contender::Debezium | Contender::Peer => {
+            Err("it has a program of its own".into())
+        }
     }
 }

@@ -1,27 +1,23 @@
-//! Business transactions in two ways that take turns, in short slices of one process and one pool,
-//! while relays run beside them.
+//! Business transactions on Postgres, while relays run beside them.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{DomainEvent, Outbox, OutboxError, Relay, transactional_outbox};
-use outbox_bench_report::{Beside, Pairs, Part, Plan, Round, Way};
+use outbox_bench_report::{Beside, Pairs, Plan, Way};
 use serde::Serialize;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{Executor, Postgres};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::{Failure, ITEMS, bare, brokers, outbox as open};
+use crate::turns::{Business, in_turns};
+use crate::{Failure, ITEMS, bare, brokers, fleet, outbox as open};
 
-const CUSTOMERS: u64 = 10_000;
-/// At the beginning of a turn, not counted: what the turn before wrote is still being published.
-const SETTLE: Duration = Duration::from_millis(50);
 const INSERT_ORDER: &str = "insert into orders (customer) values ($1) returning id";
 /// The statement of `outbox-runtime/src/store/postgres/write.rs`.
 const INSERT_EVENT: &str = "\
@@ -34,7 +30,7 @@ values ($1, $2, $3, $4, $5, $6, $7::json, $8, $9)";
 
 #[derive(Serialize, DomainEvent)]
 #[event(topic = "orders", name = "order.placed")]
-struct OrderPlaced {
+pub(crate) struct OrderPlaced {
     #[event(key)]
     customer: u64,
     number: u64,
@@ -44,8 +40,8 @@ struct OrderPlaced {
 }
 
 impl OrderPlaced {
-    fn new(customer: u64, order: i64) -> Self {
-        Self { customer, number: order.unsigned_abs(), tenant: "example", items: ITEMS }
+    pub(crate) fn new(customer: u64, order: u64) -> Self {
+        Self { customer, number: order, tenant: "example", items: ITEMS }
     }
 }
 
@@ -55,7 +51,7 @@ struct Service {
     bare_loop: Arc<Notify>,
 }
 
-impl Service {
+impl Business for Service {
     async fn call(&self, way: Way, customer: u64) -> Result<(), Failure> {
         match way {
             Way::NoEvent => self.without_event(customer).await,
@@ -64,12 +60,14 @@ impl Service {
             Way::Outbox => Ok(self.annotated(customer).await?),
         }
     }
+}
 
+impl Service {
     #[transactional_outbox(tx in self.outbox)]
     async fn annotated(&self, customer: u64) -> Result<(), OutboxError> {
         let order: i64 =
             sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
-        tx.emit(OrderPlaced::new(customer, order))?;
+        tx.emit(OrderPlaced::new(customer, order.unsigned_abs()))?;
         Ok(())
     }
 
@@ -86,7 +84,7 @@ impl Service {
         let mut tx = self.outbox.pool().begin_with("BEGIN READ WRITE").await?;
         let order: i64 =
             sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
-        let event = OrderPlaced::new(customer, order);
+        let event = OrderPlaced::new(customer, order.unsigned_abs());
         let key = customer.to_string().into_bytes();
         sqlx::query(INSERT_EVENT)
             .bind(lane(&key))
@@ -113,7 +111,7 @@ impl Service {
         let mut tx = self.outbox.pool().begin().await?;
         let order: i64 =
             sqlx::query_scalar(INSERT_ORDER).bind(customer as i64).fetch_one(&mut *tx).await?;
-        let event = OrderPlaced::new(customer, order);
+        let event = OrderPlaced::new(customer, order.unsigned_abs());
         sqlx::query(INSERT_BARE)
             .bind(Uuid::now_v7())
             .bind("orders")
@@ -134,12 +132,12 @@ impl Service {
     }
 }
 
-fn headers(event: &OrderPlaced) -> Result<String, serde_json::Error> {
+pub(crate) fn headers(event: &OrderPlaced) -> Result<String, serde_json::Error> {
     serde_json::to_string(&BTreeMap::from([("tenant", event.tenant)]))
 }
 
 /// The lane in which the outbox has the key: FNV-1a.
-fn lane(key: &[u8]) -> i16 {
+pub(crate) fn lane(key: &[u8]) -> i16 {
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -157,84 +155,10 @@ pub(crate) async fn measure(
         "create table if not exists orders (id bigserial primary key, customer bigint not null)";
     service.outbox.pool().execute(orders).await?;
     bare::create_tables(service.outbox.pool()).await?;
-    let publishing = Publishing::start(beside, &service)?;
-    let mut turns = Turns { service, connections, plan, calls: 0 };
-    // The first round warms up.
-    turns.round(ways).await?;
-    let mut rounds = Vec::new();
-    while !plan.is_done(&rounds) {
-        rounds.push(turns.round(ways).await?);
-    }
+    let publishing = Publishing::start(beside, &service).await?;
+    let pairs = in_turns(service, ways, connections, plan).await?;
     publishing.end().await?;
-    Ok(Pairs { rounds })
-}
-
-struct Turns {
-    service: Service,
-    connections: u32,
-    plan: Plan,
-    /// Those of all turns so far.
-    calls: u64,
-}
-
-impl Turns {
-    /// The first way, the second one twice, and the first again.
-    async fn round(&mut self, [first, second]: [Way; 2]) -> Result<Round, Failure> {
-        let a = self.turn(first).await?;
-        let b = self.turn(second).await?.and(self.turn(second).await?);
-        let a = a.and(self.turn(first).await?);
-        Ok(Round { first: a.rate()?, second: b.rate()? })
-    }
-
-    /// Until the last of its transactions has ended.
-    async fn turn(&mut self, way: Way) -> Result<Turn, Failure> {
-        let next = Arc::new(AtomicU64::new(self.calls));
-        let counted = Arc::new(AtomicU64::new(0));
-        let begin = Instant::now() + SETTLE;
-        let end = begin + Duration::from_millis(self.plan.slice_millis);
-        let mut writers = JoinSet::new();
-        for _ in 0..self.connections {
-            let service = self.service.clone();
-            let (next, counted) = (Arc::clone(&next), Arc::clone(&counted));
-            writers.spawn(async move {
-                loop {
-                    let begun = Instant::now();
-                    if begun >= end {
-                        return Ok::<_, Failure>(());
-                    }
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    service.call(way, n % CUSTOMERS).await?;
-                    if begun >= begin {
-                        counted.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        while let Some(writer) = writers.join_next().await {
-            writer??;
-        }
-        let took = begin.elapsed();
-        self.calls = next.load(Ordering::Relaxed);
-        Ok(Turn { calls: counted.load(Ordering::Relaxed), took })
-    }
-}
-
-struct Turn {
-    calls: u64,
-    took: Duration,
-}
-
-impl Turn {
-    fn and(self, other: Self) -> Self {
-        Self { calls: self.calls + other.calls, took: self.took + other.took }
-    }
-
-    fn rate(&self) -> Result<f64, Failure> {
-        match self.calls {
-            0 => Err("no transaction was committed".into()),
-            calls => Ok(calls as f64 / self.took.as_secs_f64()),
-        }
-    }
+    Ok(pairs)
 }
 
 /// Who publishes while the writers write.
@@ -249,16 +173,10 @@ enum Publishing {
 }
 
 impl Publishing {
-    fn start(beside: Beside, service: &Service) -> Result<Self, Failure> {
+    async fn start(beside: Beside, service: &Service) -> Result<Self, Failure> {
         Ok(match beside {
             Beside::Nobody => Self::Nobody,
-            Beside::RelayProcess => Self::Process(
-                Command::new(std::env::current_exe()?)
-                    .arg(Part::Relay.argument())
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .spawn()?,
-            ),
+            Beside::RelayProcess => Self::Process(fleet::started(&service.outbox).await?),
             Beside::RelayAndBareLoop => {
                 let relay = Relay::new(service.outbox.clone(), KafkaPublisher::new(brokers()?)?);
                 let (stop, stopped) = oneshot::channel();
@@ -276,13 +194,7 @@ impl Publishing {
     async fn end(self) -> Result<(), Failure> {
         match self {
             Self::Nobody => {}
-            Self::Process(relay) => {
-                // This closes its input.
-                let ended = relay.wait_with_output()?;
-                if !ended.status.success() {
-                    return Err(format!("the relay failed: {}", ended.status).into());
-                }
-            }
+            Self::Process(relay) => drop(fleet::end(relay)?),
             Self::Here { stop, relay, bare_loop } => {
                 if bare_loop.is_finished() {
                     return bare_loop.await?.and(Err("the bare loop has ended".into()));

@@ -1,9 +1,9 @@
-//! Kafka Connect with Debezium's connector for Postgres: a contender of the benchmarks.
+//! Kafka Connect with Debezium's connectors: a contender of the benchmarks.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::fetch::{Artifact, Goal, dist};
@@ -12,23 +12,42 @@ use crate::process::Daemon;
 use crate::tools::Tool;
 use crate::{Error, net, procfs};
 
+use super::MySqlServer;
+
 const CONNECT: &str = "4.1.0";
 pub(crate) const DEBEZIUM: &str = "3.3.1.Final";
+/// The version of the connector for MariaDB: there is none of 3.3.1.
+pub(crate) const DEBEZIUM_OF_MARIA_DB: &str = "3.3.0.Final";
 
-/// A running worker with one connector, whose outbox is the table `debezium_outbox`. Dropped, it is
-/// killed.
+/// A running worker with one connector. Its outbox is the table `debezium_outbox`; on MySQL and
+/// MariaDB that of outbox itself. Dropped, it is killed.
 pub(crate) struct Connect {
     daemon: Daemon,
+    /// Of its HTTP interface.
+    port: u16,
+    log: PathBuf,
 }
 
 pub(crate) struct ConnectOptions<'a> {
     pub(crate) brokers: &'a str,
-    pub(crate) database_port: u16,
-    /// The topic of its events.
+    pub(crate) source: Source<'a>,
+    /// The topic of its events. On MySQL and MariaDB, each event says which.
     pub(crate) topic: &'a str,
-    /// The replication slot that it reads from, which exists.
-    pub(crate) slot: &'a str,
     pub(crate) setup: Setup,
+}
+
+/// What it reads, on 127.0.0.1.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    Postgres {
+        port: u16,
+        /// The replication slot, which exists.
+        slot: &'a str,
+    },
+    MySql {
+        port: u16,
+        server: MySqlServer,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,19 +74,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
 impl Connect {
     pub(crate) fn start(dir: &Path, options: &ConnectOptions<'_>) -> Result<Self, Error> {
-        let libs = dist(
-            &format!("debezium-{DEBEZIUM}"),
-            &[
-                Artifact {
-                    group: "io.debezium",
-                    name: "debezium-connector-postgres",
-                    version: DEBEZIUM,
-                },
-                Artifact { group: "org.apache.kafka", name: "connect-runtime", version: CONNECT },
-            ],
-            Goal::CopyJars,
-            |fetched| Ok(fetched.to_owned()),
-        )?;
+        let libs = options.source.libraries()?;
         create_dir_all(dir)?;
         let [port] = net::free_ports()?;
         let [worker, connector] =
@@ -103,14 +110,21 @@ impl Connect {
         let log = dir.join("connect.log");
         if !is_distributed {
             java.arg("org.apache.kafka.connect.cli.ConnectStandalone").args([&worker, &connector]);
-            return Ok(Self { daemon: Daemon::spawn(java, &log, "KILL")? });
+            return Ok(Self { daemon: Daemon::spawn(java, &log, "KILL")?, port, log });
         }
         java.arg("org.apache.kafka.connect.cli.ConnectDistributed").arg(&worker);
-        let connect = Self { daemon: Daemon::spawn(java, &log, "KILL")? };
+        let connect = Self { daemon: Daemon::spawn(java, &log, "KILL")?, port, log };
         // It answers 409 or 500 until it is ready.
         let taken = net::wait_for(STARTS_WITHIN, || put_connector(port, &as_json).then_some(()));
-        taken.ok_or_else(|| Error::server("Kafka Connect took no connector", &log))?;
+        taken.ok_or_else(|| Error::server("Kafka Connect took no connector", &connect.log))?;
         Ok(connect)
+    }
+
+    /// What is wrong with it, with what it says itself of its connector, and the end of its log.
+    pub(crate) fn error(&self, what: &str) -> Error {
+        let status = ask(self.port, "GET /connectors/outbox/status", "")
+            .unwrap_or_else(|error| error.to_string());
+        Error::server(format_args!("{what}: {status}"), &self.log)
     }
 
     pub(crate) fn cpu_seconds(&self) -> Result<f64, Error> {
@@ -120,6 +134,25 @@ impl Connect {
     /// The most memory that it has had, in MiB.
     pub(crate) fn peak_mib(&self) -> f64 {
         procfs::peak_mib(self.daemon.pid().as_raw_pid())
+    }
+}
+
+impl Source<'_> {
+    /// The directory of the jars.
+    fn libraries(self) -> Result<PathBuf, Error> {
+        let (dir, name, version) = match self {
+            Self::Postgres { .. } => ("debezium", "debezium-connector-postgres", DEBEZIUM),
+            Self::MySql { server, .. } if server.is_maria_db() => {
+                ("debezium-mariadb", "debezium-connector-mariadb", DEBEZIUM_OF_MARIA_DB)
+            }
+            Self::MySql { .. } => ("debezium-mysql", "debezium-connector-mysql", DEBEZIUM),
+        };
+        let connector = Artifact { group: "io.debezium", name, version };
+        let runtime =
+            Artifact { group: "org.apache.kafka", name: "connect-runtime", version: CONNECT };
+        dist(&format!("{dir}-{version}"), &[connector, runtime], Goal::CopyJars, |fetched| {
+            Ok(fetched.to_owned())
+        })
     }
 }
 
@@ -133,23 +166,31 @@ fn json(properties: &str) -> Result<String, Error> {
 
 /// Whether the worker took the connector.
 fn put_connector(port: u16, properties: &str) -> bool {
-    let put = || {
-        let mut stream = net::connect(port)?;
-        stream.set_read_timeout(Some(STARTS_WITHIN))?;
-        write!(
-            stream,
-            "PUT /connectors/outbox/config HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n\
-             connection: close\r\ncontent-length: {}\r\n\r\n{properties}",
-            properties.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map(|_| answer.starts_with("HTTP/1.1 201"))
-    };
-    put().unwrap_or(false)
+    let answer = ask(port, "PUT /connectors/outbox/config", properties);
+    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 201"))
+}
+
+/// A request of the worker's HTTP interface, and the whole answer.
+fn ask(port: u16, request: &str, body: &str) -> io::Result<String> {
+    let mut stream = net::connect(port)?;
+    stream.set_read_timeout(Some(STARTS_WITHIN))?;
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn connector_properties(options: &ConnectOptions<'_>) -> String {
-    let ConnectOptions { database_port, topic, slot, setup, .. } = options;
+    let ConnectOptions { source, topic, setup, .. } = options;
+    let source = match source {
+        Source::Postgres { port, slot } => postgres_properties(*port, slot, topic),
+        Source::MySql { port, server } => mysql_properties(*port, *server, options.brokers),
+    };
     let exactly_once =
         if *setup == Setup::ExactlyOnce { "exactly.once.support=required\n" } else { "" };
     let tuning = if *setup != Setup::Shipped {
@@ -160,13 +201,43 @@ fn connector_properties(options: &ConnectOptions<'_>) -> String {
         ""
     };
     format!(
-        "name=outbox\nconnector.class=io.debezium.connector.postgresql.PostgresConnector\ntasks.max=1\n\
-         database.hostname=127.0.0.1\ndatabase.port={database_port}\ndatabase.user=postgres\ndatabase.password=none\n\
-         database.dbname=postgres\ntopic.prefix=debezium\nplugin.name=pgoutput\nslot.name={slot}\n\
-         publication.name=debezium\npublication.autocreate.mode=disabled\nsnapshot.mode=no_data\n\
-         table.include.list=public.debezium_outbox\ntombstones.on.delete=false\n\
+        "name=outbox\ntasks.max=1\ntopic.prefix=debezium\nsnapshot.mode=no_data\ntombstones.on.delete=false\n\
          transforms=outbox\ntransforms.outbox.type=io.debezium.transforms.outbox.EventRouter\n\
+         database.hostname=127.0.0.1\n{source}{tuning}{exactly_once}"
+    )
+}
+
+fn postgres_properties(port: u16, slot: &str, topic: &str) -> String {
+    format!(
+        "connector.class=io.debezium.connector.postgresql.PostgresConnector\n\
+         database.port={port}\ndatabase.user=postgres\ndatabase.password=none\n\
+         database.dbname=postgres\nplugin.name=pgoutput\nslot.name={slot}\n\
+         publication.name=debezium\npublication.autocreate.mode=disabled\n\
+         table.include.list=public.debezium_outbox\n\
          transforms.outbox.route.topic.replacement={topic}\n\
-         transforms.outbox.table.fields.additional.placement=type:header:ce_type\n{tuning}{exactly_once}"
+         transforms.outbox.table.fields.additional.placement=type:header:ce_type\n"
+    )
+}
+
+/// It reads what is inserted into outbox's own table from the binary log; that a relay deletes it
+/// later is skipped.
+fn mysql_properties(port: u16, server: MySqlServer, brokers: &str) -> String {
+    let connector = if server.is_maria_db() {
+        "mariadb.MariaDbConnector\ndatabase.ssl.mode=disable"
+    } else {
+        "mysql.MySqlConnector\ndatabase.ssl.mode=disabled"
+    };
+    format!(
+        "connector.class=io.debezium.connector.{connector}\ndatabase.port={port}\ndatabase.user=debezium\ndatabase.password=debezium\n\
+         database.server.id=4711\ndatabase.include.list=outbox\ntable.include.list=outbox.outbox_event\n\
+         skipped.operations=u,d,t\nbinary.handling.mode=bytes\ninclude.schema.changes=false\n\
+         snapshot.locking.mode=none\n\
+         schema.history.internal.kafka.bootstrap.servers={brokers}\n\
+         schema.history.internal.kafka.topic=debezium-history\n\
+         key.converter=org.apache.kafka.connect.converters.ByteArrayConverter\n\
+         value.converter=org.apache.kafka.connect.converters.ByteArrayConverter\n\
+         transforms.outbox.table.field.event.key=event_key\n\
+         transforms.outbox.route.by.field=topic\ntransforms.outbox.route.topic.replacement=${{routedByValue}}\n\
+         transforms.outbox.table.fields.additional.placement=name:header:ce_type\n"
     )
 }

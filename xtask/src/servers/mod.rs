@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM, Setup};
+pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM, DEBEZIUM_OF_MARIA_DB, Setup, Source};
 pub use kafka::{
     Acl, Kafka, KafkaCluster, KafkaOptions, Operation, Partition, Proxied, Resource, Secured,
 };

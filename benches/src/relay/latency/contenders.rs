@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::publish::{Batch, DeliveryReport, Publisher};
-use outbox::{ExactlyOnce, Outbox, Relay};
+use outbox::{ExactlyOnce, Outbox, OutboxDatabase, Relay};
 use outbox_bench_report::{Disturbance, Latencies, Load};
 use sqlx::{PgPool, Postgres};
 use tokio::sync::Notify;
@@ -33,15 +33,29 @@ pub(super) async fn outbox(
     disturbance: Option<Disturbance>,
 ) -> Result<Latencies, Failure> {
     let outbox: Outbox<Postgres> = open(CONNECTIONS + 2).await?;
+    let disturbed = outbox.clone();
+    let held_up = async move {
+        match disturbance {
+            Some(disturbance) => disturbances::begin(&disturbed, disturbance).await,
+            None => Ok(HashSet::new()),
+        }
+    };
+    with_relay(outbox, load, held_up).await
+}
+
+/// The relay is in the process of those who emit, and so rung by them. `held_up`: the customers whose
+/// events something holds up that begins now.
+pub(crate) async fn with_relay<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+    load: Load,
+    held_up: impl Future<Output = Result<HashSet<u64>, Failure>>,
+) -> Result<Latencies, Failure> {
     let read_at = ReadAt::default();
     let publisher = Noting { kafka: KafkaPublisher::new(brokers()?)?, read_at: read_at.clone() };
     let relay = Relay::new(outbox.clone(), publisher);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let relay = tokio::spawn(relay.run(async { _ = stopped.await }));
-    let held_up = match disturbance {
-        Some(disturbance) => disturbances::begin(&outbox, disturbance).await?,
-        None => HashSet::new(),
-    };
+    let held_up = held_up.await?;
     let emitting = move |n| emit(outbox.clone(), n);
     let latencies = timed(load, held_up, read_at, emitting).await?;
     drop(stop);
@@ -63,7 +77,16 @@ pub(super) async fn exactly_once(load: Load) -> Result<Latencies, Failure> {
     Ok(latencies)
 }
 
-async fn emit(outbox: Outbox<Postgres>, n: u64) -> Result<(), Failure> {
+/// Who publishes is in a process of its own.
+pub(crate) async fn emitted<DB: OutboxDatabase>(
+    outbox: Outbox<DB>,
+    load: Load,
+) -> Result<Latencies, Failure> {
+    let emitting = move |n| emit(outbox.clone(), n);
+    timed(load, HashSet::new(), ReadAt::default(), emitting).await
+}
+
+async fn emit<DB: OutboxDatabase>(outbox: Outbox<DB>, n: u64) -> Result<(), Failure> {
     let mut tx = outbox.begin().await?;
     tx.emit(OrderCreated::new(n % CUSTOMERS, n))?;
     tx.commit().await?;

@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 
 use crate::{Failure, TOPIC, peak_mib, topic};
 use arrivals::{Arrivals, Consuming};
+pub(crate) use contenders::{emitted, with_relay};
 
-const CONNECTIONS: u32 = 16;
+pub(crate) const CONNECTIONS: u32 = 16;
 const WARM_UP: Duration = Duration::from_secs(3);
 const CUSTOMERS: u64 = 10_000;
 /// A number of commits a second that writers on two cores do not reach.
@@ -33,7 +34,9 @@ pub(crate) async fn measure(
         Contender::ExactlyOnce => contenders::exactly_once(load).await,
         Contender::BareLoop => contenders::bare_loop(load).await,
         Contender::Debezium => contenders::debezium(load).await,
-        Contender::ProducerAlone | Contender::Peer => Err("its latency is not measured".into()),
+        Contender::OutboxElsewhere | Contender::ProducerAlone | Contender::Peer => {
+            Err("its latency is not measured".into())
+        }
     }
 }
 

@@ -206,7 +206,7 @@ impl Verdict {
 }
 
 /// The order in which the figures are shown.
-const FIGURES: [&str; 14] = [
+const FIGURES: [&str; 18] = [
     "drain",
     "growth",
     "topics",
@@ -221,6 +221,10 @@ const FIGURES: [&str; 14] = [
     "traces",
     "exactly-once-drain",
     "exactly-once-latency",
+    "mysql-drain",
+    "mysql-growth",
+    "mysql-writers",
+    "mysql-latency",
 ];
 
 fn results() -> PathBuf {

@@ -21,11 +21,14 @@ pub(super) enum Bench {
     ///
     /// In CPU seconds of the compiler, and in service calls on a Postgres with fsync.
     Macros,
-    /// Measure the relay next to a producer alone, a loop by hand and Debezium: an hour for all
+    /// Measure the relay next to a producer alone, a loop by hand and Debezium: hours for all
     Relay {
         /// Which figures; all of them if none is named
         #[arg(value_name = "FIGURE", value_enum)]
         figures: Vec<relay::Measured>,
+        /// How many events `mysql-drain` drains, and how many `mysql-growth` does at most
+        #[arg(long, value_name = "EVENTS")]
+        backlog: Option<u64>,
     },
     /// Make the pictures and pages anew of the samples that `relay` has kept
     Show,
@@ -35,7 +38,7 @@ impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         match self {
             Self::Macros => macros::run(),
-            Self::Relay { figures } => relay::run(&figures),
+            Self::Relay { figures, backlog } => relay::run(&figures, backlog),
             Self::Show => figure::show(),
         }
         .map(|()| ExitCode::SUCCESS)

@@ -41,7 +41,7 @@ impl MySqlServer {
         self.to_string().to_lowercase().replace(' ', "-")
     }
 
-    pub(super) fn is_maria_db(self) -> bool {
+    pub(in crate::servers) fn is_maria_db(self) -> bool {
         self != Self::MySql8_0
     }
 

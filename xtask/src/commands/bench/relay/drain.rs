@@ -27,7 +27,7 @@ const OUTBOX: &str = "outbox";
 pub(super) const RATE: &str = "events/s";
 pub(super) const OWN_CPU: &str = "its own CPU s";
 pub(super) const BROKER_CPU: &str = "the broker's";
-pub(super) const DATABASE_CPU: &str = "Postgres's";
+pub(super) const DATABASE_CPU: &str = "the database's";
 pub(super) const MEMORY: &str = "peak memory, MiB";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {

@@ -22,6 +22,9 @@ const P999: &str = "p99.9";
 const RATE: &str = "commits/s";
 const LOST: &str = "lost";
 const READ: &str = "p99 until it is read";
+/// Those of a figure.
+pub(super) const COLUMNS: [&str; 6] = [P50, P99, P999, RATE, LOST, READ];
+pub(super) const DRAWN: [&str; 3] = [P50, P99, P999];
 const WRITE: &str = "p99 of the business transaction itself";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
@@ -34,9 +37,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
              the relay's; the rest is Kafka's, on the same two cores. Lost: committed, and not arrived a second after the end."
         ),
         &Bench::setting(),
-        &[P50, P99, P999, RATE, LOST, READ],
+        &COLUMNS,
     );
-    figure.draws(&[P50, P99, P999], "ms");
+    figure.draws(&DRAWN, "ms");
     bench.run::<()>(&Part::Fill { events: 0 })?;
     for (rate, called) in RATES {
         for round in 0..ROUNDS {
@@ -94,7 +97,7 @@ fn timed(bench: &Bench, contender: Contender, rate: Option<u64>) -> Result<Laten
     bench.run(&Part::Latency { contender, load, disturbance: None })
 }
 
-fn push(figure: &mut Figure, row: &str, latencies: &Latencies) {
+pub(super) fn push(figure: &mut Figure, row: &str, latencies: &Latencies) {
     let Latencies { p50, p99, p999, rate, lost, read_p99, .. } = *latencies;
     let samples = [(P50, p50), (P99, p99), (P999, p999), (RATE, rate), (LOST, lost as f64)];
     figure.push(row, &samples);
@@ -127,7 +130,7 @@ pub(super) fn measure_disturbed(bench: &Bench) -> Result<Vec<Figure>, Error> {
         &Bench::setting(),
         &[P99, P50, P999, RATE, LOST, WRITE],
     );
-    figure.draws(&[P50, P99, P999], "ms");
+    figure.draws(&DRAWN, "ms");
     for _ in 0..DISTURBED_ROUNDS {
         let mut undisturbed = None;
         for (disturbance, name) in DISTURBANCES {

@@ -1,17 +1,19 @@
 //! `cargo xtask bench relay`: how fast the relay is, next to a producer alone, to the loop that one
 //! writes by hand, and to Debezium.
 //!
-//! The contenders take turns on one Postgres and one Kafka, each in a process of its own; what is
+//! The contenders take turns on one database and one Kafka, each in a process of its own; what is
 //! kept are medians of the turns, and of the ratios within a turn. The results go to
 //! `benches/results` and the README.
 
 mod consume;
+mod database;
 mod drain;
 mod exactly_once;
 mod growth;
 mod inbox;
 mod latency;
 mod letters;
+mod mysql;
 mod scale_out;
 mod spread;
 mod traces;
@@ -19,6 +21,7 @@ mod writers;
 
 use std::cell::Cell;
 use std::ops::Sub;
+use std::path::Path;
 use std::process::Command;
 
 use clap::ValueEnum;
@@ -30,11 +33,12 @@ use super::{cargo, machine};
 use crate::paths::workspace_root;
 use crate::process::run as run_command;
 use crate::servers::{
-    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, PgOptions, PgVersion, Postgres, Setup,
-    Traces, fetch_all,
+    Connect, ConnectOptions, DEBEZIUM, Kafka, KafkaOptions, MySqlServer, PgVersion, Setup, Traces,
+    fetch_all,
 };
 use crate::tools::Tool;
 use crate::{Error, ScratchDir, procfs};
+use database::{BinaryLog, Database};
 
 /// What can be measured alone. The names are those of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,10 +56,32 @@ pub(in crate::commands) enum Measured {
     Letters,
     Traces,
     ExactlyOnce,
+    MysqlDrain,
+    MysqlGrowth,
+    MysqlWriters,
+    MysqlLatency,
 }
 
 impl Measured {
-    fn measure(self, bench: &Bench) -> Result<Vec<Figure>, Error> {
+    /// On servers of its own: what one leaves on their disks is not the next one's burden.
+    fn measure(self, backlog: Option<u64>) -> Result<Vec<Figure>, Error> {
+        match self {
+            Self::MysqlDrain => mysql::drain(backlog),
+            Self::MysqlGrowth => mysql::growth(backlog),
+            Self::MysqlWriters => mysql::writers(),
+            Self::MysqlLatency => mysql::latency(),
+            _ => self.measure_on_postgres(&Bench::start()?),
+        }
+    }
+
+    fn is_of_mysql(self) -> bool {
+        matches!(
+            self,
+            Self::MysqlDrain | Self::MysqlGrowth | Self::MysqlWriters | Self::MysqlLatency
+        )
+    }
+
+    fn measure_on_postgres(self, bench: &Bench) -> Result<Vec<Figure>, Error> {
         match self {
             Self::Drain => drain::measure(bench),
             Self::Growth => growth::measure(bench),
@@ -70,6 +96,9 @@ impl Measured {
             Self::Letters => letters::measure(bench),
             Self::Traces => traces::measure(bench),
             Self::ExactlyOnce => exactly_once::measure(bench),
+            Self::MysqlDrain | Self::MysqlGrowth | Self::MysqlWriters | Self::MysqlLatency => {
+                Err(Error::new("it is not measured on Postgres"))
+            }
         }
     }
 }
@@ -80,27 +109,27 @@ const PROGRAM: &str = "target/release/relay";
 /// The servers, and the program that is measured on them.
 pub(super) struct Bench {
     scratch: ScratchDir,
-    postgres: Postgres,
+    database: Database,
     kafka: Kafka,
     connects: Cell<u32>,
 }
 
-/// Measures the figures asked for, or all.
-pub(super) fn run(asked: &[Measured]) -> Result<(), Error> {
-    fetch_all(&[PgVersion::V15], &[], &[Tool::Java])?;
+/// Measures the figures asked for, or all. `backlog`: how many events are drained from MySQL.
+pub(super) fn run(asked: &[Measured], backlog: Option<u64>) -> Result<(), Error> {
+    let is_asked = |measured: &&Measured| asked.is_empty() || asked.contains(measured);
+    let measured: Vec<_> = Measured::value_variants().iter().filter(is_asked).collect();
+    let on_mysql = measured.iter().filter(|measured| measured.is_of_mysql()).count();
+    let postgres: &[_] = if on_mysql < measured.len() { &[PgVersion::V15] } else { &[] };
+    let mysql: &[_] = if on_mysql > 0 { &mysql::SERVERS } else { &[] };
+    fetch_all(postgres, mysql, &[Tool::Java])?;
     let mut build = cargo();
     build
         .args(["build", "--release", "--package", "outbox-bench", "--bin", "relay"])
         .current_dir(workspace_root());
     run_command(build, "build the benchmark `relay`")?;
-    for measured in Measured::value_variants() {
-        if asked.is_empty() || asked.contains(measured) {
-            // Each on servers of its own: what one leaves on their disks is not the next one's
-            // burden.
-            let bench = Bench::start()?;
-            for figure in measured.measure(&bench)? {
-                figure.publish()?;
-            }
+    for measured in measured {
+        for figure in measured.measure(backlog)? {
+            figure.publish()?;
         }
     }
     Ok(())
@@ -108,19 +137,22 @@ pub(super) fn run(asked: &[Measured]) -> Result<(), Error> {
 
 impl Bench {
     fn start() -> Result<Self, Error> {
+        Self::start_with(|dir| Database::postgres(&dir.join("postgres")))
+    }
+
+    fn start_mysql(server: MySqlServer, log: BinaryLog) -> Result<Self, Error> {
+        Self::start_with(|dir| Database::mysql(&dir.join("mysql"), server, log))
+    }
+
+    fn start_with(database: impl FnOnce(&Path) -> Result<Database, Error>) -> Result<Self, Error> {
         let scratch = ScratchDir::new("bench")?;
-        let options = PgOptions { fsync: true, logical: true, ..PgOptions::default() };
-        let postgres = Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), options)?;
+        let database = database(scratch.path())?;
         let kafka = Kafka::start(&scratch.path().join("kafka"), KafkaOptions::default())?;
-        Ok(Self { scratch, postgres, kafka, connects: Cell::new(0) })
+        Ok(Self { scratch, database, kafka, connects: Cell::new(0) })
     }
 
     fn setting() -> String {
-        format!(
-            "{}; Postgres 15 with fsync and wal_level=logical, Kafka 4.1 on one node with acks=all, Debezium {DEBEZIUM}, all \
-             on this machine; events with a payload of about 300 bytes.",
-            machine()
-        )
+        setting_of("Postgres 15 with fsync and wal_level=logical", Some(DEBEZIUM))
     }
 
     /// Runs a part of the program, and returns its answer.
@@ -132,7 +164,7 @@ impl Bench {
         let mut command = Command::new(workspace_root().join(program));
         command
             .arg(part.argument())
-            .env("DATABASE_URL", self.postgres.url())
+            .env("DATABASE_URL", self.database.url())
             .env("KAFKA_BROKERS", self.kafka.brokers())
             .current_dir(workspace_root());
         let printed = run_command(command, "be measured")?;
@@ -162,7 +194,7 @@ impl Bench {
         Ok(Cpu {
             own: procfs::cpu_seconds_of_children()?,
             broker: of(self.kafka.traces())?,
-            database: of(self.postgres.traces())?,
+            database: of(self.database.traces())?,
         })
     }
 
@@ -172,13 +204,22 @@ impl Bench {
         let dir = self.scratch.path().join(format!("connect-{}", self.connects.get()));
         let options = ConnectOptions {
             brokers: self.kafka.brokers(),
-            database_port: self.postgres.port(),
+            source: self.database.source(slot)?,
             topic,
-            slot,
             setup,
         };
         Connect::start(&dir, &options)
     }
+}
+
+/// `database`: which, and how it is set. `debezium`: its version, if it takes part.
+fn setting_of(database: &str, debezium: Option<&str>) -> String {
+    let debezium = debezium.map(|version| format!(", Debezium {version}")).unwrap_or_default();
+    format!(
+        "{}; {database}, Kafka 4.1 on one node with acks=all{debezium}, all on this machine; events with a payload of about \
+         300 bytes.",
+        machine()
+    )
 }
 
 /// Seconds of processor time.
@@ -188,7 +229,7 @@ struct Cpu {
     own: f64,
     /// Of Kafka.
     broker: f64,
-    /// Of Postgres.
+    /// Of Postgres, MySQL or MariaDB.
     database: f64,
 }
 

@@ -8,7 +8,8 @@ use crate::Error;
 /// Short, so that the machine is the same in both turns.
 const SLICE_MILLIS: u64 = 300;
 /// A ratio with a budget.
-const CERTAIN: Plan = Plan { slice_millis: SLICE_MILLIS, least: 12, most: 80, within: 0.02 };
+pub(super) const CERTAIN: Plan =
+    Plan { slice_millis: SLICE_MILLIS, least: 12, most: 80, within: 0.02 };
 /// A ratio without one, which only explains.
 const ROUGH: Plan = Plan { slice_millis: SLICE_MILLIS, least: 5, most: 5, within: 0.0 };
 
@@ -21,7 +22,7 @@ const BARE_LOOP: (Way, &str) = (Way::BareTable { rings: true }, "by hand, the ba
 const OUR_TABLE: (Way, &str) = (Way::ByHand { rings: false }, "by hand, our table");
 const BARE_TABLE: (Way, &str) = (Way::BareTable { rings: false }, "by hand, the bare loop's table");
 
-const RATE: &str = "transactions/s";
+pub(super) const RATE: &str = "transactions/s";
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>, Error> {
     let Plan { least, most, within, slice_millis } = CERTAIN;
