@@ -24,8 +24,8 @@ pub struct Info {
     pub version: String,
 }
 
-/// The document. Each topic is a channel, and each version of an event a message with an example. A
-/// retired event is left out.
+/// The document. Each topic is a channel, and each version of an event a message, with an
+/// example if its shape has one. A retired event is left out.
 ///
 /// Its schemas are those of AsyncAPI itself, a superset of JSON Schema draft 7.
 #[must_use]
@@ -105,9 +105,8 @@ fn message(name: &EventName, contract: &Contract, schema: Option<Json>) -> Json 
         ("headers".to_owned(), headers(name, *version, contract)),
     ]);
     message.extend(schema.map(|schema| ("payload".to_owned(), schema)));
-    if let Some(payload) = &contract.payload {
-        message.insert("examples".to_owned(), json!([{ "payload": payload.example() }]));
-    }
+    let example = contract.payload.as_ref().and_then(Payload::example);
+    message.extend(example.map(|of| ("examples".to_owned(), json!([{ "payload": of }]))));
     let mut binding = json!({ "bindingVersion": BINDING_VERSION });
     if !contract.key.is_empty() {
         let parts: Vec<String> = contract.key.iter().map(|part| format!("`{part}`")).collect();

@@ -8,16 +8,24 @@ use crate::lock::{Contract, EventName, Lock};
 use crate::markup::escaped;
 use crate::shape::{Object, Payload, Shape, Tagging, Union};
 
+/// In the light or dark colours that the reader has chosen. A name may have any length, so it is
+/// broken anywhere, and any direction, which ends with it.
 const STYLE: &str = "\
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h2 { border-bottom: 1px solid; margin-top: 3rem }
-h3 { margin-top: 2rem } h3 small { font-weight: normal }
-table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884 }
-th { font-weight: normal; width: 14rem }
-code, pre { font: .9rem ui-monospace, monospace; overflow-wrap: anywhere }
-pre { padding: .75rem; background: #8882; white-space: pre-wrap }
+body { max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere }
+h1, h2, h3, h4 { line-height: 1.25 }
+h2 { border-bottom: 2px solid; margin-top: 3rem; padding-bottom: .25rem }
+h3 { margin: 2.5rem 0 .5rem } h3 small { font-weight: normal; margin-left: .5rem }
+h4 { margin: 1.5rem 0 .25rem }
+article:target h3 { border-left: .25rem solid; padding-left: .5rem }
+nav ul { margin: 0 0 1rem; padding-left: 1.5rem } nav p { margin: 0 }
+table { border-collapse: collapse; table-layout: fixed; width: 100% }
+tr { border-bottom: 1px solid #8888 }
+th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0 }
+th { font-weight: normal; width: 30% }
+code, pre { font-family: ui-monospace, monospace; font-size: .9em; unicode-bidi: isolate }
+pre { margin: 0; padding: .75rem; background: #8882; white-space: pre-wrap }
+@media (max-width: 40rem) { th, td { display: block; width: auto; padding: .25rem 0 } td { padding: 0 0 .25rem 1rem } }
 ";
 
 /// The page: the topics, and on each the versions of its events, with their keys, headers, fields
@@ -100,8 +108,10 @@ fn payload(page: &mut String, payload: &Payload) {
         }
         page.push_str("</table>\n");
     }
-    let example = escaped_lines(&format!("{:#}", payload.example()));
-    let _ = writeln!(page, "<h4>Example</h4>\n<pre>{example}</pre>");
+    if let Some(example) = payload.example() {
+        let example = escaped_lines(&format!("{example:#}"));
+        let _ = writeln!(page, "<h4>Example</h4>\n<pre>{example}</pre>");
+    }
 }
 
 fn shape(page: &mut String, shape: &Shape) {

@@ -35,6 +35,7 @@ mod error;
 mod fetch;
 mod java;
 mod net;
+mod npm;
 mod openssl;
 mod paths;
 mod process;
@@ -44,5 +45,6 @@ mod tools;
 
 pub use certificates::{Certificates, Identity};
 pub use error::Error;
+pub use npm::asyncapi_schema;
 pub use paths::ScratchDir;
-pub use tools::promtool;
+pub use tools::{chromium, promtool};

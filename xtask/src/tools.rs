@@ -23,11 +23,14 @@ pub(crate) enum Tool {
     FakeTime,
     /// Checks alert rules of Prometheus and tests them.
     Promtool,
+    /// A browser without a window.
+    Chromium,
 }
 
 impl Tool {
     /// What the tests start. Maven and `xz` are needed by what remains to be fetched.
-    pub(crate) const OF_TESTS: &[Self] = &[Self::Java, Self::PgBouncer, Self::FakeTime];
+    pub(crate) const OF_TESTS: &[Self] =
+        &[Self::Java, Self::PgBouncer, Self::FakeTime, Self::Chromium];
 
     fn program(self) -> &'static str {
         match self {
@@ -37,6 +40,7 @@ impl Tool {
             Self::PgBouncer => "pgbouncer",
             Self::FakeTime => "faketime",
             Self::Promtool => "promtool",
+            Self::Chromium => "chromium-headless-shell",
         }
     }
 
@@ -49,6 +53,7 @@ impl Tool {
             Self::PgBouncer => "pgbouncer",
             Self::FakeTime => "faketime",
             Self::Promtool => "prometheus",
+            Self::Chromium => "chromium-headless-shell",
         }
     }
 
@@ -132,6 +137,8 @@ impl Tool {
             }
             Self::FakeTime => vec![root.join("usr/bin/faketime")],
             Self::Promtool => vec![root.join("usr/bin/promtool")],
+            // Not the script in `usr/bin`, which names the place where it would be installed.
+            Self::Chromium => vec![root.join("usr/lib/chromium/chromium-headless-shell")],
         };
         candidates.into_iter().find(|path| path.is_file())
     }
@@ -153,6 +160,15 @@ impl Tool {
 /// The machine does not have it, and it cannot be fetched.
 pub fn promtool() -> Result<Command, Error> {
     Tool::Promtool.command()
+}
+
+/// A command that runs Chromium without a window.
+///
+/// # Errors
+///
+/// The machine does not have it, and it cannot be fetched.
+pub fn chromium() -> Result<Command, Error> {
+    Tool::Chromium.command()
 }
 
 /// The library that [`Tool::FakeTime`] preloads.
@@ -187,6 +203,8 @@ pub(crate) fn library_directories(root: &Path) -> impl Iterator<Item = PathBuf> 
     directories.into_iter().flat_map(|lib| {
         let triplets = fs::read_dir(&lib).into_iter().flatten().flatten().map(|entry| entry.path());
         let triplets = triplets.filter(|path| path.to_string_lossy().ends_with("-linux-gnu"));
+        // PulseAudio has a folder of its own, which Chromium asks for.
+        let triplets = triplets.flat_map(|triplet| [triplet.join("pulseaudio"), triplet]);
         triplets.chain([lib.clone()]).collect::<Vec<_>>()
     })
 }

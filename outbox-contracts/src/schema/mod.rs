@@ -3,6 +3,7 @@
 //! A crate that makes schemas of types may word them otherwise in its next version. So a lock never
 //! has a schema, but the shape that is read from it, and schemas are made of shapes.
 
+mod pointer;
 mod read;
 #[cfg(feature = "schema")]
 mod types;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
+use super::pointer::unescaped;
 use super::union;
 use crate::shape::{Field, Integer, Object, Payload, Precision, Presence, Shape, Value};
 
@@ -140,8 +141,10 @@ impl Reader {
     }
 
     fn reference(&self, to: &str) -> Option<Shape> {
-        let name = if to == "#" { &self.root } else { to.strip_prefix("#/$defs/")? };
-        Some(Shape::Named(name.replace("~1", "/").replace("~0", "~")))
+        match to.strip_prefix("#/$defs/") {
+            Some(part) => unescaped(part).map(Shape::Named),
+            None => (to == "#").then(|| Shape::Named(self.root.clone())),
+        }
     }
 
     /// One of several schemas, of which one may be `null`.

@@ -2,15 +2,13 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::pointer::escaped;
 use crate::shape::{Integer, Object, Payload, Precision, Shape, Tagging, Union, Value};
 
 /// The JSON schema (2020-12) of what is written, with the named types in `$defs`.
 #[must_use]
 pub fn write(payload: &Payload) -> Json {
-    let reference = |name: &str| {
-        let name = name.replace('~', "~0").replace('/', "~1");
-        format!("#/$defs/{name}")
-    };
+    let reference = |name: &str| format!("#/$defs/{}", escaped(name));
     let writer = Writer { dialect: Dialect::Draft2020, reference: &reference };
     let mut schema = writer.shape(&payload.shape);
     if let Json::Object(schema) = &mut schema

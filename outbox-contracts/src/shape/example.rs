@@ -4,12 +4,18 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Integer, Object, Payload, Shape, Tagging, Union, Value};
 
+/// Most values in an example. A payload may have lists of any length in each other.
+const MOST: usize = 1000;
+
 impl Payload {
     /// A payload of this shape: it has all fields, the first of several variants, and one item in
     /// each list. The same each time.
+    ///
+    /// `None`: the shape has none that ends, or none that is small, or only a JSON schema without
+    /// an example says what is in it.
     #[must_use]
-    pub fn example(&self) -> Json {
-        Maker { payload: self, inside: Vec::new() }.of(&self.shape).unwrap_or(Json::Null)
+    pub fn example(&self) -> Option<Json> {
+        Maker { payload: self, inside: Vec::new(), left: MOST }.of(&self.shape)
     }
 }
 
@@ -17,15 +23,17 @@ struct Maker<'a> {
     payload: &'a Payload,
     /// The named types that are being made.
     inside: Vec<&'a str>,
+    /// How many more values may be made.
+    left: usize,
 }
 
 impl<'a> Maker<'a> {
-    /// `None`: it would have itself in it for ever.
     fn of(&mut self, shape: &'a Shape) -> Option<Json> {
+        self.left = self.left.checked_sub(1)?;
         Some(match shape {
-            Shape::Any | Shape::Null | Shape::Opaque(_) => Json::Null,
+            Shape::Any | Shape::Null => Json::Null,
             Shape::Bool => json!(true),
-            Shape::Integer(integer) => of_integer(*integer),
+            Shape::Integer(integer) => of_integer(*integer)?,
             Shape::Number(_) => json!(1.5),
             Shape::Text(format) => json!(of_format(format.as_deref().unwrap_or_default())),
             Shape::Bytes => json!("AAEC"),
@@ -33,10 +41,7 @@ impl<'a> Maker<'a> {
                 Json::Array(self.of(items).into_iter().collect())
             }
             Shape::List { items, length: Some(length) } => {
-                // A longer one is none of the readers' business.
-                const MOST: u64 = 16;
-                let item = self.of(items)?;
-                Json::Array((0..(*length).min(MOST)).map(|_| item.clone()).collect())
+                Json::Array((0..*length).map(|_| self.of(items)).collect::<Option<_>>()?)
             }
             Shape::Tuple(parts) => {
                 Json::Array(parts.iter().map(|part| self.of(part)).collect::<Option<_>>()?)
@@ -55,9 +60,11 @@ impl<'a> Maker<'a> {
             Shape::AnyOf(parts) => parts.iter().find_map(|part| self.of(part))?,
             Shape::Nullable(shape) => self.of(shape).unwrap_or(Json::Null),
             Shape::Named(name) => self.named(name)?,
+            Shape::Opaque(schema) => of_schema(schema)?,
         })
     }
 
+    /// `None` if it would have itself in it for ever.
     fn named(&mut self, name: &'a str) -> Option<Json> {
         if self.inside.contains(&name) {
             return None;
@@ -107,9 +114,18 @@ impl<'a> Maker<'a> {
     }
 }
 
-fn of_integer(Integer { min, max }: Integer) -> Json {
+/// JSON numbers beyond 64 bits are read by few.
+fn of_integer(Integer { min, max }: Integer) -> Option<Json> {
     let number = 1.max(min.unwrap_or(1)).min(max.unwrap_or(i128::MAX));
-    i64::try_from(number).map_or(Json::Null, |number| json!(number))
+    let signed = i64::try_from(number).ok().map(|number| json!(number));
+    signed.or_else(|| u64::try_from(number).ok().map(|number| json!(number)))
+}
+
+/// A value that the schema itself names.
+fn of_schema(schema: &Json) -> Option<Json> {
+    let first = |key| schema.get(key).and_then(Json::as_array).and_then(|values| values.first());
+    let named = schema.get("const").or_else(|| first("enum")).or_else(|| first("examples"));
+    named.or_else(|| schema.get("default")).cloned()
 }
 
 fn of_format(format: &str) -> &str {
@@ -133,7 +149,7 @@ mod tests {
     use super::*;
     use crate::lock::Lock;
 
-    fn example(fields: &str) -> Json {
+    fn example(fields: &str) -> Option<Json> {
         let text = format!(
             "format = 1\n[[event]]\ntopic = \"t\"\nname = \"n\"\nversion = 1\ncontent-type = \"application/json\"\n{fields}"
         );
@@ -172,15 +188,26 @@ counts = "map<u16>"
             "parcel": { "kind": "box", "kilos": 1 },
             "counts": { "key": 1 },
         });
-        assert_eq!(example(fields), expected);
+        assert_eq!(example(fields), Some(expected));
     }
 
     #[test]
     fn a_type_that_has_itself_in_it_comes_to_an_end() {
         let tree = "[event.fields]\nroot = \"Tree\"\n[event.types.Tree.fields]\nname = \"string\"\nchildren = \"[Tree]\"\n";
         let expected = json!({ "root": { "name": "text", "children": [] } });
-        assert_eq!(example(tree), expected);
+        assert_eq!(example(tree), Some(expected));
         let endless = "[event.fields]\nroot = \"A\"\n[event.types.A.fields]\na = \"A\"\n";
-        assert_eq!(example(endless), Json::Null);
+        assert_eq!(example(endless), None);
+    }
+
+    /// The file may be anybody's.
+    #[test]
+    fn lists_in_lists_do_not_fill_the_memory() {
+        let lists = |depth| "[".repeat(depth) + "u8" + &"; 30]".repeat(depth);
+        let fields = |depth| format!("[event.fields]\nlists = \"{}\"\n", lists(depth));
+        assert!(example(&fields(1)).is_some());
+        assert_eq!(example(&fields(9)), None);
+        let long = "[event.fields]\nlist = \"[u8; 18446744073709551615]\"\n";
+        assert_eq!(example(long), None);
     }
 }

@@ -25,12 +25,13 @@ use crate::servers::{
     fetch_all,
 };
 use crate::tools::Tool;
-use crate::{Error, disk, openssl};
+use crate::{Error, asyncapi_schema, disk, openssl};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
     if !Servers::all_are_given() {
-        fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
+        let mysql = MySqlServer::of_this_machine();
+        fetch_all(&[MAIN, ALTERNATIVE], mysql, Tool::OF_TESTS, &[asyncapi_schema])?;
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();

@@ -1,0 +1,7 @@
+//! What is made of a lock for others, judged by others: JSON schemas and the AsyncAPI document by a
+//! validator, the page by a browser.
+
+mod browser;
+mod documents;
+mod page;
+mod whole;
