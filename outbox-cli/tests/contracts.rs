@@ -176,6 +176,28 @@ fn a_document_of_all_events_is_written_as_asyncapi() {
 }
 
 #[test]
+fn what_is_wanted_of_topics_is_in_the_document() {
+    let dir = repository(BEFORE);
+    let topics = dir.path().join("topics.toml");
+    let args = ["render", "asyncapi", "--lock", "events/events.lock", "--topics", "topics.toml"];
+    fs::write(&topics, "format = 1\n[topics.order]\npartitions = 12\n").unwrap();
+    let ran = outbox(dir.path(), &args);
+    assert_eq!(ran.code, 1, "{}", ran.said);
+    assert!(
+        ran.said.contains("line 2: the lock has no event on the topic `order`"),
+        "{}",
+        ran.said
+    );
+    assert!(!dir.path().join("contracts").exists());
+    fs::write(&topics, "format = 1\n[topics.orders]\npartitions = 12\n").unwrap();
+    let ran = outbox(dir.path(), &args);
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.said);
+    let document = fs::read_to_string(dir.path().join("contracts/asyncapi.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["channels"]["orders"]["bindings"]["kafka"]["partitions"], 12);
+}
+
+#[test]
 fn an_entity_of_backstage_names_the_document() {
     let dir = repository(BEFORE);
     let args = ["render", "backstage", "--lock", "events/events.lock", "--title"];

@@ -12,6 +12,7 @@ use crate::ids::Ids;
 use crate::lock::{Contract, EventName, Lock};
 use crate::schema::{Dialect, Writer};
 use crate::shape::Payload;
+use crate::topics::{Setting, Topic, Topics};
 
 const BINDING_VERSION: &str = "0.5.0";
 
@@ -27,9 +28,11 @@ pub struct Info {
 /// The document. Each topic is a channel, and each version of an event a message, with an
 /// example if its shape has one. A retired event is left out.
 ///
+/// `wanted` is what is said of the topics, if anything is.
+///
 /// Its schemas are those of AsyncAPI itself, a superset of JSON Schema draft 7.
 #[must_use]
-pub fn asyncapi(lock: &Lock, info: &Info) -> Json {
+pub fn asyncapi(lock: &Lock, info: &Info, wanted: &Topics) -> Json {
     let events = lock.events.iter().filter(|(_, contract)| !contract.retired);
     let (mut channels, mut operations) = (Map::new(), Map::new());
     let (mut messages, mut schemas) = (Map::new(), Map::new());
@@ -55,7 +58,7 @@ pub fn asyncapi(lock: &Lock, info: &Info) -> Json {
             json!({
                 "address": topic,
                 "messages": messages.iter().map(part).collect::<Map<_, _>>(),
-                "bindings": { "kafka": { "topic": topic, "bindingVersion": BINDING_VERSION } },
+                "bindings": { "kafka": topic_binding(topic, wanted.topics.get(topic)) },
             }),
         );
         let of_channel = format!("channels/{id}/messages");
@@ -75,6 +78,34 @@ pub fn asyncapi(lock: &Lock, info: &Info) -> Json {
         "operations": operations,
         "components": { "messages": messages, "schemas": schemas },
     })
+}
+
+fn topic_binding(name: &str, wanted: Option<&Topic>) -> Json {
+    let mut binding = json!({ "topic": name, "bindingVersion": BINDING_VERSION });
+    let Some(Topic { partitions, replicas, config }) = wanted else { return binding };
+    if let Some(partitions) = partitions {
+        binding["partitions"] = json!(partitions);
+    }
+    if let Some(replicas) = replicas {
+        binding["replicas"] = json!(replicas);
+    }
+    if !config.is_empty() {
+        let config = config.iter().map(|(name, value)| (name.clone(), setting(name, value)));
+        binding["topicConfiguration"] = Json::Object(config.collect());
+    }
+    binding
+}
+
+fn setting(name: &str, value: &Setting) -> Json {
+    match value {
+        // A list in the binding, and one text on the brokers.
+        Setting::Text(text) if name == "cleanup.policy" => {
+            json!(text.split(',').map(str::trim).collect::<Vec<_>>())
+        }
+        Setting::Text(text) => json!(text),
+        Setting::Integer(number) => json!(number),
+        Setting::Bool(value) => json!(value),
+    }
 }
 
 /// Adds the schemas of the named types, and returns that of the payload.

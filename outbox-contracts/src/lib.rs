@@ -24,6 +24,7 @@ pub mod report;
 mod rules;
 pub mod schema;
 pub mod shape;
+mod topics;
 
 pub use asyncapi::{Info, asyncapi};
 pub use check::{Violation, check, check_alone};
@@ -32,3 +33,4 @@ pub use html::html;
 pub use lock::{Contract, EventName, Lock, LockError};
 pub use mode::{Mode, UnknownMode};
 pub use rules::Rule;
+pub use topics::{Setting, Topic, Topics};

@@ -1,8 +1,8 @@
-//! What is wrong with a lock that cannot be read.
+//! What is wrong with a lock, or with `topics.toml`, that cannot be read.
 
 use std::fmt;
 
-/// Why a text is no lock.
+/// Why a text is no lock, or no `topics.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockError {
     /// From 1.
@@ -11,7 +11,7 @@ pub struct LockError {
 }
 
 impl LockError {
-    pub(super) fn new(line: usize, what: impl Into<String>) -> Self {
+    pub(crate) fn new(line: usize, what: impl Into<String>) -> Self {
         Self { line, what: what.into() }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use error::LockError;
+pub(crate) use read::{Source, Table, integer, table};
 
 use crate::mode::Mode;
 use crate::shape::Payload;

@@ -96,40 +96,47 @@ fn conflict(text: &str) -> Option<usize> {
 }
 
 /// A text, and where its lines begin.
-pub(super) struct Source {
+pub(crate) struct Source {
     lines: Vec<usize>,
 }
 
 impl Source {
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self { lines: ends.map(|(at, _)| at).collect() }
     }
 
     /// From 1.
-    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+    pub(crate) fn line(&self, span: &Range<usize>) -> usize {
         1 + self.lines.partition_point(|end| *end < span.start)
     }
 
-    pub(super) fn error(&self, value: &Spanned<DeValue<'_>>, what: impl Into<String>) -> LockError {
+    pub(crate) fn error(&self, value: &Spanned<DeValue<'_>>, what: impl Into<String>) -> LockError {
         LockError::new(self.line(&value.span()), what)
     }
 }
 
 /// A table of which each key must be known.
-pub(super) struct Table<'a, 'i> {
+pub(crate) struct Table<'a, 'i> {
     pub(super) source: &'a Source,
     table: &'a DeTable<'i>,
     span: Range<usize>,
     known: Vec<&'static str>,
+    /// What the file is called that has no other keys.
+    file: &'static str,
 }
 
 impl<'a, 'i> Table<'a, 'i> {
-    pub(super) fn new(source: &'a Source, table: &'a DeTable<'i>, span: Range<usize>) -> Self {
-        Self { source, table, span, known: Vec::new() }
+    pub(crate) fn new(source: &'a Source, table: &'a DeTable<'i>, span: Range<usize>) -> Self {
+        Self { source, table, span, known: Vec::new(), file: "a lock" }
     }
 
-    pub(super) fn wrong(&self, what: impl Into<String>) -> LockError {
+    /// The same, of another file than a lock.
+    pub(crate) fn of(self, file: &'static str) -> Self {
+        Self { file, ..self }
+    }
+
+    pub(crate) fn wrong(&self, what: impl Into<String>) -> LockError {
         LockError::new(self.source.line(&self.span), what)
     }
 
@@ -138,7 +145,7 @@ impl<'a, 'i> Table<'a, 'i> {
         self.table.iter().map(move |(key, _)| (&**key.get_ref(), source.line(&key.span())))
     }
 
-    pub(super) fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'i>>> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'i>>> {
         self.known.push(key);
         self.table.get(key)
     }
@@ -177,18 +184,18 @@ impl<'a, 'i> Table<'a, 'i> {
     }
 
     /// That no other key is there.
-    pub(super) fn end(self) -> Result<(), LockError> {
+    pub(crate) fn end(self) -> Result<(), LockError> {
         match self.table.iter().find(|(key, _)| !self.known.contains(&&**key.get_ref())) {
             None => Ok(()),
             Some((key, _)) => Err(LockError::new(
                 self.source.line(&key.span()),
-                format!("a lock has no key `{}` here", key.get_ref().escape_debug()),
+                format!("{} has no key `{}` here", self.file, key.get_ref().escape_debug()),
             )),
         }
     }
 }
 
-pub(super) fn table<'a, 'i>(
+pub(crate) fn table<'a, 'i>(
     source: &Source,
     value: &'a Spanned<DeValue<'i>>,
 ) -> Result<&'a DeTable<'i>, LockError> {
@@ -208,7 +215,7 @@ fn array<'a, 'i>(
     }
 }
 
-pub(super) fn text<'a>(
+pub(crate) fn text<'a>(
     source: &Source,
     value: &'a Spanned<DeValue<'_>>,
 ) -> Result<&'a str, LockError> {
@@ -218,7 +225,7 @@ pub(super) fn text<'a>(
     }
 }
 
-fn integer(source: &Source, value: &Spanned<DeValue<'_>>) -> Result<i64, LockError> {
+pub(crate) fn integer(source: &Source, value: &Spanned<DeValue<'_>>) -> Result<i64, LockError> {
     let number = match value.get_ref() {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
         _ => None,

@@ -3,7 +3,7 @@
 use std::fs;
 
 use jsonschema::{Draft, Validator};
-use outbox_contracts::{EventName, Info, Lock, asyncapi, schema};
+use outbox_contracts::{EventName, Info, Lock, Topics, asyncapi, schema};
 use serde_json::{Value as Json, json};
 
 use crate::whole;
@@ -23,7 +23,7 @@ fn takes(validator: &Validator, value: &Json, what: &str) {
 }
 
 fn document(lock: &Lock) -> Json {
-    asyncapi(lock, &info())
+    asyncapi(lock, &info(), &Topics::default())
 }
 
 fn info() -> Info {
@@ -52,6 +52,23 @@ fn a_document_is_valid_by_the_official_schema_of_asyncapi() {
         document.pointer_mut(parent).unwrap()[key] = wrong;
         assert!(!official.is_valid(&document), "{place}");
     }
+}
+
+#[test]
+fn what_is_wanted_of_topics_is_said_as_the_official_schema_has_it() {
+    let lock = whole::lock();
+    let wanted = "format = 1\n[all]\nreplicas = 3\nconfig = { \"retention.ms\" = -1 }\n[topics.orders]\npartitions = 12\n\
+                  config = { \"cleanup.policy\" = \"compact,delete\", \"compression.type\" = \"zstd\" }\n";
+    let document = asyncapi(&lock, &info(), &Topics::parse(wanted, &lock).unwrap());
+    takes(&official(), &document, "with topics");
+    let orders = &document["channels"]["orders"]["bindings"]["kafka"];
+    let expected = json!({
+        "topic": "orders", "partitions": 12, "replicas": 3, "bindingVersion": "0.5.0",
+        "topicConfiguration": {
+            "cleanup.policy": ["compact", "delete"], "compression.type": "zstd", "retention.ms": -1,
+        },
+    });
+    assert_eq!(*orders, expected);
 }
 
 /// What is in a lock may be anybody's.

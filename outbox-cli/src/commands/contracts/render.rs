@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use outbox_contracts::{EventName, Info, Lock, asyncapi, html, schema};
+use outbox_contracts::{EventName, Info, Lock, Topics, asyncapi, html, schema};
 use serde_json::json;
 
 use super::LockArgs;
+use super::source::read_topics;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::text::counted;
@@ -34,6 +35,10 @@ pub struct RenderArgs {
     owner: Option<String>,
     #[command(flatten)]
     lock: LockArgs,
+    /// The file topics.toml, whose partitions, replicas and settings of topics the AsyncAPI document
+    /// then has
+    #[arg(long, value_name = "FILE")]
+    topics: Option<PathBuf>,
     /// The folder to write into; files of other events stay
     #[arg(long, value_name = "FOLDER", default_value = "contracts")]
     out: PathBuf,
@@ -51,10 +56,10 @@ pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
     let lock = args.lock.read()?;
     match args.what {
         What::Jsonschema => json_schemas(&lock, args, context),
-        What::Asyncapi => one(DOCUMENT, &document(&lock, args), args, context),
+        What::Asyncapi => one(DOCUMENT, &document(&lock, args)?, args, context),
         What::Backstage => {
             let entity = entity(&args.title, args.owner.as_deref().unwrap_or_default())?;
-            one(DOCUMENT, &document(&lock, args), args, context)?;
+            one(DOCUMENT, &document(&lock, args)?, args, context)?;
             one("catalog-info.yaml", &entity, args, context)
         }
         What::Html => one("index.html", &html(&lock, &args.title), args, context),
@@ -63,9 +68,13 @@ pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
 
 const DOCUMENT: &str = "asyncapi.json";
 
-fn document(lock: &Lock, args: &RenderArgs) -> String {
+fn document(lock: &Lock, args: &RenderArgs) -> Result<String, Failure> {
     let info = Info { title: args.title.clone(), version: args.release.clone() };
-    format!("{:#}\n", asyncapi(lock, &info))
+    let topics = match &args.topics {
+        None => Topics::default(),
+        Some(file) => read_topics(file, lock)?,
+    };
+    Ok(format!("{:#}\n", asyncapi(lock, &info, &topics)))
 }
 
 /// An API of Backstage. A text of JSON is one of YAML, too.

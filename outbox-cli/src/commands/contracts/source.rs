@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use outbox_contracts::Lock;
+use outbox_contracts::{Lock, Topics};
 
 use crate::failure::Failure;
 use crate::file::read_at_most;
@@ -80,6 +80,20 @@ pub fn read_file(path: &Path) -> Result<Lock, Failure> {
         Failure::failed(format!("cannot read the lock {shown}: {error}{help}"))
     })?;
     parsed(&text, &shown.to_string())
+}
+
+/// What is wanted of the topics of a lock, in a file that people write.
+pub fn read_topics(path: &Path, lock: &Lock) -> Result<Topics, Failure> {
+    let shown = path.display();
+    let text = read_at_most(path, LARGEST).map_err(|error| {
+        Failure::failed(format!("cannot read {shown}, and nothing was written: {error}"))
+    })?;
+    Topics::parse(&text, lock).map_err(|error| {
+        let said = crate::text::one_line(&error.to_string());
+        Failure::failed(format!(
+            "{shown} does not say what topics are to be, and nothing was written: {said}"
+        ))
+    })
 }
 
 fn of_git(folder: &Path, revision: &str, path: &str) -> Result<Lock, Failure> {
