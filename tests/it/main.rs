@@ -46,6 +46,7 @@ mod migrations;
 mod mistakes;
 mod monitoring;
 mod mysql;
+mod mysql_family;
 mod mysql_faults;
 mod mysql_fuzz;
 mod mysql_operations;
