@@ -99,7 +99,6 @@ async fn a_mysql_is_examined_with_its_settings() {
         ("schema", "relays", "warn"),
         ("db", "writable", "ok"),
         ("db", "packet", "ok"),
-        ("db", "lock-timeout", "ok"),
         ("clock", "skew", "ok"),
     ] {
         assert_eq!(verdict(&found, area, check), expected, "{area} {check}");

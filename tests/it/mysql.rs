@@ -4,7 +4,9 @@ use outbox::{ErrorKind, Outbox};
 use sqlx::{Executor, MySql, MySqlPool, Transaction};
 
 use crate::support::relays::{self, RunningRelay, new_relay};
-use crate::support::{self, OrderCreated, by_customer, commit, migrated, order, within_a_minute};
+use crate::support::{
+    self, OrderCreated, by_customer, commit, given_up, migrated, order, within_a_minute,
+};
 use outbox::testing::MemoryPublisher;
 
 pub async fn new_outbox() -> Outbox<MySql> {
@@ -148,6 +150,48 @@ async fn a_ddl_statement_that_commits_the_transaction_commits_no_event() {
     let error = tx.commit().await.unwrap_err();
     assert!(error.to_string().contains("before its commit"), "{error}");
     assert_eq!(drained(&outbox).await, []);
+}
+
+/// sqlx 0.9.0 would take the rest of its answer for the next one.
+#[tokio::test]
+async fn after_a_statement_that_was_given_up_in_the_middle_a_transaction_takes_no_other() {
+    let outbox = migrated(Outbox::new(support::mysql(1).await)).await;
+    outbox.pool().execute("create table stock (id integer primary key)").await.unwrap();
+    for in_a_savepoint in [false, true] {
+        let mut tx = outbox.begin().await.unwrap();
+        tx.execute("insert into stock values (1)").await.unwrap();
+        tx.emit(OrderCreated::new("a", 1)).unwrap();
+        if in_a_savepoint {
+            let mut savepoint = tx.savepoint().await.unwrap();
+            given_up(savepoint.execute("do sleep(1)"));
+        } else {
+            given_up(tx.fetch_optional("select sleep(1)"));
+        }
+        let error = tx.execute("insert into stock values (2)").await.unwrap_err();
+        assert!(error.to_string().contains("given up in the middle"), "{error}");
+        tx.commit().await.unwrap_err();
+        let left: i64 = sqlx::query_scalar("select count(*) from stock")
+            .fetch_one(outbox.pool())
+            .await
+            .unwrap();
+        assert_eq!(left, 0);
+    }
+    assert_eq!(drained(&outbox).await, []);
+}
+
+/// What is left of an answer is read before the next statement.
+#[tokio::test]
+async fn rows_that_are_not_all_read_leave_a_transaction_as_it_is() {
+    let outbox = new_outbox().await;
+    outbox.pool().execute(TWO_ROWS).await.unwrap();
+    let mut tx = outbox.begin().await.unwrap();
+    let mut rows = tx.fetch("select id from stock");
+    assert!(std::future::poll_fn(|cx| rows.as_mut().poll_next(cx)).await.unwrap().is_ok());
+    drop(rows);
+    tx.emit(OrderCreated::new("a", 1)).unwrap();
+    tx.execute("update stock set n = 7").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(drained(&outbox).await, event("a", 1));
 }
 
 /// A transaction of sqlx that was over before it was joined, or before the joined one was committed.

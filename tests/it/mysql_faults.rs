@@ -201,14 +201,16 @@ async fn events_that_a_server_accepts_one_by_one_are_accepted_together_and_a_lar
 
 /// By default, a lock that is not granted in time undoes only its statement.
 #[tokio::test]
-async fn a_lock_that_is_waited_for_in_vain_commits_no_event_where_that_ends_the_transaction() {
+async fn a_lock_that_is_waited_for_in_vain_commits_nothing_where_that_ends_the_transaction() {
     for (setting, ends_it) in [("ON", true), ("OFF", false)] {
         let setting = format!("innodb_rollback_on_timeout={setting}");
         let server = Server::start(&[&setting, "innodb_lock_wait_timeout=1"]);
         let outbox: Outbox<MySql> = migrated(Outbox::new(server.pool().await)).await;
-        for statement in
-            ["create table stock (id integer primary key)", "insert into stock values (1)"]
-        {
+        for statement in [
+            "create table stock (id integer primary key)",
+            "create table moved (id integer primary key)",
+            "insert into stock values (1)",
+        ] {
             outbox.pool().execute(statement).await.unwrap();
         }
         let mut rival = outbox.pool().begin().await.unwrap();
@@ -218,8 +220,14 @@ async fn a_lock_that_is_waited_for_in_vain_commits_no_event_where_that_ends_the_
         assert!(outbox::is_conflict(&refused), "{refused}");
         // The error is swallowed.
         tx.emit(OrderCreated::new("a", 1)).unwrap();
+        let next = tx.execute("insert into moved values (1)").await;
+        assert_eq!(next.is_err(), ends_it, "{setting}: {next:?}");
+        let savepoint = tx.savepoint().await.map(drop);
+        assert_eq!(savepoint.is_err(), ends_it, "{setting}: {savepoint:?}");
         let committed = tx.commit().await;
         assert_eq!(committed.is_err(), ends_it, "{setting}: {committed:?}");
-        assert_eq!(server.count("outbox_event"), u64::from(!ends_it), "{setting}");
+        rival.rollback().await.unwrap();
+        let left = (server.count("outbox_event"), server.count("moved"));
+        assert_eq!(left, if ends_it { (0, 0) } else { (1, 1) }, "{setting}");
     }
 }

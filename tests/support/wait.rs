@@ -1,5 +1,7 @@
 //! How a test waits: for a state, with a bound that fails it, and never for a time.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 /// Between two questions: often enough for a test, and rarely enough for the machine.
@@ -11,6 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// `future`, or a failure of the test if it takes a minute: a bound, never a measure.
 pub async fn within_a_minute<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(MINUTE, future).await.expect("no answer within a minute")
+}
+
+/// Polls a future once and gives it up.
+pub fn given_up<F: Future>(future: F) {
+    let future = pin!(future);
+    assert!(future.poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
 /// Asks until it is so. After three minutes the test fails, and says `what` it waited for.

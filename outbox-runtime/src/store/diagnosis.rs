@@ -43,9 +43,6 @@ pub struct Diagnosis {
     /// Whether a transaction at `REPEATABLE READ` is refused what others have changed since it
     /// began (`innodb_snapshot_isolation`). `None`: the database has no such setting.
     pub snapshot_isolation: Option<bool>,
-    /// Whether a lock that is not granted in time ends the whole transaction, and not only its
-    /// statement (`innodb_rollback_on_timeout`). `None`: the database has no such setting.
-    pub lock_timeout_rolls_back: Option<bool>,
     /// Whether the outbox's progress is in the transaction ids of another Postgres cluster: no
     /// relay claims lanes then.
     pub is_of_another_cluster: bool,
@@ -163,7 +160,6 @@ impl Diagnosis {
             notify_queue: Some(server.notify_queue),
             longest_statement: None,
             snapshot_isolation: None,
-            lock_timeout_rolls_back: None,
             is_of_another_cluster: false,
             topics: Vec::new(),
             lacking_rights: Some(Vec::new()),

@@ -8,9 +8,11 @@ pub struct Doubt {
     pub(crate) now: bool,
     /// Whether a statement ever failed, or may have failed unseen.
     pub(crate) ever: bool,
-    /// Whether a statement was begun whose answer is not known: it may have been given up in the
-    /// middle of it.
+    /// Whether a statement waits for its answer. Afterwards: whether it was given up in the middle
+    /// of it.
     pub(crate) in_flight: bool,
+    /// Whether the connection was handed out since the last known answer.
+    pub(crate) unseen: bool,
     /// Whether the database has rolled the transaction back, and would take a statement as a
     /// transaction of its own.
     pub(crate) over: bool,
@@ -19,16 +21,17 @@ pub struct Doubt {
 impl Doubt {
     pub(crate) fn statement_began(&mut self) {
         self.now = true;
-        self.in_flight = true;
     }
 
     pub(crate) fn statement_succeeded(&mut self) {
         self.now = false;
-        self.in_flight = false;
+        self.unseen = false;
     }
 
     pub(crate) fn statement_refused(&mut self) {
-        *self = Self { now: true, ever: true, in_flight: false, over: self.over };
+        self.now = true;
+        self.ever = true;
+        self.unseen = false;
     }
 
     pub(crate) fn rolled_back(&mut self) {
@@ -43,6 +46,6 @@ impl Doubt {
     /// The connection is handed out, and what happens on it is not seen.
     pub(crate) fn out_of_sight(&mut self) {
         self.statement_refused();
-        self.in_flight = true;
+        self.unseen = true;
     }
 }

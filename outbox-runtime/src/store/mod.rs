@@ -171,6 +171,10 @@ pub(crate) mod sealed {
         /// unusable.
         const CANCELLED_IS_UNUSABLE: bool = false;
 
+        /// Whether an error may end the transaction, and the database then takes each statement that
+        /// follows as a transaction of its own.
+        const GOES_ON_AFTER_ITS_END: bool;
+
         /// Most bytes of the events in one statement: both sides hold the whole of it. (Postgres
         /// accepts a gigabyte at most.)
         const MOST_BYTES_AT_ONCE: usize = 16 << 20;

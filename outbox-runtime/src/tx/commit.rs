@@ -89,23 +89,23 @@ fn in_parts(
 impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
     fn drop(&mut self) {
         if self.open {
+            // The pool would wait for the answer until the system gives the dead connection up; and
+            // a statement that was given up in the middle leaves some connections unusable.
+            let given_up = self.doubt.in_flight || self.doubt.unseen;
+            let closes = self.closes_if_dropped || DB::CANCELLED_IS_UNUSABLE && given_up;
             // With everything that began in it and did not end. Nothing, if it is over already.
             let open = DB::TransactionManager::get_transaction_depth(self);
             let last = if DB::COUNTS_ROLLBACKS_AT_ONCE { open } else { open.min(self.depth) };
             for _ in self.depth..=last {
                 DB::TransactionManager::start_rollback(self);
             }
-            if let Enclosing::OutboxTx(_, outer) = &mut self.enclosing
-                && self.doubt.over
-            {
-                outer.rolled_back();
+            if let Enclosing::OutboxTx(_, outer) = &mut self.enclosing {
+                outer.in_flight |= self.doubt.in_flight;
+                if self.doubt.over {
+                    outer.rolled_back();
+                }
             }
-            // The pool would wait for the answer until the system gives the dead connection up; and
-            // a statement that was given up in the middle leaves some connections unusable.
-            let unusable = DB::CANCELLED_IS_UNUSABLE && self.doubt.in_flight;
-            if (self.closes_if_dropped || unusable)
-                && let Link::Pool(connection) = &mut self.link
-            {
+            if closes && let Link::Pool(connection) = &mut self.link {
                 connection.close_on_drop();
             }
         }

@@ -2,9 +2,9 @@
 
 use crate::error::{ErrorKind, OutboxError};
 
-const ENDED: &str = "the transaction was rolled back before its commit: the database gave it up for a concurrent one (a deadlock), a savepoint of it could not begin or was given up \
-                     as it began, or it was ended by a statement or a nested transaction that is not ours. Nothing of it is \
-                     kept, and none of its events; begin again";
+const ENDED: &str = "the transaction was rolled back before its commit: the database gave it up for a concurrent one (a deadlock), a \
+                     statement or a savepoint of it was given up in the middle, or a statement or a nested transaction that is \
+                     not ours ended it. Nothing of it is kept, and none of its events; begin again";
 
 pub(super) fn ended() -> OutboxError {
     OutboxError::new(ErrorKind::Database, ENDED)

@@ -5,12 +5,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
+use crate::store::OutboxDatabase;
 use crate::store::databases::fault_of;
 use crate::store::doubt::Doubt;
 use crate::store::fault::Fault;
@@ -25,6 +26,25 @@ pub(super) struct Note<'e> {
 }
 
 impl<'e> Note<'e> {
+    /// Makes sure that a statement runs in the transaction, where the last answer may have been its
+    /// end. One who used it may have swallowed that answer.
+    pub(super) async fn ask<DB: OutboxDatabase>(
+        &mut self,
+        connection: &mut DB::Connection,
+    ) -> Result<(), sqlx::Error> {
+        if !(DB::GOES_ON_AFTER_ITS_END && self.doubt.now) {
+            return Ok(());
+        }
+        self.doubt.in_flight = true;
+        let open = DB::ensure_not_aborted(connection).await;
+        self.doubt.in_flight = false;
+        match open {
+            Ok(()) => self.doubt.statement_succeeded(),
+            Err(_) => self.doubt.rolled_back(),
+        }
+        open
+    }
+
     fn refused(&mut self, error: &sqlx::Error) {
         self.doubt.statement_refused();
         let fault = fault_of(error);
@@ -52,7 +72,9 @@ impl<'e> Note<'e> {
     ) -> BoxFuture<'e, Result<T, sqlx::Error>> {
         self.doubt.statement_began();
         Box::pin(async move {
+            self.doubt.in_flight = true;
             let result = future.await;
+            self.doubt.in_flight = false;
             match &result {
                 Ok(_) => self.doubt.statement_succeeded(),
                 Err(error) => self.refused(error),
@@ -73,6 +95,8 @@ impl<T> Stream for Noted<'_, T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = self.stream.as_mut().poll_next(cx);
+        // Between two of its items, an answer may be given up: the next statement reads its rest.
+        self.note.doubt.in_flight = item.is_pending();
         match &item {
             Poll::Ready(Some(Err(error))) => {
                 self.failed = true;
@@ -85,20 +109,30 @@ impl<T> Stream for Noted<'_, T> {
     }
 }
 
-/// The answer to a statement that is not sent, since its transaction is over.
-struct Over<T>(Option<sqlx::Error>, std::marker::PhantomData<fn() -> T>);
-
-impl<T> Over<T> {
-    fn new(error: sqlx::Error) -> Self {
-        Self(Some(error), std::marker::PhantomData)
-    }
+/// The answer to a statement that is sent once it is known that its transaction is open.
+enum Asked<'e, T> {
+    Asking(BoxFuture<'e, Result<BoxStream<'e, Result<T, sqlx::Error>>, sqlx::Error>>),
+    Sent(BoxStream<'e, Result<T, sqlx::Error>>),
+    Over,
 }
 
-impl<T> Stream for Over<T> {
+impl<T> Stream for Asked<'_, T> {
     type Item = Result<T, sqlx::Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.0.take().map(Err))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match &mut *self {
+                Self::Asking(asking) => match ready!(asking.as_mut().poll(cx)) {
+                    Ok(sent) => *self = Self::Sent(sent),
+                    Err(error) => {
+                        *self = Self::Over;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                },
+                Self::Sent(sent) => return sent.as_mut().poll_next(cx),
+                Self::Over => return Poll::Ready(None),
+            }
+        }
     }
 }
 
@@ -129,10 +163,11 @@ macro_rules! executor_on_outbox_tx {
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                match self.statement() {
-                    Ok((connection, note)) => note.stream(connection.fetch_many(query)),
-                    Err(error) => Box::pin(Over::new(error)),
-                }
+                Box::pin(Asked::Asking(Box::pin(async move {
+                    let (connection, mut note) = self.statement()?;
+                    note.ask::<$database>(connection).await?;
+                    Ok(note.stream(connection.fetch_many(query)))
+                })))
             }
 
             fn fetch_optional<'e, 'q: 'e, E>(
@@ -143,10 +178,11 @@ macro_rules! executor_on_outbox_tx {
                 't: 'e,
                 E: 'q + sqlx::Execute<'q, $database>,
             {
-                match self.statement() {
-                    Ok((connection, note)) => note.future(connection.fetch_optional(query)),
-                    Err(error) => Box::pin(std::future::ready(Err(error))),
-                }
+                Box::pin(async move {
+                    let (connection, mut note) = self.statement()?;
+                    note.ask::<$database>(connection).await?;
+                    note.future(connection.fetch_optional(query)).await
+                })
             }
 
             fn prepare_with<'e>(

@@ -219,6 +219,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         if !self.stands() {
             return Err(ended::ended());
         }
+        let (connection, mut note) = self.statement()?;
+        note.ask::<DB>(connection).await?;
         let connection: &mut DB::Connection = match &mut self.link {
             Link::Pool(connection) => connection,
             Link::Borrowed(connection) => connection,
@@ -275,9 +277,14 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         self
     }
 
+    /// Whether it is known that no statement can run in it any more.
+    fn is_over(&self) -> bool {
+        self.doubt.over || DB::CANCELLED_IS_UNUSABLE && self.doubt.in_flight
+    }
+
     /// Whether it is the innermost transaction on its connection, and not known to be over.
     fn stands(&self) -> bool {
-        if self.doubt.over {
+        if self.is_over() {
             return false;
         }
         let open = DB::TransactionManager::get_transaction_depth(self);
@@ -286,7 +293,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
 
     /// The connection for one statement, and where its answers are recorded.
     fn statement(&mut self) -> Result<(&mut DB::Connection, executor::Note<'_>), sqlx::Error> {
-        if self.doubt.over || DB::TransactionManager::get_transaction_depth(self) < self.depth {
+        if self.is_over() || DB::TransactionManager::get_transaction_depth(self) < self.depth {
             return Err(ended::ended_before_statement());
         }
         let connection = match &mut self.link {

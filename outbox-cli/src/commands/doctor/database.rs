@@ -44,7 +44,6 @@ pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
     findings.extend(diagnosis.notify_queue.map(notify_queue));
     findings.extend(diagnosis.longest_statement.map(longest_statement));
     findings.extend(diagnosis.snapshot_isolation.map(snapshot_isolation));
-    findings.extend(diagnosis.lock_timeout_rolls_back.map(lock_timeout));
     if diagnosis.sees_transactions {
         findings.push(longest(diagnosis.longest_transaction.as_ref()));
     } else if diagnosis.connections.is_some() {
@@ -121,20 +120,6 @@ fn longest_statement(bytes: u64) -> Finding {
             "{found}: a transaction with large events loses its connection, and is rolled back"
         ),
         "set max_allowed_packet to 16 MiB or more, and to twice the largest event",
-    )
-}
-
-fn lock_timeout(rolls_back: bool) -> Finding {
-    if !rolls_back {
-        let found = "a lock that is not granted in time undoes its statement only (innodb_rollback_on_timeout is off)";
-        return Finding::ok(AREA, "lock-timeout", found);
-    }
-    Finding::warn(
-        AREA,
-        "lock-timeout",
-        "a lock that is not granted in time ends the whole transaction (innodb_rollback_on_timeout is on). If a method swallows \
-         that error, its commit fails and no event is inserted, but the statements in between are committed alone",
-        "switch innodb_rollback_on_timeout off, or return the error of each statement",
     )
 }
 

@@ -65,7 +65,6 @@ impl Diagnose for MySql {
             notify_queue: None,
             longest_statement: server.number("max_allowed_packet"),
             snapshot_isolation: server.snapshot_isolation(),
-            lock_timeout_rolls_back: Some(server.is_on("innodb_rollback_on_timeout")),
             is_of_another_cluster: false,
             topics,
             lacking_rights: None,

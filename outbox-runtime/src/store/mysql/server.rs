@@ -26,8 +26,7 @@ pub(super) struct Server {
 const VARIABLES: &str = "\
 show session variables where variable_name in (
   'version', 'version_comment', 'log_bin', 'binlog_format', 'sync_binlog', 'innodb_flush_log_at_trx_commit',
-  'read_only', 'super_read_only', 'innodb_read_only', 'max_allowed_packet', 'max_connections', 'innodb_snapshot_isolation',
-  'innodb_rollback_on_timeout')";
+  'read_only', 'super_read_only', 'innodb_read_only', 'max_allowed_packet', 'max_connections', 'innodb_snapshot_isolation')";
 
 /// Of the schema of the names, or of the session's database.
 const OTHER_ENGINES: &str = "\

@@ -49,6 +49,8 @@ impl EventWriter for MySql {
     const COUNTS_ROLLBACKS_AT_ONCE: bool = true;
     /// sqlx 0.9.0 takes the rest of the old answer for the next one (launchbadge/sqlx #2711).
     const CANCELLED_IS_UNUSABLE: bool = true;
+    /// A deadlock does, and a lock time-out with `innodb_rollback_on_timeout`.
+    const GOES_ON_AFTER_ITS_END: bool = true;
     /// A packet over the server's `max_allowed_packet` ends the connection. That is 16 MiB on
     /// MariaDB, and may be set as low as 1 MiB.
     const MOST_BYTES_AT_ONCE: usize = 512 << 10;

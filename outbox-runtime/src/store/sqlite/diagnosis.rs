@@ -51,7 +51,6 @@ impl Diagnose for Sqlite {
             notify_queue: None,
             longest_statement: None,
             snapshot_isolation: None,
-            lock_timeout_rolls_back: None,
             is_of_another_cluster: false,
             topics,
             lacking_rights: None,

@@ -20,6 +20,9 @@ impl EventWriter for Sqlite {
     const CAN_GO_SILENT: bool = false;
     /// sqlx counts a dropped savepoint until the connection's thread has rolled it back.
     const COUNTS_ROLLBACKS_AT_ONCE: bool = false;
+    /// In SQLite, a statement that fails leaves the transaction open, unless it has `or rollback`,
+    /// or the disk is full.
+    const GOES_ON_AFTER_ITS_END: bool = true;
 
     /// A transaction that reads first and writes later fails if another one has written since, and
     /// waiting does not help. One that becomes the writer at once waits for its turn (sqlx's
@@ -28,9 +31,6 @@ impl EventWriter for Sqlite {
         Some("BEGIN IMMEDIATE".into_sql_str())
     }
 
-    /// In SQLite, a statement that fails leaves the transaction open, unless it has `or rollback`,
-    /// or the disk is full. Then the transaction is over, and each statement that follows would
-    /// commit on its own.
     fn asks_before_commit(doubt: Doubt, _: bool) -> bool {
         doubt.ever
     }
