@@ -98,6 +98,8 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+#[cfg(feature = "schema")]
+mod catalogue;
 #[cfg(doc)]
 pub mod guide;
 
@@ -126,9 +128,17 @@ pub use outbox_runtime::{
     Relay, RelayBuilder,
 };
 
+/// Describes payloads: see [contracts](guide::contracts). `use outbox::schemars::{self, JsonSchema}`
+/// is all that `#[derive(JsonSchema)]` needs.
+#[cfg(feature = "schema")]
+#[doc(no_inline)]
+pub use outbox_contracts::schemars;
+
 /// What the macros expand to. Not for you: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "schema")]
+    pub use outbox_contracts::program as contracts;
     pub use outbox_event::__private::*;
     #[cfg(any(
         feature = "postgres",

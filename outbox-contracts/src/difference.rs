@@ -68,7 +68,8 @@ fn added(lock: &Lock, event: &EventName, now: &Contract) -> String {
     }
 }
 
-fn of_event(before: &Contract, now: &Contract) -> Vec<String> {
+/// What changed from one state of an event to the other, in words.
+pub(crate) fn of_event(before: &Contract, now: &Contract) -> Vec<String> {
     let mut changes = Vec::new();
     if before.key != now.key {
         let key = |key: &[String]| match key {

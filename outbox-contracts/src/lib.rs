@@ -20,6 +20,8 @@ mod ids;
 mod lock;
 mod markup;
 mod mode;
+#[cfg(feature = "schema")]
+pub mod program;
 pub mod report;
 mod rules;
 pub mod schema;
@@ -34,3 +36,6 @@ pub use lock::{Contract, EventName, Lock, LockError};
 pub use mode::{Mode, UnknownMode};
 pub use rules::Rule;
 pub use topics::{Setting, Topic, Topics};
+#[cfg(feature = "schema")]
+#[doc(no_inline)]
+pub use schemars;

@@ -153,6 +153,23 @@ impl Rule {
             }
         }
     }
+
+    /// What to do in a program that reads what another one emits.
+    #[cfg(feature = "schema")]
+    pub(crate) const fn fix_of_a_reader(self) -> &'static str {
+        match self {
+            Self::EventSameCodec => "read it by the codec by which it is emitted: `codec = …`",
+            Self::FieldSameType => "give the field the type that is emitted, or a wider one",
+            Self::FieldNoDelete | Self::FieldNoNewRequired => {
+                "remove the field, make it an `Option`, or give it `#[serde(default)]`"
+            }
+            Self::FieldNoAdd => "take `deny_unknown_fields` off the type",
+            Self::EnumValueNoDelete | Self::EnumValueNoAdd => {
+                "add the value, or a variant for all others: `#[serde(other)]`"
+            }
+            _ => self.fix(),
+        }
+    }
 }
 
 impl fmt::Display for Rule {

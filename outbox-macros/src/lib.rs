@@ -8,6 +8,7 @@
 // A macro that panics shows the user a message that is not about their code.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod case;
 mod classify;
 mod dependency;
 mod errors;
@@ -19,6 +20,7 @@ mod grammar;
 mod half_typed;
 mod handler;
 mod newtype;
+mod serdes;
 mod symbol;
 #[cfg(test)]
 mod testing;
@@ -96,7 +98,7 @@ use proc_macro::TokenStream;
 ///   compiler does.
 #[proc_macro_derive(DomainEvent, attributes(event))]
 pub fn derive_domain_event(input: TokenStream) -> TokenStream {
-    event::derive(input.into()).into()
+    event::derive(input.into(), event::Contracts::here()).into()
 }
 
 /// Runs an async function or method in a database transaction, and writes the events that it emits

@@ -11,9 +11,13 @@ pub(crate) const KEYLESS: &str = "keyless";
 pub(crate) const DUPLICATE: &str = "duplicate";
 pub(crate) const UPCAST_FROM: &str = "upcast_from";
 pub(crate) const READ_ONLY: &str = "read_only";
+pub(crate) const UNLOCKED: &str = "unlocked";
+pub(crate) const EMITTED_BY: &str = "emitted_by";
 pub(crate) const CRATE: &str = "crate";
 pub(crate) const RENAME: &str = "rename";
 pub(crate) const RENAME_ALL: &str = "rename_all";
+/// Of serde's, beside those that we have as well.
+pub(crate) const RENAME_ALL_FIELDS: &str = "rename_all_fields";
 
 pub(crate) const KEY: &str = "key";
 pub(crate) const HEADER: &str = "header";

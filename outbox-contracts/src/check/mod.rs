@@ -60,16 +60,24 @@ pub fn check_alone(lock: &Lock) -> Vec<Violation> {
         for (i, (name, contract)) in versions.iter().enumerate() {
             let unread =
                 versions[..i].iter().filter(|(older, _)| !contract.reads.contains(&older.version));
-            let unread: Vec<String> = unread.map(|(older, _)| older.version.to_string()).collect();
-            if !unread.is_empty() {
-                let s = if unread.len() == 1 { "" } else { "s" };
-                let what = format!("it does not read version{s} {}", unread.join(" and "));
-                violations.push(violation(lock, Rule::VersionHasUpcast, name, "", "reads", what));
-            }
+            let unread: Vec<u32> = unread.map(|(older, _)| older.version).collect();
+            violations.extend(has_no_upcast(lock, name, &unread));
         }
     }
     violations.sort();
     violations
+}
+
+/// That an event does not read these older versions, if there are any.
+pub(crate) fn has_no_upcast(lock: &Lock, name: &EventName, unread: &[u32]) -> Option<Violation> {
+    let s = match unread.len() {
+        0 => return None,
+        1 => "",
+        _ => "s",
+    };
+    let unread: Vec<String> = unread.iter().map(u32::to_string).collect();
+    let what = format!("it does not read version{s} {}", unread.join(" and "));
+    Some(violation(lock, Rule::VersionHasUpcast, name, "", "reads", what))
 }
 
 /// The rules that a single event does not keep, whose contract was another one.
@@ -132,7 +140,7 @@ fn gone(old: &Lock, new: &Lock, name: &EventName) -> Violation {
     }
 }
 
-fn violation(
+pub(crate) fn violation(
     lock: &Lock,
     rule: Rule,
     event: &EventName,

@@ -13,7 +13,7 @@ pub use text::text;
 use crate::check::Violation;
 
 /// What is in the payload, or the event.
-fn subject(violation: &Violation) -> String {
+pub(crate) fn subject(violation: &Violation) -> String {
     match &*violation.path {
         "" => String::new(),
         path => format!("`{path}`: "),
@@ -22,7 +22,7 @@ fn subject(violation: &Violation) -> String {
 
 /// The characters that move a terminal's cursor, or hide what is around them, as escapes. All that
 /// is said here may have been written by the author of a pull request.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || crate::shape::is_invisible(c) {

@@ -4,7 +4,7 @@
 //! has a schema, but the shape that is read from it, and schemas are made of shapes.
 
 mod pointer;
-mod read;
+pub(crate) mod read;
 #[cfg(feature = "schema")]
 mod types;
 mod union;

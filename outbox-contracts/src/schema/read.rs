@@ -69,7 +69,8 @@ pub fn of_one(schema: &Json) -> Payload {
     payload
 }
 
-fn keep_what_is_named(payload: &mut Payload) {
+/// Leaves out the types that nothing in the payload names.
+pub(crate) fn keep_what_is_named(payload: &mut Payload) {
     let mut named = BTreeSet::new();
     let mut shapes = vec![&payload.shape];
     while let Some(shape) = shapes.pop() {

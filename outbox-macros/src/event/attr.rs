@@ -13,8 +13,8 @@ use super::words::{self, Given};
 use crate::errors::Errors;
 use crate::grammar::{self, Once, Value, flag, value};
 use crate::symbol::{
-    CODEC, CRATE, DUPLICATE, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, READ_ONLY, TOPIC,
-    TRANSPARENT, UPCAST_FROM, VERSION,
+    CODEC, CRATE, DUPLICATE, EMITTED_BY, EVENT, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT,
+    READ_ONLY, TOPIC, TRANSPARENT, UNLOCKED, UPCAST_FROM, VERSION,
 };
 use crate::tokens::mentions;
 
@@ -37,7 +37,7 @@ pub(super) struct Shape<'a> {
 /// What `#[event(…)]` says on a type or a variant.
 #[derive(Default)]
 pub(super) struct Attrs {
-    pub(super) topic: Once<TopicValue>,
+    pub(super) topic: Once<TextValue>,
     pub(super) name: Once<LitStr>,
     pub(super) version: Once<LitInt>,
     pub(super) codec: Once<Path>,
@@ -46,6 +46,8 @@ pub(super) struct Attrs {
     pub(super) transparent: Once<()>,
     pub(super) read_only: Once<()>,
     pub(super) upcast_from: Once<Path>,
+    pub(super) unlocked: Once<()>,
+    pub(super) emitted_by: Once<TextValue>,
     pub(super) krate: Once<Path>,
     /// Whether something here may have been meant as the topic or the key. If so, a missing topic
     /// or key is not reported as another mistake.
@@ -61,7 +63,7 @@ pub(super) struct FieldAttrs {
     pub(super) occurred_at: Once<()>,
 }
 
-pub(super) enum TopicValue {
+pub(super) enum TextValue {
     Literal(LitStr),
     Const(Path),
 }
@@ -108,6 +110,8 @@ fn attrs(errors: &Errors, level: Level, attributes: &[Attribute]) -> Attrs {
         VERSION => attrs.version.set(key, value(key, input, words::example(VERSION))),
         CODEC => attrs.codec.set(key, value(key, input, words::example(CODEC))),
         UPCAST_FROM => attrs.upcast_from.set(key, value(key, input, words::example(UPCAST_FROM))),
+        EMITTED_BY => attrs.emitted_by.set(key, value(key, input, words::example(EMITTED_BY))),
+        UNLOCKED => attrs.unlocked.set(key, flag(key, input)),
         CRATE => attrs.krate.set(key, value(key, input, words::example(CRATE))),
         KEYLESS => attrs.keyless.set(key, flag(key, input)),
         DUPLICATE => attrs.duplicate.set(key, flag(key, input)),
@@ -198,7 +202,7 @@ fn entries(
     garbled
 }
 
-impl Value for TopicValue {
+impl Value for TextValue {
     const EXPECTED: &'static str = "a string literal or the path of a `const`";
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         if input.peek(LitStr) {

@@ -82,7 +82,7 @@ impl Declared {
 
 /// Whether this process compiles one crate, once. An editor's process keeps what was declared in
 /// each earlier state of the code.
-fn is_run_by_the_compiler() -> bool {
+pub(super) fn is_run_by_the_compiler() -> bool {
     const COMPILERS: [&str; 4] = ["rustc", "clippy-driver", "rustdoc", "miri"];
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
@@ -122,6 +122,7 @@ mod tests {
             occurred_at: None,
             duplicate,
             named_at: Span::call_site(),
+            wire: crate::event::wire::Wire::whole(),
         };
         let mut declared = Declared::default();
         assert_eq!(declared.add(&kind(1, false), at("A", 1)), None);

@@ -8,8 +8,8 @@ use syn::{LitStr, Meta};
 use super::words::{Given, Meaning};
 use crate::errors;
 use crate::symbol::{
-    CODEC, CRATE, DUPLICATE, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, READ_ONLY, RENAME, TOPIC,
-    TRANSPARENT, UPCAST_FROM, VERSION,
+    CODEC, CRATE, DUPLICATE, EMITTED_BY, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, READ_ONLY,
+    RENAME, TOPIC, TRANSPARENT, UNLOCKED, UPCAST_FROM, VERSION,
 };
 
 /// What is said about a key that is unknown in its place.
@@ -42,10 +42,22 @@ impl Level {
                 DUPLICATE,
                 UPCAST_FROM,
                 READ_ONLY,
+                UNLOCKED,
+                EMITTED_BY,
                 TRANSPARENT,
                 CRATE,
             ],
-            Self::Enum => &[TOPIC, VERSION, CODEC, KEYLESS, DUPLICATE, TRANSPARENT, CRATE],
+            Self::Enum => &[
+                TOPIC,
+                VERSION,
+                CODEC,
+                KEYLESS,
+                DUPLICATE,
+                UNLOCKED,
+                EMITTED_BY,
+                TRANSPARENT,
+                CRATE,
+            ],
             Self::Variant => &[TOPIC, NAME, VERSION, KEYLESS, DUPLICATE, UPCAST_FROM],
             Self::Field => &[KEY, HEADER, ID, OCCURRED_AT],
         }

@@ -4,8 +4,9 @@ use proc_macro2::Span;
 use syn::ext::IdentExt;
 use syn::{Data, Field, Generics, Ident, LitInt, LitStr, Path, Type};
 
-use super::attr::{Attrs, Item, Shape, TopicValue};
+use super::attr::{Attrs, Item, Shape, TextValue};
 use super::marked::{at_most_one, headers, keys, marked};
+use super::wire::Wire;
 use super::{serde, topic};
 use crate::errors::Errors;
 
@@ -23,6 +24,18 @@ pub(super) struct Event<'a> {
     pub(super) has_content_of_variants: bool,
     /// Whether it is an old version, which is read and never emitted.
     pub(super) read_only: bool,
+    pub(super) contract: Contract<'a>,
+}
+
+/// With which lock the event is compared.
+#[derive(Clone, Copy)]
+pub(super) enum Contract<'a> {
+    /// That of the crate.
+    Own,
+    /// That of the program that emits it.
+    EmittedBy(&'a TextValue),
+    /// With none.
+    Unlocked,
 }
 
 /// What a value of the type can be: the struct itself, or a variant.
@@ -45,6 +58,7 @@ pub(super) struct Kind<'a> {
     pub(super) duplicate: bool,
     /// Where it is named.
     pub(super) named_at: Span,
+    pub(super) wire: Wire,
 }
 
 #[derive(Clone, Copy)]
@@ -97,6 +111,7 @@ impl<'a> Event<'a> {
             kind.position = Some(position);
         }
         check_distinct(errors, &kinds);
+        let contract = Contract::new(errors, &item.attrs);
         errors.is_empty().then_some(Self {
             ident: &input.ident,
             generics: &input.generics,
@@ -106,7 +121,48 @@ impl<'a> Event<'a> {
             allows_deprecated: item.allows_deprecated(),
             has_content_of_variants: serde::has_content_of_variants(input),
             read_only: item.attrs.read_only.key().is_some(),
+            contract,
         })
+    }
+}
+
+impl<'a> Contract<'a> {
+    fn new(errors: &Errors, attrs: &'a Attrs) -> Self {
+        if let (Some(_), Some(key)) = (attrs.unlocked.key(), attrs.emitted_by.key()) {
+            errors.at(
+                key.span(),
+                "the event is `unlocked`, so it is compared with no lock\nhelp: remove the `unlocked`, or the `emitted_by`",
+            );
+        }
+        match attrs.emitted_by.get() {
+            Some(emitter) => {
+                if let TextValue::Literal(literal) = emitter
+                    && let Err(message) = checked_emitter(&literal.value())
+                {
+                    errors.at(literal.span(), message);
+                }
+                Self::EmittedBy(emitter)
+            }
+            None if attrs.unlocked.key().is_some() => Self::Unlocked,
+            None => Self::Own,
+        }
+    }
+}
+
+fn checked_emitter(source: &str) -> Result<(), &'static str> {
+    if source.is_empty() {
+        return Err("this names no lock\nhelp: write `emitted_by = \"../orders/events.lock\"`");
+    }
+    let Some(object) = source.strip_prefix("git:") else { return Ok(()) };
+    match object.split_once(':') {
+        // git would take it for an option.
+        Some((revision, path))
+            if !revision.is_empty() && !path.is_empty() && !revision.starts_with('-') =>
+        {
+            Ok(())
+        }
+        _ => Err("this names no file of a revision\n\
+             help: write `git:REVISION:PATH`, such as `emitted_by = \"git:origin/main:orders/events.lock\"`"),
     }
 }
 
@@ -212,6 +268,7 @@ impl<'a> Kind<'a> {
         let duplicate =
             own.and_then(|own| own.duplicate.key()).or(item.attrs.duplicate.key()).is_some();
         Some(Self {
+            wire: Wire::new(item.input, shape),
             variant,
             position: None,
             upcast_from: upcast_from.get(),
@@ -235,16 +292,16 @@ fn no_topic(errors: &Errors, ident: &Ident) {
     );
 }
 
-fn checked_topic<'a>(errors: &Errors, value: &'a TopicValue) -> Option<Topic<'a>> {
+fn checked_topic<'a>(errors: &Errors, value: &'a TextValue) -> Option<Topic<'a>> {
     match value {
-        TopicValue::Literal(literal) => match topic::check(&literal.value()) {
+        TextValue::Literal(literal) => match topic::check(&literal.value()) {
             Ok(()) => Some(Topic::Literal(literal)),
             Err(message) => {
                 errors.at(literal.span(), message);
                 None
             }
         },
-        TopicValue::Const(path) => Some(Topic::Const(path)),
+        TextValue::Const(path) => Some(Topic::Const(path)),
     }
 }
 

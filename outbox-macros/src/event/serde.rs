@@ -12,6 +12,16 @@ pub(super) fn has_content_of_variants(input: &DeriveInput) -> bool {
         && !data.variants.iter().any(|variant| says(&variant.attrs, &["untagged"]))
 }
 
+/// Whether an enum says in its payload which variant it is, or nowhere, in a form of serde's.
+pub(super) fn has_another_form(input: &DeriveInput) -> bool {
+    says(&input.attrs, &["tag", "untagged"]) || !has_content_of_variants(input)
+}
+
+/// Whether serde does not write the variant.
+pub(super) fn is_never_written(variant: &[Attribute]) -> bool {
+    says(variant, &["skip", "skip_serializing"])
+}
+
 /// Whether serde does not read the variant. It does not count it either.
 pub(super) fn is_skipped(variant: &[Attribute]) -> bool {
     says(variant, &["skip", "skip_deserializing"])

@@ -2,8 +2,12 @@ use expect_test::{Expect, expect, expect_file};
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::derive;
+use super::Contracts;
 use crate::testing::{broken, documented, prefixes, pretty};
+
+fn derive(item: TokenStream) -> TokenStream {
+    super::derive(item, Contracts::Off)
+}
 
 fn expands(item: TokenStream, expected: Expect) {
     expected.assert_eq(&pretty(derive(item)));

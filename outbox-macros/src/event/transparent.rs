@@ -92,6 +92,8 @@ fn check_keys(errors: &Errors, attrs: &Attrs) {
         attrs.keyless.key(),
         attrs.duplicate.key(),
         attrs.read_only.key(),
+        attrs.unlocked.key(),
+        attrs.emitted_by.key(),
     ];
     for key in said.into_iter().flatten() {
         says_itself(errors, key);

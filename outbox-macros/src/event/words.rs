@@ -6,8 +6,8 @@ use syn::token::Paren;
 use syn::{Token, parenthesized};
 
 use crate::symbol::{
-    CODEC, CRATE, DUPLICATE, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, READ_ONLY, TOPIC,
-    TRANSPARENT, UPCAST_FROM, VERSION,
+    CODEC, CRATE, DUPLICATE, EMITTED_BY, HEADER, ID, KEY, KEYLESS, NAME, OCCURRED_AT, READ_ONLY,
+    TOPIC, TRANSPARENT, UNLOCKED, UPCAST_FROM, VERSION,
 };
 
 /// What a word means that is no key of ours.
@@ -112,6 +112,11 @@ const WORDS: &[(&str, &[&str])] = &[
     (
         READ_ONLY,
         &["consumeonly", "deserializeonly", "inbound", "legacy", "noserialize", "readonly"],
+    ),
+    (UNLOCKED, &["internal", "nocontract", "nolock", "private", "skipcontract", "skiplock"]),
+    (
+        EMITTED_BY,
+        &["contract", "emitter", "lock", "lockfile", "producedby", "producer", "publishedby"],
     ),
     (CRATE, &["cratepath", "krate", "outbox", "path"]),
     (
@@ -259,7 +264,7 @@ impl Meaning {
 }
 
 /// How each key is written.
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: [(&str, &str); 16] = [
     (TOPIC, "topic = \"order-events\""),
     (NAME, "name = \"order.created\""),
     (VERSION, "version = 1"),
@@ -268,6 +273,8 @@ const EXAMPLES: [(&str, &str); 14] = [
     (DUPLICATE, DUPLICATE),
     (UPCAST_FROM, "upcast_from = OrderCreatedV1"),
     (READ_ONLY, READ_ONLY),
+    (UNLOCKED, UNLOCKED),
+    (EMITTED_BY, "emitted_by = \"../orders/events.lock\""),
     (TRANSPARENT, TRANSPARENT),
     (CRATE, "crate = my_crate::outbox"),
     (KEY, KEY),

@@ -1,13 +1,14 @@
 //! `#[event(…)]` on a newtype or a unit enum, and the names that serde writes.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::Span;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::{Attribute, LitStr, Meta, Path, Variant};
 
-use super::case::Case;
+use crate::case::Case;
 use crate::errors::{self, Errors};
 use crate::grammar::{self, Once, value};
+use crate::serdes::{Way, serdes};
 use crate::symbol::{CRATE, EVENT, RENAME, RENAME_ALL};
 
 pub(super) struct OfType {
@@ -37,7 +38,8 @@ impl OfType {
         Self {
             krate,
             case,
-            serdes_case: serdes(attributes, RENAME_ALL).and_then(|name| Case::parse(&name)),
+            serdes_case: serdes(attributes, RENAME_ALL, Way::Written)
+                .and_then(|name| Case::parse(&name)),
         }
     }
 
@@ -51,7 +53,8 @@ impl OfType {
             return (text.value(), text.span());
         }
         let name = variant.ident.unraw().to_string();
-        let text = match (self.case, serdes(&variant.attrs, RENAME), self.serdes_case) {
+        let text = match (self.case, serdes(&variant.attrs, RENAME, Way::Written), self.serdes_case)
+        {
             (Some(case), _, _) => case.of(&name),
             (None, Some(text), _) => text,
             (None, None, Some(case)) => case.of(&name),
@@ -106,33 +109,4 @@ fn entries(
         });
         errors.ok(parsed);
     }
-}
-
-/// What serde's attribute says for `key`, if it is text: `key = "…"` or `key(serialize = "…")`.
-/// What is wrong in it is serde's to report.
-fn serdes(attributes: &[Attribute], key: &str) -> Option<String> {
-    let lists = attributes.iter().filter_map(|attribute| match &attribute.meta {
-        Meta::List(list) if list.path.is_ident("serde") => Some(list.tokens.clone()),
-        _ => None,
-    });
-    lists.filter_map(|tokens| text(tokens, key)).next()
-}
-
-fn text(tokens: TokenStream, key: &str) -> Option<String> {
-    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-    let entries =
-        tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ','));
-    entries
-        .filter_map(|entry| match entry {
-            [TokenTree::Ident(word), TokenTree::Punct(equals), TokenTree::Literal(literal)]
-                if word == key && equals.as_char() == '=' =>
-            {
-                syn::parse_str::<LitStr>(&literal.to_string()).ok().map(|text| text.value())
-            }
-            [TokenTree::Ident(word), TokenTree::Group(group)] if word == key => {
-                text(group.stream(), "serialize")
-            }
-            _ => None,
-        })
-        .next()
 }

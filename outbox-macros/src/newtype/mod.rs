@@ -2,7 +2,6 @@
 //! ([`attr`]) → a model, valid by construction → expand.
 
 mod attr;
-mod case;
 mod expand;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod checks;
+pub(super) mod contract;
 mod fields;
 mod methods;
 mod payload;

@@ -12,19 +12,19 @@ const CASES: [&str; 8] = [
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Case(&'static str);
+pub(crate) struct Case(&'static str);
 
 impl Case {
-    pub(super) fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         CASES.into_iter().find(|case| *case == name).map(Self)
     }
 
-    pub(super) fn all() -> String {
+    pub(crate) fn all() -> String {
         CASES.map(|case| format!("`{case}`")).join(", ")
     }
 
     /// The name of a variant in this case.
-    pub(super) fn of(self, variant: &str) -> String {
+    pub(crate) fn of(self, variant: &str) -> String {
         match self.0 {
             "lowercase" => variant.to_ascii_lowercase(),
             "UPPERCASE" => variant.to_ascii_uppercase(),
@@ -40,6 +40,28 @@ impl Case {
             _ => variant.to_owned(),
         }
     }
+
+    /// The name of a field in this case.
+    pub(crate) fn of_field(self, field: &str) -> String {
+        match self.0 {
+            "UPPERCASE" | "SCREAMING_SNAKE_CASE" => field.to_ascii_uppercase(),
+            "PascalCase" => joined(field),
+            "camelCase" => Self("camelCase").of(&joined(field)),
+            "kebab-case" => field.replace('_', "-"),
+            "SCREAMING-KEBAB-CASE" => field.to_ascii_uppercase().replace('_', "-"),
+            _ => field.to_owned(),
+        }
+    }
+}
+
+/// Each word of a field begins with a capital.
+fn joined(field: &str) -> String {
+    let words = field.split('_').map(|word| {
+        let mut chars = word.chars();
+        let first = chars.next().map(|first| first.to_ascii_uppercase());
+        first.into_iter().chain(chars).collect::<String>()
+    });
+    words.collect()
 }
 
 /// As serde does it: each capital begins a word.
@@ -70,5 +92,18 @@ mod tests {
         assert_eq!(of("kebab-case"), "eu-west1");
         assert_eq!(of("SCREAMING-KEBAB-CASE"), "EU-WEST1");
         assert_eq!(Case::parse("Kebab"), None);
+    }
+
+    #[test]
+    fn cases_of_fields_are_those_of_serde() {
+        let of = |case| Case::parse(case).unwrap().of_field("unit_price");
+        assert_eq!(of("lowercase"), "unit_price");
+        assert_eq!(of("UPPERCASE"), "UNIT_PRICE");
+        assert_eq!(of("PascalCase"), "UnitPrice");
+        assert_eq!(of("camelCase"), "unitPrice");
+        assert_eq!(of("snake_case"), "unit_price");
+        assert_eq!(of("SCREAMING_SNAKE_CASE"), "UNIT_PRICE");
+        assert_eq!(of("kebab-case"), "unit-price");
+        assert_eq!(of("SCREAMING-KEBAB-CASE"), "UNIT-PRICE");
     }
 }
