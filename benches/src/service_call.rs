@@ -18,7 +18,7 @@ use uuid::Uuid;
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[derive(Serialize, DomainEvent)]
-#[event(topic = "orders", name = "order.created")]
+#[event(topic = "orders", name = "order.created", unlocked)]
 struct OrderCreated<'a> {
     #[event(key)]
     customer: i64,

@@ -46,6 +46,8 @@ use proc_macro::TokenStream;
 /// | `upcast_from` | struct, variant | the type of the previous version, which is `Into` this one, or into the enum | consumers read this version only |
 /// | `transparent` | type | none: the event is the one in the only field of the struct, or of each variant | topic and key are said here |
 /// | `read_only` | struct | none: the type is an old version, which only `upcast_from` reads: it needs `Deserialize`, but neither `Serialize` nor a key, and emitting it does not compile | it can be emitted |
+/// | `unlocked` | type | none: the event is compared with no `events.lock` (feature `schema`) | it is compared with that of the crate |
+/// | `emitted_by` | type | the lock of the program that emits the event, which the type only reads: a path, `"git:REVISION:PATH"`, or the path of a `const` | it is an event of the crate |
 /// | `codec` | type | the path of a type that is `Encode<Self>` | `Json`, by `serde::Serialize` |
 /// | `crate` | type | the path of the crate `outbox`, if it is re-exported | `::outbox` |
 /// | `key` | field | none: the field is the Kafka key or a part of it; its type is an `EventKey` | |

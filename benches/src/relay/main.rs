@@ -31,7 +31,7 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 pub(crate) const TOPIC: &str = "orders";
 
 #[derive(Serialize, Deserialize, DomainEvent)]
-#[event(topic = "orders", name = "order.created")]
+#[event(topic = "orders", name = "order.created", unlocked)]
 pub(crate) struct OrderCreated {
     #[event(key)]
     pub(crate) customer: u64,

@@ -29,7 +29,7 @@ insert into bare_event (id, topic, key, name, version, content_type, headers, pa
 values ($1, $2, $3, $4, $5, $6, $7::json, $8, $9)";
 
 #[derive(Serialize, DomainEvent)]
-#[event(topic = "orders", name = "order.placed")]
+#[event(topic = "orders", name = "order.placed", unlocked)]
 pub(crate) struct OrderPlaced {
     #[event(key)]
     customer: u64,

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 pub use content::{Content, Wire};
 pub use tested::{catalogue, check};
 
-use crate::lock::{Contract, EventName};
+use crate::lock::{Contract, EventName, Lock};
 use crate::schema;
 use crate::shape::Payload;
 
@@ -53,7 +53,7 @@ impl<T: JsonSchema + ?Sized> Described for T {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no contract",
     label = "this is no event with a contract",
-    note = "a contract has each type with `#[derive(outbox::DomainEvent)]` that is not `#[event(unlocked)]`; the crate of the type must be compiled with the feature `schema` of `outbox`"
+    note = "a contract has each type with `#[derive(JsonSchema, DomainEvent)]` that is not `#[event(unlocked)]`; for the one, write `use outbox::schemars::{{self, JsonSchema}};`"
 )]
 pub trait Contracted {
     /// Those of its events.
@@ -116,6 +116,16 @@ pub fn opaque(
     wires: &[Wire],
 ) -> Vec<Declared> {
     declared(role, events, older, wires, |_| None)
+}
+
+/// The lock that has these events.
+#[must_use]
+pub fn lock_of(declared: &[Declared]) -> Lock {
+    let mut lock = Lock::default();
+    for Declared { name, contract, .. } in declared {
+        lock.accept(name, contract.clone());
+    }
+    lock
 }
 
 fn declared(

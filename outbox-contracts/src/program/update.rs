@@ -105,3 +105,76 @@ fn stand_in(path: &Path) -> io::Result<File> {
         .truncate(false)
         .open(std::env::temp_dir().join(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::{Contract, EventName};
+
+    /// The variable by which the test is a process that writes.
+    const WRITER: &str = "OUTBOX_TEST_WRITER";
+
+    fn add(path: &Path, name: &str) {
+        update(path, |lock| {
+            let contract = Contract { content_type: "x".to_owned(), ..Contract::default() };
+            lock.accept(&EventName::new("t", name, 1), contract)
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn what_many_write_at_once_is_all_there() {
+        if let Some(writer) = std::env::var_os(WRITER) {
+            let writer = writer.into_string().unwrap();
+            let (path, number) = writer.rsplit_once('#').unwrap();
+            for i in 0..20 {
+                add(Path::new(path), &format!("{number}.{i}"));
+            }
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.lock");
+        let this = "program::update::tests::what_many_write_at_once_is_all_there";
+        let writers: Vec<_> = (0..6)
+            .map(|number| {
+                std::process::Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", this])
+                    .env(WRITER, format!("{}#{number}", path.display()))
+                    .stdout(std::process::Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        // Who reads meanwhile sees whole files.
+        let mut running = writers;
+        while !running.is_empty() {
+            running.retain_mut(|writer| match writer.try_wait().unwrap() {
+                None => true,
+                Some(status) => {
+                    assert!(status.success());
+                    false
+                }
+            });
+            if let Some(text) = file::text_of(&path).unwrap() {
+                Lock::parse(&text).unwrap();
+            }
+        }
+        let lock = Lock::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(lock.events.len(), 6 * 20);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.lock");
+        add(&path, "a");
+        let before = fs::read_to_string(&path).unwrap();
+        let mut permissions = fs::metadata(&path).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&path, permissions).unwrap();
+        let error = update(&path, |lock| lock.events.clear()).unwrap_err();
+        assert!(error.contains("cannot be written"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    }
+}

@@ -13,7 +13,7 @@ use crate::{Failure, OrderCreated, topic};
 
 /// An event of a topic that takes nothing, as it wants two copies on one broker.
 #[derive(Serialize, DomainEvent)]
-#[event(topic = "slow")]
+#[event(topic = "slow", unlocked)]
 struct OnStalledTopic {
     #[event(key)]
     customer: &'static str,
@@ -21,7 +21,7 @@ struct OnStalledTopic {
 
 /// An event that its topic refuses for its size.
 #[derive(Serialize, DomainEvent)]
-#[event(topic = "small")]
+#[event(topic = "small", unlocked)]
 struct TooLarge {
     #[event(key)]
     customer: &'static str,

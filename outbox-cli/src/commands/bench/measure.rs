@@ -22,7 +22,7 @@ use crate::progress;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(serde::Serialize, DomainEvent)]
-#[event(topic = "outbox_bench", name = "outbox.bench", keyless)]
+#[event(topic = "outbox_bench", name = "outbox.bench", keyless, unlocked)]
 struct Emitted {}
 
 /// Makes events of the size that was asked for.

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Generics, Lifetime, LitStr, Path};
+use syn::{Generics, Lifetime, LitStr};
 
 use super::super::attr::TextValue;
 use super::super::model::{Contract, Event};
@@ -33,7 +33,7 @@ use crate::tokens::{located, ours, private, quiet};
 //     #[cfg(test)]
 //     #[test]
 //     fn outbox_contract_of_order_created() {
-//         check::<OrderCreated>(option_env!("CARGO_MANIFEST_DIR"));
+//         check(option_env!("CARGO_MANIFEST_DIR"), &described::<OrderCreated>(…));
 //     }
 pub(in super::super) fn event(event: &Event<'_>, with_test: bool) -> TokenStream {
     let private = private(event.krate);
@@ -45,18 +45,9 @@ pub(in super::super) fn event(event: &Event<'_>, with_test: bool) -> TokenStream
         Contract::Own if event.read_only => quote!(ReadOnly),
         Contract::Own => quote!(Emitted),
     };
-    let own = if event.read_only { quote!(Readable) } else { quote!(DomainEvent) };
-    let own = quote!(<Self as #private::#own>);
-    let older = if event.read_only { quote!(versions) } else { quote!(older_versions) };
-    let wires = event.kinds.iter().map(|kind| kind.wire.tokens(&contracts));
-    let arguments =
-        quote!(#contracts::Role::#role, #own::DESCRIPTORS, &#own::#older(), &[#(#wires),*]);
-    let is_json = event.codec.is_none_or(is_json);
-    let body = if is_json {
-        quote!(#contracts::described::<Self>(#arguments))
-    } else {
-        quote!(#contracts::opaque(#arguments))
-    };
+    let of = Of { event, private: &private, role: &role };
+    let is_json = of.is_json();
+    let body = of.contracts(&quote!(Self));
     // A bound with a lifetime may be one that does not hold: only a test needs the schema.
     let bound = is_json.then(|| {
         let described = Lifetime::new("'__described", Span::mixed_site());
@@ -71,8 +62,41 @@ pub(in super::super) fn event(event: &Event<'_>, with_test: bool) -> TokenStream
     });
     let bounds = is_event.into_iter().chain(bound).collect();
     let implementation = implementation(event.ident, event.generics, bounds, &contracts, &body);
-    let test = with_test.then(|| test(event.ident, event.generics, &contracts));
+    let test = with_test.then(|| test(&of));
     quote!(#implementation #test)
+}
+
+struct Of<'e> {
+    event: &'e Event<'e>,
+    private: &'e TokenStream,
+    role: &'e TokenStream,
+}
+
+impl Of<'_> {
+    /// Whether the codec is ours: of another one, the schema does not say what is written.
+    fn is_json(&self) -> bool {
+        let last = self.event.codec.map(|path| path.segments.last());
+        last.is_none_or(|last| {
+            last.is_some_and(|last| last.ident == "Json" && last.arguments.is_none())
+        })
+    }
+
+    /// Those of the type, which is the event's, with its parameters or as `Self`.
+    fn contracts(&self, of: &TokenStream) -> TokenStream {
+        let Self { event, private, role } = self;
+        let contracts = quote!(#private::contracts);
+        let own = if event.read_only { quote!(Readable) } else { quote!(DomainEvent) };
+        let own = quote!(<#of as #private::#own>);
+        let older = if event.read_only { quote!(versions) } else { quote!(older_versions) };
+        let wires = event.kinds.iter().map(|kind| kind.wire.tokens(&contracts));
+        let arguments =
+            quote!(#contracts::Role::#role, #own::DESCRIPTORS, &#own::#older(), &[#(#wires),*]);
+        if self.is_json() {
+            quote!(#contracts::described::<#of>(#arguments))
+        } else {
+            quote!(#contracts::opaque(#arguments))
+        }
+    }
 }
 
 /// The contracts of a transparent type are those of the events in it, which have tests of their own.
@@ -111,7 +135,8 @@ fn implementation(
 
 /// Not in the block of the implementation, in which the test would not be found. `#[test]` by its
 /// path: in the file it may be that of another crate.
-fn test(ident: &Ident, generics: &Generics, contracts: &TokenStream) -> TokenStream {
+fn test(of: &Of<'_>) -> TokenStream {
+    let (ident, generics, private) = (of.event.ident, of.event.generics, of.private);
     // Which types its parameters are is said by `catalogue!`.
     if generics.type_params().next().is_some() || generics.const_params().next().is_some() {
         return TokenStream::new();
@@ -122,20 +147,16 @@ fn test(ident: &Ident, generics: &Generics, contracts: &TokenStream) -> TokenStr
     let span = ours(ident.span());
     let ident = located(ident);
     let lifetimes = generics.lifetimes().map(|_| Lifetime::new("'static", Span::mixed_site()));
-    let of = quote_spanned!(span=> #ident<#(#lifetimes),*>);
+    let ty = quote_spanned!(span=> #ident<#(#lifetimes),*>);
+    let declared = of.contracts(&ty);
     // In the body of a function it is never run, and the compiler warns: such an event is `unlocked`.
     quote! {
         #[cfg(test)]
         #[::core::prelude::v1::test]
         fn #name() {
-            #contracts::check::<#of>(::core::option_env!("CARGO_MANIFEST_DIR"));
+            #private::contracts::check(::core::option_env!("CARGO_MANIFEST_DIR"), &#declared);
         }
     }
-}
-
-/// Whether the codec is ours: of another one, the schema does not say what is written.
-fn is_json(codec: &Path) -> bool {
-    codec.segments.last().is_some_and(|last| last.ident == "Json" && last.arguments.is_none())
 }
 
 /// Has the compiler expand the macro again when the lock changes.
