@@ -35,7 +35,7 @@ pub use html::html;
 pub use lock::{Contract, EventName, Lock, LockError};
 pub use mode::{Mode, UnknownMode};
 pub use rules::Rule;
-pub use topics::{Setting, Topic, Topics};
 #[cfg(feature = "schema")]
 #[doc(no_inline)]
 pub use schemars;
+pub use topics::{Setting, Topic, Topics};

@@ -21,10 +21,10 @@ mod with_lock {
 
     use outbox_contracts::Lock;
     use proc_macro2::TokenStream;
+    use quote::quote;
 
     use super::super::attr::TextValue;
     use super::super::declared::is_run_by_the_compiler;
-    use super::super::expand::contract::depends_on;
     use super::super::model::{Contract, Event, Kind, Topic};
     use crate::errors::Errors;
 
@@ -123,5 +123,13 @@ mod with_lock {
             kind.name,
             path.file_name().unwrap_or_default().display(),
         ))
+    }
+
+    /// Has the compiler expand the macro again when the lock changes.
+    fn depends_on(lock: &str, variable: &str) -> TokenStream {
+        quote! {
+            const _: &[::core::primitive::u8] = ::core::include_bytes!(#lock);
+            const _: ::core::option::Option<&::core::primitive::str> = ::core::option_env!(#variable);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The contract of an event, and the test that compares it with the lock.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Generics, Lifetime, LitStr};
+use syn::{Generics, Lifetime};
 
 use super::super::attr::TextValue;
 use super::super::model::{Contract, Event};
@@ -156,14 +156,5 @@ fn test(of: &Of<'_>) -> TokenStream {
         fn #name() {
             #private::contracts::check(::core::option_env!("CARGO_MANIFEST_DIR"), &#declared);
         }
-    }
-}
-
-/// Has the compiler expand the macro again when the lock changes.
-pub(in super::super) fn depends_on(lock: &str, variable: &str) -> TokenStream {
-    let lock = LitStr::new(lock, Span::mixed_site()).into_token_stream();
-    quote! {
-        const _: &[::core::primitive::u8] = ::core::include_bytes!(#lock);
-        const _: ::core::option::Option<&::core::primitive::str> = ::core::option_env!(#variable);
     }
 }
