@@ -35,7 +35,6 @@ mod error;
 mod fetch;
 mod java;
 mod net;
-mod npm;
 mod openssl;
 mod paths;
 mod process;
@@ -45,6 +44,5 @@ mod tools;
 
 pub use certificates::{Certificates, Identity};
 pub use error::Error;
-pub use npm::asyncapi_schema;
 pub use paths::ScratchDir;
 pub use tools::{chromium, promtool};

@@ -49,7 +49,7 @@ impl Fuzz {
         if !self.mysql.is_empty() {
             return self.run_on_mysql();
         }
-        fetch_all(&self.pg.0, &[], &[Tool::Java], &[])?;
+        fetch_all(&self.pg.0, &[], &[Tool::Java])?;
         let versions: Vec<String> = self.pg.0.iter().map(ToString::to_string).collect();
         let environment = [
             ("OUTBOX_FUZZ_PG", Some(versions.join(","))),
@@ -60,7 +60,7 @@ impl Fuzz {
     }
 
     fn run_on_mysql(self) -> Result<ExitCode, Error> {
-        fetch_all(&[], &self.mysql, &[Tool::Java], &[])?;
+        fetch_all(&[], &self.mysql, &[Tool::Java])?;
         let servers: Vec<String> = self.mysql.iter().map(|server| server.argument()).collect();
         let environment = [
             ("OUTBOX_FUZZ_MYSQL", Some(servers.join(","))),
@@ -74,8 +74,8 @@ impl Fuzz {
 impl Soak {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         match &self.mysql {
-            None => fetch_all(&[PgVersion::V15], &[], &[Tool::Java], &[])?,
-            Some(server) => fetch_all(&[], &[*server], &[Tool::Java], &[])?,
+            None => fetch_all(&[PgVersion::V15], &[], &[Tool::Java])?,
+            Some(server) => fetch_all(&[], &[*server], &[Tool::Java])?,
         }
         let environment = [
             ("OUTBOX_SOAK_SECONDS", Some(self.seconds.to_string())),

@@ -25,13 +25,12 @@ use crate::servers::{
     fetch_all,
 };
 use crate::tools::Tool;
-use crate::{Error, asyncapi_schema, disk, openssl};
+use crate::{Error, disk, openssl};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
     if !Servers::all_are_given() {
-        let mysql = MySqlServer::of_this_machine();
-        fetch_all(&[MAIN, ALTERNATIVE], mysql, Tool::OF_TESTS, &[asyncapi_schema])?;
+        fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();

@@ -30,7 +30,7 @@ use crate::tools::{Tool, is_installed};
 use crate::{Error, disk};
 
 /// Fetches what a command needs, before it begins: Postgres in these versions, these servers that
-/// speak MySQL's protocol, Kafka, these programs, and these files.
+/// speak MySQL's protocol, Kafka, and these programs.
 ///
 /// # Errors
 ///
@@ -39,7 +39,6 @@ pub(crate) fn fetch_all(
     versions: &[PgVersion],
     mysql: &[MySqlServer],
     tools: &[Tool],
-    files: &[fn() -> Result<PathBuf, Error>],
 ) -> Result<(), Error> {
     const NOT_FETCHED: [(&str, &str); 4] =
         [("cc", "build-essential"), ("make", "build-essential"), ("tar", "tar"), ("sh", "dash")];
@@ -57,7 +56,6 @@ pub(crate) fn fetch_all(
     versions.iter().for_each(|version| note(postgres::fetch(*version).map(drop)));
     mysql.iter().for_each(|server| note(mysql::fetch(*server).map(drop)));
     note(kafka::fetch().map(drop));
-    files.iter().for_each(|fetch| note(fetch().map(drop)));
     let dir = servers_dir();
     note(create_dir_all(&dir).and_then(|()| disk::has_room_to_begin(&dir)));
     if missing.is_empty() {

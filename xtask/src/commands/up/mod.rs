@@ -117,7 +117,7 @@ impl Home {
         }
         let options = MySqlOptions { fsync: true, ..MySqlOptions::default() };
         let mysql: &[MySqlServer] = if asked.contains(&MYSQL) { &[options.server] } else { &[] };
-        fetch_all(&[PgVersion::V15], mysql, &[Tool::Java], &[])?;
+        fetch_all(&[PgVersion::V15], mysql, &[Tool::Java])?;
         for name in missing {
             let before = servers.iter().position(|server| server.name == name);
             let before = before.map(|place| servers.remove(place));

@@ -121,7 +121,7 @@ pub(super) fn run(asked: &[Measured], backlog: Option<u64>) -> Result<(), Error>
     let on_mysql = measured.iter().filter(|measured| measured.is_of_mysql()).count();
     let postgres: &[_] = if on_mysql < measured.len() { &[PgVersion::V15] } else { &[] };
     let mysql: &[_] = if on_mysql > 0 { &mysql::SERVERS } else { &[] };
-    fetch_all(postgres, mysql, &[Tool::Java], &[])?;
+    fetch_all(postgres, mysql, &[Tool::Java])?;
     let mut build = cargo();
     build
         .args(["build", "--release", "--package", "outbox-bench", "--bin", "relay"])
