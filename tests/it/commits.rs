@@ -1,9 +1,8 @@
 //! `Ok` means committed, and an error says what happened before it says what to do.
 
 use crate::support::proxy::{Proxy, Way};
-use crate::support::{
-    self, OrderCreated, POSTGRES, given_up, migrated, until_true, within_a_minute,
-};
+use crate::support::wait::given_up;
+use crate::support::{self, OrderCreated, POSTGRES, migrated, until_true, within_a_minute};
 use outbox::consume::{EventContext, EventHandler};
 use outbox::testing::{HandlerTest, TestMessage};
 use outbox::{ErrorKind, Outbox, OutboxError, OutboxTx, transactional_outbox};

@@ -4,9 +4,8 @@ use outbox::{ErrorKind, Outbox};
 use sqlx::{Executor, MySql, MySqlPool, Transaction};
 
 use crate::support::relays::{self, RunningRelay, new_relay};
-use crate::support::{
-    self, OrderCreated, by_customer, commit, given_up, migrated, order, within_a_minute,
-};
+use crate::support::wait::given_up;
+use crate::support::{self, OrderCreated, by_customer, commit, migrated, order, within_a_minute};
 use outbox::testing::MemoryPublisher;
 
 pub async fn new_outbox() -> Outbox<MySql> {

@@ -36,7 +36,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-pub use wait::{eventually, eventually_some, given_up, within_a_minute};
+pub use wait::{eventually, eventually_some, within_a_minute};
 
 /// Runs each test on SQLite, on MariaDB and on two versions of Postgres.
 macro_rules! on_every_store {
