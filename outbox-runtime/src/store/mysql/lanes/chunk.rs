@@ -53,7 +53,9 @@ struct Bound {
 
 impl Bound {
     fn of(read: &LaneRead<MySqlCursor>) -> Self {
-        let bytes_each = read.largest.max(USUAL_BYTES).min(read.bytes);
+        // A little more than the largest one lately, since what is larger takes another statement.
+        let likely = if read.largest == 0 { USUAL_BYTES } else { read.largest + read.largest / 4 };
+        let bytes_each = likely.min(read.bytes);
         let fit = read.bytes / bytes_each.max(1);
         Self {
             events: u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, read.rows.max(1)),

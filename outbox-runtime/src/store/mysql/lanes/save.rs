@@ -8,7 +8,6 @@ use sqlx::MySqlConnection;
 use super::lease::is_ours;
 use super::{MySqlCursor, MySqlLaneStore, park};
 use crate::failpoint::failpoint;
-use crate::record::Lane;
 use crate::store::error::StoreError;
 use crate::store::lanes::{Progress, Saved};
 use crate::store::mysql::lists::json;
@@ -18,7 +17,7 @@ use crate::store::mysql::{connection, statement};
 /// row that another transaction has locked.
 const DELETE: &str = "\
 delete e from json_table(?, '$[*]' columns (s bigint path '$')) x
-straight_join {event} e force index (primary) on e.lane = ? and e.seq = x.s";
+straight_join {event} e force index (primary) on e.seq = x.s";
 
 /// `ignore`: one that was copied before, by a relay whose deletion failed after it, is there.
 const RETAIN: &str = "\
@@ -27,7 +26,7 @@ insert ignore into {sent} (seq, lane, id, topic, event_key, name, version, conte
 select e.seq, e.lane, e.id, e.topic, e.event_key, e.name, e.version, e.content_type, e.headers, e.payload, e.occurred_at,
        e.kafka_partition, {now}
 from json_table(?, '$[*]' columns (s bigint path '$')) x
-straight_join {event} e force index (primary) on e.lane = ? and e.seq = x.s";
+straight_join {event} e force index (primary) on e.seq = x.s";
 
 /// Most events that one statement deletes.
 const DELETED_AT_ONCE: usize = 5_000;
@@ -38,17 +37,22 @@ impl MySqlLaneStore {
         connection: &mut MySqlConnection,
         progress: &[Progress<MySqlCursor>],
     ) -> Result<Saved, StoreError> {
+        let (delivered, parking): (Vec<_>, Vec<_>) =
+            progress.iter().partition(|progress| progress.parked.is_empty());
+        let numbers: Vec<i64> =
+            delivered.iter().flat_map(|progress| self.passed(progress)).collect();
+        // Those of all lanes together: each commit waits for the disk.
+        for some in numbers.chunks(DELETED_AT_ONCE) {
+            persistently!(self.delete(connection, some))?;
+        }
+        for Progress { lease, cursor, .. } in delivered {
+            self.unacked(lease.lane).deleted_before(cursor.position);
+        }
         let mut saved = Saved::default();
-        for progress in progress {
-            let (lane, position) = (progress.lease.lane, progress.cursor.position);
-            let passed = self.unacked(lane).before(position);
-            if progress.parked.is_empty() {
-                self.delete(connection, lane, &passed).await?;
-                self.unacked(lane).deleted_before(position);
-                continue;
-            }
+        for progress in parking {
+            let (lane, passed) = (progress.lease.lane, self.passed(progress));
             match persistently!(self.park_and_delete(connection, progress, &passed)) {
-                Ok(true) => self.unacked(lane).deleted_before(position),
+                Ok(true) => self.unacked(lane).deleted_before(progress.cursor.position),
                 Ok(false) => saved.lost.push(lane),
                 Err(error) if error.is_of_one_statement() => saved.failed.push((lane, error)),
                 Err(error) => return Err(error.into()),
@@ -57,35 +61,26 @@ impl MySqlLaneStore {
         Ok(saved)
     }
 
+    /// The numbers that a lane has passed.
+    fn passed(&mut self, progress: &Progress<MySqlCursor>) -> Vec<i64> {
+        self.unacked(progress.lease.lane).before(progress.cursor.position)
+    }
+
     /// Deletes what is delivered, and keeps a copy if it is retained.
     async fn delete(
         &self,
         connection: &mut MySqlConnection,
-        lane: Lane,
-        delivered: &[i64],
-    ) -> Result<(), StoreError> {
-        for some in delivered.chunks(DELETED_AT_ONCE) {
-            persistently!(self.delete_once(connection, lane, some))?;
-        }
-        Ok(())
-    }
-
-    async fn delete_once(
-        &self,
-        connection: &mut MySqlConnection,
-        lane: Lane,
         delivered: &[i64],
     ) -> Result<(), StoreError> {
         let delivered = json(delivered);
-        let delete =
-            sqlx::query(statement(&self.names, DELETE)).bind(&delivered).bind(lane.number());
+        let delete = sqlx::query(statement(&self.names, DELETE)).bind(&delivered);
         if self.retention.is_zero() {
             delete.execute(connection).await?;
             return Ok(());
         }
         let mut tx = connection::begin_on(connection).await?;
         let retain = sqlx::query(statement(&self.names, RETAIN));
-        retain.bind(&delivered).bind(lane.number()).execute(&mut *tx).await?;
+        retain.bind(&delivered).execute(&mut *tx).await?;
         failpoint("after-retaining");
         delete.execute(&mut *tx).await?;
         tx.commit().await?;
@@ -111,10 +106,10 @@ impl MySqlLaneStore {
             let delivered: Vec<i64> =
                 passed.iter().filter(|seq| !is_parked(seq)).copied().collect();
             let retain = sqlx::query(statement(&self.names, RETAIN));
-            retain.bind(json(&delivered)).bind(lease.lane.number()).execute(&mut *tx).await?;
+            retain.bind(json(&delivered)).execute(&mut *tx).await?;
         }
         let delete = sqlx::query(statement(&self.names, DELETE));
-        delete.bind(json(passed)).bind(lease.lane.number()).execute(&mut *tx).await?;
+        delete.bind(json(passed)).execute(&mut *tx).await?;
         failpoint("after-parking");
         tx.commit().await?;
         Ok(true)
@@ -175,7 +170,6 @@ mod tests {
                 let explain = format!("explain {of}");
                 let plan = sqlx::query(statement(names, &explain))
                     .bind(json(&delivered))
-                    .bind(3)
                     .fetch_all(&pool)
                     .await
                     .unwrap();
