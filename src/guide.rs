@@ -57,13 +57,14 @@ macro_rules! pages {
 }
 
 // Not a doc test: the programs of the first two are of several packages, and are built by `cargo
-// xtask guide`; the code of the mistakes is that of the tests in `tests/ui`.
+// xtask guide`; the code of the mistakes is that of the tests in `tests/ui`. Contracts need the feature `schema`.
 pages! {
     #[cfg(not(doctest))]
     getting_started: "getting-started.md",
     #[cfg(not(doctest))]
     testing: "testing.md",
     evolving_events: "evolving-events.md",
+    #[cfg(any(not(doctest), feature = "schema"))]
     contracts: "contracts.md",
     handlers: "handlers.md",
     errors_retries_dead_letters: "errors-retries-dead-letters.md",
