@@ -57,7 +57,8 @@ macro_rules! pages {
 }
 
 // Not a doc test: the programs of the first two are of several packages, and are built by `cargo
-// xtask guide`; the code of the mistakes is that of the tests in `tests/ui`. Contracts need the feature `schema`.
+// xtask guide`; the code of the mistakes is that of the tests in `tests/ui`. That of contracts needs
+// the feature `schema`.
 pages! {
     #[cfg(not(doctest))]
     getting_started: "getting-started.md",

@@ -15,6 +15,7 @@
 mod asyncapi;
 mod check;
 mod difference;
+pub mod git;
 mod html;
 mod ids;
 mod lock;

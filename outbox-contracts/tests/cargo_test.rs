@@ -141,7 +141,7 @@ fn a_change_that_breaks_consumers_fails_and_others_are_written_down() {
     assert!(said.contains("events.lock:14"), "the line of the field: {said}");
     assert_eq!(fs::read_to_string(events.lock()).unwrap(), written);
 
-    // What breaks nobody is written down all the same.
+    // A change that breaks no consumer is written down as well.
     let wider = PLACED.replace("pub item", "pub note: Option<String>, pub item");
     events.source(&wider);
     events.fails(&[], &["`note` is added", "this breaks no consumer"]);

@@ -56,26 +56,33 @@ pub(crate) struct BareEvent {
     pub(crate) occurred_at: OffsetDateTime,
 }
 
+/// The rows of `READ`, whose headers `$parse` takes. A macro: the bounds of a function that reads the
+/// rows of either database are longer than it.
+macro_rules! bare_events {
+    ($rows:expr, $parse:path) => {{
+        let event = |row| {
+            // All columns are read, as a relay for any topic and name must do.
+            let (_, _): (&str, &str) = (Row::try_get(row, 4)?, Row::try_get(row, 6)?);
+            let _: i32 = Row::try_get(row, 5)?;
+            let _: std::collections::BTreeMap<String, String> = $parse(Row::try_get(row, 7)?)?;
+            Ok($crate::bare::BareEvent {
+                seq: Row::try_get(row, 0)?,
+                id: Row::try_get(row, 1)?,
+                topic: Row::try_get(row, 2)?,
+                key: Row::try_get(row, 3)?,
+                payload: Row::try_get(row, 8)?,
+                occurred_at: Row::try_get(row, 9)?,
+            })
+        };
+        $rows.iter().map(event).collect()
+    }};
+}
+pub(crate) use bare_events;
+
 impl Source for PgConnection {
     async fn read(&mut self, after: i64) -> Result<Vec<BareEvent>, Failure> {
         let rows = sqlx::query(READ).bind(after).bind(ROWS).fetch_all(self).await?;
-        rows.iter()
-            .map(|row| {
-                // All columns are read, as a relay for any topic and name must do.
-                let (_, _): (&str, &str) = (row.try_get(4)?, row.try_get(6)?);
-                let _: i32 = row.try_get(5)?;
-                let _: std::collections::BTreeMap<String, String> =
-                    serde_json::from_str(row.try_get(7)?)?;
-                Ok(BareEvent {
-                    seq: row.try_get(0)?,
-                    id: row.try_get(1)?,
-                    topic: row.try_get(2)?,
-                    key: row.try_get(3)?,
-                    payload: row.try_get(8)?,
-                    occurred_at: row.try_get(9)?,
-                })
-            })
-            .collect()
+        bare_events!(rows, serde_json::from_str)
     }
 
     async fn save(&mut self, delivered: &[i64]) -> Result<(), Failure> {

@@ -83,6 +83,9 @@ impl PartialEq for Lock {
 }
 
 impl Lock {
+    /// Most bytes of its file: some thousand events.
+    pub const MOST_BYTES: u64 = 16 << 20;
+
     /// Reads a lock.
     ///
     /// # Errors

@@ -15,9 +15,6 @@ pub(super) const VARIABLE: &str = "OUTBOX_EVENTS_LOCK";
 /// Its name, beside the manifest of a crate.
 const NAME: &str = "events.lock";
 
-/// Most bytes of a lock: some thousand events.
-pub(super) const LARGEST: u64 = 16 * 1024 * 1024;
-
 /// A lock that was read, and the text that it was read from.
 pub(super) struct Loaded {
     pub(super) text: String,
@@ -33,8 +30,8 @@ pub(super) fn of_crate(manifest: Option<&str>) -> Result<PathBuf, String> {
     Ok(folder(manifest)?.join(NAME))
 }
 
-/// The folder of a crate's manifest. What was built on another machine, such as an archive of
-/// nextest, finds it by the variable that whoever runs it sets.
+/// The folder of a crate's manifest. Tests may run on another machine than the one that built them,
+/// from an archive of nextest: then a variable says where it is.
 pub(super) fn folder(manifest: Option<&str>) -> Result<PathBuf, String> {
     let built = manifest.map(PathBuf::from).filter(|folder| folder.is_dir());
     let run = || std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
@@ -61,7 +58,7 @@ pub(super) fn text_of(path: &Path) -> Result<Option<String>, String> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error)),
-        Ok(metadata) if metadata.len() > LARGEST => return Err(said::too_large(path)),
+        Ok(metadata) if metadata.len() > Lock::MOST_BYTES => return Err(said::too_large(path)),
         Ok(_) => {}
     }
     match fs::read_to_string(path) {

@@ -75,7 +75,7 @@ pub(super) fn breaks(breaks: &[Violation], shown: &str) -> String {
     format!(
         "{}\n\nIf it is meant, there are two ways:\n\
          - a new version of the event beside this one, of which consumers read both: `version = …, upcast_from = …`\n\
-         - {ACCEPT}, if nobody relies on it yet: it writes the change into the lock, where it is reviewed",
+         - {ACCEPT}, if no consumer relies on it yet: it writes the change into the lock, where it is reviewed",
         said.trim_end()
     )
 }
@@ -274,7 +274,7 @@ pub(super) fn no_git(why: &io::Error) -> String {
 
 pub(super) fn not_in_git(object: &str, why: &str) -> String {
     error(
-        &format!(": git has no {object}: {}", why.trim()),
+        &format!(": git has no {object}: {}", why),
         "git",
         &["help: in CI, the revision has to be fetched first, such as by `fetch-depth: 0`"],
     )

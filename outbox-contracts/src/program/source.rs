@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::file::{self, LARGEST, Loaded};
+use super::file::{self, Loaded};
 use super::said;
+use crate::git::{self, NotShown};
+use crate::lock::Lock;
 
 /// The lock, and what it is called. Read once in a process.
 pub(super) fn load(source: &str, manifest: Option<&str>) -> Result<(Arc<Loaded>, String), String> {
@@ -47,16 +48,12 @@ fn of_git(folder: &Path, object: &str) -> Result<String, String> {
     if object.starts_with(['-', ':']) || !has_path {
         return Err(said::no_revision(object));
     }
-    let shown = Command::new("git")
-        .current_dir(folder)
-        .args(["show", "--end-of-options", object])
-        .output()
-        .map_err(|error| said::no_git(&error))?;
-    if !shown.status.success() {
-        return Err(said::not_in_git(object, &String::from_utf8_lossy(&shown.stderr)));
-    }
-    match String::from_utf8(shown.stdout) {
-        Ok(text) if text.len() as u64 <= LARGEST => Ok(text),
+    let shown = git::show(folder, object).map_err(|error| match error {
+        NotShown::NoGit(error) => said::no_git(&error),
+        NotShown::Missing(why) => said::not_in_git(object, &why),
+    })?;
+    match String::from_utf8(shown) {
+        Ok(text) if text.len() as u64 <= Lock::MOST_BYTES => Ok(text),
         _ => Err(said::too_large(Path::new(object))),
     }
 }

@@ -66,21 +66,19 @@ impl<'e> Note<'e> {
         Box::pin(Noted { note: self, failed: false, stream })
     }
 
-    fn future<T: Send + 'static>(
+    async fn answer<T>(
         mut self,
-        future: BoxFuture<'e, Result<T, sqlx::Error>>,
-    ) -> BoxFuture<'e, Result<T, sqlx::Error>> {
+        statement: BoxFuture<'e, Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
         self.doubt.statement_began();
-        Box::pin(async move {
-            self.doubt.in_flight = true;
-            let result = future.await;
-            self.doubt.in_flight = false;
-            match &result {
-                Ok(_) => self.doubt.statement_succeeded(),
-                Err(error) => self.refused(error),
-            }
-            result
-        })
+        self.doubt.in_flight = true;
+        let answer = statement.await;
+        self.doubt.in_flight = false;
+        match &answer {
+            Ok(_) => self.doubt.statement_succeeded(),
+            Err(error) => self.refused(error),
+        }
+        answer
     }
 }
 
@@ -181,7 +179,7 @@ macro_rules! executor_on_outbox_tx {
                 Box::pin(async move {
                     let (connection, mut note) = self.statement()?;
                     note.ask::<$database>(connection).await?;
-                    note.future(connection.fetch_optional(query)).await
+                    note.answer(connection.fetch_optional(query)).await
                 })
             }
 

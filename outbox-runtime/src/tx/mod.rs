@@ -63,6 +63,22 @@ pub(crate) enum Link<'c, DB: OutboxDatabase> {
     Borrowed(&'c mut DB::Connection),
 }
 
+impl<DB: OutboxDatabase> Link<'_, DB> {
+    fn connection(&self) -> &DB::Connection {
+        match self {
+            Self::Pool(connection) => connection,
+            Self::Borrowed(connection) => connection,
+        }
+    }
+
+    fn connection_mut(&mut self) -> &mut DB::Connection {
+        match self {
+            Self::Pool(connection) => connection,
+            Self::Borrowed(connection) => connection,
+        }
+    }
+}
+
 /// What a transaction is part of, which decides what its commit means.
 pub(crate) enum Enclosing<'c> {
     /// It is the database transaction itself.
@@ -76,10 +92,7 @@ pub(crate) enum Enclosing<'c> {
 
 impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
     pub(crate) fn new(link: Link<'c, DB>, enclosing: Enclosing<'c>, core: Arc<Core<DB>>) -> Self {
-        let depth = DB::TransactionManager::get_transaction_depth(match &link {
-            Link::Pool(connection) => connection,
-            Link::Borrowed(connection) => connection,
-        });
+        let depth = DB::TransactionManager::get_transaction_depth(link.connection());
         Self {
             link,
             enclosing,
@@ -221,10 +234,7 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         }
         let (connection, mut note) = self.statement()?;
         note.ask::<DB>(connection).await?;
-        let connection: &mut DB::Connection = match &mut self.link {
-            Link::Pool(connection) => connection,
-            Link::Borrowed(connection) => connection,
-        };
+        let connection = self.link.connection_mut();
         self.doubt.out_of_sight();
         // sqlx 0.9.0 rolls back the whole transaction if this fails or is dropped, without an
         // error: see `stands`.
@@ -296,11 +306,8 @@ impl<'c, DB: OutboxDatabase> OutboxTx<'c, DB> {
         if self.is_over() || DB::TransactionManager::get_transaction_depth(self) < self.depth {
             return Err(ended::ended_before_statement());
         }
-        let connection = match &mut self.link {
-            Link::Pool(connection) => &mut **connection,
-            Link::Borrowed(connection) => &mut **connection,
-        };
-        Ok((connection, executor::Note { doubt: &mut self.doubt, conflict: self.conflict.clone() }))
+        let note = executor::Note { doubt: &mut self.doubt, conflict: self.conflict.clone() };
+        Ok((self.link.connection_mut(), note))
     }
 
     /// An error if the transaction is aborted or over. One who used it may have swallowed the answer
@@ -336,20 +343,14 @@ impl<DB: OutboxDatabase> Deref for OutboxTx<'_, DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &DB::Connection {
-        match &self.link {
-            Link::Pool(connection) => connection,
-            Link::Borrowed(connection) => connection,
-        }
+        self.link.connection()
     }
 }
 
 impl<DB: OutboxDatabase> DerefMut for OutboxTx<'_, DB> {
     fn deref_mut(&mut self) -> &mut DB::Connection {
         self.doubt.out_of_sight();
-        match &mut self.link {
-            Link::Pool(connection) => connection,
-            Link::Borrowed(connection) => connection,
-        }
+        self.link.connection_mut()
     }
 }
 

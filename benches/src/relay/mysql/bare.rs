@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor, MySql, MySqlConnection, Row};
 
 use super::open;
 use crate::Failure;
-use crate::bare::{BareEvent, ROWS, Source, drain_from};
+use crate::bare::{BareEvent, ROWS, Source, bare_events, drain_from};
 
 /// Without the lane, and so with one index less than the outbox's.
 const EVENTS: &str = "\
@@ -54,23 +54,7 @@ impl Source for MySqlConnection {
         if !rows.is_empty() {
             self.execute(FLUSH).await?;
         }
-        rows.iter()
-            .map(|row| {
-                // All columns are read, as a relay for any topic and name must do.
-                let (_, _): (&str, &str) = (row.try_get(4)?, row.try_get(6)?);
-                let _: i32 = row.try_get(5)?;
-                let _: std::collections::BTreeMap<String, String> =
-                    serde_json::from_slice(row.try_get(7)?)?;
-                Ok(BareEvent {
-                    seq: row.try_get(0)?,
-                    id: row.try_get(1)?,
-                    topic: row.try_get(2)?,
-                    key: row.try_get(3)?,
-                    payload: row.try_get(8)?,
-                    occurred_at: row.try_get(9)?,
-                })
-            })
-            .collect()
+        bare_events!(rows, serde_json::from_slice)
     }
 
     async fn save(&mut self, delivered: &[i64]) -> Result<(), Failure> {

@@ -3,15 +3,12 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use outbox_contracts::git::{self, NotShown};
 use outbox_contracts::{Lock, Topics};
 
 use crate::failure::Failure;
 use crate::file::read_at_most;
-
-/// Most bytes of a lock: some thousand events.
-const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// Where the state is that another one is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +67,7 @@ impl fmt::Display for Source {
 /// The lock in a file.
 pub fn read_file(path: &Path) -> Result<Lock, Failure> {
     let shown = path.display();
-    let text = read_at_most(path, LARGEST).map_err(|error| {
+    let text = read_at_most(path, Lock::MOST_BYTES).map_err(|error| {
         let help = match error.kind() {
             io::ErrorKind::NotFound => {
                 ". The file has the events of a project: --lock names another one"
@@ -85,7 +82,7 @@ pub fn read_file(path: &Path) -> Result<Lock, Failure> {
 /// What is wanted of the topics of a lock, in a file that people write.
 pub fn read_topics(path: &Path, lock: &Lock) -> Result<Topics, Failure> {
     let shown = path.display();
-    let text = read_at_most(path, LARGEST).map_err(|error| {
+    let text = read_at_most(path, Lock::MOST_BYTES).map_err(|error| {
         Failure::failed(format!("cannot read {shown}, and nothing was written: {error}"))
     })?;
     Topics::parse(&text, lock).map_err(|error| {
@@ -98,20 +95,17 @@ pub fn read_topics(path: &Path, lock: &Lock) -> Result<Topics, Failure> {
 
 fn of_git(folder: &Path, revision: &str, path: &str) -> Result<Lock, Failure> {
     let object = format!("{revision}:{path}");
-    let shown = Command::new("git")
-        .current_dir(folder)
-        .args(["show", "--end-of-options", &object])
-        .output();
-    let shown = shown.map_err(|error| Failure::failed(format!("cannot run git: {error}")))?;
-    if !shown.status.success() {
-        let said = String::from_utf8_lossy(&shown.stderr);
-        return Err(Failure::failed(format!(
-            "git has no {object}: {}. In CI, the revision has to be fetched first; and a project without a lock has nothing to \
-             compare with before the commit that adds it",
-            crate::text::one_line(said.trim())
-        )));
-    }
-    let text = String::from_utf8(shown.stdout)
+    let shown = git::show(folder, &object).map_err(|error| {
+        Failure::failed(match error {
+            NotShown::NoGit(error) => format!("cannot run git: {error}"),
+            NotShown::Missing(why) => format!(
+                "git has no {object}: {}. In CI, the revision has to be fetched first; and a project without a lock has nothing to \
+                 compare with before the commit that adds it",
+                crate::text::one_line(&why)
+            ),
+        })
+    })?;
+    let text = String::from_utf8(shown)
         .map_err(|_| Failure::failed(format!("the lock {object} is not UTF-8")))?;
     parsed(&text, &object)
 }

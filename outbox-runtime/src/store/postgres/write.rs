@@ -35,9 +35,9 @@ insert into {event} (lane, id, topic, key, name, version, content_type, headers,
 values ($1, $2, $3, $4, $5, $6, $7, $8::json, $9, $10, $11)";
 
 impl EventWriter for Postgres {
-    const GOES_ON_AFTER_ITS_END: bool = false;
     const CAN_GO_SILENT: bool = true;
     const COUNTS_ROLLBACKS_AT_ONCE: bool = true;
+    const GOES_ON_AFTER_ITS_END: bool = false;
 
     fn begin_statement(options: TxOptions) -> Option<SqlStr> {
         Some(connection::begin_statement(options))
