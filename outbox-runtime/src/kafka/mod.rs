@@ -1,4 +1,5 @@
-//! How Kafka is reached: [`KafkaConfig`], for the publisher, the consumer and the dead letters.
+//! How Kafka is reached: [`KafkaConfig`], for the publisher, the consumer and the dead letters; and
+//! what its topics are to be: [`EventTopics`].
 
 mod admin;
 mod brokers;
@@ -6,6 +7,7 @@ mod brokers;
 mod certificate;
 mod closing;
 mod config;
+mod event_topics;
 mod properties;
 pub(crate) mod reading;
 mod source;
@@ -15,9 +17,12 @@ mod trouble;
 mod unreachable;
 
 pub use config::KafkaConfig;
+pub use event_topics::{
+    EventTopic, EventTopics, EventTopicsBuilder, EventTopicsPlan, TopicDifference, WantedTopic,
+};
 pub use token::{AccessToken, NotAJwt};
 
-pub(crate) use admin::{Admin, SettingsByTopic};
+pub(crate) use admin::{Admin, Patience, SettingsByTopic, TopicSettings};
 pub(crate) use brokers::Brokers;
 pub(crate) use closing::{Client, aside};
 pub(crate) use properties::{Properties, connection};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 
 use super::topic_settings::Source;
 use crate::error::{ErrorKind, OutboxError};
@@ -65,11 +66,23 @@ impl Topics {
 
     /// All topics that this user may describe, with their numbers of partitions.
     pub(super) async fn partitions(&self) -> Result<BTreeMap<String, i32>, Unprepared> {
-        let asked = self.admin.topics(|metadata| {
-            let topics = metadata.topics().iter();
-            topics.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect()
-        });
-        asked.await.map_err(|error| unanswered(error, &self.brokers))
+        let asked = self.admin.topics(counted).await;
+        asked.map_err(|error| unanswered(error, &self.brokers))
+    }
+
+    /// Waits until the brokers have topics that were created.
+    pub(super) async fn known(&self, created: &[Missing<'_>]) -> Result<(), Unprepared> {
+        let all = |topics: &BTreeMap<String, i32>| {
+            created.iter().all(|topic| topics.contains_key(topic.name))
+        };
+        match self.admin.until(counted, all).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let why = "Kafka said that they were created, and does not report them";
+                Err(Unprepared::ForGood(absent(created, why)))
+            }
+            Err(error) => Err(unanswered(error, &self.brokers)),
+        }
     }
 
     /// The settings of topics. Those that may not be read are left out.
@@ -116,6 +129,12 @@ impl Topics {
         let why = format!("Kafka refused to create them{right} ({})", why.join("; "));
         Err(Unprepared::ForGood(absent(missing, &why)))
     }
+}
+
+/// Names of topics, and their numbers of partitions.
+fn counted(metadata: &Metadata) -> BTreeMap<String, i32> {
+    let topics = metadata.topics().iter();
+    topics.map(|topic| (topic.name().to_owned(), topic.partitions().len() as i32)).collect()
 }
 
 /// What it means that brokers do not answer a new client.

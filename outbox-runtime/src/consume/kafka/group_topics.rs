@@ -201,8 +201,8 @@ impl GroupTopics {
         })
     }
 
-    /// Creates the topics that the plan misses, with as many replicas as the brokers give a topic.
-    /// It changes none that exist.
+    /// Creates the topics that the plan misses, with as many replicas as the brokers give a topic,
+    /// and waits until the brokers have them. It changes none that exist.
     ///
     /// # Errors
     /// If Kafka does not answer or refuses.
@@ -216,7 +216,9 @@ impl GroupTopics {
         if missing.is_empty() {
             return Ok(());
         }
-        self.on_brokers()?.create(&missing).await.map_err(refused)
+        let on_brokers = self.on_brokers()?;
+        on_brokers.create(&missing).await.map_err(refused)?;
+        on_brokers.known(&missing).await.map_err(refused)
     }
 
     fn on_brokers(&self) -> Result<Topics, OutboxError> {
