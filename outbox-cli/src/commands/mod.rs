@@ -91,6 +91,7 @@ impl Command {
             Self::Events(command) => command.check(),
             Self::Relay(command) => command.check(),
             Self::Tail(args) => args.check(),
+            Self::Topics(command) => command.check(),
             _ => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::print;
 use source::Source;
+pub use source::{read_file as read_lock, read_topics};
 
 /// What consumers rely on of the events of a project, in its file events.lock
 ///

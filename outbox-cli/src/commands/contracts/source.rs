@@ -83,12 +83,12 @@ pub fn read_file(path: &Path) -> Result<Lock, Failure> {
 pub fn read_topics(path: &Path, lock: &Lock) -> Result<Topics, Failure> {
     let shown = path.display();
     let text = read_at_most(path, Lock::MOST_BYTES).map_err(|error| {
-        Failure::failed(format!("cannot read {shown}, and nothing was written: {error}"))
+        Failure::failed(format!("cannot read {shown}, and nothing was done: {error}"))
     })?;
     Topics::parse(&text, lock).map_err(|error| {
         let said = crate::text::one_line(&error.to_string());
         Failure::failed(format!(
-            "{shown} does not say what topics are to be, and nothing was written: {said}"
+            "{shown} does not say what topics are to be, and nothing was done: {said}"
         ))
     })
 }

@@ -5,6 +5,7 @@ mod hand_back;
 mod list;
 mod pausing;
 mod run;
+mod topics;
 
 use clap::Subcommand;
 

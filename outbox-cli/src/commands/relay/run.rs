@@ -9,6 +9,7 @@ use outbox::{Outbox, OutboxDatabase, Relay};
 use serde::Serialize;
 
 use super::delivery::{AnyRelay, Delivers, Options};
+use super::topics::{Expected, Files};
 use crate::args::Secret;
 use crate::connect::{self, with_outbox};
 use crate::context::Context;
@@ -38,6 +39,8 @@ pub struct Args {
     /// Creates the tables first, or brings them to this version
     #[arg(long, env = "OUTBOX_RELAY_MIGRATE", hide_env_values = true)]
     migrate: bool,
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     delivery: Options,
     /// How long published events are kept, to be replayed [default: 0]
@@ -98,6 +101,7 @@ pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     // Before anything is built that reports them.
     let metrics = args.http.map(|_| Metrics::install()).transpose()?;
     let kafka = context.kafka()?;
+    let expected = args.files.expected(context)?;
     let outbox = if args.once {
         context.outbox().await?
     } else {
@@ -111,10 +115,23 @@ pub async fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         if let (Some(address), Some(metrics)) = (args.http, metrics) {
             server = Some(Server::start(address, metrics, Some(relay.health())).await?);
         }
-        let relayed = relayed(args, context, &outbox, relay, stop).await;
+        let relayed = match checked(expected.as_ref(), args.once, &stop).await {
+            Ok(true) => relayed(args, context, &outbox, relay, stop).await,
+            Ok(false) => Ok(()),
+            Err(failure) => Err(failure),
+        };
         drop(server);
         relayed
     })
+}
+
+/// Whether the relay may start; not if it was asked to stop meanwhile.
+async fn checked(expected: Option<&Expected>, once: bool, stop: &Stop) -> Result<bool, Failure> {
+    let Some(expected) = expected else { return Ok(true) };
+    tokio::select! {
+        checked = expected.checked(once) => checked.map(|()| true),
+        () = stop.asked() => Ok(false),
+    }
 }
 
 async fn relayed<DB: OutboxDatabase>(
