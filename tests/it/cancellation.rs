@@ -2,11 +2,13 @@
 //! transaction left open, a pool that works. (sqlx 0.9.0 alone leaves a transaction open when
 //! `begin` is dropped: launchbadge/sqlx #4385.)
 
+use std::task::{Context, Waker};
+
 use outbox::testing::{Emitted, at_every_await};
 use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx, transactional_outbox};
-use sqlx::{Executor, MySql, Postgres, Sqlite};
+use sqlx::{Executor, MySql, Postgres, Sqlite, SqlitePool};
 
-use crate::support::{self, OTHER_POSTGRES, OrderCreated, POSTGRES, migrated};
+use crate::support::{self, OTHER_POSTGRES, OrderCreated, POSTGRES, eventually, migrated};
 
 /// Another event of a call, of another name.
 #[derive(Debug, serde::Serialize, serde::Deserialize, DomainEvent)]
@@ -122,6 +124,30 @@ async fn an_annotated_method_dropped_at_every_await_leaves_nothing_behind_on_sql
     let (pool, _directory) = support::sqlite(1).await;
     let outbox = migrated(Outbox::new(pool)).await;
     dropped_at_every_await_leaves_nothing_behind!(outbox, place_sqlite_order);
+}
+
+/// The thread of the connection has committed, and nobody takes its answer. sqlx 0.9.0 then ignores
+/// one rollback: it must not be that of another transaction.
+#[tokio::test]
+async fn on_sqlite_a_commit_that_is_given_up_once_it_is_done_leaves_the_next_transaction_alone() {
+    let (pool, _directory) = support::sqlite(1).await;
+    let other = SqlitePool::connect_with((*pool.connect_options()).clone()).await.unwrap();
+    let outbox = migrated(Outbox::new(pool)).await;
+    outbox.pool().execute(TABLES).await.unwrap();
+    let orders = async |pool: &SqlitePool| -> Vec<i64> {
+        sqlx::query_scalar("select n from orders").fetch_all(pool).await.unwrap()
+    };
+    let mut tx = outbox.begin().await.unwrap();
+    tx.execute("insert into orders (n) values (1)").await.unwrap();
+    let mut commit = Box::pin(tx.commit());
+    assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    eventually("it is committed", async || orders(&other).await == [1]).await;
+    drop(commit);
+
+    let mut tx = outbox.begin().await.unwrap();
+    tx.execute("insert into orders (n) values (2)").await.unwrap();
+    drop(tx);
+    assert_eq!(orders(outbox.pool()).await, [1], "the second one was rolled back");
 }
 
 /// sqlx 0.9.0 alone leaves a connection that it cannot use when a query is dropped in the middle of

@@ -93,9 +93,11 @@ impl<DB: OutboxDatabase> Drop for OutboxTx<'_, DB> {
             // a statement that was given up in the middle leaves some connections unusable.
             let given_up = self.doubt.in_flight || self.doubt.unseen;
             let closes = self.closes_if_dropped || DB::CANCELLED_IS_UNUSABLE && given_up;
-            // With everything that began in it and did not end. Nothing, if it is over already.
+            // With everything that began in it and did not end. Nothing, if it is over already. For
+            // SQLite, sqlx knows that itself: after a commit of which nobody has taken the answer, it
+            // ignores one rollback, and that must be the one of this transaction.
             let open = DB::TransactionManager::get_transaction_depth(self);
-            let last = if DB::COUNTS_ROLLBACKS_AT_ONCE { open } else { open.min(self.depth) };
+            let last = if DB::COUNTS_ROLLBACKS_AT_ONCE { open } else { self.depth };
             for _ in self.depth..=last {
                 DB::TransactionManager::start_rollback(self);
             }
