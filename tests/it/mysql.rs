@@ -1,10 +1,12 @@
 //! MySQL and MariaDB: what commits late, or ends behind the back of the one who has it.
 
-use outbox::{ErrorKind, Outbox};
-use sqlx::{Executor, MySql, MySqlPool, Transaction};
+use std::collections::HashSet;
 
-use crate::support::relays::{self, RunningRelay, new_relay};
-use crate::support::wait::given_up;
+use outbox::{ErrorKind, Outbox};
+use sqlx::{AssertSqlSafe, Executor, MySql, MySqlPool, Row, Transaction};
+
+use crate::support::relays::{self, RunningRelay, drain_to, new_relay};
+use crate::support::wait::{eventually_some, given_up};
 use crate::support::{self, OrderCreated, by_customer, commit, migrated, order, within_a_minute};
 use outbox::testing::MemoryPublisher;
 
@@ -86,7 +88,7 @@ async fn rival(outbox: &Outbox<MySql>) -> Transaction<'static, MySql> {
     let mut rival = outbox.pool().begin().await.unwrap();
     let many = vec!["(1)"; 500].join(", ");
     let many = format!("insert into heavy (n) values {many}");
-    rival.execute(sqlx::AssertSqlSafe(many)).await.unwrap();
+    rival.execute(AssertSqlSafe(many)).await.unwrap();
     rival.execute("update stock set n = 1 where id = 1").await.unwrap();
     rival
 }
@@ -252,7 +254,7 @@ async fn several_migrate_at_once_whatever_one_left_half_done_that_was_killed() {
     for done in [0, 1, 4, statements.len() - 1] {
         let pool = support::mysql(8).await;
         for statement in &statements[..done] {
-            pool.execute(sqlx::AssertSqlSafe((*statement).to_owned())).await.unwrap();
+            pool.execute(AssertSqlSafe((*statement).to_owned())).await.unwrap();
         }
         let migrate = |pool: MySqlPool| async move { Outbox::<MySql>::new(pool).migrate().await };
         let all: Vec<_> = (0..4).map(|_| tokio::spawn(migrate(pool.clone()))).collect();
@@ -290,4 +292,48 @@ async fn a_backup_sees_what_was_there_and_holds_up_no_event() {
     let there: i64 = sqlx::query_scalar(there).fetch_one(&mut *backup).await.unwrap();
     assert_eq!(there, 0, "as of its begin");
     backup.rollback().await.unwrap();
+}
+
+/// The session that deletes, in the middle of it: some row is locked.
+async fn deleting(outbox: &Outbox<MySql>) -> String {
+    let query = "select cast(id as char) from information_schema.processlist
+                 where db = database() and info like 'delete e from json_table%'";
+    let ask = async || sqlx::query_scalar(query).fetch_optional(outbox.pool()).await.unwrap();
+    eventually_some("a relay waits for the row that it deletes", ask).await
+}
+
+#[tokio::test]
+async fn what_a_broken_connection_leaves_undeleted_is_deleted_later_and_nothing_is_lost() {
+    const EVENTS: i64 = 5_000;
+    let outbox = new_outbox().await;
+    for n in (0..EVENTS).step_by(500) {
+        commit(&outbox, (n..n + 500).map(|n| OrderCreated::new(format!("c{}", n % 50), n))).await;
+    }
+    let mut locks = outbox.pool().begin().await.unwrap();
+    let locked = locks.fetch_one("select max(seq) as seq from outbox_event").await.unwrap();
+    let locked: i64 = locked.get("seq");
+    sqlx::query("select 1 from outbox_event where seq = ? for update")
+        .bind(locked)
+        .execute(&mut *locks)
+        .await
+        .unwrap();
+    let kafka = MemoryPublisher::new();
+    let relay = RunningRelay::start(new_relay(&outbox, kafka.clone()));
+    let session = deleting(&outbox).await;
+    outbox.pool().execute(AssertSqlSafe(format!("kill {session}"))).await.unwrap();
+    locks.rollback().await.unwrap();
+    within_a_minute(kafka.wait_for(EVENTS as usize)).await;
+    relay.stop().await;
+    // What is left was published, and is published again.
+    drain_to(&outbox, kafka.clone()).await;
+    let mut published = kafka.published();
+    for (customer, mut numbers) in by_customer(&published) {
+        let mut seen = HashSet::new();
+        numbers.retain(|n| seen.insert(*n));
+        assert!(numbers.is_sorted(), "{customer}: {numbers:?}");
+    }
+    published.sort_by_key(|record| record.id);
+    published.dedup_by_key(|record| record.id);
+    assert_eq!(published.len(), EVENTS as usize);
+    assert_eq!(drained(&outbox).await, []);
 }
