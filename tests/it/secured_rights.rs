@@ -12,7 +12,7 @@ use crate::support::secured::{secured, secured_kafka, with_certificate, with_pas
 use crate::support::topics::create_topic_of;
 use crate::support::{eventually_some, within_a_minute};
 use outbox::consume::{BulkOptions, ConsumerGroups, DeadLetterFilter, DeadLetters, LaterEvents};
-use outbox::kafka::KafkaConfig;
+use outbox::kafka::{EventTopics, KafkaConfig, WantedTopic};
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{ExactlyOnce, Outbox, OutboxError};
 use sqlx::Postgres;
@@ -50,6 +50,7 @@ fn rights(role: &str, case: &Case) -> Vec<Acl> {
             "Create" => Operation::Create,
             "Describe" => Operation::Describe,
             "DescribeConfigs" => Operation::DescribeConfigs,
+            "AlterConfigs" => Operation::AlterConfigs,
             other => panic!("{other}: {line}"),
         };
         Some(Acl {
@@ -203,6 +204,33 @@ async fn consumes(case: Case) -> Option<String> {
 #[test]
 fn a_consumer_needs_what_the_page_says() {
     each_right_is_needed("consumer", &["consumer", "creator"], consumes);
+}
+
+/// A topic is created, and then gets another value of a setting.
+async fn changes_topics(case: Case) -> Option<String> {
+    let wanted = |kept: &str| {
+        let orders = WantedTopic::default().partitions(1).setting("retention.ms", kept);
+        let topics = EventTopics::builder(case.kafka(&case.name)).topic("orders", orders);
+        topics.topic_prefix(case.prefix()).build().unwrap()
+    };
+    for kept in ["86400000", "172800000"] {
+        if let Err(error) = within_a_minute(applied(&wanted(kept))).await {
+            return Some(error.to_string());
+        }
+    }
+    let left = within_a_minute(wanted("172800000").plan()).await.unwrap();
+    left.topics[0].differences.first().map(ToString::to_string)
+}
+
+async fn applied(topics: &EventTopics) -> Result<(), OutboxError> {
+    let plan = topics.plan().await?;
+    topics.create(&plan).await?;
+    topics.set(&plan).await
+}
+
+#[test]
+fn topics_are_changed_with_what_the_page_says() {
+    each_right_is_needed("topics", &["topics"], changes_topics);
 }
 
 async fn operates(case: Case) -> Option<String> {
