@@ -29,7 +29,7 @@ nothing beforehand if all four variables are set.";
 
 /// Features that the tests are built with: all. [`openssl::environment`] saves building OpenSSL.
 const TESTED_FEATURES: &str = "outbox/postgres,outbox/mysql,outbox/sqlite,outbox/tls,outbox/kafka,outbox/kafka-ssl-vendored,\
-                               outbox/zstd,outbox/metrics";
+                               outbox/zstd,outbox/metrics,outbox/schema";
 
 #[derive(Debug, Subcommand)]
 enum Command {
