@@ -1,9 +1,12 @@
 //! The lock as a user meets it: a crate that depends on `outbox`, and what `cargo test` says in it.
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::cargo_test;
 use tempfile::TempDir;
 
 const MANIFEST: &str = r#"
@@ -12,10 +15,6 @@ name = "NAME"
 edition = "2024"
 
 [workspace]
-
-[profile.dev]
-debug = false
-incremental = false
 
 [dependencies]
 outbox = { path = "ROOT", features = ["schema"] }
@@ -58,17 +57,7 @@ impl Crate {
     }
 
     fn cargo_test(&self, variables: &[(&str, &str)]) -> (bool, String) {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["test", "--offline", "--lib", "--quiet"]).current_dir(&self.folder);
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
-        cargo.env("CARGO_TARGET_DIR", target);
-        for ours in ["CI", "OUTBOX_CONTRACTS", "OUTBOX_EVENTS_LOCK", "RUSTFLAGS"] {
-            cargo.env_remove(ours);
-        }
-        cargo.envs(variables.iter().copied()).env("RUST_BACKTRACE", "0");
-        let output = cargo.output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        cargo_test(&self.folder, "contracts", &[], variables)
     }
 
     #[track_caller]

@@ -1,9 +1,11 @@
 //! `examples/catalogue` does what its page says.
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use support::cargo_test;
 use tempfile::TempDir;
 
 /// A copy of the example, to be changed.
@@ -37,17 +39,7 @@ impl Example {
 
     /// Whether it passes, and what it says.
     fn cargo_test(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["test", "--offline", "--lib", "--quiet"]).args(arguments);
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("catalogue");
-        cargo.current_dir(self.root.path()).env("CARGO_TARGET_DIR", target);
-        cargo.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_INCREMENTAL", "0");
-        for ours in ["CI", "OUTBOX_CONTRACTS", "OUTBOX_EVENTS_LOCK", "RUSTFLAGS"] {
-            cargo.env_remove(ours);
-        }
-        let output = cargo.envs(variables.iter().copied()).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        cargo_test(self.root.path(), "catalogue", arguments, variables)
     }
 }
 

@@ -274,7 +274,7 @@ pub(super) fn no_git(why: &io::Error) -> String {
 
 pub(super) fn not_in_git(object: &str, why: &str) -> String {
     error(
-        &format!(": git has no {object}: {}", why),
+        &format!(": git has no {object}: {why}"),
         "git",
         &["help: in CI, the revision has to be fetched first, such as by `fetch-depth: 0`"],
     )

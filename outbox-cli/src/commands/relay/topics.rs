@@ -83,24 +83,17 @@ impl Expected {
 
     fn refusal(&self, plan: &EventTopicsPlan) -> Option<String> {
         let Self { files, file, .. } = self;
-        let all = || {
-            plan.topics
-                .iter()
-                .flat_map(|topic| topic.differences.iter().map(move |found| (topic, found)))
-        };
-        all().next()?;
+        plan.differences().next()?;
         let mut said = format!(
             "topics are not as {file} says. The relay did not start, and nothing was published: events wait in the outbox"
         );
-        for (topic, found) in all() {
+        for (topic, found) in plan.differences() {
             said.push_str(&format!("\n  {}: {found}", topic.name));
         }
-        let (mut missing, mut fewer, mut other) = (false, false, false);
-        for (_, found) in all() {
-            missing |= matches!(found, TopicDifference::Missing { .. });
-            fewer |= matches!(found, TopicDifference::FewerPartitions { .. });
-            other |= !matches!(found, TopicDifference::Missing { .. });
-        }
+        let any = |is: fn(&TopicDifference) -> bool| plan.differences().any(|(_, found)| is(found));
+        let missing = any(|found| matches!(found, TopicDifference::Missing { .. }));
+        let fewer = any(|found| matches!(found, TopicDifference::FewerPartitions { .. }));
+        let other = any(|found| !matches!(found, TopicDifference::Missing { .. }));
         if missing {
             said.push_str(&format!("\n`outbox topics apply {files}` creates what is missing"));
         }

@@ -142,7 +142,7 @@ fn row(topic: &EventTopic, difference: &TopicDifference, add_partitions: bool) -
 
 /// What is otherwise than the files say, and what to do. Nothing if nothing is.
 pub fn what_differs(plan: &EventTopicsPlan) -> Option<String> {
-    let all = || plan.topics.iter().flat_map(|topic| &topic.differences);
+    let all = || plan.differences().map(|(_, difference)| difference);
     let differences = all().count() as u64;
     if differences == 0 {
         return None;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::difference::{EventTopicsPlan, TopicDifference, are_alike};
+use super::difference::{EventTopic, EventTopicsPlan, TopicDifference, are_alike};
 use super::{Admin, Brokers, EventTopics, TopicSettings, described, no_answer};
 use crate::error::{ErrorKind, OutboxError};
 use crate::kafka::Patience;
@@ -20,7 +20,7 @@ impl EventTopics {
     /// If Kafka does not answer, or refuses one of them. Others may have been created.
     pub async fn create(&self, plan: &EventTopicsPlan) -> Result<(), OutboxError> {
         let (mut new, mut names) = (Vec::new(), Vec::new());
-        for (topic, difference) in each(plan) {
+        for (EventTopic { name: topic, .. }, difference) in plan.differences() {
             let TopicDifference::Missing { partitions, replicas, settings } = difference else {
                 continue;
             };
@@ -29,7 +29,7 @@ impl EventTopics {
             let replicas = TopicReplication::Fixed(replicas.map_or(-1, i32::from));
             let plain = NewTopic::new(topic, partitions, replicas);
             new.push(settings.iter().fold(plain, |new, (name, value)| new.set(name, value)));
-            names.push(topic);
+            names.push(topic.as_str());
         }
         if new.is_empty() {
             return Ok(());
@@ -66,9 +66,10 @@ impl EventTopics {
     /// # Errors
     /// If Kafka does not answer, or refuses.
     pub async fn add_partitions(&self, plan: &EventTopicsPlan) -> Result<(), OutboxError> {
-        let fewer: Vec<(&str, u32)> = each(plan)
+        let fewer: Vec<(&str, u32)> = plan
+            .differences()
             .filter_map(|(topic, difference)| match difference {
-                TopicDifference::FewerPartitions { wanted, .. } => Some((topic, *wanted)),
+                TopicDifference::FewerPartitions { wanted, .. } => Some((&*topic.name, *wanted)),
                 _ => None,
             })
             .collect();
@@ -112,10 +113,10 @@ impl EventTopics {
     /// afterwards. Settings of other topics may have been set.
     pub async fn set(&self, plan: &EventTopicsPlan) -> Result<(), OutboxError> {
         let mut wanted: BTreeMap<&str, Settings> = BTreeMap::new();
-        for (topic, difference) in each(plan) {
+        for (topic, difference) in plan.differences() {
             // One that the brokers do not know would be refused, and with it the others.
             if let TopicDifference::Setting { name, has: Some(_), wanted: value } = difference {
-                wanted.entry(topic).or_default().insert(name.clone(), value.clone());
+                wanted.entry(&topic.name).or_default().insert(name.clone(), value.clone());
             }
         }
         if wanted.is_empty() {
@@ -222,12 +223,6 @@ fn others(written: &Settings, now: &Settings) -> Vec<String> {
         None => Some(format!("`{name}` is not set to {written}")),
     });
     others.collect()
-}
-
-fn each(plan: &EventTopicsPlan) -> impl Iterator<Item = (&str, &TopicDifference)> {
-    plan.topics
-        .iter()
-        .flat_map(|topic| topic.differences.iter().map(|difference| (&*topic.name, difference)))
 }
 
 /// What a refusal means, behind its code.

@@ -13,6 +13,15 @@ pub struct EventTopicsPlan {
     pub topics: Vec<EventTopic>,
 }
 
+impl EventTopicsPlan {
+    /// All differences, each with its topic.
+    pub fn differences(&self) -> impl Iterator<Item = (&EventTopic, &TopicDifference)> {
+        self.topics
+            .iter()
+            .flat_map(|topic| topic.differences.iter().map(move |found| (topic, found)))
+    }
+}
+
 /// A topic that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
