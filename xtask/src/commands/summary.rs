@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+/// Most lines that are kept of what a failed test printed.
+const MOST_LINES: usize = 40;
+/// Most tests of which they are kept.
+const MOST_REASONS: usize = 20;
+
 /// How many tests passed, failed and were skipped, over all `test result:` lines.
 ///
 /// Displayed as `N passed, N failed, N skipped`.
@@ -12,6 +17,18 @@ pub(super) struct Summary {
     pub(super) skipped: u64,
     /// The names of the tests that failed.
     failures: Vec<String>,
+    /// What those printed.
+    reasons: Vec<Reason>,
+    /// Whether the lines that come are of the last reason.
+    in_reason: bool,
+}
+
+/// Why a test failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Reason {
+    test: String,
+    /// Empty until it [says why](says_why).
+    lines: Vec<String>,
 }
 
 impl Summary {
@@ -19,6 +36,7 @@ impl Summary {
     /// other line adds nothing.
     pub(super) fn add_line(&mut self, line: &str) {
         let line = without_colors(line);
+        self.add_reason(&line);
         if let Some(name) =
             line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
@@ -43,15 +61,42 @@ impl Summary {
         }
     }
 
+    /// `---- NAME stdout ----` begins what a test printed, and the next one or `failures:` ends it.
+    fn add_reason(&mut self, line: &str) {
+        if let Some(test) =
+            line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"))
+        {
+            self.in_reason = self.reasons.len() < MOST_REASONS;
+            if self.in_reason {
+                self.reasons.push(Reason { test: test.to_owned(), ..Reason::default() });
+            }
+            return;
+        }
+        self.in_reason &= line != "failures:";
+        if let Some(reason) = self.reasons.last_mut().filter(|_| self.in_reason)
+            && reason.lines.len() < MOST_LINES
+            && (!reason.lines.is_empty() || says_why(line))
+        {
+            reason.lines.push(line.to_owned());
+        }
+    }
+
     /// Whether any test was executed.
     pub(super) fn ran_any(&self) -> bool {
         self.passed + self.failed > 0
     }
 
-    /// The failed tests, a line each, of all binaries; empty if there are none.
+    /// The failed tests of all binaries, and what each said; empty if there are none. Where a log is
+    /// cut in the middle, its end is what is read.
     pub(super) fn failures(&self) -> String {
-        let lines = self.failures.iter().map(|name| format!("FAILED {name}\n"));
-        lines.collect()
+        let mut text = String::new();
+        for Reason { test, lines } in &self.reasons {
+            text.push_str(&format!("---- {test}\n{}\n", lines.join("\n").trim_end()));
+        }
+        for name in &self.failures {
+            text.push_str(&format!("FAILED {name}\n"));
+        }
+        text
     }
 }
 
@@ -60,6 +105,12 @@ impl fmt::Display for Summary {
         let Self { passed, failed, skipped, .. } = self;
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
+}
+
+/// The first line of what matters: a panic, the error of a test that returns one, or the compiler's
+/// of an example.
+fn says_why(line: &str) -> bool {
+    line.contains("panicked at ") || line.starts_with("Error: ") || line.starts_with("error")
 }
 
 /// `ESC [ … letter` sets the color of a terminal.
@@ -101,6 +152,35 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
         let summary =
             sum("test a ... FAILED\ntest b ... ok\ntest src/lib.rs - c (line 3) ... FAILED\n");
         assert_eq!(summary.failures(), "FAILED a\nFAILED src/lib.rs - c (line 3)\n");
+    }
+
+    #[test]
+    fn the_end_says_why_each_test_failed() {
+        let failed = sum("\
+test a ... FAILED
+failures:
+
+---- a stdout ----
+a line of the log
+
+thread 'a' panicked at src/lib.rs:1:1:
+left is not right
+
+---- b stdout ----
+Error: not found
+
+
+failures:
+    a
+    b
+");
+        let said = "---- a\nthread 'a' panicked at src/lib.rs:1:1:\nleft is not right\n---- b\nError: not found\nFAILED a\n";
+        assert_eq!(failed.failures(), said);
+        let long = "panicked at x\n".repeat(MOST_LINES + 1);
+        let long = sum(&format!("---- a stdout ----\n{long}")).failures();
+        assert_eq!(long.lines().count(), 1 + MOST_LINES);
+        let many = sum(&"---- a stdout ----\npanicked at x\n".repeat(MOST_REASONS + 1));
+        assert_eq!(many.failures().lines().count(), 2 * MOST_REASONS);
     }
 
     #[test]
