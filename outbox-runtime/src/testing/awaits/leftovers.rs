@@ -15,7 +15,7 @@ use crate::store::OutboxDatabase;
 
 /// Longest wait until all is as it was: a pool takes its connections back in tasks of its own, and
 /// a server learns a little later that one was closed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest wait for connections that the test's own preparations have just given back.
 const SETTLED_WITHIN: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(2);
