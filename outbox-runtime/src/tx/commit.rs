@@ -61,9 +61,12 @@ impl<DB: OutboxDatabase> OutboxTx<'_, DB> {
     async fn insert_events(&mut self) -> Result<Vec<EventRecord>, OutboxError> {
         let events = std::mem::take(&mut self.events);
         let core = Arc::clone(&self.core);
-        for events in in_parts(&events, DB::MOST_BYTES_AT_ONCE, DB::MOST_EVENTS_AT_ONCE) {
-            DB::insert_events(self, &core.names, events).await?;
+        let parts = in_parts(&events, DB::MOST_BYTES_AT_ONCE, DB::MOST_EVENTS_AT_ONCE);
+        let mut parts = parts.peekable();
+        while let Some(events) = parts.next() {
+            DB::insert_events(self, &core.names, events, parts.peek().is_some()).await?;
         }
+        drop(parts);
         Ok(events)
     }
 }

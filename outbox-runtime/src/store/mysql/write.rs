@@ -85,23 +85,26 @@ impl EventWriter for MySql {
         connection: &mut MySqlConnection,
         names: &Names,
         events: &[EventRecord],
+        more: bool,
     ) -> Result<(), StoreError> {
         if let Some(event) = events.iter().find(|event| is_too_long(event)) {
             return Err(name_too_long(event).into());
         }
         let alive = alive(connection);
         let insert = names.fill(INSERT_EVENTS);
+        // For what follows. A commit asks for none: nothing comes between.
+        let again = if more { format!("; SAVEPOINT {alive}") } else { String::new() };
         if events.iter().map(EventRecord::size).sum::<usize>() <= MOST_BYTES_AS_TEXT {
             let mut text = format!("RELEASE SAVEPOINT {alive}; {insert}");
             for (i, event) in events.iter().enumerate() {
                 text.push_str(if i == 0 { "values " } else { ", " });
                 push_row(&mut text, event);
             }
-            _ = write!(text, "; SAVEPOINT {alive}");
+            text.push_str(&again);
             connection.execute(sql(text)).await.map_err(refused)?;
             return Ok(());
         }
-        let release = format!("RELEASE SAVEPOINT {alive}; SAVEPOINT {alive}");
+        let release = format!("RELEASE SAVEPOINT {alive}{again}");
         connection.execute(sql(release)).await.map_err(refused)?;
         let mut query: QueryBuilder<MySql> = QueryBuilder::new(insert);
         query.push_values(events, |mut row, event| {

@@ -56,6 +56,7 @@ impl EventWriter for Postgres {
         connection: &mut PgConnection,
         names: &Names,
         events: &[EventRecord],
+        _: bool,
     ) -> Result<(), StoreError> {
         if let [event] = events {
             sqlx::query(sql(names.fill(INSERT_EVENT)))

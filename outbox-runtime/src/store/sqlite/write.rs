@@ -56,6 +56,7 @@ impl EventWriter for Sqlite {
         connection: &mut SqliteConnection,
         names: &Names,
         events: &[EventRecord],
+        _: bool,
     ) -> Result<(), StoreError> {
         let insert = sql(names.fill(INSERT_EVENT));
         for event in events {
