@@ -1,5 +1,8 @@
 //! The file: what is written is read again, and what cannot be read is said with its line.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use outbox_contracts::Lock;
 
 const WHOLE: &str = r#"# The events of this project, as consumers rely on them. Commit this file, and review its changes:
@@ -182,4 +185,21 @@ fn types_that_would_fill_the_memory_written_out_are_refused() {
     assert!(refused.contains("more than 10000 parts"), "{refused}");
     let refused = of(60_000, "a = \"NEXT\"\n").unwrap_err().to_string();
     assert!(refused.contains("more than 32 types are in each other"), "{refused}");
+}
+
+/// A path that names something else is no reason to read without an end.
+#[test]
+fn no_more_is_read_than_a_lock_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.lock");
+    let of = |path| Lock::text_of(path).map_err(|error| error.kind());
+    assert_eq!(of(&path), Err(ErrorKind::NotFound));
+    assert_eq!(of(folder.path()), Err(ErrorKind::IsADirectory));
+    std::fs::write(&path, WHOLE).unwrap();
+    assert_eq!(of(&path).as_deref(), Ok(WHOLE));
+    std::fs::File::create(&path).unwrap().set_len(Lock::MOST_BYTES + 1).unwrap();
+    assert_eq!(of(&path), Err(ErrorKind::FileTooLarge));
+    assert_eq!(of(Path::new("/dev/zero")), Err(ErrorKind::FileTooLarge));
+    std::fs::write(&path, [0xff]).unwrap();
+    assert_eq!(of(&path), Err(ErrorKind::InvalidData));
 }

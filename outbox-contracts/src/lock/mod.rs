@@ -8,6 +8,9 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 
 pub use error::LockError;
 pub(crate) use read::{Source, Table, integer, table};
@@ -85,6 +88,19 @@ impl PartialEq for Lock {
 impl Lock {
     /// Most bytes of its file: some thousand events.
     pub const MOST_BYTES: u64 = 16 << 20;
+
+    /// The text of its file. No more is read than a lock may have, whatever is at the path.
+    ///
+    /// # Errors
+    /// `NotFound`: there is no such file. `FileTooLarge` or `InvalidData`: it is no lock.
+    pub fn text_of(path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        File::open(path)?.take(Self::MOST_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > Self::MOST_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(text)
+    }
 
     /// Reads a lock.
     ///

@@ -1,7 +1,6 @@
 //! The file of a lock: where it is, and what is in it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,17 +53,13 @@ pub(super) fn load(path: &Path) -> Result<Option<Arc<Loaded>>, String> {
 
 /// What is in the file now. `Ok(None)`: there is no such file.
 pub(super) fn text_of(path: &Path) -> Result<Option<String>, String> {
-    let wrong = |error: io::Error| said::unreadable(path, &error);
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(wrong(error)),
-        Ok(metadata) if metadata.len() > Lock::MOST_BYTES => return Err(said::too_large(path)),
-        Ok(_) => {}
-    }
-    match fs::read_to_string(path) {
+    match Lock::text_of(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(wrong(error)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(None),
+            io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => Err(said::too_large(path)),
+            _ => Err(said::unreadable(path, &error)),
+        },
     }
 }
 

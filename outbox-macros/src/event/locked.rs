@@ -16,6 +16,7 @@ pub(super) use with_lock::check;
 #[cfg(feature = "schema")]
 mod with_lock {
     use std::collections::HashMap;
+    use std::io::ErrorKind;
     use std::path::{Path, PathBuf};
     use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,7 +80,14 @@ mod with_lock {
         if let Some(lock) = read.get(path) {
             return Some(Ok(Arc::clone(lock)));
         }
-        let text = std::fs::read_to_string(path).ok()?;
+        let text = match Lock::text_of(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => {
+                let path = path.display();
+                return Some(Err(format!("{path} cannot be read as a lock of events: {error}")));
+            }
+        };
         match Lock::parse(&text) {
             Ok(lock) => {
                 let lock = Arc::new(lock);
