@@ -176,11 +176,7 @@ impl<DB: OutboxDatabase, P> RelayBuilder<DB, P> {
     }
 }
 
-impl<DB, P> RelayBuilder<DB, P>
-where
-    DB: OutboxDatabase<LaneStore: ExactlyOnceStore>,
-    P: TransactionalPublisher,
-{
+impl<DB: OutboxDatabase, P> RelayBuilder<DB, P> {
     /// The relay, as one that delivers each event exactly once. It does not connect yet.
     ///
     /// Events and the relay's progress are committed together, in transactions of Kafka. A consumer
@@ -188,7 +184,7 @@ where
     ///
     /// All relays of an outbox deliver in the same way. The first one that delivers exactly once
     /// starts only when those that deliver at least once have stopped in order, and these do not
-    /// start any more then. [`hand_back`](Relay::hand_back) is the way back.
+    /// start any more then. [`hand_back`](ExactlyOnceRelay::hand_back) is the way back.
     ///
     /// On SQLite, the relay ends with an error if its connection has less than
     /// `synchronous = FULL`, the default: a power loss could take back what was published.
@@ -217,13 +213,18 @@ where
     pub fn build_exactly_once(
         self,
         options: ExactlyOnce,
-    ) -> Result<ExactlyOnceRelay<DB, P>, OutboxError> {
+    ) -> Result<ExactlyOnceRelay<DB, P>, OutboxError>
+    where
+        DB: OutboxDatabase<LaneStore: ExactlyOnceStore>,
+        P: TransactionalPublisher,
+    {
         let Self { outbox, publisher, settings } = self;
         let core = outbox.core();
         let (lease, retention) = (settings.lease, settings.retention);
         let inner = DB::open_lanes(&core.pool, &core.names, lease, retention);
         let beside = (Arc::clone(&core.doorbell), core.meter.clone());
         let Sides { reader, publisher } = Sides::new(inner, publisher, options, beside, lease);
-        Ok(RelayBuilder { outbox, publisher, settings }.reading_by(reader))
+        let relay = RelayBuilder { outbox, publisher, settings }.reading_by(reader);
+        Ok(ExactlyOnceRelay(relay))
     }
 }

@@ -52,6 +52,7 @@ impl Groups {
 /// A store whose events can be delivered exactly once.
 #[diagnostic::on_unimplemented(
     message = "events of this database cannot be delivered exactly once",
+    label = "there is no such relay for it",
     note = "MySQL and MariaDB cannot: a relay deletes what it has delivered, so the database keeps no position with which the one on the brokers could be compared. Call `build` in place of `build_exactly_once`: consumers of outbox skip what comes twice"
 )]
 pub trait ExactlyOnceStore: LaneStore<Cursor: FromStr<Err = OutboxError>> {

@@ -5,50 +5,22 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::ExactlyOnceReader;
 use super::group::{Group, ended};
-use super::{ExactlyOnceReader, ExactlyOnceRelay};
 use crate::error::{ErrorKind, OutboxError};
 use crate::observe::target;
 use crate::publish::transactions::{GroupSession, TransactionalPublisher};
 use crate::record::LANES;
 use crate::relay::engine::holders;
 use crate::store::groups::{ExactlyOnceStore, GroupStore, HandedBack};
-use crate::store::status::DeliveryStatus;
-use crate::store::{HeldElsewhere, LaneStore as _, Lease, OutboxDatabase, Share};
+use crate::store::{HeldElsewhere, LaneStore as _, Lease, Share};
 
 /// Longest time for taking over all groups. Each attempt at one has bounds of its own.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Pause before lanes are claimed again that could not be taken, or groups taken over.
 const PAUSE: Duration = Duration::from_millis(50);
 
-impl<DB, P> ExactlyOnceRelay<DB, P>
-where
-    DB: OutboxDatabase<LaneStore: ExactlyOnceStore>,
-    P: TransactionalPublisher,
-{
-    /// Changes the delivery of the outbox back to at least once, and publishes nothing.
-    ///
-    /// Stop all relays before. This takes all groups over, which ends whatever they left open on
-    /// the brokers, and then saves in one transaction how far each lane is published. From then on,
-    /// relays that deliver at least once start, and go on exactly there. A relay that delivers
-    /// exactly once changes the delivery again when it starts, if those are stopped then.
-    ///
-    /// It does nothing if the outbox is delivered at least once.
-    ///
-    /// # Errors
-    /// If a relay holds lanes, or if the database or the brokers do not answer within a minute:
-    /// nothing has changed then, unless the error says that this is not known.
-    pub async fn hand_back(self) -> Result<(), OutboxError> {
-        let Self { outbox, reader, .. } = self;
-        if outbox.status().await?.delivery == DeliveryStatus::AtLeastOnce {
-            return Ok(());
-        }
-        // On the heap: its 20 KB would be part of the future of each caller.
-        Box::pin(hand_back(reader)).await
-    }
-}
-
-async fn hand_back<S, P>(mut reader: ExactlyOnceReader<S, P>) -> Result<(), OutboxError>
+pub(super) async fn hand_back<S, P>(mut reader: ExactlyOnceReader<S, P>) -> Result<(), OutboxError>
 where
     S: ExactlyOnceStore,
     P: TransactionalPublisher,

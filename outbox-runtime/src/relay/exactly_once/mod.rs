@@ -11,6 +11,7 @@ mod options;
 mod publisher;
 mod reader;
 mod record;
+mod relay;
 mod takeover;
 #[cfg(all(test, feature = "postgres", feature = "sqlite"))]
 mod tests;
@@ -23,25 +24,18 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 pub use options::ExactlyOnce;
-pub use publisher::ExactlyOncePublisher;
-pub use reader::ExactlyOnceReader;
+pub use relay::ExactlyOnceRelay;
+
+use publisher::ExactlyOncePublisher;
+use reader::ExactlyOnceReader;
 
 use held::Held;
 use takeover::TakeOver;
 
-use super::Relay;
 use crate::doorbell::Doorbell;
 use crate::observe::Meter;
 use crate::publish::transactions::TransactionalPublisher;
 use crate::store::groups::{Claimer, ExactlyOnceStore};
-use crate::store::sealed;
-
-/// A relay that delivers each event exactly once.
-pub type ExactlyOnceRelay<DB, P> = Relay<
-    DB,
-    ExactlyOncePublisher<GroupStoreOf<<DB as sealed::Database>::LaneStore>, P>,
-    ExactlyOnceReader<<DB as sealed::Database>::LaneStore, P>,
->;
 
 type GroupStoreOf<S> = <<S as ExactlyOnceStore>::Claimer as Claimer>::Group;
 
