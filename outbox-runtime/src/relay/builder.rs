@@ -52,7 +52,9 @@ impl<DB: OutboxDatabase, P> RelayBuilder<DB, P> {
 
     /// Longest wait for a ring of the doorbell before the relay looks for events. Default: 250 ms;
     /// at least 1 ms, at most 30 days. Normally the ring comes first; if it is lost, an event is
-    /// late by up to this time.
+    /// late by up to this time. Where no ring arrives at all (from another process on MySQL), the
+    /// relay looks again 5 ms after it has found something, and then half as often each time that it
+    /// finds nothing.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = within(interval, Duration::from_millis(1), LONGEST_WAIT);

@@ -106,6 +106,9 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
     fn was_read(&mut self, batches: Vec<LaneBatch<S::Cursor>>, mut asked: Asked) {
         let found: usize = batches.iter().map(|batch| batch.events.len()).sum();
         self.next_look = asked.begun + pause_after(found);
+        if asked.polled {
+            self.polling.looked(asked.begun, found > 0);
+        }
         let events = batches.iter().flat_map(|batch| &batch.events);
         let bytes = events.map(|event| event.record.bytes()).sum();
         self.reading.took(asked.begun.elapsed(), bytes, self.settings.lease);

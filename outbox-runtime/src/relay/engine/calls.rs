@@ -153,6 +153,8 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             return None;
         }
         let (asks, reserved) = self.plan_read()?;
+        // A backlog is read without any.
+        let polled = self.polling.asked() && !in_backlog;
         let reads = self.reads_of(&asks);
         self.is_reading = true;
         self.has_read = true;
@@ -160,6 +162,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             generations: self.of_each_lane(|lane| lane.generation),
             asks,
             rings: self.rings,
+            polled,
             begun: now,
             parked: [const { None }; LANES],
             _reserved: reserved,
@@ -194,13 +197,13 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
 
     fn poll_if_due(&mut self, now: Instant) {
         // A drain looks once: events that are committed later may have no end.
-        if self.next_poll > now || self.share != Share::Fair {
+        if self.share != Share::Fair {
             return;
         }
+        let Some(due) = self.polling.due(now) else { return };
         self.rings += 1;
-        self.next_poll = now + self.settings.poll_interval;
         // A release in another process may not have rung here.
-        let any_parked = self.held().any(|lane| !lane.parked.are_none());
+        let any_parked = due.parked && self.held().any(|lane| !lane.parked.are_none());
         self.releasing.look |= any_parked;
     }
 

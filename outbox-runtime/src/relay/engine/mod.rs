@@ -8,6 +8,7 @@ mod database;
 mod drain;
 mod parked;
 mod pausing;
+mod polling;
 mod releasing;
 mod reports;
 mod run;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 pub(in crate::relay) use drain::holders;
 
 use database::Database;
+use polling::Polling;
 use releasing::Releasing;
 
 use super::lane::{HeldLane, InFlightBatch};
@@ -66,7 +68,7 @@ pub(super) struct Engine<S: LaneStore, P> {
     has_read: bool,
     /// Number of rings of the doorbell and of polls.
     rings: u64,
-    next_poll: Instant,
+    polling: Polling,
     /// When to look for new events again, however often the doorbell rings.
     next_look: Instant,
     next_claim: Instant,
@@ -109,6 +111,8 @@ struct Asked {
     generations: [u64; LANES],
     asks: Vec<Ask>,
     rings: u64,
+    /// Whether a poll alone has asked for it.
+    polled: bool,
     begun: Instant,
     /// For lanes with too many parked keys to hold in memory: which keys of the batch are parked.
     parked: [Option<KnownParked>; LANES],
@@ -145,7 +149,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
             is_reading: false,
             has_read: false,
             rings: 0,
-            next_poll: now + settings.poll_interval,
+            polling: Polling::new(settings.poll_interval, now),
             next_look: now,
             next_claim: now,
             save_by: None,
@@ -233,7 +237,7 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
                 due = due.min(self.next_look);
             }
             if self.share == Share::Fair {
-                due = due.min(self.next_poll);
+                due = due.min(self.polling.next());
             }
             // Without room, it waits until something is delivered.
             if self.room_for_released().is_some() {

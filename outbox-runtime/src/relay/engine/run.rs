@@ -78,7 +78,10 @@ impl<S: LaneStore, P: Publisher> Engine<S, P> {
                     self.next_claim = Instant::now();
                     self.releasing.look = true;
                 }
-                Event::RungForEvents => self.rings += 1,
+                Event::RungForEvents => {
+                    self.rings += 1;
+                    self.polling.rung();
+                }
                 Event::Due => {}
             }
         };
