@@ -17,6 +17,8 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("message.timeout.ms", "0"),
     // As the Java clients do: one key is in one partition, whichever client produces it.
     ("partitioner", "murmur2_random"),
+    // It costs little time. Some clients read it with a plugin only, and gzip without one: the
+    // documentation says which.
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
     // Relays bound what they send by its bytes. librdkafka's 100,000 are fewer than the relays of

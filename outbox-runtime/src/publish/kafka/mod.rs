@@ -64,13 +64,18 @@ use crate::record::StoredEvent;
 /// | `api.version.request`, `api.version.fallback.ms` | librdkafka's, refused otherwise |
 /// | `statistics.interval.ms` | `1000` always: the publisher reads them, and shows them nowhere |
 /// | `partitioner` | `murmur2_random`; `random` and `consistent_random`, which spreads events with an empty key, are refused |
-/// | `compression.type` | `lz4` |
+/// | `compression.type` | `lz4`; not every client reads it: see below |
 /// | `linger.ms` | `2` |
 /// | `queue.buffering.max.messages` | `10000000`: the relays' memory is the bound |
 /// | `request.timeout.ms` | `5000` |
 /// | `topic.metadata.propagation.max.ms` | `5000` |
 /// | `topic.metadata.refresh.interval.ms` | `10000` |
 /// | `reconnect.backoff.max.ms` | `2000` |
+///
+/// # Compression
+/// Every client reads `gzip` and `none`. The Java clients, librdkafka and franz-go read `lz4`, too.
+/// kafkajs does not without a plugin, and fails at the first record; kafka-python needs a package
+/// for it. For such readers set `property("compression.type", "gzip")`.
 ///
 /// # Several relays
 /// A clone shares the producers, and so their connections, threads and buffers: give one to the
