@@ -240,7 +240,7 @@ pub fn transactional_outbox(args: TokenStream, item: TokenStream) -> TokenStream
 /// | `retry_topics = ["…", …]` | delays, with a retry topic for each: the event waits there for the delay and is tried once more | none |
 /// | `later_events = "…"` | what later events of the key do until then: `"wait"` behind it, or `"overtake"` | required with `retry_topics` |
 /// | `timeout = "…"` | the longest time of an attempt | `"5m"` |
-/// | `foreign = "…"` | takes messages without the headers of an event, and recognises them by their `"place"`, their `"key"` or a `"header NAME"` | they are dead letters |
+/// | `foreign = "…"` | takes messages without the headers of an event, and recognises them by their `"place"`, their `"key"` or a `"header NAME"` | they are dead letters; CloudEvents of other producers need no option |
 /// | `only = ["…", …]` | the names of the events that it takes, if its type is an enum: several handlers can share one | all events of its type |
 /// | `shared_transaction = N` | up to N events that were received already are handled in one transaction; if it fails, each is handled alone | each alone |
 /// | `crate = path` | the path of the crate `outbox`, if it is re-exported | `::outbox` |

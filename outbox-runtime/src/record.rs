@@ -11,10 +11,14 @@ use crate::error::{ErrorKind, OutboxError};
 /// The headers of a W3C trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
+/// The same as attributes of a CloudEvent.
+pub(crate) const CE_TRACEPARENT: &str = "ce_traceparent";
+pub(crate) const CE_TRACESTATE: &str = "ce_tracestate";
 pub(crate) const BAGGAGE: &str = "baggage";
 
 /// The headers of the CloudEvents Kafka binding that a consumer reads.
 pub(crate) const CE_ID: &str = "ce_id";
+pub(crate) const CE_SOURCE: &str = "ce_source";
 pub(crate) const CE_TYPE: &str = "ce_type";
 pub(crate) const CE_TIME: &str = "ce_time";
 /// Prefix of all of them.
@@ -142,7 +146,8 @@ pub(crate) fn header_size(name: &str, value: &str) -> usize {
     name.len() + value.len() + 10
 }
 
-/// A key for the log and for spans: text as far as it is text, and cut if it is long.
+/// A key, or another text from outside, for the log and for spans: text as far as it is text, and
+/// cut if it is long.
 pub(crate) fn readable_key(key: &[u8]) -> String {
     const LONGEST: usize = 100;
     let (shown, rest) = key.split_at(key.len().min(LONGEST));

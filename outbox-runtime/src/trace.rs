@@ -30,7 +30,9 @@ use tracing::Span;
 
 use crate::check::is_header_name;
 use crate::observe::target;
-use crate::record::{BAGGAGE, EventRecord, TRACEPARENT, TRACESTATE, header_size};
+use crate::record::{
+    BAGGAGE, CE_TRACEPARENT, CE_TRACESTATE, EventRecord, TRACEPARENT, TRACESTATE, header_size,
+};
 use crate::user_code::caught;
 
 /// How the context of a trace is written to the headers of events, and read from them again.
@@ -214,6 +216,16 @@ impl TraceContext {
     }
 }
 
+/// The header of this name, for the trace of a message. Other producers of CloudEvents may have the
+/// context among the attributes instead (the extension for distributed tracing).
+pub(crate) fn of_message<'h>(name: &str, get: impl Fn(&str) -> Option<&'h str>) -> Option<&'h str> {
+    match name {
+        TRACEPARENT => get(TRACEPARENT).or_else(|| get(CE_TRACEPARENT)),
+        TRACESTATE if get(TRACEPARENT).is_none() => get(CE_TRACESTATE),
+        _ => get(name),
+    }
+}
+
 fn is_of_trace(name: &str) -> bool {
     [TRACEPARENT, TRACESTATE].contains(&name)
 }
@@ -310,6 +322,18 @@ mod tests {
     fn a_propagation_that_panics_relates_nothing() {
         let get = |_: &str| None;
         assert!(!Tracing::by(Fixed(Vec::new())).relate(&Span::none(), &get, Relation::Link));
+    }
+
+    #[test]
+    fn the_trace_of_a_cloud_event_counts_if_its_record_has_none() {
+        let told = |headers: &'static [(&str, &str)], name| {
+            of_message(name, |name| headers.iter().find(|of| of.0 == name).map(|of| of.1))
+        };
+        let attributes = &[(CE_TRACEPARENT, "1"), (CE_TRACESTATE, "a=1"), (BAGGAGE, "b")];
+        let names = [TRACEPARENT, TRACESTATE, BAGGAGE];
+        assert_eq!(names.map(|name| told(attributes, name)), [Some("1"), Some("a=1"), Some("b")]);
+        let both = &[(TRACEPARENT, "2"), (CE_TRACEPARENT, "1"), (CE_TRACESTATE, "a=1")];
+        assert_eq!(names.map(|name| told(both, name)), [Some("2"), None, None], "not of both");
     }
 
     #[test]

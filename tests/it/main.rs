@@ -9,6 +9,7 @@ mod support;
 
 mod cancellation;
 mod change_of_delivery;
+mod cloud_events;
 mod commits;
 mod compatible_servers;
 mod connections;

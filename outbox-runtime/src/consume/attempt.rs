@@ -19,9 +19,9 @@ use crate::error::{ErrorKind, OutboxError, is_conflict};
 #[cfg(feature = "kafka")]
 use crate::observe::Meter;
 use crate::outbox::Outbox;
-use crate::record::{BAGGAGE, CE_TYPE};
+use crate::record::BAGGAGE;
 use crate::store::{GroupKey, OutboxDatabase, QueuePosition, QueuedEvent};
-use crate::trace::Relation;
+use crate::trace::{Relation, of_message};
 use crate::tx::{OutboxTx, TxOptions};
 use crate::user_code::{Guarded, UserError, caught};
 
@@ -337,13 +337,7 @@ pub(super) fn prepare<'m, DB: OutboxDatabase>(
         Route::Handler(handler, named) => (handler, named),
         Route::NoHandler => return Ok(None),
         Route::NotAnEvent => {
-            let why = if message.has_header(CE_TYPE) {
-                "the header `ce_type` is not text: which event this is cannot be told"
-            } else {
-                "the header `ce_type` is missing: no outbox wrote this message, and no handler takes such \
-                 (`foreign`)"
-            };
-            return Err(Failure::Undecodable(why.to_owned()));
+            return Err(Failure::Undecodable(message.why_no_event()));
         }
     };
     if message.unreadable_headers > 0 {
@@ -353,16 +347,11 @@ pub(super) fn prepare<'m, DB: OutboxDatabase>(
             message.unreadable_headers
         )));
     }
-    let id = incoming.id.ok_or_else(|| {
-        Failure::Undecodable(
-            "it has nothing to be recognised by when it comes again: the header `ce_id` is missing or malformed, and \
-             so is what `foreign` names"
-                .to_owned(),
-        )
-    })?;
+    let foreign = handler.options().foreign;
+    let id = incoming.id.ok_or_else(|| Failure::Undecodable(message.why_no_id(foreign)))?;
     let context = message.context(&incoming.history, id, named.name, named.version);
     // A codec, or the conversion of an old version to a new one, is the user's code too.
-    let event = caught(|| handler.decode(named, message.payload.as_deref()))
+    let event = caught(|| handler.decode(named, message.payload()))
         .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
         .map_err(|failure| Failure::Undecodable(failure.why(named)))?;
     Ok(Some(Prepared { options: handler.options(), context, event }))
@@ -378,7 +367,8 @@ pub(super) async fn run<DB: OutboxDatabase>(
 ) -> Result<(), HandlerFailure> {
     // For events that the handler emits, if no span is known. Baggage goes on only if the outbox has
     // a propagation for it.
-    tx.set_trace_context(|name| context.headers.get(name).filter(|_| name != BAGGAGE));
+    let header = |name: &str| of_message(name, |name| context.headers.get(name));
+    tx.set_trace_context(|name| header(name).filter(|_| name != BAGGAGE));
     match timeout(limit, Guarded::new(event.handle(tx, context))).await {
         Ok(Ok(handled)) => handled,
         Ok(Err(said)) => Err(transient(format!("the handler panicked: {said}"))),

@@ -10,7 +10,8 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EventContext {
-    /// Id of the event, by which a second delivery is recognised.
+    /// Id of the event, by which a second delivery is recognised. For a CloudEvent whose `id` is no
+    /// UUID, a hash of its `source` and `id`, which are the headers `ce_source` and `ce_id`.
     pub id: Uuid,
     /// The name on the wire: the CloudEvents `type`.
     pub name: String,
@@ -27,7 +28,8 @@ pub struct EventContext {
     pub offset: i64,
     /// The Kafka key.
     pub key: Option<Vec<u8>>,
-    /// All headers whose values are text, those of CloudEvents included.
+    /// All headers whose values are text. The attributes of a CloudEvent are `ce_…`, also if it came
+    /// in structured mode; the media type of its data is `content-type`.
     pub headers: Headers,
     /// Number of this attempt, from 1. Attempts in place are counted since the event's delivery;
     /// those before a retry topic are in the event's headers.

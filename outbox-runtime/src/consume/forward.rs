@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::envelope::Opened;
 use super::message::{History, Message};
 use crate::record::{CE_PREFIX, CONTENT_TYPE, TRACEPARENT, TRACESTATE};
 
@@ -161,15 +162,18 @@ pub(super) fn without_payload(message: &Message) -> Message {
     const LONGEST_HEADER: usize = 1_024;
     const LONGEST_KEY: usize = 16_384;
     const MOST_HEADERS: usize = 32;
-    let is_kept = |(name, value): &&(String, Option<Vec<u8>>)| {
-        let says_which = name.starts_with(CE_PREFIX)
-            || [CONTENT_TYPE, TRACEPARENT, TRACESTATE].contains(&&**name);
-        says_which && name.len() + value.as_ref().map_or(0, Vec::len) <= LONGEST_HEADER
+    let is_kept = |(name, value): &(&str, Option<&[u8]>)| {
+        let says_which =
+            name.starts_with(CE_PREFIX) || [CONTENT_TYPE, TRACEPARENT, TRACESTATE].contains(name);
+        says_which && name.len() + value.map_or(0, <[u8]>::len) <= LONGEST_HEADER
     };
-    // A foreign producer may have sent any number of headers.
-    let headers = message.headers.iter().filter(is_kept).take(MOST_HEADERS).cloned().collect();
+    // A foreign producer may have sent any number of headers. Those of an envelope go with them.
+    let headers = message.headers().filter(is_kept).take(MOST_HEADERS);
+    let headers =
+        headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))).collect();
     let key = message.key.clone().filter(|key| key.len() <= LONGEST_KEY);
-    Message { topic: message.topic.clone(), key, headers, payload: None, ..*message }
+    let (topic, opened) = (message.topic.clone(), Opened::default());
+    Message { topic, key, headers, payload: None, opened, ..*message }
 }
 
 fn millis(time: SystemTime) -> String {

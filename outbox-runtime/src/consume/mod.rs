@@ -12,6 +12,7 @@
 pub(crate) mod attempt;
 pub(crate) mod class;
 mod context;
+pub(crate) mod envelope;
 mod erased;
 #[cfg(feature = "kafka")]
 mod forward;

@@ -44,7 +44,9 @@ pub struct HandlerOptions {
 /// Most events that may share a transaction.
 const MOST_SHARED: u32 = 1_000;
 
-/// How a message that no outbox wrote is recognised when it comes again.
+/// How a message that no outbox wrote is recognised when it comes again. One with a `ce_id` is
+/// recognised by that, together with `ce_source` unless it is a UUID; `Header("ce_id")` leaves the
+/// source out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ForeignId {
     /// By its place: topic, partition, offset and timestamp. If its producer sends it twice, it is

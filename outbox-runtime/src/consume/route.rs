@@ -183,6 +183,10 @@ impl<DB: OutboxDatabase> Routes<DB> {
         let Some((&topic, of_topic)) = self.topics.get_key_value(topic) else {
             return Route::NoHandler;
         };
+        // Whatever else is said of it, it is no message of another kind.
+        if matches!(message.envelope(), Some(Err(_))) {
+            return Route::NotAnEvent;
+        }
         let Some((name, version)) = message.name() else {
             return self.find_nameless(topic, of_topic, message);
         };
@@ -203,7 +207,7 @@ impl<DB: OutboxDatabase> Routes<DB> {
         of_topic: &OfTopic,
         message: &Message,
     ) -> Route<'_, DB> {
-        let is_tombstone = message.payload.is_none();
+        let is_tombstone = message.payload().is_none();
         // Of a compacted topic: a key that is no more, and that no handler here asks about.
         if is_tombstone && !self.take_tombstones(of_topic) {
             return Route::NoHandler;

@@ -7,7 +7,7 @@ use super::route::{Incoming, Route};
 use crate::observe::target;
 use crate::record::{CE_TYPE, REPLAYED, readable_key};
 use crate::store::OutboxDatabase;
-use crate::trace::Relation;
+use crate::trace::{Relation, of_message};
 
 /// Begins the span of an attempt. None if tracing is off, or if no handler takes the event: nothing
 /// is done with it then.
@@ -24,7 +24,7 @@ pub(super) fn process<DB: OutboxDatabase>(group: &Group<DB>, incoming: &Incoming
     } else {
         group.first_delivery
     };
-    tracing.relate(&span, &|name| message.header(name), relation);
+    tracing.relate(&span, &|name| of_message(name, |name| message.header(name)), relation);
     span
 }
 
@@ -48,7 +48,7 @@ fn new_span<DB: OutboxDatabase>(group: &str, incoming: &Incoming<'_, DB>) -> Spa
         messaging.consumer.group.name = group,
         messaging.message.id = incoming.id.map(field::display),
         messaging.kafka.message.key = message.key.as_deref().map(readable_key),
-        messaging.kafka.message.tombstone = message.payload.is_none().then_some(true),
+        messaging.kafka.message.tombstone = message.payload().is_none().then_some(true),
         messaging.kafka.offset = message.offset,
         outbox.event.name = message.header(CE_TYPE),
         outbox.handler = incoming.handler_name(),

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::record::{CE_ID, CE_TIME, CE_TYPE, CE_VERSION, CONTENT_TYPE, EventRecord};
+use crate::record::{CE_ID, CE_SOURCE, CE_TIME, CE_TYPE, CE_VERSION, CONTENT_TYPE, EventRecord};
 
 /// Gives each header of the event's message to `add`, by name and value. `source`: the CloudEvents
 /// source.
@@ -16,7 +16,7 @@ pub(crate) fn message_headers(event: &EventRecord, source: &str, mut add: impl F
     add("ce_specversion", "1.0");
     add(CE_ID, event.id.hyphenated().encode_lower(&mut id));
     add(CE_TYPE, &event.name);
-    add("ce_source", source);
+    add(CE_SOURCE, source);
     // The format has the years 0 to 9999 only; `emit` refuses others.
     let time = OffsetDateTime::from(event.occurred_at);
     if let Some(time) = written(&mut [0; 40], |to| Ok(time.format_into(to, &Rfc3339).map(drop)?)) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use outbox_event::{DomainEvent, EventKey};
 
 use crate::consume::EventContext;
+use crate::consume::envelope::Opened;
 use crate::consume::message::Message;
 use crate::error::OutboxError;
 use crate::publish::headers::message_headers;
@@ -74,14 +75,14 @@ impl TestMessage {
         let name = name.into();
         self.0.headers.retain(|(known, _)| *known != name);
         self.0.headers.push((name, Some(value.into())));
-        self
+        self.changed()
     }
 
     /// Removes the payload, as in a tombstone of another producer.
     #[must_use]
     pub fn without_payload(mut self) -> Self {
         self.0.payload = None;
-        self
+        self.changed()
     }
 
     /// What a handler would learn of this message at its first attempt, for a test that calls
@@ -124,6 +125,12 @@ impl TestMessage {
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
         self.0.payload = Some(payload.into());
+        self.changed()
+    }
+
+    /// What was read of it is not true any more.
+    fn changed(mut self) -> Self {
+        self.0.opened = Opened::default();
         self
     }
 }

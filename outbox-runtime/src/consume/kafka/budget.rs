@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::consume::envelope::OF_AN_ENVELOPE;
 use crate::consume::message::Message;
 
 /// Bytes of a message besides its contents: a task, and its entries in lists.
@@ -26,7 +27,10 @@ impl Held {
         let headers = headers
             .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + OF_A_HEADER);
         let key_and_payload = [&message.key, &message.payload].into_iter().flatten().map(Vec::len);
-        let bytes = key_and_payload.chain(headers).sum::<usize>() + OF_A_MESSAGE;
+        let enveloped = message.payload.as_ref().filter(|_| message.is_enveloped());
+        // What it says is in memory beside it.
+        let enveloped = enveloped.map_or(0, |payload| payload.len() + OF_AN_ENVELOPE);
+        let bytes = key_and_payload.chain(headers).sum::<usize>() + enveloped + OF_A_MESSAGE;
         of_partition.fetch_add(bytes, Ordering::Relaxed);
         of_all.fetch_add(bytes, Ordering::Relaxed);
         Self { bytes, of_partition: Arc::clone(of_partition), of_all: Arc::clone(of_all) }
@@ -114,5 +118,20 @@ mod tests {
         );
         drop(held);
         assert_eq!((of_partition.load(Ordering::Relaxed), of_all.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn what_an_envelope_says_is_in_hand_beside_it() {
+        let (of_partition, of_all) = (Arc::<Bytes>::default(), Arc::<Bytes>::default());
+        let of = |content_type: &str| {
+            let message = Message {
+                payload: Some(vec![0; 1_000]),
+                headers: vec![("content-type".to_owned(), Some(content_type.into()))],
+                ..Message::default()
+            };
+            Held::new(&message, &of_partition, &of_all).bytes() - content_type.len()
+        };
+        let beside = of("application/cloudevents+json") - of("application/json");
+        assert_eq!(beside, 1_000 + OF_AN_ENVELOPE);
     }
 }

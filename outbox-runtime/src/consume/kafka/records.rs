@@ -3,6 +3,7 @@
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _};
 
+use crate::consume::envelope::Opened;
 use crate::consume::message::Message;
 use crate::user_code::caught;
 
@@ -22,6 +23,7 @@ pub(super) fn without_payload(message: &BorrowedMessage<'_>) -> Message {
         unreadable_headers,
         payload: None,
         kept: false,
+        opened: Opened::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The retry machine on an SQLite in memory, with topics in memory: without a broker.
 
+mod cloud_events;
 mod scene;
 mod shared;
 

@@ -67,7 +67,7 @@ impl Handled {
     {
         let events = self.events.iter().filter_map(|TestMessage(message)| {
             let version = message.parsed(CE_VERSION).unwrap_or(1);
-            let payload = message.payload.as_deref()?;
+            let payload = message.payload()?;
             read::<E>(&message.topic, message.header(CE_TYPE)?, version, payload)
         });
         events.collect()

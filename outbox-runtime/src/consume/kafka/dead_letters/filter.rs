@@ -1,5 +1,6 @@
 //! Which dead letters are meant.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,8 +9,9 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 use uuid::Uuid;
 
 use super::letter::{DeadLetterId, RESOLVED, RESOLVED_OFFSET};
+use crate::consume::envelope::open;
 use crate::consume::forward::{ERROR, ERROR_CLASS, LAST_FAILURE};
-use crate::record::{CE_ID, CE_TYPE};
+use crate::record::{CE_ID, CE_TYPE, CONTENT_TYPE};
 use crate::user_code::caught;
 
 /// Which dead letters: those that meet all conditions given. Only open ones are ever meant, which
@@ -111,11 +113,11 @@ impl DeadLetterFilter {
         let is_any = |patterns: &[Pattern], text: Option<&str>| {
             patterns.is_empty() || text.is_some_and(|text| patterns.iter().any(|p| p.matches(text)))
         };
-        let event_id = || seen.event_id.and_then(|id| id.parse().ok());
+        let event_id = || seen.event_id.as_ref().and_then(|id| id.parse().ok());
         let class = seen.class.unwrap_or_default();
         self.ids.as_ref().is_none_or(|ids| ids.contains(&id))
             && (self.classes.is_empty() || self.classes.iter().any(|one| one == class))
-            && is_any(&self.names, seen.name)
+            && is_any(&self.names, seen.name.as_deref())
             && is_any(&self.errors, Some(seen.error.unwrap_or_default()))
             && (self.keys.is_empty() || self.keys.iter().any(|key| Some(&**key) == seen.key))
             && (self.event_ids.is_empty()
@@ -136,7 +138,8 @@ impl DeadLetterFilter {
     }
 }
 
-/// What is looked at of a message when a whole topic is read: nothing is copied.
+/// What is looked at of a message when a whole topic is read. Nothing is copied, but of an envelope
+/// what it says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Glimpse<'m> {
     /// Whether it is not a dead letter, but says what became of one.
@@ -145,8 +148,9 @@ pub(super) struct Glimpse<'m> {
     pub(super) resolves: Option<i64>,
     class: Option<&'m str>,
     error: Option<&'m str>,
-    name: Option<&'m str>,
-    event_id: Option<&'m str>,
+    name: Option<Cow<'m, str>>,
+    event_id: Option<Cow<'m, str>>,
+    content_type: Option<&'m [u8]>,
     last_failure: Option<&'m str>,
     key: Option<&'m [u8]>,
     /// Time of the record, in milliseconds since 1970.
@@ -167,7 +171,17 @@ impl<'m> Glimpse<'m> {
                 seen.note(header.key, header.value);
             }
         }
+        seen.look_into(message.payload());
         seen
+    }
+
+    /// Takes note of what a CloudEvent in structured mode says.
+    fn look_into(&mut self, payload: Option<&[u8]>) {
+        let opened = self.content_type.zip(payload).and_then(|(of, payload)| open(of, payload));
+        let Some(opened) = opened else { return };
+        let envelope = opened.unwrap_or_default();
+        let header = |name| envelope.header(name).map(|value| value.to_owned().into());
+        (self.name, self.event_id) = (header(CE_TYPE), header(CE_ID));
     }
 
     /// Takes note of a header. The last one of a name counts, as for a
@@ -179,8 +193,9 @@ impl<'m> Glimpse<'m> {
             RESOLVED_OFFSET => self.resolves = text.and_then(|text| text.parse().ok()),
             ERROR_CLASS => self.class = text,
             ERROR => self.error = text,
-            CE_TYPE => self.name = text,
-            CE_ID => self.event_id = text,
+            CE_TYPE => self.name = text.map(Cow::Borrowed),
+            CE_ID => self.event_id = text.map(Cow::Borrowed),
+            _ if name.eq_ignore_ascii_case(CONTENT_TYPE) => self.content_type = value,
             LAST_FAILURE => self.last_failure = text,
             _ => {}
         }
@@ -324,6 +339,21 @@ mod tests {
         ] {
             assert!(!filter.matches(ID, &seen()), "{filter:?}");
         }
+    }
+
+    #[test]
+    fn a_dead_letter_in_structured_mode_is_found_by_what_its_envelope_says() {
+        let mut seen = Glimpse::default();
+        seen.note("content-type", Some(b"application/cloudevents+json"));
+        seen.note(CE_TYPE, Some(b"a copy that does not count"));
+        let payload = br#"{"specversion":"1.0","source":"/s","type":"order.placed","id":
+            "018f0000-0000-7000-8000-000000000001"}"#;
+        seen.look_into(Some(payload));
+        let id = "018f0000-0000-7000-8000-000000000001".parse().unwrap();
+        let all = DeadLetterFilter::all;
+        assert!(all().name("order.placed").event_id(id).matches(ID, &seen));
+        seen.look_into(Some(b"{"));
+        assert!(!all().name("*").matches(ID, &seen) && all().matches(ID, &seen));
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub struct DeadLetter {
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
-    /// The event's id, if it has one.
+    /// The event's id, if it has one that is a UUID.
     pub event_id: Option<Uuid>,
     /// The event's name, if it has one.
     pub name: Option<String>,

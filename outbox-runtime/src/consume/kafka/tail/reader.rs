@@ -10,7 +10,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::{Out, PAYLOAD_BYTES, TailedItem, TailedMessage, Unwanted, Wanted};
-use crate::consume::kafka::records::without_payload;
+use crate::consume::kafka::records::{owned, without_payload};
 use crate::kafka::{Brokers, Properties, TopicPrefix, reading};
 use crate::observe::target;
 use crate::record::CE_ID;
@@ -240,7 +240,10 @@ impl Wanted {
         if self.key.as_deref().is_some_and(|key| message.key() != Some(key)) {
             return None;
         }
-        let read = without_payload(message);
+        let mut read = without_payload(message);
+        if read.is_enveloped() {
+            read = owned(message);
+        }
         let named = read.name();
         if let Some(wanted) = &self.name
             && named.is_none_or(|(name, _)| name != wanted)
