@@ -91,23 +91,39 @@ impl Variant {
 
 /// A payload could not be written or read.
 #[derive(Debug)]
-pub struct CodecError(Box<dyn std::error::Error + Send + Sync>);
+pub struct CodecError {
+    error: Box<dyn std::error::Error + Send + Sync>,
+    transient: bool,
+}
 
 impl CodecError {
-    /// Wraps the error of a format's own library.
+    /// Wraps the error of a format's own library. A consumer makes the message a dead letter: no
+    /// other attempt would read it.
     pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(error.into())
+        Self { error: error.into(), transient: false }
+    }
+
+    /// What reads the payload is away, such as the registry that has its schema. A consumer tries the
+    /// event again, as if its handler had failed.
+    pub fn transient(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { error: error.into(), transient: true }
+    }
+
+    /// Whether it is one of [`transient`](Self::transient).
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.transient
     }
 }
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)
     }
 }
 
 impl std::error::Error for CodecError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
+        self.error.source()
     }
 }

@@ -58,6 +58,8 @@ pub(crate) trait Decoded<DB: OutboxDatabase>: Send {
 pub(crate) enum DecodeFailure {
     /// The codec's error.
     Payload(String),
+    /// The codec's error, which another attempt may not have.
+    Transient(UserError),
     Version,
     /// It has no payload.
     Tombstone,
@@ -72,6 +74,11 @@ impl DecodeFailure {
             Self::Payload(error) => {
                 format!(
                     "the payload of event `{name}` version {version} cannot be decoded ({error})"
+                )
+            }
+            Self::Transient(error) => {
+                format!(
+                    "the payload of event `{name}` version {version} cannot be decoded now ({error})"
                 )
             }
             Self::Tombstone => {
@@ -152,7 +159,13 @@ where
         named: Named<'_>,
         payload: Option<&[u8]>,
     ) -> Result<Box<dyn Decoded<DB> + '_>, DecodeFailure> {
-        let event = payload.map(|payload| decoded::<EventOf<H, DB>>(named, payload)).transpose()?;
+        let event = payload.map(|payload| decoded::<EventOf<H, DB>>(named, payload)).transpose();
+        let event = match event {
+            // It fails where a handler does: it is admitted before, and keeps its place among the
+            // events of its key.
+            Err(DecodeFailure::Transient(error)) => return Ok(Box::new(NotNow(error))),
+            event => event?,
+        };
         let event = H::Event::from_message(event.and_then(|mut event| event.take()));
         let event = Guarded::new(event.ok_or(DecodeFailure::Tombstone)?);
         Ok(Box::new(Ready { handler: &self.handler, event }))
@@ -175,9 +188,15 @@ where
     } else {
         E::decode_payload::<E::Codec>(event, payload).ok_or(DecodeFailure::Version)?
     };
-    let event = Guarded::new(
-        decoded.map_err(|error| DecodeFailure::Payload(UserError::new(error).to_string()))?,
-    );
+    let event = Guarded::new(decoded.map_err(|error| {
+        let transient = error.is_transient();
+        let error = UserError::new(error);
+        if transient {
+            DecodeFailure::Transient(error)
+        } else {
+            DecodeFailure::Payload(error.to_string())
+        }
+    })?);
     // The payload may look like another event of the handler's type: an enum that serde tags, or
     // none that it tags at all, chooses its variant by the payload.
     if !named.foreign
@@ -191,6 +210,23 @@ where
         }
     }
     Ok(event)
+}
+
+/// An event that cannot be read now.
+struct NotNow(UserError);
+
+impl<DB: OutboxDatabase> Decoded<DB> for NotNow {
+    fn handle<'a>(
+        self: Box<Self>,
+        _: &'a mut OutboxTx<'static, DB>,
+        _: &'a EventContext,
+    ) -> Pin<Box<dyn Future<Output = Result<(), HandlerFailure>> + Send + 'a>>
+    where
+        Self: 'a,
+    {
+        let failure = HandlerFailure { class: ErrorClass::Transient, error: self.0 };
+        Box::pin(std::future::ready(Err(failure)))
+    }
 }
 
 struct Ready<'h, H, E> {

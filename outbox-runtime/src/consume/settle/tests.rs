@@ -5,7 +5,8 @@ mod scene;
 mod shared;
 
 use scene::{
-    DEAD_LETTERS, IN_ORDER, OWN, PERMANENT, QUICK, RETRY, Refusal, Scene, TRANSIENT, event, history,
+    AWAY, DEAD_LETTERS, IN_ORDER, OWN, PERMANENT, QUICK, RETRY, Refusal, Scene, TRANSIENT, event,
+    history,
 };
 
 use super::*;
@@ -121,6 +122,21 @@ async fn what_cannot_be_decoded_is_a_dead_letter_or_is_skipped() {
     let scene = Scene::with(IN_ORDER, [], skip.0, skip.1).await;
     assert_eq!(scene.settle(&garbage).await, Settled::Skipped);
     assert!(scene.topics.is_empty() && scene.attempts().is_empty());
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_now_is_tried_again_and_those_of_its_key_wait() {
+    let unread = Message { payload: Some(AWAY.to_vec()), ..event(1) };
+    let scene = Scene::new(IN_ORDER, []).await;
+    assert_eq!(scene.settle(&unread).await, Settled::InRetryTopic);
+    assert_eq!(scene.settle(&event(2)).await, Settled::Queued);
+    let mut copy = scene.topics.take();
+    assert_eq!(copy.header(ERROR_CLASS), Some("transient"));
+    assert_eq!(copy.header(ERROR), Some("the registry is away"));
+    // It is there again, and the payload is what it always was.
+    copy.payload = event(1).payload;
+    assert_eq!(scene.settle(&copy).await, Settled::Handled);
+    assert_eq!(scene.attempts(), [(1, 2), (2, 1)]);
 }
 
 #[tokio::test]

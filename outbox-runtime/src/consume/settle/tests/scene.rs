@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use outbox_event::{DomainEvent, EventDescriptor, Json};
+use outbox_event::{Codec, CodecError, Decode, DomainEvent, Encode, EventDescriptor, Json};
 use serde::{Deserialize, Serialize};
 use sqlx::Sqlite;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -35,8 +35,33 @@ pub(super) struct Created {
     n: i64,
 }
 
+/// A payload that cannot be read now.
+pub(super) const AWAY: &[u8] = b"away";
+
+/// JSON, unless what reads it is away.
+pub(super) struct JsonUnlessAway;
+
+impl Codec for JsonUnlessAway {
+    const CONTENT_TYPE: &'static str = Json::CONTENT_TYPE;
+}
+
+impl Encode<Created> for JsonUnlessAway {
+    fn encode(event: &Created, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        Json::encode(event, out)
+    }
+}
+
+impl Decode<Created> for JsonUnlessAway {
+    fn decode(payload: &[u8]) -> Result<Created, CodecError> {
+        if payload == AWAY {
+            return Err(CodecError::transient("the registry is away"));
+        }
+        Json::decode(payload)
+    }
+}
+
 impl DomainEvent for Created {
-    type Codec = Json;
+    type Codec = JsonUnlessAway;
     const DESCRIPTORS: &'static [EventDescriptor] =
         &[EventDescriptor::new("orders", "order.created", 1, Self::CONTENT_TYPE, &[], &[])];
 
