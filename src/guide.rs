@@ -2,6 +2,7 @@
 #![doc = "[testing]: testing"]
 #![doc = "[evolving-events]: evolving_events"]
 #![doc = "[contracts]: contracts"]
+#![doc = "[registry]: registry"]
 #![doc = "[handlers]: handlers"]
 #![doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
 #![doc = "[idempotency]: idempotency"]
@@ -32,6 +33,7 @@ macro_rules! pages {
         #[doc = "[testing]: testing"]
         #[doc = "[evolving-events]: evolving_events"]
         #[doc = "[contracts]: contracts"]
+        #[doc = "[registry]: registry"]
         #[doc = "[handlers]: handlers"]
         #[doc = "[errors-retries-dead-letters]: errors_retries_dead_letters"]
         #[doc = "[idempotency]: idempotency"]
@@ -58,7 +60,7 @@ macro_rules! pages {
 
 // Not a doc test: the programs of the first two are of several packages, and are built by `cargo
 // xtask guide`; the code of the mistakes is that of the tests in `tests/ui`. That of contracts needs
-// the feature `schema`.
+// the feature `schema`. That of the registry is built with `outbox-registry`, whose codecs it has.
 pages! {
     #[cfg(not(doctest))]
     getting_started: "getting-started.md",
@@ -67,6 +69,8 @@ pages! {
     evolving_events: "evolving-events.md",
     #[cfg(any(not(doctest), feature = "schema"))]
     contracts: "contracts.md",
+    #[cfg(not(doctest))]
+    registry: "registry.md",
     handlers: "handlers.md",
     errors_retries_dead_letters: "errors-retries-dead-letters.md",
     idempotency: "idempotency.md",

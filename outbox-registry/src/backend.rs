@@ -1,0 +1,212 @@
+//! The questions to a registry, by Confluent's REST API.
+
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Client};
+use crate::error::{RegistryError, RegistryErrorKind};
+use crate::memory::Memory;
+use crate::registry::Checked;
+use crate::subject::escaped;
+
+/// The type of a schema if the registry names none.
+const AVRO: &str = "AVRO";
+/// Longest part that is shown of why a version is not compatible.
+const LONGEST_REASON: usize = 2_000;
+
+/// A schema as a registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) id: i32,
+    /// `AVRO`, `PROTOBUF` or `JSON`.
+    pub(crate) format: String,
+    pub(crate) text: String,
+    /// Whether it needs other schemas of the registry to be read.
+    pub(crate) has_references: bool,
+}
+
+pub(crate) enum Backend {
+    Http(Client),
+    Memory(Memory),
+}
+
+impl Backend {
+    /// The id of exactly this schema.
+    pub(crate) fn lookup(
+        &self,
+        subject: &str,
+        format: &str,
+        text: &str,
+    ) -> Result<Registered, RegistryError> {
+        let client = match self {
+            Self::Http(client) => client,
+            Self::Memory(memory) => return Ok(memory.lookup(subject, format, text)),
+        };
+        let body = question(format, text);
+        let path = format!("/subjects/{}", escaped(subject));
+        let mut answer = client.ask(&path, Some(&body))?;
+        if answer.status == 404 {
+            // It may have been registered in its normal form.
+            answer = client.ask(&format!("{path}?normalize=true"), Some(&body))?;
+        }
+        match answer.status {
+            200 => registered(&answer.body, None).ok_or_else(|| unexpected(&path, &answer)),
+            404 => Err(RegistryError::new(RegistryErrorKind::NotRegistered, answer.words())),
+            422 => Err(no_schema(&answer)),
+            _ => Err(unexpected(&path, &answer)),
+        }
+    }
+
+    /// Makes it the newest version of the subject, unless it is one already. Returns its id.
+    pub(crate) fn register(
+        &self,
+        subject: &str,
+        format: &str,
+        text: &str,
+    ) -> Result<i32, RegistryError> {
+        let client = match self {
+            Self::Http(client) => client,
+            Self::Memory(memory) => return Ok(memory.lookup(subject, format, text).id),
+        };
+        let path = format!("/subjects/{}/versions", escaped(subject));
+        let answer = client.ask(&path, Some(&question(format, text)))?;
+        match answer.status {
+            200 => answer.body.get("id").and_then(as_i32).ok_or_else(|| unexpected(&path, &answer)),
+            409 => Err(incompatible(subject, &answer.words())),
+            422 => Err(no_schema(&answer)),
+            _ => Err(unexpected(&path, &answer)),
+        }
+    }
+
+    /// Whether it could be the newest version of the subject.
+    pub(crate) fn check(
+        &self,
+        subject: &str,
+        format: &str,
+        text: &str,
+    ) -> Result<Checked, RegistryError> {
+        let Self::Http(client) = self else { return Ok(Checked::New) };
+        // Without a version, it is compared with all that the subject's mode says.
+        let path = format!("/compatibility/subjects/{}/versions", escaped(subject));
+        let answer = client.ask(&format!("{path}?verbose=true"), Some(&question(format, text)))?;
+        match (answer.status, answer.body.get("is_compatible").and_then(Value::as_bool)) {
+            (200, Some(true)) if self.is_new(subject)? => Ok(Checked::New),
+            (200, Some(true)) => Ok(Checked::Compatible),
+            (200, Some(false)) => {
+                let messages = answer.body.get("messages").map(Value::to_string);
+                Err(incompatible(subject, messages.as_deref().unwrap_or("it does not say why")))
+            }
+            (404, _) => Ok(Checked::New),
+            (422, _) => Err(no_schema(&answer)),
+            _ => Err(unexpected(&path, &answer)),
+        }
+    }
+
+    /// The versions of a subject, the oldest first.
+    pub(crate) fn versions(&self, subject: &str) -> Result<Vec<i32>, RegistryError> {
+        let client = match self {
+            Self::Http(client) => client,
+            Self::Memory(memory) => return Ok(memory.versions(subject)),
+        };
+        let path = format!("/subjects/{}/versions", escaped(subject));
+        let answer = client.ask(&path, None)?;
+        match (answer.status, answer.body.as_array()) {
+            (200, Some(versions)) => {
+                let mut versions: Vec<_> = versions.iter().filter_map(as_i32).collect();
+                versions.sort_unstable();
+                Ok(versions)
+            }
+            (404, _) => Err(RegistryError::new(RegistryErrorKind::NotRegistered, answer.words())),
+            _ => Err(unexpected(&path, &answer)),
+        }
+    }
+
+    fn is_new(&self, subject: &str) -> Result<bool, RegistryError> {
+        match self.versions(subject) {
+            Ok(versions) => Ok(versions.is_empty()),
+            Err(error) if error.kind() == RegistryErrorKind::NotRegistered => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn version(&self, subject: &str, version: i32) -> Result<Registered, RegistryError> {
+        let path = format!("/subjects/{}/versions/{version}", escaped(subject));
+        match self {
+            Self::Http(client) => known(client, &path, None),
+            Self::Memory(memory) => memory.version(subject, version).ok_or_else(not_there),
+        }
+    }
+
+    pub(crate) fn by_id(&self, id: i32) -> Result<Registered, RegistryError> {
+        match self {
+            Self::Http(client) => known(client, &format!("/schemas/ids/{id}"), Some(id)),
+            Self::Memory(memory) => memory.by_id(id).ok_or_else(not_there),
+        }
+    }
+}
+
+fn question(format: &str, text: &str) -> Value {
+    let mut body = json!({ "schema": text });
+    // Registries from before there was another type do not know the field.
+    if format != AVRO {
+        body["schemaType"] = format.into();
+    }
+    body
+}
+
+fn incompatible(subject: &str, why: &str) -> RegistryError {
+    let why: String = why.chars().take(LONGEST_REASON).collect();
+    RegistryError::new(
+        RegistryErrorKind::Incompatible,
+        format!(
+            "the registry refuses it as a new version of {subject} ({why}): its consumers could not read the new \
+             events. Change it so that they can, or give the event a new version with a subject of its own"
+        ),
+    )
+}
+
+fn no_schema(answer: &Answer) -> RegistryError {
+    let text = format!("the registry takes it for no schema ({})", answer.words());
+    RegistryError::new(RegistryErrorKind::Schema, text)
+}
+
+/// `id`: that of the answer, which then does not say it.
+fn known(client: &Client, path: &str, id: Option<i32>) -> Result<Registered, RegistryError> {
+    let answer = client.ask(path, None)?;
+    match answer.status {
+        200 => registered(&answer.body, id).ok_or_else(|| unexpected(path, &answer)),
+        404 => Err(RegistryError::new(RegistryErrorKind::NotRegistered, answer.words())),
+        _ => Err(unexpected(path, &answer)),
+    }
+}
+
+fn registered(body: &Value, id: Option<i32>) -> Option<Registered> {
+    Some(Registered {
+        id: id.or_else(|| as_i32(body.get("id")?))?,
+        format: body.get("schemaType").and_then(Value::as_str).unwrap_or(AVRO).to_owned(),
+        text: body.get("schema")?.as_str()?.to_owned(),
+        has_references: body
+            .get("references")
+            .and_then(Value::as_array)
+            .is_some_and(|references| !references.is_empty()),
+    })
+}
+
+fn as_i32(value: &Value) -> Option<i32> {
+    value.as_i64().and_then(|value| i32::try_from(value).ok()).filter(|value| *value >= 0)
+}
+
+fn not_there() -> RegistryError {
+    RegistryError::new(RegistryErrorKind::NotRegistered, "it is not there")
+}
+
+fn unexpected(path: &str, answer: &Answer) -> RegistryError {
+    RegistryError::new(
+        RegistryErrorKind::Answer,
+        format!(
+            "the registry answers {} to {path} ({}), which is no answer of a schema registry: check that the URL is \
+             that of its REST API",
+            answer.status,
+            answer.words()
+        ),
+    )
+}

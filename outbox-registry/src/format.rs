@@ -1,0 +1,77 @@
+//! What a payload format is to a registry.
+
+use outbox_event::{Codec, DomainEvent};
+
+use crate::slot::Slot;
+
+/// A language of schemas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SchemaFormat {
+    /// A schema of Avro, in JSON.
+    Avro,
+    /// A file of Protobuf.
+    Protobuf,
+    /// A JSON Schema.
+    Json,
+}
+
+impl SchemaFormat {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Avro => "AVRO",
+            Self::Protobuf => "PROTOBUF",
+            Self::Json => "JSON",
+        }
+    }
+}
+
+/// A codec whose schemas are in a registry.
+///
+/// No type of yours implements it.
+pub trait Format: Codec + sealed::Sealed + Sized + 'static {
+    /// The `schemaType` of registries.
+    #[doc(hidden)]
+    const TYPE: &'static str;
+
+    /// Whether payloads cannot be read without the schemas that a schema refers to.
+    #[doc(hidden)]
+    const NEEDS_WHOLE_SCHEMA: bool = false;
+
+    /// Writes payloads by one schema.
+    #[doc(hidden)]
+    type Writer: Send + Sync + 'static;
+
+    /// Reads payloads that were written by one schema.
+    #[doc(hidden)]
+    type Reader: Send + Sync + 'static;
+
+    /// The full name of what the event's own schema describes.
+    #[doc(hidden)]
+    fn record(own: &str, message: &str) -> Result<String, String>;
+
+    /// What writes by the registered text, which has the meaning of the event's own one.
+    #[doc(hidden)]
+    fn writer(own: &str, message: &str, registered: &str) -> Result<Self::Writer, String>;
+
+    /// What reads payloads that were written by the schema `written`, as the event's own one has them.
+    #[doc(hidden)]
+    fn reader(own: &str, message: &str, written: &str) -> Result<Self::Reader, String>;
+}
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
+/// An event whose schema is known: by [`avro!`](crate::avro), [`protobuf!`](crate::protobuf) or
+/// [`json_schema!`](crate::json_schema), which implement it.
+#[diagnostic::on_unimplemented(
+    message = "nothing says which schema `{Self}` has as `{F}`",
+    label = "this event has no schema",
+    note = "below the type, write `outbox_registry::avro!({Self});`, `outbox_registry::protobuf!({Self}, \"the.Message\", include_str!(\"the.proto\"));` or `outbox_registry::json_schema!({Self}, include_str!(\"the.json\"));`"
+)]
+pub trait RegisteredEvent<F: Format>: DomainEvent {
+    /// Where the id is kept.
+    #[doc(hidden)]
+    fn slot() -> &'static Slot<F>;
+}

@@ -1,0 +1,7 @@
+//! The codecs with a registry, or what stands in for one.
+
+mod codecs;
+mod events;
+mod failures;
+mod reading;
+mod stand_in;

@@ -1,0 +1,180 @@
+//! A stand-in of a schema registry, for tests: no registry that a machine without a network can
+//! start exists. It has the parts of Confluent's REST API that read schemas; a test registers them
+//! by a function, or has the answer written out. It compares texts as they are.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use outbox_registry::RegistryConfig;
+use serde_json::{Value, json};
+
+pub struct StandIn {
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Subject, id, type and text, in the order of registration.
+    schemas: Vec<(String, i32, String, String)>,
+    /// What was asked: method, path and header lines.
+    asked: Vec<(String, String)>,
+    /// What is answered to everything instead.
+    instead: Option<(u16, String)>,
+}
+
+impl StandIn {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = state.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let shared = shared.clone();
+                thread::spawn(move || serve(&stream.unwrap(), &shared));
+            }
+        });
+        Self { url, state }
+    }
+
+    pub fn config(&self) -> RegistryConfig {
+        RegistryConfig::new(&self.url)
+    }
+
+    /// As the pipeline of a deployment does.
+    pub fn register(&self, subject: &str, id: i32, format: &str, text: impl Into<String>) {
+        let schema = (subject.to_owned(), id, format.to_owned(), text.into());
+        self.state.lock().unwrap().schemas.push(schema);
+    }
+
+    /// Answers everything by this.
+    pub fn answer(&self, status: u16, body: impl Into<String>) {
+        self.state.lock().unwrap().instead = Some((status, body.into()));
+    }
+
+    /// `GET /subjects/…`, in their order.
+    pub fn asked(&self) -> Vec<String> {
+        self.state.lock().unwrap().asked.iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    /// Header lines of the last request.
+    pub fn last_headers(&self) -> String {
+        self.state.lock().unwrap().asked.last().unwrap().1.clone()
+    }
+}
+
+fn serve(stream: &TcpStream, state: &Mutex<State>) {
+    let mut reader = BufReader::new(stream);
+    while let Some((line, headers, body)) = request(&mut reader) {
+        let (status, answer) = {
+            let mut state = state.lock().unwrap();
+            state.asked.push((line.clone(), headers));
+            match state.instead.clone() {
+                Some(instead) => instead,
+                None => {
+                    let (status, answer) = answer(&state, &line, &body);
+                    (status, answer.to_string())
+                }
+            }
+        };
+        let head = format!(
+            "HTTP/1.1 {status} .\r\ncontent-type: application/vnd.schemaregistry.v1+json\r\ncontent-length: {}\r\n\r\n",
+            answer.len()
+        );
+        let mut stream = stream;
+        // The client may have gone.
+        if stream.write_all((head + &answer).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Method and path, header lines, and body.
+fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, String, Value)> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    let line = line.trim_end().strip_suffix(" HTTP/1.1")?.to_owned();
+    let (mut headers, mut length) = (String::new(), 0);
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        if header.trim().is_empty() {
+            break;
+        }
+        let header = header.to_lowercase();
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        headers.push_str(&header);
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((line, headers, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+}
+
+fn answer(state: &State, line: &str, body: &Value) -> (u16, Value) {
+    let path = line.split_once(' ').unwrap().1;
+    let path = path.split('?').next().unwrap().trim_start_matches('/');
+    let segments: Vec<_> = path.split('/').collect();
+    let of = |wanted: &str| -> Vec<_> {
+        state.schemas.iter().filter(|(subject, ..)| subject == wanted).collect()
+    };
+    match (line.starts_with("POST"), &*segments) {
+        (true, ["subjects", subject]) => {
+            let format = body["schemaType"].as_str().unwrap_or("AVRO");
+            let same = |(_, _, of, text): &(String, i32, String, String)| {
+                of == format && Some(&**text) == body["schema"].as_str()
+            };
+            let versions = of(subject);
+            match versions.iter().position(|schema| same(schema)) {
+                Some(at) => (200, shown(versions[at], at + 1)),
+                None if versions.is_empty() => missing(40401, "Subject not found."),
+                None => missing(40403, "Schema not found"),
+            }
+        }
+        (false, ["subjects", subject, "versions"]) => match of(subject).len() {
+            0 => missing(40401, "Subject not found."),
+            len => (200, json!((1..=len).collect::<Vec<_>>())),
+        },
+        (false, ["subjects", subject, "versions", version]) => {
+            let version: usize = version.parse().unwrap();
+            (200, shown(of(subject)[version - 1], version))
+        }
+        (false, ["schemas", "ids", id]) => {
+            let id: i32 = id.parse().unwrap();
+            match state.schemas.iter().find(|(_, of, ..)| *of == id) {
+                Some((_, _, format, text)) if format == "AVRO" => (200, json!({ "schema": text })),
+                Some((_, _, format, text)) => {
+                    (200, json!({ "schema": text, "schemaType": format }))
+                }
+                None => missing(40403, "Schema not found"),
+            }
+        }
+        // Of Apicurio's API, for its deserializer: the text alone.
+        (false, ["apis", "registry", "v2", "ids", "globalIds", id]) => {
+            let id: i32 = id.parse().unwrap();
+            let (.., text) = state.schemas.iter().find(|(_, of, ..)| *of == id).unwrap();
+            (200, serde_json::from_str(text).unwrap())
+        }
+        (false, ["apis", "registry", "v2", "ids", "globalIds", _, "references"]) => {
+            (200, json!([]))
+        }
+        _ => missing(404, "HTTP 404 Not Found"),
+    }
+}
+
+fn shown((subject, id, format, text): &(String, i32, String, String), version: usize) -> Value {
+    let mut schema = json!({ "subject": subject, "id": id, "version": version, "schema": text });
+    // As Confluent's registry does.
+    if format != "AVRO" {
+        schema["schemaType"] = json!(format);
+    }
+    schema
+}
+
+fn missing(code: u32, message: &str) -> (u16, Value) {
+    (404, json!({ "error_code": code, "message": message }))
+}
