@@ -289,3 +289,74 @@ fn what_cannot_be_read_is_said_with_its_line() {
     assert_eq!(ran.code, 2);
     assert!(ran.said.contains("full-transitive"), "{}", ran.said);
 }
+
+#[allow(dead_code)] // what tests of the codecs need
+#[path = "../../outbox-registry/tests/registry/stand_in.rs"]
+mod stand_in;
+
+const SCHEMA: &str = r#"{"type": "record", "name": "OrderPlaced", "fields": []}"#;
+
+#[test]
+fn a_schema_is_registered_from_its_file_and_what_would_break_consumers_ends_with_100() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("placed.avsc"), SCHEMA).unwrap();
+    let registry = stand_in::StandIn::start();
+    let register = |options: &[&str]| {
+        let all = ["register", "--registry", &registry.url, "orders-value=placed.avsc"];
+        outbox(dir.path(), &[&all, options].concat())
+    };
+    registry.answer(200, r#"{"id": 12}"#);
+    let ran = register(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.said);
+    assert!((ran.out + &ran.said).contains("orders-value: registered, with the id 12"));
+    registry.answer(409, r#"{"error_code": 409, "message": "MISSING_DEFAULT"}"#);
+    let ran = register(&[]);
+    assert_eq!(ran.code, 100);
+    assert!(ran.said.contains("orders-value (MISSING_DEFAULT)"), "{}", ran.said);
+    assert_eq!(registry.asked(), ["POST /subjects/orders-value/versions"; 2]);
+}
+
+#[test]
+fn a_dry_run_registers_nothing() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("placed.avsc"), SCHEMA).unwrap();
+    let registry = stand_in::StandIn::start();
+    registry.register("orders-value", 7, "AVRO", SCHEMA);
+    for (subject, says) in [
+        ("orders-value", "registered already, with the id 7"),
+        ("new-value", "would be the first version"),
+    ] {
+        let schema = format!("{subject}=placed.avsc");
+        let ran =
+            outbox(dir.path(), &["register", "--dry-run", "--registry", &registry.url, &schema]);
+        assert_eq!(ran.code, 0, "{}", ran.said);
+        assert!((ran.out + &ran.said).contains(says));
+    }
+    assert!(
+        registry
+            .asked()
+            .iter()
+            .all(|asked| !asked.ends_with("/versions") || asked.starts_with("GET"))
+    );
+}
+
+#[test]
+fn no_registry_is_asked_with_half_of_the_credentials_or_for_what_is_no_schema() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("placed.avsc"), SCHEMA).unwrap();
+    let registry = stand_in::StandIn::start();
+    let at = ["register", "--registry", &registry.url];
+    for (arguments, code) in [
+        (&["--registry-user", "orders", "orders-value=placed.avsc"][..], 78),
+        (&["orders-value=lost.avsc"], 78),
+        (&["orders-value=placed.txt"], 2),
+        (&["placed.avsc"], 2),
+    ] {
+        let ran = outbox(dir.path(), &[&at, arguments].concat());
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.said);
+    }
+    assert!(registry.asked().is_empty());
+    let silent =
+        outbox(dir.path(), &["register", "--registry", "http://127.0.0.1:1", "a=placed.avsc"]);
+    assert_eq!(silent.code, 69, "{}", silent.said);
+}

@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     include_str!("../README.md"),
     include_str!("../../docs/guide/command.md"),
     include_str!("../../docs/guide/contracts.md"),
     include_str!("../../docs/guide/exactly-once.md"),
     include_str!("../../docs/guide/operating.md"),
+    include_str!("../../docs/guide/registry.md"),
     include_str!("../../docs/guide/scaling.md"),
     include_str!("../../docs/guide/securing.md"),
     include_str!("../../docs/guide/tracing.md"),

@@ -1,5 +1,6 @@
 //! `outbox contracts`.
 
+mod register;
 mod render;
 mod source;
 
@@ -16,12 +17,13 @@ pub use source::{read_file as read_lock, read_topics};
 
 /// What consumers rely on of the events of a project, in its file events.lock
 ///
-/// Needs no database, no Kafka and no compiler.
+/// Needs no database, no Kafka and no compiler; `register` needs a schema registry.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Check(CheckArgs),
     Diff(DiffArgs),
     Render(render::RenderArgs),
+    Register(register::RegisterArgs),
 }
 
 /// Check that a change of events breaks no consumer; exits with 100 if it does
@@ -86,6 +88,7 @@ pub fn run(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Check(args) => check(args, context),
         Command::Diff(args) => diff(args),
         Command::Render(args) => render::render(args, context),
+        Command::Register(args) => register::register(args, context),
     }
 }
 

@@ -1,0 +1,144 @@
+//! `outbox contracts register`.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use outbox_registry::{
+    Checked, Registry, RegistryConfig, RegistryError, RegistryErrorKind, SchemaFormat,
+};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::values;
+
+/// Register schemas of events at a schema registry, before what emits them is deployed
+///
+/// A service that emits by a codec with a registry finds the id of its schema at start, and does not
+/// start without it. The password is read from the variable OUTBOX_REGISTRY_PASSWORD, or a file that
+/// OUTBOX_REGISTRY_PASSWORD_FILE names; a token from OUTBOX_REGISTRY_TOKEN, or a file that
+/// OUTBOX_REGISTRY_TOKEN_FILE names.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    outbox contracts register --registry http://registry:8081 orders-value=schemas/order_placed.avsc\n  \
+    outbox contracts register --dry-run orders-shop.OrderPlaced=schemas/shop.proto")]
+pub struct RegisterArgs {
+    /// Subjects, and the files of their schemas: Avro in .avsc, Protobuf in .proto, JSON Schema in
+    /// .json
+    #[arg(required = true, value_name = "SUBJECT=FILE", value_parser = Schema::parse)]
+    schemas: Vec<Schema>,
+    /// URL of the registry, or several of one deployment, separated by commas
+    #[arg(long, env = "OUTBOX_REGISTRY", hide_env_values = true, value_name = "URL")]
+    registry: String,
+    /// User, or key, at the registry
+    #[arg(long, env = "OUTBOX_REGISTRY_USER", hide_env_values = true, value_name = "USER")]
+    registry_user: Option<String>,
+    /// File with certificates in PEM of the authorities that are trusted instead of Mozilla's
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "OUTBOX_REGISTRY_CA", hide_env_values = true, value_name = "FILE")]
+    registry_ca: Option<PathBuf>,
+    /// Longest time for an answer of the registry
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::positive_duration)]
+    registry_timeout: Duration,
+    /// Only say what would be registered, and what the registry would refuse
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Schema {
+    subject: String,
+    file: PathBuf,
+    format: SchemaFormat,
+}
+
+impl Schema {
+    fn parse(text: &str) -> Result<Self, String> {
+        let pair =
+            text.split_once('=').filter(|(subject, file)| !subject.is_empty() && !file.is_empty());
+        let (subject, file) =
+            pair.ok_or("expected SUBJECT=FILE, such as orders-value=schemas/order_placed.avsc")?;
+        let file = PathBuf::from(file);
+        let format = match file.extension().and_then(|extension| extension.to_str()) {
+            Some("avsc") => SchemaFormat::Avro,
+            Some("proto") => SchemaFormat::Protobuf,
+            Some("json") => SchemaFormat::Json,
+            _ => return Err("expected a file that ends with .avsc, .proto or .json".to_owned()),
+        };
+        Ok(Self { subject: subject.to_owned(), file, format })
+    }
+}
+
+pub fn register(args: &RegisterArgs, context: &Context) -> Result<(), Failure> {
+    // All of them first: nothing is registered if one cannot be read.
+    let texts =
+        args.schemas.iter().map(|schema| read(&schema.file)).collect::<Result<Vec<_>, _>>()?;
+    let registry = Registry::connect(args.config()?).map_err(failure)?;
+    for (Schema { subject, format, .. }, text) in args.schemas.iter().zip(&texts) {
+        let said = if args.dry_run {
+            match registry.check_schema(subject, *format, text).map_err(failure)? {
+                Checked::Registered(id) => {
+                    format!("{subject}: registered already, with the id {id}")
+                }
+                Checked::New => format!("{subject}: would be the first version"),
+                Checked::Compatible => format!("{subject}: would be a new version"),
+            }
+        } else {
+            let id = registry.register_schema(subject, *format, text).map_err(failure)?;
+            format!("{subject}: registered, with the id {id}")
+        };
+        context.output.say(said);
+    }
+    Ok(())
+}
+
+impl RegisterArgs {
+    fn config(&self) -> Result<RegistryConfig, Failure> {
+        let config = RegistryConfig::new(&self.registry).timeout(self.registry_timeout);
+        #[cfg(feature = "tls")]
+        let config = match &self.registry_ca {
+            Some(file) => config.certificates(read(file)?),
+            None => config,
+        };
+        let password = secret("OUTBOX_REGISTRY_PASSWORD")?;
+        let token = secret("OUTBOX_REGISTRY_TOKEN")?;
+        match (&self.registry_user, password, token) {
+            (Some(user), Some(password), None) => Ok(config.basic_auth(user, password)),
+            (None, None, Some(token)) => Ok(config.bearer_token(token)),
+            (None, None, None) => Ok(config),
+            _ => Err(Failure::configuration(
+                "the registry takes a user and a password, or a token: give --registry-user and \
+                 OUTBOX_REGISTRY_PASSWORD, or OUTBOX_REGISTRY_TOKEN alone. Nothing was registered",
+            )),
+        }
+    }
+}
+
+/// What the variable says, or the file that the same variable with `_FILE` names.
+fn secret(variable: &str) -> Result<Option<String>, Failure> {
+    if let Ok(secret) = env::var(variable) {
+        return Ok(Some(secret));
+    }
+    let Some(file) = env::var_os(format!("{variable}_FILE")) else { return Ok(None) };
+    Ok(Some(read(Path::new(&file))?.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file).map_err(|error| {
+        Failure::configuration(format!(
+            "{} cannot be read ({error}). Nothing was registered",
+            file.display()
+        ))
+    })
+}
+
+fn failure(error: RegistryError) -> Failure {
+    match error.kind() {
+        RegistryErrorKind::Incompatible => Failure::contract(error),
+        RegistryErrorKind::Unreachable => Failure::unreachable(error),
+        RegistryErrorKind::Config | RegistryErrorKind::Denied => Failure::configuration(error),
+        _ => Failure::failed(error),
+    }
+}
