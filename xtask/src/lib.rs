@@ -34,6 +34,7 @@ mod disk;
 mod error;
 mod fetch;
 mod java;
+mod java_consumer;
 mod net;
 mod openssl;
 mod paths;
@@ -44,5 +45,6 @@ mod tools;
 
 pub use certificates::{Certificates, Identity};
 pub use error::Error;
+pub use java_consumer::avro_consumer;
 pub use paths::ScratchDir;
 pub use tools::{chromium, promtool};

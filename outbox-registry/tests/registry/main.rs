@@ -3,5 +3,6 @@
 mod codecs;
 mod events;
 mod failures;
+mod java;
 mod reading;
 mod stand_in;

@@ -1,0 +1,54 @@
+//! A consumer in Java, which reads what a test has published.
+
+use std::process::Command;
+
+use crate::Error;
+use crate::fetch::{Artifact, Goal, dist};
+use crate::tools::Tool;
+
+/// That of the brokers.
+const KAFKA: &str = "4.1.0";
+/// The last with the framing of Confluent's clients as an option. Their own deserializers are not on
+/// Maven Central.
+const APICURIO: &str = "2.6.13.Final";
+/// Longest wait for the next event.
+const WITHIN_MS: &str = "60000";
+
+/// A command that prints the first events of a topic, one a line, as Kafka's own consumer for the
+/// console does. They are in Avro, in the framing of Confluent's clients: Apicurio's deserializer
+/// asks for each schema at `registry`, by `/apis/registry/v2/ids/globalIds/…`.
+///
+/// # Errors
+///
+/// Java or Maven is missing and cannot be fetched, or the jars cannot.
+pub fn avro_consumer(
+    brokers: &str,
+    topic: &str,
+    registry: &str,
+    events: u32,
+) -> Result<Command, Error> {
+    let artifacts = [
+        Artifact { group: "org.apache.kafka", name: "kafka-tools", version: KAFKA },
+        Artifact {
+            group: "io.apicurio",
+            name: "apicurio-registry-serdes-avro-serde",
+            version: APICURIO,
+        },
+    ];
+    let jars = dist(&format!("java-consumer-{KAFKA}"), &artifacts, Goal::CopyJars, |fetched| {
+        Ok(fetched.to_owned())
+    })?;
+    let mut java = Tool::Java.command()?;
+    java.arg("-cp").arg(jars.join("*")).arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+    java.args(["--bootstrap-server", brokers, "--topic", topic, "--from-beginning"]);
+    java.args(["--max-messages", &events.to_string(), "--timeout-ms", WITHIN_MS]);
+    let deserializer = "io.apicurio.registry.serde.avro.AvroKafkaDeserializer";
+    for (name, value) in [
+        ("value.deserializer", deserializer),
+        ("value.deserializer.apicurio.registry.as-confluent", "true"),
+        ("value.deserializer.apicurio.registry.url", &format!("{registry}/apis/registry/v2")),
+    ] {
+        java.args(["--property", &format!("{name}={value}")]);
+    }
+    Ok(java)
+}
