@@ -1,5 +1,6 @@
 //! A consumer in Java, which reads what a test has published.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Error;
@@ -27,19 +28,8 @@ pub fn avro_consumer(
     registry: &str,
     events: u32,
 ) -> Result<Command, Error> {
-    let artifacts = [
-        Artifact { group: "org.apache.kafka", name: "kafka-tools", version: KAFKA },
-        Artifact {
-            group: "io.apicurio",
-            name: "apicurio-registry-serdes-avro-serde",
-            version: APICURIO,
-        },
-    ];
-    let jars = dist(&format!("java-consumer-{KAFKA}"), &artifacts, Goal::CopyJars, |fetched| {
-        Ok(fetched.to_owned())
-    })?;
     let mut java = Tool::Java.command()?;
-    java.arg("-cp").arg(jars.join("*")).arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+    java.arg("-cp").arg(fetched()?.join("*")).arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
     java.args(["--bootstrap-server", brokers, "--topic", topic, "--from-beginning"]);
     java.args(["--max-messages", &events.to_string(), "--timeout-ms", WITHIN_MS]);
     let deserializer = "io.apicurio.registry.serde.avro.AvroKafkaDeserializer";
@@ -51,4 +41,17 @@ pub fn avro_consumer(
         java.args(["--property", &format!("{name}={value}")]);
     }
     Ok(java)
+}
+
+/// The folder with its jars, which are fetched if they are not there.
+pub(crate) fn fetched() -> Result<PathBuf, Error> {
+    let artifacts = [
+        Artifact { group: "org.apache.kafka", name: "kafka-tools", version: KAFKA },
+        Artifact {
+            group: "io.apicurio",
+            name: "apicurio-registry-serdes-avro-serde",
+            version: APICURIO,
+        },
+    ];
+    dist(&format!("java-consumer-{KAFKA}"), &artifacts, Goal::CopyJars, |jars| Ok(jars.to_owned()))
 }

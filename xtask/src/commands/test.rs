@@ -25,12 +25,13 @@ use crate::servers::{
     fetch_all,
 };
 use crate::tools::Tool;
-use crate::{Error, disk, openssl};
+use crate::{Error, disk, java_consumer, openssl};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
     if !Servers::all_are_given() {
         fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
+        java_consumer::fetched()?;
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();
