@@ -8,7 +8,7 @@ use crate::memory::Memory;
 use crate::registry::Checked;
 use crate::subject::escaped;
 
-/// The type of a schema if the registry names none.
+/// The type of a schema if a question names none.
 const AVRO: &str = "AVRO";
 /// Longest part that is shown of why a version is not compatible.
 const LONGEST_REASON: usize = 2_000;
@@ -17,8 +17,9 @@ const LONGEST_REASON: usize = 2_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
     pub(crate) id: i32,
-    /// `AVRO`, `PROTOBUF` or `JSON`.
-    pub(crate) format: String,
+    /// `AVRO`, `PROTOBUF` or `JSON`. `None`: the registry does not say. Confluent's does so for Avro,
+    /// and Apicurio's for all in some of its answers: the text then tells.
+    pub(crate) format: Option<String>,
     pub(crate) text: String,
     /// Whether it needs other schemas of the registry to be read.
     pub(crate) has_references: bool,
@@ -91,10 +92,7 @@ impl Backend {
         match (answer.status, answer.body.get("is_compatible").and_then(Value::as_bool)) {
             (200, Some(true)) if self.is_new(subject)? => Ok(Checked::New),
             (200, Some(true)) => Ok(Checked::Compatible),
-            (200, Some(false)) => {
-                let messages = answer.body.get("messages").map(Value::to_string);
-                Err(incompatible(subject, messages.as_deref().unwrap_or("it does not say why")))
-            }
+            (200, Some(false)) => Err(incompatible(subject, &why(&answer.body))),
             (404, _) => Ok(Checked::New),
             (422, _) => Err(no_schema(&answer)),
             _ => Err(unexpected(&path, &answer)),
@@ -153,6 +151,12 @@ fn question(format: &str, text: &str) -> Value {
     body
 }
 
+/// Why a version is not compatible: Apicurio has other words for it than Confluent.
+fn why(body: &Value) -> String {
+    let messages = body.get("messages").or_else(|| body.get("reason"));
+    messages.map_or_else(|| "it does not say why".to_owned(), Value::to_string)
+}
+
 fn incompatible(subject: &str, why: &str) -> RegistryError {
     let why: String = why.chars().take(LONGEST_REASON).collect();
     RegistryError::new(
@@ -182,7 +186,7 @@ fn known(client: &Client, path: &str, id: Option<i32>) -> Result<Registered, Reg
 fn registered(body: &Value, id: Option<i32>) -> Option<Registered> {
     Some(Registered {
         id: id.or_else(|| as_i32(body.get("id")?))?,
-        format: body.get("schemaType").and_then(Value::as_str).unwrap_or(AVRO).to_owned(),
+        format: body.get("schemaType").and_then(Value::as_str).map(str::to_owned),
         text: body.get("schema")?.as_str()?.to_owned(),
         has_references: body
             .get("references")

@@ -17,7 +17,7 @@ impl Memory {
     pub(crate) fn lookup(&self, subject: &str, format: &str, text: &str) -> Registered {
         let registered = Registered {
             id: id_of(format, text),
-            format: format.to_owned(),
+            format: Some(format.to_owned()),
             text: text.to_owned(),
             has_references: false,
         };

@@ -138,8 +138,8 @@ impl<F: Format> Slot<F> {
     }
 
     fn usable<'r>(&self, registered: &'r Registered) -> Result<&'r str, String> {
-        if registered.format != F::TYPE {
-            return Err(format!("it is {} and not {}", registered.format, F::TYPE));
+        if let Some(format) = registered.format.as_deref().filter(|format| *format != F::TYPE) {
+            return Err(format!("it is {format} and not {}", F::TYPE));
         }
         if F::NEEDS_WHOLE_SCHEMA && registered.has_references {
             return Err(

@@ -10,7 +10,7 @@ use crate::paths::{create_dir_all, remove_dir_all, servers_dir};
 use crate::process::run;
 use crate::tools::Tool;
 
-/// A Maven artifact.
+/// A Maven artifact: a jar.
 pub(crate) struct Artifact {
     pub(crate) group: &'static str,
     pub(crate) name: &'static str,
@@ -27,6 +27,8 @@ pub(crate) enum Goal {
     CopyJars,
     /// Keep what is in the jars, without those they depend on.
     Unpack,
+    /// Keep what is in the archives that have all of a program (`-all.zip`).
+    UnpackProgram,
 }
 
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
@@ -108,7 +110,7 @@ fn maven(
         .map_err(|error| Error::io(format_args!("write {}", pom.display()), error))?;
     let goal = match goal {
         Goal::CopyJars => "copy-dependencies",
-        Goal::Unpack => "unpack-dependencies",
+        Goal::Unpack | Goal::UnpackProgram => "unpack-dependencies",
     };
     // -U: a failed download is otherwise remembered and not tried again for a day.
     mvn.args(["-q", "-B", "-U", "-f"]).arg(&pom).arg(format!("{PLUGIN}:{goal}"));
@@ -121,14 +123,18 @@ fn pom_xml(artifacts: &[Artifact], goal: Goal) -> String {
 
     let exclusions = match goal {
         Goal::CopyJars => "",
-        Goal::Unpack => ALONE,
+        Goal::Unpack | Goal::UnpackProgram => ALONE,
+    };
+    let kind = match goal {
+        Goal::CopyJars | Goal::Unpack => "",
+        Goal::UnpackProgram => "<type>zip</type><classifier>all</classifier>",
     };
     let dependencies: String = artifacts
         .iter()
         .map(|Artifact { group, name, version }| {
             format!(
                 "    <dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>\
-                 <version>{version}</version>{exclusions}</dependency>\n"
+                 <version>{version}</version>{kind}{exclusions}</dependency>\n"
             )
         })
         .collect();

@@ -5,19 +5,18 @@ use std::process::Command;
 
 use crate::Error;
 use crate::fetch::{Artifact, Goal, dist};
+use crate::servers::SchemaRegistry;
+use crate::servers::registry::APICURIO;
 use crate::tools::Tool;
 
 /// That of the brokers.
 const KAFKA: &str = "4.1.0";
-/// The last with the framing of Confluent's clients as an option. Their own deserializers are not on
-/// Maven Central.
-const APICURIO: &str = "2.6.13.Final";
 /// Longest wait for the next event.
 const WITHIN_MS: &str = "60000";
 
 /// A command that prints the first events of a topic, one a line, as Kafka's own consumer for the
-/// console does. They are in Avro, in the framing of Confluent's clients: Apicurio's deserializer
-/// asks for each schema at `registry`, by `/apis/registry/v2/ids/globalIds/…`.
+/// console does. They are in Avro, in the framing of Confluent's clients. The deserializer is
+/// Apicurio's: those of Confluent are not on Maven Central.
 ///
 /// # Errors
 ///
@@ -25,18 +24,22 @@ const WITHIN_MS: &str = "60000";
 pub fn avro_consumer(
     brokers: &str,
     topic: &str,
-    registry: &str,
+    registry: &SchemaRegistry,
     events: u32,
 ) -> Result<Command, Error> {
     let mut java = Tool::Java.command()?;
-    java.arg("-cp").arg(fetched()?.join("*")).arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
+    java.arg("-cp")
+        .arg(fetched()?.join("*"))
+        .arg("org.apache.kafka.tools.consumer.ConsoleConsumer");
     java.args(["--bootstrap-server", brokers, "--topic", topic, "--from-beginning"]);
     java.args(["--max-messages", &events.to_string(), "--timeout-ms", WITHIN_MS]);
     let deserializer = "io.apicurio.registry.serde.avro.AvroKafkaDeserializer";
     for (name, value) in [
         ("value.deserializer", deserializer),
         ("value.deserializer.apicurio.registry.as-confluent", "true"),
-        ("value.deserializer.apicurio.registry.url", &format!("{registry}/apis/registry/v2")),
+        // The ids that its API of Confluent's gives are these.
+        ("value.deserializer.apicurio.registry.use-id", "contentId"),
+        ("value.deserializer.apicurio.registry.url", &registry.own_url()),
     ] {
         java.args(["--property", &format!("{name}={value}")]);
     }

@@ -1,7 +1,7 @@
 //! Free ports, and waiting with a bound.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,6 +55,21 @@ pub(crate) fn connect(port: u16) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     Ok(stream)
+}
+
+/// A request of a server's HTTP interface, and the whole answer.
+pub(crate) fn ask(port: u16, within: Duration, request: &str, body: &str) -> io::Result<String> {
+    let mut stream = connect(port)?;
+    stream.set_read_timeout(Some(within))?;
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Asks until the answer is `Some`; `None` once `bound` has passed.

@@ -1,5 +1,5 @@
-//! A stand-in of a schema registry, for tests: no registry that a machine without a network can
-//! start exists. It has the parts of Confluent's REST API that read schemas; a test registers them
+//! A stand-in of a schema registry, for tests of what a registry may answer (`java.rs` has a real
+//! one). It has the parts of Confluent's REST API that read schemas; a test registers them
 //! by a function, or has the answer written out. It compares texts as they are.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -152,15 +152,6 @@ fn answer(state: &State, line: &str, body: &Value) -> (u16, Value) {
                 }
                 None => missing(40403, "Schema not found"),
             }
-        }
-        // Of Apicurio's API, for its deserializer: the text alone.
-        (false, ["apis", "registry", "v2", "ids", "globalIds", id]) => {
-            let id: i32 = id.parse().unwrap();
-            let (.., text) = state.schemas.iter().find(|(_, of, ..)| *of == id).unwrap();
-            (200, serde_json::from_str(text).unwrap())
-        }
-        (false, ["apis", "registry", "v2", "ids", "globalIds", _, "references"]) => {
-            (200, json!([]))
         }
         _ => missing(404, "HTTP 404 Not Found"),
     }

@@ -25,13 +25,14 @@ use crate::servers::{
     fetch_all,
 };
 use crate::tools::Tool;
-use crate::{Error, disk, java_consumer, openssl};
+use crate::{Error, disk, java_consumer, openssl, servers};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
     if !Servers::all_are_given() {
         fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
         java_consumer::fetched()?;
+        servers::registry::fetch()?;
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();

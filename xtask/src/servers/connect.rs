@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ impl Connect {
 
     /// What is wrong with it, with what it says itself of its connector, and the end of its log.
     pub(crate) fn error(&self, what: &str) -> Error {
-        let status = ask(self.port, "GET /connectors/outbox/status", "")
+        let status = net::ask(self.port, STARTS_WITHIN, "GET /connectors/outbox/status", "")
             .unwrap_or_else(|error| error.to_string());
         Error::server(format_args!("{what}: {status}"), &self.log)
     }
@@ -166,23 +165,8 @@ fn json(properties: &str) -> Result<String, Error> {
 
 /// Whether the worker took the connector.
 fn put_connector(port: u16, properties: &str) -> bool {
-    let answer = ask(port, "PUT /connectors/outbox/config", properties);
+    let answer = net::ask(port, STARTS_WITHIN, "PUT /connectors/outbox/config", properties);
     answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 201"))
-}
-
-/// A request of the worker's HTTP interface, and the whole answer.
-fn ask(port: u16, request: &str, body: &str) -> io::Result<String> {
-    let mut stream = net::connect(port)?;
-    stream.set_read_timeout(Some(STARTS_WITHIN))?;
-    write!(
-        stream,
-        "{request} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 fn connector_properties(options: &ConnectOptions<'_>) -> String {

@@ -7,6 +7,7 @@ mod mysql;
 mod pgbouncer;
 mod place;
 mod postgres;
+pub(crate) mod registry;
 mod session;
 mod unprivileged;
 
@@ -21,6 +22,7 @@ pub use kafka::{
 pub use mysql::{MySql, MySqlOptions, MySqlServer};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{PgOptions, PgVersion, Postgres, Standby};
+pub use registry::SchemaRegistry;
 pub(crate) use unprivileged::User;
 
 use crate::net::wait_for;
