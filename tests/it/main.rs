@@ -37,6 +37,7 @@ mod held_snapshot;
 mod hostile_code;
 mod hostile_events;
 mod hostile_settings;
+mod interop;
 mod kafka;
 mod late_commit;
 mod leases;

@@ -25,12 +25,14 @@ pub(crate) enum Tool {
     Promtool,
     /// A browser without a window.
     Chromium,
+    /// A client of Kafka for the console.
+    Kcat,
 }
 
 impl Tool {
     /// What the tests start. Maven and `xz` are needed by what remains to be fetched.
     pub(crate) const OF_TESTS: &[Self] =
-        &[Self::Java, Self::PgBouncer, Self::FakeTime, Self::Chromium];
+        &[Self::Java, Self::PgBouncer, Self::FakeTime, Self::Chromium, Self::Kcat];
 
     fn program(self) -> &'static str {
         match self {
@@ -41,6 +43,7 @@ impl Tool {
             Self::FakeTime => "faketime",
             Self::Promtool => "promtool",
             Self::Chromium => "chromium-headless-shell",
+            Self::Kcat => "kcat",
         }
     }
 
@@ -54,6 +57,7 @@ impl Tool {
             Self::FakeTime => "faketime",
             Self::Promtool => "prometheus",
             Self::Chromium => "chromium-headless-shell",
+            Self::Kcat => "kcat",
         }
     }
 
@@ -139,6 +143,7 @@ impl Tool {
             Self::Promtool => vec![root.join("usr/bin/promtool")],
             // Not the script in `usr/bin`, which names the place where it would be installed.
             Self::Chromium => vec![root.join("usr/lib/chromium/chromium-headless-shell")],
+            Self::Kcat => vec![root.join("usr/bin/kcat")],
         };
         candidates.into_iter().find(|path| path.is_file())
     }
