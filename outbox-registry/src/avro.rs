@@ -1,9 +1,11 @@
 //! Avro, by apache-avro.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::schema::Name;
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::writer::datum::GenericDatumWriter;
 use apache_avro::{AvroSchema, Schema};
@@ -88,6 +90,10 @@ impl Format for Avro {
     type Writer = GenericDatumWriter<'static>;
     type Reader = AvroReader;
 
+    fn check(own: &str) -> Result<(), String> {
+        parse(own).map(drop)
+    }
+
     fn record(own: &str, _: &str) -> Result<String, String> {
         let schema = parse(own)?;
         let name = schema.name().ok_or("it is no record, so that it has no name for a subject")?;
@@ -118,7 +124,55 @@ impl Format for Avro {
 }
 
 fn parse(text: &str) -> Result<Schema, String> {
-    Schema::parse_str(text).map_err(|error| error.to_string())
+    let schema = Schema::parse_str(text).map_err(|error| error.to_string())?;
+    depth(&schema, &mut Vec::new(), &mut HashMap::new())?;
+    Ok(schema)
+}
+
+/// Most types that are in each other. apache-avro reads each by a call of its own, which takes up to
+/// 100 KB of the stack in a debug build, and the process ends where there is none left.
+const DEEPEST: usize = 32;
+
+/// How many types of a schema are in each other. `open`: the records around it. `known`: the depth of
+/// those that came before.
+///
+/// # Errors
+/// If they are too many, or if one contains itself: it is its payloads that would say how many.
+fn depth<'s>(
+    schema: &'s Schema,
+    open: &mut Vec<&'s Name>,
+    known: &mut HashMap<&'s Name, usize>,
+) -> Result<usize, String> {
+    let mut deepest = 0;
+    let mut inner = |schema: &'s Schema, open: &mut Vec<&'s Name>| {
+        depth(schema, open, known).map(|depth| deepest = deepest.max(depth))
+    };
+    match schema {
+        Schema::Array(array) => inner(&array.items, open)?,
+        Schema::Map(map) => inner(&map.types, open)?,
+        Schema::Union(union) => {
+            union.variants().iter().try_for_each(|variant| inner(variant, open))?;
+        }
+        Schema::Record(record) => {
+            open.push(&record.name);
+            record.fields.iter().try_for_each(|field| inner(&field.schema, open))?;
+            open.pop();
+            known.insert(&record.name, deepest + 1);
+        }
+        Schema::Ref { name } if open.contains(&name) => {
+            return Err(format!(
+                "`{}` contains itself, which is not supported: a short payload could be nested so deep that the \
+                 process that reads it ends",
+                name.fullname(None)
+            ));
+        }
+        Schema::Ref { name } => return Ok(known.get(name).copied().unwrap_or(1)),
+        _ => {}
+    }
+    if deepest < DEEPEST {
+        return Ok(deepest + 1);
+    }
+    Err(format!("more than {DEEPEST} of its types are in each other, which is not supported"))
 }
 
 /// A schema for the rest of the process, as its reader or writer: apache-avro's borrow it. Each of an
@@ -147,5 +201,60 @@ impl<T: RegisteredEvent<Self> + DeserializeOwned> Decode<T> for Avro {
             "{} bytes are left after the event: the payload is not of the schema {id}, which it names",
             rest.len()
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records in each other: as many, but for the union of each field and a `long` inside.
+    fn nested(records: usize) -> String {
+        let mut schema = "\"long\"".to_owned();
+        for n in 0..records {
+            schema = format!(
+                r#"{{"type": "record", "name": "R{n}", "fields": [{{"name": "f", "type": ["null", {schema}]}}]}}"#
+            );
+        }
+        schema
+    }
+
+    #[test]
+    fn a_record_that_contains_itself_is_refused_and_one_that_comes_twice_is_not() {
+        let node = r#"{"type": "record", "name": "Node", "namespace": "shop", "fields": [
+            {"name": "next", "type": ["null", {"type": "array", "items": "Node"}]}]}"#;
+        let refused = parse(node).unwrap_err();
+        assert!(refused.contains("`shop.Node` contains itself"), "{refused}");
+        let twice = r#"{"type": "record", "name": "Pair", "fields": [
+            {"name": "a", "type": {"type": "record", "name": "Item", "fields": []}},
+            {"name": "b", "type": "Item"}]}"#;
+        parse(twice).unwrap();
+    }
+
+    /// On a thread of a test, whose stack is that of a runtime's threads.
+    #[test]
+    fn the_deepest_schema_that_is_taken_is_read_on_a_small_stack() {
+        let records = (DEEPEST - 1) / 2;
+        let schema = nested(records);
+        let reader = Avro::reader(&schema, "", &schema).unwrap();
+        let payload = [vec![2; records], vec![2]].concat();
+        let value = reader.reader.read_value(&mut &payload[..]).unwrap();
+        drop(value);
+        let refused = parse(&nested(records + 1)).unwrap_err();
+        assert!(refused.contains("more than 32"), "{refused}");
+        // By a name, too.
+        let half = nested(records / 2 + 1);
+        let named = half.replace("\"R", "\"S").replace("\"long\"", "\"R0\"");
+        let both = format!(
+            r#"{{"type": "record", "name": "Both", "fields": [{{"name": "a", "type": {half}}}, {{"name": "b", "type": {named}}}]}}"#
+        );
+        parse(&both).unwrap();
+        let named = nested(records)
+            .replace("\"R", "\"S")
+            .replace("\"long\"", &format!("\"R{}\"", records / 2));
+        let both = format!(
+            r#"{{"type": "record", "name": "Both", "fields": [{{"name": "a", "type": {half}}}, {{"name": "b", "type": {named}}}]}}"#
+        );
+        assert!(parse(&both).is_err());
     }
 }

@@ -46,6 +46,13 @@ pub trait Format: Codec + sealed::Sealed + Sized + 'static {
     #[doc(hidden)]
     type Reader: Send + Sync + 'static;
 
+    /// Whether the event's own schema can be used, of what can be told without the registry.
+    #[doc(hidden)]
+    fn check(own: &str) -> Result<(), String> {
+        let _ = own;
+        Ok(())
+    }
+
     /// The full name of what the event's own schema describes.
     #[doc(hidden)]
     fn record(own: &str, message: &str) -> Result<String, String>;

@@ -150,7 +150,9 @@ impl<F: Format> Slot<F> {
     }
 
     fn own(&self) -> Result<String, RegistryError> {
-        (self.text)().map_err(schema_error)
+        let text = (self.text)().map_err(schema_error)?;
+        F::check(&text).map_err(schema_error)?;
+        Ok(text)
     }
 
     fn subject(&self, registry: &Shared, own: &str) -> Result<String, RegistryError> {

@@ -140,3 +140,19 @@ fn one_event_has_one_id_in_a_process() {
     let error = Registry::connect(other.config()).unwrap().emits::<Twice>().unwrap_err();
     assert_eq!(error.kind(), RegistryErrorKind::Config);
 }
+
+/// A short payload could end the process that reads it.
+#[test]
+fn a_schema_that_contains_itself_ends_the_start() {
+    const NODE: &str = r#"{"type": "record", "name": "Placed", "fields": [
+        {"name": "order", "type": "string"}, {"name": "before", "type": ["null", "Placed"]}]}"#;
+    avro_event!(Recursive, "recursive", NODE);
+    let stand_in = StandIn::start();
+    stand_in.register("recursive-value", 7, "AVRO", NODE);
+    let registry = Registry::connect(stand_in.config()).unwrap();
+    for error in [registry.emits::<Recursive>(), registry.reads::<Recursive>()] {
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), RegistryErrorKind::Schema);
+        assert!(error.to_string().contains("`Placed` contains itself"), "{error}");
+    }
+}
