@@ -27,12 +27,17 @@ struct Ran {
 }
 
 fn outbox(dir: &Path, args: &[&str]) -> Ran {
+    outbox_with(&[], dir, args)
+}
+
+fn outbox_with(variables: &[(&str, &str)], dir: &Path, args: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outbox"));
     for (name, _) in std::env::vars() {
         if ["OUTBOX_", "PG", "DATABASE_", "KAFKA_"].iter().any(|of| name.starts_with(of)) {
             command.env_remove(name);
         }
     }
+    command.envs(variables.iter().copied());
     let ran = command.arg("contracts").args(args).current_dir(dir).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ran {
@@ -338,6 +343,27 @@ fn a_dry_run_registers_nothing() {
             .iter()
             .all(|asked| !asked.ends_with("/versions") || asked.starts_with("GET"))
     );
+}
+
+#[test]
+fn the_registry_gets_credentials_from_variables_or_from_the_files_that_they_name() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("placed.avsc"), SCHEMA).unwrap();
+    fs::write(dir.path().join("token"), "t0ken\n").unwrap();
+    let registry = stand_in::StandIn::start();
+    registry.answer(200, r#"{"id": 12}"#);
+    for (variables, sent) in [
+        // `u:p` in Base64, of which the stand-in has small letters only.
+        (&[("OUTBOX_REGISTRY_USER", "u"), ("OUTBOX_REGISTRY_PASSWORD", "p")][..], "basic dtpw"),
+        // One that is empty is as one that is not set.
+        (&[("OUTBOX_REGISTRY_TOKEN", ""), ("OUTBOX_REGISTRY_TOKEN_FILE", "token")], "bearer t0ken"),
+    ] {
+        let args = ["register", "--registry", &registry.url, "orders-value=placed.avsc"];
+        let ran = outbox_with(variables, dir.path(), &args);
+        assert_eq!(ran.code, 0, "{}", ran.said);
+        let headers = registry.last_headers();
+        assert!(headers.contains(&format!("authorization: {sent}\r\n")), "{headers}");
+    }
 }
 
 #[test]

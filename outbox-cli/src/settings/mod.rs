@@ -54,6 +54,12 @@ pub struct Settings {
     pub collector: Option<Secret>,
 }
 
+/// A secret of one command, in a variable or in the file that the same variable with `_FILE` names.
+pub fn secret(variable: &str) -> Result<Option<String>, Failure> {
+    let sources = Sources { env: &|name| std::env::var_os(name), file: None };
+    Ok(sources.text(None, variable, None)?.map(|found| found.value))
+}
+
 impl Settings {
     pub fn new(
         global: &Global,

@@ -1,7 +1,5 @@
 //! `outbox contracts register`.
 
-use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +10,8 @@ use outbox_registry::{
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::file::read_bounded;
+use crate::settings::secret;
 use crate::values;
 
 /// Register schemas of events at a schema registry, before what emits them is deployed
@@ -116,17 +116,8 @@ impl RegisterArgs {
     }
 }
 
-/// What the variable says, or the file that the same variable with `_FILE` names.
-fn secret(variable: &str) -> Result<Option<String>, Failure> {
-    if let Ok(secret) = env::var(variable) {
-        return Ok(Some(secret));
-    }
-    let Some(file) = env::var_os(format!("{variable}_FILE")) else { return Ok(None) };
-    Ok(Some(read(Path::new(&file))?.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
 fn read(file: &Path) -> Result<String, Failure> {
-    fs::read_to_string(file).map_err(|error| {
+    read_bounded(file).map_err(|error| {
         Failure::configuration(format!(
             "{} cannot be read ({error}). Nothing was registered",
             file.display()
