@@ -12,8 +12,8 @@ use super::class::{ErrorClass, is_cut_off, is_database_away, is_pool_exhausted};
 use super::context::EventContext;
 use super::erased::{Decoded, HandlerFailure};
 use super::message::History;
-use super::options::HandlerOptions;
-use super::route::{Incoming, Route, Routes};
+use super::prepare::{Prepared, prepare};
+use super::route::{Incoming, Routes};
 use super::spans;
 use crate::error::{ErrorKind, OutboxError, is_conflict};
 #[cfg(feature = "kafka")]
@@ -23,7 +23,7 @@ use crate::record::BAGGAGE;
 use crate::store::{GroupKey, OutboxDatabase, QueuePosition, QueuedEvent};
 use crate::trace::{Relation, of_message};
 use crate::tx::{OutboxTx, TxOptions};
-use crate::user_code::{Guarded, UserError, caught};
+use crate::user_code::{Guarded, UserError};
 
 /// A consumer group in this process: its handlers, and the database of its inbox.
 pub(crate) struct Group<DB: OutboxDatabase> {
@@ -95,13 +95,6 @@ pub(super) const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// Longest wait for a rollback: a handler's statement may still run.
 const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(5);
-
-/// A message that can be handled.
-pub(super) struct Prepared<'g, DB: OutboxDatabase> {
-    pub(super) options: &'g HandlerOptions,
-    pub(super) context: EventContext,
-    pub(super) event: Box<dyn Decoded<DB> + 'g>,
-}
 
 /// What to do when a handler got no connection from the pool.
 const FOR_AN_EXHAUSTED_POOL: &str = " (a handler holds a connection for its `tx`: one that asks the pool for another should \
@@ -326,35 +319,6 @@ impl<DB: OutboxDatabase> Group<DB> {
         let of = GroupKey { group: &self.name, topic, key };
         Some(QueuedEvent { of, event_id: (*id)?, partition: *partition, offset: *offset })
     }
-}
-
-/// Reads the event of a message. `None`: no handler takes it.
-pub(super) fn prepare<'m, DB: OutboxDatabase>(
-    incoming: &Incoming<'m, DB>,
-) -> Result<Option<Prepared<'m, DB>>, Failure> {
-    let message = incoming.message;
-    let (handler, named) = match incoming.route {
-        Route::Handler(handler, named) => (handler, named),
-        Route::NoHandler => return Ok(None),
-        Route::NotAnEvent => {
-            return Err(Failure::Undecodable(message.why_no_event()));
-        }
-    };
-    if message.unreadable_headers > 0 {
-        return Err(Failure::Undecodable(format!(
-            "the names of {} of its headers are not UTF-8, and those headers cannot be read. Its dead letter is \
-             without them; replayed, it is handled without them",
-            message.unreadable_headers
-        )));
-    }
-    let foreign = handler.options().foreign;
-    let id = incoming.id.ok_or_else(|| Failure::Undecodable(message.why_no_id(foreign)))?;
-    let context = message.context(&incoming.history, id, named.name, named.version);
-    // A codec, or the conversion of an old version to a new one, is the user's code too.
-    let event = caught(|| handler.decode(named, message.payload()))
-        .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
-        .map_err(|failure| Failure::Undecodable(failure.why(named)))?;
-    Ok(Some(Prepared { options: handler.options(), context, event }))
 }
 
 /// Runs a handler, for a limited time. A panic is a failure like any other: one bad event must not

@@ -190,6 +190,7 @@ fn shortened(error: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consume::message::tests::without_key as message;
 
     #[test]
     fn a_topic_that_cannot_be_written_to_is_told_of_once_and_when_it_can_be_again() {
@@ -203,19 +204,6 @@ mod tests {
         assert!(unwritten.written("dlt") && !unwritten.written("dlt"));
         assert!(unwritten.refused("dlt", denied));
     }
-    fn message(headers: &[(&str, &str)]) -> Message {
-        Message {
-            topic: "orders".to_owned(),
-            partition: 3,
-            offset: 7,
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), Some(value.as_bytes().to_vec())))
-                .collect(),
-            ..Message::default()
-        }
-    }
-
     #[test]
     fn a_message_in_a_retry_topic_remembers_where_it_came_from() {
         let history = message(&[

@@ -286,4 +286,4 @@ fn hashed(history: &History, kind: &str, what: &[u8]) -> Uuid {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -31,6 +31,7 @@ mod offsets;
 mod options;
 #[cfg(feature = "kafka")]
 mod policy;
+mod prepare;
 #[cfg(feature = "kafka")]
 mod queued;
 mod retry_schedule;

@@ -13,13 +13,12 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::attempt::{
-    Attempted, Failure, GRACE, Group, LONGEST_ANSWER, Prepared, before_handler, prepare, run,
-};
+use super::attempt::{Attempted, Failure, GRACE, Group, LONGEST_ANSWER, before_handler, run};
 use super::class::ErrorClass;
 use super::erased::HandlerFailure;
 use super::message::{History, Message};
 use super::policy::Settled;
+use super::prepare::{Prepared, prepare};
 use super::route::{Incoming, Route};
 use super::spans;
 use super::worker::{GroupWorker, log_event};

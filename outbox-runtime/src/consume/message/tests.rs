@@ -1,11 +1,14 @@
 use super::*;
 
 fn message(headers: &[(&str, &str)]) -> Message {
+    Message { key: Some(b"alice".to_vec()), ..without_key(headers) }
+}
+
+pub(in crate::consume) fn without_key(headers: &[(&str, &str)]) -> Message {
     Message {
         topic: "orders".to_owned(),
         partition: 3,
         offset: 7,
-        key: Some(b"alice".to_vec()),
         headers: headers
             .iter()
             .map(|(name, value)| ((*name).to_owned(), Some(value.as_bytes().to_vec())))
