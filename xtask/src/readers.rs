@@ -7,11 +7,10 @@ use crate::Error;
 use crate::fetch::{Artifact, Goal, dist};
 use crate::process::run;
 use crate::servers::SchemaRegistry;
+use crate::servers::kafka::RELEASE as KAFKA;
 use crate::servers::registry::APICURIO;
 use crate::tools::Tool;
 
-/// That of the brokers.
-const KAFKA: &str = "4.1.0";
 const CLOUD_EVENTS: &str = "4.0.1";
 const SPRING: &str = "3.3.3";
 /// Longest time for one of them to read all events.

@@ -12,8 +12,8 @@ use crate::tools::Tool;
 use crate::{Error, net, procfs};
 
 use super::MySqlServer;
+use super::kafka::RELEASE;
 
-const CONNECT: &str = "4.1.0";
 pub(crate) const DEBEZIUM: &str = "3.3.1.Final";
 /// The version of the connector for MariaDB: there is none of 3.3.1.
 pub(crate) const DEBEZIUM_OF_MARIA_DB: &str = "3.3.0.Final";
@@ -148,7 +148,7 @@ impl Source<'_> {
         };
         let connector = Artifact { group: "io.debezium", name, version };
         let runtime =
-            Artifact { group: "org.apache.kafka", name: "connect-runtime", version: CONNECT };
+            Artifact { group: "org.apache.kafka", name: "connect-runtime", version: RELEASE };
         dist(&format!("{dir}-{version}"), &[connector, runtime], Goal::CopyJars, |fetched| {
             Ok(fetched.to_owned())
         })

@@ -2,7 +2,7 @@
 //! dropped.
 
 mod connect;
-mod kafka;
+pub(crate) mod kafka;
 mod mysql;
 mod pgbouncer;
 mod place;

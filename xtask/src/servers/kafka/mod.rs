@@ -346,7 +346,8 @@ impl fmt::Debug for Kafka {
     }
 }
 
-const RELEASE: &str = "4.1.0";
+/// Also of its other programs that are fetched.
+pub(crate) const RELEASE: &str = "4.1.0";
 
 pub(super) fn fetch() -> Result<PathBuf, Error> {
     let artifacts = [
