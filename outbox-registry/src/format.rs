@@ -48,8 +48,7 @@ pub trait Format: Codec + sealed::Sealed + Sized + 'static {
 
     /// Whether the event's own schema can be used, of what can be told without the registry.
     #[doc(hidden)]
-    fn check(own: &str) -> Result<(), String> {
-        let _ = own;
+    fn check(_own: &str) -> Result<(), String> {
         Ok(())
     }
 
@@ -61,7 +60,8 @@ pub trait Format: Codec + sealed::Sealed + Sized + 'static {
     #[doc(hidden)]
     fn writer(own: &str, message: &str, registered: &str) -> Result<Self::Writer, String>;
 
-    /// What reads payloads that were written by the schema `written`, as the event's own one has them.
+    /// What reads payloads that were written by the schema `written`, as the event's own one has
+    /// them.
     #[doc(hidden)]
     fn reader(own: &str, message: &str, written: &str) -> Result<Self::Reader, String>;
 }

@@ -9,7 +9,7 @@
 use outbox_event::CodecError;
 
 const MAGIC: u8 = 0;
-/// Longest list of indexes that is read: messages nested deeper than that are nobody's.
+/// Longest list of indexes that is read. No file that is known nests messages as deep.
 #[cfg(feature = "protobuf")]
 const MOST_INDEXES: usize = 64;
 

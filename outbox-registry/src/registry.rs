@@ -117,8 +117,8 @@ impl Registry {
         E::slot().register(&self.0)
     }
 
-    /// Registers a schema by its text, as [`register`](Self::register) does with that of a type. Returns
-    /// its id.
+    /// Registers a schema by its text, as [`register`](Self::register) does with that of a type.
+    /// Returns its id.
     ///
     /// # Errors
     /// As of [`register`](Self::register).

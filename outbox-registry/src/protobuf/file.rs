@@ -1,5 +1,5 @@
-//! Where a message is in its `.proto` file. Of the language, only what that takes is read: the
-//! registry has parsed the file, and so has the compiler of whoever wrote it.
+//! Where a message is in its `.proto` file. Only what that takes is read of the language. The
+//! whole file was parsed by the registry, and by the compiler of its author.
 
 use std::iter::Peekable;
 use std::str::CharIndices;

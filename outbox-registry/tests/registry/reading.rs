@@ -1,7 +1,8 @@
 //! What a consumer reads that was written by another schema than its own.
 
+use outbox::DomainEvent;
 use outbox::codec::Decode;
-use outbox_registry::{Avro, Registry, RegistryErrorKind};
+use outbox_registry::{Avro, RegisteredEvent, Registry, RegistryErrorKind};
 
 use crate::events::{AVRO, AVRO_2, avro_event};
 use crate::stand_in::StandIn;
@@ -14,6 +15,17 @@ fn second(id: u8) -> Vec<u8> {
 /// Is not there in all versions.
 const WITHOUT_CENTS: &str = r#"{"type": "record", "name": "OrderPlaced", "namespace": "shop", "fields": [
     {"name": "order", "type": "string"}]}"#;
+
+/// A registry with the event's own schema, with the id 1, which is read at start.
+fn read_by_its_own_schema<E>(subject: &str) -> StandIn
+where
+    E: DomainEvent<Codec = Avro> + RegisteredEvent<Avro>,
+{
+    let stand_in = StandIn::start();
+    stand_in.register(subject, 1, "AVRO", AVRO);
+    Registry::connect(stand_in.config()).unwrap().reads::<E>().unwrap();
+    stand_in
+}
 
 #[test]
 fn an_event_of_another_version_is_read_by_the_schema_that_wrote_it() {
@@ -35,9 +47,7 @@ fn an_event_of_another_version_is_read_by_the_schema_that_wrote_it() {
 #[test]
 fn a_schema_that_is_registered_later_is_fetched_once() {
     avro_event!(Placed, "later", AVRO);
-    let stand_in = StandIn::start();
-    stand_in.register("later-value", 1, "AVRO", AVRO);
-    Registry::connect(stand_in.config()).unwrap().reads::<Placed>().unwrap();
+    let stand_in = read_by_its_own_schema::<Placed>("later-value");
     stand_in.register("later-value", 2, "AVRO", AVRO_2);
     for _ in 0..3 {
         let event: Placed = Avro::decode(&second(2)).unwrap();
@@ -50,9 +60,7 @@ fn a_schema_that_is_registered_later_is_fetched_once() {
 #[test]
 fn an_id_that_the_registry_does_not_have_is_tried_again_and_not_asked_for_each_time() {
     avro_event!(Placed, "unknown", AVRO);
-    let stand_in = StandIn::start();
-    stand_in.register("unknown-value", 1, "AVRO", AVRO);
-    Registry::connect(stand_in.config()).unwrap().reads::<Placed>().unwrap();
+    let stand_in = read_by_its_own_schema::<Placed>("unknown-value");
     let asked = stand_in.asked().len();
     for _ in 0..3 {
         let error = <Avro as Decode<Placed>>::decode(&second(9)).unwrap_err();
@@ -64,9 +72,7 @@ fn an_id_that_the_registry_does_not_have_is_tried_again_and_not_asked_for_each_t
 #[test]
 fn a_registry_that_is_away_makes_no_dead_letters() {
     avro_event!(Placed, "away", AVRO);
-    let stand_in = StandIn::start();
-    stand_in.register("away-value", 1, "AVRO", AVRO);
-    Registry::connect(stand_in.config()).unwrap().reads::<Placed>().unwrap();
+    let stand_in = read_by_its_own_schema::<Placed>("away-value");
     stand_in.answer(503, "{}");
     for id in [2, 3] {
         let error = <Avro as Decode<Placed>>::decode(&second(id)).unwrap_err();

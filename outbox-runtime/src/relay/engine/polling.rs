@@ -1,4 +1,4 @@
-//! When a relay looks for events that nobody has rung for.
+//! When a relay looks for events although the doorbell was not rung.
 
 use std::time::Duration;
 
