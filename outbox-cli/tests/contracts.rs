@@ -234,6 +234,31 @@ spec:
 }
 
 #[test]
+fn pages_for_eventcatalog_are_written_as_files() {
+    let dir = repository(BEFORE);
+    let title = ["--title", "Orders", "--release", "1.4.0", "--out", "catalog"];
+    let args = [&["render", "eventcatalog", "--lock", "events/events.lock"][..], &title].concat();
+    let ran = outbox(dir.path(), &args);
+    assert_eq!((ran.code, &*ran.out), (0, ""), "{}", ran.said);
+    assert!(ran.said.contains("4 files written into catalog"), "{}", ran.said);
+    let file = |path| fs::read_to_string(dir.path().join("catalog").join(path)).unwrap();
+    let expected = "\
+---
+id: \"Orders\"
+name: \"Orders\"
+version: \"1.4.0\"
+sends: [{\"id\":\"orders.order.placed\",\"to\":[{\"id\":\"orders\",\"version\":\"1.4.0\"}],\"version\":\"1.0.0\"}]
+---
+
+<NodeGraph />
+";
+    assert_eq!(file("services/Orders/index.mdx"), expected);
+    assert!(file("channels/orders/index.mdx").contains("address: \"orders\""));
+    assert!(file("events/orders.order.placed/index.mdx").contains("version: \"1.0.0\""));
+    assert!(file("events/orders.order.placed/schema.json").contains("order.placed v1"));
+}
+
+#[test]
 fn a_page_of_all_events_is_written_for_people() {
     let dir = repository(BEFORE);
     let args = ["render", "html", "--lock", "events/events.lock", "--out", "site"];

@@ -15,6 +15,7 @@
 mod asyncapi;
 mod check;
 mod difference;
+mod eventcatalog;
 pub mod git;
 mod html;
 mod ids;
@@ -32,6 +33,7 @@ mod topics;
 pub use asyncapi::{Info, asyncapi};
 pub use check::{Violation, check, check_alone};
 pub use difference::{Difference, differences, worded};
+pub use eventcatalog::{CatalogFile, eventcatalog};
 pub use html::html;
 pub use lock::{Contract, EventName, Lock, LockError};
 pub use mode::{Mode, UnknownMode};

@@ -13,5 +13,5 @@ mod write;
 pub use read::{of_both, of_one};
 #[cfg(feature = "schema")]
 pub use types::{emitted, handled};
-pub use write::write;
 pub(crate) use write::{Dialect, Writer};
+pub use write::{document, write};

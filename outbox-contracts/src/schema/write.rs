@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::pointer::escaped;
+use crate::lock::EventName;
 use crate::shape::{Integer, Object, Payload, Precision, Shape, Tagging, Union, Value};
 
 /// The JSON schema (2020-12) of what is written, with the named types in `$defs`.
@@ -16,6 +17,18 @@ pub fn write(payload: &Payload) -> Json {
     {
         let types = payload.types.iter().map(|(name, shape)| (name.clone(), writer.shape(shape)));
         schema.insert("$defs".to_owned(), Json::Object(types.collect()));
+    }
+    schema
+}
+
+/// The same as a document of its own, which says its dialect and has the event's name as its title.
+#[must_use]
+pub fn document(name: &EventName, payload: &Payload) -> Json {
+    let mut schema = write(payload);
+    if let Json::Object(keywords) = &mut schema {
+        let dialect = "https://json-schema.org/draft/2020-12/schema";
+        keywords.insert("$schema".to_owned(), json!(dialect));
+        keywords.insert("title".to_owned(), json!(format!("{} v{}", name.name, name.version)));
     }
     schema
 }

@@ -2,6 +2,7 @@
 //! validator, the page by a browser.
 
 mod browser;
+mod catalog;
 mod documents;
 mod page;
 mod whole;

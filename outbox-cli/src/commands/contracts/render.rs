@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use outbox_contracts::{EventName, Info, Lock, Topics, asyncapi, html, schema};
+use outbox_contracts::{EventName, Info, Lock, Topics, asyncapi, eventcatalog, html, schema};
 use serde_json::json;
 
 use super::LockArgs;
@@ -21,13 +21,14 @@ pub struct RenderArgs {
     /// What is made: jsonschema is a JSON schema (2020-12) for each event, in
     /// <topic>/<name>.v<version>.json; asyncapi is one AsyncAPI 3.0 document of all, in
     /// asyncapi.json; backstage is that document, and the entity that names it to Backstage, in
-    /// catalog-info.yaml; html is one page of all for people, without scripts, in index.html
+    /// catalog-info.yaml; eventcatalog is the pages of a service, its channels and its events, for a
+    /// catalogue of EventCatalog; html is one page of all for people, without scripts, in index.html
     #[arg(value_enum)]
     what: What,
-    /// Title of the AsyncAPI document, the entity or the page
+    /// Title of the AsyncAPI document, the entity, the service or the page
     #[arg(long, value_name = "TEXT", default_value = "Events")]
     title: String,
-    /// Version that the AsyncAPI document says it has
+    /// Version that the AsyncAPI document, or the service of EventCatalog, says it has
     #[arg(long, value_name = "VERSION", default_value = "1.0.0")]
     release: String,
     /// Who owns the events: a group or user of Backstage, such as team-orders
@@ -49,6 +50,7 @@ enum What {
     Jsonschema,
     Asyncapi,
     Backstage,
+    Eventcatalog,
     Html,
 }
 
@@ -62,6 +64,7 @@ pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
             one(DOCUMENT, &document(&lock, args)?, args, context)?;
             one("catalog-info.yaml", &entity, args, context)
         }
+        What::Eventcatalog => catalog(&lock, args, context),
         What::Html => one("index.html", &html(&lock, &args.title), args, context),
     }
 }
@@ -69,12 +72,15 @@ pub fn render(args: &RenderArgs, context: &Context) -> Result<(), Failure> {
 const DOCUMENT: &str = "asyncapi.json";
 
 fn document(lock: &Lock, args: &RenderArgs) -> Result<String, Failure> {
-    let info = Info { title: args.title.clone(), version: args.release.clone() };
     let topics = match &args.topics {
         None => Topics::default(),
         Some(file) => read_topics(file, lock)?,
     };
-    Ok(format!("{:#}\n", asyncapi(lock, &info, &topics)))
+    Ok(format!("{:#}\n", asyncapi(lock, &info(args), &topics)))
+}
+
+fn info(args: &RenderArgs) -> Info {
+    Info { title: args.title.clone(), version: args.release.clone() }
 }
 
 /// An API of Backstage. A text of JSON is one of YAML, too.
@@ -108,6 +114,17 @@ fn one(name: &str, text: &str, args: &RenderArgs, context: &Context) -> Result<(
     Ok(())
 }
 
+fn catalog(lock: &Lock, args: &RenderArgs, context: &Context) -> Result<(), Failure> {
+    let files = eventcatalog(lock, &info(args));
+    for file in &files {
+        let path: PathBuf = file.path.iter().map(|part| file_name(part)).collect();
+        write(&args.out.join(path), &file.text)?;
+    }
+    let files = counted(files.len() as u64, "file");
+    context.output.say(format_args!("{files} written into {}", args.out.display()));
+    Ok(())
+}
+
 fn json_schemas(lock: &Lock, args: &RenderArgs, context: &Context) -> Result<(), Failure> {
     let (mut written, mut unknown) = (0_u64, 0_u64);
     for (name, contract) in &lock.events {
@@ -115,14 +132,7 @@ fn json_schemas(lock: &Lock, args: &RenderArgs, context: &Context) -> Result<(),
             unknown += 1;
             continue;
         };
-        let mut schema = schema::write(payload);
-        if let Some(keywords) = schema.as_object_mut() {
-            keywords.insert(
-                "$schema".to_owned(),
-                json!("https://json-schema.org/draft/2020-12/schema"),
-            );
-            keywords.insert("title".to_owned(), json!(format!("{} v{}", name.name, name.version)));
-        }
+        let schema = schema::document(name, payload);
         write(&args.out.join(path_of(name)), &format!("{schema:#}\n"))?;
         written += 1;
     }
