@@ -125,7 +125,18 @@ fn run_test(
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     for arguments in [
         &["build", "--quiet", "--workspace", "--features", TESTED_FEATURES, "--examples"] as &[_],
-        &["test", "--features", TESTED_FEATURES, "--test", test, "--", "--nocapture", part],
+        // Of all packages, since the features are: one of them has the program.
+        &[
+            "test",
+            "--workspace",
+            "--features",
+            TESTED_FEATURES,
+            "--test",
+            test,
+            "--",
+            "--nocapture",
+            part,
+        ],
     ] {
         let mut command = Command::new(&cargo);
         command.args(arguments).current_dir(workspace_root()).stdin(Stdio::null());
