@@ -14,6 +14,7 @@
 #![doc = "[observing]: observing"]
 #![doc = "[postgres]: postgres"]
 #![doc = "[mysql]: mysql"]
+#![doc = "[debezium]: debezium"]
 #![doc = "[tracing]: mod@tracing"]
 #![doc = "[securing]: securing"]
 #![doc = "[coming-from-spring]: coming_from_spring"]
@@ -45,6 +46,7 @@ macro_rules! pages {
         #[doc = "[observing]: observing"]
         #[doc = "[postgres]: postgres"]
         #[doc = "[mysql]: mysql"]
+        #[doc = "[debezium]: debezium"]
         #[doc = "[tracing]: mod@tracing"]
         #[doc = "[securing]: securing"]
         #[doc = "[coming-from-spring]: coming_from_spring"]
@@ -84,6 +86,8 @@ pages! {
     mysql: "mysql.md",
     tracing: "tracing.md",
     securing: "securing.md",
+    #[cfg(any(not(doctest), feature = "postgres"))]
+    debezium: "debezium.md",
     coming_from_spring: "coming-from-spring.md",
     #[cfg(not(doctest))]
     mistakes: "mistakes.md",

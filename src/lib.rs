@@ -205,6 +205,9 @@ pub mod admin {
     //! [`Outbox::status`](crate::Outbox::status), [`parked`](crate::Outbox::parked) and
     //! [`replay`](crate::Outbox::replay) are where these come from.
 
+    #[cfg(feature = "postgres")]
+    #[doc(inline)]
+    pub use outbox_runtime::HandOff;
     #[doc(inline)]
     pub use outbox_runtime::{
         AppliedMigration, Connections, DeliveryStatus, Diagnosis, Direction, DiscardedEvent,
@@ -222,6 +225,10 @@ pub mod publish {
 
     #[doc(inline)]
     pub use outbox_runtime::StoredEvent;
+    #[doc(inline)]
+    #[cfg(feature = "postgres")]
+    #[doc(inline)]
+    pub use outbox_runtime::publish::SlotPublisher;
     #[cfg(feature = "kafka")]
     #[doc(inline)]
     pub use outbox_runtime::publish::kafka;

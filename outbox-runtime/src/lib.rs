@@ -43,6 +43,8 @@ pub use outbox_event::{
 };
 
 pub use error::{ErrorKind, OutboxError, is_conflict};
+#[cfg(feature = "postgres")]
+pub use outbox::HandOff;
 pub use outbox::{
     DEFAULT_MAX_EVENT_BYTES, EventTail, Outbox, OutboxBuilder, OutboxGauges, TailLook,
 };

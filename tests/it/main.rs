@@ -23,6 +23,7 @@ mod consume_retry_topics;
 mod consumer_groups;
 mod crash;
 mod dead_letters;
+mod debezium;
 mod deployments;
 mod diagnosis;
 mod emit_limits;

@@ -13,6 +13,7 @@ mod dead_letters;
 mod doctor;
 mod events;
 mod exporter;
+mod handoff;
 mod inbox;
 mod man;
 mod migrate;
@@ -54,6 +55,8 @@ pub enum Command {
     Topics(topics::Command),
     #[command(subcommand)]
     Contracts(contracts::Command),
+    #[command(subcommand)]
+    Handoff(handoff::Command),
     Exporter(exporter::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -76,6 +79,7 @@ impl Command {
             Self::Inbox(command) => inbox::run(command, context).await,
             Self::Topics(command) => topics::run(command, context).await,
             Self::Contracts(command) => contracts::run(command, context),
+            Self::Handoff(command) => handoff::run(command, context).await,
             Self::Exporter(args) => exporter::run(args, context).await,
             Self::Doctor(args) => doctor::run(args, context).await,
             Self::Bench(args) => bench::run(args, context).await,
@@ -113,9 +117,10 @@ impl Command {
     pub fn log_level(&self) -> LevelFilter {
         match self {
             // Those that run for long.
-            Self::Relay(relay::Command::Run(_)) | Self::Exporter(_) | Self::Tail(_) => {
-                LevelFilter::INFO
-            }
+            Self::Relay(relay::Command::Run(_))
+            | Self::Handoff(handoff::Command::Follow(_))
+            | Self::Exporter(_)
+            | Self::Tail(_) => LevelFilter::INFO,
             _ => LevelFilter::WARN,
         }
     }

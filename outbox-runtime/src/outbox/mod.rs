@@ -5,6 +5,8 @@ pub(crate) mod core;
 mod deadline;
 mod events;
 mod gauges;
+#[cfg(feature = "postgres")]
+mod handoff;
 mod inbox;
 mod migrating;
 mod parked;
@@ -20,6 +22,8 @@ use core::Core;
 pub use core::DEFAULT_MAX_EVENT_BYTES;
 pub use gauges::OutboxGauges;
 pub(crate) use gauges::parked_topics;
+#[cfg(feature = "postgres")]
+pub use handoff::HandOff;
 pub use tail::{EventTail, TailLook};
 
 use crate::error::OutboxError;

@@ -3,6 +3,8 @@
 pub(crate) mod headers;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "postgres")]
+pub(crate) mod slot;
 pub(crate) mod spans;
 // The relay does not publish in transactions yet.
 #[allow(dead_code)]
@@ -11,6 +13,9 @@ pub(crate) mod transactions;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+
+#[cfg(feature = "postgres")]
+pub use slot::SlotPublisher;
 
 use crate::error::OutboxError;
 use crate::record::{Lane, StoredEvent};

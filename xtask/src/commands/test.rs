@@ -33,6 +33,7 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
         readers::fetch()?;
         servers::registry::fetch()?;
+        servers::postgres_libraries()?;
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();

@@ -1,8 +1,10 @@
-//! Kafka Connect with Debezium's connectors: a contender of the benchmarks.
+//! Kafka Connect with Debezium's connectors: a contender of the benchmarks, and what a test hands an
+//! outbox over to.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::fetch::{Artifact, Goal, dist};
@@ -20,7 +22,7 @@ pub(crate) const DEBEZIUM_OF_MARIA_DB: &str = "3.3.0.Final";
 
 /// A running worker with one connector. Its outbox is the table `debezium_outbox`; on MySQL and
 /// MariaDB that of outbox itself. Dropped, it is killed.
-pub(crate) struct Connect {
+pub struct Connect {
     daemon: Daemon,
     /// Of its HTTP interface.
     port: u16,
@@ -72,12 +74,34 @@ impl Setup {
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
 impl Connect {
+    /// Debezium on Postgres with a connector of these properties. It goes on where the one has ended
+    /// that had this directory before.
+    ///
+    /// # Errors
+    ///
+    /// The programs cannot be fetched, or the process not be started. What is wrong with the properties
+    /// is in its log.
+    pub fn debezium(dir: &Path, brokers: &str, properties: &str) -> Result<Self, Error> {
+        let libs = postgres_libraries()?;
+        create_dir_all(dir)?;
+        let [port] = net::free_ports()?;
+        // What it confirms to Postgres is as old as its saved offsets: a minute, by default.
+        let storage = format!("{}offset.flush.interval.ms=200\n", file_storage(dir));
+        let [worker, connector] =
+            write_properties(dir, &worker(brokers, port, &storage), properties)?;
+        Self::standalone(&libs, dir, port, [&worker, &connector])
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     pub(crate) fn start(dir: &Path, options: &ConnectOptions<'_>) -> Result<Self, Error> {
         let libs = options.source.libraries()?;
         create_dir_all(dir)?;
         let [port] = net::free_ports()?;
-        let [worker, connector] =
-            ["worker.properties", "connector.properties"].map(|name| dir.join(name));
         let is_distributed = options.setup == Setup::ExactlyOnce;
         let storage = if is_distributed {
             let topic = options.topic;
@@ -88,35 +112,35 @@ impl Connect {
                  status.storage.topic={topic}-status\nstatus.storage.replication.factor=1\n"
             )
         } else {
-            format!("offset.storage.file.filename={}\n", dir.join("offsets").display())
+            file_storage(dir)
         };
-        let worker_text = format!(
-            "bootstrap.servers={}\nlisteners=HTTP://127.0.0.1:{port}\n{storage}\
-             key.converter=org.apache.kafka.connect.storage.StringConverter\n\
-             value.converter=org.apache.kafka.connect.storage.StringConverter\n\
-             plugin.discovery=only_scan\n",
-            options.brokers,
-        );
         let connector_text = connector_properties(options);
         let as_json = json(&connector_text)?;
-        for (path, text) in [(&worker, worker_text), (&connector, connector_text)] {
-            fs::write(path, text)
-                .map_err(|error| Error::io(format_args!("write {}", path.display()), error))?;
-        }
-        let mut java = Tool::Java.command()?;
-        // The heap of Kafka's own start script.
-        java.args(["-Xms256M", "-Xmx2G", "-cp"]).arg(libs.join("*"));
-        let log = dir.join("connect.log");
+        let [worker, connector] =
+            write_properties(dir, &worker(options.brokers, port, &storage), &connector_text)?;
         if !is_distributed {
-            java.arg("org.apache.kafka.connect.cli.ConnectStandalone").args([&worker, &connector]);
-            return Ok(Self { daemon: Daemon::spawn(java, &log, "KILL")?, port, log });
+            return Self::standalone(&libs, dir, port, [&worker, &connector]);
         }
+        let mut java = java(&libs)?;
         java.arg("org.apache.kafka.connect.cli.ConnectDistributed").arg(&worker);
+        let log = dir.join("connect.log");
         let connect = Self { daemon: Daemon::spawn(java, &log, "KILL")?, port, log };
         // It answers 409 or 500 until it is ready.
         let taken = net::wait_for(STARTS_WITHIN, || put_connector(port, &as_json).then_some(()));
         taken.ok_or_else(|| Error::server("Kafka Connect took no connector", &connect.log))?;
         Ok(connect)
+    }
+
+    fn standalone(
+        libs: &Path,
+        dir: &Path,
+        port: u16,
+        properties: [&Path; 2],
+    ) -> Result<Self, Error> {
+        let log = dir.join("connect.log");
+        let mut java = java(libs)?;
+        java.arg("org.apache.kafka.connect.cli.ConnectStandalone").args(properties);
+        Ok(Self { daemon: Daemon::spawn(java, &log, "KILL")?, port, log })
     }
 
     /// What is wrong with it, with what it says itself of its connector, and the end of its log.
@@ -140,19 +164,57 @@ impl Source<'_> {
     /// The directory of the jars.
     fn libraries(self) -> Result<PathBuf, Error> {
         let (dir, name, version) = match self {
-            Self::Postgres { .. } => ("debezium", "debezium-connector-postgres", DEBEZIUM),
+            Self::Postgres { .. } => return postgres_libraries(),
             Self::MySql { server, .. } if server.is_maria_db() => {
                 ("debezium-mariadb", "debezium-connector-mariadb", DEBEZIUM_OF_MARIA_DB)
             }
             Self::MySql { .. } => ("debezium-mysql", "debezium-connector-mysql", DEBEZIUM),
         };
-        let connector = Artifact { group: "io.debezium", name, version };
-        let runtime =
-            Artifact { group: "org.apache.kafka", name: "connect-runtime", version: RELEASE };
-        dist(&format!("{dir}-{version}"), &[connector, runtime], Goal::CopyJars, |fetched| {
-            Ok(fetched.to_owned())
-        })
+        libraries(dir, name, version)
     }
+}
+
+/// The jars of Debezium on Postgres, which are fetched if they are not there.
+pub(crate) fn postgres_libraries() -> Result<PathBuf, Error> {
+    libraries("debezium", "debezium-connector-postgres", DEBEZIUM)
+}
+
+fn libraries(dir: &str, name: &'static str, version: &'static str) -> Result<PathBuf, Error> {
+    let connector = Artifact { group: "io.debezium", name, version };
+    let runtime = Artifact { group: "org.apache.kafka", name: "connect-runtime", version: RELEASE };
+    dist(&format!("{dir}-{version}"), &[connector, runtime], Goal::CopyJars, |fetched| {
+        Ok(fetched.to_owned())
+    })
+}
+
+fn file_storage(dir: &Path) -> String {
+    format!("offset.storage.file.filename={}\n", dir.join("offsets").display())
+}
+
+fn worker(brokers: &str, port: u16, storage: &str) -> String {
+    format!(
+        "bootstrap.servers={brokers}\nlisteners=HTTP://127.0.0.1:{port}\n{storage}\
+         key.converter=org.apache.kafka.connect.storage.StringConverter\n\
+         value.converter=org.apache.kafka.connect.storage.StringConverter\n\
+         plugin.discovery=only_scan\n",
+    )
+}
+
+/// Writes the files of a worker and its connector.
+fn write_properties(dir: &Path, worker: &str, connector: &str) -> Result<[PathBuf; 2], Error> {
+    let files = ["worker.properties", "connector.properties"].map(|name| dir.join(name));
+    for (path, text) in files.iter().zip([worker, connector]) {
+        fs::write(path, text)
+            .map_err(|error| Error::io(format_args!("write {}", path.display()), error))?;
+    }
+    Ok(files)
+}
+
+fn java(libs: &Path) -> Result<Command, Error> {
+    let mut java = Tool::Java.command()?;
+    // The heap of Kafka's own start script.
+    java.args(["-Xms256M", "-Xmx2G", "-cp"]).arg(libs.join("*"));
+    Ok(java)
 }
 
 /// Properties as an object of JSON.

@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-pub(crate) use connect::{Connect, ConnectOptions, DEBEZIUM, DEBEZIUM_OF_MARIA_DB, Setup, Source};
+pub use connect::Connect;
+pub(crate) use connect::{
+    ConnectOptions, DEBEZIUM, DEBEZIUM_OF_MARIA_DB, Setup, Source, postgres_libraries,
+};
 pub use kafka::{
     Acl, Kafka, KafkaCluster, KafkaOptions, Operation, Partition, Proxied, Resource, Secured,
 };

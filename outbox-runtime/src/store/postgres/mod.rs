@@ -20,6 +20,7 @@ mod protocol_model;
 mod reclaim;
 mod schema;
 mod server;
+pub(crate) mod slot;
 mod status;
 mod tail;
 mod unnamed;

@@ -1,0 +1,217 @@
+//! An outbox that Debezium publishes for a time, by the configuration of the guide, and relays before
+//! and after: `docs/guide/debezium.md`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use outbox::publish::SlotPublisher;
+use outbox::publish::kafka::KafkaPublisher;
+use outbox::testing::MemoryPublisher;
+use outbox::{Outbox, Relay};
+use rdkafka::Message as _;
+use rdkafka::message::OwnedMessage;
+use sqlx::{Executor, PgPool};
+use uuid::Uuid;
+use xtask::ScratchDir;
+use xtask::servers::{self, Connect, PgOptions, PgVersion};
+
+use crate::support::consumers::header;
+use crate::support::log::Log;
+use crate::support::oracle::{Arrival, Expected, assert_at_least_once};
+use crate::support::relays::{RunningRelay, new_relay};
+use crate::support::topics::{create_topic, read_topic};
+use crate::support::{OrderCreated, commit, eventually, kafka, migrated, until_true};
+
+const CUSTOMERS: [&str; 3] = ["alice", "bob", "Åsa"];
+
+/// The connector's properties, as the guide has them, but for where the servers of this test are.
+fn properties(postgres: &servers::Postgres, prefix: &str) -> String {
+    const PAGE: &str = include_str!("../../docs/guide/debezium.md");
+    let (_, properties) = PAGE.split_once("```properties\n").unwrap();
+    let (properties, _) = properties.split_once("```").unwrap();
+    let port = postgres.port().to_string();
+    let ours = [
+        ("database.hostname", "127.0.0.1"),
+        ("database.port", &*port),
+        ("database.user", "postgres"),
+        ("database.password", "none"),
+        ("database.dbname", "postgres"),
+        ("transforms.outbox.route.topic.replacement", &*format!("{prefix}${{routedByValue}}")),
+    ];
+    let mut replaced = 0;
+    let lines = properties.lines().map(|line| {
+        let (name, value) = line.split_once('=').unwrap();
+        let value = ours.iter().find(|(of, _)| *of == name).map_or(value, |(_, value)| {
+            replaced += 1;
+            value
+        });
+        format!("{name}={value}\n")
+    });
+    let properties = lines.collect();
+    assert_eq!(replaced, ours.len());
+    properties
+}
+
+struct Shop {
+    outbox: Outbox<sqlx::Postgres>,
+    prefix: String,
+    emitted: i64,
+}
+
+impl Shop {
+    fn topic(&self) -> String {
+        format!("{}order-events", self.prefix)
+    }
+
+    /// As many more orders of each customer.
+    async fn emit(&mut self, orders: i64) {
+        for n in self.emitted + 1..=self.emitted + orders {
+            for customer in CUSTOMERS {
+                commit(&self.outbox, [OrderCreated::new(customer, n)]).await;
+            }
+        }
+        self.emitted += orders;
+    }
+
+    fn relay(&self) -> RunningRelay {
+        let publisher = KafkaPublisher::builder(kafka()).topic_prefix(&self.prefix);
+        RunningRelay::start(new_relay(&self.outbox, publisher.build().unwrap()))
+    }
+
+    fn follower(&self) -> RunningRelay {
+        let publisher = SlotPublisher::new(self.outbox.pool(), "outbox");
+        RunningRelay::start(new_relay(&self.outbox, publisher))
+    }
+
+    async fn messages(&self) -> Vec<OwnedMessage> {
+        read_topic(&self.topic()).await
+    }
+
+    async fn until_all_are_published(&self) {
+        eventually("all is published", async || {
+            let messages = self.messages().await;
+            let arrived = |n| messages.iter().any(|message| Arrival::of_message(message).n == n);
+            arrived(self.emitted)
+        })
+        .await;
+    }
+
+    async fn until_nothing_is_pending(&self) {
+        eventually("nothing is pending", async || self.outbox.status().await.unwrap().backlog == 0)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_reordered_on_the_way_to_debezium_and_back() {
+    let scratch = ScratchDir::new("debezium").unwrap();
+    let options = PgOptions { logical: true, ..PgOptions::default() };
+    let postgres =
+        servers::Postgres::start(PgVersion::V15, &scratch.path().join("postgres"), options)
+            .unwrap();
+    let pool = PgPool::connect(postgres.url()).await.unwrap();
+    let prefix = format!("{}.", Uuid::now_v7());
+    let mut shop = Shop { outbox: migrated(Outbox::new(pool)).await, prefix, emitted: 0 };
+    create_topic(&shop.topic(), 3, &[]).await;
+
+    // Debezium will not publish these: they are older than the slot.
+    shop.emit(10).await;
+    let hand_off = shop.outbox.hand_off("outbox", "outbox").await.unwrap();
+    assert!(!shop.outbox.is_handed_off(hand_off).await.unwrap(), "no relay has run yet");
+    let relay = shop.relay();
+    shop.emit(10).await;
+    eventually("it is handed off", async || shop.outbox.is_handed_off(hand_off).await.unwrap())
+        .await;
+    shop.until_all_are_published().await;
+    relay.stop().await;
+    shop.emit(10).await;
+
+    let connect_dir = scratch.path().join("connect");
+    let properties = properties(&postgres, &shop.prefix);
+    let debezium = Connect::debezium(&connect_dir, &kafka(), &properties).unwrap();
+    let follower = shop.follower();
+    shop.emit(10).await;
+    shop.until_all_are_published().await;
+    // What Debezium has confirmed is behind the outbox, too.
+    shop.until_nothing_is_pending().await;
+
+    // Killed. What is emitted from now on, Debezium never sees.
+    drop(debezium);
+    let by_debezium = shop.messages().await;
+    shop.emit(10).await;
+    // The follower has read it, and cannot know when Debezium will be back.
+    let looked = SlotPublisher::new(shop.outbox.pool(), "outbox");
+    follower.stop().await;
+    let drained = Relay::builder(shop.outbox.clone(), looked).build().unwrap();
+    let waits = tokio::time::timeout(Duration::from_secs(1), drained.drain()).await;
+    assert!(waits.is_err(), "an event counts as published that Debezium has not confirmed");
+
+    let relay = shop.relay();
+    shop.emit(10).await;
+    shop.until_all_are_published().await;
+    shop.until_nothing_is_pending().await;
+    relay.stop().await;
+
+    let messages = shop.messages().await;
+    let arrivals: Vec<Arrival> = messages.iter().map(Arrival::of_message).collect();
+    let expected: Expected =
+        CUSTOMERS.map(|customer| (customer.to_owned(), shop.emitted)).into_iter().collect();
+    let again = assert_at_least_once(&arrivals, &expected);
+    assert!(again > 0, "the relay and Debezium have published the same events");
+    assert_alike(&messages, by_debezium.len());
+}
+
+/// What was published both by a relay and by Debezium, before the one was stopped for good.
+fn assert_alike(messages: &[OwnedMessage], most: usize) {
+    let mut first = BTreeMap::new();
+    let mut compared = 0;
+    for message in messages {
+        let id = header(message, "ce_id").unwrap();
+        let Some(other) = first.insert(id, message) else { continue };
+        let of = |message: &OwnedMessage| {
+            let names = ["ce_id", "ce_type", "ce_dataversion", "content-type"];
+            let headers = names.map(|name| header(message, name).map(str::to_owned));
+            // Debezium writes no zeros at the end of it.
+            let time = header(message, "ce_time").unwrap().trim_end_matches(['0', 'Z']).to_owned();
+            let [key, value] =
+                [message.key(), message.payload()].map(|part| part.map(<[u8]>::to_vec));
+            (message.topic().to_owned(), message.partition(), key, value, headers, time)
+        };
+        assert_eq!(of(message), of(other));
+        compared += 1;
+    }
+    assert!(compared > 0 && compared <= most, "{compared}");
+}
+
+#[tokio::test]
+async fn a_slot_that_is_gone_confirms_nothing_even_if_it_comes_back() {
+    let scratch = ScratchDir::new("debezium-slot").unwrap();
+    let options = PgOptions { logical: true, ..PgOptions::default() };
+    let postgres = servers::Postgres::start(PgVersion::V15, scratch.path(), options).unwrap();
+    let pool = PgPool::connect(postgres.url()).await.unwrap();
+    let outbox = migrated(Outbox::new(pool.clone())).await;
+    let (log, _guard) = Log::of_this_thread("warn");
+
+    outbox.hand_off("outbox", "outbox").await.unwrap();
+    commit(&outbox, [OrderCreated::new("alice", 1)]).await;
+    let follower = new_relay(&outbox, SlotPublisher::new(&pool, "outbox"));
+    let follower = RunningRelay::start(follower.drain_timeout(Duration::ZERO));
+    until_true(
+        &pool,
+        "select exists (select from pg_stat_activity
+                        where query like '%confirmed_flush_lsn%' and pid <> pg_backend_pid())",
+    )
+    .await;
+    pool.execute("select pg_drop_replication_slot('outbox'); drop publication outbox")
+        .await
+        .unwrap();
+    log.until_it_says(&["the replication slot is gone or lost", "start a relay that publishes"])
+        .await;
+    // A slot that begins after the event would confirm it.
+    outbox.hand_off("outbox", "outbox").await.unwrap();
+    commit(&outbox, [OrderCreated::new("alice", 2)]).await;
+    follower.stop().await;
+    let memory = MemoryPublisher::new();
+    new_relay(&outbox, memory.clone()).build().unwrap().drain().await.unwrap();
+    assert_eq!(memory.published().len(), 2);
+}
