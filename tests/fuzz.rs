@@ -264,7 +264,7 @@ async fn until_published(
             servers.keep_relays_alive();
             async {
                 // A clock that has just been set forward may end its transaction as idle too long.
-                let status = outbox.status().await.ok()?;
+                let status = outbox.status_within(PATIENCE).await.ok()?;
                 (status.backlog == 0 && (!all || status.parked == 0)).then_some(status.parked)
             }
         });
@@ -287,5 +287,5 @@ async fn what_is_left(outbox: &Outbox<sqlx::Postgres>) -> String {
     )
     .fetch_all(outbox.pool())
     .await;
-    format!("{:?}; sessions of the database: {sessions:?}", outbox.status().await)
+    format!("{:?}; sessions of the database: {sessions:?}", outbox.status_within(PATIENCE).await)
 }

@@ -327,14 +327,14 @@ async fn round(server: MySqlServer, seed: u64) {
 /// All is published once the topic takes the events that were too large, too. Returns how many
 /// events were parked until then.
 async fn until_published(outbox: &Outbox<MySql>, servers: &mut Servers, brokers: &str) -> u64 {
-    let parked = outbox.status().await.unwrap().parked;
+    let parked = outbox.status_within(PATIENCE).await.unwrap().parked;
     raise_limit(brokers, "order-events").await;
     let published = try_within(PATIENCE, || {
         servers.keep_relays_alive();
         async {
             // What was refused just before may be parked a moment later.
             outbox.release_all_parked().await.unwrap();
-            let status = outbox.status().await.unwrap();
+            let status = outbox.status_within(PATIENCE).await.unwrap();
             (status.backlog == 0 && status.parked == 0).then_some(())
         }
     });
@@ -350,7 +350,7 @@ async fn what_is_left(outbox: &Outbox<MySql>) -> String {
     )
     .fetch_all(outbox.pool())
     .await;
-    format!("{:?}; sessions of the database: {sessions:?}", outbox.status().await)
+    format!("{:?}; sessions of the database: {sessions:?}", outbox.status_within(PATIENCE).await)
 }
 
 /// There is a copy of each event that was published, and of nothing else.
