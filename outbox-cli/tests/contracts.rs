@@ -411,3 +411,157 @@ fn no_registry_is_asked_with_half_of_the_credentials_or_for_what_is_no_schema() 
         outbox(dir.path(), &["register", "--registry", "http://127.0.0.1:1", "a=placed.avsc"]);
     assert_eq!(silent.code, 69, "{}", silent.said);
 }
+
+/// Events with each codec of a registry, and one without.
+const WITH_CODECS: &str = r#"format = 1
+
+[[event]]
+topic = "orders"
+name = "order.placed"
+version = 2
+content-type = "application/x-confluent-json"
+key = []
+reads = [1]
+
+[[event]]
+topic = "orders"
+name = "order.placed"
+version = 10
+content-type = "application/x-confluent-json"
+key = []
+reads = [1, 2]
+
+[[event]]
+topic = "orders"
+name = "order.gone"
+version = 1
+content-type = "application/x-confluent-json"
+key = []
+retired = true
+
+[[event]]
+topic = "payments"
+name = "payment.taken"
+version = 1
+content-type = "application/x-confluent-avro"
+key = []
+
+[[event]]
+topic = "plain"
+name = "noted"
+version = 1
+content-type = "application/json"
+key = []
+
+[event.fields]
+text = "string"
+"#;
+
+/// A project with that lock, and schemas with these titles.
+fn with_schemas(schemas: &[(&str, &str)]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("events.lock"), WITH_CODECS).unwrap();
+    for (file, title) in schemas {
+        let file = dir.path().join("contracts").join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, titled(title)).unwrap();
+    }
+    dir
+}
+
+fn titled(title: &str) -> String {
+    format!("{{\"title\": \"{title}\"}}\n")
+}
+
+const BOTH: [(&str, &str); 2] =
+    [("orders/order.placed.v10.json", "Placed 10"), ("orders/order.placed.v2.json", "Placed 2")];
+
+#[test]
+fn the_schemas_of_a_lock_are_registered_in_the_order_of_versions_under_the_names_of_the_codecs() {
+    let strategies: [(&[&str], [&str; 2]); 4] = [
+        (&[], ["eu.orders-value", "eu.orders-value"]),
+        (&["--subject-strategy", "topic"], ["eu.orders-value", "eu.orders-value"]),
+        (&["--subject-strategy", "record"], ["Placed 2", "Placed 10"]),
+        (&["--subject-strategy", "topic-record"], ["eu.orders-Placed 2", "eu.orders-Placed 10"]),
+    ];
+    let dir = with_schemas(&BOTH);
+    for (strategy, subjects) in strategies {
+        let registry = stand_in::StandIn::start();
+        let all = ["register", "--registry", &registry.url, "--lock", "events.lock"];
+        let prefixed = [("OUTBOX_TOPIC_PREFIX", "eu.")];
+        let ran = outbox_with(&prefixed, dir.path(), &[&all, strategy].concat());
+        assert_eq!(ran.code, 0, "{}", ran.said);
+        let expected: Vec<_> = subjects
+            .iter()
+            .zip([2, 10])
+            .map(|(subject, n)| (*subject, format!("Placed {n}")))
+            .collect();
+        let registered = registry.registered();
+        let registered: Vec<_> =
+            registered.iter().map(|(subject, text)| (&**subject, text.clone())).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(subject, title)| (*subject, titled(title))).collect();
+        assert_eq!(registered, expected, "{strategy:?}");
+        // Its schema is not in the lock, and the others are no business of a registry.
+        let said = ran.out + &ran.said;
+        assert!(said.contains("`payment.taken` version 1 is not registered by the lock"), "{said}");
+        assert!(said.contains("SUBJECT=FILE.avsc"), "{said}");
+        assert!(!said.contains("noted") && !said.contains("order.gone"), "{said}");
+    }
+}
+
+#[test]
+fn a_registry_that_refuses_one_schema_has_those_before_it_and_the_error_says_which() {
+    let dir = with_schemas(&BOTH);
+    fs::write(dir.path().join("taken.avsc"), SCHEMA).unwrap();
+    let registry = stand_in::StandIn::start();
+    registry.close("orders-Placed%202");
+    let args = ["register", "--registry", &registry.url, "--lock", "events.lock"];
+    let more = ["--subject-strategy", "topic-record", "payments-value=taken.avsc"];
+    let ran = outbox(dir.path(), &[&args[..], &more].concat());
+    assert_eq!(ran.code, 100, "{}", ran.said);
+    for part in [
+        "a new version of orders-Placed 2 (INCOMPATIBLE)",
+        "Of this run, payments-value was registered before; orders-Placed 2, orders-Placed 10 were not",
+    ] {
+        assert!(ran.said.contains(part), "{part}: {}", ran.said);
+    }
+    assert_eq!(registry.registered().len(), 1);
+}
+
+#[test]
+fn nothing_is_registered_by_a_lock_whose_schemas_are_not_all_there_or_would_be_one_subject() {
+    let registry = stand_in::StandIn::start();
+    let register = |dir: &TempDir, options: &[&str]| {
+        let all = ["register", "--registry", &registry.url, "--lock", "events.lock"];
+        outbox(dir.path(), &[&all, options].concat())
+    };
+    let one = with_schemas(&BOTH[..1]);
+    let ran = register(&one, &[]);
+    assert_eq!(ran.code, 78, "{}", ran.said);
+    assert!(ran.said.contains("contracts/orders/order.placed.v2.json"), "{}", ran.said);
+
+    let other = ("orders/order.paid.v1.json", "Paid");
+    let dir = with_schemas(&[BOTH[0], BOTH[1], other]);
+    let paid = WITH_CODECS.replace("order.gone", "order.paid").replace("retired = true\n", "");
+    fs::write(dir.path().join("events.lock"), paid).unwrap();
+    let ran = register(&dir, &[]);
+    assert_eq!(ran.code, 78, "{}", ran.said);
+    assert!(ran.said.contains("orders-value") && ran.said.contains("topic-record"), "{}", ran.said);
+    assert!(registry.asked().is_empty());
+    // A dry run asks, and registers nothing.
+    let ran = register(&dir, &["--dry-run", "--subject-strategy", "topic-record"]);
+    assert_eq!(ran.code, 0, "{}", ran.said);
+    assert!((ran.out + &ran.said).contains("orders-Paid: would be the first version"));
+    assert!(registry.registered().is_empty());
+
+    let untitled = with_schemas(&BOTH);
+    fs::write(untitled.path().join("contracts/orders/order.placed.v2.json"), "{}").unwrap();
+    let ran = register(&untitled, &["--subject-strategy", "record"]);
+    assert_eq!(ran.code, 1, "{}", ran.said);
+    assert!(
+        ran.said.contains("order.placed.v2.json: its schema: it has no `title`"),
+        "{}",
+        ran.said
+    );
+}

@@ -13,7 +13,7 @@ use outbox_event::{Codec, CodecError, Decode, Encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::format::{Format, RegisteredEvent, sealed};
+use crate::format::{Format, RegisteredEvent, SchemaFormat, sealed};
 use crate::frame;
 
 /// Avro's binary encoding, with the schema's id before it. [`avro!`](crate::avro) says which schema
@@ -26,7 +26,7 @@ use crate::frame;
 pub struct Avro;
 
 impl Codec for Avro {
-    const CONTENT_TYPE: &'static str = "application/x-confluent-avro";
+    const CONTENT_TYPE: &'static str = SchemaFormat::Avro.content_type();
 }
 
 /// The schema of the derive.

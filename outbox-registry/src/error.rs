@@ -43,7 +43,8 @@ impl RegistryError {
     }
 
     /// The same, with what it is about before it.
-    pub(crate) fn about(self, what: impl fmt::Display) -> Self {
+    #[must_use]
+    pub fn about(self, what: impl fmt::Display) -> Self {
         Self { text: format!("{what}: {}", self.text), ..self }
     }
 }

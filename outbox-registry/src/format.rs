@@ -17,6 +17,17 @@ pub enum SchemaFormat {
 }
 
 impl SchemaFormat {
+    /// The media type of payloads with the id of such a schema before them, as the header
+    /// `content-type` of an event has it, and its contract.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Avro => "application/x-confluent-avro",
+            Self::Protobuf => "application/x-confluent-protobuf",
+            Self::Json => "application/x-confluent-json",
+        }
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Avro => "AVRO",

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::format::{Format, RegisteredEvent, sealed};
+use crate::format::{Format, RegisteredEvent, SchemaFormat, sealed};
 use crate::frame;
 
 /// JSON as [`Json`] writes it, with the schema's id before it. [`json_schema!`](crate::json_schema)
@@ -14,7 +14,7 @@ use crate::frame;
 pub struct JsonSchema;
 
 impl Codec for JsonSchema {
-    const CONTENT_TYPE: &'static str = "application/x-confluent-json";
+    const CONTENT_TYPE: &'static str = SchemaFormat::Json.content_type();
 }
 
 impl sealed::Sealed for JsonSchema {}
@@ -25,9 +25,7 @@ impl Format for JsonSchema {
     type Reader = ();
 
     fn record(own: &str, _: &str) -> Result<String, String> {
-        let schema: Value = serde_json::from_str(own).map_err(|error| error.to_string())?;
-        let title = schema.get("title").and_then(Value::as_str);
-        Ok(title.ok_or("it has no `title`, which is the name of a record in a subject")?.to_owned())
+        title(own)
     }
 
     fn writer(_: &str, _: &str, _: &str) -> Result<(), String> {
@@ -37,6 +35,13 @@ impl Format for JsonSchema {
     fn reader(_: &str, _: &str, _: &str) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// The name of what a schema describes.
+pub(crate) fn title(schema: &str) -> Result<String, String> {
+    let schema: Value = serde_json::from_str(schema).map_err(|error| error.to_string())?;
+    let title = schema.get("title").and_then(Value::as_str);
+    Ok(title.ok_or("it has no `title`, which is the name of a record in a subject")?.to_owned())
 }
 
 impl<T: RegisteredEvent<Self> + Serialize> Encode<T> for JsonSchema {

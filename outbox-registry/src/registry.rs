@@ -11,6 +11,7 @@ use crate::config::RegistryConfig;
 use crate::error::{RegistryError, RegistryErrorKind};
 use crate::format::{Format, RegisteredEvent, SchemaFormat};
 use crate::memory::Memory;
+use crate::slot::schema_error;
 use crate::subject::SubjectStrategy;
 
 /// A schema registry with Confluent's REST API, which others have as well: Karapace, Redpanda,
@@ -61,6 +62,18 @@ pub(crate) struct Shared {
     pub(crate) backend: Backend,
     pub(crate) strategy: SubjectStrategy,
     pub(crate) topic_prefix: String,
+}
+
+impl Shared {
+    /// The one place where an event's schema gets its name. `record` is asked only if the name has it
+    /// in it.
+    pub(crate) fn subject(
+        &self,
+        topic: &str,
+        record: impl FnOnce() -> Result<String, String>,
+    ) -> Result<String, RegistryError> {
+        self.strategy.subject(&self.topic_prefix, topic, record).map_err(schema_error)
+    }
 }
 
 impl Registry {
@@ -148,6 +161,16 @@ impl Registry {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The subject under which [`emits`](Self::emits) and [`reads`](Self::reads) look for an event with
+    /// the codec [`JsonSchema`](crate::JsonSchema), by its topic and its schema.
+    ///
+    /// # Errors
+    /// If the strategy has the name of the record in it, and the schema has no `title`.
+    #[cfg(feature = "json-schema")]
+    pub fn subject_of_json_schema(&self, topic: &str, text: &str) -> Result<String, RegistryError> {
+        self.0.subject(topic, || crate::json_schema::title(text))
     }
 
     /// Fetches the newest schemas of an event that this process handles. Until then, the event

@@ -156,8 +156,7 @@ impl<F: Format> Slot<F> {
     }
 
     fn subject(&self, registry: &Shared, own: &str) -> Result<String, RegistryError> {
-        let record = || F::record(own, self.message);
-        registry.strategy.subject(&registry.topic_prefix, self.event, record).map_err(schema_error)
+        registry.subject(self.event.topic, || F::record(own, self.message))
     }
 
     fn name(&self) -> String {
@@ -165,7 +164,7 @@ impl<F: Format> Slot<F> {
     }
 }
 
-fn schema_error(why: impl fmt::Display) -> RegistryError {
+pub(crate) fn schema_error(why: impl fmt::Display) -> RegistryError {
     RegistryError::new(RegistryErrorKind::Schema, format!("its schema: {why}"))
 }
 

@@ -1,7 +1,5 @@
 //! Under which name a registry keeps the schemas of an event.
 
-use outbox_event::EventDescriptor;
-
 /// How the subject is named under which a registry keeps an event's schemas. The three are those of
 /// Confluent's clients. All who write and read a topic must use one of them.
 ///
@@ -21,14 +19,13 @@ pub enum SubjectStrategy {
 }
 
 impl SubjectStrategy {
-    /// `record` is asked only if the name has it in it.
+    /// `prefix`: of topics. `record` is asked only if the name has it in it.
     pub(crate) fn subject<E>(
         self,
         prefix: &str,
-        event: &EventDescriptor,
+        topic: &str,
         record: impl FnOnce() -> Result<String, E>,
     ) -> Result<String, E> {
-        let topic = event.topic;
         Ok(match self {
             Self::TopicName => format!("{prefix}{topic}-value"),
             Self::RecordName => record()?,
@@ -58,10 +55,9 @@ mod tests {
 
     #[test]
     fn subjects_are_named_as_confluents_strategies_do() {
-        let event = EventDescriptor::new("orders", "order.placed", 1, "", &[], &[]);
         let named = |strategy: SubjectStrategy, prefix| {
             let record = || Ok::<_, Infallible>("shop.OrderPlaced".to_owned());
-            strategy.subject(prefix, &event, record).unwrap()
+            strategy.subject(prefix, "orders", record).unwrap()
         };
         assert_eq!(named(SubjectStrategy::TopicName, ""), "orders-value");
         assert_eq!(named(SubjectStrategy::RecordName, "eu."), "shop.OrderPlaced");

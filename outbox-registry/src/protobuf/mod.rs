@@ -5,7 +5,7 @@ mod file;
 use outbox_event::{Codec, CodecError, Decode, Encode};
 use prost::Message;
 
-use crate::format::{Format, RegisteredEvent, sealed};
+use crate::format::{Format, RegisteredEvent, SchemaFormat, sealed};
 use crate::frame;
 
 /// Protobuf, with the schema's id and the place of the message in its file before it.
@@ -14,7 +14,7 @@ use crate::frame;
 pub struct Protobuf;
 
 impl Codec for Protobuf {
-    const CONTENT_TYPE: &'static str = "application/x-confluent-protobuf";
+    const CONTENT_TYPE: &'static str = SchemaFormat::Protobuf.content_type();
 }
 
 impl sealed::Sealed for Protobuf {}

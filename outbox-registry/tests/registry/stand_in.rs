@@ -23,6 +23,8 @@ struct State {
     asked: Vec<(String, String)>,
     /// What is answered to everything instead.
     instead: Option<(u16, String)>,
+    /// Subjects that take no new version.
+    closed: Vec<String>,
 }
 
 impl StandIn {
@@ -50,6 +52,17 @@ impl StandIn {
         self.state.lock().unwrap().schemas.push(schema);
     }
 
+    /// Takes no new version of this subject.
+    pub fn close(&self, subject: &str) {
+        self.state.lock().unwrap().closed.push(subject.to_owned());
+    }
+
+    /// Subjects and texts, in the order of registration.
+    pub fn registered(&self) -> Vec<(String, String)> {
+        let state = self.state.lock().unwrap();
+        state.schemas.iter().map(|(subject, _, _, text)| (subject.clone(), text.clone())).collect()
+    }
+
     /// Answers everything by this.
     pub fn answer(&self, status: u16, body: impl Into<String>) {
         self.state.lock().unwrap().instead = Some((status, body.into()));
@@ -75,7 +88,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
             match state.instead.clone() {
                 Some(instead) => instead,
                 None => {
-                    let (status, answer) = answer(&state, &line, &body);
+                    let (status, answer) = answer(&mut state, &line, &body);
                     (status, answer.to_string())
                 }
             }
@@ -115,10 +128,21 @@ fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, String, Value)
     Some((line, headers, serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
 
-fn answer(state: &State, line: &str, body: &Value) -> (u16, Value) {
+fn answer(state: &mut State, line: &str, body: &Value) -> (u16, Value) {
     let path = line.split_once(' ').unwrap().1;
     let path = path.split('?').next().unwrap().trim_start_matches('/');
     let segments: Vec<_> = path.split('/').collect();
+    if let (true, ["subjects", subject, "versions"]) = (line.starts_with("POST"), &*segments) {
+        if state.closed.iter().any(|closed| closed == subject) {
+            return (409, json!({ "error_code": 409, "message": "INCOMPATIBLE" }));
+        }
+        let id = i32::try_from(state.schemas.len()).unwrap() + 1;
+        let text = |name: &str| body[name].as_str().map(str::to_owned);
+        let format = text("schemaType").unwrap_or_else(|| "AVRO".to_owned());
+        let schema = (subject.replace("%20", " "), id, format, text("schema").unwrap());
+        state.schemas.push(schema);
+        return (200, json!({ "id": id }));
+    }
     let of = |wanted: &str| -> Vec<_> {
         state.schemas.iter().filter(|(subject, ..)| subject == wanted).collect()
     };

@@ -155,7 +155,8 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(wrong)
 }
 
-fn path_of(name: &EventName) -> PathBuf {
+/// Where the schema of an event is, in the folder of schemas.
+pub(super) fn path_of(name: &EventName) -> PathBuf {
     let file = format!("{}.v{}.json", file_name(&name.name), name.version);
     PathBuf::from(file_name(&name.topic)).join(file)
 }

@@ -1,5 +1,7 @@
 //! `outbox contracts register`.
 
+mod locked;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::file::read_bounded;
 use crate::settings::secret;
+use crate::text::one_line;
 use crate::values;
 
 /// Register schemas of events at a schema registry, before what emits them is deployed
@@ -23,12 +26,15 @@ use crate::values;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     outbox contracts register --registry http://registry:8081 orders-value=schemas/order_placed.avsc\n  \
-    outbox contracts register --dry-run orders-shop.OrderPlaced=schemas/shop.proto")]
+    outbox contracts register --dry-run orders-shop.OrderPlaced=schemas/shop.proto\n  \
+    outbox contracts register --lock events.lock --subject-strategy topic-record")]
 pub struct RegisterArgs {
     /// Subjects, and the files of their schemas: Avro in .avsc, Protobuf in .proto, JSON Schema in
     /// .json
-    #[arg(required = true, value_name = "SUBJECT=FILE", value_parser = Schema::parse)]
+    #[arg(required_unless_present = "lock", value_name = "SUBJECT=FILE", value_parser = Schema::parse)]
     schemas: Vec<Schema>,
+    #[command(flatten)]
+    locked: locked::LockedArgs,
     /// URL of the registry, or several of one deployment, separated by commas
     #[arg(long, env = "OUTBOX_REGISTRY", hide_env_values = true, value_name = "URL")]
     registry: String,
@@ -71,27 +77,67 @@ impl Schema {
     }
 }
 
+/// A schema that is registered, with its text.
+struct Read {
+    subject: String,
+    format: SchemaFormat,
+    text: String,
+}
+
 pub fn register(args: &RegisterArgs, context: &Context) -> Result<(), Failure> {
+    let config = args.config()?.topic_prefix(context.topic_prefix());
+    let registry = Registry::connect(args.locked.subjects(config)).map_err(failure)?;
     // All of them first: nothing is registered if one cannot be read.
-    let texts =
-        args.schemas.iter().map(|schema| read(&schema.file)).collect::<Result<Vec<_>, _>>()?;
-    let registry = Registry::connect(args.config()?).map_err(failure)?;
-    for (Schema { subject, format, .. }, text) in args.schemas.iter().zip(&texts) {
-        let said = if args.dry_run {
-            match registry.check_schema(subject, *format, text).map_err(failure)? {
-                Checked::Registered(id) => {
-                    format!("{subject}: registered already, with the id {id}")
-                }
-                Checked::New => format!("{subject}: would be the first version"),
-                Checked::Compatible => format!("{subject}: would be a new version"),
-            }
-        } else {
-            let id = registry.register_schema(subject, *format, text).map_err(failure)?;
-            format!("{subject}: registered, with the id {id}")
-        };
-        context.output.say(said);
+    let mut schemas = Vec::new();
+    for Schema { subject, file, format } in &args.schemas {
+        schemas.push(Read { subject: subject.clone(), format: *format, text: read(file)? });
+    }
+    let notes = args.locked.read(&registry, &mut schemas)?;
+    let mut done = Vec::new();
+    for (at, schema) in schemas.iter().enumerate() {
+        let said = if args.dry_run { check(&registry, schema) } else { send(&registry, schema) };
+        let said = said.map_err(|error| {
+            let end = if args.dry_run { String::new() } else { end(&done, &schemas[at..]) };
+            failure_with(&error, &end)
+        })?;
+        done.push(&*schema.subject);
+        // A title may have any text in it.
+        context.output.say(one_line(&said));
+    }
+    for note in notes {
+        context.output.say(note);
     }
     Ok(())
+}
+
+fn check(registry: &Registry, schema: &Read) -> Result<String, RegistryError> {
+    let Read { subject, format, text } = schema;
+    Ok(match registry.check_schema(subject, *format, text)? {
+        Checked::Registered(id) => format!("{subject}: registered already, with the id {id}"),
+        Checked::New => format!("{subject}: would be the first version"),
+        Checked::Compatible => format!("{subject}: would be a new version"),
+    })
+}
+
+fn send(registry: &Registry, schema: &Read) -> Result<String, RegistryError> {
+    let Read { subject, format, text } = schema;
+    let id = registry.register_schema(subject, *format, text)?;
+    Ok(format!("{subject}: registered, with the id {id}"))
+}
+
+/// How far it came, where it failed at the first of `left`.
+fn end(done: &[&str], left: &[Read]) -> String {
+    let left: Vec<_> = left.iter().map(|schema| &*schema.subject).collect();
+    let done = match done {
+        [] => "nothing was registered".to_owned(),
+        done => format!("{} registered before", was(done)),
+    };
+    format!(". Of this run, {done}; {} not. The same command can be run again", was(&left))
+}
+
+fn was(subjects: &[&str]) -> String {
+    let verb = if subjects.len() == 1 { "was" } else { "were" };
+    format!("{} {verb}", subjects.join(", "))
 }
 
 impl RegisterArgs {
@@ -126,10 +172,15 @@ fn read(file: &Path) -> Result<String, Failure> {
 }
 
 fn failure(error: RegistryError) -> Failure {
+    failure_with(&error, "")
+}
+
+fn failure_with(error: &RegistryError, end: &str) -> Failure {
+    let said = format!("{error}{end}");
     match error.kind() {
-        RegistryErrorKind::Incompatible => Failure::contract(error),
-        RegistryErrorKind::Unreachable => Failure::unreachable(error),
-        RegistryErrorKind::Config | RegistryErrorKind::Denied => Failure::configuration(error),
-        _ => Failure::failed(error),
+        RegistryErrorKind::Incompatible => Failure::contract(said),
+        RegistryErrorKind::Unreachable => Failure::unreachable(said),
+        RegistryErrorKind::Config | RegistryErrorKind::Denied => Failure::configuration(said),
+        _ => Failure::failed(said),
     }
 }
