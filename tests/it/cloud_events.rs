@@ -7,6 +7,7 @@ use crate::support::consumers::{
     Numbered, PERMANENT, QUICK, Scripted, TRANSIENT, consume, consumer_outbox, dead_letters,
     handled_by, produce, until_dead_letters, until_handled,
 };
+use crate::support::kafka;
 use crate::support::relays::drained;
 use crate::support::topics::{create_topic, read_topic};
 use outbox::consume::{
@@ -17,6 +18,8 @@ use outbox::testing::{Delivery, HandlerTest, TestMessage};
 use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, OutboxTx};
 use rdkafka::Message as _;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use xtask::{Mode, Sdk, SdkEvent};
 
 on_every_store! {
     a_cloud_event_is_handled_once_by_its_source_and_id_in_either_mode
@@ -320,4 +323,52 @@ async fn cloud_events_on_a_topic_are_handled_once_and_malformed_ones_are_dead_le
     let mut all = handled_by(&outbox, "cloud").await;
     all.sort_unstable();
     assert_eq!(all.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2, 3, 6, 7]);
+}
+
+/// The same on a topic of its own.
+#[derive(Debug, Serialize, Deserialize, DomainEvent)]
+#[event(topic = "cloud-events-of-sdks", name = "com.example.order.placed", version = 1)]
+struct Written {
+    #[event(key)]
+    customer: String,
+    n: i64,
+}
+
+impl Numbered for Written {
+    fn number(&self) -> (&str, i64) {
+        (&self.customer, self.n)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_the_sdks_write_are_handled_once_whichever_mode_they_come_in() {
+    const TOPIC: &str = "cloud-events-of-sdks";
+    // No UUIDs, and not of ASCII alone, which each SDK has to write as UTF-8.
+    const BOTH: &str = "order/№ 1";
+    const STRUCTURED_ALONE: &str = "order-2";
+
+    create_topic(TOPIC, 1, &[]).await;
+    let outbox = consumer_outbox().await;
+    let write = |sdk: Sdk, mode, id, n: i64| {
+        let event = SdkEvent {
+            id,
+            source: if sdk == Sdk::Java { "/java" } else { "/python" },
+            event_type: "com.example.order.placed",
+            key: "a",
+            data: json!({ "customer": "Åsa \u{1f600}", "n": n }),
+        };
+        sdk.write(&kafka(), TOPIC, mode, &event).unwrap();
+    };
+    for (sdk, n) in [(Sdk::Python, 1), (Sdk::Java, 11)] {
+        write(sdk, Mode::Binary, BOTH, n);
+        write(sdk, Mode::Structured, BOTH, n);
+        write(sdk, Mode::Structured, STRUCTURED_ALONE, n + 1);
+    }
+    let handler = Scripted::<Written>::new("sdks", QUICK, |_, _, _| async { Ok(()) });
+    let consumer = consume(&outbox, &handler);
+    let handled = until_handled(&outbox, "sdks", 4).await;
+    let consumed = consumer.stop().await;
+    let customer = |n| ("Åsa \u{1f600}".to_owned(), n);
+    assert_eq!(handled, [1, 2, 11, 12].map(customer));
+    assert_eq!((consumed.handled, consumed.duplicates, consumed.dead_letters), (4, 2, 0));
 }

@@ -66,7 +66,7 @@ async fn kcat_reads_key_headers_and_payload() {
 async fn the_sdk_of_cloud_events_for_java_reads_a_record_as_an_event() {
     let prefix = prefix();
     let (id, payload) = published(&prefix).await;
-    let event = read(Reader::CloudEvents, &prefix);
+    let event = read(Reader::CloudEventsForJava, &prefix);
     for part in [
         &format!("CloudEvent{{id='{id}', source="),
         "type='order.placed'",
@@ -81,6 +81,27 @@ async fn the_sdk_of_cloud_events_for_java_reads_a_record_as_an_event() {
     let data: Vec<u8> =
         data.split(", ").map(|byte| byte.parse::<i8>().unwrap().cast_unsigned()).collect();
     assert_eq!(serde_json::from_slice::<Value>(&data).unwrap(), payload);
+}
+
+#[tokio::test]
+async fn the_sdk_of_cloud_events_for_python_reads_a_record_as_an_event() {
+    let prefix = prefix();
+    let (id, payload) = published(&prefix).await;
+    let event: Value = serde_json::from_str(&read(Reader::CloudEventsForPython, &prefix)).unwrap();
+    // As text: other clients write a larger number otherwise.
+    for (attribute, value) in [
+        ("specversion", "1.0"),
+        ("id", &*id),
+        ("type", "order.placed"),
+        ("dataversion", "2"),
+        ("datacontenttype", "application/json"),
+        ("partitionkey", payload["customer"].as_str().unwrap()),
+    ] {
+        assert_eq!(event[attribute], value, "{event}");
+    }
+    let time = event["time"].as_str().unwrap();
+    assert!(time.ends_with("+00:00"), "a time that is read, in UTC: {time}");
+    assert_eq!(event["data"], payload);
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod certificates;
+mod clients;
 pub mod commands;
 mod debian;
 mod disk;
@@ -42,9 +43,11 @@ mod procfs;
 mod readers;
 pub mod servers;
 mod tools;
+mod writers;
 
 pub use certificates::{Certificates, Identity};
 pub use error::Error;
 pub use paths::ScratchDir;
 pub use readers::Reader;
 pub use tools::{chromium, promtool};
+pub use writers::{Mode, Sdk, SdkEvent};

@@ -25,13 +25,13 @@ use crate::servers::{
     fetch_all,
 };
 use crate::tools::Tool;
-use crate::{Error, disk, openssl, readers, servers};
+use crate::{Error, clients, disk, openssl, servers};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
     if !Servers::all_are_given() {
         fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
-        readers::fetch()?;
+        clients::fetch()?;
         servers::registry::fetch()?;
         servers::postgres_libraries()?;
     }
