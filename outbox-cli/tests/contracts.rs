@@ -565,3 +565,25 @@ fn nothing_is_registered_by_a_lock_whose_schemas_are_not_all_there_or_would_be_o
         ran.said
     );
 }
+
+#[test]
+fn a_schema_is_registered_with_what_it_refers_to_and_only_if_it_is_said_which_does() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("placed.avsc"), SCHEMA).unwrap();
+    let registry = stand_in::StandIn::start();
+    let at = ["register", "--registry", &registry.url, "--reference", "shop.Item=:.eu:items:3"];
+    let ran = outbox(dir.path(), &[&at[..], &["orders-value=placed.avsc"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.said);
+    let sent = serde_json::json!([{ "name": "shop.Item", "subject": ":.eu:items", "version": 3 }]);
+    assert_eq!(registry.last_references(), sent);
+    for arguments in [
+        &["orders-value=placed.avsc", "items-value=placed.avsc"][..],
+        &["orders-value=placed.avsc", "--reference", "shop.Item=items-value"],
+        &["orders-value=placed.avsc", "--reference", "shop.Item=items-value:0"],
+        &["orders-value=placed.avsc", "--reference", "=items-value:1"],
+    ] {
+        let ran = outbox(dir.path(), &[&at[..], arguments].concat());
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.said);
+    }
+    assert_eq!(registry.registered().len(), 1);
+}

@@ -1,15 +1,18 @@
 //! The questions to a registry, by Confluent's REST API.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
 use crate::error::{RegistryError, RegistryErrorKind};
+use crate::format::SchemaFormat;
 use crate::memory::Memory;
+use crate::references::{self, SchemaReference};
 use crate::registry::Checked;
+use crate::schema::Schema;
 use crate::subject::escaped;
 
-/// The type of a schema if a question names none.
-const AVRO: &str = "AVRO";
 /// Longest part that is shown of why a version is not compatible.
 const LONGEST_REASON: usize = 2_000;
 
@@ -21,8 +24,8 @@ pub(crate) struct Registered {
     /// and Apicurio's for all in some of its answers: the text then tells.
     pub(crate) format: Option<String>,
     pub(crate) text: String,
-    /// Whether it needs other schemas of the registry to be read.
-    pub(crate) has_references: bool,
+    /// The schemas of the registry whose types it names.
+    pub(crate) references: Vec<SchemaReference>,
 }
 
 pub(crate) enum Backend {
@@ -35,14 +38,13 @@ impl Backend {
     pub(crate) fn lookup(
         &self,
         subject: &str,
-        format: &str,
-        text: &str,
+        schema: &Schema,
     ) -> Result<Registered, RegistryError> {
         let client = match self {
             Self::Http(client) => client,
-            Self::Memory(memory) => return Ok(memory.lookup(subject, format, text)),
+            Self::Memory(memory) => return Ok(memory.lookup(subject, schema)),
         };
-        let body = question(format, text);
+        let body = question(schema);
         let path = format!("/subjects/{}", escaped(subject));
         let mut answer = client.ask(&path, Some(&body))?;
         if answer.status == 404 {
@@ -58,18 +60,13 @@ impl Backend {
     }
 
     /// Makes it the newest version of the subject, unless it is one already. Returns its id.
-    pub(crate) fn register(
-        &self,
-        subject: &str,
-        format: &str,
-        text: &str,
-    ) -> Result<i32, RegistryError> {
+    pub(crate) fn register(&self, subject: &str, schema: &Schema) -> Result<i32, RegistryError> {
         let client = match self {
             Self::Http(client) => client,
-            Self::Memory(memory) => return Ok(memory.lookup(subject, format, text).id),
+            Self::Memory(memory) => return Ok(memory.lookup(subject, schema).id),
         };
         let path = format!("/subjects/{}/versions", escaped(subject));
-        let answer = client.ask(&path, Some(&question(format, text)))?;
+        let answer = client.ask(&path, Some(&question(schema)))?;
         match answer.status {
             200 => answer.body.get("id").and_then(as_i32).ok_or_else(|| unexpected(&path, &answer)),
             409 => Err(incompatible(subject, &answer.words())),
@@ -79,16 +76,11 @@ impl Backend {
     }
 
     /// Whether it could be the newest version of the subject.
-    pub(crate) fn check(
-        &self,
-        subject: &str,
-        format: &str,
-        text: &str,
-    ) -> Result<Checked, RegistryError> {
+    pub(crate) fn check(&self, subject: &str, schema: &Schema) -> Result<Checked, RegistryError> {
         let Self::Http(client) = self else { return Ok(Checked::New) };
         // Without a version, it is compared with all that the subject's mode says.
         let path = format!("/compatibility/subjects/{}/versions", escaped(subject));
-        let answer = client.ask(&format!("{path}?verbose=true"), Some(&question(format, text)))?;
+        let answer = client.ask(&format!("{path}?verbose=true"), Some(&question(schema)))?;
         match (answer.status, answer.body.get("is_compatible").and_then(Value::as_bool)) {
             (200, Some(true)) if self.is_new(subject)? => Ok(Checked::New),
             (200, Some(true)) => Ok(Checked::Compatible),
@@ -140,13 +132,27 @@ impl Backend {
             Self::Memory(memory) => memory.by_id(id).ok_or_else(not_there),
         }
     }
+
+    /// The schemas that a schema refers to, and those that these refer to.
+    pub(crate) fn referred(&self, of: &Registered) -> Result<Vec<String>, RegistryError> {
+        let Self::Http(client) = self else { return Ok(Vec::new()) };
+        let deadline = client.deadline();
+        references::fetched(of, &mut |SchemaReference { subject, version, .. }| {
+            // A version that was deleted since is still what events were written by.
+            let path = format!("/subjects/{}/versions/{version}?deleted=true", escaped(subject));
+            known_until(deadline, client, &path, None)
+        })
+    }
 }
 
-fn question(format: &str, text: &str) -> Value {
-    let mut body = json!({ "schema": text });
-    // Registries from before there was another type do not know the field.
-    if format != AVRO {
-        body["schemaType"] = format.into();
+fn question(schema: &Schema) -> Value {
+    let mut body = json!({ "schema": schema.text });
+    // Registries from before there was another type do not know the fields.
+    if schema.format != SchemaFormat::Avro {
+        body["schemaType"] = schema.format.as_str().into();
+    }
+    if !schema.references.is_empty() {
+        body["references"] = schema.references.iter().map(SchemaReference::json).collect();
     }
     body
 }
@@ -175,7 +181,16 @@ fn no_schema(answer: &Answer) -> RegistryError {
 
 /// `id`: that of the answer, which then does not say it.
 fn known(client: &Client, path: &str, id: Option<i32>) -> Result<Registered, RegistryError> {
-    let answer = client.ask(path, None)?;
+    known_until(client.deadline(), client, path, id)
+}
+
+fn known_until(
+    deadline: Instant,
+    client: &Client,
+    path: &str,
+    id: Option<i32>,
+) -> Result<Registered, RegistryError> {
+    let answer = client.ask_until(deadline, path, None)?;
     match answer.status {
         200 => registered(&answer.body, id).ok_or_else(|| unexpected(path, &answer)),
         404 => Err(RegistryError::new(RegistryErrorKind::NotRegistered, answer.words())),
@@ -188,10 +203,10 @@ fn registered(body: &Value, id: Option<i32>) -> Option<Registered> {
         id: id.or_else(|| as_i32(body.get("id")?))?,
         format: body.get("schemaType").and_then(Value::as_str).map(str::to_owned),
         text: body.get("schema")?.as_str()?.to_owned(),
-        has_references: body
-            .get("references")
-            .and_then(Value::as_array)
-            .is_some_and(|references| !references.is_empty()),
+        references: match body.get("references") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(references) => references::read(references)?,
+        },
     })
 }
 

@@ -58,7 +58,21 @@ impl Client {
 
     /// Asks each URL in turn, until one answers. `body`: it is a `POST`.
     pub(crate) fn ask(&self, path: &str, body: Option<&Value>) -> Result<Answer, RegistryError> {
-        let deadline = Instant::now() + self.timeout;
+        self.ask_until(self.deadline(), path, body)
+    }
+
+    /// When a question that is asked now has to be answered.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// The same, for one of several questions that have one deadline.
+    pub(crate) fn ask_until(
+        &self,
+        deadline: Instant,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, RegistryError> {
         let mut why = Vec::new();
         for (tried, url) in self.urls.iter().enumerate() {
             let left = u32::try_from(self.urls.len() - tried).unwrap_or(1);

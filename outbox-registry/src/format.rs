@@ -41,13 +41,13 @@ impl SchemaFormat {
 ///
 /// No type of yours implements it.
 pub trait Format: Codec + sealed::Sealed + Sized + 'static {
-    /// The `schemaType` of registries.
+    /// The language of its schemas.
     #[doc(hidden)]
-    const TYPE: &'static str;
+    const TYPE: SchemaFormat;
 
-    /// Whether payloads cannot be read without the schemas that a schema refers to.
+    /// Joins a schema with those that it refers to. `None`: payloads are read without them.
     #[doc(hidden)]
-    const NEEDS_WHOLE_SCHEMA: bool = false;
+    const JOIN: Option<fn(&str, &[String]) -> Result<String, String>> = None;
 
     /// Writes payloads by one schema.
     #[doc(hidden)]

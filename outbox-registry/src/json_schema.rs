@@ -20,7 +20,7 @@ impl Codec for JsonSchema {
 impl sealed::Sealed for JsonSchema {}
 
 impl Format for JsonSchema {
-    const TYPE: &'static str = "JSON";
+    const TYPE: SchemaFormat = SchemaFormat::Json;
     type Writer = ();
     type Reader = ();
 

@@ -66,7 +66,9 @@ mod memory;
 #[cfg(feature = "protobuf")]
 mod protobuf;
 mod readers;
+mod references;
 mod registry;
+mod schema;
 mod slot;
 mod subject;
 
@@ -85,6 +87,7 @@ pub use json_schema::JsonSchema;
 #[cfg(feature = "protobuf")]
 pub use protobuf::Protobuf;
 pub use registry::{Checked, Registry};
+pub use schema::Schema;
 pub use subject::SubjectStrategy;
 
 /// What the macros expand to. Not for you: it changes without notice.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::backend::Registered;
+use crate::schema::Schema;
 
 /// It takes each schema that it is asked for.
 #[derive(Default)]
@@ -14,12 +15,13 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn lookup(&self, subject: &str, format: &str, text: &str) -> Registered {
+    pub(crate) fn lookup(&self, subject: &str, schema: &Schema) -> Registered {
+        let format = schema.format.as_str();
         let registered = Registered {
-            id: id_of(format, text),
+            id: id_of(format, &schema.text),
             format: Some(format.to_owned()),
-            text: text.to_owned(),
-            has_references: false,
+            text: schema.text.clone(),
+            references: schema.references.clone(),
         };
         let mut subjects = self.subjects();
         let versions = subjects.entry(subject.to_owned()).or_default();

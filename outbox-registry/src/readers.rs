@@ -10,6 +10,7 @@ use crate::backend::Registered;
 use crate::error::RegistryErrorKind;
 use crate::format::Format;
 use crate::registry::Shared;
+use crate::slot::whole;
 
 /// Schemas of one event that are kept. They are kept as long as the process.
 const MOST_SCHEMAS: usize = 1_000;
@@ -92,8 +93,8 @@ impl<F: Format> Readers<F> {
     }
 
     /// Asks the registry for a schema that was registered after the start. It blocks for at most the
-    /// registry's time-out, and for as long again for each thread that came before and asks for
-    /// another one.
+    /// registry's time-out, as long again if the schema refers to others, and for as long again for each
+    /// thread that came before and asks for another one.
     pub(crate) fn fetch(
         &self,
         id: i32,
@@ -108,8 +109,16 @@ impl<F: Format> Readers<F> {
             return known;
         }
         failed.again(id, Instant::now())?;
-        match registry.backend.by_id(id) {
-            Ok(found) => self.add(id, reader_of(&found)).map_err(|why| Unreadable::Schema(id, why)),
+        let found =
+            registry.backend.by_id(id).and_then(|found| whole::<F>(&registry.backend, found));
+        let reader = match found {
+            Ok(found) => Ok(reader_of(&found)),
+            // Another question would have the same answer.
+            Err(error) if error.kind() == RegistryErrorKind::Schema => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        };
+        match reader {
+            Ok(reader) => self.add(id, reader).map_err(|why| Unreadable::Schema(id, why)),
             Err(error) => {
                 let now = Instant::now();
                 if error.kind() == RegistryErrorKind::NotRegistered {

@@ -9,8 +9,9 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::config::RegistryConfig;
 use crate::error::{RegistryError, RegistryErrorKind};
-use crate::format::{Format, RegisteredEvent, SchemaFormat};
+use crate::format::{Format, RegisteredEvent};
 use crate::memory::Memory;
+use crate::schema::Schema;
 use crate::slot::schema_error;
 use crate::subject::SubjectStrategy;
 
@@ -135,29 +136,19 @@ impl Registry {
     ///
     /// # Errors
     /// As of [`register`](Self::register).
-    pub fn register_schema(
-        &self,
-        subject: &str,
-        format: SchemaFormat,
-        text: &str,
-    ) -> Result<i32, RegistryError> {
-        self.0.backend.register(subject, format.as_str(), text)
+    pub fn register_schema(&self, subject: &str, schema: &Schema) -> Result<i32, RegistryError> {
+        self.0.backend.register(subject, schema)
     }
 
     /// Says what [`register_schema`](Self::register_schema) would do, and registers nothing.
     ///
     /// # Errors
     /// If the registry would refuse it, or does not answer.
-    pub fn check_schema(
-        &self,
-        subject: &str,
-        format: SchemaFormat,
-        text: &str,
-    ) -> Result<Checked, RegistryError> {
-        match self.0.backend.lookup(subject, format.as_str(), text) {
+    pub fn check_schema(&self, subject: &str, schema: &Schema) -> Result<Checked, RegistryError> {
+        match self.0.backend.lookup(subject, schema) {
             Ok(found) => Ok(Checked::Registered(found.id)),
             Err(error) if error.kind() == RegistryErrorKind::NotRegistered => {
-                self.0.backend.check(subject, format.as_str(), text)
+                self.0.backend.check(subject, schema)
             }
             Err(error) => Err(error),
         }

@@ -10,6 +10,7 @@ use crate::error::{RegistryError, RegistryErrorKind};
 use crate::format::Format;
 use crate::readers::Readers;
 use crate::registry::Shared;
+use crate::schema::Schema;
 
 /// Newest versions of a subject that are fetched at start. Any other is fetched when it is met.
 const VERSIONS_AT_START: usize = 10;
@@ -71,12 +72,15 @@ impl<F: Format> Slot<F> {
             |error: RegistryError| error.about(format_args!("{} cannot be emitted", self.name()));
         let own = self.own().map_err(about)?;
         let subject = self.subject(registry, &own).map_err(about)?;
-        let found = registry.backend.lookup(&subject, F::TYPE, &own).map_err(|error| {
+        let schema = Schema::new(F::TYPE, &*own);
+        let found = registry.backend.lookup(&subject, &schema).map_err(|error| {
             about(match error.kind() {
                 RegistryErrorKind::NotRegistered => not_registered::<F>(&subject, &error),
                 _ => error.about(format_args!("subject {subject}")),
             })
         })?;
+        let found = whole::<F>(&registry.backend, found)
+            .map_err(|error| about(error.about(format_args!("subject {subject}"))))?;
         if self.writer.get().is_none() {
             let writer = self.usable(&found).and_then(|text| F::writer(&own, self.message, text));
             let writer = writer.map_err(|why| {
@@ -103,7 +107,7 @@ impl<F: Format> Slot<F> {
             |error: RegistryError| error.about(format_args!("{} is not registered", self.name()));
         let own = self.own().map_err(about)?;
         let subject = self.subject(registry, &own).map_err(about)?;
-        registry.backend.register(&subject, F::TYPE, &own).map_err(about)
+        registry.backend.register(&subject, &Schema::new(F::TYPE, own)).map_err(about)
     }
 
     pub(crate) fn reads(&self, registry: &Arc<Shared>) -> Result<(), RegistryError> {
@@ -118,14 +122,22 @@ impl<F: Format> Slot<F> {
             })
         };
         if let Backend::Memory(memory) = &registry.backend {
-            memory.lookup(&subject, F::TYPE, &own);
+            memory.lookup(&subject, &Schema::new(F::TYPE, own));
         }
         let versions = registry.backend.versions(&subject).map_err(of_subject)?;
         for version in versions.iter().rev().take(VERSIONS_AT_START) {
             let found = registry.backend.version(&subject, *version).map_err(of_subject)?;
-            if self.readers.known(found.id).is_none() {
+            let id = found.id;
+            if self.readers.known(id).is_none() {
                 // One that cannot be read is an error when a payload has it: it may be an old one.
-                let _ = self.readers.add(found.id, self.reader_of(&found));
+                let reader = match whole::<F>(&registry.backend, found) {
+                    Ok(found) => self.reader_of(&found),
+                    Err(error) if error.kind() == RegistryErrorKind::Schema => {
+                        Err(error.to_string())
+                    }
+                    Err(error) => return Err(of_subject(error)),
+                };
+                let _ = self.readers.add(id, reader);
             }
         }
         self.readers.ask(registry);
@@ -138,13 +150,9 @@ impl<F: Format> Slot<F> {
     }
 
     fn usable<'r>(&self, registered: &'r Registered) -> Result<&'r str, String> {
-        if let Some(format) = registered.format.as_deref().filter(|format| *format != F::TYPE) {
-            return Err(format!("it is {format} and not {}", F::TYPE));
-        }
-        if F::NEEDS_WHOLE_SCHEMA && registered.has_references {
-            return Err(
-                "it refers to other schemas of the registry, which is not supported".to_owned()
-            );
+        let expected = F::TYPE.as_str();
+        if let Some(format) = registered.format.as_deref().filter(|format| *format != expected) {
+            return Err(format!("it is {format} and not {expected}"));
         }
         Ok(&registered.text)
     }
@@ -164,6 +172,20 @@ impl<F: Format> Slot<F> {
     }
 }
 
+/// A schema of the registry, with those that it refers to if it cannot be used without them.
+pub(crate) fn whole<F: Format>(
+    backend: &Backend,
+    mut found: Registered,
+) -> Result<Registered, RegistryError> {
+    let is_of_format = found.format.as_deref().is_none_or(|format| format == F::TYPE.as_str());
+    if let (Some(join), [_, ..], true) = (F::JOIN, &*found.references, is_of_format) {
+        let others = backend.referred(&found)?;
+        found.text = join(&found.text, &others)
+            .map_err(|why| RegistryError::new(RegistryErrorKind::Schema, why))?;
+    }
+    Ok(found)
+}
+
 pub(crate) fn schema_error(why: impl fmt::Display) -> RegistryError {
     RegistryError::new(RegistryErrorKind::Schema, format!("its schema: {why}"))
 }
@@ -175,7 +197,7 @@ fn not_registered<F: Format>(subject: &str, error: &RegistryError) -> RegistryEr
             "the registry does not have its {} schema under the subject {subject} ({error}). Register exactly this \
              schema before the deployment; with several events on the topic, all of them use \
              `SubjectStrategy::TopicRecordName`",
-            F::TYPE
+            F::TYPE.as_str()
         ),
     )
 }

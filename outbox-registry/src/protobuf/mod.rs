@@ -20,7 +20,7 @@ impl Codec for Protobuf {
 impl sealed::Sealed for Protobuf {}
 
 impl Format for Protobuf {
-    const TYPE: &'static str = "PROTOBUF";
+    const TYPE: SchemaFormat = SchemaFormat::Protobuf;
     /// Which message of its file it is, as bytes.
     type Writer = Vec<u8>;
     /// Which message of the writer's file it is.

@@ -68,3 +68,21 @@ message Other { string text = 1; }"#;
 
 pub const JSON: &str =
     r#"{"$schema": "http://json-schema.org/draft-07/schema#", "title": "OrderPlaced"}"#;
+
+/// A schema that refers to [`NOTE`], which refers to [`TEXT`].
+pub const NOTED: &str = r#"{"type": "record", "name": "OrderPlaced", "namespace": "shop", "fields": [
+    {"name": "order", "type": "string"}, {"name": "extra", "type": "Note"},
+    {"name": "cents", "type": "long"}, {"name": "note", "type": ["null", "string"]},
+    {"name": "more", "type": ["null", "shop.Note"]}]}"#;
+pub const NOTE: &str = r#"{"type": "record", "name": "Note", "namespace": "shop", "fields": [
+    {"name": "text", "type": "Text"}]}"#;
+pub const TEXT: &str = r#"{"type": "record", "name": "Text", "namespace": "shop", "fields": [
+    {"name": "line", "type": "string"}]}"#;
+
+/// An event by [`NOTED`]: `o-1`, 1250 cents, without a note.
+pub const NOTED_EVENT: &[u8] = b"\x06o-1\x04hi\xc4\x13\x00\x02\x04ho";
+
+/// A payload with the id of its schema before it.
+pub fn framed(id: i32, rest: &[u8]) -> Vec<u8> {
+    [&[0][..], &id.to_be_bytes(), rest].concat()
+}

@@ -57,7 +57,7 @@ fn an_answer_that_is_not_the_schema_is_refused() {
     refused(stand_in.config(), RegistryErrorKind::Schema, &["PROTOBUF and not AVRO"]);
     let referring = json!({ "id": 5, "schema": AVRO, "references": [{ "name": "a" }] });
     stand_in.answer(200, referring.to_string());
-    refused(stand_in.config(), RegistryErrorKind::Schema, &["refers to other schemas"]);
+    refused(stand_in.config(), RegistryErrorKind::Answer, &["no answer of a schema registry"]);
     for body in
         ["<html>", "{}", r#"{"id": -1, "schema": "{}"}"#, r#"{"id": 4294967296, "schema": ""}"#]
     {

@@ -5,7 +5,7 @@ use outbox::DomainEvent;
 use outbox::codec::Encode;
 use outbox::publish::kafka::KafkaPublisher;
 use outbox::{Outbox, Relay};
-use outbox_registry::{Checked, Registry, RegistryConfig, RegistryErrorKind, SchemaFormat};
+use outbox_registry::{Checked, Registry, RegistryConfig, RegistryErrorKind, Schema, SchemaFormat};
 use sqlx::sqlite::SqlitePoolOptions;
 use xtask::servers::SchemaRegistry;
 use xtask::{Reader, ScratchDir};
@@ -45,7 +45,7 @@ async fn a_consumer_in_java_reads_an_event_in_avro_by_a_registry() {
     let missing = registry.emits::<Placed>().unwrap_err();
     assert_eq!(missing.kind(), RegistryErrorKind::NotRegistered, "{missing}");
     let subject = format!("{topic}-value");
-    let check = |text| registry.check_schema(&subject, SchemaFormat::Avro, text);
+    let check = |text| registry.check_schema(&subject, &Schema::new(SchemaFormat::Avro, text));
     assert_eq!(check(AVRO).unwrap(), Checked::New);
     let id = registry.register::<Placed>().unwrap();
     assert_eq!(check(AVRO).unwrap(), Checked::Registered(id));
@@ -77,7 +77,8 @@ async fn a_consumer_in_java_reads_an_event_in_avro_by_a_registry() {
     let incompatible = check(AVRO_2).unwrap_err();
     assert_eq!(incompatible.kind(), RegistryErrorKind::Incompatible, "{incompatible}");
     assert!(incompatible.to_string().contains("customer"), "{incompatible}");
-    let refused = registry.register_schema(&subject, SchemaFormat::Avro, AVRO_2).unwrap_err();
+    let refused =
+        registry.register_schema(&subject, &Schema::new(SchemaFormat::Avro, AVRO_2)).unwrap_err();
     assert_eq!(refused.kind(), RegistryErrorKind::Incompatible, "{refused}");
 
     let id = registry.register::<Shipped>().unwrap();

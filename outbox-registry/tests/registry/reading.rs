@@ -1,10 +1,10 @@
 //! What a consumer reads that was written by another schema than its own.
 
 use outbox::DomainEvent;
-use outbox::codec::Decode;
+use outbox::codec::{Decode, Encode};
 use outbox_registry::{Avro, RegisteredEvent, Registry, RegistryErrorKind};
 
-use crate::events::{AVRO, AVRO_2, avro_event};
+use crate::events::{AVRO, AVRO_2, NOTE, NOTED, NOTED_EVENT, TEXT, avro_event, framed};
 use crate::stand_in::StandIn;
 
 /// `{"order": "o-1", "customer": "c", "cents": 1250, "note": null}` by the second schema.
@@ -58,6 +58,77 @@ fn a_schema_that_is_registered_later_is_fetched_once() {
 }
 
 #[test]
+fn a_schema_is_read_with_the_types_of_those_that_it_refers_to() {
+    avro_event!(Placed, "referring", AVRO);
+    let stand_in = StandIn::start();
+    stand_in.register("texts", 3, "AVRO", AVRO);
+    stand_in.register("texts", 4, "AVRO", TEXT);
+    stand_in.register("notes", 5, "AVRO", NOTE);
+    stand_in.refer(5, &[("shop.Text", "texts", 2)]);
+    stand_in.register("referring-value", 6, "AVRO", NOTED);
+    stand_in.refer(6, &[("shop.Note", "notes", 1)]);
+    Registry::connect(stand_in.config()).unwrap().reads::<Placed>().unwrap();
+    // Later, too: the same by another id.
+    stand_in.register("referring-value", 7, "AVRO", NOTED);
+    stand_in.refer(7, &[("shop.Note", "notes", 1)]);
+    for id in [6, 7, 7] {
+        let event: Placed = Avro::decode(&framed(id, NOTED_EVENT)).unwrap();
+        assert_eq!(event, Placed { order: "o-1".into(), cents: 1250, note: None });
+    }
+    let asked = stand_in.asked();
+    let asked_for = |part: &str| asked.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(asked_for("/texts/versions/2?deleted=true"), 2, "once for each id: {asked:?}");
+}
+
+#[test]
+fn an_event_waits_for_a_schema_to_which_its_own_refers() {
+    avro_event!(Placed, "waiting", AVRO);
+    let stand_in = read_by_its_own_schema::<Placed>("waiting-value");
+    stand_in.register("waiting-value", 6, "AVRO", NOTED);
+    stand_in.refer(6, &[("shop.Note", "lost", 1)]);
+    let error = <Avro as Decode<Placed>>::decode(&framed(6, NOTED_EVENT)).unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(error.to_string().contains("does not have version 1 of lost"), "{error}");
+}
+
+#[test]
+fn schemas_that_refer_to_each_other_are_refused_and_not_asked_for_again() {
+    avro_event!(Placed, "circle", AVRO);
+    let stand_in = read_by_its_own_schema::<Placed>("circle-value");
+    stand_in.register("circle-value", 6, "AVRO", NOTED);
+    stand_in.refer(6, &[("shop.Note", "notes", 1)]);
+    stand_in.register("notes", 5, "AVRO", NOTE);
+    stand_in.refer(5, &[("shop.Note", "notes", 1)]);
+    let refused = || <Avro as Decode<Placed>>::decode(&framed(6, NOTED_EVENT)).unwrap_err();
+    let error = refused();
+    assert!(!error.is_transient() && error.to_string().contains("refers to itself"), "{error}");
+    let asked = stand_in.asked().len();
+    refused();
+    assert_eq!(stand_in.asked().len(), asked);
+}
+
+#[test]
+fn an_event_is_written_by_its_schema_that_the_registry_has_in_parts() {
+    const WHOLE: &str = r#"{"type": "record", "name": "OrderPlaced", "namespace": "shop", "fields": [
+        {"name": "order", "type": "string"}, {"name": "cents", "type": "long"},
+        {"name": "note", "type": ["null", {"type": "record", "name": "Text", "fields": [
+            {"name": "line", "type": "string"}]}]}]}"#;
+    avro_event!(Placed, "parts", WHOLE);
+    let parts = WHOLE.split_once("{\"type\": \"record\", \"name\": \"Text\"").unwrap().0;
+    let parts = format!("{parts}\"Text\"]}}]}}");
+    let stand_in = StandIn::start();
+    stand_in.register("texts", 4, "AVRO", TEXT);
+    let references = serde_json::json!([{ "name": "shop.Text", "subject": "texts", "version": 1 }]);
+    let found = serde_json::json!({ "id": 9, "schema": parts, "references": references });
+    stand_in.answer_once(200, found.to_string());
+    Registry::connect(stand_in.config()).unwrap().emits::<Placed>().unwrap();
+    let event = Placed { order: "o-1".into(), cents: 1250, note: None };
+    let mut out = Vec::new();
+    Avro::encode(&event, &mut out).unwrap();
+    assert_eq!(out, framed(9, b"\x06o-1\xc4\x13\x00"));
+}
+
+#[test]
 fn an_id_that_the_registry_does_not_have_is_tried_again_and_not_asked_for_each_time() {
     avro_event!(Placed, "unknown", AVRO);
     let stand_in = read_by_its_own_schema::<Placed>("unknown-value");
@@ -101,8 +172,6 @@ fn a_subject_without_schemas_ends_the_start_of_its_consumer() {
 
 #[test]
 fn without_a_registry_tests_read_what_they_write() {
-    use outbox::codec::Encode;
-
     avro_event!(Placed, "memory", AVRO);
     // Two tests, of one process.
     for _ in 0..2 {

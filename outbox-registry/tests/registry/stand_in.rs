@@ -23,8 +23,12 @@ struct State {
     asked: Vec<(String, String)>,
     /// What is answered to everything instead.
     instead: Option<(u16, String)>,
+    /// What is answered to the next question instead.
+    next: Option<(u16, String)>,
     /// Subjects that take no new version.
     closed: Vec<String>,
+    /// Id, and what the schema refers to.
+    references: Vec<(i32, Value)>,
 }
 
 impl StandIn {
@@ -52,6 +56,20 @@ impl StandIn {
         self.state.lock().unwrap().schemas.push(schema);
     }
 
+    /// Says that the schema with this id refers to others: name, subject and version of each.
+    pub fn refer(&self, id: i32, to: &[(&str, &str, i32)]) {
+        let to = to.iter().map(|(name, subject, version)| {
+            json!({ "name": name, "subject": subject, "version": version })
+        });
+        self.state.lock().unwrap().references.push((id, to.collect()));
+    }
+
+    /// Body of the last registration's `references`.
+    pub fn last_references(&self) -> Value {
+        let state = self.state.lock().unwrap();
+        state.references.last().map_or(Value::Null, |(_, references)| references.clone())
+    }
+
     /// Takes no new version of this subject.
     pub fn close(&self, subject: &str) {
         self.state.lock().unwrap().closed.push(subject.to_owned());
@@ -66,6 +84,11 @@ impl StandIn {
     /// Answers everything by this.
     pub fn answer(&self, status: u16, body: impl Into<String>) {
         self.state.lock().unwrap().instead = Some((status, body.into()));
+    }
+
+    /// Answers the next question by this.
+    pub fn answer_once(&self, status: u16, body: impl Into<String>) {
+        self.state.lock().unwrap().next = Some((status, body.into()));
     }
 
     /// `GET /subjects/…`, in their order.
@@ -85,7 +108,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
         let (status, answer) = {
             let mut state = state.lock().unwrap();
             state.asked.push((line.clone(), headers));
-            match state.instead.clone() {
+            match state.next.take().or_else(|| state.instead.clone()) {
                 Some(instead) => instead,
                 None => {
                     let (status, answer) = answer(&mut state, &line, &body);
@@ -141,6 +164,7 @@ fn answer(state: &mut State, line: &str, body: &Value) -> (u16, Value) {
         let format = text("schemaType").unwrap_or_else(|| "AVRO".to_owned());
         let schema = (subject.replace("%20", " "), id, format, text("schema").unwrap());
         state.schemas.push(schema);
+        state.references.push((id, body["references"].clone()));
         return (200, json!({ "id": id }));
     }
     let of = |wanted: &str| -> Vec<_> {
@@ -154,7 +178,7 @@ fn answer(state: &mut State, line: &str, body: &Value) -> (u16, Value) {
             };
             let versions = of(subject);
             match versions.iter().position(|schema| same(schema)) {
-                Some(at) => (200, shown(versions[at], at + 1)),
+                Some(at) => (200, shown(state, versions[at], at + 1)),
                 None if versions.is_empty() => missing(40401, "Subject not found."),
                 None => missing(40403, "Schema not found"),
             }
@@ -165,14 +189,22 @@ fn answer(state: &mut State, line: &str, body: &Value) -> (u16, Value) {
         },
         (false, ["subjects", subject, "versions", version]) => {
             let version: usize = version.parse().unwrap();
-            (200, shown(of(subject)[version - 1], version))
+            match of(subject).get(version - 1) {
+                Some(schema) => (200, shown(state, schema, version)),
+                None => missing(40402, "Version not found."),
+            }
         }
-        (false, ["schemas", "ids", id]) => {
+        (false, ["schemas", kind @ ("ids" | "guids"), id]) => {
+            // The last digits of a GUID are the id here.
+            let id = if *kind == "ids" { *id } else { id.rsplit('-').next().unwrap() };
             let id: i32 = id.parse().unwrap();
             match state.schemas.iter().find(|(_, of, ..)| *of == id) {
-                Some((_, _, format, text)) if format == "AVRO" => (200, json!({ "schema": text })),
-                Some((_, _, format, text)) => {
-                    (200, json!({ "schema": text, "schemaType": format }))
+                Some(schema) => {
+                    let shown = shown(state, schema, 1);
+                    let told = ["schema", "schemaType", "references"];
+                    let told =
+                        told.iter().filter_map(|name| Some((*name, shown.get(*name)?.clone())));
+                    (200, told.collect())
                 }
                 None => missing(40403, "Schema not found"),
             }
@@ -181,11 +213,16 @@ fn answer(state: &mut State, line: &str, body: &Value) -> (u16, Value) {
     }
 }
 
-fn shown((subject, id, format, text): &(String, i32, String, String), version: usize) -> Value {
+type Schema = (String, i32, String, String);
+
+fn shown(state: &State, (subject, id, format, text): &Schema, version: usize) -> Value {
     let mut schema = json!({ "subject": subject, "id": id, "version": version, "schema": text });
     // As Confluent's registry does.
     if format != "AVRO" {
         schema["schemaType"] = json!(format);
+    }
+    if let Some((_, references)) = state.references.iter().find(|(of, _)| of == id) {
+        schema["references"] = references.clone();
     }
     schema
 }

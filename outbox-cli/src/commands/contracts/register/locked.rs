@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use outbox_contracts::{EventName, Lock};
-use outbox_registry::{Registry, RegistryConfig, SchemaFormat, SubjectStrategy};
+use outbox_registry::{Registry, RegistryConfig, Schema, SchemaFormat, SubjectStrategy};
 
 use super::{Read, failure, read};
 use crate::commands::contracts::read_lock;
@@ -75,7 +75,10 @@ impl LockedArgs {
                 Some(other) if other.name != name.name => {
                     return Err(shared(&subject, other, name));
                 }
-                _ => to.push(Read { subject, format: SchemaFormat::Json, text }),
+                _ => {
+                    let schema = Schema::new(SchemaFormat::Json, text);
+                    to.push(Read { subject, schema });
+                }
             }
         }
         Ok(without_schemas(&lock, file.display()))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use outbox_registry::{
-    Checked, Registry, RegistryConfig, RegistryError, RegistryErrorKind, SchemaFormat,
+    Checked, Registry, RegistryConfig, RegistryError, RegistryErrorKind, Schema, SchemaFormat,
 };
 
 use crate::context::Context;
@@ -27,12 +27,17 @@ use crate::values;
 #[command(after_help = "Examples:\n  \
     outbox contracts register --registry http://registry:8081 orders-value=schemas/order_placed.avsc\n  \
     outbox contracts register --dry-run orders-shop.OrderPlaced=schemas/shop.proto\n  \
-    outbox contracts register --lock events.lock --subject-strategy topic-record")]
+    outbox contracts register --lock events.lock --subject-strategy topic-record\n  \
+    outbox contracts register orders-value=order.avsc --reference shop.Item=items-value:3")]
 pub struct RegisterArgs {
     /// Subjects, and the files of their schemas: Avro in .avsc, Protobuf in .proto, JSON Schema in
     /// .json
-    #[arg(required_unless_present = "lock", value_name = "SUBJECT=FILE", value_parser = Schema::parse)]
-    schemas: Vec<Schema>,
+    #[arg(required_unless_present = "lock", value_name = "SUBJECT=FILE", value_parser = InFile::parse)]
+    schemas: Vec<InFile>,
+    /// What the one schema of SUBJECT=FILE names that is in another schema of the registry: a type of
+    /// Avro by its full name, a file that Protobuf imports, or a $ref of JSON Schema. Can be repeated
+    #[arg(long = "reference", value_name = "NAME=SUBJECT:VERSION", value_parser = Reference::parse)]
+    references: Vec<Reference>,
     #[command(flatten)]
     locked: locked::LockedArgs,
     /// URL of the registry, or several of one deployment, separated by commas
@@ -54,13 +59,13 @@ pub struct RegisterArgs {
 }
 
 #[derive(Debug, Clone)]
-struct Schema {
+struct InFile {
     subject: String,
     file: PathBuf,
     format: SchemaFormat,
 }
 
-impl Schema {
+impl InFile {
     fn parse(text: &str) -> Result<Self, String> {
         let pair =
             text.split_once('=').filter(|(subject, file)| !subject.is_empty() && !file.is_empty());
@@ -80,8 +85,47 @@ impl Schema {
 /// A schema that is registered, with its text.
 struct Read {
     subject: String,
-    format: SchemaFormat,
-    text: String,
+    schema: Schema,
+}
+
+#[derive(Debug, Clone)]
+struct Reference {
+    name: String,
+    subject: String,
+    version: i32,
+}
+
+impl Reference {
+    /// A subject may have a colon in it, and a `$ref` an `=`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let parsed = || {
+            let (rest, version) = text.rsplit_once(':')?;
+            let (name, subject) = rest.rsplit_once('=')?;
+            let version = version.parse().ok().filter(|version| *version > 0)?;
+            let is_named = !name.is_empty() && !subject.is_empty();
+            is_named.then(|| Self { name: name.to_owned(), subject: subject.to_owned(), version })
+        };
+        parsed().ok_or_else(|| {
+            "expected NAME=SUBJECT:VERSION, such as shop.Item=items-value:3".to_owned()
+        })
+    }
+}
+
+/// Adds the references to the schema that has them.
+fn refer(args: &RegisterArgs, schemas: &mut [Read]) -> Result<(), Failure> {
+    if args.references.is_empty() {
+        return Ok(());
+    }
+    let [Read { schema, .. }] = schemas else {
+        return Err(Failure::usage(
+            "which schema has the references of --reference is not said, and nothing was registered: give it one \
+             SUBJECT=FILE in a command of its own",
+        ));
+    };
+    for Reference { name, subject, version } in &args.references {
+        *schema = schema.clone().reference(name, subject, *version);
+    }
+    Ok(())
 }
 
 pub fn register(args: &RegisterArgs, context: &Context) -> Result<(), Failure> {
@@ -89,9 +133,11 @@ pub fn register(args: &RegisterArgs, context: &Context) -> Result<(), Failure> {
     let registry = Registry::connect(args.locked.subjects(config)).map_err(failure)?;
     // All of them first: nothing is registered if one cannot be read.
     let mut schemas = Vec::new();
-    for Schema { subject, file, format } in &args.schemas {
-        schemas.push(Read { subject: subject.clone(), format: *format, text: read(file)? });
+    for InFile { subject, file, format } in &args.schemas {
+        let schema = Schema::new(*format, read(file)?);
+        schemas.push(Read { subject: subject.clone(), schema });
     }
+    refer(args, &mut schemas)?;
     let notes = args.locked.read(&registry, &mut schemas)?;
     let mut done = Vec::new();
     for (at, schema) in schemas.iter().enumerate() {
@@ -111,8 +157,8 @@ pub fn register(args: &RegisterArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn check(registry: &Registry, schema: &Read) -> Result<String, RegistryError> {
-    let Read { subject, format, text } = schema;
-    Ok(match registry.check_schema(subject, *format, text)? {
+    let Read { subject, schema } = schema;
+    Ok(match registry.check_schema(subject, schema)? {
         Checked::Registered(id) => format!("{subject}: registered already, with the id {id}"),
         Checked::New => format!("{subject}: would be the first version"),
         Checked::Compatible => format!("{subject}: would be a new version"),
@@ -120,8 +166,8 @@ fn check(registry: &Registry, schema: &Read) -> Result<String, RegistryError> {
 }
 
 fn send(registry: &Registry, schema: &Read) -> Result<String, RegistryError> {
-    let Read { subject, format, text } = schema;
-    let id = registry.register_schema(subject, *format, text)?;
+    let Read { subject, schema } = schema;
+    let id = registry.register_schema(subject, schema)?;
     Ok(format!("{subject}: registered, with the id {id}"))
 }
 

@@ -1,5 +1,7 @@
 //! Avro, by apache-avro.
 
+mod references;
+
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,8 +87,8 @@ impl Read for Bytes<'_, '_> {
 impl sealed::Sealed for Avro {}
 
 impl Format for Avro {
-    const TYPE: &'static str = "AVRO";
-    const NEEDS_WHOLE_SCHEMA: bool = true;
+    const TYPE: SchemaFormat = SchemaFormat::Avro;
+    const JOIN: Option<fn(&str, &[String]) -> Result<String, String>> = Some(references::joined);
     type Writer = GenericDatumWriter<'static>;
     type Reader = AvroReader;
 
