@@ -73,7 +73,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, RegistryError> {
-        let mut why = Vec::new();
+        let (mut why, mut untrusted) = (Vec::new(), 0);
         for (tried, url) in self.urls.iter().enumerate() {
             let left = u32::try_from(self.urls.len() - tried).unwrap_or(1);
             let share = deadline.saturating_duration_since(Instant::now()) / left;
@@ -94,8 +94,24 @@ impl Client {
                     ));
                 }
                 Ok(answer) => return Ok(answer),
-                Err(error) => why.push(format!("{url}: {error}")),
+                Err(error) => {
+                    let error = error.to_string();
+                    // The words of rustls. Its type is one of a package that may not be there.
+                    untrusted += usize::from(error.contains("invalid peer certificate"));
+                    why.push(format!("{url}: {error}"));
+                }
             }
+        }
+        if untrusted == self.urls.len() {
+            return Err(RegistryError::new(
+                RegistryErrorKind::Config,
+                format!(
+                    "the certificate of the registry is not trusted ({}), and nothing was sent to it. If its authority is \
+                     your own, give the certificate of that: `RegistryConfig::certificates`, or --registry-ca of the \
+                     command. If it is not, check the name in the URL, and whether the certificate has expired",
+                    why.join("; ")
+                ),
+            ));
         }
         Err(RegistryError::new(
             RegistryErrorKind::Unreachable,

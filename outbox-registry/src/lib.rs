@@ -73,7 +73,13 @@ mod slot;
 mod subject;
 
 /// The programs of the guide's page are tested here, where the codecs are.
-#[cfg(all(doctest, feature = "avro", feature = "protobuf", feature = "json-schema"))]
+#[cfg(all(
+    doctest,
+    feature = "avro",
+    feature = "protobuf",
+    feature = "json-schema",
+    feature = "tls"
+))]
 #[doc = include_str!("../../docs/guide/registry.md")]
 mod guide {}
 

@@ -24,7 +24,7 @@ const PACKAGES: [&str; 5] = [
     "six==1.17.0",
 ];
 /// Changes with what is above.
-const EDITION: &str = "2";
+const EDITION: &str = "3";
 /// Longest time for one of them to read or write all its events.
 const WITHIN_SECONDS: u32 = 90;
 
@@ -74,6 +74,7 @@ fn jars() -> Result<PathBuf, Error> {
         // First, so that its version of the client is that of all.
         jar("org.apache.kafka", "kafka-tools", KAFKA),
         jar("io.apicurio", "apicurio-registry-serdes-avro-serde", APICURIO),
+        jar("io.apicurio", "apicurio-registry-serdes-jsonschema-serde", APICURIO),
         jar("io.cloudevents", "cloudevents-kafka", CLOUD_EVENTS),
         jar("io.cloudevents", "cloudevents-json-jackson", CLOUD_EVENTS),
         jar("org.springframework.kafka", "spring-kafka", SPRING),

@@ -22,6 +22,10 @@ pub enum Reader<'r> {
     /// Apicurio's deserializer of Avro, for payloads in the framing of Confluent's clients: a line is
     /// JSON. Confluent's own are not on Maven Central.
     Avro(&'r SchemaRegistry),
+    /// Apicurio's deserializer of JSON with a schema, with which it compares the payload: a line is
+    /// JSON. Its deserializer of Protobuf knows no framing of Confluent's: it takes the indexes of the
+    /// message for one of its own, `Ref`.
+    JsonSchema(&'r SchemaRegistry),
 }
 
 impl Reader<'_> {
@@ -71,15 +75,26 @@ impl Reader<'_> {
                 ("", "org.springframework.kafka.support.serializer.JsonDeserializer".to_owned()),
                 (".spring.json.value.default.type", "java.util.TreeMap".to_owned()),
             ],
-            Self::Avro(registry) => vec![
-                ("", "io.apicurio.registry.serde.avro.AvroKafkaDeserializer".to_owned()),
-                (".apicurio.registry.as-confluent", "true".to_owned()),
-                // The ids that its API of Confluent's gives are these.
-                (".apicurio.registry.use-id", "contentId".to_owned()),
-                (".apicurio.registry.url", registry.own_url()),
-            ],
+            Self::Avro(registry) => {
+                by_registry("io.apicurio.registry.serde.avro.AvroKafkaDeserializer", registry)
+            }
+            Self::JsonSchema(registry) => by_registry(
+                "io.apicurio.registry.serde.jsonschema.JsonSchemaKafkaDeserializer",
+                registry,
+            ),
         }
     }
+}
+
+/// A deserializer of Apicurio's.
+fn by_registry(class: &str, registry: &SchemaRegistry) -> Vec<(&'static str, String)> {
+    vec![
+        ("", class.to_owned()),
+        (".apicurio.registry.as-confluent", "true".to_owned()),
+        // The ids that its API of Confluent's gives are these.
+        (".apicurio.registry.use-id", "contentId".to_owned()),
+        (".apicurio.registry.url", registry.own_url()),
+    ]
 }
 
 fn kcat(brokers: &str, topic: &str, events: u32) -> Result<Command, Error> {

@@ -30,7 +30,8 @@ nothing beforehand if all four variables are set.";
 /// Features that the tests are built with: all. [`openssl::environment`] saves building OpenSSL.
 const TESTED_FEATURES: &str = "outbox/postgres,outbox/mysql,outbox/sqlite,outbox/tls,outbox/kafka,outbox/kafka-ssl-vendored,\
                                outbox/zstd,outbox/metrics,outbox/schema,\
-                               outbox-registry/avro,outbox-registry/protobuf,outbox-registry/json-schema";
+                               outbox-registry/avro,outbox-registry/protobuf,outbox-registry/json-schema,\
+                               outbox-registry/tls";
 
 #[derive(Debug, Subcommand)]
 enum Command {

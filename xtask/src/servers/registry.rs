@@ -10,7 +10,7 @@ use crate::fetch::{Artifact, Goal, dist};
 use crate::paths::create_dir_all;
 use crate::process::Daemon;
 use crate::tools::Tool;
-use crate::{Error, net};
+use crate::{Certificates, Error, net};
 
 /// The last whose deserializers have the framing of Confluent's clients as an option.
 pub(crate) const APICURIO: &str = "2.6.13.Final";
@@ -20,6 +20,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// A running schema registry, with its schemas in memory. Dropped, it is killed.
 pub struct SchemaRegistry {
     port: u16,
+    secure_port: u16,
+    certificates: Certificates,
     _daemon: Daemon,
 }
 
@@ -34,11 +36,16 @@ impl SchemaRegistry {
     pub fn start(dir: &Path) -> Result<Self, Error> {
         let program = fetch()?;
         create_dir_all(dir)?;
-        let [port] = net::free_ports()?;
+        let [port, secure_port] = net::free_ports()?;
+        let certificates = Certificates::make(&dir.join("tls"))?;
+        let identity = certificates.server();
         let mut java = Tool::Java.command()?;
         java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-jar"]);
         java.arg(program.join(format!("apicurio-registry-app-{APICURIO}-runner.jar")));
         java.env("QUARKUS_HTTP_HOST", "127.0.0.1").env("QUARKUS_HTTP_PORT", port.to_string());
+        java.env("QUARKUS_HTTP_SSL_PORT", secure_port.to_string());
+        java.env("QUARKUS_HTTP_SSL_CERTIFICATE_FILES", identity.certificate);
+        java.env("QUARKUS_HTTP_SSL_CERTIFICATE_KEY_FILES", identity.key);
         let log = dir.join("registry.log");
         let mut daemon = Daemon::spawn(java, &log, "KILL")?;
         let answers = || {
@@ -48,12 +55,22 @@ impl SchemaRegistry {
         wait_until_ready(&mut daemon, answers).map_err(|reason| {
             Error::server(format_args!("the schema registry on port {port} {reason}"), &log)
         })?;
-        Ok(Self { port, _daemon: daemon })
+        Ok(Self { port, secure_port, certificates, _daemon: daemon })
     }
 
     /// Where its API is that is Confluent's.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/apis/ccompat/v7", self.port)
+    }
+
+    /// The same with TLS.
+    pub fn secure_url(&self) -> String {
+        format!("https://127.0.0.1:{}/apis/ccompat/v7", self.secure_port)
+    }
+
+    /// Who has signed its certificate, and another authority, which has not.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// Where its own API is.
