@@ -7,7 +7,9 @@ use crate::event::EventKind;
 /// A payload format. [`Json`](crate::Json) is the default; `#[event(codec = MyCodec)]` names
 /// another.
 pub trait Codec {
-    /// The media type, which Kafka consumers find in the `content-type` header.
+    /// The media type, which Kafka consumers find in the `content-type` header. Not that of a
+    /// CloudEvent in structured mode (`application/cloudevents+json`), whose payload consumers take
+    /// for an envelope: an event with such a codec does not compile.
     const CONTENT_TYPE: &'static str;
 
     /// Whether a payload can be read only if its event's name is known.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use uuid::{NonNilUuid, Uuid};
 
 use crate::codec::{Codec, CodecError, Decode, Encode};
+use crate::content_type;
 use crate::header::Headers;
 use crate::inner::InnerEvent;
 use crate::topic;
@@ -138,8 +139,9 @@ impl EventDescriptor {
     /// A descriptor, as the derive writes it.
     ///
     /// # Panics
-    /// If Kafka would refuse the topic, or the version is 0 or above `i32::MAX`. The derive calls
-    /// this in a constant: there it is an error of the compiler.
+    /// If Kafka would refuse the topic, the version is 0 or above `i32::MAX`, or the content type is
+    /// that of a CloudEvent in structured mode. The derive calls this in a constant: there it is an
+    /// error of the compiler.
     #[must_use]
     #[allow(clippy::panic)] // evaluated by the compiler: the panic is the compile error
     pub const fn new(
@@ -155,6 +157,9 @@ impl EventDescriptor {
         }
         if version == 0 || version > i32::MAX as u32 {
             panic!("the version of an event is 0 or above 2147483647: they go from 1 to that");
+        }
+        if let Some(problem) = content_type::problem(content_type) {
+            panic!("{}", problem);
         }
         Self { topic, name, version, content_type, key_fields, header_names }
     }
