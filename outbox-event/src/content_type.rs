@@ -1,3 +1,7 @@
+/// Content types whose payloads begin with the id of a schema in Confluent's framing begin with this.
+/// A consumer then puts an id before the payload that is in a header.
+pub const WITH_SCHEMA_ID: &str = "application/x-confluent-";
+
 /// Why the payloads of a codec with this content type could not be read. `None`: they could.
 ///
 /// With these types a record is a CloudEvent in structured mode, whatever its headers say: a consumer

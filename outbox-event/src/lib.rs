@@ -34,6 +34,7 @@ pub use variant::{NotReadOnly, UpcastFrom};
 pub mod __private {
     pub use uuid::Uuid;
 
+    pub use crate::content_type::WITH_SCHEMA_ID;
     pub use crate::inner::{
         DecodeInner, Inner, InnerEvent, Joined, Readable, Transparent, Unreachable, are_distinct,
         read_inner,

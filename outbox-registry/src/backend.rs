@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Client};
 use crate::error::{RegistryError, RegistryErrorKind};
 use crate::format::SchemaFormat;
+use crate::frame::SchemaId;
 use crate::memory::Memory;
 use crate::references::{self, SchemaReference};
 use crate::registry::Checked;
@@ -16,9 +17,13 @@ use crate::subject::escaped;
 /// Longest part that is shown of why a version is not compatible.
 const LONGEST_REASON: usize = 2_000;
 
+/// The number of a schema of which only the GUID is known.
+const UNKNOWN: i32 = -1;
+
 /// A schema as a registry has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
+    /// Its number. [`UNKNOWN`]: it was asked for by its GUID.
     pub(crate) id: i32,
     /// `AVRO`, `PROTOBUF` or `JSON`. `None`: the registry does not say. Confluent's does so for Avro,
     /// and Apicurio's for all in some of its answers: the text then tells.
@@ -126,10 +131,18 @@ impl Backend {
         }
     }
 
-    pub(crate) fn by_id(&self, id: i32) -> Result<Registered, RegistryError> {
-        match self {
-            Self::Http(client) => known(client, &format!("/schemas/ids/{id}"), Some(id)),
-            Self::Memory(memory) => memory.by_id(id).ok_or_else(not_there),
+    pub(crate) fn by_id(&self, id: SchemaId) -> Result<Registered, RegistryError> {
+        match (self, id) {
+            (Self::Http(client), SchemaId::Number(number)) => {
+                known(client, &format!("/schemas/ids/{number}"), Some(number))
+            }
+            (Self::Http(client), SchemaId::Guid(_)) => {
+                known(client, &format!("/schemas/guids/{id}"), Some(UNKNOWN))
+            }
+            (Self::Memory(memory), SchemaId::Number(number)) => {
+                memory.by_id(number).ok_or_else(not_there)
+            }
+            (Self::Memory(_), SchemaId::Guid(_)) => Err(not_there()),
         }
     }
 

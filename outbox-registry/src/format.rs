@@ -93,3 +93,20 @@ pub trait RegisteredEvent<F: Format>: DomainEvent {
     #[doc(hidden)]
     fn slot() -> &'static Slot<F>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SchemaFormat;
+
+    /// Else ids in headers would not be read.
+    #[test]
+    fn consumers_know_the_content_types_whose_payloads_begin_with_an_id() {
+        for format in [SchemaFormat::Avro, SchemaFormat::Protobuf, SchemaFormat::Json] {
+            let content_type = format.content_type();
+            assert!(
+                content_type.starts_with(outbox_event::__private::WITH_SCHEMA_ID),
+                "{content_type}"
+            );
+        }
+    }
+}

@@ -1,14 +1,21 @@
 //! The bytes before a payload: `00`, and the id of its schema as a big-endian `i32`. Protobuf adds
-//! which message of its file the payload is.
+//! which message of its file the payload is. Newer clients may write these bytes into the header
+//! `__value_schema_id` instead, with `01` and a GUID: a consumer puts them before the payload, and they
+//! are read here.
 //!
 //! It is what Confluent documents as the wire format ("Formats, Serializers, and Deserializers for
 //! Schema Registry", section "Wire format"), and what its clients write: `MessageIndexes.java` of
 //! `confluentinc/schema-registry`, and the payloads of its client for Python, with which the tests
 //! here compare.
 
+use std::fmt;
+
 use outbox_event::CodecError;
 
+/// Before an id that is a number.
 const MAGIC: u8 = 0;
+/// Before a GUID.
+const MAGIC_OF_GUID: u8 = 1;
 /// Longest list of indexes that is read. No file that is known nests messages as deep.
 #[cfg(feature = "protobuf")]
 const MOST_INDEXES: usize = 64;
@@ -18,23 +25,54 @@ pub(crate) fn write(id: i32, out: &mut Vec<u8>) {
     out.extend_from_slice(&[MAGIC, a, b, c, d]);
 }
 
+/// By which a payload names its schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SchemaId {
+    /// Of one registry.
+    Number(i32),
+    /// Of the schema, whatever the registry.
+    Guid(u128),
+}
+
+impl fmt::Display for SchemaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Number(id) => id.fmt(f),
+            Self::Guid(guid) => {
+                let part =
+                    |from: u32, digits: u32| (guid >> (4 * from)) & ((1 << (4 * digits)) - 1);
+                let [a, b, c, d, e] = [(24, 8), (20, 4), (16, 4), (12, 4), (0, 12)]
+                    .map(|(at, digits)| part(at, digits));
+                write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+            }
+        }
+    }
+}
+
 /// The id, and what follows it.
-pub(crate) fn read(payload: &[u8]) -> Result<(i32, &[u8]), CodecError> {
+pub(crate) fn read(payload: &[u8]) -> Result<(SchemaId, &[u8]), CodecError> {
     let [first, rest @ ..] = payload else {
         return Err(CodecError::new("the payload is empty: it has no schema id"));
     };
-    if *first != MAGIC {
-        return Err(CodecError::new(format!(
-            "the payload begins with the byte {first:02x} and not with 00, as one with a schema id does: what wrote \
-             it uses no schema registry, or another framing than Confluent's",
-        )));
-    }
-    let (id, rest) = rest.split_first_chunk().ok_or_else(|| {
+    let read = match *first {
+        MAGIC => rest
+            .split_first_chunk()
+            .map(|(id, rest)| (SchemaId::Number(i32::from_be_bytes(*id)), rest)),
+        MAGIC_OF_GUID => rest
+            .split_first_chunk()
+            .map(|(guid, rest)| (SchemaId::Guid(u128::from_be_bytes(*guid)), rest)),
+        _ => {
+            return Err(CodecError::new(format!(
+                "the payload begins with the byte {first:02x} and not with 00, as one with a schema id does, and it has \
+                 no header `__value_schema_id`: what wrote it uses no schema registry, or another framing than Confluent's",
+            )));
+        }
+    };
+    read.ok_or_else(|| {
         CodecError::new(
             "the payload ends within its schema id: it is cut off, or has another framing",
         )
-    })?;
-    Ok((i32::from_be_bytes(*id), rest))
+    })
 }
 
 /// Writes which message of its file the payload is: the number of indexes and each of them, from the
@@ -103,7 +141,21 @@ mod tests {
         let mut out = b"before".to_vec();
         write(0x0102_0304, &mut out);
         assert_eq!(out, b"before\x00\x01\x02\x03\x04");
-        assert_eq!(read(b"\x00\x01\x02\x03\x04rest").unwrap(), (0x0102_0304, &b"rest"[..]));
+        let id = SchemaId::Number(0x0102_0304);
+        assert_eq!(read(b"\x00\x01\x02\x03\x04rest").unwrap(), (id, &b"rest"[..]));
+    }
+
+    /// The header of `vectors.py`.
+    #[test]
+    fn a_guid_is_a_one_and_its_bytes() {
+        let header = b"\x01\x01\x8f\x00\x00\x00\x00\x70\x00\x80\x00\x00\x00\x00\x00\x0a\x0b";
+        let (id, rest) =
+            read(&[&header[..], b"rest"].concat()).map(|(id, rest)| (id, rest.to_vec())).unwrap();
+        assert_eq!(
+            (id.to_string().as_str(), &*rest),
+            ("018f0000-0000-7000-8000-000000000a0b", &b"rest"[..])
+        );
+        assert!(read(&header[..16]).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use outbox_event::CodecError;
 use crate::backend::Registered;
 use crate::error::RegistryErrorKind;
 use crate::format::Format;
+use crate::frame::SchemaId;
 use crate::registry::Shared;
 use crate::slot::whole;
 
@@ -22,7 +23,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Readers<F: Format> {
-    known: RwLock<BTreeMap<i32, Known<F>>>,
+    known: RwLock<BTreeMap<SchemaId, Known<F>>>,
     /// Who is asked for schemas that are not known.
     registry: RwLock<Option<Arc<Shared>>>,
     /// Held while the registry is asked: one thread asks for an event's schemas at a time.
@@ -35,14 +36,14 @@ type Known<F> = Result<Arc<<F as Format>::Reader>, Arc<str>>;
 /// Questions that failed a moment ago.
 struct Failed {
     away: Option<(Instant, String)>,
-    unknown: BTreeMap<i32, Instant>,
+    unknown: BTreeMap<SchemaId, Instant>,
 }
 
 /// Why a payload cannot be read.
 #[derive(Debug)]
 pub(crate) enum Unreadable {
     /// Its schema is there, and is no use.
-    Schema(i32, Arc<str>),
+    Schema(SchemaId, Arc<str>),
     /// Its schema could not be had, which may change.
     NotNow(String),
     /// `reads` was not called.
@@ -77,7 +78,7 @@ impl<F: Format> Readers<F> {
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Some(registry.clone());
     }
 
-    pub(crate) fn add(&self, id: i32, reader: Result<F::Reader, String>) -> Known<F> {
+    pub(crate) fn add(&self, id: SchemaId, reader: Result<F::Reader, String>) -> Known<F> {
         let reader = reader.map(Arc::new).map_err(Arc::from);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() < MOST_SCHEMAS {
@@ -86,7 +87,7 @@ impl<F: Format> Readers<F> {
         reader
     }
 
-    pub(crate) fn known(&self, id: i32) -> Option<Result<Arc<F::Reader>, Unreadable>> {
+    pub(crate) fn known(&self, id: SchemaId) -> Option<Result<Arc<F::Reader>, Unreadable>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(&id)?.clone();
         Some(known.map_err(|why| Unreadable::Schema(id, why)))
@@ -97,7 +98,7 @@ impl<F: Format> Readers<F> {
     /// thread that came before and asks for another one.
     pub(crate) fn fetch(
         &self,
-        id: i32,
+        id: SchemaId,
         event: &str,
         reader_of: impl FnOnce(&Registered) -> Result<F::Reader, String>,
     ) -> Result<Arc<F::Reader>, Unreadable> {
@@ -135,7 +136,7 @@ impl<F: Format> Readers<F> {
 
 impl Failed {
     /// Whether to ask again, so soon after it failed.
-    fn again(&mut self, id: i32, now: Instant) -> Result<(), Unreadable> {
+    fn again(&mut self, id: SchemaId, now: Instant) -> Result<(), Unreadable> {
         if let Some((at, why)) = &self.away {
             if now.saturating_duration_since(*at) < AWAY_FOR {
                 return Err(Unreadable::NotNow(why.clone()));
@@ -148,7 +149,7 @@ impl Failed {
         }
     }
 
-    fn is_unknown(&mut self, id: i32, now: Instant) {
+    fn is_unknown(&mut self, id: SchemaId, now: Instant) {
         self.unknown.retain(|_, at| now.saturating_duration_since(*at) < UNKNOWN_FOR);
         if self.unknown.len() < MOST_UNKNOWN {
             self.unknown.insert(id, now);
@@ -156,9 +157,16 @@ impl Failed {
     }
 }
 
-fn unknown(id: i32) -> Unreadable {
+fn unknown(id: SchemaId) -> Unreadable {
+    let or = match id {
+        SchemaId::Number(_) => "",
+        SchemaId::Guid(_) => {
+            ", or knows no GUIDs: have the writer put the number of the schema before its payloads instead of a GUID into \
+             the header `__value_schema_id`"
+        }
+    };
     Unreadable::NotNow(format!(
         "the registry has no schema {id}, which the payload names: its writer uses another registry, or this one is \
-         behind. It is asked again in some seconds"
+         behind{or}. It is asked again in some seconds"
     ))
 }

@@ -8,6 +8,7 @@ use outbox_event::{CodecError, EventDescriptor};
 use crate::backend::{Backend, Registered};
 use crate::error::{RegistryError, RegistryErrorKind};
 use crate::format::Format;
+use crate::frame::SchemaId;
 use crate::readers::Readers;
 use crate::registry::Shared;
 use crate::schema::Schema;
@@ -59,7 +60,7 @@ impl<F: Format> Slot<F> {
     }
 
     /// What reads the payloads of this schema id. It asks the registry if the id is new.
-    pub(crate) fn reader(&self, id: i32) -> Result<Arc<F::Reader>, CodecError> {
+    pub(crate) fn reader(&self, id: SchemaId) -> Result<Arc<F::Reader>, CodecError> {
         match self.readers.known(id) {
             Some(known) => known,
             None => self.readers.fetch(id, &self.name(), |found| self.reader_of(found)),
@@ -127,7 +128,7 @@ impl<F: Format> Slot<F> {
         let versions = registry.backend.versions(&subject).map_err(of_subject)?;
         for version in versions.iter().rev().take(VERSIONS_AT_START) {
             let found = registry.backend.version(&subject, *version).map_err(of_subject)?;
-            let id = found.id;
+            let id = SchemaId::Number(found.id);
             if self.readers.known(id).is_none() {
                 // One that cannot be read is an error when a payload has it: it may be an old one.
                 let reader = match whole::<F>(&registry.backend, found) {

@@ -6,7 +6,11 @@
 No test runs it: it says how the bytes were made. The registry is one that knows a single id.
 """
 
-from confluent_kafka.schema_registry import RegisteredSchema, Schema
+from confluent_kafka.schema_registry import (
+    RegisteredSchema,
+    Schema,
+    header_schema_id_serializer,
+)
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
@@ -14,6 +18,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 ID = 0x01020304
+GUID = "018f0000-0000-7000-8000-000000000a0b"
 
 
 class OneId:
@@ -21,7 +26,7 @@ class OneId:
 
     def lookup_schema(self, subject_name, schema, *_, **__):
         return RegisteredSchema(
-            schema_id=ID, guid=None, subject=subject_name, version=1, schema=schema
+            schema_id=ID, guid=GUID, subject=subject_name, version=1, schema=schema
         )
 
     def register_schema_full_response(self, subject_name, schema, *_, **__):
@@ -70,7 +75,7 @@ def show(what, payload):
     print(f"{what:22} {payload.hex(' ')}")
 
 
-context = SerializationContext("orders", MessageField.VALUE)
+context = SerializationContext("orders", MessageField.VALUE, headers={})
 registry = OneId()
 order = {"order": "o-1", "cents": 1250, "note": None}
 avro = AvroSerializer(registry, AVRO, conf={"auto.register.schemas": False})
@@ -90,3 +95,13 @@ for name, fields in (
     conf = {"auto.register.schemas": False, "use.deprecated.format": False}
     protobuf = ProtobufSerializer(kind, registry, conf=conf)
     show(name, protobuf(kind(**fields), context))
+
+# The id in a header: what is there is printed after the payload.
+in_header = {"schema.id.serializer": header_schema_id_serializer}
+for name, serializer in (
+    ("avro", AvroSerializer(registry, AVRO, conf={"auto.register.schemas": False, **in_header})),
+    ("shop.Placed", ProtobufSerializer(message("shop.Placed"), registry, conf={**conf, **in_header})),
+):
+    what = message(name)(order="o-1", cents=1250) if name == "shop.Placed" else {**order, "note": None}
+    show(f"{name}, by header", serializer(what, context))
+    show("  __value_schema_id", context.headers["__value_schema_id"])

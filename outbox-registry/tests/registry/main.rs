@@ -3,6 +3,7 @@
 mod codecs;
 mod events;
 mod failures;
+mod headers;
 mod java;
 mod reading;
 #[allow(dead_code)] // the tests of the command have it as well, and use other parts

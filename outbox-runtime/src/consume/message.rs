@@ -109,7 +109,7 @@ impl Message {
         Some(value.as_deref())
     }
 
-    fn value(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn value(&self, name: &str) -> Option<&[u8]> {
         self.last(name)?
     }
 

@@ -36,6 +36,7 @@ mod prepare;
 mod queued;
 mod retry_schedule;
 pub(crate) mod route;
+mod schema_id;
 #[cfg(feature = "kafka")]
 mod sending;
 #[cfg(feature = "kafka")]

@@ -5,6 +5,7 @@ use super::context::EventContext;
 use super::erased::Decoded;
 use super::options::HandlerOptions;
 use super::route::{Incoming, Route};
+use super::schema_id::framed;
 use crate::store::OutboxDatabase;
 use crate::user_code::caught;
 
@@ -38,7 +39,11 @@ pub(super) fn prepare<'m, DB: OutboxDatabase>(
     let id = incoming.id.ok_or_else(|| Failure::Undecodable(message.why_no_id(foreign)))?;
     let context = message.context(&incoming.history, id, named.name, named.version);
     // A codec, or the conversion of an old version to a new one, is the user's code too.
-    let event = caught(|| handler.decode(named, message.payload()))
+    let decode = || {
+        let payload = framed(message, handler, named);
+        handler.decode(named, payload.as_deref())
+    };
+    let event = caught(decode)
         .map_err(|said| Failure::Undecodable(format!("the codec panicked: {said}")))?
         .map_err(|failure| Failure::Undecodable(failure.why(named)))?;
     Ok(Some(Prepared { options: handler.options(), context, event }))
