@@ -37,6 +37,9 @@ impl SchemaFormat {
     }
 }
 
+/// Joins a schema with the texts of those that it refers to, or says why that cannot be.
+pub type Join = fn(&str, &[String]) -> Result<String, String>;
+
 /// A codec whose schemas are in a registry.
 ///
 /// No type of yours implements it.
@@ -47,7 +50,7 @@ pub trait Format: Codec + sealed::Sealed + Sized + 'static {
 
     /// Joins a schema with those that it refers to. `None`: payloads are read without them.
     #[doc(hidden)]
-    const JOIN: Option<fn(&str, &[String]) -> Result<String, String>> = None;
+    const JOIN: Option<Join> = None;
 
     /// Writes payloads by one schema.
     #[doc(hidden)]

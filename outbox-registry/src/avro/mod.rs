@@ -15,7 +15,7 @@ use outbox_event::{Codec, CodecError, Decode, Encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::format::{Format, RegisteredEvent, SchemaFormat, sealed};
+use crate::format::{Format, Join, RegisteredEvent, SchemaFormat, sealed};
 use crate::frame;
 
 /// Avro's binary encoding, with the schema's id before it. [`avro!`](crate::avro) says which schema
@@ -88,7 +88,7 @@ impl sealed::Sealed for Avro {}
 
 impl Format for Avro {
     const TYPE: SchemaFormat = SchemaFormat::Avro;
-    const JOIN: Option<fn(&str, &[String]) -> Result<String, String>> = Some(references::joined);
+    const JOIN: Option<Join> = Some(references::joined);
     type Writer = GenericDatumWriter<'static>;
     type Reader = AvroReader;
 

@@ -29,7 +29,9 @@ impl Outbox<Postgres> {
     /// If `wal_level` is not `logical`, events are parked, the slot or the publication is there and is of
     /// no use for this, or this user may not create them. The message says which.
     pub async fn hand_off(&self, slot: &str, publication: &str) -> Result<HandOff, OutboxError> {
-        let last = slot::prepare(self.pool(), &self.core().names, slot, publication).await?;
+        let names = &self.core().names;
+        // On the heap: several kilobytes would be part of the future of each caller.
+        let last = Box::pin(slot::prepare(self.pool(), names, slot, publication)).await?;
         Ok(HandOff { last })
     }
 
@@ -38,7 +40,7 @@ impl Outbox<Postgres> {
     /// # Errors
     /// If the database refuses, or does not answer within 5 s.
     pub async fn is_handed_off(&self, hand_off: HandOff) -> Result<bool, OutboxError> {
-        let pending = slot::is_pending(self.pool(), &self.core().names, hand_off.last);
+        let pending = Box::pin(slot::is_pending(self.pool(), &self.core().names, hand_off.last));
         Ok(!in_time("what is pending", ANSWER_WITHIN, pending).await?)
     }
 }

@@ -24,7 +24,7 @@ const TOLD_EACH: Duration = Duration::from_secs(60);
 /// Publishes nothing: an event counts as delivered once the reader of a replication slot has
 /// confirmed all that was committed before.
 ///
-/// For an outbox whose table [Debezium](crate::publish) reads. A relay with this publisher keeps the
+/// For an outbox whose table Debezium reads. A relay with this publisher keeps the
 /// progress of the lanes behind Debezium's, so that published events are reclaimed, and so that a
 /// relay with a publisher of Kafka's can go on at any time: it publishes again what Debezium has
 /// published and not confirmed, and nothing is lost. The page of the guide on Debezium has all of it.
