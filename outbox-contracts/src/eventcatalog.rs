@@ -24,7 +24,7 @@ pub struct CatalogFile {
 
 /// The files of the service that `info` names. Each topic is a channel. The newest version of an event
 /// is its page, and the older ones are in `versioned`; a version `2` is called `2.0.0`, since
-/// EventCatalog compares such. A retired event is shown as deprecated, and nobody sends it.
+/// EventCatalog compares such. A retired event is shown as deprecated, and the service does not send it.
 #[must_use]
 pub fn eventcatalog(lock: &Lock, info: &Info) -> Vec<CatalogFile> {
     let mut events = BTreeMap::<(&str, &str), Vec<(&EventName, &Contract)>>::new();

@@ -91,12 +91,12 @@ async fn to_debezium(args: &ToDebezium, context: &Context) -> Result<(), Failure
     let slot = &args.slot.slot;
     let hand_off = outbox.hand_off(slot, &args.publication).await?;
     let begun = Instant::now();
-    while !outbox.is_handed_off(hand_off).await? {
+    while !outbox.is_handed_off(&hand_off).await? {
         if begun.elapsed() >= args.timeout {
             return Err(Failure::failed(format!(
-                "the replication slot `{slot}` is there, but events from before it are not published yet, and Debezium would not \
-                 publish them. Leave the relays running, do not start Debezium, and run this again. `outbox status` shows what \
-                 is pending"
+                "the replication slot `{slot}` is there, but events from before it are not published yet, or transactions from \
+                 before it are open, and Debezium would not publish them. Leave the relays running, do not start Debezium, and \
+                 run this again. `outbox status` shows what is pending, and `pg_stat_activity` what is open"
             )));
         }
         sleep(POLL).await;

@@ -8,10 +8,9 @@ use crate::error::OutboxError;
 use crate::store::postgres::slot;
 
 /// Where a replication slot begins that Debezium will read: see [`Outbox::hand_off`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandOff {
-    /// No event that was committed before the slot's start has a higher number.
-    last: i64,
+    older: slot::Older,
 }
 
 impl Outbox<Postgres> {
@@ -31,16 +30,17 @@ impl Outbox<Postgres> {
     pub async fn hand_off(&self, slot: &str, publication: &str) -> Result<HandOff, OutboxError> {
         let names = &self.core().names;
         // On the heap: several kilobytes would be part of the future of each caller.
-        let last = Box::pin(slot::prepare(self.pool(), names, slot, publication)).await?;
-        Ok(HandOff { last })
+        let older = Box::pin(slot::prepare(self.pool(), names, slot, publication)).await?;
+        Ok(HandOff { older })
     }
 
-    /// Whether relays have published all events that were committed before the slot's start.
+    /// Whether relays have published all events that were committed before the slot's start. It is not so
+    /// while a transaction of that time is open.
     ///
     /// # Errors
     /// If the database refuses, or does not answer within 5 s.
-    pub async fn is_handed_off(&self, hand_off: HandOff) -> Result<bool, OutboxError> {
-        let pending = Box::pin(slot::is_pending(self.pool(), &self.core().names, hand_off.last));
+    pub async fn is_handed_off(&self, hand_off: &HandOff) -> Result<bool, OutboxError> {
+        let pending = Box::pin(slot::is_pending(self.pool(), &self.core().names, &hand_off.older));
         Ok(!in_time("what is pending", ANSWER_WITHIN, pending).await?)
     }
 }

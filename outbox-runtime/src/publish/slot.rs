@@ -29,8 +29,8 @@ const TOLD_EACH: Duration = Duration::from_secs(60);
 /// relay with a publisher of Kafka's can go on at any time: it publishes again what Debezium has
 /// published and not confirmed, and nothing is lost. The page of the guide on Debezium has all of it.
 ///
-/// While the database or Debezium is away, it waits. If the slot is gone or lost, nobody can know any
-/// more what was published: it reports nothing as delivered from then on, also when a slot of that name
+/// While the database or Debezium is away, it waits. If the slot is gone or lost, what was
+/// published can be known no more: it reports nothing as delivered from then on, also when a slot of that name
 /// comes back, and logs what to do.
 #[derive(Debug)]
 pub struct SlotPublisher {
@@ -105,7 +105,7 @@ impl SlotPublisher {
                     if state.tells() {
                         tracing::error!(
                             target: target::RELAY, slot = self.slot,
-                            "the replication slot is gone or lost, so nobody knows what Debezium has published. Nothing more counts \
+                            "the replication slot is gone or lost, so what Debezium has published can be known no more. Nothing more counts \
                              as published, and all of it is in the outbox. Stop this relay and Debezium, and start a relay that \
                              publishes: consumers skip what comes twice"
                         );

@@ -74,8 +74,8 @@ impl Setup {
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 
 impl Connect {
-    /// Debezium on Postgres with a connector of these properties. It goes on where the one has ended
-    /// that had this directory before.
+    /// Debezium on Postgres with a connector of these properties. It continues from the offsets that an
+    /// earlier one has left in this directory.
     ///
     /// # Errors
     ///

@@ -3,17 +3,25 @@
 //! Postgres begins a slot at a place in its log, the *start*: what is committed after it is read by the
 //! slot, and nothing that is committed before. And it says up to where the reader has confirmed, so
 //! that nothing before that place is sent again.
+//!
+//! A transaction can be in the log before the start and be visible after it: it waits for a standby, or
+//! has not come that far. So it is not enough that what is visible is published. All transactions that
+//! are older than the end of the slot's creation must have ended first.
 
-use sqlx::{Connection, Executor, PgConnection, PgPool};
+use std::time::Duration;
 
-use super::connection;
+use sqlx::{Executor, PgPool};
+
 use super::fragments::fill;
 use super::lanes::progress_is_missing;
+use super::{connection, unnamed};
 use crate::error::OutboxError;
 use crate::record::LANES;
+use crate::store::begun::Begun;
 use crate::store::error::StoreError;
 use crate::store::names::{Names, sql};
 use crate::store::row::row;
+use crate::store::tx_options::{Isolation, TxOptions};
 
 /// Longest name of Postgres.
 const LONGEST_NAME: usize = 63;
@@ -42,14 +50,20 @@ row! {
     }
 }
 
+/// A transaction that is younger than all that can be in the log already. A statement of its own: it is
+/// drawn before the number is read.
+const DRAW: &str = "select pg_current_xact_id()::text";
+
 /// The last number that was drawn: what was committed before has no higher one.
 const LAST: &str = "select coalesce((select s.last_value from {sequence}), 0)";
 
-/// Whether anything up to a number is visible and not saved as published; see `pending.rs`.
+/// Whether an older transaction than the second parameter is open, or anything up to the number is visible
+/// and not saved as published; see `pending.rs`.
 const PENDING: &str = "\
 with cursors as materialized (select * from {cursors} l)
 select array(select c.lane from cursors c) as lanes,
-       exists (
+       pg_snapshot_xmin(pg_current_snapshot()) < $2::text::xid8
+       or exists (
          select from cursors l where exists (
            select from {event} e
            where e.lane = l.lane and e.seq > greatest(l.last_seq, l.prev_floor) and e.seq <= $1))
@@ -90,51 +104,61 @@ pub(crate) async fn look(pool: &PgPool, slot: &str) -> Result<SlotRow, sqlx::Err
     sqlx::query_as(FAR).bind(slot).fetch_one(pool).await
 }
 
-/// Creates what is missing of the publication and the slot. Returns the highest number that an event
-/// from before the slot's start can have.
+/// What is older than a slot's start: transactions below one, with numbers up to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Older {
+    /// A transaction id (`xid8` in its text form).
+    xid: String,
+    last: i64,
+}
+
+/// Creates what is missing of the publication and the slot.
 pub(crate) async fn prepare(
     pool: &PgPool,
     names: &Names,
     slot: &str,
     publication: &str,
-) -> Result<i64, StoreError> {
+) -> Result<Older, StoreError> {
     check_name("slot", slot)?;
     check_name("publication", publication)?;
     let names = connection::located(pool, names).await?;
-    let mut connection = connection::connect(pool).await?;
-    connection::set_up(&mut connection).await?;
-    let prepared = prepare_on(&mut connection, &names, slot, publication).await;
-    let closed = connection.close().await;
-    let last = prepared?;
-    closed?;
-    Ok(last)
-}
-
-async fn prepare_on(
-    connection: &mut PgConnection,
-    names: &Names,
-    slot: &str,
-    publication: &str,
-) -> Result<i64, StoreError> {
-    let facts: Facts = sqlx::query_as(fill(names, FACTS))
+    let mut tx = connection::begin_reading(pool).await?;
+    let facts: Facts = unnamed::query_as(fill(&names, FACTS))
         .bind(slot)
         .bind(publication)
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut *tx)
         .await?;
+    tx.rollback().await?;
     refuse(&facts, slot, publication)?;
     // Before the slot: its reader knows only publications that are older than what it reads.
     if !facts.published {
-        connection.execute(sql(publish(names, publication))).await?;
+        let mut tx = connection::begin(pool).await?;
+        tx.execute(sql(publish(&names, publication))).await?;
+        tx.commit().await?;
     }
     if !facts.has_slot {
-        // It waits for the transactions that are open.
-        connection.execute("set statement_timeout = '10min'").await?;
-        sqlx::query("select pg_create_logical_replication_slot($1, 'pgoutput')")
-            .bind(slot)
-            .execute(&mut *connection)
-            .await?;
+        create(pool, slot).await?;
     }
-    Ok(sqlx::query_scalar(fill(names, LAST)).fetch_one(connection).await?)
+    let mut tx = connection::begin(pool).await?;
+    let xid = unnamed::query_scalar(DRAW).fetch_one(&mut *tx).await?;
+    let last = unnamed::query_scalar(fill(&names, LAST)).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(Older { xid, last })
+}
+
+/// In a transaction that writes nothing, as Postgres asks.
+async fn create(pool: &PgPool, slot: &str) -> Result<(), sqlx::Error> {
+    /// It waits for the transactions that are open.
+    const WITHIN: Duration = Duration::from_secs(600);
+
+    let options = TxOptions::new().isolation(Isolation::ReadCommitted).limit(WITHIN);
+    let begin = connection::begin_statement(options);
+    let mut tx = Begun::on(pool, Some(begin)).await?;
+    unnamed::query("select pg_create_logical_replication_slot($1, 'pgoutput')")
+        .bind(slot)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await
 }
 
 /// Of the events only that they are inserted, under the name of the table and not of its leaves.
@@ -189,15 +213,20 @@ fn check_name(what: &str, name: &str) -> Result<(), OutboxError> {
     )))
 }
 
-/// Whether an event with a number up to `last` is committed and not published.
+/// Whether an event of these is not published, or may yet become visible.
 pub(crate) async fn is_pending(
     pool: &PgPool,
     names: &Names,
-    last: i64,
+    older: &Older,
 ) -> Result<bool, StoreError> {
     let names = connection::located(pool, names).await?;
-    let Pending { lanes, any_pending } =
-        sqlx::query_as(fill(&names, PENDING)).bind(last).fetch_one(pool).await?;
+    let mut tx = connection::begin_reading(pool).await?;
+    let Pending { lanes, any_pending } = unnamed::query_as(fill(&names, PENDING))
+        .bind(older.last)
+        .bind(&older.xid)
+        .fetch_one(&mut *tx)
+        .await?;
+    tx.rollback().await?;
     // A lane without progress has published nothing that is known.
     match (0..LANES as i16).find(|lane| !lanes.contains(lane)) {
         Some(lane) => Err(progress_is_missing(&names, lane).into()),
