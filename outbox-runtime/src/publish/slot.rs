@@ -85,14 +85,14 @@ impl SlotPublisher {
                 return (written, confirmed);
             }
             let begun = Instant::now();
-            let looked = if state.is_gone { None } else { Some(self.look().await) };
+            let looked = self.look().await;
             let is_gone = |row: &SlotRow| row.confirmed.is_none() || row.is_lost;
             match looked {
-                Some(Ok(row)) if !is_gone(&row) => {
+                Ok(row) if !state.is_gone && !is_gone(&row) => {
                     state.last = Some((begun, row));
                     continue;
                 }
-                Some(Err(error)) => {
+                Err(error) if !state.is_gone => {
                     if state.tells() {
                         tracing::warn!(
                             target: target::RELAY, slot = self.slot, %error,
@@ -101,8 +101,8 @@ impl SlotPublisher {
                     }
                 }
                 _ => {
-                    state.is_gone = true;
-                    if state.tells() {
+                    let is_new = !std::mem::replace(&mut state.is_gone, true);
+                    if state.tells() || is_new {
                         tracing::error!(
                             target: target::RELAY, slot = self.slot,
                             "the replication slot is gone or lost, so what Debezium has published can be known no more. Nothing more counts \
