@@ -59,13 +59,11 @@ pub(crate) fn groovy(script: &str) -> Result<Command, Error> {
 
 /// A script of Python, with its packages.
 pub(crate) fn python(script: &str) -> Result<Command, Error> {
-    let mut python = Command::new(PYTHON);
+    let mut python = Tool::Python.command()?;
     // Whatever the locale is.
     python.env("PYTHONPATH", packages()?).env("PYTHONUTF8", "1").args(["-c", script]);
     Ok(python)
 }
-
-const PYTHON: &str = "python3";
 
 /// The folder with the jars, which are fetched if they are not there.
 fn jars() -> Result<PathBuf, Error> {
@@ -90,15 +88,14 @@ fn packages() -> Result<PathBuf, Error> {
         eprintln!("fetching {} with pip, once for this target directory", PACKAGES[0]);
         pip(&partial.join("packages")).map_err(|error| {
             Error::new(format!(
-                "the CloudEvents SDK for Python cannot be fetched: it takes Python 3.10 or later with pip, which \
-                 reaches its repository (Debian: `apt-get install python3-pip`). {error}"
+                "the CloudEvents SDK for Python cannot be fetched: pip has to reach its repository. {error}"
             ))
         })
     })
 }
 
 fn pip(target: &Path) -> Result<PathBuf, Error> {
-    let mut pip = Command::new(PYTHON);
+    let mut pip = Tool::Python.command()?;
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
     // All of them are named above.
     pip.arg("--no-deps").arg("--target").arg(target).args(PACKAGES);

@@ -27,12 +27,14 @@ pub(crate) enum Tool {
     Chromium,
     /// A client of Kafka for the console.
     Kcat,
+    /// Python 3.10 or later with pip.
+    Python,
 }
 
 impl Tool {
     /// What the tests start. Maven and `xz` are needed by what remains to be fetched.
     pub(crate) const OF_TESTS: &[Self] =
-        &[Self::Java, Self::PgBouncer, Self::FakeTime, Self::Chromium, Self::Kcat];
+        &[Self::Java, Self::PgBouncer, Self::FakeTime, Self::Chromium, Self::Kcat, Self::Python];
 
     fn program(self) -> &'static str {
         match self {
@@ -44,6 +46,7 @@ impl Tool {
             Self::Promtool => "promtool",
             Self::Chromium => "chromium-headless-shell",
             Self::Kcat => "kcat",
+            Self::Python => "python3",
         }
     }
 
@@ -58,6 +61,7 @@ impl Tool {
             Self::Promtool => "prometheus",
             Self::Chromium => "chromium-headless-shell",
             Self::Kcat => "kcat",
+            Self::Python => "python3-pip",
         }
     }
 
@@ -112,7 +116,12 @@ impl Tool {
     fn on_this_machine(self) -> Option<PathBuf> {
         let found =
             search_path().map(|dir| dir.join(self.program())).find(|path| path.is_file())?;
-        (self != Self::Java || java::is_recent(&found)).then_some(found)
+        let is_usable = match self {
+            Self::Java => java::is_recent(&found),
+            Self::Python => is_recent_python(&found),
+            _ => true,
+        };
+        is_usable.then_some(found)
     }
 
     /// The directory into which its packages are unpacked, as if it were the root of a system.
@@ -144,12 +153,17 @@ impl Tool {
             // Not the script in `usr/bin`, which names the place where it would be installed.
             Self::Chromium => vec![root.join("usr/lib/chromium/chromium-headless-shell")],
             Self::Kcat => vec![root.join("usr/bin/kcat")],
+            Self::Python => vec![root.join("usr/bin/python3")],
         };
         candidates.into_iter().find(|path| path.is_file())
     }
 
     fn absent(self, why: impl std::fmt::Display) -> Error {
-        let version = if self == Self::Java { " (17 or later)" } else { "" };
+        let version = match self {
+            Self::Java => " (17 or later)",
+            Self::Python => " (3.10 or later, with pip)",
+            _ => "",
+        };
         Error::new(format!(
             "`{}`{version} is not on this machine and cannot be fetched: {why}. Install it (Debian: `apt-get install {}`)",
             self.program(),
@@ -195,6 +209,12 @@ fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = env::split_paths(&path).collect();
     directories.into_iter().chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+}
+
+fn is_recent_python(python: &Path) -> bool {
+    let mut command = Command::new(python);
+    command.args(["-c", "import sys, pip; sys.exit(sys.version_info < (3, 10))"]);
+    run(command, "ask for Python's version").is_ok()
 }
 
 /// Whether a program is on the path.
