@@ -7,7 +7,7 @@ use outbox::testing::{
     Emitted, FaultyPublisher, Finding, MemoryPublisher, Seed, at_every_await, emitted,
 };
 use outbox::{DomainEvent, Outbox, OutboxDatabase, OutboxError, transactional_outbox};
-use sqlx::{Executor, Postgres, Sqlite};
+use sqlx::{Executor, MySqlConnection, Postgres, Sqlite};
 
 use crate::support::relays::{drain, retaining};
 use crate::support::{self, OrderCreated, POSTGRES, commit, migrated};
@@ -207,6 +207,33 @@ mod on_postgres {
         let mut n = counted();
         let found = orders.checked(|| orders.place_outside_of_tx(n())).await;
         says(found, &["dropped at its await ", "the check failed: ", "orders without events"]);
+    }
+}
+
+mod on_mysql {
+    use super::*;
+
+    async fn forget_to_end(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        connection.execute("begin").await?;
+        connection.execute("insert into orders (n) values (1)").await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_left_open_is_found() {
+        let outbox = migrated(Outbox::new(support::mysql(4).await)).await;
+        outbox.pool().execute(TABLES).await.unwrap();
+        let in_the_pool = async || forget_to_end(&mut *outbox.pool().acquire().await?).await;
+        let found = at_every_await(&outbox, in_the_pool).check(async |_| {}).await;
+        says(found, &["a transaction was left open: ", "of a connection in the pool"]);
+
+        let beside = async || {
+            let mut connection = outbox.pool().acquire().await?.detach();
+            forget_to_end(&mut connection).await?;
+            std::mem::forget(connection);
+            Ok::<_, sqlx::Error>(())
+        };
+        let found = at_every_await(&outbox, beside).check(async |_| {}).await;
+        says(found, &["a transaction was left open: transaction ", " of the server"]);
     }
 }
 
