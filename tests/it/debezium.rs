@@ -2,6 +2,7 @@
 //! and after: `docs/guide/debezium.md`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use outbox::Outbox;
@@ -15,10 +16,13 @@ use uuid::Uuid;
 use xtask::ScratchDir;
 use xtask::servers::{self, Connect, PgOptions, PgVersion};
 
-use crate::support::consumers::header;
+use crate::support::consumers::{
+    Numbered, QUICK, RunningConsumer, Scripted, consumer_outbox, header, new_consumer,
+    until_handled,
+};
 use crate::support::log::Log;
 use crate::support::oracle::{Arrival, Expected, assert_at_least_once};
-use crate::support::relays::{RunningRelay, new_relay};
+use crate::support::relays::{RunningRelay, drain_to, new_relay};
 use crate::support::topics::{create_topic, read_topic};
 use crate::support::{OrderCreated, commit, eventually, kafka, migrated, until_true};
 
@@ -164,6 +168,36 @@ async fn nothing_is_lost_or_reordered_on_the_way_to_debezium_and_back() {
         CUSTOMERS.map(|customer| (customer.to_owned(), shop.emitted)).into_iter().collect();
     assert_at_least_once(&arrivals, &expected);
     assert_alike(&messages);
+    assert_each_is_handled_once(&shop).await;
+}
+
+/// By a consumer of ours, whoever has published it, and how often.
+async fn assert_each_is_handled_once(shop: &Shop) {
+    let outbox = consumer_outbox().await;
+    let handler = Scripted::<OrderCreated>::new("debezium", QUICK, |_, _, _| async { Ok(()) });
+    let consumer = new_consumer(&outbox).topic_prefix(&shop.prefix).handler(Arc::clone(&handler));
+    let consumer = RunningConsumer::start(consumer);
+    let all = CUSTOMERS.len() * usize::try_from(shop.emitted).unwrap();
+    until_handled(&outbox, "debezium", all).await;
+    // What is sent last is handled last, in its partition.
+    for customer in CUSTOMERS {
+        commit(&shop.outbox, [OrderCreated::new(customer, shop.emitted + 1)]).await;
+    }
+    let publisher = KafkaPublisher::builder(kafka()).topic_prefix(&shop.prefix).build().unwrap();
+    drain_to(&shop.outbox, publisher).await;
+    let handled = until_handled(&outbox, "debezium", all + CUSTOMERS.len()).await;
+    consumer.stop().await;
+    for customer in CUSTOMERS {
+        let of = |(of, n): &(String, i64)| (of == customer).then_some(*n);
+        let numbers: Vec<i64> = handled.iter().filter_map(of).collect();
+        assert_eq!(numbers, Vec::from_iter(1..=shop.emitted + 1), "{customer}");
+    }
+}
+
+impl Numbered for OrderCreated {
+    fn number(&self) -> (&str, i64) {
+        (&self.customer, self.n)
+    }
 }
 
 /// What was published both by a relay and by Debezium.
