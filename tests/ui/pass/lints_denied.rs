@@ -1,5 +1,5 @@
 //! What we write never trips a lint in the crate that uses us. `cargo clippy` sees the same in
-//! `tests/it/macros.rs`.
+//! `tests/it/compiled.rs`.
 #![deny(
     warnings,
     future_incompatible,

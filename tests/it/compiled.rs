@@ -1,7 +1,10 @@
 //! What the macros accept, and what they say when they do not.
 //!
-//! After a change of an error's text: `TRYBUILD=overwrite cargo test --test it macros`, and read
+//! After a change of an error's text: `TRYBUILD=overwrite cargo test --test it compiled`, and read
 //! the difference.
+//!
+//! The name has the two tests begin early: they keep a core busy for as long as most of the others
+//! take together.
 
 use std::fmt::Write;
 use std::fs;
