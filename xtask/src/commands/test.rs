@@ -29,11 +29,22 @@ use crate::{Error, clients, disk, openssl, servers};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
+    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    // Beside it, what the tests need is fetched: that waits for the network.
+    let mut examples = Cargo::build_examples(&cargo)?;
     if !Servers::all_are_given() {
         fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
         clients::fetch()?;
         servers::registry::fetch()?;
         servers::postgres_libraries()?;
+    }
+    match wait(&mut examples.child, &interrupt, || Ok(())) {
+        Ok((status, _)) if status.success() => drop(examples),
+        Ok(_) => match interrupt.received() {
+            Some(signal) => return Ok(exit_code(128 + signal)),
+            None => return Err(Error::new("the examples do not build, and the tests run them")),
+        },
+        Err(error) => return Err(Error::io("wait for cargo", error)),
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();
@@ -41,7 +52,7 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let mut servers = Servers::start(scratch.path());
     let outcome = match (&mut servers, interrupt.received()) {
         (_, Some(signal)) => Ok(Outcome { code: 128 + signal, ..Outcome::default() }),
-        (Ok(servers), None) => cargo_test(arguments, servers, &interrupt),
+        (Ok(servers), None) => cargo_test(&cargo, arguments, servers, &interrupt),
         (Err(_), None) => Ok(Outcome { code: 1, ..Outcome::default() }),
     };
     // In any case, and before the summary.
@@ -62,7 +73,11 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         }
         println!("{summary}, in {} s", begin.elapsed().as_secs());
     }
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    Ok(exit_code(code))
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// The Postgres of most tests, and the one of another version.
@@ -198,48 +213,72 @@ fn remove_data(dir: &Path) {
     }
 }
 
-/// Tests run the examples as processes, and `cargo test --test …` does not build them.
-fn build_examples(cargo: &str) -> Result<(), Error> {
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--workspace", "--features", TESTED_FEATURES, "--examples"]);
-    build.envs(openssl::environment());
-    let built = build.current_dir(paths::workspace_root()).stdin(Stdio::null()).status();
-    if built.map_err(|error| Error::spawn(cargo, error))?.success() {
-        return Ok(());
+/// A cargo beside this process, with all that it starts. Dropped, they end.
+struct Cargo {
+    child: Child,
+    watchdog: Option<Watchdog>,
+}
+
+impl Cargo {
+    fn spawn(cargo: &str, command: &mut Command) -> Result<Self, Error> {
+        let child = command
+            .envs(openssl::environment())
+            .current_dir(paths::workspace_root())
+            // In the background of the terminal, where it would be stopped if it read.
+            .stdin(Stdio::null())
+            // A group of its own: a signal to this process alone reaches cargo and its test binaries
+            // too, as one from the terminal does.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Error::spawn(cargo, error))?;
+        let watchdog = Watchdog::guard(&format!("-{}", child.id()), "KILL")?;
+        Ok(Self { child, watchdog: Some(watchdog) })
     }
-    Err(Error::new("the examples do not build, and the tests run them"))
+
+    /// Tests run the examples as processes, and `cargo test --test …` does not build them.
+    fn build_examples(cargo: &str) -> Result<Self, Error> {
+        let mut build = Command::new(cargo);
+        build.args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--features",
+            TESTED_FEATURES,
+            "--examples",
+        ]);
+        Self::spawn(cargo, &mut build)
+    }
+}
+
+impl Drop for Cargo {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.dismiss();
+        }
+    }
 }
 
 fn cargo_test(
+    cargo: &str,
     arguments: &[String],
     servers: &mut Servers,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    build_examples(&cargo)?;
-    let mut child = Command::new(&cargo)
-        // All failures of a run are reported, not only those of the first binary that has any.
-        .args(["test", "--workspace", "--features", TESTED_FEATURES, "--no-fail-fast"])
+    let mut test = Command::new(cargo);
+    // All failures of a run are reported, not only those of the first binary that has any.
+    test.args(["test", "--workspace", "--features", TESTED_FEATURES, "--no-fail-fast"])
         .args(arguments)
-        .envs(openssl::environment())
         .envs(servers.environment.iter().map(|(name, value)| (name, value)))
         .env(THREADS, given(THREADS).unwrap_or_else(threads))
-        .current_dir(paths::workspace_root())
-        // In the background of the terminal, where it would be stopped if it read.
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        // A group of its own: a signal to this process alone reaches cargo and its test binaries
-        // too, as one from the terminal does.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| Error::spawn(&cargo, error))?;
-    let watchdog = Watchdog::guard(&format!("-{}", child.id()), "KILL")?;
-    let summary = child.stdout.take().map(pass_on_and_sum);
+        .stdout(Stdio::piped());
+    let mut test = Cargo::spawn(cargo, &mut test)?;
+    let summary = test.child.stdout.take().map(pass_on_and_sum);
 
-    let end = wait(&mut child, interrupt, || servers.can_go_on());
+    let end = wait(&mut test.child, interrupt, || servers.can_go_on());
     // Ends what a test left running in the group, which may hold an end of the pipe.
-    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
-    watchdog.dismiss();
+    drop(test);
     let (status, broken) = end.map_err(|error| Error::io("wait for cargo", error))?;
     let summary =
         summary.and_then(|sum| sum.recv_timeout(Duration::from_secs(10)).ok()).unwrap_or_default();
