@@ -40,14 +40,16 @@ fn declared(i: usize) -> Vec<Declared> {
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder for the lock");
+    let begin = Instant::now();
     let all: Vec<_> = (0..300).flat_map(declared).collect();
+    println!("their types described in {:?}", begin.elapsed());
     let lock: Lock = program::lock_of(&all);
     std::fs::write(folder.path().join("events.lock"), lock.to_string())
         .expect("the lock is written");
     let manifest = folder.path().to_str();
     let begin = Instant::now();
-    for i in 0..300 {
-        program::check(manifest, &declared(i));
+    for each in &all {
+        program::check(manifest, std::slice::from_ref(each));
     }
     println!("300 events compared in {:?}", begin.elapsed());
 }

@@ -102,8 +102,7 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(text: &str) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self { lines: ends.map(|(at, _)| at).collect() }
+        Self { lines: text.match_indices('\n').map(|(at, _)| at).collect() }
     }
 
     /// From 1.
