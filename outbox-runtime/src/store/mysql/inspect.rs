@@ -95,12 +95,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::store::mysql::test_url;
     use crate::store::names::sql;
 
     #[tokio::test]
     async fn a_transaction_is_told_of_as_long_as_it_is_open_and_no_longer() {
-        let url = std::env::var("MYSQL_URL")
-            .expect("MYSQL_URL is not set: run `cargo xtask test`, which starts a MariaDB");
+        let url = test_url();
         let mut one = MySqlConnection::connect(&url).await.unwrap();
         let mut other = MySqlConnection::connect(&url).await.unwrap();
         let database = format!("open_{}", Uuid::now_v7().simple());

@@ -36,3 +36,9 @@ use super::names::{Names, sql};
 fn statement(names: &Names, template: &str) -> SqlStr {
     sql(names.fill(&template.replace("{now}", NOW)))
 }
+
+#[cfg(test)]
+fn test_url() -> String {
+    std::env::var("MYSQL_URL")
+        .expect("MYSQL_URL is not set: run `cargo xtask test`, which starts a MariaDB")
+}

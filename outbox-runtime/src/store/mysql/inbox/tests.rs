@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::outbox::Outbox;
 use crate::store::begun::Begun;
-use crate::store::mysql::connection;
+use crate::store::mysql::{connection, test_url};
 
 const GROUP: &str = "billing";
 const WITHIN: Duration = Duration::from_secs(20);
@@ -22,9 +22,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let url = std::env::var("MYSQL_URL")
-            .expect("MYSQL_URL is not set: run `cargo xtask test`, which starts a MariaDB");
-        let pool = MySqlPoolOptions::new().max_connections(4).connect(&url).await.unwrap();
+        let pool = MySqlPoolOptions::new().max_connections(4).connect(&test_url()).await.unwrap();
         let schema = format!("inbox_{}", Uuid::now_v7().simple());
         let outbox: Outbox<MySql> = Outbox::builder(pool.clone()).schema(&schema).build().unwrap();
         outbox.migrate().await.unwrap();

@@ -127,11 +127,10 @@ mod tests {
     use super::*;
     use crate::outbox::Outbox;
     use crate::record::EventRecord;
+    use crate::store::mysql::test_url;
 
     async fn pool() -> MySqlPool {
-        let url = std::env::var("MYSQL_URL")
-            .expect("MYSQL_URL is not set: run `cargo xtask test`, which starts a MariaDB");
-        MySqlPoolOptions::new().max_connections(2).connect(&url).await.unwrap()
+        MySqlPoolOptions::new().max_connections(2).connect(&test_url()).await.unwrap()
     }
 
     fn record(n: u32) -> EventRecord {
