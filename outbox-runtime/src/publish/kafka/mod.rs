@@ -97,7 +97,8 @@ use crate::record::StoredEvent;
 /// ```
 ///
 /// If the future of one relay's `run` is dropped before its end, the producer forgets all that it
-/// has not sent. The other relays send theirs again, and some of it may arrive twice.
+/// has not sent, and another one takes its place. The other relays send theirs again, in order, and
+/// some of it may arrive twice.
 #[derive(Clone)]
 pub struct KafkaPublisher {
     producers: Arc<Producers>,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -47,9 +47,9 @@ pub(super) struct Producer {
     pub(super) established: Established,
     pub(super) progress: Arc<Progress>,
     pub(super) stalls: Arc<Stalls>,
-    /// Whether it was given up because a topic takes nothing: librdkafka cannot purge the events of
-    /// one topic alone.
-    abandoned: AtomicBool,
+    /// Whether it was given up: librdkafka cannot purge the events of one topic alone, or of one
+    /// call. Who queues an event holds it, so that none is queued behind one that is purged.
+    abandoned: RwLock<bool>,
     looking: AtomicBool,
 }
 
@@ -88,18 +88,22 @@ impl Producer {
             established,
             progress,
             stalls,
-            abandoned: AtomicBool::new(false),
+            abandoned: RwLock::default(),
             looking: AtomicBool::new(false),
         })
     }
 
     /// Whether nothing more can be sent: after a fatal error, librdkafka would have to leave a gap.
     pub(super) fn is_over(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed) || self.fatal_error().is_some()
+        self.is_abandoned() || self.fatal_error().is_some()
     }
 
     pub(super) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.client.as_ref().and_then(|client| client.client().fatal_error())
+    }
+
+    fn is_abandoned(&self) -> bool {
+        *self.abandoned.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The client, for calls about transactions.
@@ -125,7 +129,7 @@ impl Producer {
     /// Lets a producer whose transaction was aborted be used again. Returns whether a topic has
     /// taken nothing.
     pub(super) fn resume(&self) -> bool {
-        self.abandoned.swap(false, Ordering::Relaxed)
+        std::mem::take(&mut *self.abandoned.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn is_transactional(&self) -> bool {
@@ -171,11 +175,15 @@ impl Producer {
         // too large for it. To ask takes locks of librdkafka, so it is asked after a refusal only.
         let mut empty = false;
         loop {
-            if self.abandoned.load(Ordering::Relaxed) {
-                return Err(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
-            }
             let room = self.reports.room.notified();
-            match client.send(message) {
+            let sent = {
+                let abandoned = self.abandoned.read().unwrap_or_else(PoisonError::into_inner);
+                if *abandoned {
+                    return Err(KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue));
+                }
+                client.send(message)
+            };
+            match sent {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned))
                     if !empty =>
@@ -194,6 +202,28 @@ impl Producer {
         }
     }
 
+    /// Gives up all that has no report yet, of all calls.
+    ///
+    /// The events that are purged leave a gap in the numbers of their partition. If none of it is
+    /// in flight, librdkafka takes the broker's refusal of what comes after the gap for a
+    /// consequence of another refusal: it numbers the rest anew, and a later event overtakes those
+    /// that were purged, whatever `enable.gapless.guarantee` says. So nothing comes after the gap.
+    pub(super) fn abandon(&self) {
+        *self.abandoned.write().unwrap_or_else(PoisonError::into_inner) = true;
+        self.purge();
+    }
+
+    /// Gives up a call that is dropped.
+    pub(super) fn give_up(&self) {
+        match &self.kind {
+            Kind::Gapless => self.abandon(),
+            // What is purged fails, and is aborted with all of its transaction.
+            Kind::Transactional(_) => self.purge(),
+        }
+    }
+
+    /// Purges what has no report yet. Nothing may be queued after it, unless a transaction that is
+    /// aborted takes it along.
     pub(super) fn purge(&self) {
         let Some(client) = &self.client else { return };
         let queued = PurgeConfig::default().queue();
@@ -221,8 +251,7 @@ impl Producer {
             };
             let answers = topics.iter().map(ask).collect::<Option<BTreeMap<_, _>>>();
             if producer.progress.judge(answers.as_ref(), &producer.stalls, Instant::now()) {
-                producer.abandoned.store(true, Ordering::Relaxed);
-                producer.purge();
+                producer.abandon();
             }
         }));
     }

@@ -101,7 +101,8 @@ impl Producer {
     }
 }
 
-/// One call of `publish`. If it is dropped before its end, what is still queued is purged.
+/// One call of `publish`. If it is dropped before its end, what is still queued is purged, and the
+/// other calls send theirs again.
 struct Sending<'a> {
     producer: &'a Arc<Producer>,
     first_slot: usize,
@@ -163,7 +164,7 @@ impl Drop for Sending<'_> {
     fn drop(&mut self) {
         if !self.finished {
             self.producer.reports.close(self.first_slot);
-            self.producer.purge();
+            self.producer.give_up();
         }
     }
 }
