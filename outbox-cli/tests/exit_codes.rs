@@ -69,6 +69,19 @@ fn each_outcome_has_its_exit_code() {
 }
 
 #[test]
+fn what_cannot_be_handed_over_is_told_of_before_its_database_is_opened() {
+    let dir = TempDir::new().unwrap();
+    for command in [&["to-debezium"][..], &["follow", "--once"], &["follow"]] {
+        for database in [FILE, "mysql://relay@127.0.0.1:1/orders"] {
+            let ran = outbox(dir.path(), &[&["-D", database, "handoff"], command].concat());
+            assert_eq!(ran.code, 78, "{command:?} {database}: {}", ran.said);
+            assert!(ran.said.contains("only an outbox on Postgres can be handed over"));
+        }
+    }
+    assert!(!dir.path().join("outbox.db").exists());
+}
+
+#[test]
 fn a_password_is_in_nothing_that_is_said() {
     let dir = TempDir::new().unwrap();
     for args in [&["-D", DEAD, "status"][..], &["-D", DEAD, "doctor", "--only", "db"]] {

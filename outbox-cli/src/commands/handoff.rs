@@ -76,6 +76,17 @@ pub async fn run(command: &Command, context: &Context) -> Result<(), Failure> {
     }
 }
 
+/// Before it connects: of another database nothing is asked, and no file is opened.
+fn unconnected(context: &Context) -> Result<Outbox<Postgres>, Failure> {
+    on_postgres(connect::unconnected(&context.settings, CONNECTIONS)?)
+}
+
+/// A database that does not answer, or refuses, is found here.
+async fn connected(context: &Context) -> Result<Outbox<Postgres>, Failure> {
+    unconnected(context)?;
+    on_postgres(context.outbox().await?)
+}
+
 fn on_postgres(outbox: AnyOutbox) -> Result<Outbox<Postgres>, Failure> {
     match outbox {
         AnyOutbox::Postgres(outbox) => Ok(outbox),
@@ -87,7 +98,7 @@ fn on_postgres(outbox: AnyOutbox) -> Result<Outbox<Postgres>, Failure> {
 }
 
 async fn to_debezium(args: &ToDebezium, context: &Context) -> Result<(), Failure> {
-    let outbox = on_postgres(context.outbox().await?)?;
+    let outbox = connected(context).await?;
     let slot = &args.slot.slot;
     let hand_off = outbox.hand_off(slot, &args.publication).await?;
     let begun = Instant::now();
@@ -119,11 +130,7 @@ struct HandedOff<'a> {
 
 async fn follow(args: &Follow, context: &Context) -> Result<(), Failure> {
     let stop = Stop::listen()?;
-    let outbox = on_postgres(if args.once {
-        context.outbox().await?
-    } else {
-        connect::unconnected(&context.settings, CONNECTIONS)?
-    })?;
+    let outbox = if args.once { connected(context).await? } else { unconnected(context)? };
     let publisher = SlotPublisher::new(outbox.pool(), &args.slot.slot);
     let relay = Relay::builder(outbox, publisher).retention(args.retention).build()?;
     if args.once {
