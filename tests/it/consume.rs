@@ -115,7 +115,7 @@ async fn panics_and_time_outs_are_failed_attempts_that_leave_nothing_behind() {
         [Created::new("panics", 1), Created::new("hangs", 1), Created::new("well", 1)],
     )
     .await;
-    let options = QUICK.timeout(Duration::from_millis(300));
+    let options = QUICK.timeout(Duration::from_secs(5));
     let handler = Scripted::<Created>::new("panics", options, |customer, _, attempt| async move {
         match (&*customer, attempt) {
             ("panics", 1) => panic!("oh no"),

@@ -254,11 +254,11 @@ async fn a_connection_that_goes_dead_at_any_statement_holds_no_event_up_and_does
     create_topic(Silenced::TOPIC, 1, &[]).await;
     let outbox = consumer_outbox().await;
     publish(&outbox, (1..=3).flat_map(|n| [Silenced::new("a", n), Silenced::new("b", n)])).await;
-    let once = QUICK.attempts(1).timeout(Duration::from_secs(1));
-    let failing = QUICK.attempts(2).timeout(Duration::from_secs(1));
+    let once = QUICK.attempts(1).timeout(Duration::from_secs(4));
+    let failing = QUICK.attempts(2).timeout(Duration::from_secs(4));
     let waiting = once.retry_topics(SHORT, LaterEvents::Wait);
     // Long enough for the later events to come and be kept.
-    const LATER: &[Duration] = &[Duration::from_secs(5)];
+    const LATER: &[Duration] = &[Duration::from_secs(20)];
     let keeping = once.retry_topics(LATER, LaterEvents::Wait);
     let each = [
         ("before-begin", Before("BEGIN"), once, false),

@@ -103,12 +103,12 @@ async fn an_attempt_that_is_not_committed_leaves_nothing_behind<DB: OutboxDataba
 }
 
 async fn a_failure_says_whether_trying_again_can_help<DB: OutboxDatabase>(outbox: Outbox<DB>) {
-    let handler = test(&outbox, HandlerOptions::new().timeout(Duration::from_millis(50)));
+    let handler = test(&outbox, HandlerOptions::new().timeout(Duration::from_secs(2)));
     for (n, expected, hint) in [
         (TRANSIENT, ErrorClass::Transient, "the order is refused"),
         (PERMANENT, ErrorClass::Permanent, "the order is refused"),
         (PANIC, ErrorClass::Transient, "panicked: the handler has a bug"),
-        (HANG, ErrorClass::Transient, "did not end within 50ms"),
+        (HANG, ErrorClass::Transient, "did not end within 2s"),
     ] {
         let delivery = handler.deliver(&message(n)).await.unwrap();
         let Delivery::Failed { class, error } = delivery else { panic!("{delivery:?}") };

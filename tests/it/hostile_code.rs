@@ -127,7 +127,7 @@ impl<DB: OutboxDatabase> EventHandler<DB> for BadHandler {
     type Error = BadError;
 
     fn options(&self) -> HandlerOptions {
-        HandlerOptions::new().group("bad").attempts(1).timeout(Duration::from_millis(200))
+        HandlerOptions::new().group("bad").attempts(1).timeout(Duration::from_secs(2))
     }
 
     fn classify(&self, error: &BadError) -> ErrorClass {

@@ -39,6 +39,8 @@ pub(super) enum Act {
     Fails(ErrorClass),
     Panics,
     Hangs,
+    /// Until its second attempt.
+    HangsAndFails,
 }
 
 /// A run of a handler.
@@ -86,7 +88,10 @@ impl<DB: OutboxDatabase> EventHandler<DB> for Handler {
         match self.act.filter(|(event, _)| *event == (&*customer, n)) {
             Some((_, Act::Fails(class))) => Err(Refused(class, "as the test says")),
             Some((_, Act::Panics)) => panic!("as the test says"),
-            Some((_, Act::Hangs)) => pending().await,
+            Some((_, Act::HangsAndFails)) if context.attempt > 1 => {
+                Err(Refused(ErrorClass::Permanent, "as the test says"))
+            }
+            Some((_, Act::Hangs | Act::HangsAndFails)) => pending().await,
             None => Ok(()),
         }
     }
