@@ -3,13 +3,16 @@
 //! After a change of an error's text: `TRYBUILD=overwrite cargo test --test it compiled`, and read
 //! the difference.
 //!
-//! The name has the two tests begin early: they keep a core busy for as long as most of the others
-//! take together.
+//! The name has the two tests begin early: they keep a core busy for minutes.
 
-use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use crate::support::processes::target_dir;
+
+const OF_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Apart from the code that compiles: trybuild then checks all cases in one run of cargo, which is
 /// many times faster than a run for each.
@@ -18,69 +21,38 @@ fn mistakes_are_explained() {
     trybuild::TestCases::new().compile_fail("tests/ui/fail/*.rs");
 }
 
-/// A package of which each case is a program. `[[bin]]` sections follow.
-const PACKAGE_OF_GOOD_CODE: &str = r#"
-[package]
-name = "good-code"
-edition = "2024"
-
-[workspace]
-
-[profile.dev]
-debug = false
-incremental = false
-
-[lints.rust]
-warnings = "allow"
-
-[dependencies]
-anyhow = "1"
-async-trait = "0.1"
-axum = { version = "0.8", default-features = false, features = ["http1", "json", "tokio"] }
-eyre = { version = "0.6", default-features = false }
-serde = { version = "1", features = ["derive"] }
-sqlx = { version = "0.9", default-features = false, features = ["runtime-tokio"] }
-thiserror = "2"
-tokio = { version = "1", features = ["full"] }
-tracing = { version = "0.1", default-features = false, features = ["std", "attributes"] }
-uuid = { version = "1", features = ["serde", "v5", "v7"] }
-outbox = { path = "ROOT", features = ["postgres", "sqlite", "kafka"] }
-"#;
-
-/// Each is a crate of its own, since some depend on what the root of a crate has. One run of cargo
-/// builds all of them, and only those that are not up to date.
+/// One run of cargo builds all of them, with the dependencies of the tests.
 #[test]
 fn good_code_compiles_and_does_what_it_asserts() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("good-code");
-    fs::create_dir_all(&package).unwrap();
-    let mut manifest = PACKAGE_OF_GOOD_CODE.replace("ROOT", env!("CARGO_MANIFEST_DIR"));
-    let cases = good_code(root);
-    assert!(cases.len() > 50, "they are in tests/ui/pass");
-    for (name, path) in &cases {
-        write!(manifest, "\n[[bin]]\nname = \"{name}\"\npath = {path:?}\n").unwrap();
-    }
-    fs::write(package.join("Cargo.toml"), manifest).unwrap();
-    fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
+    let names = good_code();
+    assert!(names.len() > 50, "they are in tests/good-code");
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--offline", "--keep-going"]).current_dir(&package);
-    build.env("CARGO_TARGET_DIR", package.join("target")).env_remove("RUSTFLAGS");
+    build.args(["build", "--quiet", "--offline", "--keep-going"]).current_dir(ROOT);
+    build.args(["--workspace", "--features", xtask::TESTED_FEATURES]);
+    build.arg("--target-dir").arg(target_dir());
+    // Cargo builds again what depends on these, which it has set for the tests.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| OF_THIS_PACKAGE.iter().any(|of| name.starts_with(of))) {
+            build.env_remove(name);
+        }
+    }
+    for name in &names {
+        build.args(["--example", name]);
+    }
     assert_succeeds("the build", &mut build);
-    for (name, _) in &cases {
-        assert_succeeds(name, &mut Command::new(package.join("target/debug").join(name)));
+    let built = target_dir().join("debug/examples");
+    for name in &names {
+        assert_succeeds(name, &mut Command::new(built.join(name)));
     }
 }
 
-/// Names and paths.
-fn good_code(root: &Path) -> Vec<(String, PathBuf)> {
-    let files = fs::read_dir(root.join("tests/ui/pass")).unwrap();
-    let mut cases: Vec<(String, PathBuf)> = files
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
-        .collect();
-    cases.sort();
-    cases
+fn good_code() -> Vec<String> {
+    let files = fs::read_dir(Path::new(ROOT).join("tests/good-code/examples")).unwrap();
+    let names = files.map(|file| file.unwrap().path());
+    let mut names: Vec<_> =
+        names.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
 }
 
 fn assert_succeeds(what: &str, command: &mut Command) {
@@ -89,7 +61,7 @@ fn assert_succeeds(what: &str, command: &mut Command) {
 }
 
 /// Expansions in a crate that denies what clippy can find. rustc's own lints are in
-/// `ui/pass/lints_denied.rs`.
+/// `good-code/examples/lints_denied.rs`.
 mod expansions_trip_no_lint_of_clippy {
     #![deny(
         clippy::all,

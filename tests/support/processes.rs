@@ -96,6 +96,11 @@ impl Drop for Process {
     }
 }
 
+/// Where cargo has built this program: it is in `debug/deps` there.
+pub fn target_dir() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
 /// Cargo builds the examples along with the tests, beside them.
 pub fn example_program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();

@@ -51,3 +51,9 @@ pub use paths::ScratchDir;
 pub use readers::Reader;
 pub use tools::{chromium, promtool};
 pub use writers::{Mode, Sdk, SdkEvent};
+
+/// Features that the tests are built with: all. `openssl::environment` saves building OpenSSL.
+pub const TESTED_FEATURES: &str = "outbox/postgres,outbox/mysql,outbox/sqlite,outbox/tls,outbox/kafka,outbox/kafka-ssl-vendored,\
+                               outbox/zstd,outbox/metrics,outbox/schema,\
+                               outbox-registry/avro,outbox-registry/protobuf,outbox-registry/json-schema,\
+                               outbox-registry/tls";

@@ -9,11 +9,12 @@ use std::thread;
 
 use clap::Args;
 
-use super::{TESTED_FEATURES, test};
+use super::cargo::BUILD_EXAMPLES;
+use super::test;
 use crate::paths::workspace_root;
 use crate::servers::{MySqlServer, PgVersion, fetch_all};
 use crate::tools::Tool;
-use crate::{Error, openssl};
+use crate::{Error, TESTED_FEATURES, openssl};
 
 #[derive(Debug, Args)]
 pub(super) struct Fuzz {
@@ -124,7 +125,7 @@ fn run_test(
 ) -> Result<ExitCode, Error> {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     for arguments in [
-        &["build", "--quiet", "--workspace", "--features", TESTED_FEATURES, "--examples"] as &[_],
+        &BUILD_EXAMPLES as &[_],
         // Of all packages, since the features are: one of them has the program.
         &[
             "test",

@@ -1,12 +1,16 @@
 //! The commands of `cargo xtask`; `cargo xtask help` lists them.
 
 mod bench;
+mod cargo;
 mod fuzz;
 mod guide;
+mod interrupt;
 mod summary;
 mod test;
 mod up;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -27,12 +31,6 @@ and what the machine lacks for that (Java 17, Maven, xz, PgBouncer, the headers 
 10.11 from Debian's packages, without root. A C compiler, make and tar must be there. `test` fetches
 nothing beforehand if all four variables are set.";
 
-/// Features that the tests are built with: all. [`openssl::environment`] saves building OpenSSL.
-const TESTED_FEATURES: &str = "outbox/postgres,outbox/mysql,outbox/sqlite,outbox/tls,outbox/kafka,outbox/kafka-ssl-vendored,\
-                               outbox/zstd,outbox/metrics,outbox/schema,\
-                               outbox-registry/avro,outbox-registry/protobuf,outbox-registry/json-schema,\
-                               outbox-registry/tls";
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run `cargo test --workspace [ARGS]…` against real servers
@@ -41,6 +39,13 @@ enum Command {
     /// one of another version), MYSQL_URL (MariaDB 10.11) and KAFKA_BROKERS are started for the run
     /// and stopped after it.
     Test(CargoTest),
+    /// What cargo runs a program of tests by, beside others
+    #[command(hide = true, disable_help_flag = true)]
+    RunUnlessBeside {
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run `tests/fuzz.rs` for longer, on each version of Postgres; or `tests/fuzz_mysql.rs`
     ///
     /// Relays are killed and suspended, the broker is restarted, transactions commit late, all of
@@ -101,6 +106,9 @@ pub fn run(arguments: impl IntoIterator<Item = String>) -> ExitCode {
 fn execute(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Test(CargoTest { arguments }) => test::run(&arguments),
+        Command::RunUnlessBeside { program, arguments } => {
+            test::run_unless_beside(&program, &arguments)
+        }
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Soak(soak) => soak.run(),
         Command::Stress(CargoTest { arguments }) => fuzz::stress(&arguments),

@@ -81,6 +81,15 @@ impl Summary {
         }
     }
 
+    /// Adds what others report.
+    pub(super) fn add(&mut self, mut other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.failures.append(&mut other.failures);
+        self.reasons.append(&mut other.reasons);
+    }
+
     /// Whether any test was executed.
     pub(super) fn ran_any(&self) -> bool {
         self.passed + self.failed > 0
@@ -145,6 +154,21 @@ test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out;
 ");
         assert_eq!(summary.to_string(), "13 passed, 2 failed, 1 skipped");
         assert!(summary.ran_any());
+    }
+
+    #[test]
+    fn what_runs_side_by_side_is_one_sum() {
+        let output = |test| {
+            format!(
+                "test {test} ... FAILED\n---- {test} stdout ----\npanicked at {test}\nfailures:\n\
+                 test result: FAILED. 1 passed; 1 failed; 2 ignored"
+            )
+        };
+        let mut both = sum(&output("a"));
+        both.add(sum(&output("b")));
+        assert_eq!(both.to_string(), "2 passed, 2 failed, 4 skipped");
+        let said = "---- a\npanicked at a\n---- b\npanicked at b\nFAILED a\nFAILED b\n";
+        assert_eq!(both.failures(), said);
     }
 
     #[test]

@@ -1,50 +1,42 @@
 //! `cargo xtask test`: the whole test suite against servers which stop when the run ends.
 
 use std::env;
-use std::io::{self, Read, Write};
+use std::ffi::OsString;
 use std::num::NonZero;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use signal_hook::consts::{SIGINT, SIGTERM};
-
-use super::TESTED_FEATURES;
+use super::cargo::{BUILD_EXAMPLES, Cargo, Pieces};
+use super::interrupt::Interrupt;
 use super::summary::Summary;
-use crate::net::wait_for;
 use crate::paths::{self, ScratchDir};
-use crate::process::Watchdog;
 use crate::servers::{
     Kafka, KafkaOptions, MySql, MySqlOptions, MySqlServer, PgOptions, PgVersion, Postgres,
     fetch_all,
 };
 use crate::tools::Tool;
-use crate::{Error, clients, disk, openssl, servers};
+use crate::{Error, TESTED_FEATURES, clients, disk, servers};
 
 pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     let interrupt = Interrupt::listen()?;
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     // Beside it, what the tests need is fetched: that waits for the network.
-    let mut examples = Cargo::build_examples(&cargo)?;
+    let mut examples = build_examples(&cargo, arguments.is_empty())?;
     if !Servers::all_are_given() {
         fetch_all(&[MAIN, ALTERNATIVE], MySqlServer::of_this_machine(), Tool::OF_TESTS)?;
         clients::fetch()?;
         servers::registry::fetch()?;
         servers::postgres_libraries()?;
     }
-    match wait(&mut examples.child, &interrupt, || Ok(())) {
-        Ok((status, _)) if status.success() => drop(examples),
-        Ok(_) => match interrupt.received() {
-            Some(signal) => return Ok(exit_code(128 + signal)),
-            None => return Err(Error::new("the examples do not build, and the tests run them")),
-        },
-        Err(error) => return Err(Error::io("wait for cargo", error)),
+    if !examples.wait(&interrupt, || Ok(()))?.0.success() {
+        return match interrupt.received() {
+            Some(signal) => Ok(exit_code(128 + signal)),
+            None => Err(Error::new("the examples do not build, and the tests run them")),
+        };
     }
     let scratch = ScratchDir::new("test")?;
     let begin = Instant::now();
@@ -66,13 +58,11 @@ pub(super) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     }
     started?;
     let Outcome { code, summary, broken } = outcome?;
-    if let Some(summary) = summary {
-        print!("{}", summary.failures());
-        if let Some(broken) = broken {
-            println!("the tests were stopped, and the last failures have this cause: {broken}");
-        }
-        println!("{summary}, in {} s", begin.elapsed().as_secs());
+    print!("{}", summary.failures());
+    if let Some(broken) = broken {
+        println!("the tests were stopped, and the last failures have this cause: {broken}");
     }
+    println!("{summary}, in {} s", begin.elapsed().as_secs());
     Ok(exit_code(code))
 }
 
@@ -87,9 +77,29 @@ const ALTERNATIVE: PgVersion = PgVersion::V18;
 #[derive(Default)]
 struct Outcome {
     code: i32,
-    summary: Option<Summary>,
+    summary: Summary,
     /// Why the tests could not go on.
     broken: Option<Error>,
+}
+
+impl Outcome {
+    /// Of both: the code is that of the first that failed.
+    fn and(mut self, other: Self) -> Self {
+        self.summary.add(other.summary);
+        let code = if self.code == 0 { other.code } else { self.code };
+        Self { code, summary: self.summary, broken: self.broken.or(other.broken) }
+    }
+}
+
+/// Builds what tests run as processes, which `cargo test --test …` does not build. Of the whole
+/// `suite`, with the programs that run beside the others: they begin at once then.
+fn build_examples(cargo: &str, suite: bool) -> Result<Cargo, Error> {
+    let mut build = Command::new(cargo);
+    build.args(BUILD_EXAMPLES);
+    if suite {
+        build.args(tests(&BESIDE.concat()));
+    }
+    Cargo::spawn(cargo, &mut build)
 }
 
 /// The servers of one run: the environment that names them, and those which were started for it.
@@ -213,90 +223,128 @@ fn remove_data(dir: &Path) {
     }
 }
 
-/// A cargo beside this process, with all that it starts. Dropped, they end.
-struct Cargo {
-    child: Child,
-    watchdog: Option<Watchdog>,
-}
-
-impl Cargo {
-    fn spawn(cargo: &str, command: &mut Command) -> Result<Self, Error> {
-        let child = command
-            .envs(openssl::environment())
-            .current_dir(paths::workspace_root())
-            // In the background of the terminal, where it would be stopped if it read.
-            .stdin(Stdio::null())
-            // A group of its own: a signal to this process alone reaches cargo and its test binaries
-            // too, as one from the terminal does.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| Error::spawn(cargo, error))?;
-        let watchdog = Watchdog::guard(&format!("-{}", child.id()), "KILL")?;
-        Ok(Self { child, watchdog: Some(watchdog) })
-    }
-
-    /// Tests run the examples as processes, and `cargo test --test …` does not build them.
-    fn build_examples(cargo: &str) -> Result<Self, Error> {
-        let mut build = Command::new(cargo);
-        build.args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--features",
-            TESTED_FEATURES,
-            "--examples",
-        ]);
-        Self::spawn(cargo, &mut build)
-    }
-}
-
-impl Drop for Cargo {
-    fn drop(&mut self) {
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
-        if let Some(watchdog) = self.watchdog.take() {
-            watchdog.dismiss();
-        }
-    }
-}
-
 fn cargo_test(
     cargo: &str,
     arguments: &[String],
     servers: &mut Servers,
     interrupt: &Interrupt,
 ) -> Result<Outcome, Error> {
-    let mut test = Command::new(cargo);
-    // All failures of a run are reported, not only those of the first binary that has any.
-    test.args(["test", "--workspace", "--features", TESTED_FEATURES, "--no-fail-fast"])
-        .args(arguments)
-        .envs(servers.environment.iter().map(|(name, value)| (name, value)))
-        .env(THREADS, given(THREADS).unwrap_or_else(threads))
-        .stdout(Stdio::piped());
-    let mut test = Cargo::spawn(cargo, &mut test)?;
-    let summary = test.child.stdout.take().map(pass_on_and_sum);
-
-    let end = wait(&mut test.child, interrupt, || servers.can_go_on());
-    // Ends what a test left running in the group, which may hold an end of the pipe.
-    drop(test);
-    let (status, broken) = end.map_err(|error| Error::io("wait for cargo", error))?;
-    let summary =
-        summary.and_then(|sum| sum.recv_timeout(Duration::from_secs(10)).ok()).unwrap_or_default();
-
-    let code = match (interrupt.received(), status.code()) {
-        (Some(signal), _) => 128 + signal,
-        (None, _) if broken.is_some() => 1,
-        (None, Some(0)) if !summary.ran_any() => {
-            eprintln!(
-                "error: no test was executed, which proves nothing: check the filter in `{}`",
-                arguments.join(" ")
-            );
-            1
-        }
-        (None, Some(code)) => code,
-        (None, None) => 128 + status.signal().unwrap_or(0),
+    let environment = servers.environment.clone();
+    let servers = Mutex::new(servers);
+    let run = Run {
+        cargo,
+        environment,
+        can_go_on: &|| servers.lock().unwrap_or_else(PoisonError::into_inner).can_go_on(),
+        interrupt,
     };
-    Ok(Outcome { code, summary: Some(summary), broken })
+    let outcome = if arguments.is_empty() {
+        thread::scope(|scope| {
+            let beside = BESIDE.map(|programs| {
+                let run = &run;
+                scope.spawn(move || run.tests(&[], &tests(programs), Pieces::Lines))
+            });
+            let mut all = run.tests(&without_those(), &[], Pieces::Lines);
+            for other in beside {
+                let other = join(other);
+                all = all.and_then(|all| Ok(all.and(other?)));
+            }
+            all
+        })
+    } else {
+        run.tests(&[], arguments, Pieces::Any)
+    }?;
+    if outcome.code == 0 && !outcome.summary.ran_any() {
+        eprintln!(
+            "error: no test was executed, which proves nothing: check the filter in `{}`",
+            arguments.join(" ")
+        );
+        return Ok(Outcome { code: 1, ..outcome });
+    }
+    Ok(outcome)
+}
+
+/// Programs that run beside each other and beside all the rest, those of a list one after another:
+/// they mostly wait, for servers or for a compiler.
+const BESIDE: [&[&str]; 2] = [&["it"], &["fuzz", "fuzz_mysql", "soak"]];
+
+/// Arguments of cargo that select these programs.
+fn tests(programs: &[&str]) -> Vec<String> {
+    programs.iter().flat_map(|program| ["--test", program]).map(str::to_owned).collect()
+}
+
+/// Arguments of cargo by which it runs all but those: [`run_unless_beside`] is told of each program.
+/// Cargo itself would either select the tests of the documentation, or programs.
+fn without_those() -> [String; 2] {
+    let xtask = env::current_exe().unwrap_or_default();
+    let runner = [xtask.to_string_lossy().into_owned(), RUNNER.to_owned()];
+    ["--config".to_owned(), format!("target.'cfg(all())'.runner={runner:?}")]
+}
+
+/// The command that is a runner of cargo.
+const RUNNER: &str = "run-unless-beside";
+
+/// Becomes a program of tests, unless that runs beside the others.
+pub(super) fn run_unless_beside(program: &Path, arguments: &[OsString]) -> Result<ExitCode, Error> {
+    if is_beside(program) {
+        println!("runs beside the others");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let error = Command::new(program).args(arguments).exec();
+    Err(Error::spawn(&program.to_string_lossy(), error))
+}
+
+fn is_beside(program: &Path) -> bool {
+    // `debug/deps/it-449c0a60a2173a4b`
+    let name = program.file_stem().and_then(|name| name.to_str()?.rsplit_once('-'));
+    name.is_some_and(|(name, _)| BESIDE.concat().contains(&name))
+}
+
+/// What the commands of a run have in common.
+struct Run<'a> {
+    cargo: &'a str,
+    environment: Vec<(&'static str, String)>,
+    can_go_on: &'a (dyn Fn() -> Result<(), Error> + Sync),
+    interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    /// Runs tests, unless the run is to end.
+    fn tests(
+        &self,
+        of_cargo: &[String],
+        arguments: &[String],
+        pieces: Pieces,
+    ) -> Result<Outcome, Error> {
+        if let Some(signal) = self.interrupt.received() {
+            return Ok(Outcome { code: 128 + signal, ..Outcome::default() });
+        }
+        let mut test = Command::new(self.cargo);
+        // All failures of a run are reported, not only those of the first binary that has any.
+        test.args(of_cargo)
+            .args(["test", "--workspace", "--features", TESTED_FEATURES, "--no-fail-fast"])
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env(THREADS, given(THREADS).unwrap_or_else(threads))
+            .stdout(Stdio::piped());
+        let mut test = Cargo::spawn(self.cargo, &mut test)?;
+        let summary = test.pass_on_and_sum(pieces);
+
+        let end = test.wait(self.interrupt, self.can_go_on);
+        // Ends what a test left running in the group, which may hold an end of the pipe.
+        drop(test);
+        let (status, broken) = end?;
+        let summary = summary
+            .and_then(|sum| sum.recv_timeout(Duration::from_secs(10)).ok())
+            .unwrap_or_default();
+
+        let code = match (self.interrupt.received(), status.code()) {
+            (Some(signal), _) => 128 + signal,
+            (None, _) if broken.is_some() => 1,
+            (None, Some(code)) => code,
+            (None, None) => 128 + status.signal().unwrap_or(0),
+        };
+        Ok(Outcome { code, summary, broken })
+    }
 }
 
 /// How many tests of a program run at the same time.
@@ -309,83 +357,19 @@ fn threads() -> String {
     (2 * cores).min(16).to_string()
 }
 
-/// Waits for cargo, and ends it when this process gets a signal, which is passed on, or when the
-/// tests can't go on: for the reason returned.
-fn wait(
-    child: &mut Child,
-    interrupt: &Interrupt,
-    mut can_go_on: impl FnMut() -> Result<(), Error>,
-) -> io::Result<(ExitStatus, Option<Error>)> {
-    let group = Pid::from_child(child);
-    let mut broken = None;
-    while interrupt.received().is_none() && broken.is_none() {
-        if let Some(status) = child.try_wait()? {
-            return Ok((status, None));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_runs_beside_the_others_is_known_by_its_file() {
+        for (file, expected) in [
+            ("/target/debug/deps/it-449c0a60a2173a4b", true),
+            ("/target/debug/deps/fuzz_mysql-0", true),
+            ("/target/debug/deps/exit_codes-449c0a60a2173a4b", false),
+            ("/tmp/rustdoctest/it", false),
+        ] {
+            assert_eq!(is_beside(Path::new(file)), expected, "{file}");
         }
-        thread::sleep(Duration::from_millis(50));
-        broken = can_go_on().err();
-    }
-    eprintln!("stopping the tests and the servers");
-    let _ = kill_process_group(group, Signal::INT);
-    let ended = wait_for(Duration::from_secs(5), || child.try_wait().transpose());
-    if ended.is_none() {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    ended.unwrap_or_else(|| child.wait()).map(|status| (status, broken))
-}
-
-/// Copies cargo's output to ours as it comes; the sum follows at its end.
-fn pass_on_and_sum(mut output: ChildStdout) -> mpsc::Receiver<Summary> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut summary = Summary::default();
-        let mut line = Vec::new();
-        let mut buffer = [0; 8192];
-        while let Ok(length @ 1..) = output.read(&mut buffer) {
-            let chunk = &buffer[..length];
-            let mut stdout = io::stdout().lock();
-            // A closed pipe on our side is no reason to stop the tests.
-            let _ = stdout.write_all(chunk).and_then(|()| stdout.flush());
-            for byte in chunk {
-                if *byte == b'\n' {
-                    summary.add_line(&String::from_utf8_lossy(&line));
-                    line.clear();
-                } else {
-                    line.push(*byte);
-                }
-            }
-        }
-        let _ = sender.send(summary);
-    });
-    receiver
-}
-
-/// Ctrl-C or SIGTERM.
-struct Interrupt {
-    signal: Arc<AtomicUsize>,
-}
-
-impl Interrupt {
-    /// The first signal is remembered. The second one ends this process at once; the watchdogs then
-    /// kill what it has started.
-    fn listen() -> Result<Self, Error> {
-        let signal = Arc::new(AtomicUsize::new(0));
-        let again = Arc::new(AtomicBool::new(false));
-        for number in [SIGINT, SIGTERM] {
-            let value = usize::try_from(number).unwrap_or(0);
-            signal_hook::flag::register_conditional_shutdown(
-                number,
-                128 + number,
-                Arc::clone(&again),
-            )
-            .and_then(|_| signal_hook::flag::register(number, Arc::clone(&again)))
-            .and_then(|_| signal_hook::flag::register_usize(number, Arc::clone(&signal), value))
-            .map_err(|error| Error::io("listen for Ctrl-C", error))?;
-        }
-        Ok(Self { signal })
-    }
-
-    fn received(&self) -> Option<i32> {
-        i32::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|signal| *signal != 0)
     }
 }
